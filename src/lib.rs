@@ -1,0 +1,8 @@
+//! Herald turns domain events into OneSignal messages.
+//!
+//! Each module is a room with its own rules about what it may import; `docs/architecture.md` draws them and
+//! `tests/it/architecture.rs` enforces them.
+
+pub mod domain;
+pub mod sandbox;
+pub mod templating;

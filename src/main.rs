@@ -1,0 +1,3 @@
+//! The `herald` binary: everything lives in the library.
+
+fn main() {}

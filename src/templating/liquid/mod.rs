@@ -1,0 +1,1 @@
+//! The Liquid subset that OneSignal speaks.

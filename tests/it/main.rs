@@ -1,0 +1,1 @@
+//! Herald's integration tests: one binary, one module per capability.
