@@ -3,6 +3,10 @@
 //! Each module is a room with its own rules about what it may import; `docs/architecture.md` draws them and
 //! `tests/it/architecture.rs` enforces them.
 
+pub mod config;
 pub mod domain;
 pub mod sandbox;
+pub mod store;
+pub mod telemetry;
 pub mod templating;
+pub mod vault;

@@ -87,3 +87,16 @@ impl Deadline {
         Instant::now() >= self.0
     }
 }
+
+/// Time since the machine booted, sleep included: unlike `Instant`, it goes on while the machine is suspended.
+pub fn boot_time() -> Duration {
+    #[cfg(target_os = "linux")]
+    {
+        let id = nix::time::ClockId::CLOCK_BOOTTIME;
+        if let Ok(spec) = nix::time::clock_gettime(id) {
+            return Duration::from(spec);
+        }
+    }
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}

@@ -1,3 +1,19 @@
-//! The nouns of Herald and their rules: no I/O, no async, nothing of ours imported.
+//! The nouns of Herald and their rules.
+//!
+//! No I/O, no async, and nothing of ours is imported here. What arrives has been parsed at an edge; what leaves is
+//! a decision that somebody else carries out. Time, jitter and ids come in as arguments.
 
+pub mod answer;
+pub mod app;
+pub mod batch;
+pub mod channel;
 pub mod clock;
+pub mod decision;
+pub mod delivery;
+pub mod event;
+pub mod facts;
+pub mod id;
+pub mod retry;
+pub mod rule;
+pub mod snapshot;
+pub mod template;

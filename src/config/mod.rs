@@ -1,0 +1,12 @@
+//! Settings: plain data, loaded from `herald.toml`, then `HERALD_…` variables, then flags.
+//!
+//! Nothing in here builds a client or opens a connection. An unknown key is an error that names the nearest known one.
+
+mod load;
+mod settings;
+
+pub use load::{ConfigError, Loader, reference};
+pub use settings::{
+    DeliverySettings, IngestSettings, LogFormat, LogSettings, OneSignalSettings, RetentionSettings, RetrySettings,
+    Settings,
+};

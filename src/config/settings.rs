@@ -1,0 +1,147 @@
+//! One struct per topic; `default.toml` explains each key.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub database_url: SecretString,
+    pub secret_key: SecretString,
+    pub previous_secret_keys: SecretString,
+    pub dev_key: SecretString,
+    pub allow_unsafe_postgres: bool,
+    pub onesignal: OneSignalSettings,
+    pub ingest: IngestSettings,
+    pub delivery: DeliverySettings,
+    pub retry: RetrySettings,
+    pub retention: RetentionSettings,
+    pub log: LogSettings,
+}
+
+impl Settings {
+    /// A secret setting, unless it is empty.
+    pub fn given(secret: &SecretString) -> Option<&SecretString> {
+        (!secret.expose_secret().is_empty()).then_some(secret)
+    }
+}
+
+/// The default app.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct OneSignalSettings {
+    pub app_id: String,
+    pub api_key: SecretString,
+    pub base_url: Url,
+    pub calls_per_second: u32,
+}
+
+/// Taking events in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct IngestSettings {
+    pub committers: usize,
+    pub group_events: usize,
+    pub waiting_requests: usize,
+    #[serde(with = "humantime_serde")]
+    pub lock_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub statement_timeout: Duration,
+    pub max_event_bytes: usize,
+    pub max_batch_bytes: usize,
+}
+
+/// Sending.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct DeliverySettings {
+    pub calls_in_flight: usize,
+    pub plan_share: f64,
+    pub hand_over: usize,
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub call_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub urgent_call_timeout: Duration,
+    pub max_targets: usize,
+    #[serde(with = "humantime_serde")]
+    pub default_life: Duration,
+    #[serde(with = "humantime_serde")]
+    pub urgent_margin: Duration,
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    #[serde(with = "humantime_serde")]
+    pub lease_renewal: Duration,
+    #[serde(with = "humantime_serde")]
+    pub poll: Duration,
+    #[serde(with = "humantime_serde")]
+    pub reconcile: Duration,
+    #[serde(with = "humantime_serde")]
+    pub gate_first: Duration,
+    #[serde(with = "humantime_serde")]
+    pub gate_longest: Duration,
+    #[serde(with = "humantime_serde")]
+    pub shutdown_grace: Duration,
+}
+
+/// Trying again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct RetrySettings {
+    #[serde(with = "humantime_serde")]
+    pub ambiguous_gap: Duration,
+    #[serde(with = "humantime_serde")]
+    pub conflict_wait: Duration,
+    #[serde(with = "humantime_serde")]
+    pub recheck_wait: Duration,
+    #[serde(with = "humantime_serde")]
+    pub default_retry_after: Duration,
+    #[serde(with = "humantime_serde")]
+    pub max_retry_after: Duration,
+    #[serde(with = "humantime_serde")]
+    pub normal_base: Duration,
+    #[serde(with = "humantime_serde")]
+    pub urgent_base: Duration,
+    #[serde(with = "humantime_serde")]
+    pub bulk_base: Duration,
+}
+
+/// Keeping and forgetting.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct RetentionSettings {
+    pub days: u32,
+    pub key_days: u32,
+}
+
+/// Logging.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct LogSettings {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+/// For whom the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines: one JSON object a line.
+    Json,
+}

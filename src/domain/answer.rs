@@ -1,0 +1,166 @@
+//! What a call came back with, classified.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::clock::Timestamp;
+
+/// OneSignal's id of what it sent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProviderMessageId(pub String);
+
+impl std::fmt::Display for ProviderMessageId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What one Create message call came back with, for the batch as a whole.
+#[derive(Debug, Clone)]
+pub struct BatchAnswer {
+    /// The classification; everything else is evidence.
+    pub verdict: Verdict,
+    /// The HTTP status, if an answer came at all.
+    pub status: Option<u16>,
+    /// The raw answer, cut to a few KiB; kept in Postgres, never logged.
+    pub body: Option<String>,
+    /// OneSignal answered from its memory of this idempotency key.
+    pub is_replay: bool,
+}
+
+impl BatchAnswer {
+    /// An answer that has no HTTP answer behind it.
+    pub fn without_response(verdict: Verdict) -> Self {
+        Self { verdict, status: None, body: None, is_replay: false }
+    }
+}
+
+/// The classes of the retry table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Taken, save for the recipients named as not reachable.
+    Accepted {
+        /// OneSignal's id of it.
+        message: ProviderMessageId,
+        /// Recipient ids that exist but have no working subscription.
+        unreachable: BTreeSet<String>,
+    },
+    /// `id` was empty: nothing was sent.
+    NobodySubscribed {
+        /// OneSignal's words.
+        detail: String,
+    },
+    /// The request itself is bad, or not on this plan.
+    Refused {
+        /// OneSignal's words.
+        detail: String,
+    },
+    /// The key is wrong, revoked or not allowed from here.
+    KeyRefused {
+        /// OneSignal's words.
+        detail: String,
+    },
+    /// The whole app can't be used: unknown, redirected, bad certificate.
+    AppUnusable {
+        /// What to look at.
+        detail: String,
+    },
+    /// OneSignal doesn't have the template that was named.
+    TemplateUnknown,
+    /// Over the rate limit.
+    RateLimited {
+        /// How long OneSignal asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// No connection was made, so nothing was sent.
+    NotConnected {
+        /// What failed.
+        detail: String,
+    },
+    /// The key is in use by a call under way.
+    Conflict,
+    /// It may have been sent, or not.
+    Ambiguous {
+        /// What was seen.
+        cause: String,
+        /// How long OneSignal asks to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Verdict {
+    /// The code that attempts and metrics carry.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::NobodySubscribed { .. } => "nobody_subscribed",
+            Self::Refused { .. } => "refused",
+            Self::KeyRefused { .. } => "key_refused",
+            Self::AppUnusable { .. } => "app_unusable",
+            Self::TemplateUnknown => "template_unknown",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::NotConnected { .. } => "not_connected",
+            Self::Conflict => "conflict",
+            Self::Ambiguous { .. } => "ambiguous",
+        }
+    }
+
+    /// What it means for the member with this recipient id (`None`: an audience), sent `alone` or with others.
+    pub fn for_member(&self, recipient_id: Option<&str>, alone: bool) -> Answer {
+        match self {
+            Self::Accepted { unreachable, .. } => match recipient_id {
+                Some(id) if unreachable.contains(id) => Answer::Unreachable,
+                Some(_) | None => Answer::Accepted,
+            },
+            Self::NobodySubscribed { .. } => Answer::NothingSent,
+            Self::Refused { detail } if alone => Answer::Rejected { detail: detail.clone() },
+            Self::Refused { .. } => Answer::Split,
+            Self::KeyRefused { .. } | Self::AppUnusable { .. } | Self::TemplateUnknown => Answer::Gated,
+            Self::RateLimited { .. } => Answer::Gated,
+            Self::NotConnected { detail } => Answer::NotConnected { detail: detail.clone() },
+            Self::Conflict => Answer::Conflict,
+            Self::Ambiguous { cause, retry_after } => {
+                Answer::Ambiguous { cause: cause.clone(), retry_after: *retry_after }
+            }
+        }
+    }
+}
+
+/// What an attempt means for one delivery. [`super::delivery::Delivery::after`] decides the move from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// OneSignal took it.
+    Accepted,
+    /// The person has no working subscription.
+    Unreachable,
+    /// Nothing was sent, to anybody.
+    NothingSent,
+    /// Refused, and it is this delivery's fault.
+    Rejected {
+        /// OneSignal's words.
+        detail: String,
+    },
+    /// The batch was refused as a whole: try in smaller parts.
+    Split,
+    /// Definitely not sent, and not this delivery's fault: back behind a gate.
+    Gated,
+    /// Definitely not sent: no connection.
+    NotConnected {
+        /// What failed.
+        detail: String,
+    },
+    /// The idempotency key is in use.
+    Conflict,
+    /// It may have been sent.
+    Ambiguous {
+        /// What was seen.
+        cause: String,
+        /// How long OneSignal asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The process that was sending it died: it may have been sent.
+    LeaseExpired {
+        /// When that attempt began.
+        started_at: Timestamp,
+    },
+}

@@ -1,0 +1,36 @@
+//! OneSignal apps that Herald sends through.
+
+use secrecy::SecretString;
+use url::Url;
+use uuid::Uuid;
+
+/// OneSignal's id of an app: public, not Herald's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AppId(pub Uuid);
+
+impl std::fmt::Display for AppId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An app with what is needed to call OneSignal for it.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// OneSignal's id.
+    pub id: AppId,
+    /// What people call it.
+    pub name: String,
+    /// Where its API is: OneSignal, or a sandbox.
+    pub base_url: Url,
+    /// Its secret.
+    pub api_key: SecretString,
+    /// Whether no real person can be reached through it.
+    pub is_sandbox: bool,
+    /// Whether rules that name no app use it.
+    pub is_default: bool,
+    /// Create and cancel calls that its plan allows a second.
+    pub calls_per_second: u32,
+    /// Why it is paused, if it is.
+    pub paused: Option<String>,
+}

@@ -1,0 +1,106 @@
+//! Channels and lanes.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a message appears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channel {
+    /// A push notification on any platform.
+    Push,
+    /// An email.
+    Email,
+    /// A text message.
+    Sms,
+}
+
+impl Channel {
+    /// The word used in the API, in Postgres and as OneSignal's `target_channel`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Email => "email",
+            Self::Sms => "sms",
+        }
+    }
+
+    /// OneSignal's limit for the whole serialized `custom_data`, in bytes.
+    pub fn custom_data_limit(self) -> usize {
+        match self {
+            Self::Push | Self::Sms => 2_048,
+            Self::Email => 10_000,
+        }
+    }
+}
+
+impl std::fmt::Display for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Channel {
+    type Err = UnknownWord;
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        match word {
+            "push" => Ok(Self::Push),
+            "email" => Ok(Self::Email),
+            "sms" => Ok(Self::Sms),
+            other => Err(UnknownWord { word: other.to_owned(), known: "push, email, sms" }),
+        }
+    }
+}
+
+/// How urgent a delivery is. Urgent ones never wait for company.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// One-time codes and alarms.
+    Urgent,
+    /// What a person waits for, within minutes.
+    Normal,
+    /// News to many.
+    Bulk,
+}
+
+impl Lane {
+    /// Every lane, most urgent first.
+    pub const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
+
+    /// The word used in the API and in Postgres.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Normal => "normal",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+impl std::fmt::Display for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Lane {
+    type Err = UnknownWord;
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        match word {
+            "urgent" => Ok(Self::Urgent),
+            "normal" => Ok(Self::Normal),
+            "bulk" => Ok(Self::Bulk),
+            other => Err(UnknownWord { word: other.to_owned(), known: "urgent, normal, bulk" }),
+        }
+    }
+}
+
+/// A word that is none of the few allowed ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{word}` is not one of {known}")]
+pub struct UnknownWord {
+    /// The word as given.
+    pub word: String,
+    /// The allowed ones, for the reader.
+    pub known: &'static str,
+}

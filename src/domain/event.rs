@@ -1,0 +1,259 @@
+//! Events and the people they are about.
+
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::clock::Timestamp;
+use super::id::{EventId, KeyId, SourceId};
+
+/// The name of an event type: lower-case words joined by dots, at most 128 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventTypeName(String);
+
+impl EventTypeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for EventTypeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for EventTypeName {
+    type Err = NameError;
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        let is_word = |word: &str| {
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if name.len() > 128 || !name.split('.').all(is_word) {
+            return Err(NameError);
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+/// A text that can't name an event type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event type is lower-case words joined by dots, such as `order.shipped`, with at most 128 characters")]
+pub struct NameError;
+
+/// Whether `pattern` (`order.shipped`, or `order.*` for a family, or `*`) covers `name`.
+pub fn covers(pattern: &str, name: &EventTypeName) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(family) => name.as_str().starts_with(family),
+        None => pattern == name.as_str(),
+    }
+}
+
+/// What kind of id a recipient is named by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecipientLabel {
+    /// The service's own id of the person.
+    ExternalId,
+    /// OneSignal's id of the person.
+    OnesignalId,
+    /// One device or address.
+    SubscriptionId,
+    /// An email address.
+    Email,
+    /// A phone number in E.164.
+    Phone,
+    /// Any other alias label.
+    Alias(String),
+}
+
+impl RecipientLabel {
+    /// The label as it is written in an event.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::ExternalId => "external_id",
+            Self::OnesignalId => "onesignal_id",
+            Self::SubscriptionId => "subscription_id",
+            Self::Email => "email",
+            Self::Phone => "phone",
+            Self::Alias(label) => label,
+        }
+    }
+
+    /// Reads a label; anything that is not a known word is an alias label.
+    pub fn from_label(label: &str) -> Self {
+        match label {
+            "external_id" => Self::ExternalId,
+            "onesignal_id" => Self::OnesignalId,
+            "subscription_id" => Self::SubscriptionId,
+            "email" => Self::Email,
+            "phone" => Self::Phone,
+            other => Self::Alias(other.to_owned()),
+        }
+    }
+}
+
+/// One person or device: a label with one id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Recipient {
+    /// What kind of id it is.
+    pub label: RecipientLabel,
+    /// The id itself.
+    pub id: String,
+}
+
+/// Ids that OneSignal refuses or that a broken producer sends instead of one.
+const REFUSED_IDS: [&str; 9] =
+    ["", "null", "NULL", "NA", "undefined", "0", "-1", "all", "00000000-0000-0000-0000-000000000000"];
+
+impl Recipient {
+    /// Checks a label and an id.
+    ///
+    /// # Errors
+    /// [`RecipientError`] says what is wrong with it; the producer has to mend it.
+    pub fn parse(label: &str, id: &str) -> Result<Self, RecipientError> {
+        if label.is_empty() || label.len() > 128 || label.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(RecipientError::BadLabel);
+        }
+        if id.chars().count() > 255 || id.chars().any(char::is_control) || id.trim() != id {
+            return Err(RecipientError::Malformed);
+        }
+        if REFUSED_IDS.contains(&id) {
+            return Err(RecipientError::Refused(id.to_owned()));
+        }
+        let label = RecipientLabel::from_label(label);
+        let fits = match &label {
+            RecipientLabel::ExternalId | RecipientLabel::Alias(_) => true,
+            RecipientLabel::OnesignalId | RecipientLabel::SubscriptionId => uuid::Uuid::try_parse(id).is_ok(),
+            RecipientLabel::Email => is_email(id),
+            RecipientLabel::Phone => is_phone(id),
+        };
+        if !fits {
+            return Err(RecipientError::WrongForm(label));
+        }
+        Ok(Self { label, id: id.to_owned() })
+    }
+}
+
+fn is_email(text: &str) -> bool {
+    let Some((local, host)) = text.rsplit_once('@') else { return false };
+    !local.is_empty()
+        && !text.chars().any(char::is_whitespace)
+        && !local.contains('@')
+        && host.split('.').count() > 1
+        && host.split('.').all(|part| !part.is_empty())
+}
+
+fn is_phone(text: &str) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
+}
+
+/// Why a recipient is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecipientError {
+    /// The label can't be one.
+    #[error("a label is 1 to 128 characters without spaces")]
+    BadLabel,
+    /// Control characters, spaces around it or too long.
+    #[error("an id has at most 255 characters, none of them a control character, and no space at its ends")]
+    Malformed,
+    /// One of the ids that OneSignal refuses.
+    #[error("`{0}` is refused as an id: OneSignal would address nobody or everybody with it")]
+    Refused(String),
+    /// Not a UUID, an email address or a phone number where one is needed.
+    #[error("{}", wrong_form(.0))]
+    WrongForm(RecipientLabel),
+}
+
+fn wrong_form(label: &RecipientLabel) -> &'static str {
+    match label {
+        RecipientLabel::Email => "that is no email address",
+        RecipientLabel::Phone => "a phone number is written in E.164, such as +4915112345678",
+        RecipientLabel::OnesignalId
+        | RecipientLabel::SubscriptionId
+        | RecipientLabel::ExternalId
+        | RecipientLabel::Alias(_) => "this label takes a UUID",
+    }
+}
+
+/// One fact from a source, checked at the edge.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Herald's id of it.
+    pub id: EventId,
+    /// Who posted it.
+    pub source: SourceId,
+    /// The key it was posted with.
+    pub key: KeyId,
+    /// The source's own id of it, unique within the source.
+    pub event_key: String,
+    /// Its type.
+    pub event_type: EventTypeName,
+    /// The people it is about; may be empty where a rule names its own audience.
+    pub recipients: Vec<Recipient>,
+    /// Its values, whole; the sensitive ones are cut out when it is stored.
+    pub data: Value,
+    /// When it happened, as the source says.
+    pub occurred_at: Option<Timestamp>,
+    /// When Herald took it.
+    pub received_at: Timestamp,
+    /// The locale that the source asks for.
+    pub locale: Option<String>,
+    /// Not before this.
+    pub send_after: Option<Timestamp>,
+    /// Not after this.
+    pub expires_at: Option<Timestamp>,
+    /// What a later cancellation can name.
+    pub cancellation_key: Option<String>,
+    /// A newer event with the same key replaces an older one that still waits.
+    pub collapse_key: Option<String>,
+    /// Tells newer from older under one collapse key.
+    pub sequence: Option<i64>,
+    /// Events with the same key go out one after the other.
+    pub ordering_key: Option<String>,
+    /// The producer's W3C trace, passed on.
+    pub traceparent: Option<String>,
+    /// Posted with a test key: reaches sandbox apps only.
+    pub is_test: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipients_that_onesignal_refuses_are_refused_here() {
+        for id in REFUSED_IDS {
+            assert!(Recipient::parse("external_id", id).is_err(), "{id:?}");
+        }
+        assert!(Recipient::parse("external_id", "user-42").is_ok());
+        assert!(Recipient::parse("external_id", " user-42").is_err());
+        assert!(Recipient::parse("external_id", "a\nb").is_err());
+    }
+
+    #[test]
+    fn addresses_and_uuids_are_checked_for_their_form() {
+        assert!(Recipient::parse("email", "ann@shop.example").is_ok());
+        assert!(Recipient::parse("email", "ann@shop").is_err());
+        assert!(Recipient::parse("phone", "+4915112345678").is_ok());
+        assert!(Recipient::parse("phone", "015112345678").is_err());
+        assert!(Recipient::parse("subscription_id", "user-42").is_err());
+        assert!(Recipient::parse("crm_id", "77").is_ok());
+    }
+
+    #[test]
+    fn event_type_names_are_words_joined_by_dots() {
+        assert!("order.shipped".parse::<EventTypeName>().is_ok());
+        for bad in ["", "Order.shipped", "order..shipped", "order.", "order shipped"] {
+            assert!(bad.parse::<EventTypeName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_family_covers_its_members_only() {
+        let name = "order.shipped".parse().unwrap();
+        assert!(covers("order.shipped", &name) && covers("order.*", &name) && covers("*", &name));
+        assert!(!covers("orders.*", &name) && !covers("order", &name));
+    }
+}

@@ -1,0 +1,213 @@
+//! When a delivery is due again: a pure function of what happened, with jitter as an argument.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use super::answer::Answer;
+use super::channel::Lane;
+use super::clock::Timestamp;
+use super::delivery::Delivery;
+
+/// How one lane is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneRetry {
+    /// The wait after the first try.
+    pub base: Duration,
+    /// The longest wait.
+    pub cap: Duration,
+    /// Tries at most; `None`: only time ends them.
+    pub max_attempts: Option<u16>,
+    /// How long after the first try at most.
+    pub horizon: Duration,
+}
+
+/// Every duration of the retry table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// One-time codes: to their expiry.
+    pub urgent: LaneRetry,
+    /// What a person waits for.
+    pub normal: LaneRetry,
+    /// News to many.
+    pub bulk: LaneRetry,
+    /// Lanes other than urgent wait this long after the start of an ambiguous attempt: OneSignal may still work on it.
+    pub ambiguous_gap: Duration,
+    /// The wait after a 409.
+    pub conflict_wait: Duration,
+    /// The wait before the one recheck after an empty `id`.
+    pub recheck_wait: Duration,
+    /// OneSignal forgets idempotency keys after 30 days; nothing ambiguous is sent again after this.
+    pub ambiguous_horizon: Duration,
+    /// The wait after a 429 that names none.
+    pub default_retry_after: Duration,
+    /// The longest `Retry-After` that is believed.
+    pub max_retry_after: Duration,
+}
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        let lane = |base, cap, max_attempts, horizon| LaneRetry {
+            base: Duration::from_secs(base),
+            cap: Duration::from_secs(cap),
+            max_attempts,
+            horizon: Duration::from_secs(horizon),
+        };
+        Self {
+            urgent: lane(1, 30, None, 3 * DAY),
+            normal: lane(5, HOUR, Some(25), 3 * DAY),
+            bulk: lane(MINUTE, 4 * HOUR, None, 3 * DAY),
+            ambiguous_gap: Duration::from_secs(100),
+            conflict_wait: Duration::from_secs(5),
+            recheck_wait: Duration::from_secs(30),
+            ambiguous_horizon: Duration::from_secs(25 * DAY),
+            default_retry_after: Duration::from_secs(MINUTE),
+            max_retry_after: Duration::from_secs(15 * MINUTE),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// How `lane` is tried again.
+    pub fn lane(&self, lane: Lane) -> &LaneRetry {
+        match lane {
+            Lane::Urgent => &self.urgent,
+            Lane::Normal => &self.normal,
+            Lane::Bulk => &self.bulk,
+        }
+    }
+
+    /// When `delivery`, whose attempt began at `started_at` and came back with `answer`, is due again;
+    /// `None` once no further try is allowed. `jitter` is in 0..1.
+    pub fn next_due(
+        &self,
+        delivery: &Delivery,
+        answer: &Answer,
+        started_at: Timestamp,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Option<Timestamp> {
+        match answer {
+            Answer::Accepted | Answer::Unreachable | Answer::Rejected { .. } => None,
+            Answer::NothingSent => Some(now + delta(self.recheck_wait)),
+            Answer::Split | Answer::Gated => Some(now),
+            Answer::Conflict if delivery.attempts > 0 => None,
+            Answer::Conflict => Some(now + delta(self.conflict_wait)),
+            Answer::NotConnected { .. } => self.backed_off(delivery, None, now, jitter),
+            Answer::Ambiguous { retry_after, .. } => {
+                let due = self.backed_off(delivery, *retry_after, now, jitter)?;
+                self.after_gap(delivery, due, started_at)
+            }
+            Answer::LeaseExpired { started_at } => self.after_gap(delivery, now, *started_at),
+        }
+    }
+
+    /// How long an app rests after a 429: what OneSignal asks, within bounds, and up to a tenth more.
+    pub fn rate_limit_wait(&self, retry_after: Option<Duration>, jitter: f64) -> Duration {
+        let asked = retry_after.unwrap_or(self.default_retry_after);
+        asked.clamp(Duration::from_secs(1), self.max_retry_after).mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 10.0)
+    }
+
+    fn backed_off(
+        &self,
+        delivery: &Delivery,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Option<Timestamp> {
+        let lane = self.lane(delivery.lane);
+        let tries = delivery.attempts.saturating_add(1);
+        if lane.max_attempts.is_some_and(|max| tries >= max) {
+            return None;
+        }
+        let doubled = lane.base.saturating_mul(1_u32.checked_shl(u32::from(tries - 1)).unwrap_or(u32::MAX));
+        let wait = doubled.min(lane.cap).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
+        let asked = retry_after.unwrap_or_default().min(self.max_retry_after);
+        let due = now + delta(wait.max(asked));
+        let begun = delivery.first_attempt_at.unwrap_or(now);
+        (due <= begun + delta(lane.horizon)).then_some(due)
+    }
+
+    fn after_gap(&self, delivery: &Delivery, due: Timestamp, started_at: Timestamp) -> Option<Timestamp> {
+        let due = match delivery.lane {
+            Lane::Urgent => due,
+            Lane::Normal | Lane::Bulk => due.max(started_at + delta(self.ambiguous_gap)),
+        };
+        let doubtful_since = delivery.first_ambiguous_at.unwrap_or(started_at);
+        (due <= doubtful_since + delta(self.ambiguous_horizon)).then_some(due)
+    }
+}
+
+/// A `Duration` as chrono counts it; far beyond any setting it stops growing.
+pub fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::days(36_500))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::delivery::{DeliveryState, NO_PACK_LIMIT};
+    use crate::domain::id::IdSource;
+
+    fn now() -> Timestamp {
+        "2026-11-23T10:00:00Z".parse().unwrap()
+    }
+
+    fn delivery(lane: Lane, attempts: u16) -> Delivery {
+        Delivery {
+            id: IdSource::seeded(1).next(now()),
+            state: DeliveryState::Sending,
+            lane,
+            attempts,
+            generation: 0,
+            is_rechecked: false,
+            pack_limit: NO_PACK_LIMIT,
+            first_attempt_at: Some(now()),
+            first_ambiguous_at: None,
+        }
+    }
+
+    fn wait_s(lane: Lane, attempts: u16, answer: &Answer, jitter: f64) -> Option<i64> {
+        let due = RetryPolicy::default().next_due(&delivery(lane, attempts), answer, now(), now(), jitter);
+        due.map(|due| (due - now()).num_seconds())
+    }
+
+    #[test]
+    fn waits_double_up_to_the_cap_and_jitter_halves_them_at_most() {
+        let refused = Answer::NotConnected { detail: String::new() };
+        assert_eq!(wait_s(Lane::Normal, 0, &refused, 1.0), Some(5));
+        assert_eq!(wait_s(Lane::Normal, 3, &refused, 1.0), Some(40));
+        assert_eq!(wait_s(Lane::Normal, 3, &refused, 0.0), Some(20));
+        assert_eq!(wait_s(Lane::Normal, 20, &refused, 1.0), Some(3600));
+        assert_eq!(wait_s(Lane::Normal, 24, &refused, 1.0), None);
+        assert_eq!(wait_s(Lane::Urgent, 60, &refused, 1.0), Some(30));
+    }
+
+    #[test]
+    fn an_ambiguous_attempt_rests_while_onesignal_may_still_work_on_it_unless_urgent() {
+        let lost = Answer::Ambiguous { cause: String::new(), retry_after: None };
+        assert_eq!(wait_s(Lane::Normal, 0, &lost, 1.0), Some(100));
+        assert_eq!(wait_s(Lane::Urgent, 0, &lost, 1.0), Some(1));
+    }
+
+    #[test]
+    fn absurd_retry_after_is_clamped() {
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.rate_limit_wait(Some(Duration::MAX), 0.0), Duration::from_secs(900));
+        assert_eq!(policy.rate_limit_wait(Some(Duration::ZERO), 0.0), Duration::from_secs(1));
+        assert_eq!(policy.rate_limit_wait(None, 0.0), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn nothing_doubtful_is_sent_again_after_25_days() {
+        let policy = RetryPolicy::default();
+        let mut old = delivery(Lane::Normal, 3);
+        old.first_ambiguous_at = Some(now() - TimeDelta::days(26));
+        let answer = Answer::LeaseExpired { started_at: now() };
+        assert_eq!(policy.next_due(&old, &answer, now(), now(), 0.5), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Templates and their immutable versions.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::channel::Channel;
+use super::id::{TemplateId, TemplateVersionId};
+
+/// The fields of one locale, by Herald's names for them (`contents`, `subject`, …), as the author wrote them.
+pub type Fields = BTreeMap<String, String>;
+
+/// How a version's copy reaches OneSignal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Uploaded as a OneSignal template; events carry their values in `custom_data`.
+    Provider,
+    /// Rendered by Herald and sent as contents.
+    Inline,
+}
+
+/// What a field of a channel holds, which decides how event values are escaped in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// Text of any number of lines.
+    Text,
+    /// Text of one line: line breaks in values become spaces.
+    Line,
+    /// A link or the address of an image.
+    Link,
+    /// HTML.
+    Html,
+    /// Sent as it is; event values have no place in it.
+    Fixed,
+}
+
+/// One field that a channel has.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldSpec {
+    /// Herald's name, as in a template's file.
+    pub name: &'static str,
+    /// OneSignal's name in Create message and in templates.
+    pub wire: &'static str,
+    /// What it holds.
+    pub kind: FieldKind,
+    /// Whether OneSignal keeps it as a map of languages.
+    pub by_language: bool,
+    /// Whether OneSignal's Templates API can hold it; the others travel with each call.
+    pub in_template: bool,
+    /// Whether a message can't do without it.
+    pub required: bool,
+}
+
+const fn field(name: &'static str, wire: &'static str, kind: FieldKind) -> FieldSpec {
+    FieldSpec { name, wire, kind, by_language: false, in_template: false, required: false }
+}
+
+const PUSH: [FieldSpec; 8] = [
+    FieldSpec { by_language: true, in_template: true, required: true, ..field("contents", "contents", FieldKind::Text) },
+    FieldSpec { by_language: true, in_template: true, ..field("headings", "headings", FieldKind::Line) },
+    FieldSpec { by_language: true, in_template: true, ..field("subtitle", "subtitle", FieldKind::Line) },
+    field("url", "url", FieldKind::Link),
+    field("big_picture", "big_picture", FieldKind::Link),
+    field("chrome_web_image", "chrome_web_image", FieldKind::Link),
+    field("large_icon", "large_icon", FieldKind::Link),
+    field("small_icon", "small_icon", FieldKind::Fixed),
+];
+const EMAIL: [FieldSpec; 7] = [
+    FieldSpec { in_template: true, required: true, ..field("subject", "email_subject", FieldKind::Line) },
+    FieldSpec { in_template: true, required: true, ..field("body", "email_body", FieldKind::Html) },
+    field("preheader", "email_preheader", FieldKind::Line),
+    field("from_name", "email_from_name", FieldKind::Fixed),
+    field("from_address", "email_from_address", FieldKind::Fixed),
+    field("sender_domain", "email_sender_domain", FieldKind::Fixed),
+    field("reply_to", "email_reply_to_address", FieldKind::Line),
+];
+const SMS: [FieldSpec; 2] = [
+    FieldSpec { by_language: true, in_template: true, required: true, ..field("contents", "contents", FieldKind::Text) },
+    field("from", "sms_from", FieldKind::Fixed),
+];
+
+/// The fields that `channel` has, the main one (the file's body) first for push and SMS.
+pub fn fields_of(channel: Channel) -> &'static [FieldSpec] {
+    match channel {
+        Channel::Push => &PUSH,
+        Channel::Email => &EMAIL,
+        Channel::Sms => &SMS,
+    }
+}
+
+/// The field that a template file's body is: what a reader sees first.
+pub fn main_field(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Push | Channel::Sms => "contents",
+        Channel::Email => "body",
+    }
+}
+
+/// A template: message copy for one channel, with a version that is live or none.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// Its id.
+    pub id: TemplateId,
+    /// The name that rules use.
+    pub key: String,
+    /// Where its messages appear.
+    pub channel: Channel,
+    /// What it is for.
+    pub description: String,
+    /// The version that new deliveries get.
+    pub live: Option<TemplateVersionId>,
+}
+
+/// One immutable, numbered version.
+#[derive(Debug, Clone)]
+pub struct TemplateVersion {
+    /// Its id.
+    pub id: TemplateVersionId,
+    /// The template's key.
+    pub template: String,
+    /// From 1.
+    pub number: i32,
+    /// Where its messages appear.
+    pub channel: Channel,
+    /// How the copy reaches OneSignal.
+    pub mode: Mode,
+    /// Where the fallback chain ends.
+    pub default_locale: String,
+    /// Static OneSignal fields, sent as they are.
+    pub options: Map<String, Value>,
+    /// The copy by locale.
+    pub contents: BTreeMap<String, Fields>,
+}
+
+impl TemplateVersion {
+    /// The locale to use for a wish: `de-AT`, else `de`, else the default.
+    pub fn choose_locale(&self, wish: Option<&str>) -> &str {
+        let mut wish = wish.unwrap_or_default();
+        loop {
+            if let Some((locale, _)) = self.contents.iter().find(|(locale, _)| locale.eq_ignore_ascii_case(wish)) {
+                return locale;
+            }
+            match wish.rsplit_once(['-', '_']) {
+                Some((wider, _)) => wish = wider,
+                None => return &self.default_locale,
+            }
+        }
+    }
+
+    /// The name under which OneSignal keeps one locale of this version.
+    pub fn upload_name(&self, locale: &str) -> String {
+        format!("herald/{}@{}/{locale}", self.template, self.number)
+    }
+}
+
+/// Whether a text looks like a BCP 47 locale: `de`, `de-AT`, `zh-Hant-TW`.
+pub fn is_locale(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let language = parts.next().unwrap_or_default();
+    (2..=3).contains(&language.len())
+        && language.bytes().all(|b| b.is_ascii_alphabetic())
+        && parts.all(|part| (2..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::TypedId;
+
+    #[test]
+    fn a_missing_locale_falls_back_to_the_language_and_then_to_the_default() {
+        let contents = ["en", "de", "pt-BR"].map(|locale| (locale.to_owned(), Fields::new()));
+        let version = TemplateVersion {
+            id: TemplateVersionId::from_uuid(uuid::Uuid::nil()),
+            template: "order-shipped-push".into(),
+            number: 3,
+            channel: Channel::Push,
+            mode: Mode::Provider,
+            default_locale: "en".into(),
+            options: Map::new(),
+            contents: contents.into(),
+        };
+        assert_eq!(version.choose_locale(Some("de-AT")), "de");
+        assert_eq!(version.choose_locale(Some("pt-br")), "pt-BR");
+        assert_eq!(version.choose_locale(Some("fr")), "en");
+        assert_eq!(version.choose_locale(None), "en");
+        assert_eq!(version.upload_name("de"), "herald/order-shipped-push@3/de");
+    }
+}

@@ -1,0 +1,127 @@
+//! OneSignal apps, their keys sealed.
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::app::{App, AppId};
+use crate::domain::clock::Timestamp;
+use crate::vault::Vault;
+
+fn place(app: AppId) -> String {
+    format!("apps/{app}")
+}
+
+/// Every app.
+///
+/// # Errors
+/// [`StoreError::Sealed`] when a key was sealed with a secret key that we no longer have.
+pub(super) async fn list(connection: &mut PgConnection, vault: &Vault) -> Result<Vec<App>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM apps ORDER BY name").fetch_all(connection).await?;
+    rows.iter().map(|row| read_app(row, vault)).collect()
+}
+
+fn read_app(row: &PgRow, vault: &Vault) -> Result<App, StoreError> {
+    let id = AppId(row.try_get("id")?);
+    let key = vault.open(&place(id), row.try_get("api_key")?)?;
+    let key = String::from_utf8(key).map_err(|_| StoreError::corrupt("apps", "api_key", id))?;
+    let calls: i32 = row.try_get("calls_per_second")?;
+    Ok(App {
+        id,
+        name: row.try_get("name")?,
+        base_url: row
+            .try_get::<&str, _>("base_url")?
+            .parse()
+            .map_err(|_| StoreError::corrupt("apps", "base_url", id))?,
+        api_key: SecretString::from(key),
+        is_sandbox: row.try_get("is_sandbox")?,
+        is_default: row.try_get("is_default")?,
+        calls_per_second: u32::try_from(calls).unwrap_or(1),
+        paused: row.try_get("paused_reason")?,
+    })
+}
+
+impl Store {
+    /// Every app.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; [`StoreError::Sealed`] when the secret key was changed without its predecessor.
+    pub async fn apps(&self) -> Result<Vec<App>, StoreError> {
+        let mut connection = self.pool().acquire().await?;
+        list(&mut connection, self.vault()).await
+    }
+
+    /// Enters an app or brings it up to date; as the default one, if it says so. Raises the catalog's revision when
+    /// anything changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn upsert_app(&self, app: &App, now: Timestamp) -> Result<(), StoreError> {
+        let unchanged = self.apps().await?.into_iter().any(|known| {
+            known.id == app.id
+                && known.base_url == app.base_url
+                && known.is_sandbox == app.is_sandbox
+                && known.is_default == app.is_default
+                && known.calls_per_second == app.calls_per_second
+                && known.api_key.expose_secret() == app.api_key.expose_secret()
+        });
+        if unchanged {
+            return Ok(());
+        }
+        let sealed = self.vault().seal(&place(app.id), app.api_key.expose_secret().as_bytes())?;
+        let mut tx = self.begin().await?;
+        if app.is_default {
+            sqlx::query("UPDATE apps SET is_default = false WHERE is_default AND id <> $1")
+                .bind(app.id.0)
+                .execute(&mut *tx)
+                .await?;
+        }
+        sqlx::query(
+            "INSERT INTO apps (id, name, base_url, api_key, is_sandbox, is_default, calls_per_second, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+             ON CONFLICT (id) DO UPDATE
+             SET base_url = $3, api_key = $4, is_sandbox = $5, is_default = $6, calls_per_second = $7, updated_at = $8",
+        )
+        .bind(app.id.0)
+        .bind(&app.name)
+        .bind(app.base_url.as_str())
+        .bind(sealed)
+        .bind(app.is_sandbox)
+        .bind(app.is_default)
+        .bind(i32::try_from(app.calls_per_second).unwrap_or(i32::MAX))
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        // The key may have been mended: whatever stopped this app is worth another look.
+        sqlx::query("DELETE FROM gates WHERE scope = 'app' AND subject = $1")
+            .bind(app.id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        super::catalog::raise_revision(&mut tx, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Pauses an app, or lets it go on (`None`).
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn pause_app(&self, app: Uuid, reason: Option<&str>, now: Timestamp) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = sqlx::query(
+            "UPDATE apps
+             SET paused_reason = $2, paused_at = CASE WHEN $2 IS NULL THEN NULL ELSE $3 END, updated_at = $3
+             WHERE id = $1",
+        )
+        .bind(app)
+        .bind(reason)
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        super::catalog::raise_revision(&mut tx, now).await?;
+        tx.commit().await?;
+        Ok(changed.rows_affected() > 0)
+    }
+}

@@ -1,0 +1,108 @@
+//! Batches and their attempts.
+
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::app::AppId;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{BatchId, DeliveryId, TemplateVersionId, TypedId, WorkerId};
+
+/// A batch to be stored together with its first attempt, before the call is made.
+#[derive(Debug, Clone)]
+pub struct NewBatch {
+    /// Its id.
+    pub id: BatchId,
+    /// The app it goes through.
+    pub app: AppId,
+    /// The key of every attempt.
+    pub idempotency_key: Uuid,
+    /// SHA-256 of the content.
+    pub body_sha256: [u8; 32],
+    /// The version.
+    pub version: TemplateVersionId,
+    /// The locale.
+    pub locale: String,
+    /// The members, in the content's order.
+    pub members: Vec<DeliveryId>,
+}
+
+/// Stores batches and the first attempt of each, in one statement.
+///
+/// # Errors
+/// [`StoreError::Database`]; a second batch with the same key on the same day is refused.
+pub async fn insert_all(
+    connection: &mut PgConnection,
+    worker: WorkerId,
+    batches: &[NewBatch],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut members = Vec::new();
+    let mut ends = Vec::with_capacity(batches.len());
+    for batch in batches {
+        members.extend(batch.members.iter().map(|id| id.uuid()));
+        ends.push(i32::try_from(members.len()).unwrap_or(i32::MAX));
+    }
+    sqlx::query(include_str!("sql/insert_batches.sql"))
+        .bind(batches.iter().map(|b| b.id.uuid()).collect::<Vec<_>>())
+        .bind(batches.iter().map(|b| b.app.0).collect::<Vec<_>>())
+        .bind(batches.iter().map(|b| b.idempotency_key).collect::<Vec<_>>())
+        .bind(batches.iter().map(|b| b.body_sha256.to_vec()).collect::<Vec<_>>())
+        .bind(batches.iter().map(|b| b.version.uuid()).collect::<Vec<_>>())
+        .bind(batches.iter().map(|b| b.locale.as_str()).collect::<Vec<_>>())
+        .bind(ends)
+        .bind(members)
+        .bind(now)
+        .bind(worker.uuid())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A frozen batch as it is stored.
+#[derive(Debug, Clone)]
+pub struct StoredBatch {
+    /// What was frozen.
+    pub frozen: NewBatch,
+    /// The number of its latest attempt.
+    pub attempt: i32,
+    /// When that began.
+    pub started_at: Timestamp,
+}
+
+impl Store {
+    /// Reads batches with their latest attempt.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn find_batches(&self, ids: &[BatchId]) -> Result<Vec<StoredBatch>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT b.*, a.n, a.started_at
+             FROM batches b
+             JOIN LATERAL (
+                SELECT a.n, a.started_at FROM attempts a WHERE a.batch_id = b.id ORDER BY a.n DESC LIMIT 1
+             ) AS a ON true
+             WHERE b.id = ANY ($1)",
+        )
+        .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(read_batch).collect()
+    }
+}
+
+fn read_batch(row: &sqlx::postgres::PgRow) -> Result<StoredBatch, StoreError> {
+    let id = BatchId::from_uuid(row.try_get("id")?);
+    let sha: Vec<u8> = row.try_get("body_sha256")?;
+    let members: Vec<Uuid> = row.try_get("members")?;
+    let frozen = NewBatch {
+        id,
+        app: AppId(row.try_get("app_id")?),
+        idempotency_key: row.try_get("idempotency_key")?,
+        body_sha256: sha.try_into().map_err(|_| StoreError::corrupt("batches", "body_sha256", id))?,
+        version: TemplateVersionId::from_uuid(row.try_get("template_version_id")?),
+        locale: row.try_get("locale")?,
+        members: members.into_iter().map(DeliveryId::from_uuid).collect(),
+    };
+    Ok(StoredBatch { frozen, attempt: row.try_get("n")?, started_at: row.try_get("started_at")? })
+}

@@ -1,0 +1,134 @@
+//! Deliveries as they are planned, together with their rows in the queue.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::domain::app::AppId;
+use crate::domain::channel::{Channel, Lane};
+use crate::domain::clock::Timestamp;
+use crate::domain::delivery::NO_PACK_LIMIT;
+use crate::domain::event::Recipient;
+use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
+
+/// How a delivery comes into the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// Waits until it is due; with a lease if this process has a place for it in memory.
+    Queued {
+        /// Not before this.
+        due_at: Timestamp,
+        /// Who owns it from the start.
+        lease: Option<WorkerId>,
+    },
+    /// Frozen in a batch within the transaction that stores it.
+    Sending {
+        /// Who makes the call.
+        worker: WorkerId,
+        /// The batch.
+        batch: BatchId,
+    },
+    /// Waits for a person.
+    Held,
+    /// Over before it began.
+    Skipped,
+}
+
+/// A delivery to be stored.
+#[derive(Debug)]
+pub struct NewDelivery<'a> {
+    /// Its id, made in the same millisecond as the event's.
+    pub id: DeliveryId,
+    /// The event.
+    pub event: EventId,
+    /// The rule's id and key.
+    pub rule: (RuleId, &'a str),
+    /// The app.
+    pub app: AppId,
+    /// The channel.
+    pub channel: Channel,
+    /// The lane.
+    pub lane: Lane,
+    /// The template's key.
+    pub template: &'a str,
+    /// The version, pinned: its id and number.
+    pub version: Option<(TemplateVersionId, i32)>,
+    /// The locale, pinned.
+    pub locale: Option<&'a str>,
+    /// The person, or
+    pub recipient: Option<&'a Recipient>,
+    /// the audience.
+    pub audience: Option<&'a Value>,
+    /// Not after this.
+    pub expires_at: Timestamp,
+    /// When it was planned.
+    pub created_at: Timestamp,
+    /// How it begins.
+    pub birth: Birth,
+}
+
+const INSERT_DELIVERIES: &str = include_str!("sql/insert_deliveries.sql");
+
+/// Stores deliveries and their queue rows, in one statement.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) -> Result<(), StoreError> {
+    sqlx::query(INSERT_DELIVERIES)
+        .bind(new.iter().map(|d| d.id.uuid()).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.event.uuid()).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.rule.0.uuid()).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.rule.1).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.app.0).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.channel.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.lane.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.template).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.version.map(|(id, _)| id.uuid())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.version.map(|(_, number)| number)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.locale).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.recipient.map(|r| r.label.as_str())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.recipient.map(|r| r.id.as_str())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.audience.map(Value::to_string)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.expires_at).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.created_at).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| state_of(d.birth)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| due_of(d)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| worker_of(d.birth)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| batch_of(d.birth)).collect::<Vec<_>>())
+        .bind(i16::try_from(NO_PACK_LIMIT).unwrap_or(i16::MAX))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn state_of(birth: Birth) -> &'static str {
+    match birth {
+        Birth::Queued { .. } => "queued",
+        Birth::Sending { .. } => "sending",
+        Birth::Held => "held",
+        Birth::Skipped => "skipped",
+    }
+}
+
+fn due_of(new: &NewDelivery<'_>) -> Timestamp {
+    match new.birth {
+        Birth::Queued { due_at, .. } => due_at,
+        Birth::Sending { .. } | Birth::Held | Birth::Skipped => new.created_at,
+    }
+}
+
+fn worker_of(birth: Birth) -> Option<Uuid> {
+    match birth {
+        Birth::Queued { lease, .. } => lease.map(TypedId::uuid),
+        Birth::Sending { worker, .. } => Some(worker.uuid()),
+        Birth::Held | Birth::Skipped => None,
+    }
+}
+
+fn batch_of(birth: Birth) -> Option<Uuid> {
+    match birth {
+        Birth::Sending { batch, .. } => Some(batch.uuid()),
+        Birth::Queued { .. } | Birth::Held | Birth::Skipped => None,
+    }
+}

@@ -1,0 +1,224 @@
+//! Events, their keys, payloads and sealed values.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::people::FactsRow;
+use super::{Store, StoreError};
+use crate::domain::channel::Channel;
+use crate::domain::event::{Event, EventTypeName, Recipient};
+use crate::domain::facts::Facts;
+use crate::domain::id::{EventId, KeyId, SourceId, TypedId};
+
+/// An event's claim to its key.
+#[derive(Debug, Clone)]
+pub struct KeyClaim {
+    /// The source.
+    pub source: SourceId,
+    /// SHA-256 of the event key.
+    pub digest: [u8; 32],
+    /// The vault's fingerprint of the content.
+    pub fingerprint: [u8; 32],
+    /// The id that the event gets if it wins.
+    pub event: EventId,
+}
+
+/// What the first statement of a group commit learns.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The catalog's present revision.
+    pub revision: i64,
+    /// The events that won their keys; the others are repeats.
+    pub won: Vec<EventId>,
+    /// What is known of the recipients.
+    pub facts: Facts,
+    /// Apps behind a closed gate.
+    pub gated_apps: Vec<Uuid>,
+}
+
+const CLAIM_KEYS: &str = include_str!("sql/claim_keys.sql");
+
+/// Claims keys, and reads in the same statement what planning needs. `claims` must be sorted by (source, digest),
+/// or two replicas can deadlock.
+///
+/// # Errors
+/// [`StoreError::Database`]; [`StoreError::is_lock_timeout`] when another transaction holds one of the keys.
+pub async fn claim_keys(
+    connection: &mut PgConnection,
+    claims: &[KeyClaim],
+    recipients: &[&Recipient],
+) -> Result<Claimed, StoreError> {
+    let labels: Vec<&str> = recipients.iter().map(|r| r.label.as_str()).collect();
+    let ids: Vec<&str> = recipients.iter().map(|r| r.id.as_str()).collect();
+    let row = sqlx::query(CLAIM_KEYS)
+        .bind(claims.iter().map(|c| c.source.uuid()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|c| c.digest.to_vec()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|c| c.fingerprint.to_vec()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|c| c.event.uuid()).collect::<Vec<_>>())
+        .bind(labels)
+        .bind(ids)
+        .fetch_one(connection)
+        .await?;
+    let won: Vec<Uuid> = row.try_get("won")?;
+    let facts: Option<Json<Vec<FactsRow>>> = row.try_get("facts")?;
+    Ok(Claimed {
+        revision: row.try_get("revision")?,
+        won: won.into_iter().map(EventId::from_uuid).collect(),
+        facts: facts.map(|Json(rows)| rows.into_iter().map(FactsRow::into_pair).collect()).unwrap_or_default(),
+        gated_apps: row.try_get("gated_apps")?,
+    })
+}
+
+/// What the first post of a key left behind.
+#[derive(Debug, Clone)]
+pub struct FirstPost {
+    /// The event it became.
+    pub event: EventId,
+    /// The fingerprint of its content.
+    pub fingerprint: Vec<u8>,
+}
+
+/// Reads the first posts of keys that were not won.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn find_first_posts(
+    connection: &mut PgConnection,
+    repeats: &[(SourceId, [u8; 32])],
+) -> Result<HashMap<(SourceId, [u8; 32]), FirstPost>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT k.source_id, k.key_digest, k.content_hash, k.event_id
+         FROM unnest($1::uuid[], $2::bytea[]) AS r (source_id, key_digest)
+         JOIN event_keys k ON k.source_id = r.source_id AND k.key_digest = r.key_digest",
+    )
+    .bind(repeats.iter().map(|(source, _)| source.uuid()).collect::<Vec<_>>())
+    .bind(repeats.iter().map(|(_, digest)| digest.to_vec()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let digest: Vec<u8> = row.try_get("key_digest")?;
+        let digest = digest.try_into().map_err(|_| StoreError::corrupt("event_keys", "key_digest", ""))?;
+        let post = FirstPost {
+            event: EventId::from_uuid(row.try_get("event_id")?),
+            fingerprint: row.try_get("content_hash")?,
+        };
+        found.insert((SourceId::from_uuid(row.try_get("source_id")?), digest), post);
+    }
+    Ok(found)
+}
+
+/// An event as it is stored: the sensitive values are out of `data`.
+#[derive(Debug)]
+pub struct NewEvent<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// Its data without the sensitive values, as JSON text.
+    pub data: String,
+    /// The sensitive values, sealed.
+    pub sealed: Option<Vec<u8>>,
+}
+
+const INSERT_EVENTS: &str = include_str!("sql/insert_events.sql");
+
+/// Stores events with their payloads and sealed values, in one statement.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn insert_all(connection: &mut PgConnection, events: &[NewEvent<'_>]) -> Result<(), StoreError> {
+    let each = || events.iter().map(|new| new.event);
+    let sealed: Vec<&NewEvent<'_>> = events.iter().filter(|new| new.sealed.is_some()).collect();
+    sqlx::query(INSERT_EVENTS)
+        .bind(each().map(|e| e.id.uuid()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.source.uuid()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.key.uuid()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.event_key.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.event_type.as_str()).collect::<Vec<_>>())
+        .bind(each().map(|e| recipients_text(&e.recipients)).collect::<Vec<_>>())
+        .bind(each().map(|e| e.occurred_at).collect::<Vec<_>>())
+        .bind(each().map(|e| e.received_at).collect::<Vec<_>>())
+        .bind(each().map(|e| e.locale.as_deref()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.send_after).collect::<Vec<_>>())
+        .bind(each().map(|e| e.expires_at).collect::<Vec<_>>())
+        .bind(each().map(|e| e.cancellation_key.as_deref()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.collapse_key.as_deref()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.sequence).collect::<Vec<_>>())
+        .bind(each().map(|e| e.ordering_key.as_deref()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.traceparent.as_deref()).collect::<Vec<_>>())
+        .bind(each().map(|e| e.is_test).collect::<Vec<_>>())
+        .bind(events.iter().map(|new| new.data.as_str()).collect::<Vec<_>>())
+        .bind(sealed.iter().map(|new| new.event.id.uuid()).collect::<Vec<_>>())
+        .bind(sealed.iter().map(|new| new.sealed.as_deref()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn recipients_text(recipients: &[Recipient]) -> String {
+    let pairs: Vec<(&str, &str)> = recipients.iter().map(|r| (r.label.as_str(), r.id.as_str())).collect();
+    serde_json::to_string(&pairs).unwrap_or_else(|_| "[]".to_owned())
+}
+
+const EVENT_COLUMNS: &str = "SELECT e.*, e.recipients::text AS recipients_text, p.data::text AS data_text
+    FROM events e LEFT JOIN event_payloads p ON p.event_id = e.id";
+
+/// An event as it can be shown: what was sealed is not in `data`.
+#[derive(Debug)]
+pub struct StoredEvent {
+    /// The event, its data without the sensitive values.
+    pub event: Event,
+}
+
+impl Store {
+    /// Finds one event.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], or [`StoreError::Corrupt`] for a row that can't be read.
+    pub async fn find_event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
+        let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = $1 AND p.event_id = $1"));
+        let row = sqlx::query(query).bind(id.uuid()).fetch_optional(self.pool()).await?;
+        row.as_ref().map(read_event).transpose()
+    }
+}
+
+/// Reads an event from a row of `events` joined with its payload.
+pub(super) fn read_event(row: &sqlx::postgres::PgRow) -> Result<StoredEvent, StoreError> {
+    let id: Uuid = row.try_get("id")?;
+    let corrupt = |column| StoreError::corrupt("events", column, EventId::from_uuid(id));
+    let pairs: Vec<(String, String)> =
+        serde_json::from_str(row.try_get("recipients_text")?).map_err(|_| corrupt("recipients"))?;
+    let recipients = pairs.iter().map(|(label, id)| Recipient::parse(label, id));
+    let data: Option<&str> = row.try_get("data_text")?;
+    let event = Event {
+        id: EventId::from_uuid(id),
+        source: SourceId::from_uuid(row.try_get("source_id")?),
+        key: KeyId::from_uuid(row.try_get("key_id")?),
+        event_key: row.try_get("event_key")?,
+        event_type: row.try_get::<&str, _>("type")?.parse::<EventTypeName>().map_err(|_| corrupt("type"))?,
+        recipients: recipients.collect::<Result<_, _>>().map_err(|_| corrupt("recipients"))?,
+        data: data
+            .map_or(Ok(Value::Null), serde_json::from_str)
+            .map_err(|_| StoreError::corrupt("event_payloads", "data", EventId::from_uuid(id)))?,
+        occurred_at: row.try_get("occurred_at")?,
+        received_at: row.try_get("received_at")?,
+        locale: row.try_get("locale")?,
+        send_after: row.try_get("send_after")?,
+        expires_at: row.try_get("expires_at")?,
+        cancellation_key: row.try_get("cancellation_key")?,
+        collapse_key: row.try_get("collapse_key")?,
+        sequence: row.try_get("sequence")?,
+        ordering_key: row.try_get("ordering_key")?,
+        traceparent: row.try_get("traceparent")?,
+        is_test: row.try_get("is_test")?,
+    };
+    Ok(StoredEvent { event })
+}
+
+/// Reads a channel's word from a row.
+pub(super) fn read_channel(word: &str, table: &'static str, id: Uuid) -> Result<Channel, StoreError> {
+    word.parse().map_err(|_| StoreError::corrupt(table, "channel", id))
+}

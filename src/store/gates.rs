@@ -1,0 +1,118 @@
+//! Gates: stops for an app, a template version, a lane or a rule.
+
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::{Store, StoreError};
+use crate::domain::app::AppId;
+use crate::domain::clock::Timestamp;
+use crate::domain::retry::delta;
+
+/// A closed or half-open gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// The app it stops.
+    pub app: AppId,
+    /// Why: `rate_limited`, `key_refused`, `app_unusable`.
+    pub code: String,
+    /// The same in plain words.
+    pub detail: String,
+    /// Closed until then; half open afterwards, until a call succeeds.
+    pub closed_until: Timestamp,
+}
+
+impl Store {
+    /// Every app's gate.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn app_gates(&self) -> Result<Vec<Gate>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT subject::uuid AS app_id, code, detail, closed_until FROM gates WHERE scope = 'app'",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Gate {
+                    app: AppId(row.try_get("app_id")?),
+                    code: row.try_get("code")?,
+                    detail: row.try_get("detail")?,
+                    closed_until: row.try_get("closed_until")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Closes an app's gate until a moment. A gate that is closed for longer stays so.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn close_until(&self, gate: &Gate, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO gates AS g (scope, subject, code, detail, closed_at, closed_until, times_closed)
+             VALUES ('app', $1, $2, $3, $4, $5, 1)
+             ON CONFLICT (scope, subject) DO UPDATE
+             SET code = $2, detail = $3, closed_until = greatest(g.closed_until, $5), times_closed = g.times_closed + 1",
+        )
+        .bind(gate.app.to_string())
+        .bind(&gate.code)
+        .bind(&gate.detail)
+        .bind(now)
+        .bind(gate.closed_until)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Closes an app's gate for `first`, doubled each time that the probe after it failed, up to `longest`; returns
+    /// until when. While it is closed, further closings change nothing: calls that were under way don't lengthen it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn close_doubling(
+        &self,
+        gate: &Gate,
+        first: Duration,
+        longest: Duration,
+        now: Timestamp,
+    ) -> Result<Timestamp, StoreError> {
+        let longest = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
+        let first_s = i64::try_from(first.as_millis()).unwrap_or(i64::MAX);
+        Ok(sqlx::query_scalar(
+            "INSERT INTO gates AS g (scope, subject, code, detail, closed_at, closed_until, times_closed)
+             VALUES ('app', $1, $2, $3, $4, $5, 1)
+             ON CONFLICT (scope, subject) DO UPDATE
+             SET code = $2, detail = $3,
+                closed_until = CASE WHEN g.closed_until > $4 THEN g.closed_until
+                    ELSE $4 + least($7 * interval '1 second',
+                        $6 * interval '1 millisecond' * power(2, least(g.times_closed, 20))) END,
+                times_closed = g.times_closed + CASE WHEN g.closed_until > $4 THEN 0 ELSE 1 END
+             RETURNING closed_until",
+        )
+        .bind(gate.app.to_string())
+        .bind(&gate.code)
+        .bind(&gate.detail)
+        .bind(now)
+        .bind(now + delta(first))
+        .bind(first_s)
+        .bind(longest)
+        .fetch_one(self.pool())
+        .await?)
+    }
+
+    /// Opens an app's half-open gate, after a call that worked. Returns whether there was one. A gate that is still
+    /// closed stays so: the call had begun before.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn open_gate(&self, app: AppId, now: Timestamp) -> Result<bool, StoreError> {
+        let opened = sqlx::query("DELETE FROM gates WHERE scope = 'app' AND subject = $1 AND closed_until <= $2")
+            .bind(app.to_string())
+            .bind(now)
+            .execute(self.pool())
+            .await?;
+        Ok(opened.rows_affected() > 0)
+    }
+}

@@ -1,0 +1,76 @@
+//! What readiness and `doctor` ask of the database.
+
+use sqlx::Row;
+
+use super::{Store, StoreError};
+use crate::domain::clock::Timestamp;
+
+/// How the database is.
+#[derive(Debug, Clone)]
+pub struct DatabaseHealth {
+    /// Postgres' version.
+    pub version: String,
+    /// It takes writes.
+    pub is_writable: bool,
+    /// A synchronous standby has every commit, so a failover loses nothing.
+    pub has_synchronous_standby: bool,
+}
+
+/// What the queue holds, by lane and state.
+#[derive(Debug, Clone)]
+pub struct Backlog {
+    /// The lane.
+    pub lane: String,
+    /// The state.
+    pub state: String,
+    /// Rows, counted up to a bound.
+    pub deliveries: i64,
+    /// When the oldest of them was due.
+    pub oldest_due_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// Asks the database how it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] when it is away.
+    pub async fn health(&self) -> Result<DatabaseHealth, StoreError> {
+        let row = sqlx::query(
+            "SELECT current_setting('server_version') AS version, NOT pg_is_in_recovery() AS writable,
+                EXISTS (SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) AS standby",
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(DatabaseHealth {
+            version: row.try_get("version")?,
+            is_writable: row.try_get("writable")?,
+            has_synchronous_standby: row.try_get("standby")?,
+        })
+    }
+
+    /// What waits in the queue. Counts at most `bound` rows, so it costs the same however long the queue is.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn backlog(&self, bound: i64) -> Result<Vec<Backlog>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT lane::text AS lane, state::text AS state, count(*) AS deliveries, min(due_at) AS oldest
+             FROM (SELECT lane, state, due_at FROM queue LIMIT $1) AS q
+             GROUP BY 1, 2
+             ORDER BY 1, 2",
+        )
+        .bind(bound)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Backlog {
+                    lane: row.try_get("lane")?,
+                    state: row.try_get("state")?,
+                    deliveries: row.try_get("deliveries")?,
+                    oldest_due_at: row.try_get("oldest")?,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,156 @@
+//! API keys, kept as hashes.
+
+use sqlx::Row;
+
+use super::sources::{Source, read_source};
+use super::{Store, StoreError};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{KeyId, SourceId, TypedId};
+
+/// A key to be stored.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Its id.
+    pub id: KeyId,
+    /// The source that uses it.
+    pub source: SourceId,
+    /// SHA-256 of its text.
+    pub hash: [u8; 32],
+    /// What may be shown of it.
+    pub hint: String,
+    /// Reaches sandbox apps only.
+    pub is_test: bool,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// The event types it may post; `None`: whatever the source may.
+    pub allowed_types: Option<Vec<String>>,
+}
+
+/// A key as it was found by its hash, with its source.
+#[derive(Debug, Clone)]
+pub struct KnownKey {
+    /// Its id.
+    pub id: KeyId,
+    /// Reaches sandbox apps only.
+    pub is_test: bool,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// The event types it may post; `None`: whatever the source may.
+    pub allowed_types: Option<Vec<String>>,
+    /// The source that uses it.
+    pub source: Source,
+}
+
+/// A key as it is listed.
+#[derive(Debug, Clone)]
+pub struct ListedKey {
+    /// Its id.
+    pub id: KeyId,
+    /// The source's name.
+    pub source: String,
+    /// What may be shown of it.
+    pub hint: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// Stores a key. One with the same hash is brought up to date instead.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn insert_key(&self, key: &NewKey, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO api_keys (id, source_id, hash, hint, is_test, scopes, allowed_types, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (hash) DO UPDATE SET scopes = $6, allowed_types = $7, revoked_at = NULL",
+        )
+        .bind(key.id.uuid())
+        .bind(key.source.uuid())
+        .bind(key.hash.as_slice())
+        .bind(&key.hint)
+        .bind(key.is_test)
+        .bind(&key.scopes)
+        .bind(&key.allowed_types)
+        .bind(now)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Finds a key that is not revoked by the hash of its text.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn find_key(&self, hash: &[u8; 32]) -> Result<Option<KnownKey>, StoreError> {
+        let row = sqlx::query(
+            "SELECT k.id AS key_id, k.is_test, k.scopes, k.allowed_types AS key_types, s.*
+             FROM api_keys k
+             JOIN sources s ON s.id = k.source_id
+             WHERE k.hash = $1 AND k.revoked_at IS NULL",
+        )
+        .bind(hash.as_slice())
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(KnownKey {
+            id: KeyId::from_uuid(row.try_get("key_id")?),
+            is_test: row.try_get("is_test")?,
+            scopes: row.try_get("scopes")?,
+            allowed_types: row.try_get("key_types")?,
+            source: read_source(&row, "id", "name")?,
+        }))
+    }
+
+    /// Whether any key exists, revoked or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn has_keys(&self) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM api_keys)").fetch_one(self.pool()).await?)
+    }
+
+    /// Every key, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn keys(&self) -> Result<Vec<ListedKey>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT k.id, s.name, k.hint, k.scopes, k.created_at, k.revoked_at
+             FROM api_keys k
+             JOIN sources s ON s.id = k.source_id
+             ORDER BY k.id DESC",
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ListedKey {
+                    id: KeyId::from_uuid(row.try_get("id")?),
+                    source: row.try_get("name")?,
+                    hint: row.try_get("hint")?,
+                    scopes: row.try_get("scopes")?,
+                    created_at: row.try_get("created_at")?,
+                    revoked_at: row.try_get("revoked_at")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Revokes a key; `false` if there is none that could be.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<bool, StoreError> {
+        let revoked = sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
+            .bind(id.uuid())
+            .bind(now)
+            .execute(self.pool())
+            .await?;
+        Ok(revoked.rows_affected() > 0)
+    }
+}

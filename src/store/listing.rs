@@ -1,0 +1,318 @@
+//! Reads for screens and answers: events, deliveries and what was decided about them, page by page.
+
+use serde_json::Value;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::events::{StoredEvent, read_event};
+use super::{Store, StoreError};
+use crate::domain::app::AppId;
+use crate::domain::clock::Timestamp;
+use crate::domain::delivery::StateName;
+use crate::domain::event::{Recipient, RecipientLabel};
+use crate::domain::id::{
+    BatchId, DecisionId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, floor, same_millisecond,
+};
+
+/// A delivery as it is shown and as it is prepared for sending.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of `deliveries`, the state from `queue` while it is open")]
+pub struct DeliveryRow {
+    pub id: DeliveryId,
+    pub event: EventId,
+    pub rule: (RuleId, String),
+    pub app: AppId,
+    pub channel: String,
+    pub lane: String,
+    pub template: String,
+    pub version: Option<(TemplateVersionId, i32)>,
+    pub locale: Option<String>,
+    pub recipient: Option<Recipient>,
+    pub audience: Option<Value>,
+    pub expires_at: Timestamp,
+    pub created_at: Timestamp,
+    pub state: StateName,
+    pub due_at: Option<Timestamp>,
+    pub attempts: Option<i16>,
+    pub finished_at: Option<Timestamp>,
+    pub batch: Option<BatchId>,
+}
+
+const DELIVERY_COLUMNS: &str = "SELECT d.*, d.channel::text AS channel_text, d.lane::text AS lane_text,
+        coalesce(q.state, d.state)::text AS state_text, q.due_at, q.attempts,
+        coalesce(q.batch_id, d.batch_id) AS present_batch
+    FROM deliveries d
+    LEFT JOIN queue q ON q.delivery_id = d.id";
+
+fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
+    let id = DeliveryId::from_uuid(row.try_get("id")?);
+    let version: Option<Uuid> = row.try_get("template_version_id")?;
+    let number: Option<i32> = row.try_get("template_version")?;
+    let label: Option<String> = row.try_get("recipient_label")?;
+    let recipient_id: Option<String> = row.try_get("recipient_id")?;
+    let state: &str = row.try_get("state_text")?;
+    Ok(DeliveryRow {
+        id,
+        event: EventId::from_uuid(row.try_get("event_id")?),
+        rule: (RuleId::from_uuid(row.try_get("rule_id")?), row.try_get("rule_key")?),
+        app: AppId(row.try_get("app_id")?),
+        channel: row.try_get("channel_text")?,
+        lane: row.try_get("lane_text")?,
+        template: row.try_get("template_key")?,
+        version: version.map(TemplateVersionId::from_uuid).zip(number),
+        locale: row.try_get("locale")?,
+        recipient: label
+            .zip(recipient_id)
+            .map(|(label, id)| Recipient { label: RecipientLabel::from_label(&label), id }),
+        audience: row.try_get("audience")?,
+        expires_at: row.try_get("expires_at")?,
+        created_at: row.try_get("created_at")?,
+        state: StateName::find(state).ok_or(StoreError::corrupt("deliveries", "state", id))?,
+        due_at: row.try_get("due_at")?,
+        attempts: row.try_get("attempts")?,
+        finished_at: row.try_get("finished_at")?,
+        batch: row.try_get::<Option<Uuid>, _>("present_batch")?.map(BatchId::from_uuid),
+    })
+}
+
+/// A decision as it is shown.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of `decisions`")]
+pub struct DecisionRow {
+    pub id: DecisionId,
+    pub delivery: Option<DeliveryId>,
+    pub rule: Option<String>,
+    pub code: String,
+    pub detail: String,
+    pub facts: Value,
+}
+
+/// An attempt as it is shown.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of `attempts`, with its batch's key and size")]
+pub struct AttemptRow {
+    pub batch: BatchId,
+    pub n: i32,
+    pub idempotency_key: Uuid,
+    pub members: i32,
+    pub started_at: Timestamp,
+    pub answered_at: Option<Timestamp>,
+    pub answer: Option<String>,
+    pub status: Option<i16>,
+    pub provider_message_id: Option<String>,
+    pub is_replay: Option<bool>,
+}
+
+/// What a list is narrowed to. Every part is optional.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// Older than this id.
+    pub before: Option<Uuid>,
+    /// Not older than this moment.
+    pub since: Option<Timestamp>,
+    /// Older than this moment.
+    pub until: Option<Timestamp>,
+    /// This event type.
+    pub event_type: Option<String>,
+    /// This state.
+    pub state: Option<StateName>,
+    /// This recipient.
+    pub recipient: Option<Recipient>,
+    /// Rows at most.
+    pub limit: i64,
+}
+
+impl ListFilter {
+    fn bounds(&self) -> (Uuid, Uuid) {
+        let low = self.since.map_or(Uuid::nil(), floor);
+        let high = self.until.map_or(Uuid::max(), floor);
+        (low, self.before.map_or(high, |before| before.min(high)))
+    }
+}
+
+/// The deliveries of these events, oldest first. They were made in the same millisecond as their event.
+///
+/// # Errors
+/// [`StoreError::Database`], [`StoreError::Corrupt`].
+pub async fn deliveries_of(
+    connection: &mut PgConnection,
+    events: &[EventId],
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    let mut found = Vec::new();
+    for event in events {
+        let (low, high) = same_millisecond(event.uuid());
+        let query =
+            format!("{DELIVERY_COLUMNS} WHERE d.id >= $1 AND d.id < $2 AND d.event_id = $3 ORDER BY d.id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(low)
+            .bind(high)
+            .bind(event.uuid())
+            .fetch_all(&mut *connection)
+            .await?;
+        for row in &rows {
+            found.push(read_delivery(row)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The decisions about these events, oldest first.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn decisions_of(
+    connection: &mut PgConnection,
+    events: &[EventId],
+) -> Result<Vec<(EventId, DecisionRow)>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM decisions WHERE event_id = ANY ($1) ORDER BY id")
+        .bind(events.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let decision = DecisionRow {
+                id: DecisionId::from_uuid(row.try_get("id")?),
+                delivery: row.try_get::<Option<Uuid>, _>("delivery_id")?.map(DeliveryId::from_uuid),
+                rule: row.try_get("rule_key")?,
+                code: row.try_get("code")?,
+                detail: row.try_get("detail")?,
+                facts: row.try_get("facts")?,
+            };
+            Ok((EventId::from_uuid(row.try_get("event_id")?), decision))
+        })
+        .collect()
+}
+
+impl Store {
+    /// The deliveries and decisions of one event.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn trace_of(&self, event: EventId) -> Result<(Vec<DeliveryRow>, Vec<DecisionRow>), StoreError> {
+        let mut connection = self.pool().acquire().await?;
+        let deliveries = deliveries_of(&mut connection, &[event]).await?;
+        let decisions = decisions_of(&mut connection, &[event]).await?;
+        Ok((deliveries, decisions.into_iter().map(|(_, decision)| decision).collect()))
+    }
+
+    /// Finds one delivery.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn find_delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRow>, StoreError> {
+        Ok(self.find_deliveries(&[id]).await?.pop())
+    }
+
+    /// Finds deliveries by id.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn find_deliveries(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryRow>, StoreError> {
+        let query = format!("{DELIVERY_COLUMNS} WHERE d.id = ANY ($1)");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_delivery).collect()
+    }
+
+    /// A page of deliveries, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn list_deliveries(&self, filter: &ListFilter) -> Result<Vec<DeliveryRow>, StoreError> {
+        let (low, high) = filter.bounds();
+        let open = filter.state.is_some_and(StateName::is_open);
+        // Open deliveries are few: their list starts from the queue, so it doesn't grow with history.
+        let source = if open { "AND d.id IN (SELECT delivery_id FROM queue WHERE state::text = $3)" } else { "" };
+        let query = format!(
+            "{DELIVERY_COLUMNS}
+             WHERE d.id >= $1 AND d.id < $2 {source}
+               AND ($3::text IS NULL OR coalesce(q.state, d.state)::text = $3)
+               AND ($4::text IS NULL OR (d.recipient_id = $5 AND d.recipient_label = $4))
+             ORDER BY d.id DESC
+             LIMIT $6"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(low)
+            .bind(high)
+            .bind(filter.state.map(StateName::as_str))
+            .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
+            .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
+            .bind(filter.limit)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_delivery).collect()
+    }
+
+    /// A page of events, newest first. Narrowed to a recipient or a state, it is found through the deliveries.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn list_events(&self, filter: &ListFilter) -> Result<Vec<StoredEvent>, StoreError> {
+        let (low, high) = filter.bounds();
+        let through_deliveries = "AND EXISTS (
+                SELECT 1 FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
+                WHERE d.event_id = e.id
+                  AND d.id >= uuid_of_millisecond(e.id, 0) AND d.id < uuid_of_millisecond(e.id, 1)
+                  AND ($4::text IS NULL OR coalesce(q.state, d.state)::text = $4)
+                  AND ($5::text IS NULL OR (d.recipient_label = $5 AND d.recipient_id = $6)))";
+        let narrowed = filter.state.is_some() || filter.recipient.is_some();
+        let query = format!(
+            "SELECT e.*, e.recipients::text AS recipients_text, NULL::text AS data_text
+             FROM events e
+             WHERE e.id >= $1 AND e.id < $2
+               AND ($3::text IS NULL OR e.type = $3 OR (right($3, 1) = '*' AND starts_with(e.type, left($3, -1))))
+               AND ($4::text IS NULL OR true) AND ($5::text IS NULL OR true) AND ($6::text IS NULL OR true)
+               {}
+             ORDER BY e.id DESC
+             LIMIT $7",
+            if narrowed { through_deliveries } else { "" }
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(low)
+            .bind(high)
+            .bind(&filter.event_type)
+            .bind(filter.state.map(StateName::as_str))
+            .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
+            .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
+            .bind(filter.limit)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_event).collect()
+    }
+
+    /// Every attempt of these batches, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn attempts_of(&self, batches: &[BatchId]) -> Result<Vec<AttemptRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT a.*, b.idempotency_key, cardinality(b.members) AS members
+             FROM batches b
+             JOIN attempts a ON a.batch_id = b.id
+             WHERE b.id = ANY ($1)
+             ORDER BY a.started_at, a.n",
+        )
+        .bind(batches.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(read_attempt).collect()
+    }
+}
+
+fn read_attempt(row: &PgRow) -> Result<AttemptRow, StoreError> {
+    Ok(AttemptRow {
+        batch: BatchId::from_uuid(row.try_get("batch_id")?),
+        n: row.try_get("n")?,
+        idempotency_key: row.try_get("idempotency_key")?,
+        members: row.try_get("members")?,
+        started_at: row.try_get("started_at")?,
+        answered_at: row.try_get("answered_at")?,
+        answer: row.try_get("answer")?,
+        status: row.try_get("status")?,
+        provider_message_id: row.try_get("provider_message_id")?,
+        is_replay: row.try_get("is_replay")?,
+    })
+}

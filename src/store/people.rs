@@ -1,0 +1,114 @@
+//! What is known of users and decides whether and how they are written to.
+
+use serde::Deserialize;
+
+use super::{Store, StoreError, Tx};
+use crate::domain::channel::Channel;
+use crate::domain::clock::Timestamp;
+use crate::domain::event::{Recipient, RecipientLabel};
+use crate::domain::facts::{Facts, RecipientFacts};
+use uuid::Uuid;
+
+/// One recipient's facts as `claim_keys.sql` gives them.
+#[derive(Debug, Deserialize)]
+pub(super) struct FactsRow {
+    label: String,
+    alias: String,
+    locale: Option<String>,
+    is_erased: bool,
+    opted_out: Vec<Channel>,
+}
+
+impl FactsRow {
+    pub(super) fn into_pair(self) -> (Recipient, RecipientFacts) {
+        let recipient = Recipient { label: RecipientLabel::from_label(&self.label), id: self.alias };
+        let facts = RecipientFacts {
+            locale: self.locale,
+            opted_out: self.opted_out.into_iter().collect(),
+            is_erased: self.is_erased,
+        };
+        (recipient, facts)
+    }
+}
+
+impl Store {
+    /// What is known of these recipients.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn facts(&self, recipients: &[Recipient]) -> Result<Facts, StoreError> {
+        let rows: Option<sqlx::types::Json<Vec<FactsRow>>> = sqlx::query_scalar(
+            "SELECT json_agg(json_build_object(
+                'label', a.label, 'alias', a.alias, 'locale', u.locale, 'is_erased', u.erased_at IS NOT NULL,
+                'opted_out', coalesce((SELECT json_agg(o.channel) FROM user_opt_outs o WHERE o.user_id = u.id), '[]')
+             ))
+             FROM unnest($1::text[], $2::text[]) AS r (label, alias)
+             JOIN user_aliases a ON a.label = r.label AND a.alias = r.alias
+             JOIN users u ON u.id = a.user_id",
+        )
+        .bind(recipients.iter().map(|r| r.label.as_str()).collect::<Vec<_>>())
+        .bind(recipients.iter().map(|r| r.id.as_str()).collect::<Vec<_>>())
+        .fetch_one(self.pool())
+        .await?;
+        Ok(rows.map(|rows| rows.0.into_iter().map(FactsRow::into_pair).collect()).unwrap_or_default())
+    }
+}
+
+/// Makes a person known, or finds them by this alias, and sets the locale they read.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn upsert(
+    tx: &mut Tx,
+    id: Uuid,
+    recipient: &Recipient,
+    locale: Option<&str>,
+    now: Timestamp,
+) -> Result<Uuid, StoreError> {
+    let known: Option<Uuid> =
+        sqlx::query_scalar("SELECT user_id FROM user_aliases WHERE label = $1 AND alias = $2")
+            .bind(recipient.label.as_str())
+            .bind(&recipient.id)
+            .fetch_optional(&mut **tx)
+            .await?;
+    if let Some(known) = known {
+        sqlx::query("UPDATE users SET locale = coalesce($2, locale), updated_at = $3 WHERE id = $1")
+            .bind(known)
+            .bind(locale)
+            .bind(now)
+            .execute(&mut **tx)
+            .await?;
+        return Ok(known);
+    }
+    sqlx::query("INSERT INTO users (id, locale, created_at, updated_at) VALUES ($1, $2, $3, $3)")
+        .bind(id)
+        .bind(locale)
+        .bind(now)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query("INSERT INTO user_aliases (label, alias, user_id) VALUES ($1, $2, $3)")
+        .bind(recipient.label.as_str())
+        .bind(&recipient.id)
+        .bind(id)
+        .execute(&mut **tx)
+        .await?;
+    Ok(id)
+}
+
+/// Notes that a person does not want a channel.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn opt_out(tx: &mut Tx, user: Uuid, channel: Channel, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO user_opt_outs (user_id, channel, since)
+         VALUES ($1, $2::channel, $3)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(user)
+    .bind(channel.as_str())
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

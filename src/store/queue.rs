@@ -1,0 +1,221 @@
+//! The queue: claiming what is due, freezing it into batches, and giving it back.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::app::AppId;
+use crate::domain::channel::Lane;
+use crate::domain::clock::Timestamp;
+use crate::domain::delivery::{Delivery, DeliveryState};
+use crate::domain::id::{BatchId, DeliveryId, TypedId, WorkerId};
+
+/// A claim on a delivery: every later write names it, and comes to nothing once another has claimed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The delivery as its queue row has it.
+    pub delivery: Delivery,
+    /// The row's epoch under this claim.
+    pub epoch: i32,
+    /// The app.
+    pub app: AppId,
+    /// Not after this.
+    pub expires_at: Timestamp,
+    /// Its frozen batch, if it has one.
+    pub batch: Option<BatchId>,
+    /// Times that a process died with it.
+    pub crashes: i16,
+}
+
+/// The columns that a [`Claim`] is read from.
+pub(super) const CLAIM_COLUMNS: &str = "q.delivery_id, q.state::text AS state, q.lane::text AS lane, q.app_id, q.due_at,
+    q.expires_at, q.claim_epoch, q.batch_id, q.attempts, q.generation, q.crashes, q.pack_limit, q.is_rechecked,
+    q.first_attempt_at, q.first_ambiguous_at";
+
+/// Reads a claim from a row of `queue`.
+pub(super) fn read_claim(row: &PgRow) -> Result<Claim, StoreError> {
+    let id = DeliveryId::from_uuid(row.try_get("delivery_id")?);
+    let corrupt = |column| StoreError::corrupt("queue", column, id);
+    let due_at: Timestamp = row.try_get("due_at")?;
+    let state = match row.try_get::<&str, _>("state")? {
+        "queued" => DeliveryState::Queued { due_at },
+        "sending" => DeliveryState::Sending,
+        "retrying" => DeliveryState::Retrying { due_at },
+        "held" => DeliveryState::Held,
+        _ => return Err(corrupt("state")),
+    };
+    let count = |column| -> Result<u16, StoreError> {
+        u16::try_from(row.try_get::<i16, _>(column)?).map_err(|_| corrupt(column))
+    };
+    let delivery = Delivery {
+        id,
+        state,
+        lane: row.try_get::<&str, _>("lane")?.parse().map_err(|_| corrupt("lane"))?,
+        attempts: count("attempts")?,
+        generation: count("generation")?,
+        is_rechecked: row.try_get("is_rechecked")?,
+        pack_limit: count("pack_limit")?,
+        first_attempt_at: row.try_get("first_attempt_at")?,
+        first_ambiguous_at: row.try_get("first_ambiguous_at")?,
+    };
+    Ok(Claim {
+        delivery,
+        epoch: row.try_get("claim_epoch")?,
+        app: AppId(row.try_get("app_id")?),
+        expires_at: row.try_get("expires_at")?,
+        batch: row.try_get::<Option<Uuid>, _>("batch_id")?.map(BatchId::from_uuid),
+        crashes: row.try_get("crashes")?,
+    })
+}
+
+const CLAIM_DUE: &str = include_str!("sql/claim_due.sql");
+
+/// Which due rows to claim.
+#[derive(Debug, Clone, Copy)]
+pub struct DueFilter<'a> {
+    /// One lane at a time, so that the index is walked in order.
+    pub lane: Lane,
+    /// A lower bound that keeps dead index entries out of the way.
+    pub not_before: Timestamp,
+    /// Apps whose gate is closed.
+    pub without_apps: &'a [Uuid],
+    /// Rows at most.
+    pub limit: i64,
+}
+
+impl Store {
+    /// Claims queued rows that are due and that nobody owns.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn claim_due(
+        &self,
+        worker: WorkerId,
+        filter: DueFilter<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let rows = sqlx::query(CLAIM_DUE)
+            .bind(worker.uuid())
+            .bind(filter.lane.as_str())
+            .bind(filter.not_before)
+            .bind(now)
+            .bind(filter.without_apps)
+            .bind(filter.limit)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_claim).collect()
+    }
+
+    /// Claims retrying batches that are due, whole, and begins their next attempt: rows are `sending` afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn claim_retries(
+        &self,
+        worker: WorkerId,
+        without_apps: &[Uuid],
+        limit: i64,
+        now: Timestamp,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let rows = sqlx::query(include_str!("sql/claim_retries.sql"))
+            .bind(worker.uuid())
+            .bind(now)
+            .bind(without_apps)
+            .bind(limit)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_claim).collect()
+    }
+
+    /// When the earliest row that nobody owns is due, if that is after `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT min(first.due_at)
+             FROM unnest(enum_range(NULL::lane)) AS l (lane)
+             CROSS JOIN LATERAL (
+                SELECT q.due_at
+                FROM queue q
+                WHERE q.lane = l.lane AND q.state IN ('queued', 'retrying') AND q.worker_id IS NULL AND q.due_at > $1
+                ORDER BY q.due_at
+                LIMIT 1
+             ) AS first",
+        )
+        .bind(now)
+        .fetch_one(self.pool())
+        .await?)
+    }
+
+    /// Gives claimed rows back without a trace: they were not sent. Rows that another has claimed since are left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn release_claims(
+        &self,
+        worker: WorkerId,
+        claims: &[(DeliveryId, i32)],
+        due_at: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
+        let released = sqlx::query(
+            "UPDATE queue q
+             SET worker_id = NULL, claim_epoch = q.claim_epoch + 1, due_at = coalesce($4, q.due_at)
+             FROM unnest($2::uuid[], $3::integer[]) AS r (delivery_id, claim_epoch)
+             WHERE q.delivery_id = r.delivery_id AND q.worker_id = $1 AND q.claim_epoch = r.claim_epoch
+               AND q.state = 'queued'",
+        )
+        .bind(worker.uuid())
+        .bind(claims.iter().map(|(id, _)| id.uuid()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|(_, epoch)| *epoch).collect::<Vec<_>>())
+        .bind(due_at)
+        .execute(self.pool())
+        .await?;
+        Ok(released.rows_affected())
+    }
+}
+
+/// One claimed delivery that is to be frozen into a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct FreezeRow<'a> {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The epoch of our claim.
+    pub epoch: i32,
+    /// The batch it goes into.
+    pub batch: BatchId,
+    /// The recipient's label and id; nothing for an audience.
+    pub recipient: Option<(&'a str, &'a str)>,
+    /// The channel.
+    pub channel: &'static str,
+    /// Not frozen if it expires before this.
+    pub alive_until: Timestamp,
+}
+
+const FREEZE: &str = include_str!("sql/freeze.sql");
+
+/// Freezes what this worker still holds and what is still allowed, and returns it.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn freeze(
+    connection: &mut PgConnection,
+    worker: WorkerId,
+    rows: &[FreezeRow<'_>],
+    now: Timestamp,
+) -> Result<Vec<DeliveryId>, StoreError> {
+    let frozen: Vec<Uuid> = sqlx::query_scalar(FREEZE)
+        .bind(worker.uuid())
+        .bind(rows.iter().map(|r| r.delivery.uuid()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.epoch).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.batch.uuid()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.recipient.map(|(label, _)| label)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.recipient.map(|(_, id)| id)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.channel).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.alive_until).collect::<Vec<_>>())
+        .bind(now)
+        .fetch_all(connection)
+        .await?;
+    Ok(frozen.into_iter().map(DeliveryId::from_uuid).collect())
+}

@@ -1,0 +1,74 @@
+//! Forgetting: old partitions are dropped, old keys deleted in small steps.
+
+use chrono::{Days, NaiveDate};
+use sqlx::Row;
+
+use super::{Store, StoreError};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::floor;
+
+const FAMILIES: [&str; 8] = [
+    "events", "event_payloads", "event_secrets", "deliveries", "delivery_values", "decisions", "batches", "attempts",
+];
+
+impl Store {
+    /// Drops the day partitions before `oldest` that no open delivery lies in; returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; trying again later helps when a partition is in use.
+    pub async fn drop_partitions_before(&self, oldest: NaiveDate) -> Result<usize, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.relname AS name, right(c.relname, 8) AS day
+             FROM pg_inherits i
+             JOIN pg_class c ON c.oid = i.inhrelid
+             JOIN pg_class p ON p.oid = i.inhparent
+             WHERE p.relname = ANY ($1) AND p.relnamespace = current_schema()::regnamespace
+             ORDER BY c.relname",
+        )
+        .bind(FAMILIES.as_slice())
+        .fetch_all(self.pool())
+        .await?;
+        let mut dropped = 0;
+        for row in rows {
+            let name: String = row.try_get("name")?;
+            let Ok(day) = NaiveDate::parse_from_str(row.try_get("day")?, "%Y%m%d") else { continue };
+            if day >= oldest || self.has_open_deliveries(day).await? {
+                continue;
+            }
+            sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE \"{name}\""))).execute(self.pool()).await?;
+            dropped += 1;
+        }
+        Ok(dropped)
+    }
+
+    async fn has_open_deliveries(&self, day: NaiveDate) -> Result<bool, StoreError> {
+        let low = day.and_time(chrono::NaiveTime::MIN).and_utc();
+        let high = low + Days::new(1);
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM queue WHERE delivery_id >= $1 AND delivery_id < $2)
+                 OR EXISTS (SELECT 1 FROM queue WHERE batch_id >= $1 AND batch_id < $2)",
+        )
+        .bind(floor(low))
+        .bind(floor(high))
+        .fetch_one(self.pool())
+        .await?)
+    }
+
+    /// Deletes event keys made before `before`, at most `limit` of each hash partition.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn prune_event_keys(&self, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+        let mut pruned = 0;
+        for partition in 0..8 {
+            let query = format!(
+                "DELETE FROM event_keys_{partition}
+                 WHERE ctid = ANY (ARRAY(SELECT ctid FROM event_keys_{partition} WHERE event_id < $1 LIMIT $2))"
+            );
+            let gone =
+                sqlx::query(sqlx::AssertSqlSafe(query)).bind(floor(before)).bind(limit).execute(self.pool()).await?;
+            pruned += gone.rows_affected();
+        }
+        Ok(pruned)
+    }
+}

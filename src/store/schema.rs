@@ -1,0 +1,96 @@
+//! Migrations, partitions and the checks that come before serving.
+
+use chrono::{NaiveDate, TimeDelta};
+use sqlx::migrate::Migrator;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::clock::Timestamp;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// Days for which partitions are made ahead.
+const DAYS_AHEAD: i64 = 3;
+
+/// What the schema looks like to this binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaState {
+    /// Every migration is applied.
+    Current,
+    /// This many are missing.
+    Behind(usize),
+}
+
+impl Store {
+    /// Applies what is missing, under an advisory lock, and makes the partitions around `now`.
+    /// `namespace` becomes this deployment's secret if it has none yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Migration`] when an applied migration was changed, [`StoreError::Database`] when away.
+    pub async fn migrate(&self, namespace: Uuid, now: Timestamp) -> Result<(), StoreError> {
+        MIGRATIONS.run(self.pool()).await?;
+        sqlx::query("INSERT INTO deployment (namespace, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(namespace)
+            .bind(now)
+            .execute(self.pool())
+            .await?;
+        self.ensure_partitions(now).await
+    }
+
+    /// How the schema stands; a database that was never migrated is behind by all.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] when away.
+    pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
+        let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+            .fetch_one(self.pool())
+            .await?;
+        let applied: i64 = if exists {
+            sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations WHERE success")
+                .fetch_one(self.pool())
+                .await?
+        } else {
+            0
+        };
+        let missing = MIGRATIONS.iter().count().saturating_sub(usize::try_from(applied).unwrap_or_default());
+        Ok(if missing == 0 { SchemaState::Current } else { SchemaState::Behind(missing) })
+    }
+
+    /// Makes the day partitions from yesterday to a few days ahead.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn ensure_partitions(&self, now: Timestamp) -> Result<(), StoreError> {
+        let today = now.date_naive();
+        let mut tx = self.begin().await?;
+        sqlx::query("SELECT pg_advisory_xact_lock(72810001)").execute(&mut *tx).await?;
+        for offset in -1..=DAYS_AHEAD {
+            let day: NaiveDate = today + TimeDelta::days(offset);
+            sqlx::query("SELECT create_day_partitions($1)").bind(day).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Refuses a server that can lose what it has committed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsafe`] names the setting.
+    pub async fn check_durability(&self) -> Result<(), StoreError> {
+        for setting in ["fsync", "full_page_writes"] {
+            let value: String =
+                sqlx::query_scalar("SELECT current_setting($1)").bind(setting).fetch_one(self.pool()).await?;
+            if value != "on" {
+                return Err(StoreError::Unsafe { setting });
+            }
+        }
+        Ok(())
+    }
+
+    /// The secret seed of every idempotency key.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] when the schema is not there yet.
+    pub async fn namespace(&self) -> Result<Uuid, StoreError> {
+        Ok(sqlx::query_scalar("SELECT namespace FROM deployment").fetch_one(self.pool()).await?)
+    }
+}

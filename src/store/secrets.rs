@@ -1,0 +1,96 @@
+//! Sealed values: opened to render, erased once they have served.
+
+use std::collections::HashMap;
+
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{DeliveryId, EventId, TypedId, floor};
+
+/// The place that an event's sealed values are bound to.
+pub fn event_place(event: EventId) -> String {
+    format!("event_secrets/{event}")
+}
+
+/// The place that values given for a delivery are bound to.
+pub fn delivery_place(delivery: DeliveryId) -> String {
+    format!("delivery_values/{delivery}")
+}
+
+/// Keeps values that a person gave when releasing a delivery.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn insert_delivery_values(
+    connection: &mut PgConnection,
+    delivery: DeliveryId,
+    sealed: &[u8],
+    given_by: Uuid,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO delivery_values (delivery_id, sealed, given_by, given_at)
+         VALUES ($1, $2, $3, $4)
+         ON CONFLICT (delivery_id) DO UPDATE SET sealed = $2, given_by = $3, given_at = $4",
+    )
+    .bind(delivery.uuid())
+    .bind(sealed)
+    .bind(given_by)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl Store {
+    /// The sealed values of these events; most have none.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn event_secrets(&self, events: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, StoreError> {
+        let ids: Vec<Uuid> = events.iter().map(|id| id.uuid()).collect();
+        let rows = sqlx::query("SELECT event_id, sealed FROM event_secrets WHERE event_id = ANY($1)")
+            .bind(ids)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((EventId::from_uuid(row.try_get("event_id")?), row.try_get("sealed")?)))
+            .collect()
+    }
+
+    /// Erases sealed values of events made before `before` whose deliveries are all final; at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn erase_served_secrets(&self, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+        let erased = sqlx::query(
+            "WITH served AS (
+                SELECT s.event_id
+                FROM event_secrets s
+                WHERE s.event_id < $1
+                  AND NOT EXISTS (
+                    SELECT 1 FROM deliveries d
+                    WHERE d.event_id = s.event_id AND d.finished_at IS NULL
+                      AND d.id >= uuid_of_millisecond(s.event_id, 0) AND d.id < uuid_of_millisecond(s.event_id, 1)
+                  )
+                LIMIT $2
+             ), values_given AS (
+                DELETE FROM delivery_values v
+                USING served, deliveries d
+                WHERE d.event_id = served.event_id AND v.delivery_id = d.id
+                  AND d.id >= uuid_of_millisecond(served.event_id, 0)
+                  AND d.id < uuid_of_millisecond(served.event_id, 1)
+             )
+             DELETE FROM event_secrets s
+             USING served
+             WHERE s.event_id = served.event_id",
+        )
+        .bind(floor(before))
+        .bind(limit)
+        .execute(self.pool())
+        .await?;
+        Ok(erased.rows_affected())
+    }
+}

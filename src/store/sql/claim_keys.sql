@@ -1,0 +1,30 @@
+WITH won AS (
+    INSERT INTO event_keys (source_id, key_digest, content_hash, event_id)
+    SELECT source_id, key_digest, content_hash, event_id
+    FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[]) AS o (source_id, key_digest, content_hash, event_id)
+    ON CONFLICT DO NOTHING
+    RETURNING event_id
+)
+SELECT
+    (SELECT revision FROM catalog_revision) AS revision,
+    (SELECT coalesce(array_agg(event_id), '{}') FROM won) AS won,
+    (
+        SELECT json_agg(json_build_object(
+            'label', a.label,
+            'alias', a.alias,
+            'locale', u.locale,
+            'is_erased', u.erased_at IS NOT NULL,
+            'opted_out', coalesce((SELECT json_agg(o.channel) FROM user_opt_outs o WHERE o.user_id = u.id), '[]')
+        ))
+        FROM unnest($5::text[], $6::text[]) AS r (label, alias)
+        JOIN user_aliases a ON a.label = r.label AND a.alias = r.alias
+        JOIN users u ON u.id = a.user_id
+    ) AS facts,
+    (
+        SELECT coalesce(array_agg(blocked.id), '{}')
+        FROM (
+            SELECT g.subject::uuid AS id FROM gates g WHERE g.scope = 'app'
+            UNION
+            SELECT p.id FROM apps p WHERE p.paused_at IS NOT NULL
+        ) AS blocked
+    ) AS gated_apps

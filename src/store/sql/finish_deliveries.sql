@@ -1,0 +1,16 @@
+WITH result AS (
+    SELECT *
+    FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::text[], $5::uuid[])
+        AS r (delivery_id, worker_id, claim_epoch, state, batch_id)
+), gone AS (
+    DELETE FROM queue q
+    USING result r
+    WHERE q.delivery_id = r.delivery_id AND q.claim_epoch = r.claim_epoch
+      AND q.worker_id IS NOT DISTINCT FROM r.worker_id
+    RETURNING q.delivery_id, r.state, r.batch_id
+)
+UPDATE deliveries d
+SET state = g.state::delivery_state, finished_at = $6, batch_id = g.batch_id
+FROM gone g
+WHERE d.id = g.delivery_id AND d.id >= $7 AND d.id <= $8
+RETURNING d.id

@@ -1,0 +1,28 @@
+WITH wanted AS (
+    SELECT *
+    FROM unnest(
+        $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[]
+    ) AS w (delivery_id, claim_epoch, batch_id, label, alias, channel, alive_until)
+)
+UPDATE queue q
+SET state = 'sending', batch_id = w.batch_id, first_attempt_at = coalesce(q.first_attempt_at, $9)
+FROM wanted w
+WHERE q.delivery_id = w.delivery_id AND q.worker_id = $1 AND q.claim_epoch = w.claim_epoch AND q.state = 'queued'
+  AND q.expires_at > w.alive_until
+  AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.lease_until > $9)
+  AND NOT EXISTS (
+    SELECT 1 FROM gates g
+    WHERE g.closed_until > $9 AND g.scope = 'app' AND g.subject = q.app_id::text
+  )
+  AND NOT EXISTS (SELECT 1 FROM apps p WHERE p.id = q.app_id AND p.paused_at IS NOT NULL)
+  AND NOT EXISTS (
+    SELECT 1
+    FROM user_aliases a
+    JOIN users u ON u.id = a.user_id
+    WHERE a.label = w.label AND a.alias = w.alias
+      AND (
+        u.erased_at IS NOT NULL
+        OR EXISTS (SELECT 1 FROM user_opt_outs o WHERE o.user_id = u.id AND o.channel = w.channel::channel)
+      )
+  )
+RETURNING q.delivery_id

@@ -1,0 +1,77 @@
+//! Workers: who sends, and whose lease has lapsed.
+
+use super::{Store, StoreError};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{TypedId, WorkerId};
+
+impl Store {
+    /// Begins or renews a worker's lease. A worker whose row is gone was buried: it must not go on under this id.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; the lease then stands as it was.
+    pub async fn renew_lease(
+        &self,
+        worker: WorkerId,
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let renewed = sqlx::query("UPDATE workers SET lease_until = $2 WHERE id = $1 AND lease_until > $3")
+            .bind(worker.uuid())
+            .bind(lease_until)
+            .bind(now)
+            .execute(self.pool())
+            .await?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    /// Enters a worker with a new random id.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn enter_worker(
+        &self,
+        worker: WorkerId,
+        host: &str,
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO workers (id, host, started_at, lease_until) VALUES ($1, $2, $3, $4)")
+            .bind(worker.uuid())
+            .bind(host)
+            .bind(now)
+            .bind(lease_until)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Takes a worker out that stops in order and holds nothing any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn leave_worker(&self, worker: WorkerId) -> Result<(), StoreError> {
+        sqlx::query(
+            "DELETE FROM workers
+             WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.worker_id = $1)",
+        )
+        .bind(worker.uuid())
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Removes workers that lapsed long ago and hold nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn bury_workers(&self, lapsed_before: Timestamp) -> Result<u64, StoreError> {
+        let buried = sqlx::query(
+            "DELETE FROM workers w
+             WHERE w.lease_until < $1 AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.worker_id = w.id)",
+        )
+        .bind(lapsed_before)
+        .execute(self.pool())
+        .await?;
+        Ok(buried.rows_affected())
+    }
+}

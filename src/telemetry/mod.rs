@@ -1,0 +1,32 @@
+//! Logs and metrics: how they are set up, and the names they use.
+//!
+//! Payloads, keys and addresses never become a field or a label.
+
+pub mod names;
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// Sends logs to standard error: for people, or one JSON object a line. A second call changes nothing.
+pub fn log_to_stderr(json: bool, filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = if json {
+        logs.json().flatten_event(true).with_current_span(false).try_init()
+    } else {
+        use std::io::IsTerminal;
+        logs.compact().with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
+    if installed.is_err() {
+        tracing::debug!("logging was set up already");
+    }
+}
+
+/// Collects metrics for `/metrics`.
+///
+/// # Errors
+/// [`BuildError`] when this process collects them already.
+pub fn collect_metrics() -> Result<PrometheusHandle, BuildError> {
+    let buckets = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+    PrometheusBuilder::new().set_buckets(&buckets)?.install_recorder()
+}

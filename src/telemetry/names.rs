@@ -1,0 +1,22 @@
+//! The names of every metric.
+
+/// Events by result: `accepted`, `duplicate`, `conflict`, `refused`, `unavailable`.
+pub const EVENTS: &str = "herald_events_total";
+/// Events in each group commit.
+pub const GROUP_SIZE: &str = "herald_ingest_group_events";
+/// Seconds that a group commit took.
+pub const GROUP_SECONDS: &str = "herald_ingest_group_seconds";
+/// Deliveries that reached a state, by state.
+pub const DELIVERIES: &str = "herald_deliveries_total";
+/// Create message calls by classified answer.
+pub const CALLS: &str = "herald_provider_calls_total";
+/// Seconds that a Create message call took.
+pub const CALL_SECONDS: &str = "herald_provider_call_seconds";
+/// Deliveries in each call.
+pub const BATCH_SIZE: &str = "herald_batch_deliveries";
+/// Deliveries waiting in this process's memory.
+pub const HANDED_OVER: &str = "herald_handed_over_deliveries";
+/// Writes that came too late: another process had taken the delivery over.
+pub const FENCED: &str = "herald_fenced_writes_total";
+/// Deliveries taken over from a process that died.
+pub const RESCUED: &str = "herald_rescued_deliveries_total";

@@ -1,0 +1,197 @@
+//! Seals, opens and fingerprints sensitive values.
+//!
+//! Sealing is ChaCha20-Poly1305 under a key derived from the deployment's secret key. What is sealed is bound to its
+//! place (table and id), so that a sealed value moved to another row does not open. Earlier secret keys still open;
+//! only the present one seals.
+
+use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hkdf, hmac};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+const FORMAT: u8 = 1;
+const KEY_ID_LEN: usize = 4;
+const HEADER_LEN: usize = 1 + KEY_ID_LEN + aead::NONCE_LEN;
+/// A secret key shorter than this is refused.
+pub const MIN_SECRET_LEN: usize = 32;
+
+/// What can go wrong with a sealed value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// The secret key is too short.
+    #[error("the secret key must have at least {MIN_SECRET_LEN} characters; `openssl rand -base64 48` makes one")]
+    WeakSecret,
+    /// No key that we have opens it.
+    #[error("sealed with another secret key; set it in `previous_secret_keys`")]
+    UnknownKey,
+    /// Cut short, changed, or moved from another place.
+    #[error("a sealed value was damaged or does not belong here")]
+    Damaged,
+    /// The system gave no random bytes.
+    #[error("no random bytes from the operating system")]
+    NoRandomness,
+}
+
+struct Key {
+    id: [u8; KEY_ID_LEN],
+    seal: LessSafeKey,
+    fingerprint: hmac::Key,
+}
+
+impl Key {
+    fn derive(secret: &SecretString) -> Result<Self, VaultError> {
+        let secret = secret.expose_secret().as_bytes();
+        if secret.len() < MIN_SECRET_LEN {
+            return Err(VaultError::WeakSecret);
+        }
+        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"herald vault").extract(secret);
+        let id = expand(&root, b"key id")?;
+        let seal = UnboundKey::new(&aead::CHACHA20_POLY1305, &expand(&root, b"seal")?)
+            .map_err(|_| VaultError::WeakSecret)?;
+        let fingerprint = hmac::Key::new(hmac::HMAC_SHA256, &expand(&root, b"fingerprint")?);
+        Ok(Self { id: [id[0], id[1], id[2], id[3]], seal: LessSafeKey::new(seal), fingerprint })
+    }
+}
+
+fn expand(root: &hkdf::Prk, purpose: &[u8]) -> Result<[u8; 32], VaultError> {
+    let mut out = [0; 32];
+    let info = [purpose];
+    let okm = root.expand(&info, hkdf::HKDF_SHA256).map_err(|_| VaultError::WeakSecret)?;
+    okm.fill(&mut out).map_err(|_| VaultError::WeakSecret)?;
+    Ok(out)
+}
+
+/// Holds the keys. It shows none of them.
+pub struct Vault {
+    present: Key,
+    earlier: Vec<Key>,
+    random: SystemRandom,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Vault")
+    }
+}
+
+impl Vault {
+    /// Seals with `present`, opens with `earlier` too.
+    ///
+    /// # Errors
+    /// [`VaultError::WeakSecret`] when a secret is too short.
+    pub fn new(present: &SecretString, earlier: &[SecretString]) -> Result<Self, VaultError> {
+        Ok(Self {
+            present: Key::derive(present)?,
+            earlier: earlier.iter().map(Key::derive).collect::<Result<_, _>>()?,
+            random: SystemRandom::new(),
+        })
+    }
+
+    /// Seals `plain` for `place`, such as `event_secrets/evt_…`.
+    ///
+    /// # Errors
+    /// [`VaultError::NoRandomness`] when the system gives no nonce; trying again may help.
+    pub fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let mut nonce = [0; aead::NONCE_LEN];
+        self.random.fill(&mut nonce).map_err(|_| VaultError::NoRandomness)?;
+        let mut body = plain.to_vec();
+        self.present
+            .seal
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(place.as_bytes()),
+                &mut body,
+            )
+            .map_err(|_| VaultError::Damaged)?;
+        let mut sealed = Vec::with_capacity(HEADER_LEN + body.len());
+        sealed.push(FORMAT);
+        sealed.extend_from_slice(&self.present.id);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(&body);
+        Ok(sealed)
+    }
+
+    /// Opens what was sealed for the same `place`.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownKey`] or [`VaultError::Damaged`]; trying again does not help.
+    pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
+        if sealed.len() < HEADER_LEN || sealed[0] != FORMAT {
+            return Err(VaultError::Damaged);
+        }
+        let (header, body) = sealed.split_at(HEADER_LEN);
+        let (id, nonce) = header[1..].split_at(KEY_ID_LEN);
+        let key = self.keys().find(|key| key.id == id).ok_or(VaultError::UnknownKey)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| VaultError::Damaged)?;
+        let mut body = body.to_vec();
+        let plain = key
+            .seal
+            .open_in_place(nonce, Aad::from(place.as_bytes()), &mut body)
+            .map_err(|_| VaultError::Damaged)?;
+        Ok(plain.to_vec())
+    }
+
+    /// A keyed hash of content, so that a database dump does not let short content be guessed.
+    pub fn fingerprint(&self, content: &[u8]) -> [u8; 32] {
+        tag(&self.present, content)
+    }
+
+    /// Whether `fingerprint` was made of `content`, with any key that we have.
+    pub fn matches(&self, fingerprint: &[u8], content: &[u8]) -> bool {
+        self.keys().any(|key| tag(key, content).ct_eq(fingerprint).into())
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.present).chain(&self.earlier)
+    }
+}
+
+fn tag(key: &Key, content: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(hmac::sign(&key.fingerprint, content).as_ref());
+    out
+}
+
+/// Plain SHA-256, for what is long and random already: API keys, event keys, request bodies.
+pub fn sha256(content: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, content).as_ref());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(letter: &str) -> SecretString {
+        SecretString::from(letter.repeat(MIN_SECRET_LEN))
+    }
+
+    #[test]
+    fn a_sealed_value_opens_in_its_own_place_only() {
+        let vault = Vault::new(&secret("a"), &[]).unwrap();
+        let sealed = vault.seal("event_secrets/evt_1", b"314159").unwrap();
+        assert!(!sealed.windows(6).any(|window| window == b"314159"));
+        assert_eq!(vault.open("event_secrets/evt_1", &sealed).unwrap(), b"314159");
+        assert_eq!(vault.open("event_secrets/evt_2", &sealed), Err(VaultError::Damaged));
+        assert_eq!(vault.open("event_secrets/evt_1", &sealed[..20]), Err(VaultError::Damaged));
+    }
+
+    #[test]
+    fn after_a_rotation_the_earlier_key_still_opens_and_matches() {
+        let before = Vault::new(&secret("a"), &[]).unwrap();
+        let after = Vault::new(&secret("b"), &[secret("a")]).unwrap();
+        let sealed = before.seal("x", b"value").unwrap();
+        assert_eq!(after.open("x", &sealed).unwrap(), b"value");
+        assert!(after.matches(&before.fingerprint(b"body"), b"body"));
+        assert!(!after.matches(&before.fingerprint(b"body"), b"other"));
+        let lost = Vault::new(&secret("b"), &[]).unwrap();
+        assert_eq!(lost.open("x", &sealed), Err(VaultError::UnknownKey));
+    }
+
+    #[test]
+    fn a_short_secret_is_refused() {
+        assert_eq!(Vault::new(&SecretString::from("short"), &[]).unwrap_err(), VaultError::WeakSecret);
+    }
+}
