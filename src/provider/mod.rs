@@ -1,0 +1,87 @@
+//! The port to whoever carries the messages, and OneSignal's adapter for it.
+//!
+//! What comes in is a frozen batch or a compiled template; what goes out is a classified answer. Nothing here retries,
+//! waits or decides: one method call is one HTTP call. Answers keep their raw body, since OneSignal's are polymorphic.
+
+pub mod onesignal;
+
+use async_trait::async_trait;
+
+use crate::domain::answer::BatchAnswer;
+use crate::domain::app::App;
+use crate::domain::batch::Batch;
+use crate::domain::channel::Channel;
+use crate::domain::clock::Timestamp;
+use crate::domain::template::Fields;
+
+/// Carries messages. Implementations make one call a method and never try again by themselves.
+#[async_trait]
+pub trait MessageProvider: Send + Sync + 'static {
+    /// Sends a frozen batch. `now` tells how long push messages may still wait for their device.
+    async fn send(&self, batch: &Batch, now: Timestamp) -> BatchAnswer;
+
+    /// Creates a template and returns the provider's id of it.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unclear`] when it may exist now: look it up by name before trying again.
+    async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError>;
+
+    /// Finds the id of the template with this name.
+    ///
+    /// # Errors
+    /// [`ProviderError`]; trying again helps when it is not [`ProviderError::Refused`].
+    async fn find_template(
+        &self,
+        app: &App,
+        name: &str,
+        channel: Channel,
+    ) -> Result<Option<String>, ProviderError>;
+
+    /// Whether the provider still has this template.
+    ///
+    /// # Errors
+    /// [`ProviderError`], as for [`MessageProvider::find_template`].
+    async fn has_template(&self, app: &App, id: &str) -> Result<bool, ProviderError>;
+
+    /// Deletes a template; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// [`ProviderError`], as for [`MessageProvider::find_template`].
+    async fn delete_template(&self, app: &App, id: &str) -> Result<(), ProviderError>;
+
+    /// Whether the app's key works, without sending anything.
+    ///
+    /// # Errors
+    /// [`ProviderError::Refused`] when it does not.
+    async fn check_app(&self, app: &App) -> Result<(), ProviderError>;
+}
+
+/// One locale of one version, compiled, as it is uploaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateUpload {
+    /// The name that it is found by.
+    pub name: String,
+    /// Where its messages appear.
+    pub channel: Channel,
+    /// The compiled fields that the provider can hold, by Herald's names.
+    pub fields: Fields,
+}
+
+/// Why a template or an app could not be dealt with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// The provider said no.
+    #[error("OneSignal refused it with status {status}: {detail}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// OneSignal's words.
+        detail: String,
+    },
+    /// Nothing was done: no connection, or too many calls.
+    #[error("OneSignal could not be reached: {0}")]
+    Unreachable(String),
+    /// It may have been done, or not.
+    #[error("OneSignal gave no clear answer: {0}")]
+    Unclear(String),
+}

@@ -1,0 +1,247 @@
+//! One HTTP call a method, over kept-alive connections. Redirects are never followed and bodies are read to a bound.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, RequestBuilder, Response};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use url::Url;
+
+use super::classify::{self, RawAnswer};
+use super::wire;
+use crate::domain::answer::{BatchAnswer, Verdict};
+use crate::domain::app::App;
+use crate::domain::batch::Batch;
+use crate::domain::channel::{Channel, Lane};
+use crate::domain::clock::Timestamp;
+use crate::provider::{MessageProvider, ProviderError, TemplateUpload};
+
+/// A longer answer is not OneSignal's.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// Templates on one page when looking one up by name.
+const TEMPLATE_PAGE: usize = 50;
+/// Pages that are looked through at most.
+const TEMPLATE_PAGES: usize = 40;
+
+/// How long calls may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientTimeouts {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// A whole call.
+    pub call: Duration,
+    /// A whole call for the urgent lane.
+    pub urgent_call: Duration,
+}
+
+/// OneSignal's adapter.
+#[derive(Debug, Clone)]
+pub struct OneSignal {
+    http: reqwest::Client,
+    timeouts: ClientTimeouts,
+}
+
+impl OneSignal {
+    /// Prepares the client; no call is made.
+    ///
+    /// # Errors
+    /// When the system's TLS roots can't be read.
+    pub fn new(timeouts: ClientTimeouts) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(timeouts.connect)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("herald/", env!("CARGO_PKG_VERSION")))
+            .pool_idle_timeout(Duration::from_secs(60))
+            .build()?;
+        Ok(Self { http, timeouts })
+    }
+
+    fn request(&self, app: &App, method: Method, path: &str) -> Result<RequestBuilder, String> {
+        let url = join(&app.base_url, path)?;
+        let mut key = HeaderValue::from_str(&format!("Key {}", app.api_key.expose_secret()))
+            .map_err(|_| "the app's key has characters that no header can carry".to_owned())?;
+        key.set_sensitive(true);
+        Ok(self.http.request(method, url).header(AUTHORIZATION, key).timeout(self.timeouts.call))
+    }
+
+    async fn template_call(
+        &self,
+        request: RequestBuilder,
+        changes: bool,
+    ) -> Result<RawAnswer, ProviderError> {
+        let response = request.send().await.map_err(|error| {
+            if changes && !error.is_connect() {
+                ProviderError::Unclear(describe(&error))
+            } else {
+                ProviderError::Unreachable(describe(&error))
+            }
+        })?;
+        let answer = read(response).await;
+        match answer.status {
+            429 => Err(ProviderError::Unreachable("too many calls a second".into())),
+            500.. if changes => Err(ProviderError::Unclear(format!("status {}", answer.status))),
+            500.. => Err(ProviderError::Unreachable(format!("status {}", answer.status))),
+            _ => Ok(answer),
+        }
+    }
+}
+
+/// The address below `base`, which may itself have a path.
+fn join(base: &Url, path: &str) -> Result<Url, String> {
+    format!("{}/{path}", base.as_str().trim_end_matches('/'))
+        .parse()
+        .map_err(|_| "the app's address is no URL".into())
+}
+
+/// What went wrong with a call, without its address.
+fn describe(error: &reqwest::Error) -> String {
+    use std::error::Error;
+    if error.is_timeout() {
+        return "no answer in time".into();
+    }
+    let mut cause: &dyn Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// What a call that brought no answer means.
+fn failed(error: &reqwest::Error) -> Verdict {
+    let detail = describe(error);
+    if error.is_builder() {
+        return Verdict::AppUnusable { detail };
+    }
+    if !error.is_connect() {
+        return Verdict::Ambiguous { cause: detail, retry_after: None };
+    }
+    if detail.contains("certificate") {
+        return Verdict::AppUnusable { detail: format!("OneSignal's certificate is not valid: {detail}") };
+    }
+    Verdict::NotConnected { detail }
+}
+
+/// Reads an answer to a bound.
+async fn read(mut response: Response) -> RawAnswer {
+    let status = response.status().as_u16();
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let retry_after = header(RETRY_AFTER.as_str()).and_then(|value| value.trim().parse::<u64>().ok());
+    let is_replay = header("idempotent-replayed").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let mut body = Vec::new();
+    let body = loop {
+        match response.chunk().await {
+            Ok(None) => break Ok(body),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
+            Ok(Some(_)) => break Err("OneSignal's answer is over 1 MiB".to_owned()),
+            Err(error) => break Err(describe(&error)),
+        }
+    };
+    RawAnswer { status, retry_after: retry_after.map(Duration::from_secs), is_replay, body }
+}
+
+/// The JSON of an answer that says yes.
+fn expect_json(answer: &RawAnswer, changes: bool) -> Result<Value, ProviderError> {
+    let unreadable = |cause: String| {
+        if changes { ProviderError::Unclear(cause) } else { ProviderError::Unreachable(cause) }
+    };
+    let body = answer.body.as_ref().map_err(|cause| unreadable(cause.clone()))?;
+    if !(200..300).contains(&answer.status) {
+        return Err(ProviderError::Refused { status: answer.status, detail: classify::detail(body) });
+    }
+    serde_json::from_slice(body).map_err(|_| unreadable("the answer can't be read".into()))
+}
+
+fn refused_here(detail: String) -> ProviderError {
+    ProviderError::Refused { status: 0, detail }
+}
+
+#[async_trait]
+impl MessageProvider for OneSignal {
+    async fn send(&self, batch: &Batch, now: Timestamp) -> BatchAnswer {
+        let request = match self.request(&batch.app, Method::POST, "notifications") {
+            Ok(request) => request,
+            Err(detail) => return BatchAnswer::without_response(Verdict::AppUnusable { detail }),
+        };
+        let timeout = match batch.lane {
+            Lane::Urgent => self.timeouts.urgent_call,
+            Lane::Normal | Lane::Bulk => self.timeouts.call,
+        };
+        let mut request = request.timeout(timeout).json(&wire::create_message(batch, now));
+        if let Some(trace) = &batch.traceparent {
+            request = request.header("traceparent", trace);
+        }
+        match request.send().await {
+            Ok(response) => classify::create_message(read(response).await),
+            Err(error) => BatchAnswer::without_response(failed(&error)),
+        }
+    }
+
+    async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {
+        let request = self.request(app, Method::POST, "templates").map_err(refused_here)?;
+        let answer = self.template_call(request.json(&wire::create_template(app.id, upload)), true).await?;
+        let template = expect_json(&answer, true)?;
+        match template.get("id").and_then(Value::as_str) {
+            Some(id) if !id.is_empty() => Ok(id.to_owned()),
+            Some(_) | None => Err(ProviderError::Unclear("the answer names no template".into())),
+        }
+    }
+
+    async fn find_template(
+        &self,
+        app: &App,
+        name: &str,
+        channel: Channel,
+    ) -> Result<Option<String>, ProviderError> {
+        for page in 0..TEMPLATE_PAGES {
+            let offset = page * TEMPLATE_PAGE;
+            let path = format!(
+                "templates?app_id={}&limit={TEMPLATE_PAGE}&offset={offset}&channel={}",
+                app.id,
+                channel.as_str()
+            );
+            let request = self.request(app, Method::GET, &path).map_err(refused_here)?;
+            let answer = self.template_call(request, false).await?;
+            let list = expect_json(&answer, false)?;
+            let templates =
+                list.get("templates").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let found =
+                templates.iter().find(|template| template.get("name").and_then(Value::as_str) == Some(name));
+            if let Some(id) = found.and_then(|template| template.get("id")).and_then(Value::as_str) {
+                return Ok(Some(id.to_owned()));
+            }
+            if templates.len() < TEMPLATE_PAGE {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn has_template(&self, app: &App, id: &str) -> Result<bool, ProviderError> {
+        let path = format!("templates/{id}?app_id={}", app.id);
+        let request = self.request(app, Method::GET, &path).map_err(refused_here)?;
+        let answer = self.template_call(request, false).await?;
+        if answer.status == 404 {
+            return Ok(false);
+        }
+        expect_json(&answer, false).map(|_| true)
+    }
+
+    async fn delete_template(&self, app: &App, id: &str) -> Result<(), ProviderError> {
+        let path = format!("templates/{id}?app_id={}", app.id);
+        let request = self.request(app, Method::DELETE, &path).map_err(refused_here)?;
+        let answer = self.template_call(request, false).await?;
+        if answer.status == 404 {
+            return Ok(());
+        }
+        expect_json(&answer, false).map(|_| ())
+    }
+
+    async fn check_app(&self, app: &App) -> Result<(), ProviderError> {
+        let path = format!("templates?app_id={}&limit=1", app.id);
+        let request = self.request(app, Method::GET, &path).map_err(refused_here)?;
+        let answer = self.template_call(request, false).await?;
+        expect_json(&answer, false).map(|_| ())
+    }
+}

@@ -1,0 +1,7 @@
+//! OneSignal's API: `wire` is what is said, `client` says it, `classify` understands the answer.
+
+mod classify;
+mod client;
+mod wire;
+
+pub use client::{ClientTimeouts, OneSignal};

@@ -1,0 +1,183 @@
+//! The JSON that OneSignal takes.
+
+use serde_json::{Map, Value, json};
+
+use crate::domain::app::AppId;
+use crate::domain::batch::{Batch, BatchContent, Targets};
+use crate::domain::channel::Channel;
+use crate::domain::clock::Timestamp;
+use crate::domain::template::{FieldSpec, fields_of};
+use crate::provider::TemplateUpload;
+
+/// OneSignal's longest `ttl`, in seconds.
+const MAX_TTL_S: i64 = 2_419_200;
+
+/// The body of Create message.
+pub fn create_message(batch: &Batch, now: Timestamp) -> Value {
+    let content = &batch.content;
+    let mut body = content.options.clone();
+    body.insert("app_id".into(), json!(content.app.to_string()));
+    body.insert("idempotency_key".into(), json!(batch.idempotency_key));
+    if let Some(template) = &content.template_id {
+        body.insert("template_id".into(), json!(template));
+    }
+    if let Some(custom_data) = &content.custom_data {
+        body.insert("custom_data".into(), custom_data.clone());
+    }
+    insert_targets(&mut body, content);
+    insert_fields(&mut body, content.channel, |name| content.fields.get(name), |_| true);
+    if content.channel == Channel::Push {
+        let left = (batch.expires_at - now).num_seconds().clamp(0, MAX_TTL_S);
+        body.insert("ttl".into(), json!(left));
+    }
+    Value::Object(body)
+}
+
+fn insert_targets(body: &mut Map<String, Value>, content: &BatchContent) {
+    let channel = json!(content.channel.as_str());
+    match &content.targets {
+        Targets::Aliases { label, ids } => {
+            body.insert("include_aliases".into(), json!({ label.as_str(): ids }));
+            body.insert("target_channel".into(), channel);
+        }
+        Targets::Subscriptions(ids) => insert(body, "include_subscription_ids", ids),
+        Targets::Emails(ids) => insert(body, "email_to", ids),
+        Targets::Phones(ids) => insert(body, "include_phone_numbers", ids),
+        Targets::Segments { included, excluded } => {
+            insert(body, "included_segments", included);
+            if !excluded.is_empty() {
+                insert(body, "excluded_segments", excluded);
+            }
+            body.insert("target_channel".into(), channel);
+        }
+    }
+}
+
+fn insert(body: &mut Map<String, Value>, name: &str, ids: &[String]) {
+    body.insert(name.into(), json!(ids));
+}
+
+/// Enters the channel's fields under OneSignal's names, those that OneSignal keeps by language under `en`.
+fn insert_fields<'a>(
+    body: &mut Map<String, Value>,
+    channel: Channel,
+    text_of: impl Fn(&str) -> Option<&'a String>,
+    wanted: impl Fn(&FieldSpec) -> bool,
+) {
+    for field in fields_of(channel).iter().filter(|field| wanted(field)) {
+        let Some(text) = text_of(field.name) else { continue };
+        let value = if field.by_language { json!({ "en": text }) } else { json!(text) };
+        body.insert(field.wire.into(), value);
+    }
+}
+
+/// The body of Create template.
+pub fn create_template(app: AppId, upload: &TemplateUpload) -> Value {
+    let mut body = Map::new();
+    body.insert("app_id".into(), json!(app.to_string()));
+    body.insert("name".into(), json!(upload.name));
+    match upload.channel {
+        Channel::Push => {}
+        Channel::Email => {
+            body.insert("isEmail".into(), json!(true));
+        }
+        Channel::Sms => {
+            body.insert("isSMS".into(), json!(true));
+        }
+    }
+    insert_fields(&mut body, upload.channel, |name| upload.fields.get(name), |field| field.in_template);
+    Value::Object(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::app::App;
+    use crate::domain::channel::Lane;
+    use crate::domain::id::{BatchId, TypedId};
+
+    fn batch(channel: Channel, targets: Targets) -> Batch {
+        let app = AppId(Uuid::from_u128(1));
+        Batch {
+            id: BatchId::from_uuid(Uuid::from_u128(2)),
+            app: Arc::new(App {
+                id: app,
+                name: "shop".into(),
+                base_url: "http://localhost".parse().unwrap(),
+                api_key: "k".into(),
+                is_sandbox: true,
+                is_default: true,
+                calls_per_second: 150,
+                paused: None,
+            }),
+            idempotency_key: Uuid::from_u128(3),
+            content: Arc::new(BatchContent {
+                app,
+                channel,
+                targets,
+                template_id: Some("T".into()),
+                fields: BTreeMap::from([("url".to_owned(), "https://shop.example".to_owned())]),
+                custom_data: Some(json!({"all": {"a": "1"}})),
+                options: Map::from_iter([("priority".to_owned(), json!(10))]),
+            }),
+            lane: Lane::Normal,
+            expires_at: "2026-11-23T10:10:00Z".parse().unwrap(),
+            traceparent: None,
+        }
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-23T10:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn people_by_alias_are_named_with_their_channel_and_push_lives_no_longer_than_the_event() {
+        let targets = Targets::Aliases { label: "external_id".into(), ids: vec!["ann".into()] };
+        let body = create_message(&batch(Channel::Push, targets), now());
+        assert_eq!(body["include_aliases"], json!({"external_id": ["ann"]}));
+        assert_eq!(body["target_channel"], "push");
+        assert_eq!(body["ttl"], 600);
+        assert_eq!(body["url"], "https://shop.example");
+        assert_eq!(body["priority"], 10);
+        assert_eq!(body["idempotency_key"], json!(Uuid::from_u128(3)));
+    }
+
+    #[test]
+    fn exactly_one_targeting_method_is_used() {
+        let methods = [
+            "include_aliases",
+            "include_subscription_ids",
+            "email_to",
+            "include_phone_numbers",
+            "included_segments",
+        ];
+        for targets in [
+            Targets::Emails(vec!["a@shop.example".into()]),
+            Targets::Phones(vec!["+4915112345678".into()]),
+            Targets::Subscriptions(vec![Uuid::from_u128(5).to_string()]),
+            Targets::Segments { included: vec!["All".into()], excluded: vec![] },
+        ] {
+            let body = create_message(&batch(Channel::Email, targets), now());
+            assert_eq!(methods.iter().filter(|m| body.get(**m).is_some()).count(), 1, "{body}");
+            assert!(body.get("ttl").is_none(), "only push has a ttl");
+        }
+    }
+
+    #[test]
+    fn a_template_holds_what_the_templates_api_can_and_says_its_channel() {
+        let fields = BTreeMap::from([
+            ("subject".to_owned(), "S".to_owned()),
+            ("body".to_owned(), "B".to_owned()),
+            ("preheader".to_owned(), "P".to_owned()),
+        ]);
+        let upload = TemplateUpload { name: "herald/x@1/en".into(), channel: Channel::Email, fields };
+        let body = create_template(AppId(Uuid::from_u128(1)), &upload);
+        assert_eq!((&body["isEmail"], &body["email_subject"]), (&json!(true), &json!("S")));
+        assert!(body.get("email_preheader").is_none(), "{body}");
+    }
+}
