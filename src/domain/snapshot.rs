@@ -26,7 +26,7 @@ pub struct EventTypeEntry {
 }
 
 /// One locale of one version, uploaded to one app.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadKey {
     /// The app.
     pub app: AppId,

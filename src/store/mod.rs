@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 
 use crate::vault::{Vault, VaultError};
 
@@ -60,7 +60,9 @@ pub enum StoreError {
     #[error("failed to migrate the schema")]
     Migration(#[from] sqlx::migrate::MigrateError),
     /// The server's settings can lose what was committed.
-    #[error("`{setting}` is off: this Postgres can lose commits; switch it on, or set allow_unsafe_postgres for a throw-away cluster")]
+    #[error(
+        "`{setting}` is off: this Postgres can lose commits; switch it on, or set allow_unsafe_postgres for a throw-away cluster"
+    )]
     Unsafe {
         /// The setting.
         setting: &'static str,
@@ -90,33 +92,66 @@ impl StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-    options: PgConnectOptions,
+    ingest: PgPool,
     vault: Arc<Vault>,
 }
 
-/// Connections for reads and for the workers; ingest has its own.
+/// Connections for reads and for the workers.
 const POOL_CONNECTIONS: u32 = 10;
+/// Times that a transaction is begun anew on another connection, when the one from the pool turns out to be dead.
+const BEGIN_TRIES: usize = 4;
+
+/// How a [`Store`] uses its database.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// How long a statement of reads and workers may take.
+    pub statement_timeout: Duration,
+    /// How long a statement of a group commit may take.
+    pub ingest_statement_timeout: Duration,
+    /// How long a group commit waits for a key that another transaction holds.
+    pub ingest_lock_timeout: Duration,
+    /// Group commits under way at once: each has a connection of its own, apart from everything else.
+    pub committers: u32,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            statement_timeout: Duration::from_secs(30),
+            ingest_statement_timeout: Duration::from_secs(5),
+            ingest_lock_timeout: Duration::from_millis(500),
+            committers: 2,
+        }
+    }
+}
 
 impl Store {
     /// Prepares the way to `url`; connections are made when needed.
     ///
     /// # Errors
     /// [`StoreError::Database`] when the address itself is malformed.
-    pub fn new(url: &SecretString, vault: Arc<Vault>, statement_timeout: Duration) -> Result<Self, StoreError> {
-        let millis = statement_timeout.as_millis().to_string();
-        let options = url.expose_secret().parse::<PgConnectOptions>()?.application_name("herald").options([
-            ("statement_timeout", millis.as_str()),
-            ("lock_timeout", "2000"),
-            ("idle_in_transaction_session_timeout", "15000"),
-            ("synchronous_commit", "on"),
-            ("timezone", "UTC"),
-        ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(POOL_CONNECTIONS)
-            .acquire_timeout(Duration::from_secs(5))
-            .test_before_acquire(false)
-            .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, vault })
+    pub fn new(url: &SecretString, vault: Arc<Vault>, options: StoreOptions) -> Result<Self, StoreError> {
+        let connect = url.expose_secret().parse::<PgConnectOptions>()?.application_name("herald");
+        let pool = |connections, statement: Duration, lock: Duration| {
+            let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
+            let connect = connect.clone().options([
+                ("statement_timeout", statement.as_str()),
+                ("lock_timeout", lock.as_str()),
+                ("idle_in_transaction_session_timeout", "15000"),
+                ("synchronous_commit", "on"),
+                ("timezone", "UTC"),
+            ]);
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(5))
+                .test_before_acquire(false)
+                .connect_lazy_with(connect)
+        };
+        Ok(Self {
+            pool: pool(POOL_CONNECTIONS, options.statement_timeout, Duration::from_secs(2)),
+            ingest: pool(options.committers, options.ingest_statement_timeout, options.ingest_lock_timeout),
+            vault,
+        })
     }
 
     /// The vault that sealed columns are opened with.
@@ -129,35 +164,60 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`] when the database is away; trying again helps.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(self.pool.begin().await?)
+        begin(&self.pool).await
     }
 
-    /// A connection of its own, outside the pool, for a task that always needs one.
+    /// Begins a group commit's transaction, on a connection that nothing else uses.
     ///
     /// # Errors
     /// [`StoreError::Database`] when the database is away; trying again helps.
-    pub async fn connect(&self) -> Result<PgConnection, StoreError> {
-        Ok(PgConnection::connect_with(&self.options).await?)
+    pub async fn begin_ingest(&self) -> Result<Tx, StoreError> {
+        begin(&self.ingest).await
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// Closes every connection of the pool.
+    /// Closes every connection.
     pub async fn close(&self) {
+        self.ingest.close().await;
         self.pool.close().await;
     }
 }
 
-/// Sets how long statements of this connection wait for a lock.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn set_lock_timeout(connection: &mut PgConnection, timeout: Duration) -> Result<(), StoreError> {
-    sqlx::query("SELECT set_config('lock_timeout', $1, false)")
-        .bind(format!("{}ms", timeout.as_millis()))
-        .execute(connection)
-        .await?;
-    Ok(())
+async fn begin(pool: &PgPool) -> Result<Tx, StoreError> {
+    let mut tries = BEGIN_TRIES;
+    loop {
+        tries -= 1;
+        match pool.begin().await {
+            Ok(tx) => return Ok(tx),
+            // A dead connection leaves the pool with its error; nothing has been said on it yet.
+            Err(sqlx::Error::Io(_)) if tries > 0 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What a commit came to.
+#[derive(Debug)]
+pub enum Committed {
+    /// It stands.
+    Yes,
+    /// The server undid it.
+    No(StoreError),
+    /// The connection broke before the answer: it may stand.
+    Unclear(StoreError),
+}
+
+/// Commits, and tells "undone" from "nobody knows".
+pub async fn commit(tx: Tx) -> Committed {
+    match tx.commit().await {
+        Ok(()) => Committed::Yes,
+        Err(error @ sqlx::Error::Database(_)) => {
+            let error = StoreError::from(error);
+            if error.is_refusal() { Committed::No(error) } else { Committed::Unclear(error) }
+        }
+        Err(error) => Committed::Unclear(error.into()),
+    }
 }

@@ -1,0 +1,227 @@
+//! What a group's deliveries are born as.
+//!
+//! Due ones are frozen into batches within the ingest transaction when nothing waits before them and a rate token and
+//! a place for the call are free. Otherwise they are born leased to this process, as long as its memory has places,
+//! or else without an owner, to be claimed later. Every place, token and claim is taken before the commit and given
+//! back if it fails.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::group::Pending;
+use super::line::Frozen;
+use super::message::Message;
+use super::pack::{self, PackKey, PackLimits, Ready};
+use super::plan::{Beginning, PlannedDelivery, audience_json};
+use super::{Pipeline, WorkerLease};
+use crate::domain::app::App;
+use crate::domain::clock::Timestamp;
+use crate::domain::delivery::{Delivery, DeliveryState, NO_PACK_LIMIT};
+use crate::domain::id::{DeliveryId, WorkerId};
+use crate::store::batches::NewBatch;
+use crate::store::deliveries::{Birth, NewDelivery};
+use crate::store::queue::Claim;
+
+/// The epoch of a claim that a delivery is born with.
+const FIRST_EPOCH: i32 = 1;
+
+/// What a group's deliveries are born as, with everything that was taken for them.
+#[derive(Default)]
+pub(super) struct Births {
+    /// In whose name they are born.
+    pub worker: Option<WorkerId>,
+    /// Batches to be stored.
+    pub batches: Vec<NewBatch>,
+    frozen: Vec<Frozen>,
+    leased: Vec<Ready>,
+    births: HashMap<DeliveryId, Birth>,
+    audiences: HashMap<DeliveryId, Value>,
+}
+
+impl Births {
+    /// Whether a delivery is born in a frozen batch.
+    pub fn is_sending(&self, delivery: DeliveryId) -> bool {
+        matches!(self.births.get(&delivery), Some(Birth::Sending { .. }))
+    }
+
+    /// The rows to be stored.
+    pub fn rows<'a>(&'a self, winners: &'a [&Pending], now: Timestamp) -> Vec<NewDelivery<'a>> {
+        let planned = |p: &'a Pending| p.plan.1.deliveries.iter().map(move |d| (p.event.id, d));
+        winners
+            .iter()
+            .flat_map(|p| planned(p))
+            .map(|(event, d)| NewDelivery {
+                id: d.id,
+                event,
+                rule: (d.rule.id, &d.rule.key),
+                app: d.app.id,
+                channel: d.channel,
+                lane: d.rule.lane,
+                template: &d.rule.template,
+                version: d.pinned.as_ref().map(|(version, _)| (version.version.id, version.version.number)),
+                locale: d.pinned.as_ref().map(|(_, locale)| locale.as_str()),
+                recipient: d.to.person(),
+                audience: self.audiences.get(&d.id),
+                expires_at: d.expires_at,
+                created_at: now,
+                birth: self.birth(d),
+            })
+            .collect()
+    }
+
+    fn birth(&self, planned: &PlannedDelivery) -> Birth {
+        match (self.births.get(&planned.id), &planned.beginning) {
+            (Some(birth), _) => *birth,
+            (None, Beginning::Due { at, .. }) => Birth::Queued { due_at: *at, lease: None },
+            (None, Beginning::Held) => Birth::Held,
+            (None, Beginning::Skipped) => Birth::Skipped,
+        }
+    }
+}
+
+/// Deliveries of one key, with the app they go through.
+type Lines = BTreeMap<PackKey, (Arc<App>, VecDeque<Ready>)>;
+
+impl Pipeline {
+    /// Decides what the winners' deliveries are born as, and takes what that needs.
+    pub(super) fn births(&self, winners: &[&Pending], gated: &[Uuid], now: Timestamp) -> Births {
+        let planned = || winners.iter().flat_map(|p| &p.plan.1.deliveries);
+        let audiences = planned().filter_map(|d| Some((d.id, audience_json(&d.to)?))).collect();
+        let mut births = Births { audiences, ..Births::default() };
+        if let Some(lease) = self.present_lease(now) {
+            births.worker = Some(lease.id);
+            for (key, (app, line)) in due_now(winners, now) {
+                let rest = if gated.contains(&app.id.0) { line } else { self.freeze_born(&mut births, &key, &app, line, lease, now) };
+                self.lease_born(&mut births, rest, lease);
+            }
+        } else if planned().any(|d| matches!(d.beginning, Beginning::Due { at, .. } if at <= now)) {
+            // Nobody here sends: another replica finds them, and sooner if a look-out here is woken.
+            self.look.notify_one();
+        }
+        births
+    }
+
+    /// Freezes what can go at once; returns what can't.
+    fn freeze_born(
+        &self,
+        births: &mut Births,
+        key: &PackKey,
+        app: &Arc<App>,
+        mut line: VecDeque<Ready>,
+        lease: WorkerLease,
+        now: Timestamp,
+    ) -> VecDeque<Ready> {
+        let Some(template_id) = self.template_id(key).filter(|_| self.line.is_free(key.lane)) else { return line };
+        while let Some(limits) = line.front().map(|first| PackLimits::new(&first.version, self.limits.max_targets)) {
+            if self.budget.begin(app, now).is_err() {
+                break;
+            }
+            let batch = self.ids.next(now);
+            let members = pack::next_batch(&mut line, limits);
+            let Some(draft) = self.draft(batch, app, template_id.clone(), members, now) else {
+                self.budget.cancel(app.id);
+                break;
+            };
+            for id in &draft.new.members {
+                births.births.insert(*id, Birth::Sending { worker: lease.id, batch });
+            }
+            self.line.hold(draft.new.members.iter().map(|id| (*id, FIRST_EPOCH)));
+            births.batches.push(draft.new);
+            births.frozen.push(draft.frozen);
+        }
+        line
+    }
+
+    fn lease_born(&self, births: &mut Births, rest: VecDeque<Ready>, lease: WorkerLease) {
+        for ready in rest {
+            if !self.line.reserve(1) {
+                // Memory is full: the rest is found by a claim.
+                return;
+            }
+            let delivery = &ready.claim.delivery;
+            if let DeliveryState::Queued { due_at } = delivery.state {
+                births.births.insert(delivery.id, Birth::Queued { due_at, lease: Some(lease.id) });
+            }
+            self.line.hold([(delivery.id, FIRST_EPOCH)]);
+            births.leased.push(ready);
+        }
+    }
+
+    /// After the commit: what is frozen gets its call, what is leased gets in line.
+    pub(super) fn bring_up(&self, births: Births) {
+        self.line.put_frozen(births.frozen);
+        self.line.put_waiting(births.leased);
+    }
+
+    /// Without a commit: gives everything back.
+    pub(super) fn abandon(&self, births: Births) {
+        let frozen = births.frozen.iter().flat_map(|f| f.members.iter().map(|m| m.claim.delivery.id));
+        let held: HashSet<DeliveryId> =
+            frozen.chain(births.leased.iter().map(|ready| ready.claim.delivery.id)).collect();
+        self.line.let_go(held);
+        self.line.unreserve(births.leased.len());
+        for frozen in &births.frozen {
+            self.budget.cancel(frozen.batch.app.id);
+        }
+    }
+}
+
+/// What is due now, by what it must have in common to share a call.
+fn due_now(winners: &[&Pending], now: Timestamp) -> Lines {
+    let mut lines = Lines::new();
+    for pending in winners {
+        let posted: (_, Arc<str>) = (pending.event.source, pending.event.event_key.as_str().into());
+        let trace: Option<Arc<str>> = pending.event.traceparent.as_deref().map(Into::into);
+        for planned in &pending.plan.1.deliveries {
+            let Beginning::Due { at, message } = &planned.beginning else { continue };
+            let Some((version, locale)) = planned.pinned.as_ref().filter(|_| *at <= now) else { continue };
+            let key = PackKey {
+                lane: planned.rule.lane,
+                app: planned.app.id,
+                version: version.version.id,
+                locale: locale.clone(),
+                label: planned.to.label().cloned(),
+                is_inline: message.is_inline(),
+            };
+            let ready = Ready {
+                claim: born(planned, *at),
+                key: key.clone(),
+                version: Arc::clone(version),
+                to: planned.to.clone(),
+                message: Message::clone(message),
+                event: pending.event.id,
+                posted: posted.clone(),
+                rule: (planned.rule.id, planned.rule.key.as_str().into()),
+                replay_of: None,
+                traceparent: trace.clone(),
+            };
+            lines.entry(key).or_insert_with(|| (Arc::clone(&planned.app), VecDeque::new())).1.push_back(ready);
+        }
+    }
+    lines
+}
+
+/// The claim that a leased delivery is born with.
+fn born(planned: &PlannedDelivery, due_at: Timestamp) -> Claim {
+    Claim {
+        delivery: Delivery {
+            id: planned.id,
+            state: DeliveryState::Queued { due_at },
+            lane: planned.rule.lane,
+            attempts: 0,
+            generation: 0,
+            is_rechecked: false,
+            pack_limit: NO_PACK_LIMIT,
+            first_attempt_at: None,
+            first_ambiguous_at: None,
+        },
+        epoch: FIRST_EPOCH,
+        app: planned.app.id,
+        expires_at: planned.expires_at,
+        batch: None,
+        crashes: 0,
+    }
+}

@@ -1,0 +1,341 @@
+//! Group commit: whatever arrived while the last commit was under way goes into the next one. No timer.
+//!
+//! In each transaction the keys are claimed in sorted order (so that two replicas can't deadlock) and winners are told
+//! from repeats; rows are written for winners only. A group that the database refuses is halved and tried again, so
+//! that one bad event takes no neighbour with it. What a group's deliveries are born as is in `births`.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::births::Births;
+use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, decision_summary, summary};
+use super::plan::{Plan, plan};
+use super::prepared::PreparedCatalog;
+use super::{Pipeline, crash};
+use crate::domain::clock::Timestamp;
+use crate::domain::event::{Event, Recipient};
+use crate::domain::facts::Facts;
+use crate::domain::id::{EventId, SourceId};
+use crate::store::decisions::NewDecision;
+use crate::store::events::{Claimed, FirstPost, KeyClaim, NewEvent};
+use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, deliveries, events, listing};
+use crate::telemetry::names;
+
+/// An event that waits for a group commit.
+pub(super) struct Pending {
+    pub event: Event,
+    pub claim: KeyClaim,
+    pub content: Vec<u8>,
+    /// The plan, and the catalog's revision that it was made on.
+    pub plan: (i64, Plan),
+    pub data: String,
+    pub sealed: Option<Vec<u8>>,
+    pub reply: oneshot::Sender<Result<Accepted, IngestError>>,
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// Events that wait for a group commit: bounded, first come first served.
+pub struct Intake {
+    places: Arc<Semaphore>,
+    waiting: Mutex<VecDeque<Pending>>,
+    arrived: Notify,
+}
+
+impl Intake {
+    /// An intake with room for this many events.
+    pub fn new(places: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(places)), waiting: Mutex::default(), arrived: Notify::new() }
+    }
+
+    /// Takes a place; `None` when there is none.
+    pub(super) fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    pub(super) fn push(&self, pending: Pending) {
+        self.waiting.lock().push_back(pending);
+        self.arrived.notify_one();
+    }
+
+    fn take(&self, limit: usize) -> Vec<Pending> {
+        let mut waiting = self.waiting.lock();
+        let count = waiting.len().min(limit);
+        let group = waiting.drain(..count).collect();
+        if !waiting.is_empty() {
+            // There is work for another committer.
+            self.arrived.notify_one();
+        }
+        group
+    }
+}
+
+/// How a try to commit a group ended, if not well.
+enum Trouble {
+    /// The database refuses something in it, or a key in it is locked: smaller groups may get through.
+    Divisible(StoreError),
+    /// The database is away, or the commit's result is unknown.
+    Unavailable(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        if error.is_refusal() { Self::Divisible(error) } else { Self::Unavailable(error) }
+    }
+}
+
+type Reply = Result<Accepted, IngestError>;
+
+impl Pipeline {
+    /// Commits groups until `stop`, and then what is still waiting.
+    pub async fn commit_groups(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let group = self.intake.take(self.limits.group_events);
+            if !group.is_empty() {
+                self.commit_group(group).await;
+            } else if stop.is_cancelled() {
+                return;
+            } else {
+                tokio::select! {
+                    () = self.intake.arrived.notified() => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    async fn commit_group(&self, group: Vec<Pending>) {
+        let mut groups = vec![group];
+        while let Some(mut group) = groups.pop() {
+            match self.try_commit(&mut group).await {
+                Ok(replies) => answer(group, replies),
+                Err(Trouble::Divisible(_)) if group.len() > 1 => {
+                    let half = group.split_off(group.len() / 2);
+                    groups.extend([half, group]);
+                }
+                Err(Trouble::Divisible(error)) if error.is_lock_timeout() => {
+                    refuse(group, || IngestError::Unavailable);
+                }
+                Err(Trouble::Divisible(error)) => {
+                    tracing::error!(error = %describe(&error), "the database refused an event");
+                    let error = Arc::new(error);
+                    refuse(group, || IngestError::Refused(Arc::clone(&error)));
+                }
+                Err(Trouble::Unavailable(error)) => {
+                    tracing::warn!(error = %describe(&error), events = group.len(), "a group of events was not committed");
+                    refuse(group, || IngestError::Unavailable);
+                }
+            }
+        }
+    }
+
+    async fn try_commit(&self, group: &mut [Pending]) -> Result<Vec<Reply>, Trouble> {
+        let began = std::time::Instant::now();
+        let now = self.clock.now();
+        group.sort_by(|a, b| (a.claim.source, a.claim.digest).cmp(&(b.claim.source, b.claim.digest)));
+        let mut tx = self.store.begin_ingest().await?;
+        let claims: Vec<KeyClaim> = group.iter().map(|pending| pending.claim.clone()).collect();
+        let claimed = events::claim_keys(&mut tx, &claims, &people(group)).await?;
+        let won: HashSet<EventId> = claimed.won.iter().copied().collect();
+        let catalog = self.catalog.at_least(&self.store, claimed.revision).await?;
+        self.plan_anew(group, &won, &claimed, &catalog, now);
+        let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
+        let births = self.births(&winners, &claimed.gated_apps, now);
+        let replies = match self.write(&mut tx, group, &winners, &births, now).await {
+            Ok(replies) => replies,
+            Err(trouble) => {
+                self.abandon(births);
+                return Err(trouble.into());
+            }
+        };
+        match commit(tx).await {
+            Committed::Yes => {
+                crash::point("after_commit");
+                self.bring_up(births);
+                metrics::histogram!(names::GROUP_SIZE).record(count(group.len()));
+                metrics::histogram!(names::GROUP_SECONDS).record(began.elapsed().as_secs_f64());
+                Ok(replies)
+            }
+            Committed::No(error) => {
+                self.abandon(births);
+                Err(error.into())
+            }
+            Committed::Unclear(error) => {
+                self.abandon(births);
+                self.raise_doubt();
+                Err(Trouble::Unavailable(error))
+            }
+        }
+    }
+
+    /// Plans again what was planned on an older catalog, or without what is known of its recipients.
+    fn plan_anew(
+        &self,
+        group: &mut [Pending],
+        won: &HashSet<EventId>,
+        claimed: &Claimed,
+        catalog: &Arc<PreparedCatalog>,
+        now: Timestamp,
+    ) {
+        let facts: &Facts = &claimed.facts;
+        for pending in group.iter_mut().filter(|p| won.contains(&p.event.id)) {
+            let is_known = |recipient: &Recipient| facts.of(recipient).is_some();
+            if pending.plan.0 != catalog.revision || pending.event.recipients.iter().any(is_known) {
+                pending.plan = (catalog.revision, plan(self.planner(catalog), &pending.event, facts, now));
+            }
+        }
+    }
+
+    /// Writes the winners' rows and reads what the repeats are answered with.
+    async fn write(
+        &self,
+        tx: &mut Tx,
+        group: &[Pending],
+        winners: &[&Pending],
+        births: &Births,
+        now: Timestamp,
+    ) -> Result<Vec<Reply>, StoreError> {
+        if !winners.is_empty() {
+            let new: Vec<NewEvent<'_>> = winners
+                .iter()
+                .map(|p| NewEvent { event: &p.event, data: p.data.clone(), sealed: p.sealed.clone() })
+                .collect();
+            events::insert_all(tx, &new).await?;
+            let rows = births.rows(winners, now);
+            if !rows.is_empty() {
+                deliveries::insert_all(tx, &rows).await?;
+            }
+            if let (Some(worker), false) = (births.worker, births.batches.is_empty()) {
+                batches::insert_all(tx, worker, &births.batches, now).await?;
+            }
+            let made: Vec<NewDecision<'_>> = winners
+                .iter()
+                .flat_map(|p| p.plan.1.decisions.iter().map(|decision| (p.event.id, decision)))
+                .map(|(event, decision)| NewDecision { id: self.ids.next(now), event, decision })
+                .collect();
+            if !made.is_empty() {
+                decisions::insert_all(tx, &made).await?;
+            }
+        }
+        let won: HashSet<EventId> = winners.iter().map(|p| p.event.id).collect();
+        let repeats: Vec<&Pending> = group.iter().filter(|p| !won.contains(&p.event.id)).collect();
+        let mut repeated = if repeats.is_empty() { HashMap::new() } else { self.repeats(tx, &repeats, now).await? };
+        let reply = |pending: &Pending| match repeated.remove(&pending.event.id) {
+            Some(reply) => reply,
+            None => Ok(first_answer(pending, births, now)),
+        };
+        Ok(group.iter().map(reply).collect())
+    }
+
+    /// What repeats are answered with: the first post's event, if the content is the same.
+    async fn repeats(
+        &self,
+        tx: &mut Tx,
+        repeats: &[&Pending],
+        now: Timestamp,
+    ) -> Result<HashMap<EventId, Reply>, StoreError> {
+        let keys: Vec<(SourceId, [u8; 32])> = repeats.iter().map(|p| (p.claim.source, p.claim.digest)).collect();
+        let first_posts = events::find_first_posts(tx, &keys).await?;
+        let mut first_events: Vec<EventId> = first_posts.values().map(|post| post.event).collect();
+        first_events.sort_unstable();
+        first_events.dedup();
+        let delivered = listing::deliveries_of(tx, &first_events).await?;
+        let decided = listing::decisions_of(tx, &first_events).await?;
+        let mut replies = HashMap::with_capacity(repeats.len());
+        for pending in repeats {
+            let key = (pending.claim.source, pending.claim.digest);
+            let reply = match first_posts.get(&key) {
+                // Pruned between the two statements: the next try wins the key.
+                None => Err(IngestError::Unavailable),
+                Some(FirstPost { event, fingerprint }) if self.store.vault().matches(fingerprint, &pending.content) => {
+                    Ok(Accepted {
+                        event: *event,
+                        is_duplicate: true,
+                        deliveries: delivered.iter().filter(|d| d.event == *event).map(|d| present(d, now)).collect(),
+                        decisions: decided.iter().filter(|(e, _)| e == event).map(|(_, d)| shown(d)).collect(),
+                    })
+                }
+                Some(FirstPost { event, .. }) => Err(IngestError::DifferentContent { event: *event }),
+            };
+            replies.insert(pending.event.id, reply);
+        }
+        Ok(replies)
+    }
+}
+
+/// Everybody whom the group is about, once.
+fn people(group: &[Pending]) -> Vec<&Recipient> {
+    let mut seen = HashSet::new();
+    group.iter().flat_map(|p| &p.event.recipients).filter(|recipient| seen.insert(*recipient)).collect()
+}
+
+fn first_answer(pending: &Pending, births: &Births, now: Timestamp) -> Accepted {
+    let plan = &pending.plan.1;
+    Accepted {
+        event: pending.event.id,
+        is_duplicate: false,
+        deliveries: plan.deliveries.iter().map(|d| summary(d, births.is_sending(d.id), now)).collect(),
+        decisions: plan.decisions.iter().map(decision_summary).collect(),
+    }
+}
+
+fn present(row: &listing::DeliveryRow, now: Timestamp) -> DeliverySummary {
+    DeliverySummary {
+        id: row.id,
+        rule: row.rule.1.clone(),
+        channel: row.version.is_some().then(|| row.channel.parse().ok()).flatten(),
+        template: row.template.clone(),
+        version: row.version.map(|(_, number)| number),
+        state: row.state.shown(row.due_at, now),
+    }
+}
+
+fn shown(row: &listing::DecisionRow) -> DecisionSummary {
+    DecisionSummary {
+        code: row.code.clone(),
+        detail: row.detail.clone(),
+        rule: row.rule.clone(),
+        delivery: row.delivery,
+    }
+}
+
+fn answer(group: Vec<Pending>, replies: Vec<Reply>) {
+    for (pending, reply) in group.into_iter().zip(replies) {
+        let result = match &reply {
+            Ok(accepted) if accepted.is_duplicate => "duplicate",
+            Ok(_) => "accepted",
+            Err(IngestError::DifferentContent { .. }) => "conflict",
+            Err(_) => "unavailable",
+        };
+        metrics::counter!(names::EVENTS, "result" => result).increment(1);
+        // A poster that has gone away asks again.
+        let _ = pending.reply.send(reply);
+    }
+}
+
+fn refuse(group: Vec<Pending>, why: impl Fn() -> IngestError) {
+    for pending in group {
+        metrics::counter!(names::EVENTS, "result" => "unavailable").increment(1);
+        let _ = pending.reply.send(Err(why()));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
+fn count(events: usize) -> f64 {
+    events as f64
+}
+
+/// The causes of a store's error, without the values that Postgres quotes in its details.
+pub(super) fn describe(error: &StoreError) -> String {
+    use std::error::Error;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}

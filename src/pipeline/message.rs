@@ -1,0 +1,124 @@
+//! What one delivery says: its event's values, cut down to what the pinned copy uses.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::prepared::PreparedVersion;
+use crate::domain::clock::Deadline;
+use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::template::Mode;
+use crate::templating::liquid::Limits;
+use crate::templating::{CompiledContent, ValueError};
+
+/// How long rendering one delivery may take.
+const RENDER_TIME: Duration = Duration::from_millis(100);
+
+/// What a delivery says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// The uploaded template says it all.
+    Plain,
+    /// The uploaded template, with these values.
+    Values {
+        /// The entry in `custom_data`.
+        values: Arc<Value>,
+        /// The entry as JSON text: it is weighed and compared by it.
+        text: Arc<str>,
+    },
+    /// The contents themselves, by Herald's field names.
+    Inline(Arc<BTreeMap<String, String>>),
+}
+
+impl Message {
+    /// Bytes of the whole `custom_data` when this entry is the only one, in the shape for everybody.
+    pub fn alone_bytes(&self) -> usize {
+        match self {
+            Self::Values { text, .. } => r#"{"all":}"#.len() + text.len(),
+            Self::Plain | Self::Inline(_) => 0,
+        }
+    }
+
+    /// Whether the contents travel with the call instead of an uploaded template.
+    pub fn is_inline(&self) -> bool {
+        matches!(self, Self::Inline(_))
+    }
+}
+
+/// Works out what `version` says in `locale` about `data`.
+///
+/// # Errors
+/// The decision to hold the delivery: which value is missing, does not fit its place, or is too much. No value is in it.
+pub fn compose(version: &PreparedVersion, locale: &str, data: &Value) -> Result<Message, Box<Decision>> {
+    let Some(content) = version.content(locale) else {
+        let detail = format!("template {} has no usable copy for locale {locale}", version.version.template);
+        return Err(Box::new(Decision::new(DecisionCode::NoLiveVersion, detail)));
+    };
+    // A panic in rendering is this delivery's trouble alone.
+    catch_unwind(AssertUnwindSafe(|| compose_content(version, content, data))).unwrap_or_else(|_| {
+        Err(Box::new(Decision::new(DecisionCode::Poisonous, "rendering it failed in a way that it never should")))
+    })
+}
+
+fn compose_content(
+    version: &PreparedVersion,
+    content: &CompiledContent,
+    data: &Value,
+) -> Result<Message, Box<Decision>> {
+    let limits = Limits { deadline: Some(Deadline::after(RENDER_TIME)), ..Limits::default() };
+    let held = |error: ValueError| Box::new(held(version, &error));
+    let inline = || -> Result<Message, Box<Decision>> {
+        Ok(Message::Inline(Arc::new(content.render_inline(data, &limits).map_err(held)?)))
+    };
+    match version.version.mode {
+        Mode::Inline if content.reads_provider() => Err(Box::new(Decision::new(
+            DecisionCode::TooLarge,
+            "its copy reads values that only OneSignal knows, so it can't be rendered here",
+        ))),
+        Mode::Inline => inline(),
+        Mode::Provider if !content.needs_values() => Ok(Message::Plain),
+        Mode::Provider => {
+            let values = Value::Object(content.values(data, &limits).map_err(held)?);
+            let text: Arc<str> = values.to_string().into();
+            let message = Message::Values { values: Arc::new(values), text };
+            let limit = version.version.channel.custom_data_limit();
+            if message.alone_bytes() <= limit {
+                return Ok(message);
+            }
+            if content.reads_provider() {
+                let detail = format!(
+                    "its values take {} bytes and OneSignal takes {limit}; the copy reads `user.`, so Herald can't render it",
+                    message.alone_bytes()
+                );
+                return Err(Box::new(
+                    Decision::new(DecisionCode::TooLarge, detail)
+                        .with("bytes", message.alone_bytes())
+                        .with("limit", limit),
+                ));
+            }
+            inline()
+        }
+    }
+}
+
+fn held(version: &PreparedVersion, error: &ValueError) -> Decision {
+    let template = &version.version.template;
+    let number = version.version.number;
+    match error {
+        ValueError::Missing { path, field } => Decision::new(
+            DecisionCode::MissingValue,
+            format!("`{path}` is missing in the event, and `{field}` of {template} version {number} has no default for it"),
+        )
+        .with("path", path.as_str())
+        .with("field", field.as_str()),
+        ValueError::Unsafe { field, .. } => {
+            Decision::new(DecisionCode::UnsafeValue, error.to_string()).with("field", field.as_str())
+        }
+        ValueError::Limit { field, .. } => {
+            Decision::new(DecisionCode::TooLarge, error.to_string()).with("field", field.as_str())
+        }
+    }
+}

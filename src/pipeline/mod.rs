@@ -1,0 +1,182 @@
+//! The way of an event: `ingest -> plan -> dispatch -> deliver -> record`, one direction.
+//!
+//! `ingest` stores events with what `plan` makes of them, many requests in one commit. `dispatch` packs due deliveries
+//! into batches and freezes them, `deliver` makes the calls with no transaction open, `record` writes down what they
+//! came back with. `worker` runs those steps for one process and `upkeep` takes over from processes that died. What a
+//! process holds in memory is in `line`; Postgres is the truth, and every write names the claim it is made under.
+//!
+//! Nothing here knows HTTP's edge or OneSignal's JSON: requests come from `api`, calls go through the provider's port.
+
+mod births;
+pub mod budget;
+pub mod crash;
+pub mod deliver;
+pub mod dispatch;
+mod freeze;
+pub mod group;
+pub mod ingest;
+pub mod line;
+pub mod message;
+pub mod pack;
+pub mod plan;
+pub mod prepare;
+pub mod prepared;
+pub mod record;
+pub mod release;
+pub mod retries;
+pub mod sensitive;
+pub mod upkeep;
+pub mod worker;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::id::{IdSource, WorkerId};
+use crate::domain::retry::RetryPolicy;
+use crate::domain::snapshot::UploadKey;
+use crate::provider::MessageProvider;
+use crate::store::Store;
+
+/// Every figure that the pipeline's steps need.
+#[derive(Debug, Clone)]
+pub struct PipelineLimits {
+    /// Events in one group commit at most.
+    pub group_events: usize,
+    /// Events that may wait for a group commit.
+    pub waiting_events: usize,
+    /// How long a group waits for a key that another transaction holds.
+    pub lock_timeout: Duration,
+    /// Calls under way at once, for each app.
+    pub calls_in_flight: usize,
+    /// Share of an app's calls a second that is used.
+    pub plan_share: f64,
+    /// Deliveries that may wait in memory.
+    pub hand_over: usize,
+    /// Recipients in one call at most.
+    pub max_targets: usize,
+    /// How long a delivery is worth sending when nobody says.
+    pub default_life: Duration,
+    /// Urgent deliveries need this much life left.
+    pub urgent_margin: Duration,
+    /// How long a lease lasts.
+    pub lease: Duration,
+    /// How often it is renewed.
+    pub lease_renewal: Duration,
+    /// How often due deliveries are looked for.
+    pub poll: Duration,
+    /// How often rows in this worker's name are compared with its memory.
+    pub reconcile: Duration,
+    /// The longest call: a dead worker's calls have ended this long after its lease.
+    pub call_timeout: Duration,
+    /// How long a refused key closes its app at first, and at most.
+    pub gate: (Duration, Duration),
+    /// Days that history and event keys are kept.
+    pub keep_days: (u32, u32),
+    /// How the lanes are tried again.
+    pub retry: RetryPolicy,
+}
+
+/// Makes sure that a version's locale is uploaded to an app. The catalog does it; the pipeline only knows that it
+/// may have to be done again when OneSignal has lost a template.
+#[async_trait]
+pub trait TemplateUploads: Send + Sync + 'static {
+    /// Uploads what is missing; returns whether OneSignal has it now.
+    async fn ensure(&self, key: &UploadKey) -> bool;
+}
+
+/// A started worker: this process's name in leases.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerLease {
+    /// New at every start and after every lapse.
+    pub id: WorkerId,
+    /// Until when its claims stand.
+    pub until: Timestamp,
+}
+
+/// What all steps share.
+pub struct Pipeline {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<IdSource>,
+    pub(crate) provider: Arc<dyn MessageProvider>,
+    pub(crate) uploads: Arc<dyn TemplateUploads>,
+    pub(crate) limits: PipelineLimits,
+    pub(crate) namespace: Uuid,
+    pub(crate) catalog: prepared::CatalogCache,
+    pub(crate) line: line::Line,
+    pub(crate) budget: budget::Budget,
+    pub(crate) intake: group::Intake,
+    pub(crate) lease: ArcSwapOption<WorkerLease>,
+    pub(crate) wanted_uploads: Mutex<BTreeSet<UploadKey>>,
+    /// Rings when rows may be due, orphaned or forgotten.
+    pub(crate) look: Notify,
+    /// Set when a commit's result is unknown: rows may be in our name that we don't hold.
+    pub(crate) doubt: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pipeline")
+    }
+}
+
+/// What a pipeline is made of.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and jitter.
+    pub ids: Arc<IdSource>,
+    /// Who carries the messages.
+    pub provider: Arc<dyn MessageProvider>,
+    /// Who uploads templates again.
+    pub uploads: Arc<dyn TemplateUploads>,
+    /// The figures.
+    pub limits: PipelineLimits,
+    /// The deployment's secret seed of idempotency keys.
+    pub namespace: Uuid,
+}
+
+impl Pipeline {
+    /// Puts the parts together; nothing runs yet and the catalog is read when first needed.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let limits = parts.limits;
+        Arc::new(Self {
+            store: parts.store,
+            clock: parts.clock,
+            ids: parts.ids,
+            provider: parts.provider,
+            uploads: parts.uploads,
+            namespace: parts.namespace,
+            catalog: prepared::CatalogCache::default(),
+            line: line::Line::new(limits.hand_over),
+            budget: budget::Budget::new(limits.calls_in_flight, limits.plan_share),
+            intake: group::Intake::new(limits.waiting_events),
+            lease: ArcSwapOption::empty(),
+            wanted_uploads: Mutex::new(BTreeSet::new()),
+            look: Notify::new(),
+            doubt: std::sync::atomic::AtomicBool::new(false),
+            limits,
+        })
+    }
+
+    /// This process's lease, while it stands.
+    pub(crate) fn present_lease(&self, now: Timestamp) -> Option<WorkerLease> {
+        self.lease.load().as_deref().copied().filter(|lease| lease.until > now)
+    }
+
+    /// Notes that rows may stand in our name that we don't hold, and has them looked for.
+    pub(crate) fn raise_doubt(&self) {
+        self.doubt.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.look.notify_one();
+    }
+}

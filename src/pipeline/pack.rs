@@ -1,0 +1,261 @@
+//! Packing: which waiting deliveries share a Create message call, and what that call says. Pure.
+//!
+//! OneSignal's limit on calls a second is what a backlog waits for, so a call carries as many people as fit: everybody
+//! whose values are the same in one `all` entry, or people with values of their own side by side under `users`, up to
+//! the byte limit of the channel.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::message::Message;
+use super::plan::Addressee;
+use super::prepared::PreparedVersion;
+use crate::domain::app::AppId;
+use crate::domain::batch::{BatchContent, DeliveryIdentity, Targets};
+use crate::domain::channel::Lane;
+use crate::domain::event::RecipientLabel;
+use crate::domain::id::{DeliveryId, EventId, RuleId, SourceId, TemplateVersionId};
+use crate::domain::rule::Audience;
+use crate::domain::snapshot::UploadKey;
+use crate::store::queue::Claim;
+
+/// What deliveries must have in common to share a call.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackKey {
+    /// How urgent: the first part, so that keys sort by it.
+    pub lane: Lane,
+    /// The app.
+    pub app: AppId,
+    /// The version.
+    pub version: TemplateVersionId,
+    /// The locale.
+    pub locale: String,
+    /// How the recipients are named; `None` for an audience.
+    pub label: Option<RecipientLabel>,
+    /// Whether the contents travel with the call.
+    pub is_inline: bool,
+}
+
+impl PackKey {
+    /// The upload that its calls name.
+    pub fn upload(&self) -> UploadKey {
+        UploadKey { app: self.app, version: self.version, locale: self.locale.clone() }
+    }
+}
+
+/// A delivery in memory that only waits for its call.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Our claim on it.
+    pub claim: Claim,
+    /// What it must have in common with its company.
+    pub key: PackKey,
+    /// The pinned version.
+    pub version: Arc<PreparedVersion>,
+    /// Whom it is for.
+    pub to: Addressee,
+    /// What it says.
+    pub message: Message,
+    /// Its event.
+    pub event: EventId,
+    /// Who posted that, and under which id.
+    pub posted: (SourceId, Arc<str>),
+    /// The rule.
+    pub rule: (RuleId, Arc<str>),
+    /// The delivery that it replays.
+    pub replay_of: Option<DeliveryId>,
+    /// The producer's trace.
+    pub traceparent: Option<Arc<str>>,
+}
+
+impl Ready {
+    /// What makes it itself in the eyes of idempotency.
+    pub fn identity(&self) -> DeliveryIdentity<'_> {
+        DeliveryIdentity {
+            source: self.posted.0,
+            event_key: &self.posted.1,
+            rule: self.rule.0,
+            channel: self.version.version.channel,
+            recipient: self.to.person(),
+            generation: self.claim.delivery.generation,
+            replay: self.replay_of,
+        }
+    }
+}
+
+/// How large a call may get.
+#[derive(Debug, Clone, Copy)]
+pub struct PackLimits {
+    /// Recipients at most.
+    pub targets: usize,
+    /// Bytes of `custom_data` at most when people's values stand side by side.
+    pub bytes: usize,
+    /// How many waiting deliveries are looked through for company.
+    pub window: usize,
+}
+
+impl PackLimits {
+    /// The limits for a channel: 95 % of OneSignal's bytes, so that a difference in counting does no harm.
+    pub fn new(version: &PreparedVersion, max_targets: usize) -> Self {
+        Self { targets: max_targets, bytes: version.version.channel.custom_data_limit() * 95 / 100, window: 4_096 }
+    }
+}
+
+/// Bytes of `{"users":{}}`.
+const USERS_FRAME: usize = 12;
+
+/// Takes the next call's members out of `waiting`, all of one [`PackKey`]; the oldest is always among them.
+/// Nobody is in it twice.
+pub fn next_batch(waiting: &mut VecDeque<Ready>, limits: PackLimits) -> Vec<Ready> {
+    let Some(first) = waiting.front() else { return Vec::new() };
+    let is_alone = first.key.lane == Lane::Urgent || first.key.label.is_none();
+    let chosen = if is_alone { vec![0] } else { choose(waiting, limits) };
+    take(waiting, &chosen)
+}
+
+fn choose(waiting: &VecDeque<Ready>, limits: PackLimits) -> Vec<usize> {
+    let Some(first) = waiting.front() else { return Vec::new() };
+    let same = choose_same(waiting, limits, &first.message);
+    let may_stand_beside_others =
+        matches!(first.message, Message::Values { .. }) && first.key.label == Some(RecipientLabel::ExternalId);
+    if same.len() == 1 && may_stand_beside_others { choose_side_by_side(waiting, limits) } else { same }
+}
+
+/// Everybody to whom the same is said.
+fn choose_same(waiting: &VecDeque<Ready>, limits: PackLimits, message: &Message) -> Vec<usize> {
+    let mut company = Company::new(limits.targets);
+    for (place, ready) in waiting.iter().enumerate().take(limits.window) {
+        if says_the_same(&ready.message, message) && !company.admit(place, ready) {
+            break;
+        }
+    }
+    company.places
+}
+
+fn says_the_same(one: &Message, other: &Message) -> bool {
+    match (one, other) {
+        (Message::Values { text: one, .. }, Message::Values { text: other, .. }) => one == other,
+        (Message::Plain, Message::Plain) => true,
+        (Message::Inline(one), Message::Inline(other)) => Arc::ptr_eq(one, other) || one == other,
+        (Message::Plain | Message::Values { .. } | Message::Inline(_), _) => false,
+    }
+}
+
+/// People with values of their own, as many as fit.
+fn choose_side_by_side(waiting: &VecDeque<Ready>, limits: PackLimits) -> Vec<usize> {
+    let mut company = Company::new(limits.targets);
+    let mut bytes = USERS_FRAME;
+    for (place, ready) in waiting.iter().enumerate().take(limits.window) {
+        let Message::Values { text, .. } = &ready.message else { continue };
+        let entry = entry_bytes(ready.to.person().map_or("", |p| &p.id), text);
+        if place > 0 && bytes + entry > limits.bytes {
+            break;
+        }
+        bytes += entry;
+        if !company.admit(place, ready) {
+            break;
+        }
+    }
+    company.places
+}
+
+/// Bytes of `"id":entry,`.
+fn entry_bytes(id: &str, text: &str) -> usize {
+    json!(id).to_string().len() + text.len() + 2
+}
+
+/// The members of a call while it is filled.
+struct Company<'a> {
+    places: Vec<usize>,
+    people: HashSet<&'a str>,
+    most: usize,
+}
+
+impl<'a> Company<'a> {
+    fn new(most: usize) -> Self {
+        Self { places: Vec::new(), people: HashSet::new(), most: most.max(1) }
+    }
+
+    /// Takes a delivery in, unless its person is in already; `false` once the call is full.
+    fn admit(&mut self, place: usize, ready: &'a Ready) -> bool {
+        let limit = usize::from(ready.claim.delivery.pack_limit);
+        if self.places.len() >= self.most.min(limit) {
+            // A delivery that may travel in small company only does not stop the others.
+            return self.places.len() < self.most;
+        }
+        if self.people.insert(ready.to.person().map_or("", |p| p.id.as_str())) {
+            self.places.push(place);
+            self.most = self.most.min(limit);
+        }
+        self.places.len() < self.most
+    }
+}
+
+/// Takes the chosen places, in ascending order, out of the queue; the others keep theirs.
+fn take(waiting: &mut VecDeque<Ready>, chosen: &[usize]) -> Vec<Ready> {
+    let Some(last) = chosen.last() else { return Vec::new() };
+    let mut taken = Vec::with_capacity(chosen.len());
+    let mut stay = Vec::new();
+    let mut wanted = chosen.iter().copied().peekable();
+    for (place, ready) in waiting.drain(..=*last).enumerate() {
+        if wanted.next_if_eq(&place).is_some() {
+            taken.push(ready);
+        } else {
+            stay.push(ready);
+        }
+    }
+    for ready in stay.into_iter().rev() {
+        waiting.push_front(ready);
+    }
+    taken
+}
+
+/// What a call of these members says. It depends on the members and their version alone, so that it can be made again
+/// for every attempt. `template_id` is OneSignal's id of the upload; inline calls have none.
+pub fn content(key: &PackKey, members: &[&Ready], template_id: Option<String>) -> Option<BatchContent> {
+    let first = members.first()?;
+    let version = &first.version;
+    let call_fields = || version.content(&key.locale).map(|c| c.call_fields().clone());
+    let (fields, custom_data) = match &first.message {
+        Message::Plain => (call_fields()?, None),
+        Message::Values { values, text } => {
+            let same = members.iter().all(|m| matches!(&m.message, Message::Values { text: t, .. } if t == text));
+            (call_fields()?, Some(if same { json!({ "all": **values }) } else { side_by_side(members) }))
+        }
+        Message::Inline(fields) => ((**fields).clone(), None),
+    };
+    Some(BatchContent {
+        app: key.app,
+        channel: version.version.channel,
+        targets: targets(members)?,
+        template_id,
+        fields,
+        custom_data,
+        options: version.version.options.clone(),
+    })
+}
+
+fn side_by_side(members: &[&Ready]) -> Value {
+    let mut users = Map::new();
+    for member in members {
+        if let (Some(person), Message::Values { values, .. }) = (member.to.person(), &member.message) {
+            users.insert(person.id.clone(), (**values).clone());
+        }
+    }
+    json!({ "users": users })
+}
+
+fn targets(members: &[&Ready]) -> Option<Targets> {
+    match &members.first()?.to {
+        Addressee::Person(recipient) => {
+            let ids = members.iter().filter_map(|m| m.to.person()).map(|p| p.id.clone()).collect();
+            Some(Targets::people(&recipient.label, ids))
+        }
+        Addressee::Audience(Audience::Segments { included, excluded }) => {
+            Some(Targets::Segments { included: included.clone(), excluded: excluded.clone() })
+        }
+        Addressee::Audience(Audience::EventRecipients) => None,
+    }
+}

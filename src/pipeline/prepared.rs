@@ -1,0 +1,236 @@
+//! The catalog made ready for planning: schemas and templates compiled, everything found by name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+
+use crate::domain::app::{App, AppId};
+use crate::domain::event::EventTypeName;
+use crate::domain::id::TemplateVersionId;
+use crate::domain::rule::Rule;
+use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry, UploadKey};
+use crate::domain::template::TemplateVersion;
+use crate::store::{Store, StoreError};
+use crate::templating::{CompiledContent, compile};
+
+/// An event type with its schema compiled.
+pub struct PreparedType {
+    /// The catalog's entry.
+    pub entry: EventTypeEntry,
+    /// `None` when the stored schema is none: then nothing of this type can be accepted.
+    pub validator: Option<jsonschema::Validator>,
+}
+
+/// A version with its copy compiled.
+#[derive(Debug)]
+pub struct PreparedVersion {
+    /// The version.
+    pub version: TemplateVersion,
+    contents: BTreeMap<String, CompiledContent>,
+}
+
+impl PreparedVersion {
+    /// Compiles a version's copy; a locale that does not compile is left out.
+    pub fn new(version: TemplateVersion) -> Self {
+        let mut contents = BTreeMap::new();
+        for (locale, fields) in &version.contents {
+            match compile(version.channel, fields) {
+                Ok(compiled) => {
+                    contents.insert(locale.clone(), compiled);
+                }
+                Err(problems) => {
+                    tracing::error!(
+                        template.key = version.template,
+                        template.version = version.number,
+                        problems = problems.len(),
+                        "template {} version {} locale {locale} does not compile",
+                        version.template,
+                        version.number
+                    );
+                }
+            }
+        }
+        Self { version, contents }
+    }
+
+    /// The compiled copy in `locale`.
+    pub fn content(&self, locale: &str) -> Option<&CompiledContent> {
+        self.contents.get(locale)
+    }
+}
+
+/// The catalog at one revision, ready for planning.
+pub struct PreparedCatalog {
+    /// Its revision.
+    pub revision: i64,
+    types: HashMap<EventTypeName, PreparedType>,
+    rules: HashMap<EventTypeName, Vec<Arc<Rule>>>,
+    live: HashMap<String, TemplateVersionId>,
+    versions: HashMap<TemplateVersionId, Arc<PreparedVersion>>,
+    apps: HashMap<AppId, Arc<App>>,
+    default_app: Option<AppId>,
+    uploads: HashMap<UploadKey, String>,
+}
+
+impl PreparedCatalog {
+    /// Prepares a snapshot; versions that `previous` has compiled are taken from there.
+    pub fn new(snapshot: CatalogSnapshot, previous: Option<&Self>) -> Self {
+        let mut rules: HashMap<EventTypeName, Vec<Arc<Rule>>> = HashMap::new();
+        for rule in snapshot.rules {
+            rules.entry(rule.event_type.clone()).or_default().push(Arc::new(rule));
+        }
+        let live = snapshot.templates.iter().filter_map(|t| Some((t.key.clone(), t.live?))).collect();
+        let known = |id: &TemplateVersionId| previous.and_then(|p| p.versions.get(id)).cloned();
+        let versions = snapshot
+            .versions
+            .into_iter()
+            .map(|v| (v.id, known(&v.id).unwrap_or_else(|| Arc::new(PreparedVersion::new(v)))))
+            .collect();
+        Self {
+            revision: snapshot.revision,
+            types: snapshot.event_types.into_iter().map(|entry| (entry.name.clone(), prepare_type(entry))).collect(),
+            rules,
+            live,
+            versions,
+            default_app: snapshot.apps.iter().find(|app| app.is_default).map(|app| app.id),
+            apps: snapshot.apps.into_iter().map(|app| (app.id, Arc::new(app))).collect(),
+            uploads: snapshot.uploads.into_iter().collect(),
+        }
+    }
+
+    /// Finds an event type.
+    pub fn event_type(&self, name: &EventTypeName) -> Option<&PreparedType> {
+        self.types.get(name)
+    }
+
+    /// The known event type whose name is nearest to `name`.
+    pub fn nearest_type(&self, name: &str) -> Option<&EventTypeName> {
+        self.types.keys().min_by_key(|known| (strsim::damerau_levenshtein(known.as_str(), name), known.as_str()))
+    }
+
+    /// The rules that answer an event type, by key.
+    pub fn rules_for(&self, name: &EventTypeName) -> &[Arc<Rule>] {
+        self.rules.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The live version of a template.
+    pub fn live_version(&self, template: &str) -> Option<&Arc<PreparedVersion>> {
+        self.versions.get(self.live.get(template)?)
+    }
+
+    /// A live version by id.
+    pub fn version(&self, id: TemplateVersionId) -> Option<&Arc<PreparedVersion>> {
+        self.versions.get(&id)
+    }
+
+    /// An app, or the default one.
+    pub fn app(&self, id: Option<AppId>) -> Option<&Arc<App>> {
+        self.apps.get(&id.or(self.default_app)?)
+    }
+
+    /// OneSignal's id of an uploaded locale.
+    pub fn upload(&self, key: &UploadKey) -> Option<&str> {
+        self.uploads.get(key).map(String::as_str)
+    }
+}
+
+fn prepare_type(entry: EventTypeEntry) -> PreparedType {
+    let validator = jsonschema::options().should_validate_formats(true).build(&entry.schema).ok();
+    if validator.is_none() {
+        tracing::error!(event.r#type = %entry.name, "the schema of {} can't be used", entry.name);
+    }
+    PreparedType { entry, validator }
+}
+
+/// Versions that are not live any more but that deliveries under way are pinned to, with their uploads.
+type Pinned = HashMap<TemplateVersionId, (Arc<PreparedVersion>, HashMap<UploadKey, String>)>;
+
+/// Pinned versions kept in memory at most; beyond it they are read again.
+const PINNED_VERSIONS: usize = 256;
+
+/// The prepared catalog in memory, as new as the last time somebody looked.
+#[derive(Default)]
+pub struct CatalogCache {
+    present: ArcSwapOption<PreparedCatalog>,
+    refreshing: tokio::sync::Mutex<()>,
+    pinned: Mutex<Pinned>,
+}
+
+impl CatalogCache {
+    /// The catalog in memory, read from the database if there is none yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it has to be read and can't.
+    pub async fn get(&self, store: &Store) -> Result<Arc<PreparedCatalog>, StoreError> {
+        match self.present.load_full() {
+            Some(present) => Ok(present),
+            None => self.at_least(store, 0).await,
+        }
+    }
+
+    /// The catalog at `revision` or newer.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it has to be read and can't.
+    pub async fn at_least(&self, store: &Store, revision: i64) -> Result<Arc<PreparedCatalog>, StoreError> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        let present = self.present.load_full();
+        if let Some(present) = present.as_ref().filter(|present| present.revision >= revision) {
+            return Ok(Arc::clone(present));
+        }
+        let fresh = Arc::new(PreparedCatalog::new(store.snapshot().await?, present.as_deref()));
+        self.present.store(Some(Arc::clone(&fresh)));
+        self.pinned.lock().clear();
+        Ok(fresh)
+    }
+
+    /// Reads the catalog again if its revision has moved.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away.
+    pub async fn warm(&self, store: &Store) -> Result<(), StoreError> {
+        let revision = store.revision().await?;
+        self.at_least(store, revision).await.map(|_| ())
+    }
+
+    /// A version, live or pinned, with OneSignal's id of the upload that `key` names.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it has to be read and can't.
+    pub async fn version(
+        &self,
+        store: &Store,
+        id: TemplateVersionId,
+    ) -> Result<Option<Arc<PreparedVersion>>, StoreError> {
+        if let Some(live) = self.get(store).await?.version(id) {
+            return Ok(Some(Arc::clone(live)));
+        }
+        if let Some((pinned, _)) = self.pinned.lock().get(&id) {
+            return Ok(Some(Arc::clone(pinned)));
+        }
+        let Some(version) = store.find_version(id).await? else { return Ok(None) };
+        let version = Arc::new(PreparedVersion::new(version));
+        let uploads = store.uploads_of(id).await?.into_iter().collect();
+        let mut pinned = self.pinned.lock();
+        if pinned.len() >= PINNED_VERSIONS {
+            pinned.clear();
+        }
+        pinned.insert(id, (Arc::clone(&version), uploads));
+        Ok(Some(version))
+    }
+
+    /// OneSignal's id of an upload, if it is known here. Pinned versions are known once [`Self::version`] was asked.
+    pub fn upload(&self, key: &UploadKey) -> Option<String> {
+        let present = self.present.load_full()?;
+        let pinned = || self.pinned.lock().get(&key.version).and_then(|(_, uploads)| uploads.get(key).cloned());
+        present.upload(key).map(str::to_owned).or_else(pinned)
+    }
+
+    /// Forgets what is in memory, so that the next look reads it anew.
+    pub fn forget(&self) {
+        self.present.store(None);
+        self.pinned.lock().clear();
+    }
+}
