@@ -293,29 +293,14 @@ impl<'a> Evaluator<'a> {
     }
 
     fn repeat(&mut self, node: &'a For, out: &mut String) -> Result<Flow, Stop> {
-        let spent = |spent| Stop::Spent(spent, node.span);
-        let list = self.expr(&node.list)?;
-        if let (Val::Nil(_), Expr::Path(path), true, None) =
-            (&list, &node.list, self.manner.strict, &node.otherwise)
-        {
-            return Err(Stop::Missing(path.span));
-        }
-        let offset = self.bound(node.offset.as_ref())?.unwrap_or(0);
-        let limit = self.bound(node.limit.as_ref())?.unwrap_or(usize::MAX);
-        self.budget.steps(list.size().filter(|_| list.is_compound()).unwrap_or(1)).map_err(spent)?;
-        let all = list.elements();
-        let start = offset.min(all.len());
-        let length = limit.min(all.len() - start);
-        if length == 0 {
+        let chosen = self.chosen(node)?;
+        if chosen.is_empty() {
             return node.otherwise.as_ref().map_or(Ok(Flow::Next), |body| self.block(body, out));
         }
         let given = self.given_path(&node.list).is_some();
-        for index in 0..length {
-            self.budget.steps(1).map_err(spent)?;
-            let at = start + if node.reversed { length - 1 - index } else { index };
-            let value = all.get(at).cloned().unwrap_or(Val::Nil(None));
-            let element = Variable { name: &node.variable, value, given };
-            self.frames.push(Frame { element, place: Loop { index, length } });
+        let length = chosen.len();
+        for (index, value) in chosen.into_iter().enumerate() {
+            self.enter(node, value, given, Loop { index, length })?;
             let flow = self.block(&node.body, out);
             self.frames.pop();
             match flow? {
@@ -324,6 +309,52 @@ impl<'a> Evaluator<'a> {
             }
         }
         Ok(Flow::Next)
+    }
+
+    /// Runs `each` for every element that the loop chooses, with the element's name set; tells whether there was one.
+    ///
+    /// # Errors
+    /// [`RenderError`], of the loop itself or of `each`.
+    pub fn each(
+        &mut self,
+        node: &'a For,
+        each: &mut dyn FnMut(&mut Self) -> Result<(), RenderError>,
+    ) -> Result<bool, RenderError> {
+        let chosen = self.chosen(node).map_err(|stop| self.error(stop))?;
+        let given = self.given_path(&node.list).is_some();
+        let length = chosen.len();
+        for (index, value) in chosen.into_iter().enumerate() {
+            self.enter(node, value, given, Loop { index, length }).map_err(|stop| self.error(stop))?;
+            let result = each(self);
+            self.frames.pop();
+            result?;
+        }
+        Ok(length > 0)
+    }
+
+    fn enter(&mut self, node: &'a For, value: Val<'a>, given: bool, place: Loop) -> Result<(), Stop> {
+        self.budget.steps(1).map_err(|spent| Stop::Spent(spent, node.span))?;
+        self.frames.push(Frame { element: Variable { name: &node.variable, value, given }, place });
+        Ok(())
+    }
+
+    /// The elements that a loop goes through, in its order.
+    fn chosen(&mut self, node: &'a For) -> Result<Vec<Val<'a>>, Stop> {
+        let list = self.expr(&node.list)?;
+        if let (Val::Nil(_), Expr::Path(path), true, None) =
+            (&list, &node.list, self.manner.strict, &node.otherwise)
+        {
+            return Err(Stop::Missing(path.span));
+        }
+        let offset = self.bound(node.offset.as_ref())?.unwrap_or(0);
+        let limit = self.bound(node.limit.as_ref())?.unwrap_or(usize::MAX);
+        let size = list.size().filter(|_| list.is_compound()).unwrap_or(1);
+        self.budget.steps(size).map_err(|spent| Stop::Spent(spent, node.span))?;
+        let mut chosen: Vec<Val<'a>> = list.elements().iter().skip(offset).take(limit).cloned().collect();
+        if node.reversed {
+            chosen.reverse();
+        }
+        Ok(chosen)
     }
 
     /// The value of `limit:` or `offset:`.
