@@ -174,6 +174,55 @@ impl Delivery {
         self
     }
 
+    /// The delivery once its time is over: `unknown` if it may have been sent, else `expired`.
+    #[must_use]
+    pub fn expire(mut self) -> Self {
+        self.state = if self.may_have_been_sent() { DeliveryState::Unknown } else { DeliveryState::Expired };
+        self
+    }
+
+    /// The delivery once nobody can tell any more what became of it, or whether its batch is still the same.
+    #[must_use]
+    pub fn give_up(mut self) -> Self {
+        self.state = DeliveryState::Unknown;
+        self
+    }
+
+    /// The delivery out of a batch that was surely never sent, to be packed anew.
+    #[must_use]
+    pub fn regroup(mut self, due_at: Timestamp) -> Self {
+        if self.may_have_been_sent() {
+            return self.give_up();
+        }
+        self.generation += 1;
+        self.state = DeliveryState::Queued { due_at };
+        self
+    }
+
+    /// The delivery in a state that needs no answer: held, skipped, released.
+    #[must_use]
+    pub fn into_state(mut self, state: DeliveryState) -> Self {
+        self.state = state;
+        self
+    }
+
+    /// When it is due, while it waits.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        match self.state {
+            DeliveryState::Queued { due_at } | DeliveryState::Retrying { due_at } => Some(due_at),
+            DeliveryState::Sending
+            | DeliveryState::Held
+            | DeliveryState::Accepted
+            | DeliveryState::Unreachable
+            | DeliveryState::Rejected
+            | DeliveryState::Skipped
+            | DeliveryState::Cancelled
+            | DeliveryState::Expired
+            | DeliveryState::Exhausted
+            | DeliveryState::Unknown => None,
+        }
+    }
+
     /// Whether some attempt so far may have reached the person.
     pub fn may_have_been_sent(&self) -> bool {
         self.first_ambiguous_at.is_some()

@@ -121,7 +121,7 @@ impl Pipeline {
             }
             let batch = self.ids.next(now);
             let members = pack::next_batch(&mut line, limits);
-            let Some(draft) = self.draft(batch, app, template_id.clone(), members, now) else {
+            let Some(draft) = self.draft(batch, app, template_id.clone(), members, (lease.id, now)) else {
                 self.budget.cancel(app.id);
                 break;
             };

@@ -113,11 +113,21 @@ impl Budget {
         };
     }
 
-    /// Opens an app's gate after a call that worked; returns whether it was not open.
-    pub fn open(&self, app: AppId) -> bool {
+    /// Takes note of a probe that worked; returns whether there was one, so that the gate is open now.
+    pub fn probe_worked(&self, app: AppId) -> bool {
+        self.settle_probe(app, GateState::Open)
+    }
+
+    /// Takes note of a probe that told nothing: the next one may go at `again`.
+    pub fn probe_told_nothing(&self, app: AppId, again: Timestamp) {
+        self.settle_probe(app, GateState::Closed(again));
+    }
+
+    fn settle_probe(&self, app: AppId, gate: GateState) -> bool {
         let mut apps = self.apps.lock();
-        let Some(budget) = apps.get_mut(&app) else { return false };
-        std::mem::replace(&mut budget.gate, GateState::Open) != GateState::Open
+        let Some(budget) = apps.get_mut(&app).filter(|budget| budget.gate == GateState::Probing) else { return false };
+        budget.gate = gate;
+        true
     }
 
     /// Takes over what the database says of the gates: those that other replicas closed, and those that were opened.
@@ -205,7 +215,7 @@ mod tests {
         assert_eq!(budget.begin(&app, now()), Err(Wait::Until(until)));
         assert!(budget.begin(&app, until).is_ok(), "the probe");
         assert_eq!(budget.begin(&app, until), Err(Wait::ForPlace));
-        assert!(budget.open(app.id));
+        assert!(budget.probe_worked(app.id));
         assert!(budget.begin(&app, until).is_ok());
     }
 }

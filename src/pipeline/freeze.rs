@@ -9,7 +9,7 @@ use crate::domain::app::App;
 use crate::domain::batch::{Batch, BatchContent, DeliveryIdentity, idempotency_key};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::DeliveryState;
-use crate::domain::id::BatchId;
+use crate::domain::id::{BatchId, WorkerId};
 use crate::store::batches::NewBatch;
 use crate::vault::sha256;
 
@@ -41,7 +41,7 @@ impl Pipeline {
         app: &Arc<App>,
         template_id: Option<String>,
         members: Vec<Ready>,
-        now: Timestamp,
+        (worker, now): (WorkerId, Timestamp),
     ) -> Option<Draft> {
         let first = members.first()?;
         let key = first.key.clone();
@@ -71,7 +71,7 @@ impl Pipeline {
         };
         let size = members.len();
         let members = members.into_iter().map(|ready| sending(ready, id, now)).collect();
-        Some(Draft { new, frozen: Frozen { batch, members, size, attempt: 1, started_at: now } })
+        Some(Draft { new, frozen: Frozen { batch, members, worker, size, attempt: 1, started_at: now } })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::answer::BatchAnswer;
 use crate::domain::batch::Batch;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{DeliveryId, EventId};
+use crate::domain::id::{DeliveryId, EventId, WorkerId};
 use crate::store::queue::Claim;
 
 /// One delivery of a frozen batch.
@@ -34,6 +34,8 @@ pub struct Frozen {
     pub batch: Batch,
     /// The members that we hold.
     pub members: Vec<Member>,
+    /// In whose name it is sent.
+    pub worker: WorkerId,
     /// How many members the batch has in all.
     pub size: usize,
     /// The attempt's number, from 1.
@@ -154,11 +156,22 @@ impl Line {
         self.to_dispatch.notify_one();
     }
 
+    /// Puts deliveries back that were taken out and could not go: they have no places reserved.
+    pub fn put_back(&self, ready: Vec<Ready>) {
+        let mut state = self.state.lock();
+        state.reserved += ready.len();
+        drop(state);
+        self.put_waiting(ready);
+    }
+
     /// The keys of what waits, most urgent lane first and then by how long the oldest has been waiting.
     pub fn waiting_keys(&self) -> Vec<PackKey> {
         let state = self.state.lock();
         let mut keys: Vec<(&PackKey, Timestamp)> =
-            state.waiting.iter().filter_map(|(key, line)| Some((key, due_at(&line.front()?.claim)))).collect();
+            state.waiting.iter().filter_map(|(key, line)| {
+                let claim = &line.front()?.claim;
+                Some((key, claim.delivery.due_at().unwrap_or(claim.expires_at)))
+            }).collect();
         keys.sort_by(|(one, since), (other, later)| (one.lane, since).cmp(&(other.lane, later)));
         keys.into_iter().map(|(key, _)| key.clone()).collect()
     }
@@ -229,13 +242,5 @@ impl Line {
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.retries.is_empty() && state.frozen.is_empty() && state.answered.is_empty() && state.held.is_empty()
-    }
-}
-
-fn due_at(claim: &Claim) -> Timestamp {
-    use crate::domain::delivery::DeliveryState;
-    match claim.delivery.state {
-        DeliveryState::Queued { due_at } | DeliveryState::Retrying { due_at } => due_at,
-        _ => claim.expires_at,
     }
 }

@@ -259,7 +259,7 @@ impl<'a> RulePlan<'a> {
             id,
             rule: Arc::clone(self.rule),
             app: Arc::clone(self.app),
-            channel: pinned.as_ref().map_or(Channel::Push, |(version, _)| version.version.channel),
+            channel: self.planner.catalog.channel_of(&self.rule.template).unwrap_or(Channel::Push),
             pinned,
             to,
             expires_at: self.expires_at,

@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 use crate::domain::app::{App, AppId};
+use crate::domain::channel::Channel;
 use crate::domain::event::EventTypeName;
 use crate::domain::id::TemplateVersionId;
 use crate::domain::rule::Rule;
@@ -68,6 +69,7 @@ pub struct PreparedCatalog {
     types: HashMap<EventTypeName, PreparedType>,
     rules: HashMap<EventTypeName, Vec<Arc<Rule>>>,
     live: HashMap<String, TemplateVersionId>,
+    channels: HashMap<String, Channel>,
     versions: HashMap<TemplateVersionId, Arc<PreparedVersion>>,
     apps: HashMap<AppId, Arc<App>>,
     default_app: Option<AppId>,
@@ -82,6 +84,7 @@ impl PreparedCatalog {
             rules.entry(rule.event_type.clone()).or_default().push(Arc::new(rule));
         }
         let live = snapshot.templates.iter().filter_map(|t| Some((t.key.clone(), t.live?))).collect();
+        let channels = snapshot.templates.iter().map(|t| (t.key.clone(), t.channel)).collect();
         let known = |id: &TemplateVersionId| previous.and_then(|p| p.versions.get(id)).cloned();
         let versions = snapshot
             .versions
@@ -93,6 +96,7 @@ impl PreparedCatalog {
             types: snapshot.event_types.into_iter().map(|entry| (entry.name.clone(), prepare_type(entry))).collect(),
             rules,
             live,
+            channels,
             versions,
             default_app: snapshot.apps.iter().find(|app| app.is_default).map(|app| app.id),
             apps: snapshot.apps.into_iter().map(|app| (app.id, Arc::new(app))).collect(),
@@ -118,6 +122,11 @@ impl PreparedCatalog {
     /// The live version of a template.
     pub fn live_version(&self, template: &str) -> Option<&Arc<PreparedVersion>> {
         self.versions.get(self.live.get(template)?)
+    }
+
+    /// The channel of a template, whether a version is live or not.
+    pub fn channel_of(&self, template: &str) -> Option<Channel> {
+        self.channels.get(template).copied()
     }
 
     /// A live version by id.

@@ -132,3 +132,26 @@ fn batch_of(birth: Birth) -> Option<Uuid> {
         Birth::Queued { .. } | Birth::Held | Birth::Skipped => None,
     }
 }
+
+/// Pins a delivery to a version and locale, when it is released.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn pin(
+    connection: &mut PgConnection,
+    delivery: DeliveryId,
+    version: (TemplateVersionId, i32),
+    locale: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET template_version_id = $2, template_version = $3, locale = $4
+         WHERE id = $1",
+    )
+    .bind(delivery.uuid())
+    .bind(version.0.uuid())
+    .bind(version.1)
+    .bind(locale)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

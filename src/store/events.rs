@@ -176,6 +176,17 @@ pub struct StoredEvent {
 }
 
 impl Store {
+    /// Finds events by id.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], or [`StoreError::Corrupt`] for a row that can't be read.
+    pub async fn find_events(&self, ids: &[EventId]) -> Result<Vec<StoredEvent>, StoreError> {
+        let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = ANY ($1)"));
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+        let rows = sqlx::query(query).bind(ids).fetch_all(self.pool()).await?;
+        rows.iter().map(read_event).collect()
+    }
+
     /// Finds one event.
     ///
     /// # Errors

@@ -37,6 +37,7 @@ pub struct DeliveryRow {
     pub attempts: Option<i16>,
     pub finished_at: Option<Timestamp>,
     pub batch: Option<BatchId>,
+    pub replay_of: Option<DeliveryId>,
 }
 
 const DELIVERY_COLUMNS: &str = "SELECT d.*, d.channel::text AS channel_text, d.lane::text AS lane_text,
@@ -73,6 +74,7 @@ fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
         attempts: row.try_get("attempts")?,
         finished_at: row.try_get("finished_at")?,
         batch: row.try_get::<Option<Uuid>, _>("present_batch")?.map(BatchId::from_uuid),
+        replay_of: row.try_get::<Option<Uuid>, _>("replay_of")?.map(DeliveryId::from_uuid),
     })
 }
 

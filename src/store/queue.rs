@@ -176,6 +176,37 @@ impl Store {
     }
 }
 
+/// Locks held rows whose time is over.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn lock_expired_held(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Claim>, StoreError> {
+    let query = format!(
+        "SELECT {CLAIM_COLUMNS}
+         FROM queue q
+         WHERE q.state = 'held' AND q.expires_at <= $1
+         ORDER BY q.expires_at
+         LIMIT $2
+         FOR UPDATE SKIP LOCKED"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(now).bind(limit).fetch_all(connection).await?;
+    rows.iter().map(read_claim).collect()
+}
+
+/// Locks one open delivery that nobody is sending; `None` when it is under way or over.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn lock_held(connection: &mut PgConnection, id: DeliveryId) -> Result<Option<Claim>, StoreError> {
+    let query = format!("SELECT {CLAIM_COLUMNS} FROM queue q WHERE q.delivery_id = $1 AND q.state = 'held' FOR UPDATE");
+    let row = sqlx::query(sqlx::AssertSqlSafe(query)).bind(id.uuid()).fetch_optional(connection).await?;
+    row.as_ref().map(read_claim).transpose()
+}
+
 /// One claimed delivery that is to be frozen into a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct FreezeRow<'a> {

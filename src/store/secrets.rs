@@ -60,6 +60,21 @@ impl Store {
             .collect()
     }
 
+    /// The sealed values that people gave for these deliveries; most have none.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn delivery_values(&self, ids: &[DeliveryId]) -> Result<HashMap<DeliveryId, Vec<u8>>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+        let rows = sqlx::query("SELECT delivery_id, sealed FROM delivery_values WHERE delivery_id = ANY($1)")
+            .bind(ids)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((DeliveryId::from_uuid(row.try_get("delivery_id")?), row.try_get("sealed")?)))
+            .collect()
+    }
+
     /// Erases sealed values of events made before `before` whose deliveries are all final; at most `limit` of them.
     ///
     /// # Errors
