@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod domain;
+pub mod pipeline;
 pub mod provider;
 pub mod sandbox;
 pub mod store;

@@ -94,7 +94,11 @@ impl Pipeline {
         if let Some(lease) = self.present_lease(now) {
             births.worker = Some(lease.id);
             for (key, (app, line)) in due_now(winners, now) {
-                let rest = if gated.contains(&app.id.0) { line } else { self.freeze_born(&mut births, &key, &app, line, lease, now) };
+                let rest = if gated.contains(&app.id.0) {
+                    line
+                } else {
+                    self.freeze_born(&mut births, &key, &app, line, lease, now)
+                };
                 self.lease_born(&mut births, rest, lease);
             }
         } else if planned().any(|d| matches!(d.beginning, Beginning::Due { at, .. } if at <= now)) {
@@ -114,8 +118,12 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> VecDeque<Ready> {
-        let Some(template_id) = self.template_id(key).filter(|_| self.line.is_free(key.lane)) else { return line };
-        while let Some(limits) = line.front().map(|first| PackLimits::new(&first.version, self.limits.max_targets)) {
+        let Some(template_id) = self.template_id(key).filter(|_| self.line.is_free(key.lane)) else {
+            return line;
+        };
+        while let Some(limits) =
+            line.front().map(|first| PackLimits::new(&first.version, self.limits.max_targets))
+        {
             if self.budget.begin(app, now).is_err() {
                 break;
             }
@@ -198,7 +206,11 @@ fn due_now(winners: &[&Pending], now: Timestamp) -> Lines {
                 replay_of: None,
                 traceparent: trace.clone(),
             };
-            lines.entry(key).or_insert_with(|| (Arc::clone(&planned.app), VecDeque::new())).1.push_back(ready);
+            lines
+                .entry(key)
+                .or_insert_with(|| (Arc::clone(&planned.app), VecDeque::new()))
+                .1
+                .push_back(ready);
         }
     }
     lines

@@ -125,7 +125,9 @@ impl Budget {
 
     fn settle_probe(&self, app: AppId, gate: GateState) -> bool {
         let mut apps = self.apps.lock();
-        let Some(budget) = apps.get_mut(&app).filter(|budget| budget.gate == GateState::Probing) else { return false };
+        let Some(budget) = apps.get_mut(&app).filter(|budget| budget.gate == GateState::Probing) else {
+            return false;
+        };
         budget.gate = gate;
         true
     }
@@ -149,7 +151,10 @@ impl Budget {
     /// Apps that nothing can be sent through at `now`.
     pub fn closed_apps(&self, now: Timestamp) -> Vec<AppId> {
         let apps = self.apps.lock();
-        apps.iter().filter(|(_, b)| matches!(b.gate, GateState::Closed(until) if until > now)).map(|(a, _)| *a).collect()
+        apps.iter()
+            .filter(|(_, b)| matches!(b.gate, GateState::Closed(until) if until > now))
+            .map(|(a, _)| *a)
+            .collect()
     }
 }
 

@@ -27,7 +27,8 @@ mod armed {
         ARMED
             .get_or_init(|| {
                 let point = std::env::var("HERALD_CRASH_POINT").ok()?;
-                let lives = std::env::var("HERALD_CRASH_AFTER").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+                let lives =
+                    std::env::var("HERALD_CRASH_AFTER").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
                 Some(Armed { point, lives: AtomicI64::new(lives) })
             })
             .as_ref()

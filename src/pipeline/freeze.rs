@@ -46,7 +46,8 @@ impl Pipeline {
         let first = members.first()?;
         let key = first.key.clone();
         let version = first.version.version.id;
-        let traceparent = if members.len() == 1 { first.traceparent.as_deref().map(str::to_owned) } else { None };
+        let traceparent =
+            if members.len() == 1 { first.traceparent.as_deref().map(str::to_owned) } else { None };
         let references: Vec<&Ready> = members.iter().collect();
         let content = pack::content(&key, &references, template_id)?;
         let identities: Vec<DeliveryIdentity<'_>> = members.iter().map(Ready::identity).collect();

@@ -222,7 +222,8 @@ impl Pipeline {
         }
         let won: HashSet<EventId> = winners.iter().map(|p| p.event.id).collect();
         let repeats: Vec<&Pending> = group.iter().filter(|p| !won.contains(&p.event.id)).collect();
-        let mut repeated = if repeats.is_empty() { HashMap::new() } else { self.repeats(tx, &repeats, now).await? };
+        let mut repeated =
+            if repeats.is_empty() { HashMap::new() } else { self.repeats(tx, &repeats, now).await? };
         let reply = |pending: &Pending| match repeated.remove(&pending.event.id) {
             Some(reply) => reply,
             None => Ok(first_answer(pending, births, now)),
@@ -237,7 +238,8 @@ impl Pipeline {
         repeats: &[&Pending],
         now: Timestamp,
     ) -> Result<HashMap<EventId, Reply>, StoreError> {
-        let keys: Vec<(SourceId, [u8; 32])> = repeats.iter().map(|p| (p.claim.source, p.claim.digest)).collect();
+        let keys: Vec<(SourceId, [u8; 32])> =
+            repeats.iter().map(|p| (p.claim.source, p.claim.digest)).collect();
         let first_posts = events::find_first_posts(tx, &keys).await?;
         let mut first_events: Vec<EventId> = first_posts.values().map(|post| post.event).collect();
         first_events.sort_unstable();
@@ -250,12 +252,22 @@ impl Pipeline {
             let reply = match first_posts.get(&key) {
                 // Pruned between the two statements: the next try wins the key.
                 None => Err(IngestError::Unavailable),
-                Some(FirstPost { event, fingerprint }) if self.store.vault().matches(fingerprint, &pending.content) => {
+                Some(FirstPost { event, fingerprint })
+                    if self.store.vault().matches(fingerprint, &pending.content) =>
+                {
                     Ok(Accepted {
                         event: *event,
                         is_duplicate: true,
-                        deliveries: delivered.iter().filter(|d| d.event == *event).map(|d| present(d, now)).collect(),
-                        decisions: decided.iter().filter(|(e, _)| e == event).map(|(_, d)| shown(d)).collect(),
+                        deliveries: delivered
+                            .iter()
+                            .filter(|d| d.event == *event)
+                            .map(|d| present(d, now))
+                            .collect(),
+                        decisions: decided
+                            .iter()
+                            .filter(|(e, _)| e == event)
+                            .map(|(_, d)| shown(d))
+                            .collect(),
                     })
                 }
                 Some(FirstPost { event, .. }) => Err(IngestError::DifferentContent { event: *event }),

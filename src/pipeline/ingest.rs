@@ -237,7 +237,8 @@ impl Pipeline {
         event: &Event,
         catalog: &PreparedCatalog,
     ) -> Result<(String, Option<Vec<u8>>), IngestError> {
-        let pointers = catalog.event_type(&event.event_type).map(|t| t.entry.sensitive.as_slice()).unwrap_or_default();
+        let pointers =
+            catalog.event_type(&event.event_type).map(|t| t.entry.sensitive.as_slice()).unwrap_or_default();
         if pointers.is_empty() {
             return Ok((event.data.to_string(), None));
         }
@@ -260,7 +261,9 @@ fn check(new: &NewEvent, catalog: &PreparedCatalog, now: Timestamp) -> Result<()
         });
     };
     let errors = match &event_type.validator {
-        Some(validator) => validator.iter_errors(&new.data).map(|error| data_error(&error, &new.data)).collect(),
+        Some(validator) => {
+            validator.iter_errors(&new.data).map(|error| data_error(&error, &new.data)).collect()
+        }
         None => vec![DataError {
             pointer: String::new(),
             code: "schema".into(),
@@ -295,7 +298,9 @@ fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataErro
         Kind::AdditionalProperties { unexpected } => {
             Some(format!("leave out {}, or allow it in the schema", quoted(unexpected)))
         }
-        Kind::Type { kind } => Some(format!("send {kind:?}").to_lowercase().replace("single(", "a value of type ").replace(')', "")),
+        Kind::Type { kind } => Some(
+            format!("send {kind:?}").to_lowercase().replace("single(", "a value of type ").replace(')', ""),
+        ),
         Kind::Format { format } => Some(format!("write it as `{format}`")),
         Kind::Enum { options } => Some(format!("use one of {options}")),
         _ => None,
@@ -345,4 +350,3 @@ pub(super) fn decision_summary(decision: &crate::domain::decision::Decision) -> 
         delivery: decision.delivery,
     }
 }
-

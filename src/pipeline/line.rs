@@ -167,11 +167,14 @@ impl Line {
     /// The keys of what waits, most urgent lane first and then by how long the oldest has been waiting.
     pub fn waiting_keys(&self) -> Vec<PackKey> {
         let state = self.state.lock();
-        let mut keys: Vec<(&PackKey, Timestamp)> =
-            state.waiting.iter().filter_map(|(key, line)| {
+        let mut keys: Vec<(&PackKey, Timestamp)> = state
+            .waiting
+            .iter()
+            .filter_map(|(key, line)| {
                 let claim = &line.front()?.claim;
                 Some((key, claim.delivery.due_at().unwrap_or(claim.expires_at)))
-            }).collect();
+            })
+            .collect();
         keys.sort_by(|(one, since), (other, later)| (one.lane, since).cmp(&(other.lane, later)));
         keys.into_iter().map(|(key, _)| key.clone()).collect()
     }
@@ -206,8 +209,9 @@ impl Line {
     /// Takes the retries that `wanted` says can go now.
     pub fn take_retries(&self, mut wanted: impl FnMut(&Frozen) -> bool) -> Vec<Frozen> {
         let mut state = self.state.lock();
-        let (go, stay) = std::mem::take(&mut state.retries).into_iter().partition(|frozen| wanted(frozen));
-        state.retries = stay;
+        let (go, stay): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.retries).into_iter().partition(|f| wanted(f));
+        state.retries = stay.into();
         go
     }
 
@@ -238,9 +242,8 @@ impl Line {
         state.answered.drain(..count).collect()
     }
 
-    /// Whether nothing waits for a call or to be written down.
-    pub fn is_idle(&self) -> bool {
-        let state = self.state.lock();
-        state.retries.is_empty() && state.frozen.is_empty() && state.answered.is_empty() && state.held.is_empty()
+    /// Whether every batch that was frozen here has been answered and written down.
+    pub fn is_settled(&self) -> bool {
+        self.state.lock().held.is_empty()
     }
 }

@@ -59,7 +59,10 @@ pub fn compose(version: &PreparedVersion, locale: &str, data: &Value) -> Result<
     };
     // A panic in rendering is this delivery's trouble alone.
     catch_unwind(AssertUnwindSafe(|| compose_content(version, content, data))).unwrap_or_else(|_| {
-        Err(Box::new(Decision::new(DecisionCode::Poisonous, "rendering it failed in a way that it never should")))
+        Err(Box::new(Decision::new(
+            DecisionCode::Poisonous,
+            "rendering it failed in a way that it never should",
+        )))
     })
 }
 

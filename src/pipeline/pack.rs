@@ -99,7 +99,11 @@ pub struct PackLimits {
 impl PackLimits {
     /// The limits for a channel: 95 % of OneSignal's bytes, so that a difference in counting does no harm.
     pub fn new(version: &PreparedVersion, max_targets: usize) -> Self {
-        Self { targets: max_targets, bytes: version.version.channel.custom_data_limit() * 95 / 100, window: 4_096 }
+        Self {
+            targets: max_targets,
+            bytes: version.version.channel.custom_data_limit() * 95 / 100,
+            window: 4_096,
+        }
     }
 }
 
@@ -118,8 +122,8 @@ pub fn next_batch(waiting: &mut VecDeque<Ready>, limits: PackLimits) -> Vec<Read
 fn choose(waiting: &VecDeque<Ready>, limits: PackLimits) -> Vec<usize> {
     let Some(first) = waiting.front() else { return Vec::new() };
     let same = choose_same(waiting, limits, &first.message);
-    let may_stand_beside_others =
-        matches!(first.message, Message::Values { .. }) && first.key.label == Some(RecipientLabel::ExternalId);
+    let may_stand_beside_others = matches!(first.message, Message::Values { .. })
+        && first.key.label == Some(RecipientLabel::ExternalId);
     if same.len() == 1 && may_stand_beside_others { choose_side_by_side(waiting, limits) } else { same }
 }
 
@@ -221,7 +225,8 @@ pub fn content(key: &PackKey, members: &[&Ready], template_id: Option<String>) -
     let (fields, custom_data) = match &first.message {
         Message::Plain => (call_fields()?, None),
         Message::Values { values, text } => {
-            let same = members.iter().all(|m| matches!(&m.message, Message::Values { text: t, .. } if t == text));
+            let same =
+                members.iter().all(|m| matches!(&m.message, Message::Values { text: t, .. } if t == text));
             (call_fields()?, Some(if same { json!({ "all": **values }) } else { side_by_side(members) }))
         }
         Message::Inline(fields) => ((**fields).clone(), None),

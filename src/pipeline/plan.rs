@@ -155,7 +155,12 @@ struct RulePlan<'a> {
 }
 
 impl<'a> RulePlan<'a> {
-    fn begin(planner: Planner<'a>, event: &'a Event, rule: &'a Arc<Rule>, now: Timestamp) -> Result<Self, Decision> {
+    fn begin(
+        planner: Planner<'a>,
+        event: &'a Event,
+        rule: &'a Arc<Rule>,
+        now: Timestamp,
+    ) -> Result<Self, Decision> {
         if !rule.is_enabled {
             return Err(Decision::new(DecisionCode::RuleDisabled, "the rule is switched off"));
         }
@@ -209,7 +214,12 @@ impl<'a> RulePlan<'a> {
             plan.decisions.push(Decision::new(DecisionCode::WrongChannel, detail).of_rule(&self.rule.key));
             return;
         }
-        let wish = self.event.locale.as_deref().or_else(|| facts.and_then(|f| f.locale.as_deref())).map(str::to_owned);
+        let wish = self
+            .event
+            .locale
+            .as_deref()
+            .or_else(|| facts.and_then(|f| f.locale.as_deref()))
+            .map(str::to_owned);
         if let Some(decision) = facts.and_then(|facts| unwanted(facts, channel)) {
             self.skip(recipient, wish.as_deref(), decision, plan);
             return;
@@ -233,7 +243,11 @@ impl<'a> RulePlan<'a> {
         };
         let locale = version.version.choose_locale(wish).to_owned();
         let data = &self.event.data;
-        let said = self.said.entry(locale.clone()).or_insert_with_key(|l| message::compose(version, l, data)).clone();
+        let said = self
+            .said
+            .entry(locale.clone())
+            .or_insert_with_key(|l| message::compose(version, l, data))
+            .clone();
         let (beginning, decision) = match (said, hold) {
             (Err(decision), _) => (Beginning::Held, Some(*decision)),
             (Ok(_), Some(decision)) => (Beginning::Held, Some(decision)),

@@ -93,7 +93,11 @@ impl PreparedCatalog {
             .collect();
         Self {
             revision: snapshot.revision,
-            types: snapshot.event_types.into_iter().map(|entry| (entry.name.clone(), prepare_type(entry))).collect(),
+            types: snapshot
+                .event_types
+                .into_iter()
+                .map(|entry| (entry.name.clone(), prepare_type(entry)))
+                .collect(),
             rules,
             live,
             channels,
@@ -111,7 +115,9 @@ impl PreparedCatalog {
 
     /// The known event type whose name is nearest to `name`.
     pub fn nearest_type(&self, name: &str) -> Option<&EventTypeName> {
-        self.types.keys().min_by_key(|known| (strsim::damerau_levenshtein(known.as_str(), name), known.as_str()))
+        self.types
+            .keys()
+            .min_by_key(|known| (strsim::damerau_levenshtein(known.as_str(), name), known.as_str()))
     }
 
     /// The rules that answer an event type, by key.
@@ -233,7 +239,8 @@ impl CatalogCache {
     /// OneSignal's id of an upload, if it is known here. Pinned versions are known once [`Self::version`] was asked.
     pub fn upload(&self, key: &UploadKey) -> Option<String> {
         let present = self.present.load_full()?;
-        let pinned = || self.pinned.lock().get(&key.version).and_then(|(_, uploads)| uploads.get(key).cloned());
+        let pinned =
+            || self.pinned.lock().get(&key.version).and_then(|(_, uploads)| uploads.get(key).cloned());
         present.upload(key).map(str::to_owned).or_else(pinned)
     }
 

@@ -202,7 +202,9 @@ pub async fn lock_expired_held(
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn lock_held(connection: &mut PgConnection, id: DeliveryId) -> Result<Option<Claim>, StoreError> {
-    let query = format!("SELECT {CLAIM_COLUMNS} FROM queue q WHERE q.delivery_id = $1 AND q.state = 'held' FOR UPDATE");
+    let query = format!(
+        "SELECT {CLAIM_COLUMNS} FROM queue q WHERE q.delivery_id = $1 AND q.state = 'held' FOR UPDATE"
+    );
     let row = sqlx::query(sqlx::AssertSqlSafe(query)).bind(id.uuid()).fetch_optional(connection).await?;
     row.as_ref().map(read_claim).transpose()
 }

@@ -64,7 +64,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn delivery_values(&self, ids: &[DeliveryId]) -> Result<HashMap<DeliveryId, Vec<u8>>, StoreError> {
+    pub async fn delivery_values(
+        &self,
+        ids: &[DeliveryId],
+    ) -> Result<HashMap<DeliveryId, Vec<u8>>, StoreError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
         let rows = sqlx::query("SELECT delivery_id, sealed FROM delivery_values WHERE delivery_id = ANY($1)")
             .bind(ids)

@@ -1,0 +1,184 @@
+//! From claims to deliveries that only wait for their call: their events are read, opened and rendered again. What is
+//! over, or has a hole, is settled instead.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::message;
+use super::pack::{PackKey, Ready};
+use super::plan::Addressee;
+use super::record::Moved;
+use super::{Pipeline, sensitive};
+use crate::domain::channel::Lane;
+use crate::domain::clock::Timestamp;
+use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::delivery::DeliveryState;
+use crate::domain::event::Event;
+use crate::domain::id::{DeliveryId, EventId, WorkerId};
+use crate::domain::retry::delta;
+use crate::store::StoreError;
+use crate::store::listing::DeliveryRow;
+use crate::store::queue::Claim;
+use crate::store::secrets::{delivery_place, event_place};
+
+/// A delivery with all that it is made from.
+pub(super) struct Loaded {
+    pub row: DeliveryRow,
+    pub event: Arc<Event>,
+    /// The event's values whole, with those that a person gave on top.
+    pub data: Value,
+}
+
+impl Loaded {
+    /// Whom it is for.
+    pub fn addressee(&self) -> Option<Addressee> {
+        match (&self.row.recipient, &self.row.audience) {
+            (Some(recipient), _) => Some(Addressee::Person(recipient.clone())),
+            (None, Some(audience)) => serde_json::from_value(audience.clone()).ok().map(Addressee::Audience),
+            (None, None) => None,
+        }
+    }
+}
+
+impl Pipeline {
+    /// Reads deliveries with their events, the sensitive values opened.
+    pub(super) async fn load(&self, ids: &[DeliveryId]) -> Result<HashMap<DeliveryId, Loaded>, StoreError> {
+        let rows = self.store.find_deliveries(ids).await?;
+        let mut event_ids: Vec<EventId> = rows.iter().map(|row| row.event).collect();
+        event_ids.sort_unstable();
+        event_ids.dedup();
+        let mut secrets = self.store.event_secrets(&event_ids).await?;
+        let mut given = self.store.delivery_values(ids).await?;
+        let mut events = HashMap::with_capacity(event_ids.len());
+        for stored in self.store.find_events(&event_ids).await? {
+            let mut event = stored.event;
+            if let Some(sealed) = secrets.remove(&event.id) {
+                let plain = self.store.vault().open(&event_place(event.id), &sealed)?;
+                let Ok(values) = serde_json::from_slice(&plain) else {
+                    return Err(StoreError::corrupt("event_secrets", "sealed", event.id));
+                };
+                sensitive::restore(&mut event.data, values);
+            }
+            events.insert(event.id, Arc::new(event));
+        }
+        let mut loaded = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let Some(event) = events.get(&row.event) else { continue };
+            let mut data = event.data.clone();
+            if let Some(sealed) = given.remove(&row.id) {
+                let plain = self.store.vault().open(&delivery_place(row.id), &sealed)?;
+                let Ok(values) = serde_json::from_slice(&plain) else {
+                    return Err(StoreError::corrupt("delivery_values", "sealed", row.id));
+                };
+                sensitive::overlay(&mut data, values);
+            }
+            loaded.insert(row.id, Loaded { event: Arc::clone(event), data, row });
+        }
+        Ok(loaded)
+    }
+
+    /// Makes claims ready for their calls; those that can't go are settled.
+    pub(super) async fn prepare(
+        &self,
+        worker: WorkerId,
+        claims: Vec<Claim>,
+        now: Timestamp,
+    ) -> Result<Vec<Ready>, StoreError> {
+        let ids: Vec<DeliveryId> = claims.iter().map(|claim| claim.delivery.id).collect();
+        let mut loaded = self.load(&ids).await?;
+        let mut ready = Vec::with_capacity(claims.len());
+        let mut settled = Vec::new();
+        for claim in claims {
+            let Some(loaded) = loaded.remove(&claim.delivery.id) else {
+                tracing::error!(delivery.id = %claim.delivery.id, "delivery {} has no event any more", claim.delivery.id);
+                self.line.let_go([claim.delivery.id]);
+                continue;
+            };
+            match self.make_ready(claim.clone(), &loaded, now).await? {
+                Ok(one) => ready.push(one),
+                Err((state, decision)) => settled.push(settle(claim, worker, &loaded, state, decision)),
+            }
+        }
+        self.settle(settled).await?;
+        Ok(ready)
+    }
+
+    /// One delivery ready for its call, or the state it goes to instead and why.
+    pub(super) async fn make_ready(
+        &self,
+        claim: Claim,
+        loaded: &Loaded,
+        now: Timestamp,
+    ) -> Result<Result<Ready, (DeliveryState, Decision)>, StoreError> {
+        if claim.expires_at <= now + self.margin(claim.delivery.lane) {
+            let detail = format!("it was worth sending until {}", claim.expires_at);
+            return Ok(Err((DeliveryState::Expired, Decision::new(DecisionCode::Expired, detail))));
+        }
+        let held = |decision| Ok(Err((DeliveryState::Held, decision)));
+        let pinned = match loaded.row.version {
+            Some((id, _)) => self.catalog.version(&self.store, id).await?,
+            None => None,
+        };
+        let (Some(version), Some(locale), Some(to)) = (pinned, loaded.row.locale.clone(), loaded.addressee())
+        else {
+            let detail = format!("template {} has no live version", loaded.row.template);
+            return held(Decision::new(DecisionCode::NoLiveVersion, detail));
+        };
+        let message = match message::compose(&version, &locale, &loaded.data) {
+            Ok(message) => message,
+            Err(decision) => return held(*decision),
+        };
+        Ok(Ok(Ready {
+            key: PackKey {
+                lane: claim.delivery.lane,
+                app: claim.app,
+                version: version.version.id,
+                locale,
+                label: to.label().cloned(),
+                is_inline: message.is_inline(),
+            },
+            claim,
+            version,
+            to,
+            message,
+            event: loaded.event.id,
+            posted: (loaded.event.source, loaded.event.event_key.as_str().into()),
+            rule: (loaded.row.rule.0, loaded.row.rule.1.as_str().into()),
+            replay_of: loaded.row.replay_of,
+            traceparent: loaded.event.traceparent.as_deref().map(Into::into),
+        }))
+    }
+
+    /// How much life a delivery of this lane needs to be worth a call.
+    pub(super) fn margin(&self, lane: Lane) -> chrono::TimeDelta {
+        match lane {
+            Lane::Urgent => delta(self.limits.urgent_margin),
+            Lane::Normal | Lane::Bulk => chrono::TimeDelta::zero(),
+        }
+    }
+}
+
+fn settle(
+    claim: Claim,
+    worker: WorkerId,
+    loaded: &Loaded,
+    state: DeliveryState,
+    decision: Decision,
+) -> Moved {
+    let id = claim.delivery.id;
+    let after = match state {
+        DeliveryState::Expired => claim.delivery.expire(),
+        other => claim.delivery.into_state(other),
+    };
+    Moved {
+        after,
+        worker: Some(worker),
+        epoch: claim.epoch,
+        batch: claim.batch,
+        crashed: false,
+        event: loaded.event.id,
+        decision: Some(decision.of_rule(&loaded.row.rule.1).of_delivery(id)),
+    }
+}

@@ -1,0 +1,295 @@
+//! Writing down what calls came back with: one result per delivery, all of many batches in one transaction, guarded by
+//! worker and epoch. What was taken over meanwhile stays as it is.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use super::Pipeline;
+use super::group::describe;
+use super::line::{Answered, Frozen, Member};
+use crate::domain::answer::{Answer, BatchAnswer, Verdict};
+use crate::domain::batch::Batch;
+use crate::domain::clock::Timestamp;
+use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::delivery::{Delivery, DeliveryState};
+use crate::domain::id::{BatchId, DeliveryId, EventId, WorkerId};
+use crate::domain::retry::delta;
+use crate::domain::snapshot::UploadKey;
+use crate::store::decisions::NewDecision;
+use crate::store::gates::Gate;
+use crate::store::results::{AttemptResult, Move};
+use crate::store::{Committed, StoreError, Tx, commit, decisions, results};
+use crate::telemetry::names;
+
+/// Answers written down in one transaction at most.
+const ANSWERS_AT_ONCE: usize = 256;
+/// How long a delivery rests whose template OneSignal has lost.
+const TEMPLATE_WAIT: TimeDelta = TimeDelta::seconds(5);
+/// When the next probe goes after one that told nothing.
+const PROBE_AGAIN: Duration = Duration::from_secs(5);
+
+/// One delivery's move, with why.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub after: Delivery,
+    pub worker: Option<WorkerId>,
+    pub epoch: i32,
+    pub batch: Option<BatchId>,
+    pub crashed: bool,
+    pub event: EventId,
+    pub decision: Option<Decision>,
+}
+
+impl Pipeline {
+    /// Writes down the answers that are in line; returns whether there were any. Answers that could not be written
+    /// stay in line.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; trying again helps, and changes nothing that was written already.
+    pub async fn record(&self) -> Result<bool, StoreError> {
+        let answered = self.line.take_answered(ANSWERS_AT_ONCE);
+        if answered.is_empty() {
+            return Ok(false);
+        }
+        let written = self.write_answers(&answered).await;
+        if let Err(error) = written {
+            self.line.put_answered(answered);
+            return Err(error);
+        }
+        self.line.let_go(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.delivery.id)));
+        Ok(true)
+    }
+
+    async fn write_answers(&self, answered: &[Answered]) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut moves = Vec::new();
+        for Answered { frozen, answer } in answered {
+            let rest_until = self.heed(&frozen.batch, &answer.verdict, now).await?;
+            moves.extend(frozen.members.iter().map(|m| self.judge(frozen, m, answer, rest_until, now)));
+        }
+        let noted: Vec<AttemptResult<'_>> = answered
+            .iter()
+            .map(|a| AttemptResult { batch: a.frozen.batch.id, n: a.frozen.attempt, answer: &a.answer })
+            .collect();
+        let mut tx = self.store.begin().await?;
+        results::answer_attempts(&mut tx, &noted, now).await?;
+        let moved = self.write_moves(&mut tx, &moves, now).await?;
+        committed(commit(tx).await)?;
+        metrics::counter!(names::FENCED).increment((moves.len() - moved.len()) as u64);
+        for after in moves.iter().map(|m| &m.after).filter(|after| moved.contains(&after.id)) {
+            metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
+        }
+        if moves.iter().any(|m| m.after.due_at().is_some_and(|due| due <= now + TimeDelta::seconds(1))) {
+            self.look.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Carries out moves and notes why, for those that did move.
+    pub(super) async fn write_moves(
+        &self,
+        tx: &mut Tx,
+        moves: &[Moved],
+        now: Timestamp,
+    ) -> Result<HashSet<DeliveryId>, StoreError> {
+        let rows: Vec<Move<'_>> = moves
+            .iter()
+            .map(|m| Move {
+                after: &m.after,
+                worker: m.worker,
+                epoch: m.epoch,
+                batch: m.batch,
+                crashed: m.crashed,
+            })
+            .collect();
+        let moved = results::carry_out(tx, &rows, now).await?;
+        let made: Vec<NewDecision<'_>> = moves
+            .iter()
+            .filter(|m| moved.contains(&m.after.id))
+            .filter_map(|m| {
+                Some(NewDecision { id: self.ids.next(now), event: m.event, decision: m.decision.as_ref()? })
+            })
+            .collect();
+        if !made.is_empty() {
+            decisions::insert_all(tx, &made).await?;
+        }
+        Ok(moved)
+    }
+
+    /// Carries out moves in a transaction of their own and forgets their claims.
+    pub(super) async fn settle(&self, moves: Vec<Moved>) -> Result<HashSet<DeliveryId>, StoreError> {
+        if moves.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let moved = self.write_moves(&mut tx, &moves, now).await?;
+        committed(commit(tx).await)?;
+        self.line.let_go(moves.iter().map(|m| m.after.id));
+        for after in moves.iter().map(|m| &m.after).filter(|after| moved.contains(&after.id)) {
+            metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
+        }
+        Ok(moved)
+    }
+
+    /// What an answer means for the whole app or template. Returns until when its deliveries rest, if they do.
+    async fn heed(
+        &self,
+        batch: &Batch,
+        verdict: &Verdict,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let app = batch.app.id;
+        let gate = |code: &str, detail: &str, closed_until| Gate {
+            app,
+            code: code.to_owned(),
+            detail: detail.to_owned(),
+            closed_until,
+        };
+        match verdict {
+            Verdict::RateLimited { retry_after } => {
+                let until = now + delta(self.limits.retry.rate_limit_wait(*retry_after, self.ids.jitter()));
+                self.store.close_until(&gate(verdict.code(), "OneSignal's rate limit", until), now).await?;
+                self.budget.close(app, until, now);
+                tracing::warn!(app.id = %app, "app {app} was rate limited until {until}");
+                Ok(Some(until))
+            }
+            Verdict::KeyRefused { detail } | Verdict::AppUnusable { detail } => {
+                let (first, longest) = self.limits.gate;
+                let gate = gate(verdict.code(), detail, now);
+                let until = self.store.close_doubling(&gate, first, longest, now).await?;
+                self.budget.close(app, until, now);
+                tracing::error!(app.id = %app, code = verdict.code(), "app {app} was closed until {until}: {}", verdict.code());
+                Ok(Some(until))
+            }
+            Verdict::TemplateUnknown => {
+                self.lose_template(batch, now).await?;
+                Ok(Some(now + TEMPLATE_WAIT))
+            }
+            Verdict::Accepted { .. } | Verdict::NobodySubscribed { .. } | Verdict::Refused { .. } => {
+                if self.budget.probe_worked(app) && self.store.open_gate(app, now).await? {
+                    tracing::info!(app.id = %app, "app {app} works again");
+                }
+                Ok(None)
+            }
+            Verdict::NotConnected { .. } | Verdict::Conflict | Verdict::Ambiguous { .. } => {
+                self.budget.probe_told_nothing(app, now + delta(PROBE_AGAIN));
+                Ok(None)
+            }
+        }
+    }
+
+    async fn lose_template(&self, batch: &Batch, now: Timestamp) -> Result<(), StoreError> {
+        let Some(stored) = self.store.find_batches(&[batch.id]).await?.pop() else { return Ok(()) };
+        let key =
+            UploadKey { app: batch.app.id, version: stored.frozen.version, locale: stored.frozen.locale };
+        tracing::error!(app.id = %key.app, "OneSignal has lost a template of app {}; it is uploaded again", key.app);
+        self.store.record_upload(&key, None, now).await?;
+        self.catalog.forget();
+        self.wanted_uploads.lock().insert(key);
+        Ok(())
+    }
+
+    /// What an answer means for one member.
+    fn judge(
+        &self,
+        frozen: &Frozen,
+        member: &Member,
+        answer: &BatchAnswer,
+        rest_until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Moved {
+        let before = &member.claim.delivery;
+        let meant = answer.verdict.for_member(member.recipient_id.as_deref(), frozen.size == 1);
+        let started_at = frozen.started_at;
+        let next_due = self.limits.retry.next_due(before, &meant, started_at, now, self.ids.jitter());
+        let next_due = match meant {
+            Answer::Gated => next_due.max(rest_until),
+            _ => next_due,
+        };
+        let size = u16::try_from(frozen.size).unwrap_or(u16::MAX);
+        let mut after = before.clone().after(&meant, next_due, started_at, size);
+        if after.due_at().is_some_and(|due| due >= member.claim.expires_at) {
+            after = after.expire();
+        }
+        let decision = reason(&after, &meant, answer).map(|decision| {
+            decision.of_rule(&member.rule).of_delivery(after.id).with("attempt", frozen.attempt)
+        });
+        Moved {
+            after,
+            worker: Some(frozen.worker),
+            epoch: member.claim.epoch,
+            batch: Some(frozen.batch.id),
+            crashed: false,
+            event: member.event,
+            decision,
+        }
+    }
+}
+
+/// A commit that does not stand, or may not, as an error.
+pub(super) fn committed(result: Committed) -> Result<(), StoreError> {
+    match result {
+        Committed::Yes => Ok(()),
+        Committed::No(error) | Committed::Unclear(error) => {
+            tracing::warn!(error = %describe(&error), "results were not written down");
+            Err(error)
+        }
+    }
+}
+
+/// Why a delivery is where it is now, unless it went the happy path.
+fn reason(after: &Delivery, meant: &Answer, answer: &BatchAnswer) -> Option<Decision> {
+    let told = told(meant, answer);
+    let decision = match after.state {
+        DeliveryState::Accepted => return None,
+        DeliveryState::Unreachable => Decision::new(DecisionCode::Unreachable, told),
+        DeliveryState::Rejected => Decision::new(DecisionCode::Rejected, told),
+        DeliveryState::Exhausted => {
+            Decision::new(DecisionCode::Exhausted, format!("the tries are used up: {told}"))
+        }
+        DeliveryState::Unknown => {
+            Decision::new(DecisionCode::Unknown, format!("whether it went out could not be settled: {told}"))
+        }
+        DeliveryState::Expired => Decision::new(DecisionCode::Expired, format!("its time was over: {told}")),
+        DeliveryState::Retrying { due_at } => {
+            Decision::new(DecisionCode::Retried, format!("{told}; tried again, unchanged, at {due_at}"))
+        }
+        DeliveryState::Queued { due_at } => match meant {
+            Answer::Split => Decision::new(
+                DecisionCode::Split,
+                format!("its batch was refused and is taken apart: {told}"),
+            ),
+            Answer::NothingSent => {
+                Decision::new(DecisionCode::Retried, format!("{told}; checked once more at {due_at}"))
+            }
+            _ => Decision::new(DecisionCode::Gated, told),
+        },
+        DeliveryState::Sending | DeliveryState::Held | DeliveryState::Skipped | DeliveryState::Cancelled => {
+            return None;
+        }
+    };
+    let decision = decision.with("answer", answer.verdict.code());
+    Some(match answer.status {
+        Some(status) => decision.with("status", status),
+        None => decision,
+    })
+}
+
+fn told(meant: &Answer, answer: &BatchAnswer) -> String {
+    match (&answer.verdict, meant) {
+        (_, Answer::Unreachable) => "OneSignal knows the person but has no working subscription".to_owned(),
+        (Verdict::NobodySubscribed { detail }, _) => format!("OneSignal sent nothing: {detail}"),
+        (Verdict::Refused { detail }, _) => format!("OneSignal refused it: {detail}"),
+        (Verdict::KeyRefused { detail }, _) => format!("OneSignal refused the app's key: {detail}"),
+        (Verdict::AppUnusable { detail }, _) => format!("the app can't be used: {detail}"),
+        (Verdict::TemplateUnknown, _) => "OneSignal has lost the template; it is uploaded again".to_owned(),
+        (Verdict::RateLimited { .. }, _) => "OneSignal's rate limit is reached".to_owned(),
+        (Verdict::NotConnected { detail }, _) => format!("not sent: {detail}"),
+        (Verdict::Conflict, _) => "OneSignal is still working on the same key".to_owned(),
+        (Verdict::Ambiguous { cause, .. }, _) => format!("no clear answer: {cause}"),
+        (Verdict::Accepted { .. }, _) => "OneSignal took it".to_owned(),
+    }
+}

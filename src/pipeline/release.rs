@@ -1,0 +1,133 @@
+//! Releasing what is held: a person gives the missing values or another version, and it goes on.
+
+use serde_json::Value;
+
+use super::message;
+use super::prepare::Loaded;
+use super::record::{Moved, committed};
+use super::{Pipeline, sensitive};
+use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::delivery::DeliveryState;
+use crate::domain::id::{DeliveryId, KeyId, TypedId};
+use crate::domain::template::TemplateVersion;
+use crate::store::secrets::{delivery_place, insert_delivery_values};
+use crate::store::{StoreError, commit, deliveries, queue};
+
+/// What a person gives when releasing.
+#[derive(Debug, Clone, Default)]
+pub struct Release {
+    /// Another version than the pinned one.
+    pub version: Option<i32>,
+    /// Values laid over the event's data.
+    pub values: Option<Value>,
+}
+
+/// Why a delivery was not released.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// There is no such delivery.
+    #[error("no such delivery")]
+    NotFound,
+    /// It is not held.
+    #[error("it is {0}, not held")]
+    NotHeld(String),
+    /// The template has no such version, or none is live.
+    #[error("template {template} has no {}", .number.map_or("live version".to_owned(), |n| format!("version {n}")))]
+    NoVersion {
+        /// The template.
+        template: String,
+        /// The version asked for.
+        number: Option<i32>,
+    },
+    /// It would be held again at once.
+    #[error("{0}")]
+    StillHeld(String),
+    /// Its time is over.
+    #[error("its time is over")]
+    Expired,
+    /// The database is away; later helps.
+    #[error("the database can't take it now")]
+    Store(#[from] StoreError),
+}
+
+impl Pipeline {
+    /// Releases a held delivery: it is due now. Nothing changes unless it can go.
+    ///
+    /// # Errors
+    /// [`ReleaseError`].
+    pub async fn release(&self, id: DeliveryId, release: Release, by: KeyId) -> Result<(), ReleaseError> {
+        let now = self.clock.now();
+        let mut loaded = self.load(&[id]).await?.remove(&id).ok_or(ReleaseError::NotFound)?;
+        if loaded.row.expires_at <= now {
+            return Err(ReleaseError::Expired);
+        }
+        let version = self.version_for(&loaded, release.version).await?;
+        let locale =
+            version.version.choose_locale(loaded.row.locale.as_deref().or(loaded.event.locale.as_deref()));
+        let locale = locale.to_owned();
+        if let Some(values) = release.values.clone() {
+            sensitive::overlay(&mut loaded.data, values);
+        }
+        message::compose(&version, &locale, &loaded.data)
+            .map_err(|hold| ReleaseError::StillHeld(hold.detail))?;
+        let mut tx = self.store.begin().await?;
+        let Some(claim) = queue::lock_held(&mut tx, id).await? else {
+            return Err(ReleaseError::NotHeld(loaded.row.state.as_str().to_owned()));
+        };
+        if let Some(values) = &release.values {
+            let plain = values.to_string();
+            let sealed =
+                self.store.vault().seal(&delivery_place(id), plain.as_bytes()).map_err(StoreError::from)?;
+            insert_delivery_values(&mut tx, id, &sealed, by.uuid(), now).await?;
+        }
+        deliveries::pin(&mut tx, id, (version.version.id, version.version.number), &locale).await?;
+        let decision = decision(&version.version, &release).of_rule(&loaded.row.rule.1).of_delivery(id);
+        let moved = Moved {
+            after: claim.delivery.into_state(DeliveryState::Queued { due_at: now }),
+            worker: None,
+            epoch: claim.epoch,
+            batch: None,
+            crashed: false,
+            event: loaded.event.id,
+            decision: Some(decision),
+        };
+        self.write_moves(&mut tx, &[moved], now).await?;
+        committed(commit(tx).await)?;
+        self.look.notify_one();
+        Ok(())
+    }
+
+    async fn version_for(
+        &self,
+        loaded: &Loaded,
+        number: Option<i32>,
+    ) -> Result<std::sync::Arc<super::prepared::PreparedVersion>, ReleaseError> {
+        let template = &loaded.row.template;
+        let none = || ReleaseError::NoVersion { template: template.clone(), number };
+        let id = match (number, loaded.row.version) {
+            (Some(number), _) => self.store.find_version_number(template, number).await?.ok_or_else(none)?.id,
+            (None, Some((id, _))) => id,
+            (None, None) => {
+                self.catalog.warm(&self.store).await?;
+                self.catalog.get(&self.store).await?.live_version(template).ok_or_else(none)?.version.id
+            }
+        };
+        self.catalog.version(&self.store, id).await?.ok_or_else(none)
+    }
+}
+
+fn decision(version: &TemplateVersion, release: &Release) -> Decision {
+    let names: Vec<String> = release
+        .values
+        .as_ref()
+        .and_then(Value::as_object)
+        .map(|v| v.keys().cloned().collect())
+        .unwrap_or_default();
+    let detail = match names.as_slice() {
+        [] => format!("a person released it with version {}", version.number),
+        names => {
+            format!("a person released it with version {} and gave {}", version.number, names.join(", "))
+        }
+    };
+    Decision::new(DecisionCode::Released, detail).with("version", version.number).with("values_given", names)
+}

@@ -1,0 +1,264 @@
+//! Frozen batches that are sent again: made anew from their members, compared with what was frozen, and sent unchanged
+//! under the same key. What can't be made the same again is not sent: what became of it is unknown.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::freeze::content_hash;
+use super::line::{Frozen, Member};
+use super::pack::{self, Ready};
+use super::prepare::Loaded;
+use super::record::Moved;
+use super::{Pipeline, WorkerLease, message};
+use crate::domain::batch::{Batch, BatchContent};
+use crate::domain::clock::Timestamp;
+use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::delivery::{Delivery, DeliveryState};
+use crate::domain::id::{BatchId, DeliveryId};
+use crate::store::StoreError;
+use crate::store::batches::StoredBatch;
+use crate::store::queue::Claim;
+
+/// Batches that are taken over at once.
+const RETRIES_AT_ONCE: i64 = 64;
+
+impl Pipeline {
+    /// Claims retrying batches that are due and puts them in line; returns how many.
+    pub(super) async fn claim_retries(
+        &self,
+        lease: WorkerLease,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let closed: Vec<uuid::Uuid> = self.budget.closed_apps(now).into_iter().map(|app| app.0).collect();
+        let claims = self.store.claim_retries(lease.id, &closed, RETRIES_AT_ONCE, now).await?;
+        if claims.is_empty() {
+            return Ok(0);
+        }
+        self.line.hold(claims.iter().map(|claim| (claim.delivery.id, claim.epoch)));
+        super::crash::point("after_claim");
+        let mut by_batch: HashMap<BatchId, Vec<Claim>> = HashMap::new();
+        for claim in claims {
+            if let Some(batch) = claim.batch {
+                by_batch.entry(batch).or_default().push(claim);
+            }
+        }
+        let ids: Vec<BatchId> = by_batch.keys().copied().collect();
+        let stored = self.store.find_batches(&ids).await?;
+        let members: Vec<DeliveryId> = stored.iter().flat_map(|b| b.frozen.members.iter().copied()).collect();
+        let loaded = self.load(&members).await?;
+        let mut moves = Vec::new();
+        let mut count = 0;
+        for batch in stored {
+            let claims = by_batch.remove(&batch.frozen.id).unwrap_or_default();
+            match self.thaw(lease, &batch, &claims, &loaded, now).await? {
+                Some(frozen) => {
+                    self.line.put_retry(frozen);
+                    count += 1;
+                }
+                None => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
+            }
+        }
+        self.settle(moves).await?;
+        Ok(count)
+    }
+
+    /// The batch as it was frozen, if it can still be sent.
+    async fn thaw(
+        &self,
+        lease: WorkerLease,
+        stored: &StoredBatch,
+        claims: &[Claim],
+        loaded: &HashMap<DeliveryId, Loaded>,
+        now: Timestamp,
+    ) -> Result<Option<Frozen>, StoreError> {
+        let frozen = &stored.frozen;
+        let Some(expires_at) =
+            frozen.members.iter().filter_map(|id| Some(loaded.get(id)?.row.expires_at)).min()
+        else {
+            return Ok(None);
+        };
+        let Some(lane) = claims.first().map(|claim| claim.delivery.lane) else { return Ok(None) };
+        if expires_at <= now + self.margin(lane) {
+            return Ok(None);
+        }
+        let catalog = self.catalog.get(&self.store).await?;
+        let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(None) };
+        let Some(content) = self.content_again(stored, claims, loaded).await? else { return Ok(None) };
+        if content_hash(&content) != frozen.body_sha256 {
+            tracing::error!(batch.id = %frozen.id, "batch {} can't be made the same again; it is not sent", frozen.id);
+            return Ok(None);
+        }
+        let members =
+            claims.iter().filter_map(|claim| member(claim, loaded.get(&claim.delivery.id)?)).collect();
+        let batch = Batch {
+            id: frozen.id,
+            app,
+            idempotency_key: frozen.idempotency_key,
+            content: Arc::new(content),
+            lane,
+            expires_at,
+            traceparent: None,
+        };
+        let size = frozen.members.len();
+        let (attempt, started_at) = (stored.attempt, stored.started_at);
+        Ok(Some(Frozen { batch, members, worker: lease.id, size, attempt, started_at }))
+    }
+
+    async fn content_again(
+        &self,
+        stored: &StoredBatch,
+        claims: &[Claim],
+        loaded: &HashMap<DeliveryId, Loaded>,
+    ) -> Result<Option<BatchContent>, StoreError> {
+        let frozen = &stored.frozen;
+        let Some(version) = self.catalog.version(&self.store, frozen.version).await? else { return Ok(None) };
+        let Some(claim) = claims.first() else { return Ok(None) };
+        let mut members = Vec::with_capacity(frozen.members.len());
+        for id in &frozen.members {
+            let Some(one) = loaded.get(id) else { return Ok(None) };
+            let (Ok(message), Some(to)) =
+                (message::compose(&version, &frozen.locale, &one.data), one.addressee())
+            else {
+                return Ok(None);
+            };
+            members.push(Ready {
+                claim: claim.clone(),
+                key: pack::PackKey {
+                    lane: claim.delivery.lane,
+                    app: frozen.app,
+                    version: frozen.version,
+                    locale: frozen.locale.clone(),
+                    label: to.label().cloned(),
+                    is_inline: message.is_inline(),
+                },
+                version: Arc::clone(&version),
+                to,
+                message,
+                event: one.event.id,
+                posted: (one.event.source, one.event.event_key.as_str().into()),
+                rule: (one.row.rule.0, one.row.rule.1.as_str().into()),
+                replay_of: one.row.replay_of,
+                traceparent: None,
+            });
+        }
+        let Some(key) = members.first().map(|first| first.key.clone()) else { return Ok(None) };
+        let Some(template_id) = self.template_id(&key) else { return Ok(None) };
+        let references: Vec<&Ready> = members.iter().collect();
+        Ok(pack::content(&key, &references, template_id))
+    }
+
+    /// What becomes of the members of a batch that is not sent again. If it was surely never sent, those whose time is
+    /// not over are packed anew.
+    fn end_of_batch(
+        &self,
+        lease: WorkerLease,
+        stored: &StoredBatch,
+        claims: Vec<Claim>,
+        loaded: &HashMap<DeliveryId, Loaded>,
+        now: Timestamp,
+    ) -> Vec<Moved> {
+        let end = |claim: Claim| {
+            let one = loaded.get(&claim.delivery.id)?;
+            let is_over = claim.expires_at <= now + self.margin(claim.delivery.lane);
+            let (after, decision) = ending(claim.delivery, is_over, now);
+            Some(Moved {
+                decision: Some(decision.of_rule(&one.row.rule.1).of_delivery(after.id)),
+                after,
+                worker: Some(lease.id),
+                epoch: claim.epoch,
+                batch: Some(stored.frozen.id),
+                crashed: false,
+                event: one.event.id,
+            })
+        };
+        claims.into_iter().filter_map(end).collect()
+    }
+
+    /// Gives frozen batches back whose attempt was never made.
+    pub(super) async fn give_back_frozen(&self, frozen: Vec<Frozen>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let moves = frozen.into_iter().flat_map(|frozen| {
+            let (worker, batch) = (Some(frozen.worker), Some(frozen.batch.id));
+            frozen.members.into_iter().map(move |member| Moved {
+                after: unsent(member.claim.delivery, now),
+                worker,
+                epoch: member.claim.epoch,
+                batch,
+                crashed: false,
+                event: member.event,
+                decision: None,
+            })
+        });
+        self.settle(moves.collect()).await.map(|_| ())
+    }
+
+    /// Takes back rows in our name that we don't hold: claims that were never answered, commits that were unclear.
+    /// Nothing of them was ever sent.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; trying again helps.
+    pub async fn take_back(&self) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let Some(lease) = self.present_lease(now) else { return Ok(0) };
+        let rows = self.store.rows_of(lease.id).await?;
+        let forgotten: Vec<_> =
+            rows.into_iter().filter(|row| !self.line.holds(row.claim.delivery.id, row.claim.epoch)).collect();
+        if forgotten.is_empty() {
+            return Ok(0);
+        }
+        let ids: HashSet<DeliveryId> = forgotten.iter().map(|row| row.claim.delivery.id).collect();
+        let loaded = self.load(&ids.into_iter().collect::<Vec<_>>()).await?;
+        let count = forgotten.len();
+        let moves = forgotten.into_iter().filter_map(|row| {
+            let event = loaded.get(&row.claim.delivery.id)?.event.id;
+            let after = unsent(row.claim.delivery, now);
+            Some(Moved {
+                after,
+                worker: Some(lease.id),
+                epoch: row.claim.epoch,
+                batch: row.claim.batch,
+                crashed: false,
+                event,
+                decision: None,
+            })
+        });
+        self.settle(moves.collect()).await?;
+        tracing::info!(deliveries = count, "{count} deliveries were taken back that nobody here held");
+        Ok(count)
+    }
+}
+
+/// A delivery whose present attempt was never made.
+fn unsent(delivery: Delivery, now: Timestamp) -> Delivery {
+    match delivery.due_at() {
+        Some(due_at) => delivery.into_state(DeliveryState::Queued { due_at }),
+        None if delivery.may_have_been_sent() => delivery.into_state(DeliveryState::Retrying { due_at: now }),
+        None => delivery.regroup(now),
+    }
+}
+
+fn ending(delivery: Delivery, is_over: bool, now: Timestamp) -> (Delivery, Decision) {
+    let doubtful = delivery.may_have_been_sent();
+    match (is_over, doubtful) {
+        (true, false) => {
+            (delivery.expire(), Decision::new(DecisionCode::Expired, "its time was over before it was sent"))
+        }
+        (false, false) => {
+            let detail = "its batch was never sent and is packed anew";
+            (delivery.regroup(now), Decision::new(DecisionCode::Split, detail))
+        }
+        (_, true) => {
+            let detail = "it may have been sent, and its batch can't be sent again";
+            (delivery.give_up(), Decision::new(DecisionCode::Unknown, detail))
+        }
+    }
+}
+
+fn member(claim: &Claim, loaded: &Loaded) -> Option<Member> {
+    Some(Member {
+        claim: claim.clone(),
+        recipient_id: loaded.row.recipient.as_ref().map(|recipient| recipient.id.clone()),
+        event: loaded.event.id,
+        rule: loaded.row.rule.1.as_str().into(),
+    })
+}

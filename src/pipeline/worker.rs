@@ -1,0 +1,352 @@
+//! One process's worker: its lease, and the loops over the steps. Idle, it rests; nothing polls on the hot path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::dispatch::Round;
+use super::group::describe;
+use super::{Pipeline, WorkerLease};
+use crate::domain::channel::Lane;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::WorkerId;
+use crate::domain::retry::delta;
+use crate::store::StoreError;
+use crate::store::queue::DueFilter;
+
+/// Due rows that are claimed at once, of each lane.
+const CLAIM_AT_ONCE: i64 = 1_000;
+/// How often the whole index of due rows is looked through, for commits that came late.
+const SWEEP: TimeDelta = TimeDelta::seconds(15);
+/// How far below the oldest due row that was seen a look begins.
+const WATERMARK_SLACK: TimeDelta = TimeDelta::seconds(60);
+/// How long a step rests after the database was away.
+const AFTER_TROUBLE: Duration = Duration::from_millis(500);
+/// How often orphans are looked for.
+const RESCUE_EVERY: Duration = Duration::from_secs(5);
+/// How often the house is tidied.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+/// Where looking for due rows left off.
+#[derive(Debug, Default)]
+pub struct LookOut {
+    watermarks: [Option<Timestamp>; 3],
+    swept_at: Option<Timestamp>,
+    took_back_at: Option<Timestamp>,
+}
+
+/// The running loops of one process.
+pub struct Worker {
+    pipeline: Arc<Pipeline>,
+    loops: JoinSet<()>,
+    calls: TaskTracker,
+    stop_taking: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Pipeline {
+    /// Enters this process as a worker under a new id.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; trying again helps.
+    pub async fn enter(&self, host: &str) -> Result<WorkerId, StoreError> {
+        let now = self.clock.now();
+        let lease = WorkerLease { id: self.ids.next(now), until: now + delta(self.limits.lease) };
+        self.store.enter_worker(lease.id, host, lease.until, now).await?;
+        self.lease.store(Some(Arc::new(lease)));
+        Ok(lease.id)
+    }
+
+    /// Renews the lease. Once it has lapsed, this process goes on under a new id and forgets what it held.
+    async fn renew(&self, host: &str) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let Some(lease) = self.lease.load().as_deref().copied() else { return Ok(()) };
+        let until = now + delta(self.limits.lease);
+        if self.store.renew_lease(lease.id, until, now).await? {
+            self.lease.store(Some(Arc::new(WorkerLease { id: lease.id, until })));
+            return Ok(());
+        }
+        tracing::warn!(worker.id = %lease.id, "the lease of {} has lapsed; going on under a new one", lease.id);
+        self.lease.store(None);
+        let forgotten = self.line.take_all_waiting();
+        self.line.let_go(forgotten.iter().map(|ready| ready.claim.delivery.id));
+        self.enter(host).await.map(|_| ())
+    }
+
+    /// Looks for what is due, retried or forgotten, and puts it in line. Returns when to look again at the latest.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; trying again helps.
+    pub async fn look_out(&self, state: &mut LookOut) -> Result<Option<Timestamp>, StoreError> {
+        let now = self.clock.now();
+        let Some(lease) = self.present_lease(now) else { return Ok(None) };
+        self.catalog.warm(&self.store).await?;
+        self.learn_gates(now).await?;
+        self.upload_wanted().await;
+        let doubt = self.doubt.swap(false, std::sync::atomic::Ordering::SeqCst);
+        let is_time = state.took_back_at.is_none_or(|at| at + delta(self.limits.reconcile) <= now);
+        if doubt || is_time {
+            state.took_back_at = Some(now);
+            self.take_back().await.inspect_err(|_| self.raise_doubt())?;
+        }
+        self.claim_retries(lease, now).await?;
+        let mut was_full = false;
+        for (place, lane) in Lane::ALL.into_iter().enumerate() {
+            was_full |= self.claim_lane(lease, lane, place, state, now).await?;
+        }
+        if state.swept_at.is_none_or(|at| at + SWEEP <= now) {
+            state.swept_at = Some(now);
+        }
+        if was_full { Ok(Some(now)) } else { self.store.next_due(now).await }
+    }
+
+    /// Claims one lane's due rows; returns whether there may be more.
+    async fn claim_lane(
+        &self,
+        lease: WorkerLease,
+        lane: Lane,
+        place: usize,
+        state: &mut LookOut,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let free = i64::try_from(self.line.free_places()).unwrap_or(i64::MAX).min(CLAIM_AT_ONCE);
+        let reserved = usize::try_from(free).unwrap_or_default();
+        if free == 0 || !self.line.reserve(reserved) {
+            return Ok(false);
+        }
+        let sweep = state.swept_at.is_none_or(|at| at + SWEEP <= now);
+        let not_before = state.watermarks[place].filter(|_| !sweep).unwrap_or(Timestamp::UNIX_EPOCH);
+        let closed: Vec<uuid::Uuid> = self.budget.closed_apps(now).into_iter().map(|app| app.0).collect();
+        let filter = DueFilter { lane, not_before, without_apps: &closed, limit: free };
+        let claims = self.store.claim_due(lease.id, filter, now).await;
+        let claims = claims.inspect_err(|_| self.line.unreserve(reserved))?;
+        let oldest = claims.iter().filter_map(|claim| claim.delivery.due_at()).min();
+        state.watermarks[place] = Some(oldest.unwrap_or(now) - WATERMARK_SLACK);
+        let is_full = claims.len() == reserved;
+        self.line.hold(claims.iter().map(|claim| (claim.delivery.id, claim.epoch)));
+        super::crash::point("after_claim");
+        let ids: Vec<_> = claims.iter().map(|claim| claim.delivery.id).collect();
+        match self.prepare(lease.id, claims, now).await {
+            Ok(ready) => {
+                self.line.unreserve(reserved - ready.len());
+                self.line.put_waiting(ready);
+                Ok(is_full)
+            }
+            Err(error) => {
+                self.line.unreserve(reserved);
+                self.line.let_go(ids);
+                self.raise_doubt();
+                Err(error)
+            }
+        }
+    }
+
+    async fn learn_gates(&self, now: Timestamp) -> Result<(), StoreError> {
+        let gates =
+            self.store.app_gates().await?.into_iter().map(|gate| (gate.app, gate.closed_until)).collect();
+        self.budget.learn_gates(&gates, now);
+        Ok(())
+    }
+
+    async fn upload_wanted(&self) {
+        let wanted = std::mem::take(&mut *self.wanted_uploads.lock());
+        for key in wanted {
+            if self.uploads.ensure(&key).await {
+                self.catalog.forget();
+            } else {
+                self.wanted_uploads.lock().insert(key);
+            }
+        }
+    }
+
+    /// Runs every step until nothing moves any more at the clock's present moment: for tests, which move the clock.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away.
+    pub async fn run_until_idle(self: &Arc<Self>) -> Result<(), StoreError> {
+        let mut state = LookOut::default();
+        loop {
+            self.rescue().await?;
+            self.expire_held().await?;
+            self.look_out(&mut state).await?;
+            let mut moved = self.dispatch().await? == Round::Went;
+            let calls: Vec<_> =
+                self.line.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen)).collect();
+            moved |= !calls.is_empty();
+            futures_util::future::join_all(calls).await;
+            moved |= self.record().await?;
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Enters this process as a worker and starts its loops.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away.
+    pub async fn start(pipeline: Arc<Pipeline>, host: String) -> Result<Self, StoreError> {
+        pipeline.enter(&host).await?;
+        let (stop_taking, stop) = (CancellationToken::new(), CancellationToken::new());
+        let calls = TaskTracker::new();
+        let mut loops = JoinSet::new();
+        loops.spawn(keep_lease(Arc::clone(&pipeline), host, stop.clone()));
+        loops.spawn(Arc::clone(&pipeline).call_frozen(calls.clone(), stop.clone()));
+        loops.spawn(keep_dispatching(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(keep_recording(Arc::clone(&pipeline), stop.clone()));
+        loops.spawn(keep_looking(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(keep_rescuing(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(keep_tidy(Arc::clone(&pipeline), stop_taking.clone()));
+        Ok(Self { pipeline, loops, calls, stop_taking, stop })
+    }
+
+    /// Stops in order: takes nothing new, gives back what has not begun, waits at most `grace` for calls under way,
+    /// and writes down what they came back with.
+    pub async fn stop(mut self, grace: Duration) {
+        self.stop_taking.cancel();
+        let lease = self.pipeline.lease.swap(None);
+        if let Some(lease) = lease.as_deref() {
+            let waiting = self.pipeline.line.take_all_waiting();
+            let retries = self.pipeline.line.take_retries(|_| true);
+            let given_back = async {
+                self.pipeline.give_back(*lease, &waiting, None).await?;
+                self.pipeline.give_back_frozen(retries).await
+            };
+            if let Err(error) = given_back.await {
+                tracing::warn!(error = %describe(&error), "what had not begun was not given back; its lease runs out");
+            }
+        }
+        let settled = tokio::time::timeout(grace, async {
+            // Batches that are frozen get their call; the group commit has been stopped before.
+            while !self.pipeline.line.is_settled() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        if settled.await.is_err() {
+            tracing::warn!(
+                "calls were still under way; another process settles them once the lease has run out"
+            );
+        }
+        self.stop.cancel();
+        self.calls.close();
+        while self.loops.join_next().await.is_some() {}
+        if let Some(lease) = lease.as_deref() {
+            if let Err(error) = self.pipeline.store.leave_worker(lease.id).await {
+                tracing::warn!(error = %describe(&error), "the worker's row stays until its lease has run out");
+            }
+        }
+    }
+}
+
+async fn rest(stop: &CancellationToken, duration: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(duration) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn trouble(step: &str, error: &StoreError, stop: &CancellationToken) {
+    tracing::warn!(step, error = %describe(error), "{step} could not use the database; trying again");
+    rest(stop, AFTER_TROUBLE).await;
+}
+
+async fn keep_lease(pipeline: Arc<Pipeline>, host: String, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        rest(&stop, pipeline.limits.lease_renewal).await;
+        if stop.is_cancelled() {
+            return;
+        }
+        if let Err(error) = pipeline.renew(&host).await {
+            trouble("renewing the lease", &error, &stop).await;
+        }
+    }
+}
+
+async fn keep_dispatching(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let until = match pipeline.dispatch().await {
+            Ok(Round::Went) => continue,
+            Ok(Round::Rest(until)) => until,
+            Err(error) => {
+                trouble("dispatching", &error, &stop).await;
+                continue;
+            }
+        };
+        let wait = until.map_or(pipeline.limits.poll, |until| {
+            (until - pipeline.clock.now()).to_std().unwrap_or_default().max(Duration::from_millis(1))
+        });
+        tokio::select! {
+            () = pipeline.line.to_dispatch.notified() => {}
+            () = rest(&stop, wait) => {}
+        }
+    }
+}
+
+async fn keep_recording(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    loop {
+        match pipeline.record().await {
+            Ok(true) => continue,
+            Ok(false) if stop.is_cancelled() => return,
+            Ok(false) => {}
+            Err(_) if stop.is_cancelled() => return,
+            Err(error) => {
+                trouble("recording", &error, &stop).await;
+                continue;
+            }
+        }
+        tokio::select! {
+            () = pipeline.line.to_record.notified() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn keep_looking(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    /// Wake-ups a second at most.
+    const BREATHER: Duration = Duration::from_millis(100);
+    let mut state = LookOut::default();
+    while !stop.is_cancelled() {
+        let next = match pipeline.look_out(&mut state).await {
+            Ok(next) => next,
+            Err(error) => {
+                trouble("looking for due deliveries", &error, &stop).await;
+                continue;
+            }
+        };
+        let poll = pipeline.limits.poll.mul_f64(0.8 + pipeline.ids.jitter() * 0.4);
+        let until_due = next.map(|next| (next - pipeline.clock.now()).to_std().unwrap_or_default());
+        let wait = until_due.map_or(poll, |due| due.min(poll)).max(BREATHER);
+        rest(&stop, BREATHER).await;
+        tokio::select! {
+            () = pipeline.look.notified() => {}
+            () = rest(&stop, wait - BREATHER) => {}
+        }
+    }
+}
+
+async fn keep_rescuing(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(error) = pipeline.rescue().await {
+            trouble("rescuing", &error, &stop).await;
+        }
+        if let Err(error) = pipeline.expire_held().await {
+            trouble("expiring", &error, &stop).await;
+        }
+        rest(&stop, RESCUE_EVERY.min(pipeline.limits.lease / 2)).await;
+    }
+}
+
+async fn keep_tidy(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(error) = pipeline.tidy().await {
+            trouble("tidying", &error, &stop).await;
+        }
+        rest(&stop, TIDY_EVERY).await;
+    }
+}
