@@ -3,6 +3,7 @@
 //! Each module is a room with its own rules about what it may import; `docs/architecture.md` draws them and
 //! `tests/it/architecture.rs` enforces them.
 
+pub mod catalog;
 pub mod config;
 pub mod domain;
 pub mod pipeline;

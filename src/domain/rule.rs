@@ -26,7 +26,7 @@ pub enum Audience {
 }
 
 /// A rule of the catalog.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Its id.
     pub id: RuleId,

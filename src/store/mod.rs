@@ -221,3 +221,8 @@ pub async fn commit(tx: Tx) -> Committed {
         Err(error) => Committed::Unclear(error.into()),
     }
 }
+
+/// SHA-256 of a piece of content, to find the same again.
+pub fn content_hash(content: &[u8]) -> [u8; 32] {
+    crate::vault::sha256(content)
+}

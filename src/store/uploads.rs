@@ -9,8 +9,17 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{TemplateVersionId, TypedId};
 use crate::domain::snapshot::UploadKey;
 
+/// An upload that is wanted.
+#[derive(Debug, Clone)]
+pub struct RequestedUpload {
+    /// OneSignal's id, if it was made already.
+    pub provider_template_id: Option<String>,
+    /// Nobody has tried before: OneSignal can't have it yet.
+    pub is_new: bool,
+}
+
 impl Store {
-    /// Notes that an upload is wanted, before the call is made; returns OneSignal's id if it was made already.
+    /// Notes that an upload is wanted, before the call is made.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -18,8 +27,8 @@ impl Store {
         &self,
         key: &UploadKey,
         now: Timestamp,
-    ) -> Result<Option<String>, StoreError> {
-        sqlx::query(
+    ) -> Result<RequestedUpload, StoreError> {
+        let noted = sqlx::query(
             "INSERT INTO template_uploads (app_id, version_id, locale, requested_at)
              VALUES ($1, $2, $3, $4)
              ON CONFLICT DO NOTHING",
@@ -30,7 +39,7 @@ impl Store {
         .bind(now)
         .execute(self.pool())
         .await?;
-        Ok(sqlx::query_scalar(
+        let provider_template_id = sqlx::query_scalar(
             "SELECT provider_template_id FROM template_uploads
              WHERE app_id = $1 AND version_id = $2 AND locale = $3",
         )
@@ -38,7 +47,8 @@ impl Store {
         .bind(key.version.uuid())
         .bind(&key.locale)
         .fetch_one(self.pool())
-        .await?)
+        .await?;
+        Ok(RequestedUpload { provider_template_id, is_new: noted.rows_affected() == 1 })
     }
 
     /// Notes OneSignal's id of an upload; `None` when it turned out to be gone there.
