@@ -164,20 +164,22 @@ impl<'a> Evaluator<'a> {
         self.condition(condition).map_err(|stop| self.error(stop))
     }
 
-    /// The value of an expression without filters; a missing one is nothing.
-    ///
-    /// # Errors
-    /// [`RenderError::TooMuch`].
-    pub fn look_up(&mut self, expr: &'a Expr) -> Result<Val<'a>, RenderError> {
-        self.expr(expr).map_err(|stop| self.error(stop))
-    }
-
     /// The value of an expression with its filters, as an `assign` would keep it.
     ///
     /// # Errors
     /// [`RenderError`].
     pub fn value(&mut self, value: &'a Filtered) -> Result<Val<'a>, RenderError> {
         self.filtered(value).map_err(|stop| self.error(stop))
+    }
+
+    /// The error of `value` having come to nothing, at `origin` if that is known.
+    pub fn missing(&self, value: &Filtered, origin: Option<&Path>) -> RenderError {
+        self.error(Stop::Missing(origin.map_or(span_of(&value.expr), |path| path.span)))
+    }
+
+    /// The error of `value` not being fit for its place.
+    pub fn unusable(&self, value: &Filtered, why: &'static str) -> RenderError {
+        self.error(Stop::Unusable(Cow::Borrowed(why), value.span))
     }
 
     /// The paths, as written, that outputs found to be nothing.
