@@ -82,7 +82,11 @@ impl Escape for Places {
     ) -> Result<Cow<'t, str>, &'static str> {
         match self.of(place) {
             // Its values were escaped as they were captured, and its tags are the author's.
-            Place::Markup if captured => Ok(text),
+            Place::Text | Place::Line | Place::Markup if captured => Ok(text),
+            Place::Attribute if captured => {
+                let text = text.replace('"', "&quot;").replace('\'', "&#39;");
+                Ok(text.replace('<', "&lt;").replace('>', "&gt;").into())
+            }
             place => make_safe(place, text),
         }
     }
