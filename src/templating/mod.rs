@@ -1,3 +1,14 @@
 //! The template language and the compiler on top of it.
+//!
+//! [`liquid`] is the language alone. [`compile()`] turns what authors write (`{{ data.order_id }}`,
+//! `{{ user.tags.city }}`) into what OneSignal runs, plus a plan of what Herald computes for each event: a
+//! [`CompiledContent`] then yields the entry of `custom_data` for an event, or the whole text.
+//!
+//! Everything here is pure: sources and events come in as arguments, texts, values and problems go out; no I/O, no
+//! clock. It refuses what it can't vouch for: a template that OneSignal would render as a blank, a value in a place
+//! where nothing makes it safe, an event that leaves a hole in the text. Its errors never hold a value.
 
+mod compile;
 pub mod liquid;
+
+pub use compile::{CompiledContent, FieldPath, LOOKUP, Problem, ValueError, compile};

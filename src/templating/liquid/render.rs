@@ -108,8 +108,16 @@ enum Flow {
 struct Variable<'a> {
     name: &'a str,
     value: Val<'a>,
-    /// Whether the value came from the globals and not from the template.
-    given: bool,
+    given: Given<'a>,
+}
+
+/// Whether a value came from the globals rather than from the template's own text.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    /// It is the template's.
+    No,
+    /// It came from the globals: by this path, if it was assigned.
+    Yes(Option<&'a Path>),
 }
 
 struct Frame<'a> {
@@ -164,20 +172,22 @@ impl<'a> Evaluator<'a> {
         self.condition(condition).map_err(|stop| self.error(stop))
     }
 
-    /// The value of an expression without filters; a missing one is nothing.
-    ///
-    /// # Errors
-    /// [`RenderError::TooMuch`].
-    pub fn look_up(&mut self, expr: &'a Expr) -> Result<Val<'a>, RenderError> {
-        self.expr(expr).map_err(|stop| self.error(stop))
-    }
-
     /// The value of an expression with its filters, as an `assign` would keep it.
     ///
     /// # Errors
     /// [`RenderError`].
     pub fn value(&mut self, value: &'a Filtered) -> Result<Val<'a>, RenderError> {
         self.filtered(value).map_err(|stop| self.error(stop))
+    }
+
+    /// The error of `value` having come to nothing, at `origin` if that is known.
+    pub fn missing(&self, value: &Filtered, origin: Option<&Path>) -> RenderError {
+        self.error(Stop::Missing(origin.map_or(span_of(&value.expr), |path| path.span)))
+    }
+
+    /// The error of `value` not being fit for its place.
+    pub fn unusable(&self, value: &Filtered, why: &'static str) -> RenderError {
+        self.error(Stop::Unusable(Cow::Borrowed(why), value.span))
     }
 
     /// The paths, as written, that outputs found to be nothing.
@@ -263,12 +273,17 @@ impl<'a> Evaluator<'a> {
         self.budget.steps(1).map_err(|spent| Stop::Spent(spent, output.span))
     }
 
-    /// The path of an expression whose value came from the globals rather than from the template's own text.
+    /// The path of an expression whose value came from the globals rather than from the template's own text; of a
+    /// variable, the path that it was assigned from.
     fn given_path(&self, expr: &'a Expr) -> Option<&'a Path> {
         let Expr::Path(path) = expr else { return None };
         let framed = self.frames.iter().rev().map(|frame| &frame.element);
         let variable = framed.chain(&self.variables).find(|variable| variable.name == path.root);
-        variable.is_none_or(|variable| variable.given).then_some(path)
+        match variable.map(|variable| variable.given) {
+            Some(Given::No) => None,
+            Some(Given::Yes(Some(origin))) if path.steps.is_empty() => Some(origin),
+            Some(Given::Yes(_)) | None => Some(path),
+        }
     }
 
     fn choose_if(&mut self, node: &'a If, out: &mut String) -> Result<Flow, Stop> {
@@ -297,7 +312,7 @@ impl<'a> Evaluator<'a> {
         if chosen.is_empty() {
             return node.otherwise.as_ref().map_or(Ok(Flow::Next), |body| self.block(body, out));
         }
-        let given = self.given_path(&node.list).is_some();
+        let given = self.given_path(&node.list).map_or(Given::No, |_| Given::Yes(None));
         let length = chosen.len();
         for (index, value) in chosen.into_iter().enumerate() {
             self.enter(node, value, given, Loop { index, length })?;
@@ -321,7 +336,7 @@ impl<'a> Evaluator<'a> {
         each: &mut dyn FnMut(&mut Self) -> Result<(), RenderError>,
     ) -> Result<bool, RenderError> {
         let chosen = self.chosen(node).map_err(|stop| self.error(stop))?;
-        let given = self.given_path(&node.list).is_some();
+        let given = self.given_path(&node.list).map_or(Given::No, |_| Given::Yes(None));
         let length = chosen.len();
         for (index, value) in chosen.into_iter().enumerate() {
             self.enter(node, value, given, Loop { index, length }).map_err(|stop| self.error(stop))?;
@@ -332,7 +347,7 @@ impl<'a> Evaluator<'a> {
         Ok(length > 0)
     }
 
-    fn enter(&mut self, node: &'a For, value: Val<'a>, given: bool, place: Loop) -> Result<(), Stop> {
+    fn enter(&mut self, node: &'a For, value: Val<'a>, given: Given<'a>, place: Loop) -> Result<(), Stop> {
         self.budget.steps(1).map_err(|spent| Stop::Spent(spent, node.span))?;
         self.frames.push(Frame { element: Variable { name: &node.variable, value, given }, place });
         Ok(())
@@ -380,7 +395,7 @@ impl<'a> Evaluator<'a> {
 
     fn assign(&mut self, node: &'a Assign) -> Result<(), Stop> {
         let value = self.filtered(&node.value)?;
-        let given = self.given_path(&node.value.expr).is_some();
+        let given = self.given_path(&node.value.expr).map_or(Given::No, |origin| Given::Yes(Some(origin)));
         self.set(&node.name, value, given);
         Ok(())
     }
@@ -388,11 +403,11 @@ impl<'a> Evaluator<'a> {
     fn capture(&mut self, node: &'a Capture) -> Result<Flow, Stop> {
         let mut text = String::new();
         let flow = self.block(&node.body, &mut text)?;
-        self.set(&node.name, Val::Captured(Rc::from(text)), false);
+        self.set(&node.name, Val::Captured(Rc::from(text)), Given::No);
         Ok(flow)
     }
 
-    fn set(&mut self, name: &'a str, value: Val<'a>, given: bool) {
+    fn set(&mut self, name: &'a str, value: Val<'a>, given: Given<'a>) {
         match self.variables.iter_mut().find(|variable| variable.name == name) {
             Some(variable) => (variable.value, variable.given) = (value, given),
             None => self.variables.push(Variable { name, value, given }),

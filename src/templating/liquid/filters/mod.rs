@@ -8,6 +8,8 @@ use super::budget::{Budget, Spent};
 use super::number::Number;
 use super::value::Val;
 
+pub use texts::escape_html;
+
 /// Why a filter has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {

@@ -1,0 +1,134 @@
+//! Problems that don't depend on how a field is compiled: names, and what OneSignal can't run.
+
+use super::origins::{Origins, PROVIDER_NAMES, bodies};
+use super::problems::Problems;
+use crate::domain::channel::Channel;
+use crate::templating::liquid::ast::{Condition, Expr, Filtered, Node, Path, Step};
+use crate::templating::liquid::filters::Filter;
+
+/// The variable that compiled templates use.
+pub const LOOKUP_NAME: &str = "herald";
+
+/// Checks every name in a field.
+pub fn check_names(nodes: &[Node], origins: &mut Origins, problems: &mut Problems<'_>) {
+    for node in nodes {
+        match node {
+            Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
+            Node::Output(output) => check_filtered(output, origins, problems),
+            Node::Assign(node) => {
+                check_filtered(&node.value, origins, problems);
+                check_new_name(&node.name, node.span, problems);
+            }
+            Node::Capture(node) => check_new_name(&node.name, node.span, problems),
+            Node::If(node) => {
+                node.branches.iter().for_each(|branch| check_condition(&branch.condition, origins, problems));
+            }
+            Node::Case(node) => {
+                check_expr(&node.subject, origins, problems);
+                let values = node.whens.iter().flat_map(|when| &when.values);
+                values.for_each(|value| check_expr(value, origins, problems));
+            }
+            Node::For(node) => {
+                let bounds = [&node.limit, &node.offset].into_iter().flatten();
+                bounds.chain([&node.list]).for_each(|expr| check_expr(expr, origins, problems));
+                check_new_name(&node.variable, node.span, problems);
+                origins.enter(&node.variable, origins.element(origins.list(node)));
+                check_names(&node.body, origins, problems);
+                origins.leave();
+                node.otherwise.iter().for_each(|body| check_names(body, origins, problems));
+                continue;
+            }
+        }
+        bodies(node).into_iter().for_each(|body| check_names(body, origins, problems));
+    }
+}
+
+fn check_new_name(name: &str, span: crate::templating::liquid::ast::Span, problems: &mut Problems<'_>) {
+    if name == "data" || name == LOOKUP_NAME || name == "forloop" || PROVIDER_NAMES.contains(&name) {
+        let message = format!("`{name}` is a name of Herald's or OneSignal's own");
+        problems.add("reserved_name", span, message, Some("choose another name"));
+    }
+}
+
+fn check_condition(condition: &Condition, origins: &Origins, problems: &mut Problems<'_>) {
+    for test in &condition.tests {
+        check_expr(&test.left, origins, problems);
+        test.right.iter().for_each(|(_, right)| check_expr(right, origins, problems));
+    }
+}
+
+fn check_filtered(filtered: &Filtered, origins: &Origins, problems: &mut Problems<'_>) {
+    check_expr(&filtered.expr, origins, problems);
+    let args = filtered.filters.iter().flat_map(|call| &call.args);
+    args.for_each(|arg| check_expr(arg, origins, problems));
+}
+
+fn check_expr(expr: &Expr, origins: &Origins, problems: &mut Problems<'_>) {
+    if let Expr::Path(path) = expr {
+        check_path(path, origins, problems);
+    }
+}
+
+fn check_path(path: &Path, origins: &Origins, problems: &mut Problems<'_>) {
+    let root = path.root.as_str();
+    let custom_data = matches!(path.steps.first(), Some(Step::Key(key)) if key == "custom_data");
+    if root == "message" && custom_data {
+        let hint = Some("write `data.…`; Herald fills in `custom_data`");
+        problems.add("unknown_name", path.span, "`message.custom_data` is Herald's own", hint);
+    } else if !origins.is_local(root) && root != "data" && !PROVIDER_NAMES.contains(&root) {
+        let hint = format!("write `data.{root}`");
+        problems.add("unknown_name", path.span, format!("there is no `{root}`"), Some(&hint));
+    }
+    for step in &path.steps {
+        if let Step::Dynamic(inner) = step {
+            check_path(inner, origins, problems);
+        }
+    }
+}
+
+/// Checks that OneSignal can run nodes that are left to it as they are.
+pub fn check_runnable(nodes: &[Node], channel: Channel, problems: &mut Problems<'_>) {
+    for node in nodes {
+        match node {
+            Node::Output(output) => check_filters(output, 0, problems),
+            Node::Assign(node) => check_filters(&node.value, 0, problems),
+            Node::For(node) => check_loop(node.span, channel, problems),
+            Node::Text(_)
+            | Node::If(_)
+            | Node::Case(_)
+            | Node::Capture(_)
+            | Node::Break(_)
+            | Node::Continue(_) => {}
+        }
+        bodies(node).into_iter().for_each(|body| check_runnable(body, channel, problems));
+    }
+}
+
+/// Checks that OneSignal has the filters from the one at `first` on.
+pub fn check_filters(filtered: &Filtered, first: usize, problems: &mut Problems<'_>) {
+    let unknown = |filter: Filter| !filter.is_documented();
+    for call in filtered.filters.iter().skip(first).filter(|call| unknown(call.filter)) {
+        let message =
+            format!("OneSignal has no filter `{}`, and only it can compute this", call.filter.name());
+        problems.add(
+            "filter_unavailable",
+            call.span,
+            message,
+            Some("use it on `data` alone, or choose another"),
+        );
+    }
+}
+
+/// Checks that a loop may stay with OneSignal.
+pub fn check_loop(span: crate::templating::liquid::ast::Span, channel: Channel, problems: &mut Problems<'_>) {
+    if channel == Channel::Push {
+        let message =
+            "OneSignal runs no `for` in push messages, and this one needs what only OneSignal knows";
+        problems.add(
+            "loop_in_push",
+            span,
+            message,
+            Some("loop over `data` alone, or take it out of the loop"),
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! Makes values safe for the place where they stand.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::domain::template::FieldKind;
+use crate::templating::liquid::ast::Span;
+use crate::templating::liquid::filters::escape_html;
+use crate::templating::liquid::render::Escape;
+
+/// Where an output stands, which decides what its text must not do there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Nowhere yet: compared, or captured for a place that is known later.
+    Raw,
+    /// Text of several lines.
+    Text,
+    /// Text of one line.
+    Line,
+    /// The beginning of a link, which decides where it leads.
+    LinkStart,
+    /// Within a link.
+    LinkPart,
+    /// Between the tags of HTML.
+    Markup,
+    /// In a quoted attribute of HTML.
+    Attribute,
+    /// The beginning of a link in a quoted attribute.
+    AttributeLinkStart,
+    /// Within a link in a quoted attribute.
+    AttributeLinkPart,
+    /// In a `style` attribute.
+    Style,
+    /// Where no value is safe; plain words say why.
+    Refused(&'static str),
+}
+
+impl Place {
+    /// The place of a value in a field of this kind, if nothing more is known.
+    pub fn in_field(kind: FieldKind) -> Self {
+        match kind {
+            FieldKind::Text => Self::Text,
+            FieldKind::Line | FieldKind::Fixed => Self::Line,
+            FieldKind::Link => Self::LinkPart,
+            FieldKind::Html => Self::Markup,
+        }
+    }
+
+    /// Whether escaping for text isn't enough here.
+    pub fn is_delicate(self) -> bool {
+        match self {
+            Self::LinkStart | Self::LinkPart | Self::AttributeLinkStart | Self::AttributeLinkPart => true,
+            Self::Style | Self::Refused(_) => true,
+            Self::Raw | Self::Text | Self::Line | Self::Markup | Self::Attribute => false,
+        }
+    }
+}
+
+/// The places of a field's outputs, by the byte at which the output begins.
+#[derive(Debug, Clone, Default)]
+pub struct Places(pub BTreeMap<usize, Place>);
+
+impl Places {
+    /// The place of the output at `span`.
+    pub fn of(&self, span: Span) -> Place {
+        self.0
+            .get(&span.start)
+            .copied()
+            .unwrap_or(Place::Refused("Herald doesn't know where this output stands"))
+    }
+}
+
+impl Escape for Places {
+    fn escape<'t>(
+        &self,
+        place: Span,
+        text: Cow<'t, str>,
+        captured: bool,
+    ) -> Result<Cow<'t, str>, &'static str> {
+        match self.of(place) {
+            // Its values were escaped as they were captured, and its tags are the author's.
+            Place::Text | Place::Line | Place::Markup if captured => Ok(text),
+            Place::Attribute if captured => {
+                let text = text.replace('"', "&quot;").replace('\'', "&#39;");
+                Ok(text.replace('<', "&lt;").replace('>', "&gt;").into())
+            }
+            place => make_safe(place, text),
+        }
+    }
+}
+
+/// The text, safe for `place`.
+///
+/// # Errors
+/// Plain words if it can't be made safe: a link to nowhere good, or a place where nothing is safe.
+pub fn make_safe(place: Place, text: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
+    Ok(match place {
+        Place::Raw => text,
+        Place::Text => replace_controls(text, |c| matches!(c, '\n' | '\t').then_some(c)),
+        Place::Line => replace_controls(text, |_| Some(' ')),
+        Place::LinkStart => check_link(text)?,
+        Place::LinkPart => percent_encode(text),
+        Place::Markup | Place::Attribute => escape_html(&drop_controls(text)).into(),
+        Place::AttributeLinkStart => escape_html(&check_link(text)?).into(),
+        // Percent-encoded text has no character that means anything in HTML.
+        Place::AttributeLinkPart => percent_encode(text),
+        Place::Style if text.chars().all(|c| c.is_ascii_alphanumeric() || " #.%-".contains(c)) => text,
+        Place::Style => {
+            return Err("in a `style` attribute a value may hold letters, digits, spaces and # . % - only");
+        }
+        Place::Refused(why) => return Err(why),
+    })
+}
+
+/// The strings within `value`, safe for `place`.
+///
+/// # Errors
+/// As [`make_safe`].
+pub fn make_value_safe(place: Place, value: Value) -> Result<Value, &'static str> {
+    Ok(match value {
+        Value::String(text) => Value::String(make_safe(place, Cow::Owned(text))?.into_owned()),
+        Value::Array(list) => {
+            list.into_iter().map(|item| make_value_safe(place, item)).collect::<Result<_, _>>()?
+        }
+        Value::Object(members) => {
+            let safe = members.into_iter().map(|(key, member)| Ok((key, make_value_safe(place, member)?)));
+            Value::Object(safe.collect::<Result<_, &'static str>>()?)
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
+    })
+}
+
+fn replace_controls(text: Cow<'_, str>, with: impl Fn(char) -> Option<char>) -> Cow<'_, str> {
+    if text.chars().any(is_control) {
+        // A Windows line end is one line break.
+        let text = text.replace("\r\n", "\n");
+        return text.chars().filter_map(|c| if is_control(c) { with(c) } else { Some(c) }).collect();
+    }
+    text
+}
+
+fn drop_controls(text: Cow<'_, str>) -> Cow<'_, str> {
+    replace_controls(text, |c| matches!(c, '\n' | '\t').then_some(c))
+}
+
+/// Control characters, with the two line separators of Unicode.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+fn percent_encode(text: Cow<'_, str>) -> Cow<'_, str> {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    if text.bytes().all(unreserved) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        if unreserved(byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").unwrap_or_default();
+        }
+    }
+    out.into()
+}
+
+/// A whole link, or its beginning, from a value: only schemes that lead to a page, a mailbox or a phone.
+fn check_link(text: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
+    const WHY: &str =
+        "a value that begins a link must be a link that begins with http://, https://, mailto: or tel:";
+    let (scheme, rest) = text.split_once(':').ok_or(WHY)?;
+    let known =
+        ["http", "https", "mailto", "tel"].into_iter().find(|known| scheme.eq_ignore_ascii_case(known));
+    let web = known.ok_or(WHY)?.starts_with("http");
+    let host =
+        rest.strip_prefix("//").filter(|host| !host.is_empty() && !host.starts_with(['/', '?', '#', '\\']));
+    if web && host.is_none() {
+        return Err(WHY);
+    }
+    if text.chars().any(|c| c.is_whitespace() || is_control(c) || "<>\"\\^`{|}".contains(c)) {
+        return Err("a value that begins a link holds characters that no link has");
+    }
+    Ok(text)
+}
+
+/// The text, written so that a Liquid pass prints it as it is.
+///
+/// A brace is written as an output where it could open something, together with what follows it, or with what is
+/// put after it: at the end of the text.
+pub fn literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '{' && matches!(chars.peek(), None | Some('{' | '%')) {
+            out.push_str("{{ \"{\" }}");
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

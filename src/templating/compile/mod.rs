@@ -1,0 +1,298 @@
+//! The compiler: from what an author writes to what OneSignal runs and what Herald computes for each event.
+
+mod checks;
+mod escape;
+mod origins;
+mod places;
+mod plan;
+mod problems;
+mod rewrite;
+mod usage;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::domain::channel::Channel;
+use crate::domain::template::{FieldKind, FieldSpec, Fields, fields_of};
+use crate::templating::liquid::render::{Evaluator, Manner, RenderError};
+use crate::templating::liquid::{Limits, PathUse, Template};
+
+use escape::{Places, literal};
+use origins::{Origins, PROVIDER_NAMES};
+use plan::Op;
+pub use problems::Problem;
+use problems::Problems;
+use rewrite::{Rewriter, Slots};
+
+/// How each compiled field that needs event values begins; it fits both shapes of `custom_data`.
+pub const LOOKUP: &str = "{% assign herald = message.custom_data.users[subscription.external_id] | default: message.custom_data.all %}";
+
+/// One reading of a path, with the field that reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldPath {
+    /// The field, by Herald's name.
+    pub field: String,
+    /// What is read, where and how.
+    pub read: PathUse,
+}
+
+/// Why there are no values, or no text, for an event. No variant holds a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// The event lacks something that the template needs, or has it empty. A later event may have it.
+    #[error("`{path}`, which the field `{field}` needs, is missing or empty")]
+    Missing {
+        /// The path from the event down, such as `data.items[].name`.
+        path: String,
+        /// The field, by Herald's name.
+        field: String,
+    },
+    /// A value may not stand where it would, or is of the wrong kind.
+    #[error("a value can't be used in the field `{field}`: {detail}")]
+    Unsafe {
+        /// The field, by Herald's name.
+        field: String,
+        /// Plain words.
+        detail: String,
+    },
+    /// The template takes too much with this event.
+    #[error("the field `{field}` takes too much: {detail}")]
+    Limit {
+        /// The field, by Herald's name.
+        field: String,
+        /// Plain words.
+        detail: String,
+    },
+}
+
+/// One locale of one version, compiled.
+#[derive(Debug, Clone)]
+pub struct CompiledContent {
+    fields: Vec<CompiledField>,
+    template_fields: BTreeMap<String, String>,
+    call_fields: BTreeMap<String, String>,
+    paths: Vec<FieldPath>,
+    reads_provider: bool,
+}
+
+#[derive(Debug, Clone)]
+struct CompiledField {
+    name: String,
+    template: Template,
+    places: Places,
+    ops: Vec<Op>,
+    /// Whether the field goes out as its author wrote it.
+    kept: bool,
+}
+
+/// Compiles one locale of one version. Fields that are empty are left out.
+///
+/// # Errors
+/// Every [`Problem`] of every field, in the channel's order of fields; the author has to mend them.
+pub fn compile(channel: Channel, fields: &Fields) -> Result<CompiledContent, Vec<Problem>> {
+    let mut content = CompiledContent {
+        fields: Vec::new(),
+        template_fields: BTreeMap::new(),
+        call_fields: BTreeMap::new(),
+        paths: Vec::new(),
+        reads_provider: false,
+    };
+    let mut found = unknown_fields(channel, fields);
+    let mut slots = Slots::default();
+    for spec in fields_of(channel) {
+        let Some(source) = fields.get(spec.name).filter(|source| !source.is_empty()) else { continue };
+        match Template::parse(source) {
+            Ok(template) => found.extend(content.add(channel, spec, &template, &mut slots)),
+            Err(error) => found.push(Problem::from_syntax(spec.name, error)),
+        }
+    }
+    if found.is_empty() { Ok(content) } else { Err(found) }
+}
+
+fn unknown_fields(channel: Channel, fields: &Fields) -> Vec<Problem> {
+    let known = fields_of(channel);
+    let unknown = fields.keys().filter(|name| known.iter().all(|spec| spec.name != name.as_str()));
+    let names: Vec<&str> = known.iter().map(|spec| spec.name).collect();
+    unknown
+        .map(|name| Problem {
+            code: "unknown_field",
+            field: name.clone(),
+            line: 1,
+            column: 1,
+            message: format!("{channel} messages have no field `{name}`"),
+            hint: Some(format!("there are {}", names.join(", "))),
+        })
+        .collect()
+}
+
+impl CompiledContent {
+    /// Compiles one more field; returns what is wrong with it.
+    fn add(
+        &mut self,
+        channel: Channel,
+        spec: &FieldSpec,
+        template: &Template,
+        slots: &mut Slots,
+    ) -> Vec<Problem> {
+        let (source, nodes) = (template.source(), template.nodes());
+        let mut problems = Problems::new(spec.name, source);
+        let Some(mut origins) = Origins::of(nodes) else {
+            let start = crate::templating::liquid::ast::Span { start: 0, end: 0 };
+            problems.add("too_entangled", start, "too many variables depend on each other", None);
+            return problems.found;
+        };
+        checks::check_names(nodes, &mut origins, &mut problems);
+        let uses = template.paths();
+        let reads_event = uses.iter().any(|found| is_under(&found.path, "data"));
+        if let (true, FieldKind::Fixed, Some(first)) = (reads_event, spec.kind, uses.first()) {
+            let span = crate::templating::liquid::ast::Span { start: first.offset, end: first.offset };
+            problems.add(
+                "fixed_field",
+                span,
+                format!("`{}` is the same for every event", spec.name),
+                Some("write plain text"),
+            );
+        }
+        self.reads_provider |=
+            uses.iter().any(|found| PROVIDER_NAMES.iter().any(|name| is_under(&found.path, name)));
+        let places = places::places(source, nodes, spec.kind);
+        let reads = usage::Reads::of_field(nodes, uses.clone(), &origins);
+        self.paths.extend(uses.into_iter().map(|read| FieldPath { field: spec.name.to_owned(), read }));
+        let (mut text, mut ops) = (source.to_owned(), Vec::new());
+        if reads_event {
+            let taken = std::mem::take(slots);
+            let mut rewriter =
+                Rewriter::new(source, (spec.kind, channel), origins, &places, problems, reads, taken);
+            let mut body = String::new();
+            rewriter.block(nodes, &mut body, &mut ops);
+            text = if rewriter.uses_entry { format!("{LOOKUP}{body}") } else { body };
+            (*slots, problems) = rewriter.finish();
+        } else {
+            checks::check_runnable(nodes, channel, &mut problems);
+        }
+        let found = problems.found;
+        let target = if spec.in_template { &mut self.template_fields } else { &mut self.call_fields };
+        target.insert(spec.name.to_owned(), text);
+        let kept = !reads_event;
+        self.fields.push(CompiledField {
+            name: spec.name.to_owned(),
+            template: template.clone(),
+            places,
+            ops,
+            kept,
+        });
+        found
+    }
+
+    /// What is uploaded as a template, as OneSignal's Liquid, by Herald's names.
+    pub fn template_fields(&self) -> &BTreeMap<String, String> {
+        &self.template_fields
+    }
+
+    /// What travels with each call, as OneSignal's Liquid, by Herald's names.
+    pub fn call_fields(&self) -> &BTreeMap<String, String> {
+        &self.call_fields
+    }
+
+    /// Whether events carry values; if not, there is no `custom_data` at all.
+    pub fn needs_values(&self) -> bool {
+        self.template_fields.values().chain(self.call_fields.values()).any(|text| text.starts_with(LOOKUP))
+    }
+
+    /// Whether a field reads what only OneSignal knows, so that Herald can't render it.
+    pub fn reads_provider(&self) -> bool {
+        self.reads_provider
+    }
+
+    /// Every reading of a path in every field.
+    pub fn paths(&self) -> &[FieldPath] {
+        &self.paths
+    }
+
+    /// The entry of one event in `custom_data`: what the compiled fields look at, and nothing else.
+    ///
+    /// # Errors
+    /// [`ValueError`]; with the same event and template it stays the same, but for a deadline in `limits`.
+    pub fn values(&self, data: &Value, limits: &Limits) -> Result<Map<String, Value>, ValueError> {
+        let mut entry = Map::new();
+        let globals = [("data", data)];
+        for field in self.fields.iter().filter(|field| !field.ops.is_empty()) {
+            let mut evaluator = field.evaluator(&globals, limits);
+            plan::run(&mut evaluator, &field.places, &field.ops, &mut entry)
+                .map_err(|error| self.value_error(field, error))?;
+        }
+        Ok(entry)
+    }
+
+    /// All fields, rendered for one event, by Herald's names. OneSignal runs Liquid over what it is sent, so what
+    /// looks like Liquid in the result is written to be printed as it is.
+    ///
+    /// # Errors
+    /// [`ValueError`] as [`Self::values`]; [`ValueError::Unsafe`] if a field reads what only OneSignal knows.
+    pub fn render_inline(
+        &self,
+        data: &Value,
+        limits: &Limits,
+    ) -> Result<BTreeMap<String, String>, ValueError> {
+        let globals = [("data", data)];
+        let render = |field: &CompiledField| {
+            if self.reads_provider && self.field_reads_provider(&field.name) {
+                let detail = "it reads what only OneSignal knows".to_owned();
+                return Err(ValueError::Unsafe { field: field.name.clone(), detail });
+            }
+            let mut text = String::new();
+            let mut evaluator = field.evaluator(&globals, limits);
+            evaluator
+                .render(field.template.nodes(), &mut text)
+                .map_err(|error| self.value_error(field, error))?;
+            Ok((field.name.clone(), literal(&text)))
+        };
+        self.fields.iter().map(render).collect()
+    }
+
+    fn field_reads_provider(&self, name: &str) -> bool {
+        let mut own = self.paths.iter().filter(|found| found.field == name);
+        own.any(|found| PROVIDER_NAMES.iter().any(|name| is_under(&found.read.path, name)))
+    }
+
+    fn value_error(&self, field: &CompiledField, error: RenderError) -> ValueError {
+        let name = field.name.clone();
+        match error {
+            RenderError::Missing { path, line, column } => {
+                let full =
+                    self.paths.iter().map(|found| (&found.field, &found.read)).find(|(field, read)| {
+                        **field == name
+                            && (read.line, read.column) == (line, column)
+                            && is_under(&read.path, "data")
+                    });
+                let path = full.map_or(path, |(_, read)| read.path.clone());
+                ValueError::Missing { path, field: name }
+            }
+            error @ RenderError::TooMuch { .. } => {
+                ValueError::Limit { field: name, detail: error.to_string() }
+            }
+            error @ RenderError::Unusable { .. } => {
+                ValueError::Unsafe { field: name, detail: error.to_string() }
+            }
+        }
+    }
+}
+
+impl CompiledField {
+    fn evaluator<'a>(&'a self, globals: &'a [(&'a str, &'a Value)], limits: &Limits) -> Evaluator<'a> {
+        let escape: Option<&dyn crate::templating::liquid::render::Escape> =
+            if self.kept { None } else { Some(&self.places) };
+        let manner = Manner { strict: true, refuse_blank: true, escape };
+        Evaluator::new(self.template.source(), globals, manner, limits)
+    }
+}
+
+fn is_under(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}

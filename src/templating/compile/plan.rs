@@ -1,0 +1,194 @@
+//! What Herald computes for one event, and how.
+
+use serde_json::{Map, Value};
+
+use super::escape::{Place, Places, make_value_safe};
+use crate::templating::liquid::ast::{Condition, Filtered, For, Node};
+use crate::templating::liquid::render::{Evaluator, RenderError};
+use crate::templating::liquid::value::Val;
+
+/// One thing to compute. The nodes are the author's, so that errors point into the source.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Run nodes for the variables that they set.
+    Run(Vec<Node>),
+    /// The text of nodes.
+    Text {
+        /// The slot.
+        key: String,
+        /// What is rendered.
+        nodes: Vec<Node>,
+    },
+    /// A value for an expression that OneSignal completes.
+    Value {
+        /// The slot.
+        key: String,
+        /// The part of the expression that Herald computes.
+        value: Filtered,
+        /// What the expression becomes part of.
+        place: Place,
+        /// Whether it may be missing.
+        optional: bool,
+        /// What of it OneSignal will look at.
+        used: Used,
+    },
+    /// Whether a condition holds.
+    Test {
+        /// The slot.
+        key: String,
+        /// The condition.
+        condition: Condition,
+    },
+    /// Which branch is taken; what the others need is not computed.
+    Choose {
+        /// The slot: true or false for one branch, else the number of the branch, 0 for none.
+        key: String,
+        /// The branches.
+        branches: Vec<Choice>,
+        /// What is needed when none is taken.
+        otherwise: Vec<Op>,
+    },
+    /// One entry per element of a list.
+    Each {
+        /// The slot.
+        key: String,
+        /// The loop, without its bodies.
+        list: For,
+        /// What each entry holds.
+        body: Vec<Op>,
+        /// What is needed when there is no element.
+        otherwise: Vec<Op>,
+    },
+}
+
+/// One branch that Herald decides on.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// Whether it is taken when the condition does not hold.
+    pub negated: bool,
+    /// When it is taken.
+    pub condition: Condition,
+    /// What it needs.
+    pub ops: Vec<Op>,
+}
+
+/// What OneSignal looks at within a value that travels as a list or an object.
+#[derive(Debug, Clone, Default)]
+pub struct Used {
+    /// The members of elements that are looked at; `None` if that isn't known.
+    pub members: Option<Vec<String>>,
+    /// The paths below the value that must not be missing, as steps: a key, or `None` for every element.
+    pub needed: Vec<Vec<Option<String>>>,
+}
+
+/// Computes `ops` into `entry`.
+///
+/// # Errors
+/// [`RenderError`], as the evaluator meets it.
+pub fn run<'a>(
+    evaluator: &mut Evaluator<'a>,
+    places: &'a Places,
+    ops: &'a [Op],
+    entry: &mut Map<String, Value>,
+) -> Result<(), RenderError> {
+    for op in ops {
+        match op {
+            Op::Run(nodes) => evaluator.render(nodes, &mut String::new())?,
+            Op::Text { key, nodes } => {
+                let mut text = String::new();
+                evaluator.render(nodes, &mut text)?;
+                entry.insert(key.clone(), Value::String(text));
+            }
+            Op::Value { key, value, place, optional, used } => {
+                if let Some(value) = compute(evaluator, value, *place, *optional, used)? {
+                    entry.insert(key.clone(), value);
+                }
+            }
+            Op::Test { key, condition } => {
+                let holds = evaluator.decide(condition)?;
+                entry.insert(key.clone(), Value::Bool(holds));
+            }
+            Op::Choose { key, branches, otherwise } => {
+                let (choice, ops) = choose(evaluator, branches, otherwise)?;
+                let single = branches.len() == 1;
+                entry.insert(key.clone(), if single { Value::Bool(choice > 0) } else { choice.into() });
+                run(evaluator, places, ops, entry)?;
+            }
+            Op::Each { key, list, body, otherwise } => {
+                let mut entries = Vec::new();
+                let any = evaluator.each(list, &mut |evaluator| {
+                    let mut entry = Map::new();
+                    run(evaluator, places, body, &mut entry)?;
+                    entries.push(Value::Object(entry));
+                    Ok(())
+                })?;
+                entry.insert(key.clone(), Value::Array(entries));
+                if !any {
+                    run(evaluator, places, otherwise, entry)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn choose<'a>(
+    evaluator: &mut Evaluator<'a>,
+    branches: &'a [Choice],
+    otherwise: &'a [Op],
+) -> Result<(usize, &'a [Op]), RenderError> {
+    for (index, branch) in branches.iter().enumerate() {
+        if evaluator.decide(&branch.condition)? != branch.negated {
+            return Ok((index + 1, &branch.ops));
+        }
+    }
+    Ok((0, otherwise))
+}
+
+/// The value, cut to what is used and made safe; `None` if it is missing and may be.
+fn compute<'a>(
+    evaluator: &mut Evaluator<'a>,
+    value: &'a Filtered,
+    place: Place,
+    optional: bool,
+    used: &Used,
+) -> Result<Option<Value>, RenderError> {
+    let found = match evaluator.value(value) {
+        Err(RenderError::Missing { .. }) if optional => return Ok(None),
+        other => other?,
+    };
+    if let Val::Nil(origin) = found {
+        return if optional { Ok(None) } else { Err(evaluator.missing(value, origin)) };
+    }
+    let found = found.to_json();
+    if !used.needed.iter().all(|steps| is_there(&found, steps)) {
+        return Err(evaluator.missing(value, None));
+    }
+    let cut = cut(found, used.members.as_deref(), false);
+    make_value_safe(place, cut).map(Some).map_err(|why| evaluator.unusable(value, why))
+}
+
+fn is_there(value: &Value, steps: &[Option<String>]) -> bool {
+    let Some((step, rest)) = steps.split_first() else { return !value.is_null() };
+    match (step, value) {
+        (None, Value::Array(list)) => list.iter().all(|item| is_there(item, rest)),
+        (Some(key), Value::Object(members)) => members.get(key).is_some_and(|member| is_there(member, rest)),
+        _ => false,
+    }
+}
+
+/// Leaves out the members of a list's elements that nobody looks at.
+fn cut(value: Value, members: Option<&[String]>, in_list: bool) -> Value {
+    let Some(kept) = members else { return value };
+    match value {
+        Value::Array(list) => list.into_iter().map(|item| cut(item, members, true)).collect(),
+        Value::Object(object) if in_list => {
+            let object = object.into_iter().filter(|(key, _)| kept.contains(key));
+            Value::Object(object.map(|(key, member)| (key, cut(member, members, true))).collect())
+        }
+        Value::Object(object) => Value::Object(
+            object.into_iter().map(|(key, member)| (key, cut(member, members, false))).collect(),
+        ),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
+    }
+}

@@ -1,0 +1,509 @@
+//! Rewrites a field: what needs the event becomes slots that Herald fills, the rest stays Liquid.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::checks::{LOOKUP_NAME, check_filters, check_loop};
+use super::escape::{Place, Places, literal, make_safe};
+use super::origins::{Origin, Origins, bodies, has_jump};
+use super::plan::{Choice, Op};
+use super::problems::Problems;
+use crate::domain::channel::Channel;
+use crate::domain::template::FieldKind;
+use crate::templating::liquid::Limits;
+use crate::templating::liquid::ast::{
+    Branch, Call, Case, Condition, Expr, Filtered, For, If, Join, Node, Operator, Path, Span, Step, Test,
+    When,
+};
+use crate::templating::liquid::filters::Filter;
+use crate::templating::liquid::render::{Evaluator, Manner};
+
+/// The longest literal text, in bytes, that is worth sending with each event to save a slot of its own.
+const LITERAL_WORTH_A_SLOT: usize = 32;
+
+/// Hands out the keys of one entry, and the same key for what is the same.
+#[derive(Debug, Default)]
+pub struct Slots {
+    next: usize,
+    known: BTreeMap<(Place, String), String>,
+}
+
+impl Slots {
+    fn fresh(&mut self) -> String {
+        let mut number = self.next;
+        self.next += 1;
+        let mut letters = Vec::new();
+        loop {
+            letters.push(b'a' + u8::try_from(number % 26).unwrap_or_default());
+            number /= 26;
+            if number == 0 {
+                break;
+            }
+            number -= 1;
+        }
+        letters.iter().rev().map(|letter| char::from(*letter)).collect()
+    }
+}
+
+/// Where slots of the nodes at hand are kept.
+struct Scope {
+    /// The Liquid name of the entry.
+    name: String,
+    slots: Slots,
+}
+
+/// Rewrites one field.
+pub struct Rewriter<'f> {
+    pub(super) source: &'f str,
+    pub(super) kind: FieldKind,
+    pub(super) channel: Channel,
+    pub(super) origins: Origins,
+    pub(super) places: &'f Places,
+    pub(super) problems: Problems<'f>,
+    pub(super) reads: super::usage::Reads,
+    scopes: Vec<Scope>,
+    /// Whether anything looks at the event's entry.
+    pub uses_entry: bool,
+}
+
+impl<'f> Rewriter<'f> {
+    /// A rewriter that goes on with the `slots` of the fields before.
+    pub fn new(
+        source: &'f str,
+        (kind, channel): (FieldKind, Channel),
+        origins: Origins,
+        places: &'f Places,
+        problems: Problems<'f>,
+        reads: super::usage::Reads,
+        slots: Slots,
+    ) -> Self {
+        let scopes = vec![Scope { name: LOOKUP_NAME.to_owned(), slots }];
+        Self { source, kind, channel, origins, places, problems, reads, scopes, uses_entry: false }
+    }
+
+    /// The slots and the problems, when the field is done.
+    pub fn finish(mut self) -> (Slots, Problems<'f>) {
+        (self.scopes.pop().map(|scope| scope.slots).unwrap_or_default(), self.problems)
+    }
+
+    /// Rewrites `nodes` onto the end of `out`; what Herald computes goes to `ops`.
+    pub fn block(&mut self, nodes: &[Node], out: &mut String, ops: &mut Vec<Op>) {
+        for node in nodes {
+            match node {
+                Node::Text(span) => out.push_str(&literal(span.of(self.source))),
+                Node::Output(output) => self.output(output, out, ops),
+                Node::If(choice) => self.choice(node, choice, out, ops),
+                Node::Case(case) => self.choice(node, &as_if(case), out, ops),
+                Node::For(list) => self.repeat(node, list, out, ops),
+                Node::Break(_) => out.push_str("{% break %}"),
+                Node::Continue(_) => out.push_str("{% continue %}"),
+                Node::Assign(assign) if self.origins.is_kept_by_provider(&assign.name) => {
+                    let value = self.filtered(&assign.value, Place::in_field(self.kind), ops);
+                    push(out, &["{% assign ", &assign.name, " = ", &value, " %}"]);
+                }
+                Node::Capture(capture) if self.origins.is_kept_by_provider(&capture.name) => {
+                    push(out, &["{% capture ", &capture.name, " %}"]);
+                    self.block(&capture.body, out, ops);
+                    out.push_str("{% endcapture %}");
+                }
+                Node::Assign(_) | Node::Capture(_) => {
+                    self.check_places(std::slice::from_ref(node));
+                    ops.push(Op::Run(vec![node.clone()]));
+                }
+            }
+        }
+    }
+
+    fn output(&mut self, output: &Filtered, out: &mut String, ops: &mut Vec<Op>) {
+        let origin = self.origins.filtered(output);
+        let place = self.places.of(output.span);
+        if origin == Origin::default() {
+            out.push_str(&self.constant(output));
+        } else if !origin.provider {
+            let node = Node::Output(output.clone());
+            self.check_places(std::slice::from_ref(&node));
+            let identity =
+                super::usage::is_global(output).then(|| super::usage::identity(self.source, output));
+            self.text_slot(vec![node], identity.map(|identity| (place, identity)), out, ops);
+        } else {
+            self.open_output(output, origin, place, out, ops);
+        }
+    }
+
+    /// An output of literals alone: its text, computed now.
+    fn constant(&mut self, output: &Filtered) -> String {
+        let manner = Manner { strict: true, refuse_blank: false, escape: None };
+        let mut evaluator = Evaluator::new(self.source, &[], manner, &Limits::default());
+        let computed = evaluator.value(output).map_err(|error| error.to_string()).and_then(|value| {
+            match self.places.of(output.span) {
+                // What the author wrote there is the author's business.
+                Place::Refused(_) => Ok(value.to_text().into_owned()),
+                place => make_safe(place, value.to_text()).map(Cow::into_owned).map_err(str::to_owned),
+            }
+        });
+        match computed {
+            Ok(text) => literal(&text),
+            Err(why) => {
+                self.problems.add("unsafe_place", output.span, why, None);
+                String::new()
+            }
+        }
+    }
+
+    fn open_output(
+        &mut self,
+        output: &Filtered,
+        origin: Origin,
+        place: Place,
+        out: &mut String,
+        ops: &mut Vec<Op>,
+    ) {
+        if origin.event && place.is_delicate() && super::usage::reads_kept(output, &self.origins) {
+            let hint = Some("put a value of `data` there directly");
+            let message =
+                "a value that went through a variable of OneSignal's can't be made safe in a link or style";
+            self.problems.add("unsafe_place", output.span, message, hint);
+        }
+        if origin.event {
+            self.check_place(output.span);
+        }
+        let text = self.filtered(output, place, ops);
+        push(out, &["{{ ", &text, " }}"]);
+    }
+
+    fn text_slot(
+        &mut self,
+        nodes: Vec<Node>,
+        identity: Option<(Place, String)>,
+        out: &mut String,
+        ops: &mut Vec<Op>,
+    ) {
+        let (key, new) = self.slot(identity);
+        push(out, &["{{ ", &self.slot_path(&key), " }}"]);
+        if new || self.scopes.len() == 1 {
+            ops.push(Op::Text { key, nodes });
+        }
+    }
+
+    /// A key for what `identity` names, and whether it is a new one. Within one list's entries it may be known from a
+    /// branch that isn't taken, so there each is new.
+    pub(super) fn slot(&mut self, identity: Option<(Place, String)>) -> (String, bool) {
+        self.uses_entry = true;
+        let shared = self.scopes.len() == 1;
+        let Some(scope) = self.scopes.last_mut() else { return (String::new(), false) };
+        let Some(identity) = identity.filter(|_| shared) else { return (scope.slots.fresh(), true) };
+        if let Some(key) = scope.slots.known.get(&identity) {
+            return (key.clone(), false);
+        }
+        let key = scope.slots.fresh();
+        scope.slots.known.insert(identity, key.clone());
+        (key, true)
+    }
+
+    /// How Liquid reads the slot.
+    pub(super) fn slot_path(&self, key: &str) -> String {
+        let name = self.scopes.last().map(|scope| scope.name.as_str()).unwrap_or_default();
+        format!("{name}.{key}")
+    }
+
+    fn check_place(&mut self, span: Span) {
+        if let Place::Refused(why) = self.places.of(span) {
+            self.problems.add("unsafe_place", span, why, None);
+        }
+    }
+
+    /// Checks the place of every output that Herald computes in `nodes`.
+    fn check_places(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            match node {
+                Node::Output(output) if self.origins.filtered(output).event => self.check_place(output.span),
+                _ => bodies(node).into_iter().for_each(|body| self.check_places(body)),
+            }
+        }
+    }
+
+    fn choice(&mut self, node: &Node, choice: &If, out: &mut String, ops: &mut Vec<Op>) {
+        let whole = std::slice::from_ref(node);
+        let decided =
+            choice.branches.iter().all(|branch| !self.origins.condition(&branch.condition).provider);
+        let computable = !self.origins.nodes(whole).provider && !has_jump(whole);
+        if computable && literal_bytes(whole) <= LITERAL_WORTH_A_SLOT {
+            self.check_places(whole);
+            self.text_slot(whole.to_vec(), None, out, ops);
+        } else if decided {
+            self.decided_choice(choice, out, ops);
+        } else {
+            self.open_choice(choice, out, ops);
+        }
+    }
+
+    /// Herald decides, OneSignal prints.
+    fn decided_choice(&mut self, choice: &If, out: &mut String, ops: &mut Vec<Op>) {
+        let (key, _) = self.slot(None);
+        let path = self.slot_path(&key);
+        let single = choice.branches.len() == 1;
+        let mut branches = Vec::new();
+        for (index, branch) in choice.branches.iter().enumerate() {
+            let number = (index + 1).to_string();
+            let tag = if index == 0 { "{% if " } else { "{% elsif " };
+            let test = if single { path.clone() } else { format!("{path} == {number}") };
+            push(out, &[tag, &test, " %}"]);
+            let mut inner = Vec::new();
+            self.block(&branch.body, out, &mut inner);
+            branches.push(Choice {
+                negated: branch.negated,
+                condition: branch.condition.clone(),
+                ops: inner,
+            });
+        }
+        let mut otherwise = Vec::new();
+        if let Some(body) = &choice.otherwise {
+            out.push_str("{% else %}");
+            self.block(body, out, &mut otherwise);
+        }
+        out.push_str("{% endif %}");
+        ops.push(Op::Choose { key, branches, otherwise });
+    }
+
+    /// OneSignal decides; what any branch needs is computed.
+    fn open_choice(&mut self, choice: &If, out: &mut String, ops: &mut Vec<Op>) {
+        let unless = choice.branches.first().is_some_and(|branch| branch.negated);
+        for (index, branch) in choice.branches.iter().enumerate() {
+            let condition = self.condition(&branch.condition, ops);
+            let tag = match (index, unless) {
+                (0, false) => "{% if ",
+                (0, true) => "{% unless ",
+                (_, _) => "{% elsif ",
+            };
+            push(out, &[tag, &condition, " %}"]);
+            self.block(&branch.body, out, ops);
+        }
+        if let Some(body) = &choice.otherwise {
+            out.push_str("{% else %}");
+            self.block(body, out, ops);
+        }
+        out.push_str(if unless { "{% endunless %}" } else { "{% endif %}" });
+    }
+
+    fn condition(&mut self, condition: &Condition, ops: &mut Vec<Op>) -> String {
+        let mut text = String::new();
+        for (index, test) in condition.tests.iter().enumerate() {
+            match index.checked_sub(1).and_then(|at| condition.joins.get(at)) {
+                Some(Join::And) => text.push_str(" and "),
+                Some(Join::Or) => text.push_str(" or "),
+                None => {}
+            }
+            text.push_str(&self.test(test, ops));
+        }
+        text
+    }
+
+    fn test(&mut self, test: &Test, ops: &mut Vec<Op>) -> String {
+        let alone = Condition { tests: vec![test.clone()], joins: Vec::new() };
+        if !self.origins.condition(&alone).provider {
+            let (key, _) = self.slot(None);
+            let path = self.slot_path(&key);
+            ops.push(Op::Test { key, condition: alone });
+            return path;
+        }
+        let left = self.expr(&test.left, Place::Raw, true, ops);
+        let Some((operator, right)) = &test.right else { return left };
+        let right = self.expr(right, Place::Raw, true, ops);
+        format!("{left} {} {right}", operator.as_str())
+    }
+
+    fn repeat(&mut self, node: &Node, list: &For, out: &mut String, ops: &mut Vec<Op>) {
+        let whole = std::slice::from_ref(node);
+        let origin = self.origins.list(list);
+        if origin.provider {
+            return self.open_loop(list, origin, out, ops);
+        }
+        let computable = !self.origins.nodes(whole).provider && !has_jump(whole);
+        let short = self.channel != Channel::Email || literal_bytes(&list.body) <= LITERAL_WORTH_A_SLOT;
+        if computable && (short || has_jump(&list.body)) {
+            self.check_places(whole);
+            return self.text_slot(whole.to_vec(), None, out, ops);
+        }
+        check_loop(list.span, self.channel, &mut self.problems);
+        self.entry_loop(list, out, ops);
+    }
+
+    /// Herald computes an entry for each element, OneSignal prints them.
+    fn entry_loop(&mut self, list: &For, out: &mut String, ops: &mut Vec<Op>) {
+        let (key, _) = self.slot(None);
+        push(out, &["{% for ", &list.variable, " in ", &self.slot_path(&key), " %}"]);
+        self.origins.enter(&list.variable, Origin { event: true, provider: false });
+        self.scopes.push(Scope { name: list.variable.clone(), slots: Slots::default() });
+        let mut body = Vec::new();
+        self.block(&list.body, out, &mut body);
+        self.scopes.pop();
+        self.origins.leave();
+        let mut otherwise = Vec::new();
+        if let Some(nodes) = &list.otherwise {
+            out.push_str("{% else %}");
+            self.block(nodes, out, &mut otherwise);
+        }
+        out.push_str("{% endfor %}");
+        let bare = For {
+            body: Vec::new(),
+            otherwise: list.otherwise.as_ref().map(|_| Vec::new()),
+            list: list.list.clone(),
+            limit: list.limit.clone(),
+            offset: list.offset.clone(),
+            variable: list.variable.clone(),
+            ..*list
+        };
+        ops.push(Op::Each { key, list: bare, body, otherwise });
+    }
+
+    /// OneSignal loops over what it knows.
+    fn open_loop(&mut self, list: &For, origin: Origin, out: &mut String, ops: &mut Vec<Op>) {
+        check_loop(list.span, self.channel, &mut self.problems);
+        if self.scopes.iter().any(|scope| scope.name == list.variable) {
+            let message = format!("`{}` is already the element of the loop around", list.variable);
+            self.problems.add("reserved_name", list.span, message, Some("choose another name"));
+        }
+        let text = self.expr(&list.list, Place::in_field(self.kind), list.otherwise.is_some(), ops);
+        push(out, &["{% for ", &list.variable, " in ", &text]);
+        if list.reversed {
+            out.push_str(" reversed");
+        }
+        for (word, bound) in [(" limit:", &list.limit), (" offset:", &list.offset)] {
+            if let Some(bound) = bound {
+                let bound = self.expr(bound, Place::Raw, false, ops);
+                push(out, &[word, &bound]);
+            }
+        }
+        out.push_str(" %}");
+        self.origins.enter(&list.variable, origin);
+        self.block(&list.body, out, ops);
+        self.origins.leave();
+        if let Some(nodes) = &list.otherwise {
+            out.push_str("{% else %}");
+            self.block(nodes, out, ops);
+        }
+        out.push_str("{% endfor %}");
+    }
+
+    /// An expression with filters, for OneSignal to run; as much of it as Herald can compute is a slot.
+    pub(super) fn filtered(&mut self, filtered: &Filtered, place: Place, ops: &mut Vec<Op>) -> String {
+        let ours = |call: &Call, origins: &Origins| {
+            call.filter != Filter::TrackLink && call.args.iter().all(|arg| !origins.expr(arg).provider)
+        };
+        let head = self.origins.expr(&filtered.expr);
+        let done = match head.provider || !head.event {
+            true => 0,
+            false => filtered.filters.iter().take_while(|call| ours(call, &self.origins)).count(),
+        };
+        let (computed, rest) = filtered.filters.split_at(done);
+        let defaulted = |calls: &[Call]| calls.iter().any(|call| call.filter == Filter::Default);
+        let mut text = if done == 0 {
+            self.expr(&filtered.expr, place, defaulted(rest), ops)
+        } else {
+            let part =
+                Filtered { expr: filtered.expr.clone(), filters: computed.to_vec(), span: filtered.span };
+            self.value_slot(part, place, defaulted(rest), ops)
+        };
+        check_filters(filtered, done, &mut self.problems);
+        for call in rest {
+            push(&mut text, &[" | ", call.filter.name()]);
+            for (index, arg) in call.args.iter().enumerate() {
+                let place = match call.filter {
+                    Filter::Default => place,
+                    // The name of a member, not a text.
+                    Filter::Where if index == 0 => Place::Raw,
+                    _ => inner(place),
+                };
+                let arg = self.expr(arg, place, false, ops);
+                push(&mut text, &[if index == 0 { ": " } else { ", " }, &arg]);
+            }
+            if call.allow_false {
+                text.push_str(", allow_false: true");
+            }
+        }
+        text
+    }
+
+    /// An expression without filters, for OneSignal to run.
+    fn expr(&mut self, expr: &Expr, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+        match expr {
+            Expr::Literal(literal) => super::usage::print_literal(literal),
+            Expr::Path(path) => self.path(path, place, optional, ops),
+        }
+    }
+
+    fn path(&mut self, path: &Path, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+        let mut text = path.root.clone();
+        let mut steps = path.steps.as_slice();
+        if !self.origins.root(&path.root).provider {
+            let ours = steps.iter().take_while(|step| !self.origins.step(step).provider).count();
+            let part = Path { root: path.root.clone(), steps: steps[..ours].to_vec(), span: path.span };
+            let part = Filtered { expr: Expr::Path(part), filters: Vec::new(), span: path.span };
+            text = self.value_slot(part, place, optional, ops);
+            steps = &steps[ours..];
+        }
+        for step in steps {
+            match step {
+                Step::Key(key) if super::usage::is_name(key) => push(&mut text, &[".", key]),
+                Step::Key(key) => push(&mut text, &["[", &super::usage::quote(key), "]"]),
+                Step::Index(index) => push(&mut text, &["[", &index.to_string(), "]"]),
+                Step::Dynamic(inner) => {
+                    let inner = self.path(inner, Place::Raw, false, ops);
+                    push(&mut text, &["[", &inner, "]"]);
+                }
+            }
+        }
+        text
+    }
+
+    fn value_slot(&mut self, value: Filtered, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+        let used = self.reads.of(&value, &self.origins);
+        let (key, _) = self.slot(None);
+        let path = self.slot_path(&key);
+        ops.push(Op::Value { key, value, place, optional, used });
+        path
+    }
+}
+
+/// The place of what is put into a text that stands at `place`: it no longer begins a link.
+fn inner(place: Place) -> Place {
+    match place {
+        Place::LinkStart => Place::LinkPart,
+        Place::AttributeLinkStart => Place::AttributeLinkPart,
+        other => other,
+    }
+}
+
+fn literal_bytes(nodes: &[Node]) -> usize {
+    let own = |node: &Node| match node {
+        Node::Text(span) => span.end - span.start,
+        other => bodies(other).into_iter().map(literal_bytes).sum(),
+    };
+    nodes.iter().map(own).sum()
+}
+
+/// A `case` as the `if` that it is short for.
+fn as_if(case: &Case) -> If {
+    let test = |value: &Expr| Test {
+        left: case.subject.clone(),
+        right: Some((Operator::Equal, value.clone())),
+        span: case.span,
+    };
+    let branch = |when: &When| Branch {
+        negated: false,
+        condition: Condition {
+            tests: when.values.iter().map(test).collect(),
+            joins: vec![Join::Or; when.values.len().saturating_sub(1)],
+        },
+        body: when.body.clone(),
+    };
+    If {
+        branches: case.whens.iter().map(branch).collect(),
+        otherwise: case.otherwise.clone(),
+        span: case.span,
+    }
+}
+
+pub(super) fn push(out: &mut String, parts: &[&str]) {
+    parts.iter().for_each(|part| out.push_str(part));
+}
