@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod domain;
+pub mod local_postgres;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;
