@@ -7,6 +7,6 @@ mod settings;
 
 pub use load::{ConfigError, Loader, reference};
 pub use settings::{
-    DeliverySettings, IngestSettings, LogFormat, LogSettings, OneSignalSettings, RetentionSettings, RetrySettings,
-    Settings,
+    DeliverySettings, IngestSettings, LogFormat, LogSettings, OneSignalSettings, RetentionSettings,
+    RetrySettings, Settings,
 };

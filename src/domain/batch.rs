@@ -188,7 +188,10 @@ mod tests {
         assert_eq!(both, key(&[identity("e1", &bob, 0), identity("e1", &ann, 0)]));
         assert_ne!(both, key(&[identity("e1", &ann, 0)]));
         assert_ne!(both, key(&[identity("e1", &ann, 1), identity("e1", &bob, 0)]));
-        assert_ne!(both, idempotency_key(Uuid::from_u128(8), app, &[identity("e1", &ann, 0), identity("e1", &bob, 0)]));
+        assert_ne!(
+            both,
+            idempotency_key(Uuid::from_u128(8), app, &[identity("e1", &ann, 0), identity("e1", &bob, 0)])
+        );
     }
 
     trait IntoPeople {

@@ -263,7 +263,10 @@ mod tests {
         assert_eq!(doubtful.clone().after(&lost_reply(), None, start(), 5).state, DeliveryState::Unknown);
         let gated = doubtful.clone().after(&Answer::Gated, later(), start(), 5);
         assert!(matches!(gated.state, DeliveryState::Retrying { .. }) && gated.attempts == 1);
-        assert_eq!(doubtful.after(&Answer::NothingSent, later(), start(), 5).state, DeliveryState::Unreachable);
+        assert_eq!(
+            doubtful.after(&Answer::NothingSent, later(), start(), 5).state,
+            DeliveryState::Unreachable
+        );
     }
 
     #[test]

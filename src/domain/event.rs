@@ -28,7 +28,8 @@ impl FromStr for EventTypeName {
     type Err = NameError;
     fn from_str(name: &str) -> Result<Self, NameError> {
         let is_word = |word: &str| {
-            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
         if name.len() > 128 || !name.split('.').all(is_word) {
             return Err(NameError);
@@ -39,7 +40,9 @@ impl FromStr for EventTypeName {
 
 /// A text that can't name an event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an event type is lower-case words joined by dots, such as `order.shipped`, with at most 128 characters")]
+#[error(
+    "an event type is lower-case words joined by dots, such as `order.shipped`, with at most 128 characters"
+)]
 pub struct NameError;
 
 /// Whether `pattern` (`order.shipped`, or `order.*` for a family, or `*`) covers `name`.
@@ -112,7 +115,8 @@ impl Recipient {
     /// # Errors
     /// [`RecipientError`] says what is wrong with it; the producer has to mend it.
     pub fn parse(label: &str, id: &str) -> Result<Self, RecipientError> {
-        if label.is_empty() || label.len() > 128 || label.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if label.is_empty() || label.len() > 128 || label.chars().any(|c| c.is_control() || c.is_whitespace())
+        {
             return Err(RecipientError::BadLabel);
         }
         if id.chars().count() > 255 || id.chars().any(char::is_control) || id.trim() != id {

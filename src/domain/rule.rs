@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::app::AppId;
 use super::channel::Lane;
 use super::event::EventTypeName;
 use super::id::RuleId;
-use super::app::AppId;
 
 /// Who gets what a rule sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -56,7 +56,12 @@ const fn field(name: &'static str, wire: &'static str, kind: FieldKind) -> Field
 }
 
 const PUSH: [FieldSpec; 8] = [
-    FieldSpec { by_language: true, in_template: true, required: true, ..field("contents", "contents", FieldKind::Text) },
+    FieldSpec {
+        by_language: true,
+        in_template: true,
+        required: true,
+        ..field("contents", "contents", FieldKind::Text)
+    },
     FieldSpec { by_language: true, in_template: true, ..field("headings", "headings", FieldKind::Line) },
     FieldSpec { by_language: true, in_template: true, ..field("subtitle", "subtitle", FieldKind::Line) },
     field("url", "url", FieldKind::Link),
@@ -75,7 +80,12 @@ const EMAIL: [FieldSpec; 7] = [
     field("reply_to", "email_reply_to_address", FieldKind::Line),
 ];
 const SMS: [FieldSpec; 2] = [
-    FieldSpec { by_language: true, in_template: true, required: true, ..field("contents", "contents", FieldKind::Text) },
+    FieldSpec {
+        by_language: true,
+        in_template: true,
+        required: true,
+        ..field("contents", "contents", FieldKind::Text)
+    },
     field("from", "sms_from", FieldKind::Fixed),
 ];
 
@@ -137,7 +147,9 @@ impl TemplateVersion {
     pub fn choose_locale(&self, wish: Option<&str>) -> &str {
         let mut wish = wish.unwrap_or_default();
         loop {
-            if let Some((locale, _)) = self.contents.iter().find(|(locale, _)| locale.eq_ignore_ascii_case(wish)) {
+            if let Some((locale, _)) =
+                self.contents.iter().find(|(locale, _)| locale.eq_ignore_ascii_case(wish))
+            {
                 return locale;
             }
             match wish.rsplit_once(['-', '_']) {

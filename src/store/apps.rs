@@ -108,7 +108,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn pause_app(&self, app: Uuid, reason: Option<&str>, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn pause_app(
+        &self,
+        app: Uuid,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE apps

@@ -23,12 +23,14 @@ impl Store {
     pub async fn snapshot(&self) -> Result<CatalogSnapshot, StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *tx).await?;
-        let revision = sqlx::query_scalar("SELECT revision FROM catalog_revision").fetch_one(&mut *tx).await?;
+        let revision =
+            sqlx::query_scalar("SELECT revision FROM catalog_revision").fetch_one(&mut *tx).await?;
         let live = "SELECT live_version FROM templates WHERE live_version IS NOT NULL";
         let snapshot = CatalogSnapshot {
             revision,
             event_types: rows(&mut tx, "SELECT * FROM event_types ORDER BY name", read_event_type).await?,
-            rules: rows(&mut tx, "SELECT *, lane::text AS lane_text FROM rules ORDER BY key", read_rule).await?,
+            rules: rows(&mut tx, "SELECT *, lane::text AS lane_text FROM rules ORDER BY key", read_rule)
+                .await?,
             templates: rows(
                 &mut tx,
                 "SELECT *, channel::text AS channel_text FROM templates ORDER BY key",
@@ -342,7 +344,12 @@ pub async fn set_live(tx: &mut Tx, template_key: &str, version: TemplateVersionI
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn upsert_rule(tx: &mut Tx, rule: &Rule, description: &str, now: Timestamp) -> Result<(), StoreError> {
+pub async fn upsert_rule(
+    tx: &mut Tx,
+    rule: &Rule,
+    description: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO rules (id, key, event_type, description, app_id, template_key, audience, lane, delay_s,
             expires_in_s, is_enabled, updated_at)

@@ -22,7 +22,8 @@ pub struct NewDecision<'a> {
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn insert_all(connection: &mut PgConnection, new: &[NewDecision<'_>]) -> Result<(), StoreError> {
-    let facts = |n: &NewDecision<'_>| serde_json::to_string(&n.decision.facts).unwrap_or_else(|_| "{}".to_owned());
+    let facts =
+        |n: &NewDecision<'_>| serde_json::to_string(&n.decision.facts).unwrap_or_else(|_| "{}".to_owned());
     sqlx::query(
         "INSERT INTO decisions (id, event_id, delivery_id, rule_key, code, detail, facts)
          SELECT id, event_id, delivery_id, rule_key, code, detail, facts::json

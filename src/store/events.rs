@@ -68,7 +68,9 @@ pub async fn claim_keys(
     Ok(Claimed {
         revision: row.try_get("revision")?,
         won: won.into_iter().map(EventId::from_uuid).collect(),
-        facts: facts.map(|Json(rows)| rows.into_iter().map(FactsRow::into_pair).collect()).unwrap_or_default(),
+        facts: facts
+            .map(|Json(rows)| rows.into_iter().map(FactsRow::into_pair).collect())
+            .unwrap_or_default(),
         gated_apps: row.try_get("gated_apps")?,
     })
 }

@@ -108,11 +108,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn open_gate(&self, app: AppId, now: Timestamp) -> Result<bool, StoreError> {
-        let opened = sqlx::query("DELETE FROM gates WHERE scope = 'app' AND subject = $1 AND closed_until <= $2")
-            .bind(app.to_string())
-            .bind(now)
-            .execute(self.pool())
-            .await?;
+        let opened =
+            sqlx::query("DELETE FROM gates WHERE scope = 'app' AND subject = $1 AND closed_until <= $2")
+                .bind(app.to_string())
+                .bind(now)
+                .execute(self.pool())
+                .await?;
         Ok(opened.rows_affected() > 0)
     }
 }

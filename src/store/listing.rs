@@ -225,7 +225,8 @@ impl Store {
         let (low, high) = filter.bounds();
         let open = filter.state.is_some_and(StateName::is_open);
         // Open deliveries are few: their list starts from the queue, so it doesn't grow with history.
-        let source = if open { "AND d.id IN (SELECT delivery_id FROM queue WHERE state::text = $3)" } else { "" };
+        let source =
+            if open { "AND d.id IN (SELECT delivery_id FROM queue WHERE state::text = $3)" } else { "" };
         let query = format!(
             "{DELIVERY_COLUMNS}
              WHERE d.id >= $1 AND d.id < $2 {source}

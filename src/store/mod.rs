@@ -60,7 +60,9 @@ pub enum StoreError {
     #[error("failed to migrate the schema")]
     Migration(#[from] sqlx::migrate::MigrateError),
     /// The server's settings can lose what was committed.
-    #[error("`{setting}` is off: this Postgres can lose commits; switch it on, or set allow_unsafe_postgres for a throw-away cluster")]
+    #[error(
+        "`{setting}` is off: this Postgres can lose commits; switch it on, or set allow_unsafe_postgres for a throw-away cluster"
+    )]
     Unsafe {
         /// The setting.
         setting: &'static str,
@@ -102,7 +104,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`] when the address itself is malformed.
-    pub fn new(url: &SecretString, vault: Arc<Vault>, statement_timeout: Duration) -> Result<Self, StoreError> {
+    pub fn new(
+        url: &SecretString,
+        vault: Arc<Vault>,
+        statement_timeout: Duration,
+    ) -> Result<Self, StoreError> {
         let millis = statement_timeout.as_millis().to_string();
         let options = url.expose_secret().parse::<PgConnectOptions>()?.application_name("herald").options([
             ("statement_timeout", millis.as_str()),

@@ -8,7 +8,14 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::floor;
 
 const FAMILIES: [&str; 8] = [
-    "events", "event_payloads", "event_secrets", "deliveries", "delivery_values", "decisions", "batches", "attempts",
+    "events",
+    "event_payloads",
+    "event_secrets",
+    "deliveries",
+    "delivery_values",
+    "decisions",
+    "batches",
+    "attempts",
 ];
 
 impl Store {
@@ -65,8 +72,11 @@ impl Store {
                 "DELETE FROM event_keys_{partition}
                  WHERE ctid = ANY (ARRAY(SELECT ctid FROM event_keys_{partition} WHERE event_id < $1 LIMIT $2))"
             );
-            let gone =
-                sqlx::query(sqlx::AssertSqlSafe(query)).bind(floor(before)).bind(limit).execute(self.pool()).await?;
+            let gone = sqlx::query(sqlx::AssertSqlSafe(query))
+                .bind(floor(before))
+                .bind(limit)
+                .execute(self.pool())
+                .await?;
             pruned += gone.rows_affected();
         }
         Ok(pruned)

@@ -32,12 +32,14 @@ impl Store {
         name: &str,
         now: Timestamp,
     ) -> Result<SourceId, StoreError> {
-        sqlx::query("INSERT INTO sources (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING")
-            .bind(id.uuid())
-            .bind(name)
-            .bind(now)
-            .execute(self.pool())
-            .await?;
+        sqlx::query(
+            "INSERT INTO sources (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(id.uuid())
+        .bind(name)
+        .bind(now)
+        .execute(self.pool())
+        .await?;
         let found = sqlx::query_scalar("SELECT id FROM sources WHERE name = $1")
             .bind(name)
             .fetch_one(self.pool())
@@ -58,7 +60,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn limit_source(&self, source: SourceId, events_per_second: Option<u32>) -> Result<(), StoreError> {
+    pub async fn limit_source(
+        &self,
+        source: SourceId,
+        events_per_second: Option<u32>,
+    ) -> Result<(), StoreError> {
         sqlx::query("UPDATE sources SET events_per_second = $2 WHERE id = $1")
             .bind(source.uuid())
             .bind(events_per_second.and_then(|limit| i32::try_from(limit).ok()))

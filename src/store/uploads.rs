@@ -14,7 +14,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn request_upload(&self, key: &UploadKey, now: Timestamp) -> Result<Option<String>, StoreError> {
+    pub async fn request_upload(
+        &self,
+        key: &UploadKey,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
         sqlx::query(
             "INSERT INTO template_uploads (app_id, version_id, locale, requested_at)
              VALUES ($1, $2, $3, $4)
@@ -66,7 +70,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn uploads_of(&self, version: TemplateVersionId) -> Result<Vec<(UploadKey, String)>, StoreError> {
+    pub async fn uploads_of(
+        &self,
+        version: TemplateVersionId,
+    ) -> Result<Vec<(UploadKey, String)>, StoreError> {
         let rows = sqlx::query(
             "SELECT app_id, version_id, locale, provider_template_id FROM template_uploads
              WHERE version_id = $1 AND provider_template_id IS NOT NULL",

@@ -20,7 +20,9 @@ pub const MIN_SECRET_LEN: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// The secret key is too short.
-    #[error("the secret key must have at least {MIN_SECRET_LEN} characters; `openssl rand -base64 48` makes one")]
+    #[error(
+        "the secret key must have at least {MIN_SECRET_LEN} characters; `openssl rand -base64 48` makes one"
+    )]
     WeakSecret,
     /// No key that we have opens it.
     #[error("sealed with another secret key; set it in `previous_secret_keys`")]

@@ -1,1 +1,94 @@
-//! The Liquid subset that OneSignal speaks.
+//! The Liquid subset that OneSignal speaks, and a little more: the language alone.
+//!
+//! [`Template::parse`] takes a source that is never trusted, and [`Template::render`] runs it within [`Limits`]; neither
+//! panics nor runs away, whatever they are given. Values come as JSON and are borrowed, the result is text.
+//! It reads no clock but a given deadline, does no I/O, and knows nothing of events, channels or OneSignal's fields.
+//!
+//! Where Liquid implementations differ, the Ruby one decides, because OneSignal follows it. Unlike there, what is
+//! unknown or malformed is an error with a place and advice, never a blank.
+
+pub(in crate::templating) mod ast;
+mod budget;
+mod dates;
+mod expression;
+pub(in crate::templating) mod filters;
+mod lexer;
+mod number;
+mod parser;
+mod paths;
+pub(in crate::templating) mod position;
+pub(in crate::templating) mod render;
+pub(in crate::templating) mod value;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod robustness;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use budget::Limits;
+pub use paths::PathUse;
+pub use position::SyntaxError;
+pub use render::{RenderError, Rendered, Strictness};
+
+use ast::Node;
+use render::{Evaluator, Manner};
+
+/// A parsed template. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Template {
+    parsed: Arc<Parsed>,
+}
+
+#[derive(Debug)]
+struct Parsed {
+    source: String,
+    nodes: Vec<Node>,
+}
+
+impl Template {
+    /// Parses `source`, of at most 64 KiB and with blocks at most 50 deep.
+    ///
+    /// # Errors
+    /// [`SyntaxError`] with place and advice; trying again is no use.
+    pub fn parse(source: &str) -> Result<Self, SyntaxError> {
+        let nodes = parser::parse(source)?;
+        Ok(Self { parsed: Arc::new(Parsed { source: source.to_owned(), nodes }) })
+    }
+
+    /// The source as it was written.
+    pub fn source(&self) -> &str {
+        &self.parsed.source
+    }
+
+    /// The parsed nodes.
+    pub(in crate::templating) fn nodes(&self) -> &[Node] {
+        &self.parsed.nodes
+    }
+
+    /// Renders against `globals`, the values by their top-level names.
+    ///
+    /// # Errors
+    /// [`RenderError::Missing`] and [`RenderError::Unusable`] with [`Strictness::Strict`] alone;
+    /// [`RenderError::TooMuch`] when a limit is hit.
+    pub fn render(
+        &self,
+        globals: &[(&str, &Value)],
+        strictness: Strictness,
+        limits: &Limits,
+    ) -> Result<Rendered, RenderError> {
+        let manner = Manner { strict: strictness == Strictness::Strict, refuse_blank: false, escape: None };
+        let mut evaluator = Evaluator::new(self.source(), globals, manner, limits);
+        let mut text = String::new();
+        evaluator.render(self.nodes(), &mut text)?;
+        Ok(Rendered { text, blanks: evaluator.into_blanks() })
+    }
+
+    /// Every reading of a path, through `assign`, `for`, `where` and `map`, in source order.
+    pub fn paths(&self) -> Vec<PathUse> {
+        paths::paths(self.source(), self.nodes())
+    }
+}

@@ -1,0 +1,172 @@
+//! Numbers: whole ones exactly, others as floats with decimal sums where they fit.
+
+use std::cmp::Ordering;
+
+/// A number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    /// A whole number; 128 bits hold every number that JSON may carry here.
+    Int(i128),
+    /// Any other.
+    Float(f64),
+}
+
+impl Number {
+    /// Reads a number from a text, as filters do with `"12.5"`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        if !digits.starts_with(|c: char| c.is_ascii_digit()) || digits.contains(['e', 'E']) {
+            return None;
+        }
+        if let Ok(int) = text.parse() {
+            return Some(Self::Int(int));
+        }
+        text.parse().ok().map(Self::Float)
+    }
+
+    /// As a float, rounded where it has to be.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a float is asked for; whole numbers beyond 2^53 are rounded"
+    )]
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Int(int) => int as f64,
+            Self::Float(float) => float,
+        }
+    }
+
+    /// The nearest whole number towards which `round` turns a float.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "casts saturate, which is what a huge float should do"
+    )]
+    pub fn whole(self, round: fn(f64) -> f64) -> Self {
+        match self {
+            Self::Int(int) => Self::Int(int),
+            Self::Float(float) => Self::Int(round(float) as i128),
+        }
+    }
+
+    /// As a count or an index, cut to what fits.
+    pub fn as_i64(self) -> i64 {
+        match self.whole(f64::trunc) {
+            Self::Int(int) => i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX }),
+            Self::Float(_) => 0,
+        }
+    }
+
+    /// Compares by value, whatever the kind.
+    pub fn compare(self, other: Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => Some(a.cmp(&b)),
+            (a, b) => a.as_f64().partial_cmp(&b.as_f64()),
+        }
+    }
+
+    /// `self + other`.
+    pub fn plus(self, other: Self) -> Self {
+        self.calculate(other, true, i128::checked_add, |a, b| a + b)
+    }
+
+    /// `self - other`.
+    pub fn minus(self, other: Self) -> Self {
+        self.calculate(other, true, i128::checked_sub, |a, b| a - b)
+    }
+
+    /// `self × other`.
+    pub fn times(self, other: Self) -> Self {
+        self.calculate(other, false, i128::checked_mul, |a, b| a * b)
+    }
+
+    /// `self ÷ other`, downwards if both are whole; `None` if `other` is zero.
+    pub fn divided_by(self, other: Self) -> Option<Self> {
+        if let (Self::Int(a), Self::Int(b)) = (self, other) {
+            let quotient = a.checked_div(b)?;
+            let below = a % b != 0 && ((a < 0) != (b < 0));
+            return Some(Self::Int(quotient - i128::from(below)));
+        }
+        let divisor = other.as_f64();
+        (divisor != 0.0).then(|| Self::Float(self.as_f64() / divisor))
+    }
+
+    /// The rest of `divided_by`, with the sign of `other`; `None` if `other` is zero.
+    pub fn modulo(self, other: Self) -> Option<Self> {
+        if let (Self::Int(a), Self::Int(b)) = (self, other) {
+            let rest = a.checked_rem(b)?;
+            return Some(Self::Int(if rest != 0 && ((rest < 0) != (b < 0)) { rest + b } else { rest }));
+        }
+        let (a, b) = (self.as_f64(), other.as_f64());
+        (b != 0.0).then(|| Self::Float(a - b * (a / b).floor()))
+    }
+
+    /// Rounded to `places` after the point.
+    pub fn round_to(self, places: i64) -> Self {
+        let Self::Float(float) = self else { return self };
+        let places = places.clamp(0, 15);
+        // Formatting rounds the shortest decimal text half to even on ties of the binary value; going through the
+        // scaled value instead keeps 2.675 -> 2.68 as people expect.
+        let scale = 10f64.powi(i32::try_from(places).unwrap_or(0));
+        let scaled = Self::Float(float).times(Self::Float(scale)).as_f64();
+        if !scaled.is_finite() {
+            return self;
+        }
+        Self::Float(scaled.round() / scale)
+    }
+
+    /// Calculates exactly in decimals where both fit (19.99 × 3 is 59.97), else in floats.
+    fn calculate(
+        self,
+        other: Self,
+        same_scale: bool,
+        exact: fn(i128, i128) -> Option<i128>,
+        approximate: fn(f64, f64) -> f64,
+    ) -> Self {
+        if let (Self::Int(a), Self::Int(b)) = (self, other) {
+            return exact(a, b)
+                .map_or_else(|| Self::Float(approximate(self.as_f64(), other.as_f64())), Self::Int);
+        }
+        let decimal = || {
+            let ((a, a_scale), (b, b_scale)) = (self.decimal()?, other.decimal()?);
+            if !same_scale {
+                return from_decimal(exact(a, b)?, a_scale + b_scale);
+            }
+            let scale = a_scale.max(b_scale);
+            let a = a.checked_mul(10i128.checked_pow(scale - a_scale)?)?;
+            let b = b.checked_mul(10i128.checked_pow(scale - b_scale)?)?;
+            from_decimal(exact(a, b)?, scale)
+        };
+        decimal().unwrap_or_else(|| Self::Float(approximate(self.as_f64(), other.as_f64())))
+    }
+
+    /// The number as digits and a count of decimal places, if both are small.
+    fn decimal(self) -> Option<(i128, u32)> {
+        let float = match self {
+            Self::Int(int) => return Some((int, 0)),
+            Self::Float(float) => float,
+        };
+        if !float.is_finite() || float.abs() >= 1e15 || (float != 0.0 && float.abs() < 1e-9) {
+            return None;
+        }
+        let text = float.to_string();
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let scale = u32::try_from(fraction.len()).ok()?;
+        Some((format!("{whole}{fraction}").parse().ok()?, scale))
+    }
+}
+
+fn from_decimal(digits: i128, scale: u32) -> Option<Number> {
+    format!("{digits}e-{scale}").parse().ok().map(Number::Float)
+}
+
+impl std::fmt::Display for Number {
+    /// Floats keep a point (`3.0`), and an exponent only where the number is huge or tiny.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Int(int) => write!(f, "{int}"),
+            Self::Float(float) if !float.is_finite() => f.write_str("Infinity"),
+            Self::Float(float) => write!(f, "{float:?}"),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Builds the tree of nodes from the pieces of a source.
+
+use super::ast::{Assign, Branch, Capture, Case, For, If, Node, Span, When};
+use super::expression::Reader;
+use super::lexer::{Piece, pieces};
+use super::position::SyntaxError;
+
+/// The longest source, in bytes.
+pub const MAX_SOURCE: usize = 64 * 1024;
+/// How deeply blocks may nest.
+pub const MAX_NESTING: usize = 50;
+
+const TAGS: [&str; 10] =
+    ["if", "unless", "case", "for", "assign", "capture", "break", "continue", "comment", "raw"];
+
+/// Parses a whole source.
+pub fn parse(source: &str) -> Result<Vec<Node>, SyntaxError> {
+    if source.len() > MAX_SOURCE {
+        let message = format!("a template has at most {MAX_SOURCE} bytes, this one has {}", source.len());
+        return Err(SyntaxError::at(source, 0, message));
+    }
+    let mut parser = Parser { source, pieces: pieces(source)?, at: 0, depth: 0, loops: 0 };
+    let block = parser.block(&[])?;
+    match block.end {
+        None => Ok(block.nodes),
+        Some(end) => parser.fail(end.span, stray(&end.name)),
+    }
+}
+
+fn stray(name: &str) -> String {
+    match name {
+        "else" => "`else` stands outside of `if`, `unless`, `case` and `for`".to_owned(),
+        "elsif" => "`elsif` stands outside of `if`".to_owned(),
+        "when" => "`when` stands outside of `case`".to_owned(),
+        end => format!("`{end}` closes nothing that is open"),
+    }
+}
+
+struct Parser<'s> {
+    source: &'s str,
+    pieces: Vec<Piece>,
+    at: usize,
+    depth: usize,
+    /// How many `for` bodies are open: `break` and `continue` need one.
+    loops: usize,
+}
+
+struct Block<'s> {
+    nodes: Vec<Node>,
+    /// The tag that ended it; none at the end of the source.
+    end: Option<End<'s>>,
+}
+
+struct End<'s> {
+    name: String,
+    reader: Reader<'s>,
+    span: Span,
+}
+
+impl<'s> Parser<'s> {
+    fn fail<T>(&self, span: Span, message: impl Into<String>) -> Result<T, SyntaxError> {
+        Err(SyntaxError::at(self.source, span.start, message))
+    }
+
+    /// Reads nodes up to a tag of `ends`, or any other closing tag at the outermost level.
+    fn block(&mut self, ends: &[&str]) -> Result<Block<'s>, SyntaxError> {
+        let mut nodes = Vec::new();
+        while let Some(piece) = self.pieces.get(self.at).copied() {
+            self.at += 1;
+            match piece {
+                Piece::Text(span) => nodes.push(Node::Text(span)),
+                Piece::Output { inner, outer } => {
+                    let mut reader = Reader::new(self.source, inner)?;
+                    if reader.is_done() {
+                        return self.fail(outer, "this output is empty");
+                    }
+                    nodes.push(Node::Output(reader.filtered(outer)?));
+                }
+                Piece::Tag { inner, outer } => {
+                    let mut reader = Reader::new(self.source, inner)?;
+                    let name = reader.word("the name of a tag")?;
+                    if is_end(&name) {
+                        return self.ended(nodes, End { name, reader, span: outer }, ends);
+                    }
+                    nodes.push(self.tag(&name, reader, outer)?);
+                }
+            }
+        }
+        Ok(Block { nodes, end: None })
+    }
+
+    fn ended(&self, nodes: Vec<Node>, end: End<'s>, ends: &[&str]) -> Result<Block<'s>, SyntaxError> {
+        if ends.is_empty() || ends.contains(&end.name.as_str()) {
+            return Ok(Block { nodes, end: Some(end) });
+        }
+        let wanted = ends.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+        self.fail(end.span, format!("`{}` is not expected here; {wanted} is", end.name))
+    }
+
+    /// Reads the block of a tag that must be closed; `opened` names it in errors.
+    fn inside(
+        &mut self,
+        opened: &str,
+        span: Span,
+        ends: &[&str],
+    ) -> Result<(Vec<Node>, End<'s>), SyntaxError> {
+        if self.depth >= MAX_NESTING {
+            return self.fail(span, format!("blocks are nested more than {MAX_NESTING} deep"));
+        }
+        self.depth += 1;
+        let block = self.block(ends)?;
+        self.depth -= 1;
+        match block.end {
+            Some(end) => Ok((block.nodes, end)),
+            None => self.fail(span, format!("`{opened}` is not closed by `end{opened}`")),
+        }
+    }
+
+    fn tag(&mut self, name: &str, reader: Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
+        match name {
+            "if" => self.conditional("if", false, reader, span),
+            "unless" => self.conditional("unless", true, reader, span),
+            "case" => self.case(reader, span),
+            "for" => self.for_loop(reader, span),
+            "assign" => assign(reader, span),
+            "capture" => self.capture(reader, span),
+            "break" | "continue" => self.jump(name, &reader, span),
+            other => self.fail(span, unknown_tag(other)),
+        }
+    }
+
+    fn conditional(
+        &mut self,
+        name: &'static str,
+        negated: bool,
+        mut reader: Reader<'s>,
+        span: Span,
+    ) -> Result<Node, SyntaxError> {
+        let close = if negated { "endunless" } else { "endif" };
+        let mut negated = negated;
+        let mut branches = Vec::new();
+        loop {
+            let condition = reader.condition()?;
+            let (body, mut end) = self.inside(name, span, &["elsif", "else", close])?;
+            branches.push(Branch { negated, condition, body });
+            negated = false;
+            if end.name == "elsif" {
+                reader = end.reader;
+                continue;
+            }
+            let mut otherwise = None;
+            if end.name == "else" {
+                end.reader.end()?;
+                let (body, closing) = self.inside(name, span, &[close])?;
+                otherwise = Some(body);
+                end = closing;
+            }
+            end.reader.end()?;
+            return Ok(Node::If(If { branches, otherwise, span }));
+        }
+    }
+
+    fn case(&mut self, mut reader: Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
+        let subject = reader.expr()?;
+        reader.end()?;
+        // What stands before the first `when` belongs to no alternative and is dropped.
+        let (_, mut end) = self.inside("case", span, &["when", "else", "endcase"])?;
+        let mut case = Case { subject, whens: Vec::new(), otherwise: None, span };
+        while end.name == "when" {
+            let mut values = vec![end.reader.expr()?];
+            while end.reader.take_sign(",") || end.reader.take_word("or") {
+                values.push(end.reader.expr()?);
+            }
+            end.reader.end()?;
+            let (body, next) = self.inside("case", span, &["when", "else", "endcase"])?;
+            case.whens.push(When { values, body });
+            end = next;
+        }
+        if end.name == "else" {
+            end.reader.end()?;
+            let (body, closing) = self.inside("case", span, &["endcase"])?;
+            case.otherwise = Some(body);
+            end = closing;
+        }
+        end.reader.end()?;
+        Ok(Node::Case(case))
+    }
+
+    fn for_loop(&mut self, mut reader: Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
+        let variable = reader.word("a name for the element")?;
+        if !reader.take_word("in") {
+            return reader.error("`in` is expected here");
+        }
+        let list = reader.expr()?;
+        let (mut limit, mut offset, mut reversed) = (None, None, false);
+        while !reader.is_done() {
+            if reader.take_word("reversed") {
+                reversed = true;
+            } else if reader.take_word("limit") && reader.take_sign(":") {
+                limit = Some(reader.expr()?);
+            } else if reader.take_word("offset") && reader.take_sign(":") {
+                offset = Some(reader.expr()?);
+            } else if !reader.take_sign(",") {
+                return reader.error("`limit:`, `offset:` or `reversed` is expected here");
+            }
+        }
+        self.loops += 1;
+        let (body, mut end) = self.inside("for", span, &["else", "endfor"])?;
+        self.loops -= 1;
+        let mut otherwise = None;
+        if end.name == "else" {
+            end.reader.end()?;
+            let (body, closing) = self.inside("for", span, &["endfor"])?;
+            otherwise = Some(body);
+            end = closing;
+        }
+        end.reader.end()?;
+        Ok(Node::For(Box::new(For { variable, list, limit, offset, reversed, body, otherwise, span })))
+    }
+
+    fn capture(&mut self, mut reader: Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
+        let name = reader.name()?;
+        reader.end()?;
+        let (body, end) = self.inside("capture", span, &["endcapture"])?;
+        end.reader.end()?;
+        Ok(Node::Capture(Capture { name, body, span }))
+    }
+
+    fn jump(&self, name: &str, reader: &Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
+        reader.end()?;
+        if self.loops == 0 {
+            return self.fail(span, format!("`{name}` stands outside of `for`"));
+        }
+        Ok(if name == "break" { Node::Break(span) } else { Node::Continue(span) })
+    }
+}
+
+fn assign(mut reader: Reader<'_>, span: Span) -> Result<Node, SyntaxError> {
+    let name = reader.word("a name")?;
+    if !reader.take_sign("=") {
+        return reader.error("`=` is expected here");
+    }
+    let value = reader.filtered(span)?;
+    Ok(Node::Assign(Assign { name, value, span }))
+}
+
+fn is_end(name: &str) -> bool {
+    matches!(name, "else" | "elsif" | "when") || name.starts_with("end")
+}
+
+fn unknown_tag(name: &str) -> String {
+    match super::filters::nearest(name, TAGS.into_iter()) {
+        Some(known) => format!("unknown tag `{name}`; did you mean `{known}`?"),
+        None => format!("unknown tag `{name}`; there are {}", TAGS.join(", ")),
+    }
+}

@@ -1,0 +1,273 @@
+//! Values while rendering: borrowed from the globals wherever they can be.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+use serde_json::Value as Json;
+
+use super::ast::{Literal, Path};
+use super::number::Number;
+
+/// A value. `'a` is the globals and the template.
+#[derive(Debug, Clone)]
+pub enum Val<'a> {
+    /// Nothing; with the path that led to nothing, if one did.
+    Nil(Option<&'a Path>),
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A text of the globals or the template.
+    Text(&'a str),
+    /// A text made on the way.
+    Made(Rc<str>),
+    /// A captured text, whose values were escaped as they were captured.
+    Captured(Rc<str>),
+    /// A list or an object of the globals.
+    Json(&'a Json),
+    /// A list made on the way.
+    List(Rc<[Val<'a>]>),
+    /// `forloop`.
+    Loop(Loop),
+    /// `blank`
+    Blank,
+    /// `empty`
+    Empty,
+}
+
+/// Where a `for` stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Loop {
+    /// From 0.
+    pub index: usize,
+    /// How many elements there are.
+    pub length: usize,
+}
+
+impl Loop {
+    fn get(self, key: &str) -> Option<Val<'static>> {
+        Some(match key {
+            "index" => count(self.index + 1),
+            "index0" => count(self.index),
+            "rindex" => count(self.length - self.index),
+            "rindex0" => count(self.length - self.index - 1),
+            "length" => count(self.length),
+            "first" => Val::Bool(self.index == 0),
+            "last" => Val::Bool(self.index + 1 == self.length),
+            _ => return None,
+        })
+    }
+}
+
+/// A count as a value.
+pub fn count<'a>(count: usize) -> Val<'a> {
+    Val::Number(Number::Int(i128::try_from(count).unwrap_or(i128::MAX)))
+}
+
+impl<'a> From<&'a Json> for Val<'a> {
+    fn from(json: &'a Json) -> Self {
+        match json {
+            Json::Null => Self::Nil(None),
+            Json::Bool(bool) => Self::Bool(*bool),
+            Json::Number(number) => Self::Number(match (number.as_i64(), number.as_u64()) {
+                (Some(int), _) => Number::Int(int.into()),
+                (None, Some(int)) => Number::Int(int.into()),
+                (None, None) => Number::Float(number.as_f64().unwrap_or_default()),
+            }),
+            Json::String(text) => Self::Text(text),
+            Json::Array(_) | Json::Object(_) => Self::Json(json),
+        }
+    }
+}
+
+impl<'a> From<&'a Literal> for Val<'a> {
+    fn from(literal: &'a Literal) -> Self {
+        match literal {
+            Literal::Nil => Self::Nil(None),
+            Literal::Bool(bool) => Self::Bool(*bool),
+            Literal::Int(int) => Self::Number(Number::Int(*int)),
+            Literal::Float(float) => Self::Number(Number::Float(*float)),
+            Literal::Text(text) => Self::Text(text),
+            Literal::Blank => Self::Blank,
+            Literal::Empty => Self::Empty,
+        }
+    }
+}
+
+impl<'a> Val<'a> {
+    /// A text made on the way.
+    pub fn made(text: impl Into<Rc<str>>) -> Self {
+        Self::Made(text.into())
+    }
+
+    /// Whether it is nothing.
+    pub fn is_nil(&self) -> bool {
+        matches!(self, Self::Nil(_))
+    }
+
+    /// Whether a condition takes it as true: all but nothing and `false`.
+    pub fn is_true(&self) -> bool {
+        !matches!(self, Self::Nil(_) | Self::Bool(false))
+    }
+
+    /// Its text, if it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Made(text) | Self::Captured(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// How it is written in an output. Lists are written without anything between, objects as JSON.
+    pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Nil(_) | Self::Blank | Self::Empty => Cow::Borrowed(""),
+            Self::Bool(true) => Cow::Borrowed("true"),
+            Self::Bool(false) => Cow::Borrowed("false"),
+            Self::Number(number) => Cow::Owned(number.to_string()),
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Made(text) | Self::Captured(text) => Cow::Borrowed(text),
+            Self::Json(Json::Array(list)) => {
+                Cow::Owned(list.iter().map(|item| Val::from(item).to_text().into_owned()).collect())
+            }
+            Self::Json(json) => Cow::Owned(json.to_string()),
+            Self::List(list) => Cow::Owned(list.iter().map(|item| item.to_text().into_owned()).collect()),
+            Self::Loop(_) => Cow::Borrowed("forloop"),
+        }
+    }
+
+    /// As JSON, for the filter `json` and for what travels to OneSignal.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Nil(_) => Json::Null,
+            Self::Bool(bool) => Json::Bool(*bool),
+            Self::Number(Number::Int(int)) => match (i64::try_from(*int), u64::try_from(*int)) {
+                (Ok(int), _) => int.into(),
+                (_, Ok(int)) => int.into(),
+                (Err(_), Err(_)) => Number::Int(*int).as_f64().into(),
+            },
+            Self::Number(Number::Float(float)) => (*float).into(),
+            Self::Json(json) => (*json).clone(),
+            Self::List(list) => list.iter().map(Val::to_json).collect(),
+            Self::Text(_) | Self::Made(_) | Self::Captured(_) | Self::Loop(_) | Self::Blank | Self::Empty => {
+                Json::String(self.to_text().into_owned())
+            }
+        }
+    }
+
+    /// How many elements, characters or members it has; nothing if it has none of these.
+    pub fn size(&self) -> Option<usize> {
+        match self {
+            Self::Text(text) => Some(text.chars().count()),
+            Self::Made(text) | Self::Captured(text) => Some(text.chars().count()),
+            Self::Json(Json::Array(list)) => Some(list.len()),
+            Self::Json(Json::Object(members)) => Some(members.len()),
+            Self::List(list) => Some(list.len()),
+            _ => None,
+        }
+    }
+
+    /// The element at `index`; negative ones count from the end.
+    pub fn at(&self, index: i64) -> Option<Val<'a>> {
+        let length = match self {
+            Self::Json(Json::Array(list)) => list.len(),
+            Self::List(list) => list.len(),
+            _ => return None,
+        };
+        let from_end = usize::try_from(index.unsigned_abs()).ok()?;
+        let index = if index < 0 { length.checked_sub(from_end)? } else { from_end };
+        match self {
+            Self::Json(Json::Array(list)) => list.get(index).map(Val::from),
+            Self::List(list) => list.get(index).cloned(),
+            _ => None,
+        }
+    }
+
+    /// The member `key`, or what `size`, `first` and `last` say of a value that has no such member.
+    pub fn get(&self, key: &str) -> Option<Val<'a>> {
+        match self {
+            Self::Json(Json::Object(members)) => {
+                if let Some(member) = members.get(key) {
+                    return Some(Val::from(member));
+                }
+            }
+            Self::Loop(place) => return place.get(key),
+            _ => {}
+        }
+        match key {
+            "size" => self.size().map(count),
+            "first" => self.at(0),
+            "last" => self.at(-1),
+            _ => None,
+        }
+    }
+
+    /// Looks `key` up, where the key is itself a value.
+    pub fn lookup(&self, key: &Val<'_>) -> Option<Val<'a>> {
+        match key {
+            Val::Number(number) => self.at(number.as_i64()),
+            key => self.get(key.as_str()?),
+        }
+    }
+
+    /// Its elements: those of a list, the pairs of an object, or the text as a single one.
+    pub fn elements(&self) -> Rc<[Val<'a>]> {
+        match self {
+            Self::Json(Json::Array(list)) => list.iter().map(Val::from).collect(),
+            Self::Json(Json::Object(members)) => members
+                .iter()
+                .map(|(key, member)| Val::List(Rc::from([Val::Text(key), Val::from(member)])))
+                .collect(),
+            Self::List(list) => Rc::clone(list),
+            Self::Nil(_) => Rc::from([]),
+            other if other.as_str().is_some_and(str::is_empty) => Rc::from([]),
+            other => Rc::from([other.clone()]),
+        }
+    }
+
+    /// Whether it is a list or an object.
+    pub fn is_compound(&self) -> bool {
+        matches!(self, Self::Json(_) | Self::List(_))
+    }
+
+    /// Whether it equals `blank`: nothing, `false`, no elements, or nothing but whitespace.
+    pub fn is_blank(&self) -> bool {
+        match self.as_str() {
+            Some(text) => text.trim().is_empty(),
+            None => !self.is_true() || self.is_empty(),
+        }
+    }
+
+    /// Whether it equals `empty`: a text, list or object without anything in it.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Blank | Self::Empty) || self.size() == Some(0)
+    }
+
+    /// Whether the two are equal: numbers by value, texts by characters, lists and objects by what is in them.
+    pub fn equals(&self, other: &Val<'_>) -> bool {
+        match (self, other) {
+            (Self::Blank, value) | (value, Val::Blank) => value.is_blank(),
+            (Self::Empty, value) | (value, Val::Empty) => value.is_empty(),
+            (Self::Nil(_), Val::Nil(_)) => true,
+            (Self::Bool(a), Val::Bool(b)) => a == b,
+            (Self::Number(a), Val::Number(b)) => a.compare(*b) == Some(Ordering::Equal),
+            (Self::Json(a), Val::Json(b)) => a == b,
+            (Self::List(_), Val::List(_) | Val::Json(Json::Array(_)))
+            | (Self::Json(Json::Array(_)), Val::List(_)) => {
+                let (a, b) = (self.elements(), other.elements());
+                a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b))
+            }
+            (a, b) => matches!((a.as_str(), b.as_str()), (Some(a), Some(b)) if a == b),
+        }
+    }
+
+    /// Which comes first; nothing if the two can't be compared.
+    pub fn compare(&self, other: &Val<'_>) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Number(a), Val::Number(b)) => a.compare(*b),
+            (a, b) => Some(a.as_str()?.cmp(b.as_str()?)),
+        }
+    }
+}
