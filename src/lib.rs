@@ -6,6 +6,7 @@
 pub mod catalog;
 pub mod config;
 pub mod domain;
+pub mod local_postgres;
 pub mod pipeline;
 pub mod provider;
 pub mod sandbox;

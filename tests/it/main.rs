@@ -1,1 +1,3 @@
 //! Herald's integration tests: one binary, one module per capability.
+
+mod sandbox;

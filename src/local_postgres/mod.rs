@@ -1,0 +1,143 @@
+//! A private Postgres for `herald dev` and for tests: finds the programs, makes a cluster, starts and stops it.
+//!
+//! It listens on a Unix socket alone, runs in a process group of its own and stops when this process ends, however
+//! it ends. It never installs anything, never downloads, and touches no cluster but the one in the folder it is
+//! given. Beside the data folder it keeps `<folder>.log` and `<folder>.lock`.
+
+mod account;
+mod cluster;
+mod find;
+mod server;
+mod watchdog;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use server::LocalPostgres;
+
+/// Where a private Postgres lives and how careful it is.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The cluster's folder, made when missing. Its parent has to be writable, and as root every folder above it has
+    /// to be open (`x`) for the account that the server runs as.
+    pub data_dir: PathBuf,
+    /// `false` leaves out every wait for the disk: for tests, whose data nobody misses.
+    pub durable: bool,
+    /// Server settings on top of ours, as `name` and `value`; the last one wins.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Options {
+    /// A durable server in `data_dir` with no settings of its own.
+    pub fn durable(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), durable: true, settings: Vec::new() }
+    }
+
+    /// A server for tests in `data_dir`: fast, and broken by a power cut.
+    pub fn throwaway(data_dir: impl Into<PathBuf>) -> Self {
+        Self { durable: false, ..Self::durable(data_dir) }
+    }
+}
+
+/// Why a private Postgres can't run. No variant is mended by trying again without a change.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalPostgresError {
+    /// No Postgres programs anywhere we look.
+    #[error("{NOT_INSTALLED}", NOT_INSTALLED = find::NOT_INSTALLED)]
+    NotInstalled,
+    /// `PG_BIN` names a folder without the programs.
+    #[error("PG_BIN is {path}, but there is no working `initdb` and `postgres` in it")]
+    WrongPgBin {
+        /// What `PG_BIN` says.
+        path: PathBuf,
+    },
+    /// The folder was made by a Postgres of another major version.
+    #[error(
+        "{data_dir} was made by Postgres {made_by}, and only version {installed} is installed; install Postgres {made_by}, \
+         or choose another data folder, or delete this one to start over"
+    )]
+    OtherVersion {
+        /// The cluster's folder.
+        data_dir: PathBuf,
+        /// The major version in its `PG_VERSION`.
+        made_by: String,
+        /// The major versions found.
+        installed: String,
+    },
+    /// The folder holds something that is no cluster.
+    #[error("{data_dir} is not empty and holds no Postgres cluster; choose another data folder")]
+    NotACluster {
+        /// The folder.
+        data_dir: PathBuf,
+    },
+    /// Another living process runs its server here.
+    #[error("{data_dir} is in use by another herald process; stop that one, or choose another data folder")]
+    InUse {
+        /// The cluster's folder.
+        data_dir: PathBuf,
+    },
+    /// As root: there is nobody to run the server as.
+    #[error(
+        "Postgres refuses to run as root, and this system has neither a `postgres` nor a `nobody` account"
+    )]
+    NoAccount,
+    /// As root: the server's account can't get to the folder.
+    #[error(
+        "account {account} can't enter {folder}; choose a data folder elsewhere (such as below /var/lib or /tmp), or \
+         open it with `chmod o+x {folder}`"
+    )]
+    Unreachable {
+        /// Who runs the server.
+        account: String,
+        /// The first folder that is closed to them.
+        folder: PathBuf,
+    },
+    /// No folder with a path short enough for a Unix socket.
+    #[error("no folder with a path short enough for a Unix socket; set TMPDIR to a short one such as /tmp")]
+    NoSocketFolder,
+    /// `initdb` refused.
+    #[error("initdb failed in {data_dir}:\n{output}")]
+    Initdb {
+        /// The cluster's folder.
+        data_dir: PathBuf,
+        /// What it said.
+        output: String,
+    },
+    /// The server ended, or was not ready in time.
+    #[error("Postgres did not start in {data_dir}; the end of its log {log}:\n{last_lines}")]
+    Start {
+        /// The cluster's folder.
+        data_dir: PathBuf,
+        /// The whole log.
+        log: PathBuf,
+        /// Its last lines.
+        last_lines: String,
+    },
+    /// The server outlived every signal.
+    #[error("Postgres (process {pid}) in {data_dir} did not stop")]
+    Stop {
+        /// The cluster's folder.
+        data_dir: PathBuf,
+        /// The server's process.
+        pid: i32,
+    },
+    /// The file system or the process table said no.
+    #[error("can't {action} {path}")]
+    Io {
+        /// What we tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Adds what was tried, and on what, to an I/O error.
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LocalPostgresError {
+    let path = path.to_owned();
+    move |source| LocalPostgresError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests;

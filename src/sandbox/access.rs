@@ -1,0 +1,61 @@
+//! Who may call: the app in the request and the key in the header have to belong together.
+
+use axum::http::{HeaderMap, header};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::json::Object;
+use super::options::SandboxApp;
+use super::refusal::{BAD_APP_ID, NO_APP_ID, Refusal};
+use super::{Sandbox, json};
+
+impl Sandbox {
+    /// The app that a call with a JSON body is for.
+    pub(super) fn app_of_body(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(&SandboxApp, Object), Refusal> {
+        let key = key_of(headers)?;
+        let Some(Value::Object(request)) =
+            is_json(headers).then(|| serde_json::from_slice(body).ok()).flatten()
+        else {
+            return Err(Refusal::bad(NO_APP_ID));
+        };
+        let app_id = json::field(&request, "app_id").ok_or_else(|| Refusal::bad(NO_APP_ID))?;
+        let app = self.app(key, app_id.as_str())?;
+        Ok((app, request))
+    }
+
+    /// The app that a call with a query is for.
+    pub(super) fn app_of_query(
+        &self,
+        headers: &HeaderMap,
+        app_id: Option<&str>,
+    ) -> Result<&SandboxApp, Refusal> {
+        self.app(key_of(headers)?, app_id)
+    }
+
+    fn app(&self, key: &str, app_id: Option<&str>) -> Result<&SandboxApp, Refusal> {
+        let id = app_id.and_then(uuid).ok_or_else(|| Refusal::bad(BAD_APP_ID))?;
+        let known = self.options.apps.iter().find(|app| app.id == id && app.key == key);
+        known.ok_or_else(Refusal::access_denied)
+    }
+}
+
+/// The secret of `Authorization: Key <secret>`.
+fn key_of(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, key) = header.and_then(|value| value.split_once(' ')).ok_or_else(Refusal::access_denied)?;
+    if scheme.eq_ignore_ascii_case("key") { Ok(key.trim()) } else { Err(Refusal::access_denied()) }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// A UUID in its hyphenated form, the only one that OneSignal takes.
+pub(super) fn uuid(text: &str) -> Option<Uuid> {
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}

@@ -1,0 +1,274 @@
+//! Scripted faults: which there are, and when they strike.
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use super::rate::Window;
+
+/// What a fault does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// Answers `status` without accepting.
+    Status,
+    /// Waits `delay_ms`, then goes on as usual.
+    Delay,
+    /// Never answers.
+    Hang,
+    /// Resets the connection without accepting.
+    ResetBefore,
+    /// Accepts, then resets the connection.
+    ResetAfter,
+    /// Accepts, then sends half of the answer.
+    Truncate,
+    /// Answers an HTML page (`status`, or 503) without accepting.
+    Html,
+    /// Answers 429 above `limit_per_second`.
+    RateLimit,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Delay => "delay",
+            Self::Hang => "hang",
+            Self::ResetBefore => "reset_before",
+            Self::ResetAfter => "reset_after",
+            Self::Truncate => "truncate",
+            Self::Html => "html",
+            Self::RateLimit => "rate_limit",
+        }
+    }
+}
+
+/// Which calls a fault may strike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Family {
+    /// Everything below `/notifications`.
+    Notifications,
+    /// Everything below `/templates`.
+    Templates,
+    /// Both.
+    All,
+}
+
+/// A fault as it is asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fault {
+    #[serde(default = "Fault::everywhere")]
+    pub endpoint: Family,
+    pub kind: Kind,
+    /// How likely it strikes a call, 0 to 1.
+    #[serde(default = "Fault::always")]
+    pub probability: f64,
+    /// The same seed strikes the same calls, counted from when the fault was set.
+    #[serde(default)]
+    pub seed: u64,
+    /// How often it strikes at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_per_second: Option<u32>,
+    /// Seconds in the `Retry-After` header of `status` and `rate_limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    /// The JSON body of `status`, instead of OneSignal's usual text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
+}
+
+impl Fault {
+    fn everywhere() -> Family {
+        Family::All
+    }
+
+    fn always() -> f64 {
+        1.0
+    }
+
+    /// What is wrong with it, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if !(0.0..=1.0).contains(&self.probability) {
+            return Err("`probability` is between 0 and 1".to_owned());
+        }
+        let valid = |status: u16| status >= 200 && StatusCode::from_u16(status).is_ok();
+        if self.status.is_some_and(|status| !valid(status)) {
+            return Err("`status` is between 200 and 999".to_owned());
+        }
+        let missing = match self.kind {
+            Kind::Status if self.status.is_none() => Some("status"),
+            Kind::Delay if self.delay_ms.is_none() => Some("delay_ms"),
+            Kind::RateLimit if self.limit_per_second.is_none() => Some("limit_per_second"),
+            Kind::Status | Kind::Delay | Kind::RateLimit => None,
+            Kind::Hang | Kind::ResetBefore | Kind::ResetAfter | Kind::Truncate | Kind::Html => None,
+        };
+        missing.map_or(Ok(()), |field| Err(format!("a fault of kind `{}` needs `{field}`", self.kind.name())))
+    }
+}
+
+/// A fault that is set, and how it went so far.
+#[derive(Debug, Serialize)]
+struct Armed {
+    id: u64,
+    #[serde(flatten)]
+    fault: Fault,
+    calls: u64,
+    strikes: u64,
+    #[serde(skip)]
+    random: StdRng,
+    #[serde(skip)]
+    window: Window,
+}
+
+/// The faults that are set, in the order in which they were.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(super) struct Faults {
+    armed: Vec<Armed>,
+    #[serde(skip)]
+    set: u64,
+}
+
+/// What a call meets.
+#[derive(Debug, Default)]
+pub(super) struct Strike {
+    /// How long it waits first.
+    pub delay: Duration,
+    /// Then this.
+    pub fault: Option<Fault>,
+    /// The kinds, for the counts.
+    pub kinds: Vec<&'static str>,
+}
+
+impl Faults {
+    /// Sets one more; returns its id.
+    pub(super) fn set(&mut self, fault: Fault) -> u64 {
+        self.set += 1;
+        let random = StdRng::seed_from_u64(fault.seed);
+        let window = Window::default();
+        self.armed.push(Armed { id: self.set, fault, calls: 0, strikes: 0, random, window });
+        self.set
+    }
+
+    /// Clears all, or the one with `id`; tells how many there were.
+    pub(super) fn clear(&mut self, id: Option<u64>) -> usize {
+        let before = self.armed.len();
+        self.armed.retain(|armed| id.is_some_and(|id| id != armed.id));
+        before - self.armed.len()
+    }
+
+    /// What a call of `family` meets at `now`. Every fault that may strike it draws its lot, so that one fault's calls
+    /// do not depend on the others; delays add up, and of the rest the one set first counts.
+    pub(super) fn strike(&mut self, family: Family, now: Instant) -> Strike {
+        let mut strike = Strike::default();
+        for armed in self
+            .armed
+            .iter_mut()
+            .filter(|armed| matches!(armed.fault.endpoint, f if f == family || f == Family::All))
+        {
+            if !armed.draw(now) || (armed.fault.kind != Kind::Delay && strike.fault.is_some()) {
+                continue;
+            }
+            armed.strikes += 1;
+            strike.kinds.push(armed.fault.kind.name());
+            if armed.fault.kind == Kind::Delay {
+                strike.delay += Duration::from_millis(armed.fault.delay_ms.unwrap_or_default());
+            } else {
+                strike.fault = Some(armed.fault.clone());
+            }
+        }
+        strike
+    }
+}
+
+impl Armed {
+    fn draw(&mut self, now: Instant) -> bool {
+        self.calls += 1;
+        let lot: f64 = self.random.random();
+        let left = self.fault.times.is_none_or(|times| self.strikes < times);
+        if !left || lot >= self.fault.probability {
+            return false;
+        }
+        match self.fault.kind {
+            Kind::RateLimit => !self.window.admits(self.fault.limit_per_second.unwrap_or_default(), now),
+            Kind::Status | Kind::Delay | Kind::Hang | Kind::ResetBefore => true,
+            Kind::ResetAfter | Kind::Truncate | Kind::Html => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(json: &str) -> Fault {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn pattern(fault: &Fault, calls: usize) -> Vec<bool> {
+        let mut faults = Faults::default();
+        faults.set(fault.clone());
+        (0..calls).map(|_| faults.strike(Family::Notifications, Instant::now()).fault.is_some()).collect()
+    }
+
+    #[test]
+    fn the_same_seed_strikes_the_same_calls() {
+        let seven =
+            fault(r#"{"endpoint":"notifications","kind":"status","status":503,"probability":0.3,"seed":7}"#);
+        let eight = Fault { seed: 8, ..seven.clone() };
+        assert_eq!(pattern(&seven, 200), pattern(&seven, 200));
+        assert_ne!(pattern(&seven, 200), pattern(&eight, 200));
+        let struck = pattern(&seven, 1000).into_iter().filter(|struck| *struck).count();
+        assert!((250..350).contains(&struck), "{struck}");
+    }
+
+    #[test]
+    fn a_fault_strikes_its_own_endpoint_and_no_more_often_than_it_may() {
+        let mut faults = Faults::default();
+        faults.set(fault(r#"{"endpoint":"templates","kind":"hang","times":2}"#));
+        assert!(faults.strike(Family::Notifications, Instant::now()).fault.is_none());
+        let struck = [(); 3].map(|()| faults.strike(Family::Templates, Instant::now()).fault.is_some());
+        assert_eq!(struck, [true, true, false]);
+    }
+
+    #[test]
+    fn delays_add_up_and_the_first_other_fault_counts() {
+        let mut faults = Faults::default();
+        for json in [
+            r#"{"kind":"delay","delay_ms":5}"#,
+            r#"{"kind":"html"}"#,
+            r#"{"kind":"delay","delay_ms":7}"#,
+            r#"{"kind":"hang","times":1}"#,
+        ] {
+            faults.set(fault(json));
+        }
+        let strike = faults.strike(Family::Notifications, Instant::now());
+        assert_eq!(strike.delay, Duration::from_millis(12));
+        assert_eq!(strike.fault.unwrap().kind, Kind::Html);
+        assert_eq!(faults.clear(Some(2)), 1);
+        assert_eq!(
+            faults.strike(Family::All, Instant::now()).fault.unwrap().kind,
+            Kind::Hang,
+            "it was not used up"
+        );
+    }
+
+    #[test]
+    fn a_fault_without_what_its_kind_needs_is_refused() {
+        assert!(fault(r#"{"kind":"status"}"#).check().unwrap_err().contains("needs `status`"));
+        assert!(fault(r#"{"kind":"status","status":99}"#).check().is_err());
+        assert!(fault(r#"{"kind":"hang","probability":1.5}"#).check().is_err());
+        assert!(serde_json::from_str::<Fault>(r#"{"kind":"hang","porbability":1}"#).is_err());
+    }
+}

@@ -1,0 +1,272 @@
+//! The server: routes, faults before and after the answer, counts.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::{Extension, Json, Router, routing};
+use futures_util::stream;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::faults::{Family, Fault, Kind};
+use super::refusal::{Refusal, rate_limited};
+use super::templates::Query as Parameters;
+use super::wire::{CuttableListener, Scissors};
+use super::{Sandbox, control, inbox};
+
+/// Room for 20,000 targets with long ids.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
+const UNAVAILABLE_PAGE: &str = "<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head>\
+    <body><center><h1>502 Bad Gateway</h1></center><hr><center>cloudflare</center></body></html>";
+
+/// Says when the server stops, so that what would wait for ever ends then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Closing(pub CancellationToken);
+
+impl Sandbox {
+    /// Everything the sandbox answers. Faults that cut the connection need [`Sandbox::serve`]; without it they answer
+    /// `500`.
+    pub fn router(self: &Arc<Self>) -> Router {
+        self.router_until(Closing::default())
+    }
+
+    /// Serves on `listener` until `shutdown` completes and the calls under way are answered.
+    ///
+    /// # Errors
+    /// As [`axum::serve`]; it retries what can be retried.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let closing = Closing::default();
+        let router = self.router_until(closing.clone());
+        let service = router.into_make_service_with_connect_info::<Scissors>();
+        let stop = async move {
+            shutdown.await;
+            closing.0.cancel();
+        };
+        axum::serve(CuttableListener(listener), service).with_graceful_shutdown(stop).await
+    }
+
+    fn router_until(self: &Arc<Self>, closing: Closing) -> Router {
+        provider_routes()
+            .route_layer(from_fn_with_state(self.clone(), stage))
+            .merge(control::routes())
+            .merge(inbox::routes())
+            .fallback(unknown_path)
+            .layer(DefaultBodyLimit::max(BODY_LIMIT))
+            .layer(Extension(closing))
+            .with_state(self.clone())
+    }
+}
+
+/// OneSignal's own paths.
+fn provider_routes() -> Router<Arc<Sandbox>> {
+    Router::new()
+        .route("/notifications", routing::post(create_message).get(list_messages))
+        .route("/notifications/{id}", routing::get(view_message).delete(cancel_message))
+        .route("/templates", routing::post(create_template).get(list_templates))
+        .route("/templates/{id}", routing::get(view_template).patch(update_template).delete(delete_template))
+}
+
+async fn create_message(State(sandbox): State<Arc<Sandbox>>, headers: HeaderMap, body: Bytes) -> Response {
+    sandbox.create_message(&headers, &body)
+}
+
+async fn list_messages(
+    State(sandbox): State<Arc<Sandbox>>,
+    headers: HeaderMap,
+    Query(query): Query<Parameters>,
+) -> Result<Response, Refusal> {
+    sandbox.list_messages(&headers, &query)
+}
+
+async fn view_message(
+    State(sandbox): State<Arc<Sandbox>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Query(query): Query<Parameters>,
+) -> Result<Response, Refusal> {
+    sandbox.view_message(&headers, &query, &id)
+}
+
+async fn cancel_message(
+    State(sandbox): State<Arc<Sandbox>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Query(query): Query<Parameters>,
+) -> Result<Response, Refusal> {
+    sandbox.cancel_message(&headers, &query, &id)
+}
+
+async fn create_template(
+    State(sandbox): State<Arc<Sandbox>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    sandbox.create_template(&headers, &body)
+}
+
+async fn list_templates(
+    State(sandbox): State<Arc<Sandbox>>,
+    headers: HeaderMap,
+    Query(query): Query<Parameters>,
+) -> Result<Response, Refusal> {
+    sandbox.list_templates(&headers, &query)
+}
+
+async fn view_template(
+    State(sandbox): State<Arc<Sandbox>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Query(query): Query<Parameters>,
+) -> Result<Response, Refusal> {
+    sandbox.view_template(&headers, &query, &id)
+}
+
+async fn update_template(
+    State(sandbox): State<Arc<Sandbox>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Query(query): Query<Parameters>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    sandbox.update_template(&headers, &query, &id, &body)
+}
+
+async fn delete_template(
+    State(sandbox): State<Arc<Sandbox>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Query(query): Query<Parameters>,
+) -> Result<Response, Refusal> {
+    sandbox.delete_template(&headers, &query, &id)
+}
+
+async fn unknown_path(method: Method, request: Request) -> Response {
+    let text = format!("the sandbox has no {method} {}", request.uri().path());
+    (StatusCode::NOT_FOUND, Json(json!({"errors": [text]}))).into_response()
+}
+
+/// Plays the faults around a call, and counts it.
+async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
+    let (family, endpoint) = endpoint(request.method(), request.uri().path());
+    let scissors = request.extensions().get::<ConnectInfo<Scissors>>().map(|info| info.0.clone());
+    let closing = request.extensions().get::<Closing>().cloned().unwrap_or_default();
+    let strike = sandbox.faults.lock().strike(family, Instant::now());
+    for kind in strike.kinds {
+        *sandbox.stats.lock().faults.entry(kind).or_default() += 1;
+    }
+    if !strike.delay.is_zero() {
+        tokio::time::sleep(strike.delay).await;
+    }
+    // Counted before the answer goes out, so that whoever has the answer also finds the count.
+    let lost = || sandbox.stats.lock().count(endpoint, None);
+    let answer = match strike.fault {
+        None => next.run(request).await,
+        Some(fault) => match fault.kind {
+            Kind::Status | Kind::Html | Kind::RateLimit | Kind::Delay => instead(&fault),
+            Kind::Hang => {
+                lost();
+                closing.0.cancelled().await;
+                return cut(scissors.as_ref());
+            }
+            Kind::ResetBefore => {
+                lost();
+                return cut(scissors.as_ref());
+            }
+            Kind::ResetAfter => {
+                next.run(request).await;
+                lost();
+                return cut(scissors.as_ref());
+            }
+            Kind::Truncate => {
+                let whole = next.run(request).await;
+                lost();
+                return truncated(whole).await;
+            }
+        },
+    };
+    sandbox.stats.lock().count(endpoint, Some(answer.status().as_u16()));
+    answer
+}
+
+/// The answer of a fault that answers by itself.
+fn instead(fault: &Fault) -> Response {
+    let wanted = fault.status.and_then(|status| StatusCode::from_u16(status).ok());
+    let status = wanted.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    if fault.kind == Kind::RateLimit {
+        return rate_limited(fault.retry_after.unwrap_or(1));
+    }
+    let mut answer = match (&fault.body, status) {
+        _ if fault.kind == Kind::Html => Html(UNAVAILABLE_PAGE).into_response(),
+        (Some(body), _) => Json(body).into_response(),
+        (None, StatusCode::TOO_MANY_REQUESTS) => rate_limited(fault.retry_after.unwrap_or(1)),
+        (None, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Refusal::access_denied().into_response(),
+        (None, _) if status.is_server_error() => {
+            Json(json!({"errors": ["Service temporarily unavailable"]})).into_response()
+        }
+        (None, _) => Json(json!({"errors": [status.canonical_reason().unwrap_or("Fault")]})).into_response(),
+    };
+    *answer.status_mut() = status;
+    if let Some(seconds) = fault.retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    answer
+}
+
+/// Resets the connection; the answer given here is never written.
+fn cut(scissors: Option<&Scissors>) -> Response {
+    if let Some(scissors) = scissors {
+        scissors.cut();
+    }
+    (StatusCode::INTERNAL_SERVER_ERROR, "this connection was to be reset").into_response()
+}
+
+/// Announces the whole answer and sends half of it.
+async fn truncated(whole: Response) -> Response {
+    let (mut parts, body) = whole.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+    let half = bytes.slice(..bytes.len() / 2);
+    // The first half goes out while the body waits its turn; then the error ends the connection.
+    let pieces = stream::unfold(Some(half), |half| async move {
+        match half {
+            Some(half) if !half.is_empty() => Some((Ok(half), Some(Bytes::new()))),
+            Some(_) => {
+                tokio::task::yield_now().await;
+                Some((Err(io::Error::from(io::ErrorKind::UnexpectedEof)), None))
+            }
+            None => None,
+        }
+    });
+    Response::from_parts(parts, Body::from_stream(pieces))
+}
+
+/// Which faults may strike a call, and under which name it is counted.
+fn endpoint(method: &Method, path: &str) -> (Family, &'static str) {
+    let single = path.trim_matches('/').contains('/');
+    let is_template = path.starts_with("/templates");
+    let names = match (is_template, single) {
+        (false, false) => ["notifications.create", "notifications.list", "", ""],
+        (false, true) => ["", "notifications.view", "notifications.cancel", ""],
+        (true, false) => ["templates.create", "templates.list", "", ""],
+        (true, true) => ["", "templates.view", "templates.delete", "templates.update"],
+    };
+    let name = match *method {
+        Method::POST => names[0],
+        Method::GET | Method::HEAD => names[1],
+        Method::DELETE => names[2],
+        Method::PATCH => names[3],
+        _ => "",
+    };
+    let family = if is_template { Family::Templates } else { Family::Notifications };
+    (family, if name.is_empty() { "other" } else { name })
+}

@@ -1,0 +1,66 @@
+//! How a sandbox is set up.
+
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+/// The app that a development sandbox plays.
+const DEV_APP: Uuid = Uuid::from_u128(0x5a0d_0000_0000_4000_8000_0000_0000_0001);
+
+/// An app that the sandbox plays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxApp {
+    /// The app's id.
+    pub id: Uuid,
+    /// The App API key that calls have to carry.
+    pub key: String,
+    /// What `{{ app.name }}` shows.
+    pub name: String,
+}
+
+/// How a sandbox is set up; the default is OneSignal's free plan with the development app.
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// The apps there are. A call for any other is refused like one with a wrong key.
+    pub apps: Vec<SandboxApp>,
+    /// Create and cancel calls per second and app before `429`; `0` lifts the limit.
+    pub calls_per_second: u32,
+    /// The most targets of one Create message: 20,000 in OneSignal's documentation, 2,000 in its SDKs.
+    pub targets_per_call: usize,
+    /// Where messages, keys, templates and people are kept; `None` keeps them in memory alone.
+    pub data_file: Option<PathBuf>,
+    /// `true`: only people made known with `POST /_sandbox/users` exist. `false`: everybody else exists too and is
+    /// subscribed on every channel.
+    pub strict_users: bool,
+    /// The external ids that segments and filters reach while nobody was made known.
+    pub audience: Vec<String>,
+    /// Whether an answer with an empty id is remembered with its idempotency key, which the contract leaves open.
+    pub remember_empty_answers: bool,
+    /// How many messages are kept; the oldest go first.
+    pub keep_messages: usize,
+    /// How many bytes of messages are kept, about; the oldest go first.
+    pub keep_bytes: usize,
+    /// How many idempotency keys are remembered (for 30 days); the oldest go first.
+    pub keep_keys: usize,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self {
+            apps: vec![SandboxApp {
+                id: DEV_APP,
+                key: "os_v2_app_sandbox".to_owned(),
+                name: "Herald sandbox".to_owned(),
+            }],
+            calls_per_second: 150,
+            targets_per_call: 20_000,
+            data_file: None,
+            strict_users: false,
+            audience: ["user-1", "user-2", "user-3"].map(str::to_owned).to_vec(),
+            remember_empty_answers: false,
+            keep_messages: 100_000,
+            keep_bytes: 512 * 1024 * 1024,
+            keep_keys: 1_000_000,
+        }
+    }
+}
