@@ -3,6 +3,8 @@
 //! Each module is a room with its own rules about what it may import; `docs/architecture.md` draws them and
 //! `tests/it/architecture.rs` enforces them.
 
+pub mod access;
+pub mod api;
 pub mod catalog;
 pub mod config;
 pub mod domain;

@@ -12,3 +12,4 @@ mod upload;
 
 pub use check::{CatalogProblem, Severity};
 pub use publish::{Applied, ApplyError, Change, Publisher};
+pub use upload::UploadError;

@@ -169,6 +169,11 @@ impl Pipeline {
         })
     }
 
+    /// Deliveries that this process holds in memory.
+    pub fn deliveries_in_memory(&self) -> usize {
+        self.line.held_count()
+    }
+
     /// This process's lease, while it stands.
     pub(crate) fn present_lease(&self, now: Timestamp) -> Option<WorkerLease> {
         self.lease.load().as_deref().copied().filter(|lease| lease.until > now)

@@ -171,19 +171,18 @@ pub async fn decisions_of(
         .bind(events.iter().map(|id| id.uuid()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-    rows.iter()
-        .map(|row| {
-            let decision = DecisionRow {
-                id: DecisionId::from_uuid(row.try_get("id")?),
-                delivery: row.try_get::<Option<Uuid>, _>("delivery_id")?.map(DeliveryId::from_uuid),
-                rule: row.try_get("rule_key")?,
-                code: row.try_get("code")?,
-                detail: row.try_get("detail")?,
-                facts: row.try_get("facts")?,
-            };
-            Ok((EventId::from_uuid(row.try_get("event_id")?), decision))
-        })
-        .collect()
+    rows.iter().map(|row| Ok((EventId::from_uuid(row.try_get("event_id")?), read_decision(row)?))).collect()
+}
+
+fn read_decision(row: &PgRow) -> Result<DecisionRow, StoreError> {
+    Ok(DecisionRow {
+        id: DecisionId::from_uuid(row.try_get("id")?),
+        delivery: row.try_get::<Option<Uuid>, _>("delivery_id")?.map(DeliveryId::from_uuid),
+        rule: row.try_get("rule_key")?,
+        code: row.try_get("code")?,
+        detail: row.try_get("detail")?,
+        facts: row.try_get("facts")?,
+    })
 }
 
 impl Store {
@@ -284,6 +283,18 @@ impl Store {
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(read_event).collect()
+    }
+
+    /// What was decided about a delivery, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn decisions_about(&self, delivery: DeliveryId) -> Result<Vec<DecisionRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM decisions WHERE delivery_id = $1 ORDER BY id")
+            .bind(delivery.uuid())
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_decision).collect()
     }
 
     /// Every attempt of these batches, oldest first.

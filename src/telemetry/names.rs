@@ -20,3 +20,7 @@ pub const HANDED_OVER: &str = "herald_handed_over_deliveries";
 pub const FENCED: &str = "herald_fenced_writes_total";
 /// Deliveries taken over from a process that died.
 pub const RESCUED: &str = "herald_rescued_deliveries_total";
+/// Open deliveries by lane and state, counted to a bound.
+pub const BACKLOG: &str = "herald_open_deliveries";
+/// Seconds since the oldest of them was due.
+pub const OLDEST_SECONDS: &str = "herald_oldest_due_seconds";

@@ -1,0 +1,241 @@
+//! API keys: made once, shown once, found by hash.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use parking_lot::Mutex;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::limit::RateLimits;
+use super::scopes::{Scope, Use};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::event::{EventTypeName, covers};
+use crate::domain::id::{IdSource, KeyId, SourceId};
+use crate::store::keys::{KnownKey, NewKey};
+use crate::store::{Store, StoreError};
+use crate::vault::sha256;
+
+/// How long a key that was found is believed without looking again: what a revocation takes at most.
+const BELIEVED: TimeDelta = TimeDelta::seconds(2);
+/// Keys in memory at most.
+const KEYS_IN_MEMORY: usize = 10_000;
+
+/// Who is asking.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The key.
+    pub key: KeyId,
+    /// The source that it belongs to.
+    pub source: SourceId,
+    /// That source's name.
+    pub source_name: String,
+    /// Reaches sandbox apps only.
+    pub is_test: bool,
+    /// The locale of the source's events, if they don't say.
+    pub default_locale: Option<String>,
+    scopes: Vec<Scope>,
+    key_types: Option<Vec<String>>,
+    source_types: Option<Vec<String>>,
+    events_per_second: Option<u32>,
+}
+
+impl Identity {
+    /// Whether the key's scopes allow this use.
+    pub fn may(&self, what: Use) -> bool {
+        self.scopes.contains(&what.needs())
+    }
+
+    /// Whether key and source may post this event type.
+    pub fn may_post(&self, event_type: &EventTypeName) -> bool {
+        let allows = |types: &Option<Vec<String>>| {
+            types.as_ref().is_none_or(|types| types.iter().any(|pattern| covers(pattern, event_type)))
+        };
+        allows(&self.key_types) && allows(&self.source_types)
+    }
+}
+
+impl From<KnownKey> for Identity {
+    fn from(known: KnownKey) -> Self {
+        Self {
+            key: known.id,
+            source: known.source.id,
+            source_name: known.source.name,
+            is_test: known.is_test,
+            default_locale: known.source.default_locale,
+            scopes: known.scopes.iter().filter_map(|word| Scope::find(word)).collect(),
+            key_types: known.allowed_types,
+            source_types: known.source.allowed_types,
+            events_per_second: known.source.events_per_second,
+        }
+    }
+}
+
+/// What a new key is to be.
+#[derive(Debug, Clone)]
+pub struct KeyRequest {
+    /// The source that will use it; it is entered if it is new.
+    pub source: String,
+    /// Reaches sandbox apps only.
+    pub is_test: bool,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// The event types it may post; `None`: all that its source may.
+    pub allowed_types: Option<Vec<String>>,
+}
+
+/// A new key: its text is never shown again.
+#[derive(Debug, Clone)]
+pub struct CreatedKey {
+    /// Its id.
+    pub id: KeyId,
+    /// Its text.
+    pub text: SecretString,
+    /// What may be shown of it.
+    pub hint: String,
+}
+
+/// A text that can't be a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key is `hk_test_` or `hk_live_` and letters, digits or `_`, 32 to 128 characters in all")]
+pub struct KeyTextError;
+
+/// Whether `text` can be a key; returns whether it is a test key.
+///
+/// # Errors
+/// [`KeyTextError`] says what a key looks like.
+pub fn check_key_text(text: &str) -> Result<bool, KeyTextError> {
+    let is_test = text.starts_with("hk_test_");
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !(is_test || text.starts_with("hk_live_")) || !is_plain || !(32..=128).contains(&text.len()) {
+        return Err(KeyTextError);
+    }
+    Ok(is_test)
+}
+
+type Found = HashMap<[u8; 32], (Timestamp, Arc<Identity>)>;
+
+/// Finds out who is asking.
+pub struct Access {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    ids: Arc<IdSource>,
+    found: Mutex<Found>,
+    limits: RateLimits,
+}
+
+impl Access {
+    /// Knows nobody yet.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, ids: Arc<IdSource>) -> Self {
+        Self { store, clock, ids, found: Mutex::default(), limits: RateLimits::default() }
+    }
+
+    /// Whose key this is, if it is one and not revoked.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; trying again helps.
+    pub async fn identify(&self, key: &str) -> Result<Option<Arc<Identity>>, StoreError> {
+        if check_key_text(key).is_err() {
+            return Ok(None);
+        }
+        let hash = sha256(key.as_bytes());
+        let now = self.clock.now();
+        if let Some((at, identity)) = self.found.lock().get(&hash) {
+            if *at + BELIEVED > now {
+                return Ok(Some(Arc::clone(identity)));
+            }
+        }
+        let known = self.store.find_key(&hash).await?.map(|known| Arc::new(Identity::from(known)));
+        let mut found = self.found.lock();
+        if found.len() >= KEYS_IN_MEMORY {
+            found.clear();
+        }
+        match &known {
+            Some(identity) => found.insert(hash, (now, Arc::clone(identity))),
+            None => found.remove(&hash),
+        };
+        Ok(known)
+    }
+
+    /// Counts `events` against the source's rate limit, if it has one.
+    ///
+    /// # Errors
+    /// How long the source has to wait.
+    pub fn count(&self, identity: &Identity, events: usize) -> Result<(), Duration> {
+        let Some(limit) = identity.events_per_second else { return Ok(()) };
+        self.limits.take(identity.source, limit, events, self.clock.now())
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn create_key(&self, request: &KeyRequest) -> Result<CreatedKey, StoreError> {
+        let random: String = self.ids.secret().iter().map(|byte| format!("{byte:02x}")).collect();
+        let kind = if request.is_test { "test" } else { "live" };
+        self.store_key(request, SecretString::from(format!("hk_{kind}_{random}"))).await
+    }
+
+    /// Makes the key with this text known, such as the development key. The text has been checked before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn store_key(
+        &self,
+        request: &KeyRequest,
+        text: SecretString,
+    ) -> Result<CreatedKey, StoreError> {
+        let now = self.clock.now();
+        let source = self.store.find_or_insert_source(self.ids.next(now), &request.source, now).await?;
+        let hint = hint(text.expose_secret());
+        let key = NewKey {
+            id: self.ids.next(now),
+            source,
+            hash: sha256(text.expose_secret().as_bytes()),
+            hint: hint.clone(),
+            is_test: request.is_test,
+            scopes: request.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            allowed_types: request.allowed_types.clone(),
+        };
+        self.store.insert_key(&key, now).await?;
+        Ok(CreatedKey { id: key.id, text, hint })
+    }
+
+    /// Revokes a key; `false` if there is none that could be. Other processes refuse it within two seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn revoke_key(&self, id: KeyId) -> Result<bool, StoreError> {
+        let revoked = self.store.revoke_key(id, self.clock.now()).await?;
+        self.found.lock().retain(|_, (_, identity)| identity.key != id);
+        Ok(revoked)
+    }
+}
+
+/// What may be shown of a key: its kind and its last two characters.
+fn hint(text: &str) -> String {
+    let (kind, rest) = text.split_at(8.min(text.len()));
+    format!("{kind}…{}", &rest[rest.len().saturating_sub(2)..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_told_from_other_texts() {
+        assert_eq!(check_key_text("hk_test_0123456789abcdef0123456789"), Ok(true));
+        assert_eq!(check_key_text("hk_live_0123456789abcdef0123456789"), Ok(false));
+        for bad in
+            ["", "hk_test_short", "sk_test_0123456789abcdef0123456789", "hk_test_0123456789abcdef012345 789"]
+        {
+            assert_eq!(check_key_text(bad), Err(KeyTextError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_hint_shows_two_characters() {
+        assert_eq!(hint("hk_live_0123456789abcdef01234567c2"), "hk_live_…c2");
+    }
+}

@@ -1,0 +1,85 @@
+//! Scopes, and the table of what each use of the API needs.
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Post events.
+    EventsWrite,
+    /// Read events.
+    EventsRead,
+    /// Read deliveries with their traces.
+    DeliveriesRead,
+    /// Release, cancel and replay deliveries.
+    DeliveriesWrite,
+    /// Read the catalog.
+    CatalogRead,
+    /// Change the catalog.
+    CatalogWrite,
+    /// Make, list and revoke keys.
+    KeysWrite,
+    /// Read metrics.
+    MetricsRead,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 8] = [
+        Self::EventsWrite,
+        Self::EventsRead,
+        Self::DeliveriesRead,
+        Self::DeliveriesWrite,
+        Self::CatalogRead,
+        Self::CatalogWrite,
+        Self::KeysWrite,
+        Self::MetricsRead,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EventsWrite => "events:write",
+            Self::EventsRead => "events:read",
+            Self::DeliveriesRead => "deliveries:read",
+            Self::DeliveriesWrite => "deliveries:write",
+            Self::CatalogRead => "catalog:read",
+            Self::CatalogWrite => "catalog:write",
+            Self::KeysWrite => "keys:write",
+            Self::MetricsRead => "metrics:read",
+        }
+    }
+
+    /// Reads a scope's word.
+    pub fn find(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == word)
+    }
+}
+
+/// One use of the API: a route and method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table in `needs` says what each is")]
+pub enum Use {
+    PostEvent,
+    ReadEvents,
+    ReadDeliveries,
+    ReleaseDelivery,
+    PlanCatalog,
+    ApplyCatalog,
+    ManageKeys,
+    ReadMetrics,
+}
+
+impl Use {
+    /// The permission table: the scope that each use needs.
+    pub fn needs(self) -> Scope {
+        match self {
+            Self::PostEvent => Scope::EventsWrite,
+            Self::ReadEvents => Scope::EventsRead,
+            Self::ReadDeliveries => Scope::DeliveriesRead,
+            Self::ReleaseDelivery => Scope::DeliveriesWrite,
+            Self::PlanCatalog => Scope::CatalogRead,
+            Self::ApplyCatalog => Scope::CatalogWrite,
+            Self::ManageKeys => Scope::KeysWrite,
+            Self::ReadMetrics => Scope::MetricsRead,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The catalog's files as one JSON document: planned and applied.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use serde::Deserialize;
+
+use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::{Api, body, json};
+use crate::access::Use;
+use crate::catalog::{Applied, files::Files};
+
+/// The catalog's files together at most.
+const MAX_CATALOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// The catalog's files as one document.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CatalogRequest {
+    /// Texts by path, such as `rules/order-shipped-push.toml`.
+    files: Files,
+    /// Why, for the history of new versions.
+    #[serde(default)]
+    note: String,
+}
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+pub(super) struct ApplyQuery {
+    /// `true`: answers what would change and changes nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<CatalogRequest, Problem> {
+    let bytes = body::read_json(headers, body, MAX_CATALOG_BYTES).await?;
+    serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
+        let error = FieldError::new("", "bad_json", error.to_string());
+        let hint = r#"the body is {"files": {"rules/order-shipped-push.toml": "…"}}"#;
+        Problem::fields(Code::BadJson, vec![error.hint(hint)])
+    })
+}
+
+/// Says what applying these files would change.
+#[utoipa::path(
+    post, path = "/v1/catalog/plan", tag = "catalog", request_body = CatalogRequest,
+    responses(
+        (status = 200, description = "What would change", body = Applied),
+        (status = 422, description = "What is wrong with the files", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn plan_catalog(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Applied>, Problem> {
+    api.allow(&headers, Use::PlanCatalog).await?;
+    let request = read(&headers, body).await?;
+    Ok(Json(api.publisher.plan(&request.files).await?))
+}
+
+/// Makes the catalog say what these files say; applied templates are live.
+#[utoipa::path(
+    post, path = "/v1/catalog/apply", tag = "catalog", request_body = CatalogRequest, params(ApplyQuery),
+    responses(
+        (status = 200, description = "What changed", body = Applied),
+        (status = 422, description = "What is wrong with the files", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 502, description = "OneSignal did not take a template; what was live still is", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn apply_catalog(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<ApplyQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Applied>, Problem> {
+    let identity = api.allow(&headers, Use::ApplyCatalog).await?;
+    let request = read(&headers, body).await?;
+    let applied = if query.dry_run {
+        api.publisher.plan(&request.files).await?
+    } else {
+        api.publisher.apply(&request.files, &identity.source_name, &request.note).await?
+    };
+    Ok(Json(applied))
+}

@@ -1,0 +1,123 @@
+//! Deliveries: listed, shown with their trace, released.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::listing::{AttemptBody, DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
+use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::{Api, body, json};
+use crate::access::Use;
+use crate::domain::id::DeliveryId;
+use crate::pipeline::release::Release;
+
+/// A release request's size at most.
+const MAX_RELEASE_BYTES: usize = 256 * 1024;
+
+/// Lists deliveries, newest first.
+#[utoipa::path(
+    get, path = "/v1/deliveries", tag = "deliveries", params(RawListQuery),
+    responses((status = 200, description = "A page of deliveries", body = Page<DeliveryBody>))
+)]
+pub(super) async fn list_deliveries(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<RawListQuery>,
+    headers: HeaderMap,
+) -> Result<Json<Page<DeliveryBody>>, Problem> {
+    api.allow(&headers, Use::ReadDeliveries).await?;
+    let filter = query.filter::<DeliveryId>()?;
+    let rows = api.store.list_deliveries(&filter).await?;
+    let now = api.clock.now();
+    Ok(Json(Page::new(rows, filter.limit, |row| row.id.to_string(), |row| delivery_body(row, now))))
+}
+
+/// A delivery with its whole story.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct DeliveryTrace {
+    #[serde(flatten)]
+    delivery: DeliveryBody,
+    /// What was decided about it, oldest first.
+    decisions: Vec<DecisionBody>,
+    /// The calls that it went out with, oldest first.
+    attempts: Vec<AttemptBody>,
+}
+
+/// Shows one delivery with decisions and attempts.
+#[utoipa::path(
+    get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = String, Path, description = "dlv_…")),
+    responses((status = 200, description = "The delivery", body = DeliveryTrace), (status = 404, description = "No such delivery"))
+)]
+pub(super) async fn get_delivery(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<DeliveryTrace>, Problem> {
+    api.allow(&headers, Use::ReadDeliveries).await?;
+    trace(&api, &id).await.map(Json)
+}
+
+async fn trace(api: &Api, id: &str) -> Result<DeliveryTrace, Problem> {
+    let unknown = || Problem::new(Code::NotFound, format!("there is no delivery {id}"));
+    let id: DeliveryId = id.parse().map_err(|_| unknown())?;
+    let row = api.store.find_delivery(id).await?.ok_or_else(unknown)?;
+    let decisions = api.store.decisions_about(id).await?;
+    let batches: Vec<_> = row.batch.into_iter().collect();
+    let attempts = api.store.attempts_of(&batches).await?;
+    Ok(DeliveryTrace {
+        delivery: delivery_body(row, api.clock.now()),
+        decisions: decisions.into_iter().map(DecisionBody::from).collect(),
+        attempts: attempts.into_iter().map(AttemptBody::from).collect(),
+    })
+}
+
+/// What a person gives when releasing.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ReleaseRequest {
+    /// Another version than the pinned one.
+    version: Option<i32>,
+    /// Values laid over the event's data.
+    #[schema(value_type = Option<Object>)]
+    values: Option<Value>,
+}
+
+/// Releases a held delivery.
+#[utoipa::path(
+    post, path = "/v1/deliveries/{id}/release", tag = "deliveries", request_body = ReleaseRequest,
+    params(("id" = String, Path, description = "dlv_…")),
+    responses(
+        (status = 200, description = "It goes on", body = DeliveryTrace),
+        (status = 409, description = "It is not held", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "It would be held again", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn release_delivery(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<DeliveryTrace>, Problem> {
+    let identity = api.allow(&headers, Use::ReleaseDelivery).await?;
+    let bytes = body::read_json(&headers, body, MAX_RELEASE_BYTES).await?;
+    let request: ReleaseRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
+        let hint = r#"the body is {"version": 3, "values": {"name": "Anna"}}, both optional"#;
+        Problem::fields(
+            Code::UnknownField,
+            vec![FieldError::new("", "unknown_field", error.to_string()).hint(hint)],
+        )
+    })?;
+    if request.values.as_ref().is_some_and(|values| !values.is_object()) {
+        let error = FieldError::new("/values", "invalid", "values are a JSON object, as in the event's data");
+        return Err(Problem::fields(Code::InvalidFields, vec![error]));
+    }
+    let parsed: DeliveryId =
+        id.parse().map_err(|_| Problem::new(Code::NotFound, format!("there is no delivery {id}")))?;
+    let release = Release { version: request.version, values: request.values };
+    api.pipeline.release(parsed, release, identity.key).await?;
+    trace(&api, &id).await.map(Json)
+}

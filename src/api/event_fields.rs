@@ -1,0 +1,290 @@
+//! From a posted JSON object to a [`NewEvent`]: every field checked, every error with its place.
+
+use axum::http::HeaderMap;
+use serde_json::{Map, Value};
+
+use super::problem::{Code, FieldError, Problem};
+use super::trace::traceparent;
+use crate::access::Identity;
+use crate::domain::clock::{Timestamp, truncate};
+use crate::domain::event::{EventTypeName, Recipient};
+use crate::domain::template::is_locale;
+use crate::pipeline::ingest::NewEvent;
+
+/// The fields that an event has.
+const FIELDS: [&str; 13] = [
+    "id",
+    "type",
+    "recipient",
+    "recipients",
+    "data",
+    "time",
+    "locale",
+    "send_after",
+    "expires_at",
+    "cancellation_key",
+    "collapse_key",
+    "sequence",
+    "ordering_key",
+];
+/// Recipients of one event at most.
+const MAX_RECIPIENTS: usize = 2_000;
+
+/// Reads one event.
+///
+/// # Errors
+/// 400, 403 or 422, with a pointer for each field that is wrong.
+pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Result<NewEvent, Problem> {
+    let Value::Object(members) = body else {
+        return Err(Problem::new(Code::BadJson, "an event is a JSON object"));
+    };
+    refuse_unknown(&members)?;
+    let mut fields = Fields { members, errors: Vec::new() };
+    let event_key = fields.event_key(headers)?;
+    let content = fields.canonical();
+    let event_type = fields.event_type();
+    let recipients = fields.recipients();
+    let new = NewEvent {
+        source: identity.source,
+        key: identity.key,
+        is_test: identity.is_test,
+        event_key: event_key.unwrap_or_default(),
+        data: fields.data(),
+        occurred_at: fields.time("time"),
+        locale: fields.locale().or_else(|| identity.default_locale.clone()),
+        send_after: fields.time("send_after"),
+        expires_at: fields.time("expires_at"),
+        cancellation_key: fields.key("cancellation_key"),
+        collapse_key: fields.key("collapse_key"),
+        sequence: fields.sequence(),
+        ordering_key: fields.key("ordering_key"),
+        traceparent: traceparent(headers),
+        content,
+        event_type: match event_type {
+            Some(event_type) if fields.errors.is_empty() => event_type,
+            Some(_) | None => return Err(Problem::fields(Code::InvalidFields, fields.errors)),
+        },
+        recipients,
+    };
+    if !identity.may_post(&new.event_type) {
+        let detail = format!("this key may not post `{}`", new.event_type);
+        return Err(Problem::fields(
+            Code::TypeNotAllowed,
+            vec![FieldError::new("/type", "type_not_allowed", detail)],
+        ));
+    }
+    Ok(new)
+}
+
+fn refuse_unknown(members: &Map<String, Value>) -> Result<(), Problem> {
+    let unknown = members.keys().filter(|name| !FIELDS.contains(&name.as_str()));
+    let errors: Vec<FieldError> = unknown
+        .map(|name| {
+            let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+            let error = FieldError::new(pointer, "unknown_field", format!("an event has no field `{name}`"));
+            match FIELDS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name)) {
+                Some(near) if strsim::damerau_levenshtein(near, name) <= 3 => {
+                    error.hint(format!("did you mean `{near}`?"))
+                }
+                Some(_) | None => error.hint("values of your own go into `data`"),
+            }
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Problem::fields(Code::UnknownField, errors)) }
+}
+
+struct Fields {
+    members: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    fn wrong(&mut self, name: &str, detail: impl Into<String>) {
+        self.errors.push(FieldError::new(format!("/{name}"), "invalid", detail));
+    }
+
+    /// The event's key: its `id`, or the header. `None` once an error is noted.
+    fn event_key(&mut self, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+        let is_key =
+            |text: &str| (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        match self.members.remove("id") {
+            Some(Value::String(id)) if is_key(&id) => return Ok(Some(id)),
+            Some(Value::Null) | None => {}
+            Some(_) => {
+                self.wrong("id", "an id is a text of 1 to 255 visible ASCII characters");
+                return Ok(None);
+            }
+        }
+        match headers.get("idempotency-key").map(|value| value.to_str()) {
+            Some(Ok(key)) if is_key(key) => Ok(Some(key.to_owned())),
+            Some(_) => {
+                let detail = "a key has 1 to 255 visible ASCII characters";
+                self.errors.push(FieldError::new("Idempotency-Key", "invalid", detail));
+                Ok(None)
+            }
+            None => Err(Problem::fields(
+                Code::MissingId,
+                vec![
+                    FieldError::new(
+                        "/id",
+                        "required",
+                        "an event needs an id, so that a repeat is known for one",
+                    )
+                    .hint("add `id`, or send an `Idempotency-Key` header"),
+                ],
+            )),
+        }
+    }
+
+    /// The content without its id, the same for every way of writing it: keys are sorted, spaces are gone.
+    fn canonical(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.members).unwrap_or_default()
+    }
+
+    fn event_type(&mut self) -> Option<EventTypeName> {
+        match self.members.remove("type") {
+            Some(Value::String(name)) => match name.parse() {
+                Ok(name) => return Some(name),
+                Err(error) => {
+                    self.errors.push(FieldError::new("/type", "unknown_event_type", error.to_string()))
+                }
+            },
+            Some(Value::Null) | None => {
+                self.errors.push(
+                    FieldError::new("/type", "required", "an event needs a type")
+                        .hint(r#"add "type": "order.shipped""#),
+                );
+            }
+            Some(_) => self.wrong("type", "a type is a text"),
+        }
+        None
+    }
+
+    fn recipients(&mut self) -> Vec<Recipient> {
+        let one = self.members.remove("recipient").filter(|value| !value.is_null());
+        let many = self.members.remove("recipients").filter(|value| !value.is_null());
+        match (one, many) {
+            (None, None) => Vec::new(),
+            (Some(_), Some(_)) => {
+                self.wrong("recipients", "use `recipient` or `recipients`, not both");
+                Vec::new()
+            }
+            (Some(one), None) => self.recipient("/recipient", &one).into_iter().collect(),
+            (None, Some(Value::Array(many))) if many.is_empty() || many.len() > MAX_RECIPIENTS => {
+                self.wrong("recipients", format!("an event has 1 to {MAX_RECIPIENTS} recipients"));
+                Vec::new()
+            }
+            (None, Some(Value::Array(many))) => self.all_recipients(&many),
+            (None, Some(_)) => {
+                self.wrong("recipients", "this is a list of recipients");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Each recipient once, in the order of the list.
+    fn all_recipients(&mut self, many: &[Value]) -> Vec<Recipient> {
+        let mut seen = std::collections::HashSet::with_capacity(many.len());
+        let mut recipients = Vec::with_capacity(many.len());
+        for (place, one) in many.iter().enumerate() {
+            let Some(recipient) = self.recipient(&format!("/recipients/{place}"), one) else { continue };
+            if seen.insert(recipient.clone()) {
+                recipients.push(recipient);
+            }
+        }
+        recipients
+    }
+
+    fn recipient(&mut self, pointer: &str, value: &Value) -> Option<Recipient> {
+        let hint = r#"write it as {"external_id": "user-42"}"#;
+        let mut refuse = |detail: String| {
+            self.errors.push(FieldError::new(pointer, "bad_recipient", detail).hint(hint));
+            None
+        };
+        let Value::Object(labels) = value else {
+            return refuse("a recipient is one label with one id".into());
+        };
+        let mut labels = labels.iter();
+        let (Some((label, id)), None) = (labels.next(), labels.next()) else {
+            return refuse("a recipient has exactly one label".into());
+        };
+        let Value::String(id) = id else { return refuse(format!("the id under `{label}` is a text")) };
+        match Recipient::parse(label, id) {
+            Ok(recipient) => Some(recipient),
+            Err(error) => {
+                let pointer = format!("{pointer}/{}", label.replace('~', "~0").replace('/', "~1"));
+                self.errors.push(FieldError::new(pointer, "bad_recipient", error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn data(&mut self) -> Value {
+        match self.members.remove("data") {
+            None | Some(Value::Null) => Value::Object(Map::new()),
+            Some(Value::Object(data)) => Value::Object(data),
+            Some(_) => {
+                self.wrong("data", "data is a JSON object");
+                Value::Null
+            }
+        }
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        match self.members.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => {
+                self.wrong(name, format!("`{name}` is a text"));
+                None
+            }
+        }
+    }
+
+    fn time(&mut self, name: &str) -> Option<Timestamp> {
+        let text = self.text(name)?;
+        let Ok(time) = chrono::DateTime::parse_from_rfc3339(&text) else {
+            self.errors.push(
+                FieldError::new(format!("/{name}"), "invalid", format!("`{name}` is a time with its offset"))
+                    .hint("write it as 2026-11-24T08:00:00+01:00"),
+            );
+            return None;
+        };
+        let time = truncate(time.to_utc());
+        if !(1970..=9999).contains(&chrono::Datelike::year(&time)) {
+            self.wrong(name, "the year is between 1970 and 9999");
+            return None;
+        }
+        Some(time)
+    }
+
+    fn locale(&mut self) -> Option<String> {
+        let locale = self.text("locale")?;
+        if !is_locale(&locale) {
+            self.errors.push(
+                FieldError::new("/locale", "invalid", "a locale is a BCP 47 tag")
+                    .hint("write it as `de` or `de-AT`"),
+            );
+            return None;
+        }
+        Some(locale)
+    }
+
+    fn key(&mut self, name: &str) -> Option<String> {
+        let key = self.text(name)?;
+        if key.is_empty() || key.chars().count() > 255 || key.chars().any(char::is_control) {
+            self.wrong(name, format!("`{name}` has 1 to 255 characters, none of them a control character"));
+            return None;
+        }
+        Some(key)
+    }
+
+    fn sequence(&mut self) -> Option<i64> {
+        let sequence = self.members.remove("sequence").filter(|value| !value.is_null())?;
+        let number = sequence.as_i64();
+        if number.is_none() {
+            self.wrong("sequence", "a sequence is an integer");
+        }
+        number
+    }
+}

@@ -1,0 +1,378 @@
+//! Posting events, and reading them with what became of them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::listing::{DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
+use super::problem::{Code, Problem, ProblemBody};
+use super::{Api, body, event_fields, json};
+use crate::access::{Identity, Use};
+use crate::domain::event::{Event, Recipient};
+use crate::domain::id::EventId;
+use crate::pipeline::ingest::{Accepted, DeliverySummary};
+
+/// Deliveries that the answer to a post lists.
+const LISTED_DELIVERIES: usize = 100;
+/// Events in a batch at most.
+const MAX_BATCH: usize = 1_000;
+
+/// Whether to only say what would happen.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+pub(super) struct WriteQuery {
+    /// `true`: answers what would happen and stores nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// An event as it is posted.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "only describes the request; `event_fields` reads it")]
+pub(super) struct EventRequest {
+    /// The source's own id of it; or the `Idempotency-Key` header.
+    #[schema(example = "order-1001-shipped")]
+    id: Option<String>,
+    /// The event type.
+    #[schema(example = "order.shipped")]
+    r#type: String,
+    /// One label with one id: `external_id`, `onesignal_id`, `subscription_id`, `email`, `phone`, or an alias label.
+    #[schema(example = json!({"external_id": "user-42"}))]
+    recipient: Option<Value>,
+    /// Up to 2,000 recipients.
+    recipients: Option<Vec<Value>>,
+    /// Its values, as its schema wants them.
+    #[schema(example = json!({"order_id": "1001", "carrier": "DHL", "eta": "2026-11-25"}))]
+    data: Option<Value>,
+    /// When it happened.
+    time: Option<DateTime<Utc>>,
+    /// The locale to write in.
+    locale: Option<String>,
+    /// Not before this.
+    send_after: Option<DateTime<Utc>>,
+    /// Not after this.
+    expires_at: Option<DateTime<Utc>>,
+    /// What a later cancellation can name.
+    cancellation_key: Option<String>,
+    /// A newer event with the same key replaces an older one still waiting.
+    collapse_key: Option<String>,
+    /// Tells newer from older.
+    sequence: Option<i64>,
+    /// Events with the same key go out one after the other.
+    ordering_key: Option<String>,
+}
+
+/// What became of a post.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct AcceptedBody {
+    /// Herald's id of the event.
+    #[schema(value_type = String)]
+    id: EventId,
+    /// Whether the same event had been taken before.
+    duplicate: bool,
+    /// Its deliveries: the first 100.
+    deliveries: Vec<SummaryBody>,
+    /// How many there are in all, when there are more than are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries_total: Option<usize>,
+    /// What was decided about it.
+    decisions: Vec<DecisionBody>,
+    /// Where the whole story is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_url: Option<String>,
+}
+
+/// A delivery in the answer to a post.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct SummaryBody {
+    #[schema(value_type = String)]
+    id: crate::domain::id::DeliveryId,
+    rule: String,
+    #[schema(value_type = Option<String>)]
+    channel: Option<crate::domain::channel::Channel>,
+    template: String,
+    version: Option<i32>,
+    state: &'static str,
+}
+
+impl From<DeliverySummary> for SummaryBody {
+    fn from(d: DeliverySummary) -> Self {
+        Self {
+            id: d.id,
+            rule: d.rule,
+            channel: d.channel,
+            template: d.template,
+            version: d.version,
+            state: d.state,
+        }
+    }
+}
+
+impl AcceptedBody {
+    fn new(accepted: Accepted, is_dry: bool) -> Self {
+        let total = accepted.deliveries.len();
+        Self {
+            id: accepted.event,
+            duplicate: accepted.is_duplicate,
+            deliveries: accepted
+                .deliveries
+                .into_iter()
+                .take(LISTED_DELIVERIES)
+                .map(SummaryBody::from)
+                .collect(),
+            deliveries_total: (total > LISTED_DELIVERIES).then_some(total),
+            decisions: accepted
+                .decisions
+                .into_iter()
+                .take(LISTED_DELIVERIES)
+                .map(DecisionBody::from)
+                .collect(),
+            trace_url: (!is_dry).then(|| format!("/v1/events/{}", accepted.event)),
+        }
+    }
+}
+
+/// Posts one event.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "events", params(WriteQuery), request_body = EventRequest,
+    responses(
+        (status = 202, description = "Stored, with what was planned", body = AcceptedBody),
+        (status = "4XX", description = "Not stored, and why", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Not stored for sure: post it again with the same id", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn post_event(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<WriteQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
+    let identity = api.allow(&headers, Use::PostEvent).await?;
+    let bytes = body::read_json(&headers, body, api.max_bytes.0).await?;
+    let posted = json::parse(&bytes)?;
+    count(&api, &identity, 1)?;
+    let accepted = take(&api, &identity, &headers, posted, query.dry_run).await?;
+    Ok((StatusCode::ACCEPTED, Json(accepted)))
+}
+
+fn count(api: &Api, identity: &Identity, events: usize) -> Result<(), Problem> {
+    api.access.count(identity, events).map_err(|wait| {
+        Problem::new(Code::RateLimited, "the source posts more events a second than it may").retry_after(wait)
+    })
+}
+
+async fn take(
+    api: &Api,
+    identity: &Identity,
+    headers: &HeaderMap,
+    posted: Value,
+    is_dry: bool,
+) -> Result<AcceptedBody, Problem> {
+    let new = event_fields::read(posted, identity, headers)?;
+    let accepted = if is_dry { api.pipeline.try_out(new).await? } else { api.pipeline.accept(new).await? };
+    Ok(AcceptedBody::new(accepted, is_dry))
+}
+
+/// What became of one event of a batch.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ItemBody {
+    /// The HTTP status that the event would have got alone.
+    status: u16,
+    /// What became of it.
+    #[serde(flatten)]
+    result: ItemResult,
+}
+
+/// Taken or not.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum ItemResult {
+    /// Stored.
+    Accepted(AcceptedBody),
+    /// Not stored, and why.
+    Refused {
+        /// Why.
+        problem: ProblemBody,
+    },
+}
+
+/// What became of a batch, in the order of its events.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct BatchBody {
+    /// Events that are stored, repeats among them.
+    accepted: usize,
+    /// Events that are not.
+    refused: usize,
+    /// One result an event.
+    results: Vec<ItemBody>,
+}
+
+/// Posts up to 1,000 events; one that is refused takes no other with it.
+#[utoipa::path(
+    post, path = "/v1/events/batch", tag = "events", params(WriteQuery), request_body = Vec<EventRequest>,
+    responses(
+        (status = 202, description = "A result per event", body = BatchBody),
+        (status = "4XX", description = "Nothing was read", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn post_batch(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<WriteQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<BatchBody>), Problem> {
+    let identity = api.allow(&headers, Use::PostEvent).await?;
+    let bytes = body::read_json(&headers, body, api.max_bytes.1).await?;
+    let items = split(&bytes)?;
+    count(&api, &identity, items.len())?;
+    // The header names one event; in a batch each names itself.
+    let mut item_headers = headers.clone();
+    item_headers.remove("idempotency-key");
+    let each = items.iter().map(|item| async {
+        if item.get().len() > api.max_bytes.0 {
+            return Err(Problem::new(
+                Code::TooLarge,
+                format!("an event has at most {} bytes", api.max_bytes.0),
+            ));
+        }
+        take(&api, &identity, &item_headers, json::parse(item.get().as_bytes())?, query.dry_run).await
+    });
+    let results: Vec<ItemBody> =
+        futures_util::future::join_all(each).await.into_iter().map(item_body).collect();
+    let accepted = results.iter().filter(|item| item.status == 202).count();
+    Ok((StatusCode::ACCEPTED, Json(BatchBody { accepted, refused: results.len() - accepted, results })))
+}
+
+/// The events of a batch, each still as text, so that one that is not well formed is refused alone.
+fn split(bytes: &[u8]) -> Result<Vec<&RawValue>, Problem> {
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Problem::new(Code::BadJson, "the body is not valid UTF-8"))?;
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
+        Problem::new(Code::BadJson, format!("a batch is a JSON array of events: {error}"))
+    })?;
+    if items.is_empty() || items.len() > MAX_BATCH {
+        return Err(Problem::new(Code::BadJson, format!("a batch has 1 to {MAX_BATCH} events")));
+    }
+    Ok(items)
+}
+
+fn item_body(result: Result<AcceptedBody, Problem>) -> ItemBody {
+    match result {
+        Ok(accepted) => ItemBody { status: 202, result: ItemResult::Accepted(accepted) },
+        Err(problem) => {
+            ItemBody { status: problem.status(), result: ItemResult::Refused { problem: problem.body() } }
+        }
+    }
+}
+
+/// An event as it is shown. Sensitive values are masked.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct EventBody {
+    #[schema(value_type = String)]
+    id: EventId,
+    /// The source's own id of it.
+    key: String,
+    #[schema(value_type = String)]
+    source: crate::domain::id::SourceId,
+    r#type: String,
+    recipients: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+    time: Option<DateTime<Utc>>,
+    received_at: DateTime<Utc>,
+    locale: Option<String>,
+    send_after: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    cancellation_key: Option<String>,
+    collapse_key: Option<String>,
+    sequence: Option<i64>,
+    ordering_key: Option<String>,
+    test: bool,
+}
+
+impl From<Event> for EventBody {
+    fn from(event: Event) -> Self {
+        Self {
+            id: event.id,
+            key: event.event_key,
+            source: event.source,
+            r#type: event.event_type.to_string(),
+            recipients: event.recipients.iter().map(recipient_body).collect(),
+            data: (!event.data.is_null()).then_some(event.data),
+            time: event.occurred_at,
+            received_at: event.received_at,
+            locale: event.locale,
+            send_after: event.send_after,
+            expires_at: event.expires_at,
+            cancellation_key: event.cancellation_key,
+            collapse_key: event.collapse_key,
+            sequence: event.sequence,
+            ordering_key: event.ordering_key,
+            test: event.is_test,
+        }
+    }
+}
+
+/// A recipient as it is posted and shown.
+pub(super) fn recipient_body(recipient: &Recipient) -> Value {
+    serde_json::json!({ recipient.label.as_str(): recipient.id })
+}
+
+/// An event with its whole story.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct EventTrace {
+    #[serde(flatten)]
+    event: EventBody,
+    deliveries: Vec<DeliveryBody>,
+    decisions: Vec<DecisionBody>,
+}
+
+/// Lists events, newest first.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "events", params(RawListQuery),
+    responses((status = 200, description = "A page of events", body = Page<EventBody>))
+)]
+pub(super) async fn list_events(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<RawListQuery>,
+    headers: HeaderMap,
+) -> Result<Json<Page<EventBody>>, Problem> {
+    api.allow(&headers, Use::ReadEvents).await?;
+    let filter = query.filter::<EventId>()?;
+    let events = api.store.list_events(&filter).await?;
+    Ok(Json(Page::new(
+        events,
+        filter.limit,
+        |stored| stored.event.id.to_string(),
+        |stored| stored.event.into(),
+    )))
+}
+
+/// Shows one event with its deliveries and decisions.
+#[utoipa::path(
+    get, path = "/v1/events/{id}", tag = "events", params(("id" = String, Path, description = "evt_…")),
+    responses((status = 200, description = "The event", body = EventTrace), (status = 404, description = "No such event"))
+)]
+pub(super) async fn get_event(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<EventTrace>, Problem> {
+    api.allow(&headers, Use::ReadEvents).await?;
+    let unknown = || Problem::new(Code::NotFound, format!("there is no event {id}"));
+    let id: EventId = id.parse().map_err(|_| unknown())?;
+    let stored = api.store.find_event(id).await?.ok_or_else(unknown)?;
+    let (deliveries, decisions) = api.store.trace_of(id).await?;
+    let now = api.clock.now();
+    Ok(Json(EventTrace {
+        event: stored.event.into(),
+        deliveries: deliveries.into_iter().map(|row| delivery_body(row, now)).collect(),
+        decisions: decisions.into_iter().map(DecisionBody::from).collect(),
+    }))
+}

@@ -1,0 +1,151 @@
+//! API keys: made, listed, revoked.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use chrono::{DateTime, Utc};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+
+use super::problem::{Code, FieldError, Problem};
+use super::{Api, body, json};
+use crate::access::{KeyRequest, Scope, Use};
+use crate::domain::id::KeyId;
+
+/// A key request's size at most.
+const MAX_KEY_BYTES: usize = 16 * 1024;
+
+/// What a new key is to be.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKeyRequest {
+    /// The source that will use it; entered if it is new.
+    source: String,
+    /// Reaches sandbox apps only.
+    #[serde(default)]
+    test: bool,
+    /// What it may do; `events:write` if nothing is said.
+    #[serde(default)]
+    scopes: Vec<String>,
+    /// The event types it may post, such as `order.*`; all if nothing is said.
+    allowed_types: Option<Vec<String>>,
+}
+
+/// A new key. Its text is shown this once.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct NewKeyBody {
+    #[schema(value_type = String)]
+    id: KeyId,
+    /// The key itself.
+    key: String,
+    /// What is shown of it later.
+    hint: String,
+}
+
+/// A key as it is listed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct KeyBody {
+    #[schema(value_type = String)]
+    id: KeyId,
+    source: String,
+    hint: String,
+    scopes: Vec<String>,
+    created_at: DateTime<Utc>,
+    revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Makes a key.
+#[utoipa::path(
+    post, path = "/v1/keys", tag = "keys", request_body = NewKeyRequest,
+    responses((status = 201, description = "The key, shown this once", body = NewKeyBody))
+)]
+pub(super) async fn create_key(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<NewKeyBody>), Problem> {
+    api.allow(&headers, Use::ManageKeys).await?;
+    let bytes = body::read_json(&headers, body, MAX_KEY_BYTES).await?;
+    let request: NewKeyRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
+        Problem::fields(Code::UnknownField, vec![FieldError::new("", "invalid", error.to_string())])
+    })?;
+    let created = api.access.create_key(&key_request(request)?).await?;
+    let body =
+        NewKeyBody { id: created.id, key: created.text.expose_secret().to_owned(), hint: created.hint };
+    Ok((StatusCode::CREATED, Json(body)))
+}
+
+fn key_request(request: NewKeyRequest) -> Result<KeyRequest, Problem> {
+    let mut errors = Vec::new();
+    let is_name = request.source.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && request.source.len() <= 64
+        && request.source.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c));
+    if !is_name {
+        let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
+        errors.push(FieldError::new("/source", "invalid", detail));
+    }
+    let mut scopes = Vec::new();
+    for (place, word) in request.scopes.iter().enumerate() {
+        match Scope::find(word) {
+            Some(scope) => scopes.push(scope),
+            None => {
+                let known: Vec<&str> = Scope::ALL.into_iter().map(Scope::as_str).collect();
+                let error = FieldError::new(
+                    format!("/scopes/{place}"),
+                    "invalid",
+                    format!("there is no scope `{word}`"),
+                );
+                errors.push(error.hint(format!("scopes are {}", known.join(", "))));
+            }
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Problem::fields(Code::InvalidFields, errors));
+    }
+    if scopes.is_empty() {
+        scopes.push(Scope::EventsWrite);
+    }
+    Ok(KeyRequest {
+        source: request.source,
+        is_test: request.test,
+        scopes,
+        allowed_types: request.allowed_types,
+    })
+}
+
+/// Lists keys, newest first.
+#[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, description = "Every key", body = Vec<KeyBody>)))]
+pub(super) async fn list_keys(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<KeyBody>>, Problem> {
+    api.allow(&headers, Use::ManageKeys).await?;
+    let keys = api.store.keys().await?.into_iter().map(|key| KeyBody {
+        id: key.id,
+        source: key.source,
+        hint: key.hint,
+        scopes: key.scopes,
+        created_at: key.created_at,
+        revoked_at: key.revoked_at,
+    });
+    Ok(Json(keys.collect()))
+}
+
+/// Revokes a key.
+#[utoipa::path(
+    delete, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path, description = "key_…")),
+    responses((status = 204, description = "It is refused from now on"), (status = 404, description = "No such key"))
+)]
+pub(super) async fn revoke_key(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    api.allow(&headers, Use::ManageKeys).await?;
+    let unknown = || Problem::new(Code::NotFound, format!("there is no key {id} that could be revoked"));
+    let parsed: KeyId = id.parse().map_err(|_| unknown())?;
+    if api.access.revoke_key(parsed).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+}

@@ -1,0 +1,135 @@
+//! The JSON edge: parses requests, asks the use cases, answers with JSON or a problem.
+//!
+//! What comes in is checked here once; inside, a value is already right. `problem` is the only place that knows status
+//! codes. Lists and single reads go straight to the store.
+
+mod auth;
+mod body;
+mod catalog;
+mod deliveries;
+mod event_fields;
+mod events;
+mod health;
+mod json;
+mod keys;
+mod listing;
+mod openapi;
+mod problem;
+mod trace;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::access::Access;
+use crate::catalog::Publisher;
+use crate::domain::clock::Clock;
+use crate::domain::id::IdSource;
+use crate::pipeline::Pipeline;
+use crate::store::Store;
+
+pub use openapi::document as openapi_document;
+pub use problem::{Code, FieldError, Problem};
+
+/// How long a request may take.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// What the handlers work with.
+pub struct Api {
+    /// Reads.
+    pub store: Store,
+    /// Events and deliveries.
+    pub pipeline: Arc<Pipeline>,
+    /// Keys.
+    pub access: Arc<Access>,
+    /// The catalog.
+    pub publisher: Arc<Publisher>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Request ids.
+    pub ids: Arc<IdSource>,
+    /// Metrics, if this process collects them.
+    pub metrics: Option<PrometheusHandle>,
+    /// Whether `/metrics` needs a key.
+    pub metrics_need_key: bool,
+    /// Bytes that an event and a batch may have.
+    pub max_bytes: (usize, usize),
+    /// Cleared when the process is about to stop.
+    pub is_ready: AtomicBool,
+}
+
+impl Api {
+    /// Answers "not ready" from now on, so that no new requests are sent here.
+    pub fn withdraw(&self) {
+        self.is_ready.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The API's routes.
+pub fn router(api: Arc<Api>) -> Router {
+    let header = |name: HeaderName, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    let (routes, _) = openapi::routes().split_for_parts();
+    routes
+        .merge(openapi::pages())
+        .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this address") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(Code::MethodNotAllowed, "this address does not take that method")
+        })
+        .with_state(Arc::clone(&api))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::new(
+                Code::Internal,
+                "something failed that never should; the request id finds it in the log",
+            )
+            .into_response()
+        }))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME))
+        .layer(header(header::CACHE_CONTROL, "no-store"))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(header(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; frame-ancestors 'none'",
+        ))
+        .layer(middleware::from_fn_with_state(api, with_request_id))
+}
+
+/// Gives each request an id, or takes the caller's, and answers with it.
+async fn with_request_id(
+    axum::extract::State(api): axum::extract::State<Arc<Api>>,
+    request: Request<axum::body::Body>,
+    next: Next,
+) -> Response {
+    const NAME: HeaderName = HeaderName::from_static("x-request-id");
+    let given = request.headers().get(&NAME).filter(|value| is_plain(value)).cloned();
+    let id = given.unwrap_or_else(|| {
+        let fresh: crate::domain::id::EventId = api.ids.next(api.clock.now());
+        let text = fresh.to_string().replacen("evt", "req", 1);
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("req"))
+    });
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if response.status().is_server_error() {
+        let status = response.status().as_u16();
+        tracing::warn!(request.id = ?id, http.status = status, "{method} {path} was answered with {status}");
+    }
+    response.headers_mut().insert(NAME, id);
+    response
+}
+
+/// Whether a caller's request id can be taken: up to 64 letters, digits, `-`, `_` or `.`.
+fn is_plain(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    (1..=64).contains(&bytes.len()) && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+}

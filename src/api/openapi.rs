@@ -1,0 +1,124 @@
+//! The routes, and their OpenAPI description from the same table. `/docs` shows it without scripts or other hosts.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header;
+use axum::response::{Html, IntoResponse};
+use axum::routing::get;
+use maud::{DOCTYPE, Markup, html};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Api, catalog, deliveries, events, health, keys};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Herald", description = "Domain events in, OneSignal messages out."),
+    security(("key" = [])),
+    modifiers(&BearerKey)
+)]
+struct Description;
+
+struct BearerKey;
+
+impl utoipa::Modify for BearerKey {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("`hk_live_…` or `hk_test_…`"))
+            .build();
+        openapi.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Every route of the API.
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(events::post_event, events::list_events))
+        .routes(routes!(events::post_batch))
+        .routes(routes!(events::get_event))
+        .routes(routes!(deliveries::list_deliveries))
+        .routes(routes!(deliveries::get_delivery))
+        .routes(routes!(deliveries::release_delivery))
+        .routes(routes!(catalog::plan_catalog))
+        .routes(routes!(catalog::apply_catalog))
+        .routes(routes!(keys::create_key, keys::list_keys))
+        .routes(routes!(keys::revoke_key))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+/// The pages that show it.
+pub(super) fn pages() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/openapi.json", get(|| async { axum::Json(document()) }))
+        .route(
+            "/docs",
+            get(|| async { Html(page(&serde_json::to_value(document()).unwrap_or_default()).into_string()) }),
+        )
+        .route(
+            "/docs/style.css",
+            get(|| async { ([(header::CONTENT_TYPE, "text/css")], STYLE).into_response() }),
+        )
+}
+
+const STYLE: &str = include_str!("docs.css");
+
+fn page(document: &serde_json::Value) -> Markup {
+    let paths = document["paths"].as_object().into_iter().flatten();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Herald's HTTP API" }
+                link rel="stylesheet" href="/docs/style.css";
+            }
+            body {
+                main {
+                    h1 { "Herald's HTTP API" }
+                    p { "Send " code { "Authorization: Bearer hk_…" } " with every call but the health checks. The same as a document for tools: " a href="/openapi.json" { "/openapi.json" } "." }
+                    @for (path, methods) in paths {
+                        @for (method, operation) in methods.as_object().into_iter().flatten() {
+                            (operation_section(path, method, operation))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn operation_section(path: &str, method: &str, operation: &serde_json::Value) -> Markup {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    html! {
+        section {
+            h2 { code { (method.to_uppercase()) " " (path) } }
+            p { (text(&operation["summary"])) }
+            @if let Some(parameters) = operation["parameters"].as_array() {
+                table {
+                    caption { "Parameters" }
+                    @for parameter in parameters {
+                        tr { td { code { (text(&parameter["name"])) } } td { (text(&parameter["description"])) } }
+                    }
+                }
+            }
+            table {
+                caption { "Answers" }
+                @for (status, answer) in operation["responses"].as_object().into_iter().flatten() {
+                    tr { td { code { (status) } } td { (text(&answer["description"])) } }
+                }
+            }
+        }
+    }
+}

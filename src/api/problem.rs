@@ -1,0 +1,311 @@
+//! Problems (RFC 9457): what, where, what to do. The only place that knows status codes.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::catalog::{ApplyError, CatalogProblem};
+use crate::pipeline::ingest::{DataError, IngestError, RETRY_AFTER};
+use crate::pipeline::release::ReleaseError;
+use crate::store::StoreError;
+
+/// One thing that is wrong with a request's fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// Where: a JSON pointer into the request, or the name of a header or query parameter.
+    pub pointer: String,
+    /// A stable code.
+    pub code: String,
+    /// What is wrong.
+    pub detail: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl FieldError {
+    /// An error at `pointer`.
+    pub fn new(pointer: impl Into<String>, code: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), code: code.to_owned(), detail: detail.into(), hint: None }
+    }
+
+    /// The same, with what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $status:literal $code:literal $title:literal,)*) => {
+        /// The codes of problems: stable, for scripts.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+        impl Code {
+            fn parts(self) -> (u16, &'static str, &'static str) {
+                match self {
+                    $(Self::$name => ($status, $code, $title),)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Not JSON, or JSON that can't be kept.
+    BadJson = 400 "bad_json" "The body can't be read",
+    /// A field that the request does not have.
+    UnknownField = 400 "unknown_field" "Unknown field",
+    /// Neither `id` nor `Idempotency-Key`.
+    MissingId = 400 "missing_id" "The event has no id",
+    /// A query parameter that can't be read.
+    BadParameter = 400 "bad_parameter" "A query parameter can't be read",
+    /// No key, or a wrong one.
+    Unauthorized = 401 "unauthorized" "A valid API key is needed",
+    /// The key's scopes don't allow it.
+    MissingScope = 403 "missing_scope" "The key may not do this",
+    /// The key or its source may not post this type.
+    TypeNotAllowed = 403 "type_not_allowed" "The key may not post this event type",
+    /// Nothing here.
+    NotFound = 404 "not_found" "Not found",
+    /// Not with this method.
+    MethodNotAllowed = 405 "method_not_allowed" "Method not allowed",
+    /// The same id, other content.
+    DifferentContent = 409 "different_content" "The id was used for another event",
+    /// The thing is not in a state for this.
+    NotHeld = 409 "not_held" "The delivery is not held",
+    /// Too large.
+    TooLarge = 413 "too_large" "The body is too large",
+    /// Not JSON by its header, or encoded.
+    UnsupportedMediaType = 415 "unsupported_media_type" "Unsupported content type or encoding",
+    /// Fields that are missing or wrong.
+    InvalidFields = 422 "invalid_fields" "The request has invalid fields",
+    /// An event type that the catalog does not have.
+    UnknownEventType = 422 "unknown_event_type" "Unknown event type",
+    /// `data` does not fit the schema.
+    InvalidData = 422 "invalid_data" "The event's data does not fit its schema",
+    /// Its time is over.
+    Expired = 422 "expired" "The event's time is over",
+    /// A catalog with errors.
+    InvalidCatalog = 422 "invalid_catalog" "The catalog has errors",
+    /// It would be held again.
+    StillHeld = 422 "still_held" "The delivery would be held again",
+    /// The source is over its rate.
+    RateLimited = 429 "rate_limited" "Too many events a second",
+    /// A defect.
+    Internal = 500 "internal" "Something failed that never should",
+    /// OneSignal did not take a template.
+    UploadFailed = 502 "upload_failed" "OneSignal did not take a template",
+    /// Later helps.
+    Unavailable = 503 "unavailable" "Herald can't take this now",
+}
+
+/// An answer that says no.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    errors: Vec<FieldError>,
+    catalog: Vec<CatalogProblem>,
+    retry_after: Option<Duration>,
+}
+
+/// A problem as it is sent.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// `about:blank`: the code says what it is.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The code in words.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong with this very request, and what to do.
+    pub detail: String,
+    /// A stable code.
+    pub code: &'static str,
+    /// What is wrong with its fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// What is wrong with a catalog's files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<CatalogProblem>,
+}
+
+impl Problem {
+    /// A problem with this code.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), catalog: Vec::new(), retry_after: None }
+    }
+
+    /// A problem with these fields; the first one's words are the detail.
+    pub fn fields(code: Code, errors: Vec<FieldError>) -> Self {
+        let detail = errors.first().map_or(String::new(), |first| {
+            let rest = if errors.len() > 1 { format!(" ({} more)", errors.len() - 1) } else { String::new() };
+            format!("{}: {}{rest}", first.pointer, first.detail)
+        });
+        Self { errors, ..Self::new(code, detail) }
+    }
+
+    /// The same, with how long to wait.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.code.parts().0
+    }
+
+    /// The problem as it is sent.
+    pub fn body(&self) -> ProblemBody {
+        let (status, code, title) = self.code.parts();
+        ProblemBody {
+            kind: "about:blank",
+            title,
+            status,
+            detail: self.detail.clone(),
+            code,
+            errors: self.errors.clone(),
+            problems: self.catalog.clone(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let refused = error.is_refusal();
+        tracing::error!(error = &error as &dyn std::error::Error, "a request could not use the database");
+        if refused {
+            return Self::new(
+                Code::Internal,
+                "something failed that never should; the request id finds it in the log",
+            );
+        }
+        Self::new(Code::Unavailable, "the database can't be reached; try again").retry_after(RETRY_AFTER)
+    }
+}
+
+impl From<DataError> for FieldError {
+    fn from(error: DataError) -> Self {
+        Self {
+            pointer: format!("/data{}", error.pointer),
+            code: error.code,
+            detail: error.detail,
+            hint: error.hint,
+        }
+    }
+}
+
+impl From<IngestError> for Problem {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::UnknownType { name, nearest } => {
+                let error = FieldError::new(
+                    "/type",
+                    "unknown_event_type",
+                    format!("there is no event type `{name}`"),
+                );
+                let hint = nearest.map_or_else(
+                    || "the catalog is empty: apply one first".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                Self::fields(Code::UnknownEventType, vec![error.hint(hint)])
+            }
+            IngestError::BadData { errors, .. } => {
+                Self::fields(Code::InvalidData, errors.into_iter().map(FieldError::from).collect())
+            }
+            IngestError::NoRecipient => {
+                let error = FieldError::new("/recipient", "required", "the event names nobody to write to");
+                Self::fields(
+                    Code::InvalidFields,
+                    vec![error.hint(r#"add "recipient": {"external_id": "…"}"#)],
+                )
+            }
+            IngestError::Expired => Self::fields(
+                Code::Expired,
+                vec![FieldError::new("/expires_at", "expired", "it is in the past")],
+            ),
+            IngestError::DifferentContent { event } => {
+                let detail = format!("this id was used for {event}, with other content");
+                let error = FieldError::new("/id", "different_content", detail);
+                Self::fields(Code::DifferentContent, vec![error.hint("use a new id for a new event")])
+            }
+            IngestError::Busy => Self::new(Code::Unavailable, "too many events are waiting; try again")
+                .retry_after(RETRY_AFTER),
+            IngestError::Unavailable => Self::new(
+                Code::Unavailable,
+                "the event was not stored for sure; post it again with the same id",
+            )
+            .retry_after(RETRY_AFTER),
+            IngestError::Refused(_) => Self::new(
+                Code::Internal,
+                "the event could not be stored; the request id finds why in the log",
+            ),
+        }
+    }
+}
+
+impl From<ReleaseError> for Problem {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::NotFound => Self::new(Code::NotFound, "there is no such delivery"),
+            ReleaseError::NotHeld(_) => Self::new(Code::NotHeld, error.to_string()),
+            ReleaseError::NoVersion { .. } => Self::fields(
+                Code::InvalidFields,
+                vec![FieldError::new("/version", "unknown_version", error.to_string())],
+            ),
+            ReleaseError::StillHeld(detail) => Self::new(
+                Code::StillHeld,
+                format!("{detail}; give it in `values`, or name another `version`"),
+            ),
+            ReleaseError::Expired => Self::new(Code::Expired, "its time is over"),
+            ReleaseError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ApplyError> for Problem {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Problems(problems) => {
+                let detail = problems.first().map(ToString::to_string).unwrap_or_default();
+                Self { catalog: problems, ..Self::new(Code::InvalidCatalog, detail) }
+            }
+            ApplyError::Upload(crate::catalog::UploadError::Store(error)) | ApplyError::Store(error) => {
+                error.into()
+            }
+            ApplyError::Upload(error) => {
+                let cause =
+                    std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                Self::new(Code::UploadFailed, format!("{error}{cause}; what was live before still is"))
+            }
+        }
+    }
+}
