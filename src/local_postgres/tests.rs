@@ -130,6 +130,8 @@ fn a_killed_process_leaves_no_server() {
         let cut_off = sqlx::raw_sql("SELECT pg_sleep(3600)").execute(&mut connection).await;
         assert!(cut_off.is_err(), "the server ended under the query");
     });
+    // The folder is free for the next one, also while the old server is still on its way out.
+    LocalPostgres::start(&Options::throwaway(folder.path().join("data"))).unwrap().stop().unwrap();
 }
 
 #[test]

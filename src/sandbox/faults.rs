@@ -110,8 +110,14 @@ impl Fault {
             Kind::Status if self.status.is_none() => Some("status"),
             Kind::Delay if self.delay_ms.is_none() => Some("delay_ms"),
             Kind::RateLimit if self.limit_per_second.is_none() => Some("limit_per_second"),
-            Kind::Status | Kind::Delay | Kind::RateLimit => None,
-            Kind::Hang | Kind::ResetBefore | Kind::ResetAfter | Kind::Truncate | Kind::Html => None,
+            Kind::Status
+            | Kind::Delay
+            | Kind::RateLimit
+            | Kind::Hang
+            | Kind::ResetBefore
+            | Kind::ResetAfter
+            | Kind::Truncate
+            | Kind::Html => None,
         };
         missing.map_or(Ok(()), |field| Err(format!("a fault of kind `{}` needs `{field}`", self.kind.name())))
     }
@@ -202,8 +208,13 @@ impl Armed {
         }
         match self.fault.kind {
             Kind::RateLimit => !self.window.admits(self.fault.limit_per_second.unwrap_or_default(), now),
-            Kind::Status | Kind::Delay | Kind::Hang | Kind::ResetBefore => true,
-            Kind::ResetAfter | Kind::Truncate | Kind::Html => true,
+            Kind::Status
+            | Kind::Delay
+            | Kind::Hang
+            | Kind::ResetBefore
+            | Kind::ResetAfter
+            | Kind::Truncate
+            | Kind::Html => true,
         }
     }
 }

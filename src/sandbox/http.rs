@@ -39,7 +39,7 @@ impl Sandbox {
     /// Serves on `listener` until `shutdown` completes and the calls under way are answered.
     ///
     /// # Errors
-    /// As [`axum::serve`]; it retries what can be retried.
+    /// As `axum::serve`; it retries what can be retried.
     pub async fn serve(
         self: Arc<Self>,
         listener: tokio::net::TcpListener,

@@ -209,11 +209,13 @@ fn subscription(recipient: &Recipient, channel: Channel) -> Value {
     let known = recipient.person.as_ref().and_then(|person| person.subscription(channel, true));
     let token = known.and_then(|subscription| subscription.token.clone());
     let named = |label: &str| (recipient.label == label).then(|| recipient.id.clone());
-    let id = known.and_then(|subscription| subscription.id);
+    let id = known
+        .and_then(|subscription| subscription.id.map(|id| id.to_string()))
+        .or_else(|| named("subscription_id"));
     let email = token.clone().or_else(|| named("email")).unwrap_or_else(|| made_up_email(&recipient.id));
     let phone = token.or_else(|| named("phone_number")).unwrap_or_else(|| made_up_phone(&recipient.id));
     json!({
-        "id": id.unwrap_or_else(|| made_up_uuid("subscription", &recipient.id)),
+        "id": id.unwrap_or_else(|| made_up_uuid("subscription", &recipient.id).to_string()),
         "external_id": recipient.external_id(),
         "email": (channel == Channel::Email).then_some(email),
         "phone_number": (channel == Channel::Sms).then_some(phone),

@@ -153,13 +153,12 @@ fn send_after(
     let Some(value) = field(request, "send_after") else { return Ok(None) };
     let wrong = || Refusal::bad("send_after must be an ISO 8601 date and time with an offset.");
     let written = value.as_str().ok_or_else(wrong)?;
-    let at = match DateTime::parse_from_rfc3339(written) {
-        Ok(at) => at.to_utc(),
-        Err(_) => {
-            let local = written.parse::<NaiveDateTime>().map_err(|_| wrong())?;
-            notes.push("send_after has no offset: OneSignal takes it as UTC-11".to_owned());
-            local.and_utc() + TimeDelta::hours(11)
-        }
+    let at = if let Ok(at) = DateTime::parse_from_rfc3339(written) {
+        at.to_utc()
+    } else {
+        let local = written.parse::<NaiveDateTime>().map_err(|_| wrong())?;
+        notes.push("send_after has no offset: OneSignal takes it as UTC-11".to_owned());
+        local.and_utc() + TimeDelta::hours(11)
     };
     if at > now + TimeDelta::days(30) {
         return Err(Refusal::bad("send_after may be 30 days ahead at most."));

@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    fn refusal(request: Value) -> String {
+    fn refusal(request: &Value) -> String {
         check(request.as_object().unwrap()).map_or_else(|refusal| refusal.text(), |_| "fine".to_owned())
     }
 
@@ -98,11 +98,11 @@ mod tests {
             (json!({"contents": {"en": "x"}, "headings": {"en": null}}), NULL_HEADINGS),
             (json!({"headings": {"en": "a"}}), "fine"),
         ] {
-            assert_eq!(refusal(request.clone()), answer, "{request}");
+            assert_eq!(refusal(&request), answer, "{request}");
         }
-        assert!(refusal(json!({"contents": "x"})).contains("must be an object of languages"));
+        assert!(refusal(&json!({"contents": "x"})).contains("must be an object of languages"));
         assert!(
-            refusal(json!({"contents": {"en": "x"}, "headings": {"en": "a", "de": "b"}}))
+            refusal(&json!({"contents": {"en": "x"}, "headings": {"en": "a", "de": "b"}}))
                 .contains("every language")
         );
     }

@@ -155,7 +155,8 @@ impl Sandbox {
 fn digest_of(request: &Object) -> String {
     let text = serde_json::to_vec(request).unwrap_or_default();
     let digest = digest::digest(&digest::SHA256, &text);
-    digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    let (start, _) = digest.as_ref().split_at(16);
+    start.iter().fold(0_u128, |digits, byte| (digits << 8) | u128::from(*byte)).to_string()
 }
 
 /// A random UUID, version 4, as OneSignal gives to messages and templates.

@@ -63,11 +63,18 @@ async fn a_body_without_a_readable_app_id_is_refused() {
     assert_eq!(served.answer(broken).await.error(), NO_APP);
 }
 
+async fn refused(served: &Served, cases: &[(Value, &str)]) {
+    for (body, text) in cases {
+        let answer = served.send(body).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
+        assert!(answer.error().contains(text), "{body}: {}", answer.text);
+    }
+    assert_eq!(served.sandbox.messages(), []);
+}
+
 #[tokio::test]
-async fn each_mistake_has_its_text() {
+async fn each_mistake_in_the_targets_has_its_text() {
     let served = Served::start().await;
-    let push_template = served.template(json!({"contents": {"en": "x"}})).await;
-    let long = "x".repeat(2048);
     let cases = [
         (push(json!({"include_aliases": null})), NOBODY),
         (push(json!({"include_aliases": {}})), NOBODY),
@@ -89,6 +96,15 @@ async fn each_mistake_has_its_text() {
         ),
         (push(json!({"include_aliases": null, "filters": {}})), NOBODY),
         (push(json!({"include_aliases": null, "filters": ["x"]})), "filters must be a list"),
+    ];
+    refused(&served, &cases).await;
+}
+
+#[tokio::test]
+async fn each_mistake_in_the_text_and_channel_has_its_text() {
+    let served = Served::start().await;
+    let push_template = served.template(json!({"contents": {"en": "x"}})).await;
+    let cases = [
         (push(json!({"contents": null})), NO_ENGLISH),
         (push(json!({"contents": {"de": "Hallo"}})), NO_ENGLISH),
         (sms(json!({"contents": null})), NO_ENGLISH),
@@ -106,6 +122,16 @@ async fn each_mistake_has_its_text() {
         (sms(json!({"template_id": push_template})), ONE_CHANNEL),
         (email(json!({"email_body": ""})), "'message' Email body can not be blank"),
         (email(json!({"email_subject": null})), "'message' Email subject can not be blank"),
+    ];
+    refused(&served, &cases).await;
+}
+
+#[tokio::test]
+async fn each_mistake_in_a_field_has_its_text() {
+    let served = Served::start().await;
+    let push_template = served.template(json!({"contents": {"en": "x"}})).await;
+    let long = "x".repeat(2048);
+    let cases = [
         (push(json!({"template_id": "nope"})), "Incorrect template_id format"),
         (push(json!({"idempotency_key": "order-1"})), "idempotency_key must be a valid UUID."),
         (push(json!({"external_id": "user-42"})), "external_id must be a valid UUID."),
@@ -140,12 +166,7 @@ async fn each_mistake_has_its_text() {
         (push(json!({"priority": 7})), "priority must be 10 or 5."),
         (push(json!({"ios_badgeType": "Less"})), "ios_badgeType must be one of"),
     ];
-    for (body, text) in cases {
-        let answer = served.send(&body).await;
-        assert_eq!(answer.status, 400, "{body}: {}", answer.text);
-        assert!(answer.error().contains(text), "{body}: {}", answer.text);
-    }
-    assert_eq!(served.sandbox.messages(), []);
+    refused(&served, &cases).await;
 }
 
 #[tokio::test]

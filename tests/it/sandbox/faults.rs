@@ -28,7 +28,7 @@ async fn failure(served: &Served) -> reqwest::Error {
     let request = served.request(reqwest::Method::POST, "/notifications").json(&push(json!({})));
     match request.send().await {
         Err(error) => error,
-        Ok(response) => response.bytes().await.expect_err("the answer is cut short"),
+        Ok(response) => response.bytes().await.unwrap_err(),
     }
 }
 

@@ -1,4 +1,5 @@
 //! The sandbox over real HTTP: it has to answer as OneSignal's contract says.
+#![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
 mod control;
 mod create;
