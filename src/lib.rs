@@ -5,7 +5,9 @@
 
 pub mod access;
 pub mod api;
+pub mod app;
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod local_postgres;

@@ -132,6 +132,11 @@ pub(super) fn read(files: &Files) -> Result<Document, Vec<CatalogProblem>> {
     if reader.problems.is_empty() { Ok(reader.document) } else { Err(reader.problems) }
 }
 
+/// Everything that is wrong with these files by themselves: what they refer to outside is not looked at.
+pub fn check(files: &Files) -> Vec<CatalogProblem> {
+    read(files).err().unwrap_or_default()
+}
+
 fn is_known_path(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     let ends = |name: &str, end: &str| name.strip_suffix(end).is_some_and(|stem| !stem.is_empty());

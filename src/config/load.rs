@@ -10,8 +10,8 @@ use super::settings::Settings;
 const DEFAULTS: &str = include_str!("default.toml");
 const PREFIX: &str = "HERALD_";
 /// Variables that the commands read themselves; they are no settings.
-const NOT_SETTINGS: [&str; 5] =
-    ["HERALD_URL", "HERALD_KEY", "HERALD_CONFIG", "HERALD_DATA", "HERALD_CRASH_POINT"];
+const NOT_SETTINGS: [&str; 6] =
+    ["HERALD_URL", "HERALD_KEY", "HERALD_CONFIG", "HERALD_DATA", "HERALD_CRASH_POINT", "HERALD_CRASH_AFTER"];
 
 /// What is wrong with the configuration, in one line.
 #[derive(Debug, thiserror::Error)]

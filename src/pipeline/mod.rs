@@ -52,8 +52,6 @@ pub struct PipelineLimits {
     pub group_events: usize,
     /// Events that may wait for a group commit.
     pub waiting_events: usize,
-    /// How long a group waits for a key that another transaction holds.
-    pub lock_timeout: Duration,
     /// Calls under way at once, for each app.
     pub calls_in_flight: usize,
     /// Share of an app's calls a second that is used.

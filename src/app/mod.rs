@@ -1,0 +1,21 @@
+//! The composition root: builds database, clock, provider, pipeline and router from the settings, starts them, and
+//! stops them in order.
+//!
+//! No rule of the domain lives here; whoever needs one asks the room that has it.
+
+mod limits;
+mod runtime;
+mod serve;
+mod signals;
+mod uploads;
+
+pub use limits::pipeline_limits;
+pub use runtime::{Herald, Overrides, open_store};
+pub use serve::{Roles, Running};
+pub use signals::{Stop, stop_signal};
+
+/// Chooses the one TLS implementation; a second call changes nothing.
+pub fn choose_tls() {
+    // It fails only if one was chosen before, which is this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,207 @@
+//! Building everything that a process works with.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, bail};
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::limits::pipeline_limits;
+use super::uploads::Uploads;
+use crate::access::{Access, KeyRequest, Scope, check_key_text};
+use crate::api::Api;
+use crate::catalog::Publisher;
+use crate::config::Settings;
+use crate::domain::app::{App, AppId};
+use crate::domain::clock::Clock;
+use crate::domain::id::IdSource;
+use crate::pipeline::{Parts, Pipeline};
+use crate::provider::MessageProvider;
+use crate::provider::onesignal::{ClientTimeouts, OneSignal};
+use crate::store::clock::PgClock;
+use crate::store::schema::SchemaState;
+use crate::store::{Store, StoreOptions};
+use crate::vault::Vault;
+
+/// Everything that a process works with.
+pub struct Herald {
+    /// The settings it was built from.
+    pub settings: Settings,
+    /// The database.
+    pub store: Store,
+    /// The time, if it is Postgres'; tests have their own.
+    pub(super) pg_clock: Option<Arc<PgClock>>,
+    /// Events and deliveries.
+    pub pipeline: Arc<Pipeline>,
+    /// Keys.
+    pub access: Arc<Access>,
+    /// The catalog.
+    pub publisher: Arc<Publisher>,
+    /// The JSON edge.
+    pub api: Arc<Api>,
+}
+
+/// What a test puts in place of the real thing.
+#[derive(Default)]
+pub struct Overrides {
+    /// A clock that the test moves.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// Ids from a seed.
+    pub ids: Option<Arc<IdSource>>,
+    /// Another carrier than OneSignal.
+    pub provider: Option<Arc<dyn MessageProvider>>,
+    /// Where metrics are collected.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// Opens the database that the settings name. No connection is made yet.
+///
+/// # Errors
+/// In one line, what is missing or malformed and how to set it.
+pub fn open_store(settings: &Settings) -> anyhow::Result<Store> {
+    let Some(url) = Settings::given(&settings.database_url) else {
+        bail!(
+            "no database: set `database_url` in herald.toml or HERALD_DATABASE_URL (`herald dev` brings its own)"
+        );
+    };
+    let Some(secret) = Settings::given(&settings.secret_key) else {
+        bail!(
+            "no secret key: set HERALD_SECRET_KEY or HERALD_SECRET_KEY_FILE; `openssl rand -base64 48` makes one"
+        );
+    };
+    let earlier: Vec<SecretString> = Settings::given(&settings.previous_secret_keys)
+        .map(|keys| keys.expose_secret().split(',').map(|key| SecretString::from(key.trim())).collect())
+        .unwrap_or_default();
+    let vault = Arc::new(Vault::new(secret, &earlier)?);
+    let options = StoreOptions {
+        ingest_statement_timeout: settings.ingest.statement_timeout,
+        ingest_lock_timeout: settings.ingest.lock_timeout,
+        committers: u32::try_from(settings.ingest.committers.max(1)).unwrap_or(u32::MAX),
+        ..StoreOptions::default()
+    };
+    Store::new(url, vault, options).context("database_url is no Postgres address")
+}
+
+impl Herald {
+    /// Builds everything, after the checks that come before serving. Nothing runs yet.
+    ///
+    /// # Errors
+    /// In one line, what keeps this process from serving and what to do.
+    pub async fn build(settings: Settings, overrides: Overrides) -> anyhow::Result<Self> {
+        super::choose_tls();
+        let store = open_store(&settings)?;
+        check_database(&store, &settings).await?;
+        let pg_clock = match overrides.clock {
+            Some(_) => None,
+            None => Some(Arc::new(PgClock::start(&store).await?)),
+        };
+        let clock: Arc<dyn Clock> = match (overrides.clock, &pg_clock) {
+            (Some(clock), _) => clock,
+            (None, Some(pg_clock)) => Arc::clone(pg_clock) as Arc<dyn Clock>,
+            (None, None) => bail!("no clock"),
+        };
+        let ids = overrides.ids.unwrap_or_else(|| Arc::new(IdSource::random()));
+        let provider = match overrides.provider {
+            Some(provider) => provider,
+            None => Arc::new(OneSignal::new(timeouts(&settings)).context("no TLS")?),
+        };
+        store.ensure_partitions(clock.now()).await?;
+        let publisher = Arc::new(Publisher::new(
+            store.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            Arc::clone(&provider),
+        ));
+        let access = Arc::new(Access::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids)));
+        enter_default_app(&store, &settings, clock.as_ref()).await?;
+        enter_dev_key(&access, &settings).await?;
+        let pipeline = Pipeline::new(Parts {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            ids: Arc::clone(&ids),
+            provider,
+            uploads: Arc::new(Uploads(Arc::clone(&publisher))),
+            limits: pipeline_limits(&settings),
+            namespace: store.namespace().await?,
+        });
+        let api = Arc::new(Api {
+            store: store.clone(),
+            pipeline: Arc::clone(&pipeline),
+            access: Arc::clone(&access),
+            publisher: Arc::clone(&publisher),
+            clock,
+            ids,
+            metrics: overrides.metrics,
+            metrics_need_key: !settings.listen.ip().is_loopback(),
+            max_bytes: (settings.ingest.max_event_bytes, settings.ingest.max_batch_bytes),
+            is_ready: AtomicBool::new(true),
+        });
+        Ok(Self { settings, store, pg_clock, pipeline, access, publisher, api })
+    }
+}
+
+fn timeouts(settings: &Settings) -> ClientTimeouts {
+    let delivery = &settings.delivery;
+    ClientTimeouts {
+        connect: delivery.connect_timeout,
+        call: delivery.call_timeout,
+        urgent_call: delivery.urgent_call_timeout,
+    }
+}
+
+/// Refuses a database that is behind, or that can lose what it has committed.
+async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()> {
+    match store.schema_state().await.context("the database can't be reached; check `database_url`")? {
+        SchemaState::Current => {}
+        SchemaState::Behind(missing) => bail!("the schema lacks {missing} migrations: run `herald migrate`"),
+    }
+    if !settings.allow_unsafe_postgres {
+        store.check_durability().await?;
+    }
+    Ok(())
+}
+
+/// The key of the built-in sandbox: an app that uses it reaches no real person.
+const SANDBOX_KEY: &str = "os_v2_app_sandbox";
+
+/// Enters the app that the settings name, if they name one.
+async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock) -> anyhow::Result<()> {
+    let onesignal = &settings.onesignal;
+    if onesignal.app_id.is_empty() {
+        return Ok(());
+    }
+    let id = onesignal.app_id.parse().context("onesignal.app_id is no UUID")?;
+    if onesignal.api_key.expose_secret().is_empty() {
+        bail!("onesignal.app_id is set but onesignal.api_key is not: set HERALD_ONESIGNAL__API_KEY");
+    }
+    let app = App {
+        id: AppId(id),
+        name: "default".to_owned(),
+        base_url: onesignal.base_url.clone(),
+        api_key: onesignal.api_key.clone(),
+        is_sandbox: onesignal.api_key.expose_secret().starts_with(SANDBOX_KEY),
+        is_default: true,
+        calls_per_second: onesignal.calls_per_second.max(1),
+        paused: None,
+    };
+    store.upsert_app(&app, clock.now()).await?;
+    Ok(())
+}
+
+/// Makes the development key known. It is good for a sandbox only: a key in an environment variable is no secret.
+async fn enter_dev_key(access: &Access, settings: &Settings) -> anyhow::Result<()> {
+    let Some(key) = Settings::given(&settings.dev_key) else { return Ok(()) };
+    let is_test = check_key_text(key.expose_secret()).context("dev_key can't be used")?;
+    if !settings.onesignal.api_key.expose_secret().starts_with(SANDBOX_KEY) {
+        bail!("dev_key is set, but the default app is no sandbox: take it out, and use `herald keys create`");
+    }
+    let request = KeyRequest {
+        source: "development".to_owned(),
+        is_test,
+        scopes: Scope::ALL.to_vec(),
+        allowed_types: None,
+    };
+    access.store_key(&request, key.clone()).await?;
+    Ok(())
+}

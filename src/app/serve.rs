@@ -1,0 +1,130 @@
+//! Running: HTTP, group commits and the worker, and stopping them in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::runtime::Herald;
+use super::signals::Stop;
+use crate::api;
+use crate::pipeline::worker::Worker;
+
+/// How long a process that a supervisor stops goes on answering, so that a load balancer hears of it.
+const NOTICE: Duration = Duration::from_secs(5);
+/// How long requests that are under way may take once no new ones are taken.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+/// Which parts of the service a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Answers HTTP.
+    pub http: bool,
+    /// Sends.
+    pub workers: bool,
+}
+
+impl Roles {
+    /// Both.
+    pub const ALL: Self = Self { http: true, workers: true };
+}
+
+/// A running service.
+pub struct Running {
+    herald: Arc<Herald>,
+    /// Where it answers, if it does.
+    pub address: Option<SocketAddr>,
+    http: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    stop_http: CancellationToken,
+    commits: JoinSet<()>,
+    stop_commits: CancellationToken,
+    worker: Option<Worker>,
+    clock: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts the service on a listener that is bound already; `None` for a process without HTTP.
+    ///
+    /// # Errors
+    /// When the database is away or the listener can't be used.
+    pub async fn start(herald: Herald, listener: Option<TcpListener>, workers: bool) -> anyhow::Result<Self> {
+        let herald = Arc::new(herald);
+        let stop_commits = CancellationToken::new();
+        let mut commits = JoinSet::new();
+        for _ in 0..herald.settings.ingest.committers.max(1) {
+            commits.spawn(Arc::clone(&herald.pipeline).commit_groups(stop_commits.clone()));
+        }
+        let worker = match workers {
+            true => Some(Worker::start(Arc::clone(&herald.pipeline), host_name()).await?),
+            false => None,
+        };
+        let clock = herald.pg_clock.clone().map(|clock| {
+            let store = herald.store.clone();
+            let every = herald.settings.delivery.lease_renewal;
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(every).await;
+                    if clock.measure(&store).await.is_err() {
+                        tracing::warn!("Postgres' time could not be read; going on with the last measure");
+                    }
+                }
+            })
+        });
+        let stop_http = CancellationToken::new();
+        let mut address = None;
+        let http = match listener {
+            Some(listener) => {
+                address = Some(listener.local_addr().context("the listener has no address")?);
+                let router = api::router(Arc::clone(&herald.api));
+                let stop = stop_http.clone();
+                let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+                Some(tokio::spawn(serving.into_future()))
+            }
+            None => None,
+        };
+        Ok(Self { herald, address, http, stop_http, commits, stop_commits, worker, clock })
+    }
+
+    /// What it runs on.
+    pub fn herald(&self) -> &Herald {
+        &self.herald
+    }
+
+    /// Stops in order: no longer ready, no new requests, the last commits, what is under way, the database.
+    pub async fn stop(mut self, how: Stop) {
+        self.herald.api.withdraw();
+        if how == Stop::Terminate && self.http.is_some() {
+            tokio::time::sleep(NOTICE).await;
+        }
+        self.stop_http.cancel();
+        if let Some(http) = self.http.take() {
+            let abort = http.abort_handle();
+            if tokio::time::timeout(LAST_REQUESTS, http).await.is_err() {
+                tracing::warn!("requests were still under way; their senders ask again");
+                abort.abort();
+            }
+        }
+        self.stop_commits.cancel();
+        while self.commits.join_next().await.is_some() {}
+        if let Some(worker) = self.worker.take() {
+            // The notice and the last requests come out of the same half minute.
+            worker.stop(self.herald.settings.delivery.shutdown_grace.saturating_sub(NOTICE)).await;
+        }
+        if let Some(clock) = self.clock.take() {
+            clock.abort();
+        }
+        self.herald.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "unknown".to_owned())
+}

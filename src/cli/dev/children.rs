@@ -1,0 +1,113 @@
+//! What `herald dev` starts beside itself: a private Postgres, and the sandbox as a child process.
+
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
+
+use super::folder::DataFolder;
+use crate::local_postgres::{LocalPostgres, Options};
+
+/// How long a port may still be held by what an earlier start left behind.
+const PORT_TIME: Duration = Duration::from_secs(3);
+/// How long the sandbox may take to answer.
+const START_TIME: Duration = Duration::from_secs(15);
+
+/// Starts the private Postgres of this folder.
+pub async fn start_postgres(folder: &DataFolder) -> anyhow::Result<LocalPostgres> {
+    let options = Options::durable(folder.postgres());
+    let started = tokio::task::spawn_blocking(move || LocalPostgres::start(&options)).await;
+    started.context("starting Postgres broke off")?.context("no private Postgres")
+}
+
+/// Waits until a port is free: what an earlier start left behind ends within moments.
+pub async fn wait_for_port(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + PORT_TIME;
+    loop {
+        match super::super::serve::bind(address, flag).await {
+            Ok(_) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// The sandbox as a child process of the same binary.
+pub struct Sandbox {
+    child: Mutex<Child>,
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Sandbox {
+    /// Starts it and waits until it answers. It ends with us, however we end: it reads from a pipe that only we hold.
+    pub async fn start(folder: &DataFolder, port: u16) -> anyhow::Result<Self> {
+        let binary = std::env::current_exe().context("can't find this binary")?;
+        let child = Command::new(binary)
+            .args(["sandbox", "--with-parent", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .arg(folder.sandbox())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            // Of its own, so that Ctrl-C reaches us first and we stop it in order.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .context("the sandbox could not be started")?;
+        let url = format!("http://127.0.0.1:{port}");
+        let sandbox = Self { child: Mutex::new(child), url, http: reqwest::Client::new() };
+        let deadline = tokio::time::Instant::now() + START_TIME;
+        while sandbox.stats().await.is_err() {
+            if let Some(status) = sandbox.child.lock().await.try_wait()? {
+                bail!("the sandbox ended at once ({status}); its last words are above");
+            }
+            if tokio::time::Instant::now() >= deadline {
+                bail!("the sandbox does not answer at {}", sandbox.url);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(sandbox)
+    }
+
+    /// Where it answers.
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    async fn stats(&self) -> anyhow::Result<Value> {
+        Ok(self.http.get(format!("{}/_sandbox/stats", self.url)).send().await?.json().await?)
+    }
+
+    /// The newest messages that it received.
+    pub async fn messages(&self) -> anyhow::Result<Vec<Value>> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let url = format!("{}/_sandbox/messages?limit=1000{cursor}", self.url);
+            let page: Value = self.http.get(url).send().await?.json().await?;
+            all.extend(page["data"].as_array().cloned().unwrap_or_default());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&self) -> String {
+        let status = self.child.lock().await.wait().await;
+        status.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string())
+    }
+
+    /// Stops it in order.
+    pub async fn stop(self) {
+        let mut child = self.child.into_inner();
+        drop(child.stdin.take());
+        if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
+    }
+}

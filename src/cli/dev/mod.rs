@@ -1,0 +1,156 @@
+//! `herald dev`: everything for one machine, and a message that arrives before your eyes.
+
+mod children;
+mod folder;
+mod show;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+use secrecy::ExposeSecret;
+
+use self::children::{Sandbox, start_postgres};
+use self::folder::DataFolder;
+use super::client::Connection;
+use crate::app::{Herald, Overrides, Running, Stop, open_store, stop_signal};
+use crate::catalog::sample;
+use crate::config::{Loader, Settings};
+use crate::local_postgres::LocalPostgres;
+use crate::telemetry;
+
+/// The app that the sandbox plays, and its key.
+const APP_ID: &str = "5a0d0000-0000-4000-8000-000000000001";
+const APP_KEY: &str = "os_v2_app_sandbox";
+
+/// How the development set-up runs.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Herald's port
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// The sandbox's port
+    #[arg(long, default_value_t = 8081)]
+    sandbox_port: u16,
+    /// Where everything is kept
+    #[arg(long, env = "HERALD_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Forget everything from before and start over
+    #[arg(long)]
+    fresh: bool,
+}
+
+pub(super) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let folder = DataFolder::open(args.data.clone())?;
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = super::serve::bind(local(args.port), "--port").await?;
+    children::wait_for_port(local(args.sandbox_port), "--sandbox-port").await?;
+    step(&format!("Data in {}", folder.path().display()));
+    let mut postgres = None;
+    let outcome = run_all(&args, &folder, listener, &mut postgres, began).await;
+    if let Some(postgres) = postgres {
+        stop_postgres(postgres).await;
+    }
+    outcome
+}
+
+async fn run_all(
+    args: &DevArgs,
+    folder: &DataFolder,
+    listener: tokio::net::TcpListener,
+    postgres: &mut Option<LocalPostgres>,
+    began: Instant,
+) -> anyhow::Result<ExitCode> {
+    let dev_key = folder.dev_key()?;
+    let mut loader = Loader::from_process()
+        .flag("listen", listener.local_addr()?)
+        .flag("onesignal.app_id", APP_ID)
+        .flag("onesignal.api_key", APP_KEY)
+        .flag("onesignal.base_url", format!("http://127.0.0.1:{}", args.sandbox_port));
+    let given = Loader::from_process().load().context("the configuration can't be used")?;
+    telemetry::log_to_stderr(false, "warn");
+    if Settings::given(&given.database_url).is_none() {
+        if args.fresh {
+            folder.forget_database()?;
+        }
+        let started = Instant::now();
+        let server = start_postgres(folder).await?;
+        step(&format!("Postgres {} ready ({:.1} s)", server.version(), started.elapsed().as_secs_f64()));
+        loader = loader.flag("database_url", server.url());
+        *postgres = Some(server);
+    }
+    if Settings::given(&given.secret_key).is_none() {
+        loader = loader.flag("secret_key", folder.secret_key()?.expose_secret());
+    }
+    if Settings::given(&given.dev_key).is_none() {
+        loader = loader.flag("dev_key", dev_key.expose_secret());
+    }
+    let settings = loader.load().context("the configuration can't be used")?;
+    if args.fresh {
+        folder.forget_messages()?;
+    }
+    let sandbox = Sandbox::start(folder, args.sandbox_port).await?;
+    step(&format!("Sandbox ready on {}", sandbox.url()));
+    let running = start_herald(settings, listener).await?;
+    let outcome = show_and_wait(&running, &sandbox, began).await;
+    let how = outcome.as_ref().map_or(Stop::Interrupt, |how| *how);
+    eprintln!("\nStopping …");
+    // Nobody balances load here, so nobody has to be given notice.
+    running.stop(if how == Stop::Terminate { Stop::Interrupt } else { how }).await;
+    sandbox.stop().await;
+    outcome.map(|_| ExitCode::SUCCESS)
+}
+
+async fn start_herald(settings: Settings, listener: tokio::net::TcpListener) -> anyhow::Result<Running> {
+    let store = open_store(&settings)?;
+    super::migrate::migrate(&store).await?;
+    store.close().await;
+    let metrics = telemetry::collect_metrics().ok();
+    let herald = Herald::build(settings, Overrides { metrics, ..Overrides::default() }).await?;
+    let applied = herald.publisher.apply(&sample::files(), "herald dev", "the sample catalog").await;
+    let applied = applied.context("the sample catalog could not be applied")?;
+    let what = match applied.changes.len() {
+        0 => "Sample catalog is live".to_owned(),
+        count => format!("Sample catalog applied ({count} changes)"),
+    };
+    step(&what);
+    Running::start(herald, Some(listener), true).await
+}
+
+/// Posts one sample event, shows the message that arrived, and waits until somebody stops it.
+async fn show_and_wait(running: &Running, sandbox: &Sandbox, began: Instant) -> anyhow::Result<Stop> {
+    let settings = &running.herald().settings;
+    let url = format!("http://{}", running.address.context("there is no address")?);
+    let connection = Connection::new(&url, settings.dev_key.clone())?;
+    let now = running.herald().api.clock.now();
+    tokio::select! {
+        shown = show::first_message(&connection, sandbox, now) => {
+            for line in shown? {
+                println!("{line}");
+            }
+            println!("{}", show::what_next(&url, &sandbox.url(), settings.dev_key.expose_secret(), now, began.elapsed()));
+        }
+        how = stop_signal() => return Ok(how?),
+    }
+    tokio::select! {
+        how = stop_signal() => Ok(how?),
+        status = sandbox.ended() => {
+            anyhow::bail!("the sandbox ended by itself ({status}); its last words are above");
+        }
+    }
+}
+
+async fn stop_postgres(postgres: LocalPostgres) {
+    let stopped = tokio::task::spawn_blocking(move || postgres.stop()).await;
+    if !matches!(stopped, Ok(Ok(()))) {
+        eprintln!("Postgres did not stop in order; the next start takes care of it");
+    }
+}
+
+fn step(text: &str) {
+    eprintln!("  {text}");
+}

@@ -1,0 +1,183 @@
+//! `herald doctor`: what is wrong here, and what to do about it.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::app::open_store;
+use crate::config::Settings;
+use crate::domain::app::App;
+use crate::domain::clock::Clock;
+use crate::provider::onesignal::{ClientTimeouts, OneSignal};
+use crate::provider::{MessageProvider, ProviderError};
+use crate::store::Store;
+use crate::store::clock::PgClock;
+use crate::store::schema::SchemaState;
+
+/// How to print.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One finding.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: String,
+    is_well: bool,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn well(&mut self, check: &str, detail: impl Into<String>) {
+        self.0.push(Finding { check: check.to_owned(), is_well: true, detail: detail.into(), remedy: None });
+    }
+
+    fn ill(&mut self, check: &str, detail: impl Into<String>, remedy: &str) {
+        let remedy = Some(remedy.to_owned());
+        self.0.push(Finding { check: check.to_owned(), is_well: false, detail: detail.into(), remedy });
+    }
+}
+
+pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let mut findings = Findings::default();
+    match super::settings(&[]) {
+        Err(error) => {
+            findings.ill("configuration", format!("{error:#}"), "mend it in herald.toml or the environment")
+        }
+        Ok(settings) => examine(&settings, &mut findings).await,
+    }
+    let is_well = findings.0.iter().all(|finding| finding.is_well);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings.0)?);
+    } else {
+        for finding in &findings.0 {
+            println!(
+                "{} {}: {}",
+                if finding.is_well { "ok  " } else { "FAIL" },
+                finding.check,
+                finding.detail
+            );
+            if let Some(remedy) = &finding.remedy {
+                println!("     {remedy}");
+            }
+        }
+    }
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn examine(settings: &Settings, findings: &mut Findings) {
+    let store = match open_store(settings) {
+        Ok(store) => store,
+        Err(error) => {
+            findings.ill("configuration", format!("{error:#}"), "see docs/configuration.md");
+            return;
+        }
+    };
+    findings.well("configuration", format!("listens on {}", settings.listen));
+    if examine_database(settings, &store, findings).await {
+        examine_apps(settings, &store, findings).await;
+    }
+    store.close().await;
+}
+
+/// Returns whether the schema is there, so that more can be asked.
+async fn examine_database(settings: &Settings, store: &Store, findings: &mut Findings) -> bool {
+    let health = match store.health().await {
+        Ok(health) => health,
+        Err(_) => {
+            findings.ill(
+                "database",
+                "it can't be reached",
+                "check `database_url`, and that Postgres is running",
+            );
+            return false;
+        }
+    };
+    if health.is_writable {
+        findings.well("database", format!("Postgres {}, takes writes", health.version));
+    } else {
+        findings.ill("database", "it is read-only", "point `database_url` at the primary");
+    }
+    match store.check_durability().await {
+        Ok(()) => findings.well("durability", "a commit survives a crash"),
+        Err(error) if settings.allow_unsafe_postgres => {
+            findings.well("durability", format!("{error} (allowed by `allow_unsafe_postgres`)"));
+        }
+        Err(error) => findings.ill("durability", error.to_string(), "set fsync and full_page_writes to on"),
+    }
+    match store.schema_state().await {
+        Ok(SchemaState::Current) => {
+            findings.well("schema", "up to date");
+            true
+        }
+        Ok(SchemaState::Behind(missing)) => {
+            findings.ill("schema", format!("{missing} migrations are missing"), "run `herald migrate`");
+            false
+        }
+        Err(_) => {
+            findings.ill("schema", "it can't be read", "check the rights of the database's user");
+            false
+        }
+    }
+}
+
+async fn examine_apps(settings: &Settings, store: &Store, findings: &mut Findings) {
+    match store.has_keys().await {
+        Ok(true) => findings.well("API keys", "there are some"),
+        Ok(false) => findings.ill("API keys", "there is none", "run `herald keys create --source NAME`"),
+        Err(_) => findings.ill("API keys", "they can't be read", "check the rights of the database's user"),
+    }
+    let apps = match store.apps().await {
+        Ok(apps) => apps,
+        Err(error) => {
+            findings.ill("apps", error.to_string(), "set the earlier secret key in `previous_secret_keys`");
+            return;
+        }
+    };
+    if apps.is_empty() {
+        findings.ill("apps", "there is none", "set HERALD_ONESIGNAL__APP_ID and HERALD_ONESIGNAL__API_KEY");
+    }
+    let timeouts = ClientTimeouts {
+        connect: settings.delivery.connect_timeout,
+        call: settings.delivery.urgent_call_timeout,
+        urgent_call: settings.delivery.urgent_call_timeout,
+    };
+    let Ok(provider) = OneSignal::new(timeouts) else {
+        findings.ill("TLS", "the system's roots can't be read", "install ca-certificates");
+        return;
+    };
+    for app in &apps {
+        examine_app(&provider, app, findings).await;
+    }
+    examine_gates(store, findings).await;
+}
+
+async fn examine_app(provider: &OneSignal, app: &App, findings: &mut Findings) {
+    let check = format!("app {}", app.name);
+    let kind = if app.is_sandbox { "sandbox" } else { "OneSignal" };
+    match provider.check_app(app).await {
+        Ok(()) => findings.well(&check, format!("{} takes the key of {}", kind, app.id)),
+        Err(ProviderError::Refused { status, detail }) => {
+            let remedy = "make a new App API key in OneSignal's dashboard and set it";
+            findings.ill(&check, format!("the key is refused with {status}: {detail}"), remedy);
+        }
+        Err(error) => findings.ill(&check, error.to_string(), "check `onesignal.base_url` and the way there"),
+    }
+}
+
+async fn examine_gates(store: &Store, findings: &mut Findings) {
+    let (Ok(gates), Ok(clock)) = (store.app_gates().await, PgClock::start(store).await) else { return };
+    for gate in gates.iter().filter(|gate| gate.closed_until > clock.now()) {
+        let detail = format!("closed until {}: {} ({})", gate.closed_until, gate.detail, gate.code);
+        findings.ill(&format!("gate of {}", gate.app), detail, "it is tried again by itself; mend the cause");
+    }
+}

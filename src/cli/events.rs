@@ -1,0 +1,158 @@
+//! `herald events`: sending events by hand.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chrono::TimeDelta;
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{ClientArgs, plain};
+use super::why;
+use crate::catalog::sample;
+use crate::domain::clock::{Clock, SystemClock};
+
+/// What to do with events.
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    /// Send an event: from a file, from standard input (-), from flags, or the sample
+    Send(SendArgs),
+}
+
+/// What to send.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// A JSON file with one event or a list of them; - reads standard input
+    #[arg(conflicts_with_all = ["event_type", "sample"])]
+    file: Option<PathBuf>,
+    /// The event type
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// The recipient, such as external_id=user-42
+    #[arg(long, value_name = "LABEL=ID")]
+    recipient: Option<String>,
+    /// The values, as a JSON object
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    data: String,
+    /// The event's id; made from the time if none is given
+    #[arg(long)]
+    id: Option<String>,
+    /// Send an order.shipped event of the sample catalog to user-42
+    #[arg(long, conflicts_with = "event_type")]
+    sample: bool,
+    /// Wait until its deliveries are through, and tell their story
+    #[arg(long)]
+    wait: bool,
+    /// Say what would happen, and store nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) async fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
+    let EventsCommand::Send(args) = command;
+    let body = args.body()?;
+    let dry = if args.dry_run { "?dry_run=true" } else { "" };
+    if body.is_array() {
+        let answer = args.client.call(Method::POST, &format!("/v1/events/batch{dry}"), Some(&body)).await?;
+        if args.client.json {
+            println!("{answer:#}");
+        } else {
+            println!("{} accepted, {} refused", answer["accepted"], answer["refused"]);
+            print_refused(&answer);
+        }
+        return Ok(if answer["refused"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let answer = args.client.call(Method::POST, &format!("/v1/events{dry}"), Some(&body)).await?;
+    if args.wait && !args.dry_run {
+        let id = plain(&answer["id"]);
+        wait_until_final(&args.client, &id).await?;
+        return why::tell_event(&args.client, &id).await;
+    }
+    if args.client.json {
+        println!("{answer:#}")
+    } else {
+        print_accepted(&answer, args.dry_run)
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl SendArgs {
+    fn body(&self) -> anyhow::Result<Value> {
+        let now = SystemClock::new().now();
+        let id = self.id.clone().unwrap_or_else(|| format!("cli-{}", now.timestamp_micros()));
+        if self.sample {
+            let eta = (now + TimeDelta::days(2)).format("%Y-%m-%d").to_string();
+            return Ok(sample::order_shipped(&id, &eta));
+        }
+        if let Some(event_type) = &self.event_type {
+            let data: Value = serde_json::from_str(&self.data).context("--data is not JSON")?;
+            let mut body = json!({"id": id, "type": event_type, "data": data});
+            if let Some(recipient) = &self.recipient {
+                let (label, value) =
+                    recipient.split_once('=').context("write --recipient external_id=user-42")?;
+                body["recipient"] = json!({ label: value });
+            }
+            return Ok(body);
+        }
+        let Some(file) = &self.file else {
+            bail!("nothing to send: name a file, `-` for standard input, --type, or --sample");
+        };
+        let text = if file.as_os_str() == "-" {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("can't read standard input")?;
+            text
+        } else {
+            std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?
+        };
+        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))
+    }
+}
+
+fn print_accepted(answer: &Value, is_dry: bool) {
+    let what = match (is_dry, answer["duplicate"] == true) {
+        (true, _) => "would be accepted".to_owned(),
+        (false, true) => format!("{} had been accepted before", plain(&answer["id"])),
+        (false, false) => format!("{} accepted", plain(&answer["id"])),
+    };
+    println!("{what}");
+    for delivery in answer["deliveries"].as_array().into_iter().flatten() {
+        println!(
+            "  {} {} by {}",
+            plain(&delivery["state"]),
+            plain(&delivery["channel"]),
+            plain(&delivery["rule"])
+        );
+    }
+    for decision in answer["decisions"].as_array().into_iter().flatten() {
+        println!("  {}: {}", plain(&decision["code"]), plain(&decision["detail"]));
+    }
+}
+
+fn print_refused(answer: &Value) {
+    for (place, item) in answer["results"].as_array().into_iter().flatten().enumerate() {
+        if item["status"] != 202 {
+            println!("  event {place}: {}", plain(&item["problem"]["detail"]));
+        }
+    }
+}
+
+/// Waits until no delivery of an event can move by itself any more; gives up after half a minute.
+async fn wait_until_final(client: &ClientArgs, event: &str) -> anyhow::Result<()> {
+    const MOVING: [&str; 3] = ["queued", "sending", "retrying"];
+    for _ in 0..300 {
+        let trace = client.call(Method::GET, &format!("/v1/events/{event}"), None).await?;
+        let deliveries = trace["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if !deliveries.iter().any(|d| d["state"].as_str().is_some_and(|state| MOVING.contains(&state))) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    eprintln!("its deliveries are not through after 30 seconds");
+    Ok(())
+}

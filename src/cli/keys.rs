@@ -1,0 +1,136 @@
+//! `herald keys`: API keys. The very first one is made straight in the database, since no key can ask for it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use reqwest::Method;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use super::client::{ClientArgs, plain};
+use crate::access::{Access, KeyRequest, Scope};
+use crate::app::open_store;
+use crate::config::Settings;
+use crate::domain::id::IdSource;
+use crate::store::clock::PgClock;
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key; it is shown this once
+    Create(CreateArgs),
+    /// List keys
+    List(ClientArgs),
+    /// Revoke a key
+    Revoke {
+        /// The key's id, `key_…`
+        id: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// What a new key is to be.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The system that will use it; entered if it is new
+    #[arg(long)]
+    source: String,
+    /// Reaches sandbox apps only
+    #[arg(long)]
+    test: bool,
+    /// What it may do, such as events:write; the first key may do everything
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// An event type that it may post, such as order.*; all if none is named
+    #[arg(long = "allow-type", value_name = "TYPE")]
+    types: Vec<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) async fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        KeysCommand::Create(args) => {
+            let created = match first_key(&args).await? {
+                Some(created) => created,
+                None => args.client.call(Method::POST, "/v1/keys", Some(&request(&args))).await?,
+            };
+            if args.client.json {
+                println!("{created:#}");
+            } else {
+                println!("{}", plain(&created["key"]));
+                eprintln!("{} for {}; it is not shown again", plain(&created["id"]), args.source);
+            }
+        }
+        KeysCommand::List(client) => {
+            let keys = client.call(Method::GET, "/v1/keys", None).await?;
+            if client.json { println!("{keys:#}") } else { println!("{}", table(&keys)) }
+        }
+        KeysCommand::Revoke { id, client } => {
+            client.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await?;
+            println!("{id} is refused from now on, everywhere within two seconds");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &CreateArgs) -> Value {
+    let types = (!args.types.is_empty()).then_some(&args.types);
+    json!({"source": args.source, "test": args.test, "scopes": args.scopes, "allowed_types": types})
+}
+
+/// Makes the first key in the database, if that is at hand and has none yet.
+async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
+    let settings = super::settings(&[])?;
+    if Settings::given(&settings.database_url).is_none() || Settings::given(&settings.secret_key).is_none() {
+        return Ok(None);
+    }
+    let store = open_store(&settings)?;
+    if store.has_keys().await.context("the database can't be used; has `herald migrate` run?")? {
+        return Ok(None);
+    }
+    let mut scopes = Vec::new();
+    for word in &args.scopes {
+        match Scope::find(word) {
+            Some(scope) => scopes.push(scope),
+            None => {
+                bail!("there is no scope `{word}`; scopes are {}", Scope::ALL.map(Scope::as_str).join(", "))
+            }
+        }
+    }
+    if scopes.is_empty() {
+        scopes = Scope::ALL.to_vec();
+    }
+    let clock = Arc::new(PgClock::start(&store).await?);
+    let access = Access::new(store.clone(), clock, Arc::new(IdSource::random()));
+    let allowed_types = (!args.types.is_empty()).then(|| args.types.clone());
+    let request = KeyRequest { source: args.source.clone(), is_test: args.test, scopes, allowed_types };
+    let created = access
+        .create_key(&request)
+        .await
+        .context("the key could not be stored; is the source's name plain?")?;
+    store.close().await;
+    Ok(Some(json!({"id": created.id, "key": created.text.expose_secret(), "hint": created.hint})))
+}
+
+fn table(keys: &Value) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(["ID", "SOURCE", "KEY", "SCOPES", "STATE"]);
+    for key in keys.as_array().into_iter().flatten() {
+        let scopes: Vec<String> = key["scopes"].as_array().into_iter().flatten().map(plain).collect();
+        let state = if key["revoked_at"].is_null() { "in use" } else { "revoked" };
+        table.add_row([
+            plain(&key["id"]),
+            plain(&key["source"]),
+            plain(&key["hint"]),
+            scopes.join(" "),
+            state.to_owned(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,119 @@
+//! The commands: one file each. `dev`, `serve`, `migrate`, `doctor` and the first `keys create` open the database;
+//! `sandbox`, `healthcheck` and `catalog check` need nothing; the others are clients of the HTTP API.
+//!
+//! Everything that a command prints for scripts goes to standard output; progress and logs go to standard error.
+
+mod catalog;
+mod client;
+mod dev;
+mod doctor;
+mod events;
+mod healthcheck;
+mod keys;
+mod migrate;
+mod sandbox;
+mod serve;
+mod why;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::config::{Loader, LogFormat, Settings};
+use crate::telemetry;
+
+/// Domain events in, OneSignal messages out.
+#[derive(Debug, Parser)]
+#[command(name = "herald", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on one machine: a private Postgres, the sandbox, a sample catalog; shows a message arriving
+    Dev(dev::DevArgs),
+    /// Run the service: HTTP and workers
+    Serve(serve::ServeArgs),
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Run the OneSignal sandbox alone
+    Sandbox(sandbox::SandboxArgs),
+    /// Check configuration, database and OneSignal keys, with a remedy for each finding
+    Doctor(doctor::DoctorArgs),
+    /// Ask a running Herald whether it is ready (the image's probe)
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Send events
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// Tell the story of an event, a delivery or a recipient
+    Why(why::WhyArgs),
+    /// The catalog as files
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    crate::app::choose_tls();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("no async runtime")),
+    };
+    let result = runtime.block_on(carry_out(cli.command));
+    // What is still blocking (a server's log reader) must not keep a finished command alive.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Dev(args) => dev::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Migrate => migrate::run().await,
+        Command::Sandbox(args) => sandbox::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Healthcheck(args) => healthcheck::run(args).await,
+        Command::Keys(command) => keys::run(command).await,
+        Command::Events(command) => events::run(command).await,
+        Command::Why(args) => why::run(args).await,
+        Command::Catalog(command) => catalog::run(command).await,
+    }
+}
+
+/// One clear line, the causes behind it.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let mut line = format!("herald: {error}");
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !line.contains(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+    }
+    eprintln!("{line}");
+    ExitCode::FAILURE
+}
+
+/// The settings, with what a command's flags say on top.
+fn settings(overrides: &[(&str, String)]) -> anyhow::Result<Settings> {
+    let mut loader = Loader::from_process();
+    for (key, value) in overrides {
+        loader = loader.flag(key, value);
+    }
+    loader.load().context("the configuration can't be used")
+}
+
+/// Starts logging as set.
+fn start_logs(settings: &Settings) {
+    telemetry::log_to_stderr(settings.log.format == LogFormat::Json, &settings.log.filter);
+}

@@ -1,0 +1,58 @@
+//! `herald serve`: the service.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::net::TcpListener;
+
+use crate::app::{Herald, Overrides, Running, stop_signal};
+use crate::telemetry;
+
+/// How the service runs; everything else is in `herald.toml` and `HERALD_…` variables.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to answer HTTP, such as 0.0.0.0:8080
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Take events in, but leave sending to other processes
+    #[arg(long)]
+    no_workers: bool,
+    /// Send, but answer no HTTP
+    #[arg(long, conflicts_with = "no_workers")]
+    no_http: bool,
+}
+
+pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let flags: Vec<(&str, String)> =
+        args.listen.iter().map(|listen| ("listen", listen.to_string())).collect();
+    let settings = super::settings(&flags)?;
+    super::start_logs(&settings);
+    let listener = if args.no_http { None } else { Some(bind(settings.listen, "--listen").await?) };
+    let metrics = telemetry::collect_metrics().ok();
+    let herald = Herald::build(settings, Overrides { metrics, ..Overrides::default() }).await?;
+    let running = Running::start(herald, listener, !args.no_workers).await?;
+    match running.address {
+        Some(address) => tracing::info!("listening on http://{address}"),
+        None => tracing::info!("sending, without HTTP"),
+    }
+    let how = stop_signal().await?;
+    tracing::info!("stopping");
+    running.stop(how).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes an address; one that is taken is named together with the flag that changes it.
+pub(super) async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!(
+                "port {} is taken by another program: stop it, or choose another port with {flag}",
+                address.port()
+            )
+        }
+        Err(error) => Err(error).with_context(|| format!("can't listen on {address} (see {flag})")),
+    }
+}

@@ -1,0 +1,126 @@
+//! `herald why`: the story of an event, a delivery or a recipient, in plain words.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::client::{ClientArgs, plain};
+
+/// Whose story to tell.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// An event (evt_…) or a delivery (dlv_…)
+    #[arg(required_unless_present = "recipient")]
+    id: Option<String>,
+    /// A recipient, such as external_id=user-42: their last deliveries
+    #[arg(long, value_name = "LABEL=ID", conflicts_with = "id")]
+    recipient: Option<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
+    match (&args.id, &args.recipient) {
+        (_, Some(recipient)) => tell_recipient(&args.client, recipient).await,
+        (Some(id), None) if id.starts_with("evt_") => tell_event(&args.client, id).await,
+        (Some(id), None) if id.starts_with("dlv_") => tell_delivery(&args.client, id).await,
+        (Some(id), None) => bail!("`{id}` is neither an event (evt_…) nor a delivery (dlv_…)"),
+        (None, None) => bail!("name an event, a delivery or --recipient"),
+    }
+}
+
+/// Tells an event's story.
+pub(super) async fn tell_event(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode> {
+    let event = client.call(Method::GET, &format!("/v1/events/{id}"), None).await?;
+    if client.json {
+        println!("{event:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{} {} (id {})", plain(&event["id"]), plain(&event["type"]), plain(&event["key"]));
+    println!("  received {}", plain(&event["received_at"]));
+    for decision in event["decisions"].as_array().into_iter().flatten().filter(|d| d["delivery"].is_null()) {
+        print_decision("  ", decision);
+    }
+    for delivery in event["deliveries"].as_array().into_iter().flatten() {
+        println!();
+        let id = plain(&delivery["id"]);
+        let trace = client.call(Method::GET, &format!("/v1/deliveries/{id}"), None).await?;
+        print_delivery(&trace);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tell_delivery(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode> {
+    let trace = client.call(Method::GET, &format!("/v1/deliveries/{id}"), None).await?;
+    if client.json {
+        println!("{trace:#}")
+    } else {
+        print_delivery(&trace)
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tell_recipient(client: &ClientArgs, recipient: &str) -> anyhow::Result<ExitCode> {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("recipient", recipient).append_pair("limit", "20");
+    let page = client.call(Method::GET, &format!("/v1/deliveries?{}", query.finish()), None).await?;
+    if client.json {
+        println!("{page:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let deliveries = page["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if deliveries.is_empty() {
+        println!("no delivery to {recipient} is known");
+    }
+    for (place, delivery) in deliveries.iter().enumerate() {
+        if place > 0 {
+            println!();
+        }
+        let id = plain(&delivery["id"]);
+        print_delivery(&client.call(Method::GET, &format!("/v1/deliveries/{id}"), None).await?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_delivery(delivery: &Value) {
+    let to = match &delivery["recipient"] {
+        Value::Object(labels) => labels.iter().map(|(label, id)| format!("{label}={}", plain(id))).collect(),
+        _ => "an audience".to_owned(),
+    };
+    let version = delivery["version"].as_i64().map(|n| format!(" v{n}")).unwrap_or_default();
+    println!("{} {}", plain(&delivery["id"]), plain(&delivery["state"]).to_uppercase());
+    println!(
+        "  {} to {to}, {}{version}, rule {}",
+        plain(&delivery["channel"]),
+        plain(&delivery["template"]),
+        plain(&delivery["rule"])
+    );
+    println!("  planned  {}", plain(&delivery["created_at"]));
+    if let Some(due) = delivery["due_at"].as_str() {
+        println!("  due      {due}");
+    }
+    for decision in delivery["decisions"].as_array().into_iter().flatten() {
+        print_decision("  ", decision);
+    }
+    for attempt in delivery["attempts"].as_array().into_iter().flatten() {
+        let answer = attempt["answer"].as_str().unwrap_or("no answer yet");
+        let message =
+            attempt["provider_message_id"].as_str().map(|id| format!(", message {id}")).unwrap_or_default();
+        let company = match attempt["members"].as_i64() {
+            Some(members) if members > 1 => format!(", with {} others", members - 1),
+            _ => String::new(),
+        };
+        println!("  call {}   {} {answer}{message}{company}", attempt["n"], plain(&attempt["started_at"]));
+    }
+    if let Some(finished) = delivery["finished_at"].as_str() {
+        println!("  finished {finished}");
+    }
+}
+
+fn print_decision(indent: &str, decision: &Value) {
+    let at = decision["at"].as_str().unwrap_or_default();
+    println!("{indent}{}: {} {at}", plain(&decision["code"]), plain(&decision["detail"]));
+}
