@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::escape::{Place, Places, make_value_safe};
+use super::escape::{Place, make_value_safe};
+use crate::templating::liquid::RenderError;
 use crate::templating::liquid::ast::{Condition, Filtered, For, Node};
-use crate::templating::liquid::render::{Evaluator, RenderError};
+use crate::templating::liquid::render::Evaluator;
 use crate::templating::liquid::value::Val;
 
 /// One thing to compute. The nodes are the author's, so that errors point into the source.
@@ -87,7 +88,6 @@ pub struct Used {
 /// [`RenderError`], as the evaluator meets it.
 pub fn run<'a>(
     evaluator: &mut Evaluator<'a>,
-    places: &'a Places,
     ops: &'a [Op],
     entry: &mut Map<String, Value>,
 ) -> Result<(), RenderError> {
@@ -112,19 +112,19 @@ pub fn run<'a>(
                 let (choice, ops) = choose(evaluator, branches, otherwise)?;
                 let single = branches.len() == 1;
                 entry.insert(key.clone(), if single { Value::Bool(choice > 0) } else { choice.into() });
-                run(evaluator, places, ops, entry)?;
+                run(evaluator, ops, entry)?;
             }
             Op::Each { key, list, body, otherwise } => {
                 let mut entries = Vec::new();
                 let any = evaluator.each(list, &mut |evaluator| {
                     let mut entry = Map::new();
-                    run(evaluator, places, body, &mut entry)?;
+                    run(evaluator, body, &mut entry)?;
                     entries.push(Value::Object(entry));
                     Ok(())
                 })?;
                 entry.insert(key.clone(), Value::Array(entries));
                 if !any {
-                    run(evaluator, places, otherwise, entry)?;
+                    run(evaluator, otherwise, entry)?;
                 }
             }
         }
@@ -161,8 +161,8 @@ fn compute<'a>(
         return if optional { Ok(None) } else { Err(evaluator.missing(value, origin)) };
     }
     let found = found.to_json();
-    if !used.needed.iter().all(|steps| is_there(&found, steps)) {
-        return Err(evaluator.missing(value, None));
+    if let Some(steps) = used.needed.iter().find(|steps| !is_there(&found, steps)) {
+        return Err(evaluator.missing_below(value, &written(steps)));
     }
     let cut = cut(found, used.members.as_deref(), false);
     make_value_safe(place, cut).map(Some).map_err(|why| evaluator.unusable(value, why))
@@ -175,6 +175,11 @@ fn is_there(value: &Value, steps: &[Option<String>]) -> bool {
         (Some(key), Value::Object(members)) => members.get(key).is_some_and(|member| is_there(member, rest)),
         _ => false,
     }
+}
+
+fn written(steps: &[Option<String>]) -> String {
+    let step = |step: &Option<String>| step.as_ref().map_or_else(|| "[]".to_owned(), |key| format!(".{key}"));
+    steps.iter().map(step).collect::<Vec<_>>().concat()
 }
 
 /// Leaves out the members of a list's elements that nobody looks at.

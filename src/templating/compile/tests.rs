@@ -170,7 +170,7 @@ fn a_list_that_onesignal_filters_travels_with_what_is_looked_at() {
     assert_eq!(text(&content), wanted);
     let data = json!({"items": [{"name": "<T>", "kind": "d", "secret": "s"}]});
     assert_eq!(values(&content, &data), Ok(json!({"a": [{"name": "&lt;T&gt;", "kind": "d"}]})));
-    let missing = ValueError::Missing { path: "data.items".into(), field: "body".into() };
+    let missing = ValueError::Missing { path: "data.items[].name".into(), field: "body".into() };
     assert_eq!(values(&content, &json!({"items": [{"kind": "d"}]})), Err(missing));
 }
 
@@ -370,7 +370,7 @@ fn paths_name_their_field() {
 
 #[test]
 fn the_keys_go_on_after_z() {
-    let source: String = (0..30).map(|n| format!("{{{{ data.v{n} }}}}")).collect();
+    let source = (0..30).map(|n| format!("{{{{ data.v{n} }}}}")).collect::<Vec<_>>().concat();
     assert!(
         text(&push(&source))
             .ends_with("{{ herald.z }}{{ herald.aa }}{{ herald.ab }}{{ herald.ac }}{{ herald.ad }}")

@@ -3,7 +3,7 @@
 use super::origins::{Origins, bodies};
 use super::plan::Used;
 use crate::templating::liquid::PathUse;
-use crate::templating::liquid::ast::{Condition, Expr, Filtered, Literal, Node, Path, Step};
+use crate::templating::liquid::ast::{Call, Condition, Expr, Filtered, Literal, Node, Path, Step};
 use crate::templating::liquid::filters::Filter;
 
 /// What a field reads, to cut what travels to it.
@@ -16,9 +16,9 @@ pub struct Reads {
 
 impl Reads {
     /// Studies a field.
-    pub fn of_field(nodes: &[Node], uses: Vec<PathUse>, origins: &Origins) -> Self {
+    pub fn of_field(nodes: &[Node], uses: Vec<PathUse>) -> Self {
         let mut keys = Some(Vec::new());
-        collect(nodes, origins, &mut keys);
+        collect(nodes, &mut keys);
         Self { uses, keys }
     }
 
@@ -65,13 +65,13 @@ fn steps(below: &str) -> Option<Vec<Option<String>>> {
     Some(steps)
 }
 
-fn collect(nodes: &[Node], origins: &Origins, keys: &mut Option<Vec<String>>) {
+fn collect(nodes: &[Node], keys: &mut Option<Vec<String>>) {
     for node in nodes {
         match node {
             Node::Output(output) => collect_filtered(output, keys),
             Node::Assign(node) => collect_filtered(&node.value, keys),
             Node::If(node) => {
-                node.branches.iter().for_each(|branch| collect_condition(&branch.condition, keys))
+                node.branches.iter().for_each(|branch| collect_condition(&branch.condition, keys));
             }
             Node::Case(node) => {
                 let values = node.whens.iter().flat_map(|when| &when.values).chain([&node.subject]);
@@ -81,9 +81,11 @@ fn collect(nodes: &[Node], origins: &Origins, keys: &mut Option<Vec<String>>) {
                 let bounds = [&node.limit, &node.offset].into_iter().flatten().chain([&node.list]);
                 bounds.for_each(|bound| collect_expr(bound, keys));
             }
-            Node::Text(_) | Node::Capture(_) | Node::Break(_) | Node::Continue(_) => {}
+            Node::Text(_) | Node::Capture(_) | Node::Break | Node::Continue => {}
         }
-        bodies(node).into_iter().for_each(|body| collect(body, origins, keys));
+        for body in bodies(node) {
+            collect(body, keys);
+        }
     }
 }
 
@@ -136,8 +138,7 @@ fn is_global_path(path: &Path) -> bool {
 }
 
 /// A text that is the same for expressions that are the same.
-pub fn identity(source: &str, filtered: &Filtered) -> String {
-    let _ = source;
+pub fn identity(filtered: &Filtered) -> String {
     format!(
         "{}|{}",
         print_identity(&filtered.expr),
@@ -145,7 +146,7 @@ pub fn identity(source: &str, filtered: &Filtered) -> String {
     )
 }
 
-fn call_identity(call: &crate::templating::liquid::ast::Call) -> String {
+fn call_identity(call: &Call) -> String {
     let args: Vec<String> = call.args.iter().map(print_identity).collect();
     format!("{}:{}:{}|", call.filter.name(), args.join(","), call.allow_false)
 }

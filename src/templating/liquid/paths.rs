@@ -56,7 +56,7 @@ impl<'n> Finder<'n> {
     fn block(&mut self, nodes: &'n [Node]) {
         for node in nodes {
             match node {
-                Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
+                Node::Text(_) | Node::Break | Node::Continue => {}
                 Node::Output(output) => drop(self.filtered(output, false)),
                 Node::If(node) => {
                     for branch in &node.branches {
@@ -144,11 +144,13 @@ impl<'n> Finder<'n> {
             self.read_keys(path);
         }
         let mut stands_for = self.resolve(&filtered.expr);
-        for call in &filtered.filters {
-            let is_default = call.filter == Filter::Default;
-            call.args.iter().for_each(|arg| {
-                self.read(arg, How { has_default: is_default && has_default, tested: false })
-            });
+        for (index, call) in filtered.filters.iter().enumerate() {
+            // A default may itself be missing, unless another stands behind it.
+            let is_default = |call: &Call| call.filter == Filter::Default;
+            let has_default = is_default(call) && filtered.filters[index + 1..].iter().any(is_default);
+            for arg in &call.args {
+                self.read(arg, How { has_default, tested: false });
+            }
             stands_for = self.after(call, stands_for);
         }
         stands_for
@@ -164,12 +166,16 @@ impl<'n> Finder<'n> {
         match (call.filter, key) {
             (Filter::Where | Filter::Sort, Some(key)) => {
                 let tested: Vec<String> = members(&stands_for, key);
-                tested.into_iter().for_each(|path| self.note(path, call.span, TESTED));
+                for path in tested {
+                    self.note(path, call.span, TESTED);
+                }
                 stands_for
             }
             (Filter::Map, Some(key)) => {
                 let members: Vec<String> = members(&stands_for, key);
-                members.iter().for_each(|path| self.note(path.clone(), call.span, NEEDED));
+                for path in members {
+                    self.note(path, call.span, NEEDED);
+                }
                 // The result is a list of members, so a step into it must not repeat the `[]`.
                 Vec::new()
             }

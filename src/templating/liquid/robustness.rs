@@ -136,7 +136,7 @@ fn expression() -> impl Strategy<Value = String> {
         Just(" | truncate: 6"),
         Just(" | escape"),
         Just(" | default: 'q'"),
-        Just(" | split: 'a' | join: '-'"),
+        Just(" | split: 'B' | join: '-'"),
         Just(" | slice: 1, 2"),
     ];
     (value, proptest::collection::vec(filter, 0..4))
