@@ -92,6 +92,7 @@ struct CompiledField {
     ops: Vec<Op>,
     /// Whether the field goes out as its author wrote it.
     kept: bool,
+    reads_provider: bool,
 }
 
 /// Compiles one locale of one version. Fields that are empty are left out.
@@ -156,16 +157,17 @@ impl CompiledContent {
         };
         checks::check_names(nodes, &mut origins, &mut problems);
         let uses = template.paths();
-        let first = uses.iter().find(|found| is_under(&found.path, "data")).map(|found| found.offset);
-        let reads_event = first.is_some();
-        if let (FieldKind::Fixed, Some(start)) = (spec.kind, first) {
-            let message = format!("`{}` is the same for every event", spec.name);
-            problems.add("fixed_field", Span { start, end: start }, message, Some("write plain text"));
-        }
-        self.reads_provider |=
-            uses.iter().any(|found| PROVIDER_NAMES.iter().any(|name| is_under(&found.path, name)));
-        let places = places::places(source, nodes, spec.kind);
         let reads = usage::Reads::of_field(nodes, uses.clone());
+        let reads_event = reads.begins_with("data");
+        let reads_provider = PROVIDER_NAMES.iter().any(|name| reads.begins_with(name));
+        self.reads_provider |= reads_provider;
+        if reads_event && spec.kind == FieldKind::Fixed {
+            let first =
+                uses.iter().find(|found| is_under(&found.path, "data")).map_or(0, |found| found.offset);
+            let message = format!("`{}` is the same for every event", spec.name);
+            problems.add("fixed_field", Span { start: first, end: first }, message, Some("write plain text"));
+        }
+        let places = places::places(source, nodes, spec.kind);
         self.paths.extend(uses.into_iter().map(|read| FieldPath { field: spec.name.to_owned(), read }));
         let (mut text, mut ops) = (source.to_owned(), Vec::new());
         if reads_event {
@@ -184,6 +186,7 @@ impl CompiledContent {
         target.insert(spec.name.to_owned(), text);
         let kept = !reads_event;
         self.fields.push(CompiledField {
+            reads_provider,
             name: spec.name.to_owned(),
             template: template.clone(),
             places,
@@ -245,7 +248,7 @@ impl CompiledContent {
     ) -> Result<BTreeMap<String, String>, ValueError> {
         let globals = [("data", data)];
         let render = |field: &CompiledField| {
-            if self.reads_provider && self.field_reads_provider(&field.name) {
+            if field.reads_provider {
                 let detail = "it reads what only OneSignal knows".to_owned();
                 return Err(ValueError::Unsafe { field: field.name.clone(), detail });
             }
@@ -257,11 +260,6 @@ impl CompiledContent {
             Ok((field.name.clone(), literal(&text)))
         };
         self.fields.iter().map(render).collect()
-    }
-
-    fn field_reads_provider(&self, name: &str) -> bool {
-        let mut own = self.paths.iter().filter(|found| found.field == name);
-        own.any(|found| PROVIDER_NAMES.iter().any(|name| is_under(&found.read.path, name)))
     }
 
     fn value_error(&self, field: &CompiledField, error: RenderError) -> ValueError {

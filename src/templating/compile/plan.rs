@@ -1,5 +1,7 @@
 //! What Herald computes for one event, and how.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::escape::{Place, make_value_safe};
@@ -77,7 +79,7 @@ pub struct Choice {
 #[derive(Debug, Clone, Default)]
 pub struct Used {
     /// The members of elements that are looked at; `None` if that isn't known.
-    pub members: Option<Vec<String>>,
+    pub members: Option<BTreeSet<String>>,
     /// The paths below the value that must not be missing, as steps: a key, or `None` for every element.
     pub needed: Vec<Vec<Option<String>>>,
 }
@@ -164,7 +166,7 @@ fn compute<'a>(
     if let Some(steps) = used.needed.iter().find(|steps| !is_there(&found, steps)) {
         return Err(evaluator.missing_below(value, &written(steps)));
     }
-    let cut = cut(found, used.members.as_deref(), false);
+    let cut = cut(found, used.members.as_ref(), false);
     make_value_safe(place, cut).map(Some).map_err(|why| evaluator.unusable(value, why))
 }
 
@@ -183,7 +185,7 @@ fn written(steps: &[Option<String>]) -> String {
 }
 
 /// Leaves out the members of a list's elements that nobody looks at.
-fn cut(value: Value, members: Option<&[String]>, in_list: bool) -> Value {
+fn cut(value: Value, members: Option<&BTreeSet<String>>, in_list: bool) -> Value {
     let Some(kept) = members else { return value };
     match value {
         Value::Array(list) => list.into_iter().map(|item| cut(item, members, true)).collect(),
