@@ -3,7 +3,7 @@
 use super::origins::{Origins, PROVIDER_NAMES, bodies};
 use super::problems::Problems;
 use crate::domain::channel::Channel;
-use crate::templating::liquid::ast::{Condition, Expr, Filtered, Node, Path, Step};
+use crate::templating::liquid::ast::{Condition, Expr, Filtered, Node, Path, Span, Step};
 use crate::templating::liquid::filters::Filter;
 
 /// The variable that compiled templates use.
@@ -13,7 +13,7 @@ pub const LOOKUP_NAME: &str = "herald";
 pub fn check_names(nodes: &[Node], origins: &mut Origins, problems: &mut Problems<'_>) {
     for node in nodes {
         match node {
-            Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
+            Node::Text(_) | Node::Break | Node::Continue => {}
             Node::Output(output) => check_filtered(output, origins, problems),
             Node::Assign(node) => {
                 check_filtered(&node.value, origins, problems);
@@ -32,18 +32,20 @@ pub fn check_names(nodes: &[Node], origins: &mut Origins, problems: &mut Problem
                 let bounds = [&node.limit, &node.offset].into_iter().flatten();
                 bounds.chain([&node.list]).for_each(|expr| check_expr(expr, origins, problems));
                 check_new_name(&node.variable, node.span, problems);
-                origins.enter(&node.variable, origins.element(origins.list(node)));
+                origins.enter(&node.variable, Origins::element(origins.list(node)));
                 check_names(&node.body, origins, problems);
                 origins.leave();
                 node.otherwise.iter().for_each(|body| check_names(body, origins, problems));
                 continue;
             }
         }
-        bodies(node).into_iter().for_each(|body| check_names(body, origins, problems));
+        for body in bodies(node) {
+            check_names(body, origins, problems);
+        }
     }
 }
 
-fn check_new_name(name: &str, span: crate::templating::liquid::ast::Span, problems: &mut Problems<'_>) {
+fn check_new_name(name: &str, span: Span, problems: &mut Problems<'_>) {
     if name == "data" || name == LOOKUP_NAME || name == "forloop" || PROVIDER_NAMES.contains(&name) {
         let message = format!("`{name}` is a name of Herald's or OneSignal's own");
         problems.add("reserved_name", span, message, Some("choose another name"));
@@ -93,14 +95,12 @@ pub fn check_runnable(nodes: &[Node], channel: Channel, problems: &mut Problems<
             Node::Output(output) => check_filters(output, 0, problems),
             Node::Assign(node) => check_filters(&node.value, 0, problems),
             Node::For(node) => check_loop(node.span, channel, problems),
-            Node::Text(_)
-            | Node::If(_)
-            | Node::Case(_)
-            | Node::Capture(_)
-            | Node::Break(_)
-            | Node::Continue(_) => {}
+            Node::Text(_) | Node::If(_) | Node::Case(_) | Node::Capture(_) | Node::Break | Node::Continue => {
+            }
         }
-        bodies(node).into_iter().for_each(|body| check_runnable(body, channel, problems));
+        for body in bodies(node) {
+            check_runnable(body, channel, problems);
+        }
     }
 }
 
@@ -120,7 +120,7 @@ pub fn check_filters(filtered: &Filtered, first: usize, problems: &mut Problems<
 }
 
 /// Checks that a loop may stay with OneSignal.
-pub fn check_loop(span: crate::templating::liquid::ast::Span, channel: Channel, problems: &mut Problems<'_>) {
+pub fn check_loop(span: Span, channel: Channel, problems: &mut Problems<'_>) {
     if channel == Channel::Push {
         let message =
             "OneSignal runs no `for` in push messages, and this one needs what only OneSignal knows";

@@ -52,8 +52,12 @@ impl Place {
     /// Whether escaping for text isn't enough here.
     pub fn is_delicate(self) -> bool {
         match self {
-            Self::LinkStart | Self::LinkPart | Self::AttributeLinkStart | Self::AttributeLinkPart => true,
-            Self::Style | Self::Refused(_) => true,
+            Self::LinkStart
+            | Self::LinkPart
+            | Self::AttributeLinkStart
+            | Self::AttributeLinkPart
+            | Self::Style
+            | Self::Refused(_) => true,
             Self::Raw | Self::Text | Self::Line | Self::Markup | Self::Attribute => false,
         }
     }
@@ -99,14 +103,13 @@ impl Escape for Places {
 pub fn make_safe(place: Place, text: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
     Ok(match place {
         Place::Raw => text,
-        Place::Text => replace_controls(text, |c| matches!(c, '\n' | '\t').then_some(c)),
+        Place::Text => drop_controls(text),
         Place::Line => replace_controls(text, |_| Some(' ')),
         Place::LinkStart => check_link(text)?,
-        Place::LinkPart => percent_encode(text),
+        // Percent-encoded text has no character that means anything in HTML, so one way does for both.
+        Place::LinkPart | Place::AttributeLinkPart => percent_encode(text),
         Place::Markup | Place::Attribute => escape_html(&drop_controls(text)).into(),
         Place::AttributeLinkStart => escape_html(&check_link(text)?).into(),
-        // Percent-encoded text has no character that means anything in HTML.
-        Place::AttributeLinkPart => percent_encode(text),
         Place::Style if text.chars().all(|c| c.is_ascii_alphanumeric() || " #.%-".contains(c)) => text,
         Place::Style => {
             return Err("in a `style` attribute a value may hold letters, digits, spaces and # . % - only");
@@ -143,7 +146,11 @@ fn replace_controls(text: Cow<'_, str>, with: impl Fn(char) -> Option<char>) -> 
 }
 
 fn drop_controls(text: Cow<'_, str>) -> Cow<'_, str> {
-    replace_controls(text, |c| matches!(c, '\n' | '\t').then_some(c))
+    replace_controls(text, |c| match c {
+        '\n' | '\t' => Some(c),
+        '\u{2028}' | '\u{2029}' => Some('\n'),
+        _ => None,
+    })
 }
 
 /// Control characters, with the two line separators of Unicode.

@@ -282,8 +282,8 @@ fn parts(user: bool) -> impl Strategy<Value = Vec<Part>> {
     proptest::collection::vec(nested, 1..6)
 }
 
-fn content(channel: Channel, field: &str, text: String) -> CompiledContent {
-    let fields = Fields::from([(field.to_owned(), text.clone())]);
+fn content(channel: Channel, field: &str, text: &str) -> CompiledContent {
+    let fields = Fields::from([(field.to_owned(), text.to_owned())]);
     compile(channel, &fields).unwrap_or_else(|problems| panic!("{text}\n{problems:?}"))
 }
 
@@ -310,7 +310,7 @@ fn check(
     world: &World,
     before: &str,
 ) -> Result<(), TestCaseError> {
-    let content = content(channel, field, before.to_owned() + &source(parts));
+    let content = content(channel, field, &(before.to_owned() + &source(parts)));
     let wanted = before.to_owned() + &expected(parts, world, escaping, "");
     for found in printed(&content, field, world) {
         prop_assert_eq!(&found, &wanted, "{}\n{:?}", source(parts), content);

@@ -7,6 +7,7 @@ mod places;
 mod plan;
 mod problems;
 mod rewrite;
+mod slots;
 mod usage;
 
 #[cfg(test)]
@@ -20,15 +21,17 @@ use serde_json::{Map, Value};
 
 use crate::domain::channel::Channel;
 use crate::domain::template::{FieldKind, FieldSpec, Fields, fields_of};
-use crate::templating::liquid::render::{Evaluator, Manner, RenderError};
-use crate::templating::liquid::{Limits, PathUse, Template};
+use crate::templating::liquid::ast::Span;
+use crate::templating::liquid::render::{Escape, Evaluator, Manner};
+use crate::templating::liquid::{Limits, PathUse, RenderError, Template};
 
 use escape::{Places, literal};
 use origins::{Origins, PROVIDER_NAMES};
 use plan::Op;
 pub use problems::Problem;
 use problems::Problems;
-use rewrite::{Rewriter, Slots};
+use rewrite::Rewriter;
+use slots::Slots;
 
 /// How each compiled field that needs event values begins; it fits both shapes of `custom_data`.
 pub const LOOKUP: &str = "{% assign herald = message.custom_data.users[subscription.external_id] | default: message.custom_data.all %}";
@@ -89,6 +92,7 @@ struct CompiledField {
     ops: Vec<Op>,
     /// Whether the field goes out as its author wrote it.
     kept: bool,
+    reads_provider: bool,
 }
 
 /// Compiles one locale of one version. Fields that are empty are left out.
@@ -143,26 +147,27 @@ impl CompiledContent {
         let (source, nodes) = (template.source(), template.nodes());
         let mut problems = Problems::new(spec.name, source);
         let Some(mut origins) = Origins::of(nodes) else {
-            let start = crate::templating::liquid::ast::Span { start: 0, end: 0 };
-            problems.add("too_entangled", start, "too many variables depend on each other", None);
+            problems.add(
+                "too_entangled",
+                Span { start: 0, end: 0 },
+                "too many variables depend on each other",
+                None,
+            );
             return problems.found;
         };
         checks::check_names(nodes, &mut origins, &mut problems);
         let uses = template.paths();
-        let reads_event = uses.iter().any(|found| is_under(&found.path, "data"));
-        if let (true, FieldKind::Fixed, Some(first)) = (reads_event, spec.kind, uses.first()) {
-            let span = crate::templating::liquid::ast::Span { start: first.offset, end: first.offset };
-            problems.add(
-                "fixed_field",
-                span,
-                format!("`{}` is the same for every event", spec.name),
-                Some("write plain text"),
-            );
+        let reads = usage::Reads::of_field(nodes, uses.clone());
+        let reads_event = reads.begins_with("data");
+        let reads_provider = PROVIDER_NAMES.iter().any(|name| reads.begins_with(name));
+        self.reads_provider |= reads_provider;
+        if reads_event && spec.kind == FieldKind::Fixed {
+            let first =
+                uses.iter().find(|found| is_under(&found.path, "data")).map_or(0, |found| found.offset);
+            let message = format!("`{}` is the same for every event", spec.name);
+            problems.add("fixed_field", Span { start: first, end: first }, message, Some("write plain text"));
         }
-        self.reads_provider |=
-            uses.iter().any(|found| PROVIDER_NAMES.iter().any(|name| is_under(&found.path, name)));
         let places = places::places(source, nodes, spec.kind);
-        let reads = usage::Reads::of_field(nodes, uses.clone(), &origins);
         self.paths.extend(uses.into_iter().map(|read| FieldPath { field: spec.name.to_owned(), read }));
         let (mut text, mut ops) = (source.to_owned(), Vec::new());
         if reads_event {
@@ -181,6 +186,7 @@ impl CompiledContent {
         target.insert(spec.name.to_owned(), text);
         let kept = !reads_event;
         self.fields.push(CompiledField {
+            reads_provider,
             name: spec.name.to_owned(),
             template: template.clone(),
             places,
@@ -224,7 +230,7 @@ impl CompiledContent {
         let globals = [("data", data)];
         for field in self.fields.iter().filter(|field| !field.ops.is_empty()) {
             let mut evaluator = field.evaluator(&globals, limits);
-            plan::run(&mut evaluator, &field.places, &field.ops, &mut entry)
+            plan::run(&mut evaluator, &field.ops, &mut entry)
                 .map_err(|error| self.value_error(field, error))?;
         }
         Ok(entry)
@@ -242,7 +248,7 @@ impl CompiledContent {
     ) -> Result<BTreeMap<String, String>, ValueError> {
         let globals = [("data", data)];
         let render = |field: &CompiledField| {
-            if self.reads_provider && self.field_reads_provider(&field.name) {
+            if field.reads_provider {
                 let detail = "it reads what only OneSignal knows".to_owned();
                 return Err(ValueError::Unsafe { field: field.name.clone(), detail });
             }
@@ -256,11 +262,6 @@ impl CompiledContent {
         self.fields.iter().map(render).collect()
     }
 
-    fn field_reads_provider(&self, name: &str) -> bool {
-        let mut own = self.paths.iter().filter(|found| found.field == name);
-        own.any(|found| PROVIDER_NAMES.iter().any(|name| is_under(&found.read.path, name)))
-    }
-
     fn value_error(&self, field: &CompiledField, error: RenderError) -> ValueError {
         let name = field.name.clone();
         match error {
@@ -271,7 +272,9 @@ impl CompiledContent {
                             && (read.line, read.column) == (line, column)
                             && is_under(&read.path, "data")
                     });
-                let path = full.map_or(path, |(_, read)| read.path.clone());
+                // A path with `[]` is no path as written: it already says all.
+                let full = full.map(|(_, read)| read.path.clone()).filter(|_| !path.contains("[]"));
+                let path = full.unwrap_or(path);
                 ValueError::Missing { path, field: name }
             }
             error @ RenderError::TooMuch { .. } => {
@@ -286,8 +289,7 @@ impl CompiledContent {
 
 impl CompiledField {
     fn evaluator<'a>(&'a self, globals: &'a [(&'a str, &'a Value)], limits: &Limits) -> Evaluator<'a> {
-        let escape: Option<&dyn crate::templating::liquid::render::Escape> =
-            if self.kept { None } else { Some(&self.places) };
+        let escape: Option<&dyn Escape> = if self.kept { None } else { Some(&self.places) };
         let manner = Manner { strict: true, refuse_blank: true, escape };
         Evaluator::new(self.template.source(), globals, manner, limits)
     }

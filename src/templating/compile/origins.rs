@@ -142,7 +142,7 @@ impl Origins {
             if origins.is_kept_by_provider(name) { PROVIDER } else { Origin::default() }
         };
         match node {
-            Node::Text(_) | Node::Break(_) | Node::Continue(_) => Origin::default(),
+            Node::Text(_) | Node::Break | Node::Continue => Origin::default(),
             Node::Output(output) => self.filtered(output),
             Node::Assign(node) => self.filtered(&node.value).and(kept(self, &node.name)),
             Node::Capture(node) => self.nodes(&node.body).and(kept(self, &node.name)),
@@ -159,7 +159,7 @@ impl Origins {
             }
             Node::For(node) => {
                 let list = self.list(node);
-                self.enter(&node.variable, self.element(list));
+                self.enter(&node.variable, Self::element(list));
                 let body = self.nodes(&node.body);
                 self.leave();
                 let otherwise = node.otherwise.as_ref().map(|body| self.nodes(body)).unwrap_or_default();
@@ -169,7 +169,7 @@ impl Origins {
     }
 
     /// The origin of the elements of a list of `origin`; elements of a literal are Herald's.
-    pub fn element(&self, origin: Origin) -> Origin {
+    pub fn element(origin: Origin) -> Origin {
         if origin.provider { origin } else { EVENT }
     }
 
@@ -192,7 +192,7 @@ impl Origins {
         let mut changed = false;
         for node in nodes {
             changed |= match node {
-                Node::Text(_) | Node::Output(_) | Node::Break(_) | Node::Continue(_) => false,
+                Node::Text(_) | Node::Output(_) | Node::Break | Node::Continue => false,
                 Node::Assign(node) => self.settle_name(&node.name, self.filtered(&node.value), controlled),
                 Node::Capture(node) => {
                     let origin = self.nodes(&node.body);
@@ -212,7 +212,7 @@ impl Origins {
 
     fn settle_loop(&mut self, node: &For, controlled: bool) -> bool {
         let list = self.list(node);
-        self.enter(&node.variable, self.element(list));
+        self.enter(&node.variable, Self::element(list));
         // Where OneSignal may leave the loop early, only it knows what was assigned last.
         let jumps = has_jump(&node.body) && self.nodes(&node.body).provider;
         let changed = self.settle(&node.body, controlled || list.provider || jumps);
@@ -261,14 +261,14 @@ pub fn bodies(node: &Node) -> Vec<&[Node]> {
         }
         Node::For(node) => [node.body.as_slice()].into_iter().chain(node.otherwise.as_deref()).collect(),
         Node::Capture(node) => vec![&node.body],
-        Node::Text(_) | Node::Output(_) | Node::Assign(_) | Node::Break(_) | Node::Continue(_) => Vec::new(),
+        Node::Text(_) | Node::Output(_) | Node::Assign(_) | Node::Break | Node::Continue => Vec::new(),
     }
 }
 
 /// Whether `nodes` leave a loop that is open around them.
 pub fn has_jump(nodes: &[Node]) -> bool {
     nodes.iter().any(|node| match node {
-        Node::Break(_) | Node::Continue(_) => true,
+        Node::Break | Node::Continue => true,
         Node::For(node) => node.otherwise.as_deref().is_some_and(has_jump),
         other => bodies(other).into_iter().any(has_jump),
     })

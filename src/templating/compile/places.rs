@@ -104,7 +104,7 @@ impl Walk<'_> {
                 }
                 Node::For(node) => self.repeated(node, at),
                 Node::Capture(node) => self.capture(&node.body),
-                Node::Break(_) | Node::Continue(_) => {
+                Node::Break | Node::Continue => {
                     self.jumped |= self.loops.last().is_some_and(|start| !at.agrees(start));
                 }
                 Node::Assign(_) => {}
@@ -166,7 +166,9 @@ impl Walk<'_> {
             if let Node::Output(output) = node {
                 self.found.0.insert(output.span.start, Place::Raw);
             }
-            bodies(node).into_iter().for_each(|nodes| self.forget_places(nodes));
+            for nodes in bodies(node) {
+                self.forget_places(nodes);
+            }
         }
     }
 
@@ -239,49 +241,59 @@ impl State {
     }
 
     fn read(&mut self, c: char) {
-        let space = c.is_ascii_whitespace();
         self.spot = match self.spot {
             Spot::Text if c == '<' => Spot::Open,
-            Spot::Text => Spot::Text,
             Spot::Open => self.opened(c),
             Spot::Declaration | Spot::Comment | Spot::Foreign => self.skipped(c),
+            Spot::Quoted(quote) if c == quote => Spot::Tag,
+            Spot::Quoted(quote) => {
+                self.begun |= !c.is_ascii_whitespace();
+                Spot::Quoted(quote)
+            }
             Spot::TagName
             | Spot::Tag
             | Spot::AttributeName
             | Spot::AfterName
             | Spot::BeforeValue
-            | Spot::Unquoted
-                if c == '>' =>
-            {
-                self.closed()
-            }
-            Spot::TagName if space || c == '/' => Spot::Tag,
-            Spot::TagName => push(&mut self.tag, c, Spot::TagName),
-            Spot::Tag if space || c == '/' => Spot::Tag,
-            Spot::AfterName if space => Spot::AfterName,
-            Spot::AttributeName | Spot::AfterName if c == '=' => Spot::BeforeValue,
-            Spot::AttributeName if space => Spot::AfterName,
-            Spot::AttributeName | Spot::AfterName if c == '/' => Spot::Tag,
-            Spot::Tag | Spot::AfterName => {
-                self.attribute.clear();
-                push(&mut self.attribute, c, Spot::AttributeName)
-            }
-            Spot::AttributeName => push(&mut self.attribute, c, Spot::AttributeName),
-            Spot::BeforeValue if space => Spot::BeforeValue,
-            Spot::BeforeValue if c == '"' || c == '\'' => {
+            | Spot::Unquoted => self.within_tag(c),
+            Spot::Text | Spot::Lost => self.spot,
+        };
+    }
+
+    /// A character in a tag, outside of quotes.
+    fn within_tag(&mut self, c: char) -> Spot {
+        let (space, named) =
+            (c.is_ascii_whitespace(), matches!(self.spot, Spot::AttributeName | Spot::AfterName));
+        match (self.spot, c) {
+            (_, '>') => self.closed(),
+            (Spot::BeforeValue, '"' | '\'') => {
                 self.begun = false;
                 Spot::Quoted(c)
             }
-            Spot::BeforeValue => Spot::Unquoted,
-            Spot::Unquoted if space => Spot::Tag,
-            Spot::Unquoted => Spot::Unquoted,
-            Spot::Quoted(quote) if c == quote => Spot::Tag,
-            Spot::Quoted(quote) => {
-                self.begun |= !space;
-                Spot::Quoted(quote)
+            (Spot::BeforeValue, _) if space => Spot::BeforeValue,
+            (Spot::BeforeValue | Spot::Unquoted, _) => {
+                if space {
+                    Spot::Tag
+                } else {
+                    Spot::Unquoted
+                }
             }
-            Spot::Lost => Spot::Lost,
-        };
+            (_, '=') if named => Spot::BeforeValue,
+            (_, '/') => Spot::Tag,
+            (_, _) if space => {
+                if named {
+                    Spot::AfterName
+                } else {
+                    Spot::Tag
+                }
+            }
+            (Spot::TagName, _) => push(&mut self.tag, c, Spot::TagName),
+            (Spot::AttributeName, _) => push(&mut self.attribute, c, Spot::AttributeName),
+            (_, _) => {
+                self.attribute.clear();
+                push(&mut self.attribute, c, Spot::AttributeName)
+            }
+        }
     }
 
     fn opened(&mut self, c: char) -> Spot {

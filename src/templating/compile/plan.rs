@@ -1,10 +1,13 @@
 //! What Herald computes for one event, and how.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
-use super::escape::{Place, Places, make_value_safe};
+use super::escape::{Place, make_value_safe};
+use crate::templating::liquid::RenderError;
 use crate::templating::liquid::ast::{Condition, Filtered, For, Node};
-use crate::templating::liquid::render::{Evaluator, RenderError};
+use crate::templating::liquid::render::Evaluator;
 use crate::templating::liquid::value::Val;
 
 /// One thing to compute. The nodes are the author's, so that errors point into the source.
@@ -76,7 +79,7 @@ pub struct Choice {
 #[derive(Debug, Clone, Default)]
 pub struct Used {
     /// The members of elements that are looked at; `None` if that isn't known.
-    pub members: Option<Vec<String>>,
+    pub members: Option<BTreeSet<String>>,
     /// The paths below the value that must not be missing, as steps: a key, or `None` for every element.
     pub needed: Vec<Vec<Option<String>>>,
 }
@@ -87,7 +90,6 @@ pub struct Used {
 /// [`RenderError`], as the evaluator meets it.
 pub fn run<'a>(
     evaluator: &mut Evaluator<'a>,
-    places: &'a Places,
     ops: &'a [Op],
     entry: &mut Map<String, Value>,
 ) -> Result<(), RenderError> {
@@ -112,19 +114,19 @@ pub fn run<'a>(
                 let (choice, ops) = choose(evaluator, branches, otherwise)?;
                 let single = branches.len() == 1;
                 entry.insert(key.clone(), if single { Value::Bool(choice > 0) } else { choice.into() });
-                run(evaluator, places, ops, entry)?;
+                run(evaluator, ops, entry)?;
             }
             Op::Each { key, list, body, otherwise } => {
                 let mut entries = Vec::new();
                 let any = evaluator.each(list, &mut |evaluator| {
                     let mut entry = Map::new();
-                    run(evaluator, places, body, &mut entry)?;
+                    run(evaluator, body, &mut entry)?;
                     entries.push(Value::Object(entry));
                     Ok(())
                 })?;
                 entry.insert(key.clone(), Value::Array(entries));
                 if !any {
-                    run(evaluator, places, otherwise, entry)?;
+                    run(evaluator, otherwise, entry)?;
                 }
             }
         }
@@ -161,10 +163,10 @@ fn compute<'a>(
         return if optional { Ok(None) } else { Err(evaluator.missing(value, origin)) };
     }
     let found = found.to_json();
-    if !used.needed.iter().all(|steps| is_there(&found, steps)) {
-        return Err(evaluator.missing(value, None));
+    if let Some(steps) = used.needed.iter().find(|steps| !is_there(&found, steps)) {
+        return Err(evaluator.missing_below(value, &written(steps)));
     }
-    let cut = cut(found, used.members.as_deref(), false);
+    let cut = cut(found, used.members.as_ref(), false);
     make_value_safe(place, cut).map(Some).map_err(|why| evaluator.unusable(value, why))
 }
 
@@ -177,8 +179,13 @@ fn is_there(value: &Value, steps: &[Option<String>]) -> bool {
     }
 }
 
+fn written(steps: &[Option<String>]) -> String {
+    let step = |step: &Option<String>| step.as_ref().map_or_else(|| "[]".to_owned(), |key| format!(".{key}"));
+    steps.iter().map(step).collect::<Vec<_>>().concat()
+}
+
 /// Leaves out the members of a list's elements that nobody looks at.
-fn cut(value: Value, members: Option<&[String]>, in_list: bool) -> Value {
+fn cut(value: Value, members: Option<&BTreeSet<String>>, in_list: bool) -> Value {
     let Some(kept) = members else { return value };
     match value {
         Value::Array(list) => list.into_iter().map(|item| cut(item, members, true)).collect(),

@@ -22,6 +22,9 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+/// How many problems of one field are told: more help nobody.
+const MOST_PROBLEMS: usize = 50;
+
 /// Collects the problems of one field.
 #[derive(Debug)]
 pub struct Problems<'f> {
@@ -39,6 +42,9 @@ impl<'f> Problems<'f> {
 
     /// Notes a problem at `span`, once.
     pub fn add(&mut self, code: &'static str, span: Span, message: impl Into<String>, hint: Option<&str>) {
+        if self.found.len() >= MOST_PROBLEMS {
+            return;
+        }
         let (line, column) = line_and_column(self.source, span.start);
         let hint = hint.map(str::to_owned);
         let problem =

@@ -1,49 +1,26 @@
 //! Rewrites a field: what needs the event becomes slots that Herald fills, the rest stays Liquid.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod expressions;
 
-use super::checks::{LOOKUP_NAME, check_filters, check_loop};
+use std::borrow::Cow;
+
+use super::checks::{LOOKUP_NAME, check_loop};
 use super::escape::{Place, Places, literal, make_safe};
 use super::origins::{Origin, Origins, bodies, has_jump};
 use super::plan::{Choice, Op};
 use super::problems::Problems;
+use super::slots::Slots;
+use super::usage::{self, Reads};
 use crate::domain::channel::Channel;
 use crate::domain::template::FieldKind;
 use crate::templating::liquid::Limits;
 use crate::templating::liquid::ast::{
-    Branch, Call, Case, Condition, Expr, Filtered, For, If, Join, Node, Operator, Path, Span, Step, Test,
-    When,
+    Branch, Case, Condition, Expr, Filtered, For, If, Join, Node, Operator, Span, Test, When,
 };
-use crate::templating::liquid::filters::Filter;
 use crate::templating::liquid::render::{Evaluator, Manner};
 
 /// The longest literal text, in bytes, that is worth sending with each event to save a slot of its own.
 const LITERAL_WORTH_A_SLOT: usize = 32;
-
-/// Hands out the keys of one entry, and the same key for what is the same.
-#[derive(Debug, Default)]
-pub struct Slots {
-    next: usize,
-    known: BTreeMap<(Place, String), String>,
-}
-
-impl Slots {
-    fn fresh(&mut self) -> String {
-        let mut number = self.next;
-        self.next += 1;
-        let mut letters = Vec::new();
-        loop {
-            letters.push(b'a' + u8::try_from(number % 26).unwrap_or_default());
-            number /= 26;
-            if number == 0 {
-                break;
-            }
-            number -= 1;
-        }
-        letters.iter().rev().map(|letter| char::from(*letter)).collect()
-    }
-}
 
 /// Where slots of the nodes at hand are kept.
 struct Scope {
@@ -54,13 +31,13 @@ struct Scope {
 
 /// Rewrites one field.
 pub struct Rewriter<'f> {
-    pub(super) source: &'f str,
-    pub(super) kind: FieldKind,
-    pub(super) channel: Channel,
-    pub(super) origins: Origins,
-    pub(super) places: &'f Places,
-    pub(super) problems: Problems<'f>,
-    pub(super) reads: super::usage::Reads,
+    source: &'f str,
+    kind: FieldKind,
+    channel: Channel,
+    origins: Origins,
+    places: &'f Places,
+    problems: Problems<'f>,
+    reads: Reads,
     scopes: Vec<Scope>,
     /// Whether anything looks at the event's entry.
     pub uses_entry: bool,
@@ -74,7 +51,7 @@ impl<'f> Rewriter<'f> {
         origins: Origins,
         places: &'f Places,
         problems: Problems<'f>,
-        reads: super::usage::Reads,
+        reads: Reads,
         slots: Slots,
     ) -> Self {
         let scopes = vec![Scope { name: LOOKUP_NAME.to_owned(), slots }];
@@ -95,8 +72,8 @@ impl<'f> Rewriter<'f> {
                 Node::If(choice) => self.choice(node, choice, out, ops),
                 Node::Case(case) => self.choice(node, &as_if(case), out, ops),
                 Node::For(list) => self.repeat(node, list, out, ops),
-                Node::Break(_) => out.push_str("{% break %}"),
-                Node::Continue(_) => out.push_str("{% continue %}"),
+                Node::Break => out.push_str("{% break %}"),
+                Node::Continue => out.push_str("{% continue %}"),
                 Node::Assign(assign) if self.origins.is_kept_by_provider(&assign.name) => {
                     let value = self.filtered(&assign.value, Place::in_field(self.kind), ops);
                     push(out, &["{% assign ", &assign.name, " = ", &value, " %}"]);
@@ -122,8 +99,7 @@ impl<'f> Rewriter<'f> {
         } else if !origin.provider {
             let node = Node::Output(output.clone());
             self.check_places(std::slice::from_ref(&node));
-            let identity =
-                super::usage::is_global(output).then(|| super::usage::identity(self.source, output));
+            let identity = usage::is_global(output).then(|| usage::identity(output));
             self.text_slot(vec![node], identity.map(|identity| (place, identity)), out, ops);
         } else {
             self.open_output(output, origin, place, out, ops);
@@ -158,7 +134,7 @@ impl<'f> Rewriter<'f> {
         out: &mut String,
         ops: &mut Vec<Op>,
     ) {
-        if origin.event && place.is_delicate() && super::usage::reads_kept(output, &self.origins) {
+        if origin.event && place.is_delicate() && usage::reads_kept(output, &self.origins) {
             let hint = Some("put a value of `data` there directly");
             let message =
                 "a value that went through a variable of OneSignal's can't be made safe in a link or style";
@@ -178,30 +154,25 @@ impl<'f> Rewriter<'f> {
         out: &mut String,
         ops: &mut Vec<Op>,
     ) {
-        let (key, new) = self.slot(identity);
+        let key = self.slot(identity);
         push(out, &["{{ ", &self.slot_path(&key), " }}"]);
-        if new || self.scopes.len() == 1 {
-            ops.push(Op::Text { key, nodes });
-        }
+        // A known slot is computed again: the one before may be in a branch that isn't taken.
+        ops.push(Op::Text { key, nodes });
     }
 
-    /// A key for what `identity` names, and whether it is a new one. Within one list's entries it may be known from a
-    /// branch that isn't taken, so there each is new.
-    pub(super) fn slot(&mut self, identity: Option<(Place, String)>) -> (String, bool) {
+    /// A key for what `identity` names. Within a list's entries each is new, for each element has its own.
+    fn slot(&mut self, identity: Option<(Place, String)>) -> String {
         self.uses_entry = true;
         let shared = self.scopes.len() == 1;
-        let Some(scope) = self.scopes.last_mut() else { return (String::new(), false) };
-        let Some(identity) = identity.filter(|_| shared) else { return (scope.slots.fresh(), true) };
-        if let Some(key) = scope.slots.known.get(&identity) {
-            return (key.clone(), false);
+        let Some(scope) = self.scopes.last_mut() else { return String::new() };
+        match identity.filter(|_| shared) {
+            Some(identity) => scope.slots.shared(identity),
+            None => scope.slots.fresh(),
         }
-        let key = scope.slots.fresh();
-        scope.slots.known.insert(identity, key.clone());
-        (key, true)
     }
 
     /// How Liquid reads the slot.
-    pub(super) fn slot_path(&self, key: &str) -> String {
+    fn slot_path(&self, key: &str) -> String {
         let name = self.scopes.last().map(|scope| scope.name.as_str()).unwrap_or_default();
         format!("{name}.{key}")
     }
@@ -239,7 +210,7 @@ impl<'f> Rewriter<'f> {
 
     /// Herald decides, OneSignal prints.
     fn decided_choice(&mut self, choice: &If, out: &mut String, ops: &mut Vec<Op>) {
-        let (key, _) = self.slot(None);
+        let key = self.slot(None);
         let path = self.slot_path(&key);
         let single = choice.branches.len() == 1;
         let mut branches = Vec::new();
@@ -301,7 +272,7 @@ impl<'f> Rewriter<'f> {
     fn test(&mut self, test: &Test, ops: &mut Vec<Op>) -> String {
         let alone = Condition { tests: vec![test.clone()], joins: Vec::new() };
         if !self.origins.condition(&alone).provider {
-            let (key, _) = self.slot(None);
+            let key = self.slot(None);
             let path = self.slot_path(&key);
             ops.push(Op::Test { key, condition: alone });
             return path;
@@ -330,7 +301,7 @@ impl<'f> Rewriter<'f> {
 
     /// Herald computes an entry for each element, OneSignal prints them.
     fn entry_loop(&mut self, list: &For, out: &mut String, ops: &mut Vec<Op>) {
-        let (key, _) = self.slot(None);
+        let key = self.slot(None);
         push(out, &["{% for ", &list.variable, " in ", &self.slot_path(&key), " %}"]);
         self.origins.enter(&list.variable, Origin { event: true, provider: false });
         self.scopes.push(Scope { name: list.variable.clone(), slots: Slots::default() });
@@ -384,94 +355,6 @@ impl<'f> Rewriter<'f> {
         }
         out.push_str("{% endfor %}");
     }
-
-    /// An expression with filters, for OneSignal to run; as much of it as Herald can compute is a slot.
-    pub(super) fn filtered(&mut self, filtered: &Filtered, place: Place, ops: &mut Vec<Op>) -> String {
-        let ours = |call: &Call, origins: &Origins| {
-            call.filter != Filter::TrackLink && call.args.iter().all(|arg| !origins.expr(arg).provider)
-        };
-        let head = self.origins.expr(&filtered.expr);
-        let done = match head.provider || !head.event {
-            true => 0,
-            false => filtered.filters.iter().take_while(|call| ours(call, &self.origins)).count(),
-        };
-        let (computed, rest) = filtered.filters.split_at(done);
-        let defaulted = |calls: &[Call]| calls.iter().any(|call| call.filter == Filter::Default);
-        let mut text = if done == 0 {
-            self.expr(&filtered.expr, place, defaulted(rest), ops)
-        } else {
-            let part =
-                Filtered { expr: filtered.expr.clone(), filters: computed.to_vec(), span: filtered.span };
-            self.value_slot(part, place, defaulted(rest), ops)
-        };
-        check_filters(filtered, done, &mut self.problems);
-        for call in rest {
-            push(&mut text, &[" | ", call.filter.name()]);
-            for (index, arg) in call.args.iter().enumerate() {
-                let place = match call.filter {
-                    Filter::Default => place,
-                    // The name of a member, not a text.
-                    Filter::Where if index == 0 => Place::Raw,
-                    _ => inner(place),
-                };
-                let arg = self.expr(arg, place, false, ops);
-                push(&mut text, &[if index == 0 { ": " } else { ", " }, &arg]);
-            }
-            if call.allow_false {
-                text.push_str(", allow_false: true");
-            }
-        }
-        text
-    }
-
-    /// An expression without filters, for OneSignal to run.
-    fn expr(&mut self, expr: &Expr, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
-        match expr {
-            Expr::Literal(literal) => super::usage::print_literal(literal),
-            Expr::Path(path) => self.path(path, place, optional, ops),
-        }
-    }
-
-    fn path(&mut self, path: &Path, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
-        let mut text = path.root.clone();
-        let mut steps = path.steps.as_slice();
-        if !self.origins.root(&path.root).provider {
-            let ours = steps.iter().take_while(|step| !self.origins.step(step).provider).count();
-            let part = Path { root: path.root.clone(), steps: steps[..ours].to_vec(), span: path.span };
-            let part = Filtered { expr: Expr::Path(part), filters: Vec::new(), span: path.span };
-            text = self.value_slot(part, place, optional, ops);
-            steps = &steps[ours..];
-        }
-        for step in steps {
-            match step {
-                Step::Key(key) if super::usage::is_name(key) => push(&mut text, &[".", key]),
-                Step::Key(key) => push(&mut text, &["[", &super::usage::quote(key), "]"]),
-                Step::Index(index) => push(&mut text, &["[", &index.to_string(), "]"]),
-                Step::Dynamic(inner) => {
-                    let inner = self.path(inner, Place::Raw, false, ops);
-                    push(&mut text, &["[", &inner, "]"]);
-                }
-            }
-        }
-        text
-    }
-
-    fn value_slot(&mut self, value: Filtered, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
-        let used = self.reads.of(&value, &self.origins);
-        let (key, _) = self.slot(None);
-        let path = self.slot_path(&key);
-        ops.push(Op::Value { key, value, place, optional, used });
-        path
-    }
-}
-
-/// The place of what is put into a text that stands at `place`: it no longer begins a link.
-fn inner(place: Place) -> Place {
-    match place {
-        Place::LinkStart => Place::LinkPart,
-        Place::AttributeLinkStart => Place::AttributeLinkPart,
-        other => other,
-    }
 }
 
 fn literal_bytes(nodes: &[Node]) -> usize {
@@ -497,13 +380,12 @@ fn as_if(case: &Case) -> If {
         },
         body: when.body.clone(),
     };
-    If {
-        branches: case.whens.iter().map(branch).collect(),
-        otherwise: case.otherwise.clone(),
-        span: case.span,
-    }
+    If { branches: case.whens.iter().map(branch).collect(), otherwise: case.otherwise.clone() }
 }
 
+/// Puts the parts onto the end of `out`.
 pub(super) fn push(out: &mut String, parts: &[&str]) {
-    parts.iter().for_each(|part| out.push_str(part));
+    for part in parts {
+        out.push_str(part);
+    }
 }

@@ -170,7 +170,7 @@ fn a_list_that_onesignal_filters_travels_with_what_is_looked_at() {
     assert_eq!(text(&content), wanted);
     let data = json!({"items": [{"name": "<T>", "kind": "d", "secret": "s"}]});
     assert_eq!(values(&content, &data), Ok(json!({"a": [{"name": "&lt;T&gt;", "kind": "d"}]})));
-    let missing = ValueError::Missing { path: "data.items".into(), field: "body".into() };
+    let missing = ValueError::Missing { path: "data.items[].name".into(), field: "body".into() };
     assert_eq!(values(&content, &json!({"items": [{"kind": "d"}]})), Err(missing));
 }
 
@@ -353,6 +353,51 @@ fn a_template_that_takes_too_much_is_told() {
 }
 
 #[test]
+fn fifty_levels_are_compiled_on_a_small_stack() {
+    let work = || {
+        for (open, close) in [
+            ("{% if user.a %}{{ data.x }}", "{% endif %}"),
+            ("{% for i in data.l %}{{ user.a }}", "{% endfor %}"),
+            ("{% capture c %}{{ user.a }}", "{% endcapture %}{{ c }}"),
+        ] {
+            let source = open.repeat(50) + "{{ data.x }}" + &close.repeat(50);
+            let content = email(&source);
+            content.values(&json!({"x": "x", "l": [1]}), &Limits::default()).expect("it has values");
+        }
+    };
+    let thread =
+        std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(work).expect("a thread starts");
+    thread.join().expect("the stack is big enough");
+}
+
+#[test]
+fn names_that_are_made_of_each_other_do_not_run_away() {
+    let doubling = "{% assign x = x.a | default: x.b %}".repeat(1_500) + "{{ data.y }}";
+    let branching = "{% if data.y %}{% assign x = x.a %}{% endif %}".repeat(1_000) + "{{ data.y }}";
+    let chained: String =
+        (0..1_500).rev().map(|n| format!("{{% assign v{n} = v{} %}}", n + 1)).collect::<Vec<_>>().concat();
+    for source in [doubling, branching, chained + "{{ data.y }}{{ user.x }}"] {
+        let _ = compile(Channel::Email, &fields(&[("body", &source)]));
+    }
+}
+
+#[test]
+fn no_roundabout_way_to_the_event_goes_unnoticed() {
+    let long = format!("{{% assign x = data.{} %}}{{{{ x }}}}", "k".repeat(600));
+    let many: String = (0..20)
+        .map(|n| format!("{{% if user.a %}}{{% assign x = user.v{n} %}}{{% endif %}}"))
+        .collect::<Vec<_>>()
+        .concat();
+    for source in [
+        long,
+        many + "{% if user.a %}{% assign x = data.y %}{% endif %}{{ x }}",
+        "{{ user.tags[data.k] }}".to_owned(),
+    ] {
+        assert!(push(&source).needs_values(), "{source:.60}");
+    }
+}
+
+#[test]
 fn a_link_to_be_tracked_is_left_to_onesignal() {
     let content = compiled(Channel::Sms, &[("contents", "See {{ data.url | track_link }}")]);
     assert_eq!(text(&content), "See {{ herald.a | track_link }}");
@@ -370,7 +415,7 @@ fn paths_name_their_field() {
 
 #[test]
 fn the_keys_go_on_after_z() {
-    let source: String = (0..30).map(|n| format!("{{{{ data.v{n} }}}}")).collect();
+    let source = (0..30).map(|n| format!("{{{{ data.v{n} }}}}")).collect::<Vec<_>>().concat();
     assert!(
         text(&push(&source))
             .ends_with("{{ herald.z }}{{ herald.aa }}{{ herald.ab }}{{ herald.ac }}{{ herald.ad }}")

@@ -1,25 +1,46 @@
 //! What of an expression is looked at, and how it is written again.
 
+use std::collections::BTreeSet;
+
 use super::origins::{Origins, bodies};
 use super::plan::Used;
 use crate::templating::liquid::PathUse;
-use crate::templating::liquid::ast::{Condition, Expr, Filtered, Literal, Node, Path, Step};
+use crate::templating::liquid::ast::{Call, Condition, Expr, Filtered, Literal, Node, Path, Step};
 use crate::templating::liquid::filters::Filter;
 
 /// What a field reads, to cut what travels to it.
 #[derive(Debug, Default)]
 pub struct Reads {
     uses: Vec<PathUse>,
-    /// Every key that the field names, or none if it looks keys up that only OneSignal knows.
-    keys: Option<Vec<String>>,
+    /// The paths that are tested somewhere.
+    tested: BTreeSet<String>,
+    /// What the field names.
+    names: Names,
+}
+
+/// The names in a field.
+#[derive(Debug, Default)]
+struct Names {
+    /// Where its paths begin.
+    roots: BTreeSet<String>,
+    /// The keys of its paths, and those that filters are given.
+    keys: BTreeSet<String>,
+    /// Whether it looks keys up that it doesn't name.
+    dynamic: bool,
 }
 
 impl Reads {
     /// Studies a field.
-    pub fn of_field(nodes: &[Node], uses: Vec<PathUse>, origins: &Origins) -> Self {
-        let mut keys = Some(Vec::new());
-        collect(nodes, origins, &mut keys);
-        Self { uses, keys }
+    pub fn of_field(nodes: &[Node], uses: Vec<PathUse>) -> Self {
+        let mut names = Names::default();
+        collect(nodes, &mut names);
+        let tested = uses.iter().filter(|found| found.tested).map(|found| found.path.clone()).collect();
+        Self { uses, tested, names }
+    }
+
+    /// Whether a path of the field begins with this name.
+    pub fn begins_with(&self, root: &str) -> bool {
+        self.names.roots.contains(root)
     }
 
     /// What of `value` is looked at, if it turns out to be a list or an object.
@@ -30,7 +51,8 @@ impl Reads {
             }
             Expr::Path(_) | Expr::Literal(_) => Vec::new(),
         };
-        Used { members: self.keys.clone(), needed }
+        let members = (!self.names.dynamic).then(|| self.names.keys.clone());
+        Used { members, needed }
     }
 
     fn needed(&self, path: &Path) -> Vec<Vec<Option<String>>> {
@@ -41,8 +63,8 @@ impl Reads {
                 Step::Index(_) | Step::Dynamic(_) => written.push_str("[]"),
             }
         }
-        let is_tested = |path: &str| self.uses.iter().any(|other| other.path == path && other.tested);
-        let below = self.uses.iter().filter(|found| !found.has_default && !is_tested(&found.path));
+        let below = self.uses.iter().filter(|found| found.path.starts_with(&written));
+        let below = below.filter(|found| !found.has_default && !self.tested.contains(&found.path));
         // An element that OneSignal picks, `[]` at the very end, may well be missing elsewhere.
         below.filter_map(|found| found.path.strip_prefix(&written)).filter_map(steps).collect()
     }
@@ -65,55 +87,64 @@ fn steps(below: &str) -> Option<Vec<Option<String>>> {
     Some(steps)
 }
 
-fn collect(nodes: &[Node], origins: &Origins, keys: &mut Option<Vec<String>>) {
+fn collect(nodes: &[Node], names: &mut Names) {
     for node in nodes {
         match node {
-            Node::Output(output) => collect_filtered(output, keys),
-            Node::Assign(node) => collect_filtered(&node.value, keys),
+            Node::Output(output) => collect_filtered(output, names),
+            Node::Assign(node) => collect_filtered(&node.value, names),
             Node::If(node) => {
-                node.branches.iter().for_each(|branch| collect_condition(&branch.condition, keys))
+                node.branches.iter().for_each(|branch| collect_condition(&branch.condition, names));
             }
             Node::Case(node) => {
                 let values = node.whens.iter().flat_map(|when| &when.values).chain([&node.subject]);
-                values.for_each(|value| collect_expr(value, keys));
+                values.for_each(|value| collect_expr(value, names));
             }
             Node::For(node) => {
                 let bounds = [&node.limit, &node.offset].into_iter().flatten().chain([&node.list]);
-                bounds.for_each(|bound| collect_expr(bound, keys));
+                bounds.for_each(|bound| collect_expr(bound, names));
             }
-            Node::Text(_) | Node::Capture(_) | Node::Break(_) | Node::Continue(_) => {}
+            Node::Text(_) | Node::Capture(_) | Node::Break | Node::Continue => {}
         }
-        bodies(node).into_iter().for_each(|body| collect(body, origins, keys));
+        for body in bodies(node) {
+            collect(body, names);
+        }
     }
 }
 
-fn collect_condition(condition: &Condition, keys: &mut Option<Vec<String>>) {
+fn collect_condition(condition: &Condition, names: &mut Names) {
     for test in &condition.tests {
-        collect_expr(&test.left, keys);
-        test.right.iter().for_each(|(_, right)| collect_expr(right, keys));
+        collect_expr(&test.left, names);
+        test.right.iter().for_each(|(_, right)| collect_expr(right, names));
     }
 }
 
-fn collect_filtered(filtered: &Filtered, keys: &mut Option<Vec<String>>) {
-    collect_expr(&filtered.expr, keys);
+fn collect_filtered(filtered: &Filtered, names: &mut Names) {
+    collect_expr(&filtered.expr, names);
     for call in &filtered.filters {
-        call.args.iter().for_each(|arg| collect_expr(arg, keys));
-        let (Some(Expr::Literal(Literal::Text(key))), Some(keys)) = (call.args.first(), keys.as_mut()) else {
-            continue;
-        };
+        call.args.iter().for_each(|arg| collect_expr(arg, names));
+        let Some(Expr::Literal(Literal::Text(key))) = call.args.first() else { continue };
         if matches!(call.filter, Filter::Where | Filter::Map | Filter::Sort) {
-            keys.push(key.clone());
+            names.keys.insert(key.clone());
         }
     }
 }
 
-fn collect_expr(expr: &Expr, keys: &mut Option<Vec<String>>) {
-    let Expr::Path(path) = expr else { return };
+fn collect_expr(expr: &Expr, names: &mut Names) {
+    if let Expr::Path(path) = expr {
+        collect_path(path, names);
+    }
+}
+
+fn collect_path(path: &Path, names: &mut Names) {
+    names.roots.insert(path.root.clone());
     for step in &path.steps {
-        match (step, keys.as_mut()) {
-            (Step::Key(key), Some(keys)) if !keys.contains(key) => keys.push(key.clone()),
-            (Step::Dynamic(_), _) => *keys = None,
-            (Step::Key(_) | Step::Index(_), _) => {}
+        match step {
+            Step::Key(key) => drop(names.keys.insert(key.clone())),
+            Step::Index(_) => {}
+            Step::Dynamic(inner) => {
+                names.dynamic = true;
+                collect_path(inner, names);
+            }
         }
     }
 }
@@ -136,8 +167,7 @@ fn is_global_path(path: &Path) -> bool {
 }
 
 /// A text that is the same for expressions that are the same.
-pub fn identity(source: &str, filtered: &Filtered) -> String {
-    let _ = source;
+pub fn identity(filtered: &Filtered) -> String {
     format!(
         "{}|{}",
         print_identity(&filtered.expr),
@@ -145,7 +175,7 @@ pub fn identity(source: &str, filtered: &Filtered) -> String {
     )
 }
 
-fn call_identity(call: &crate::templating::liquid::ast::Call) -> String {
+fn call_identity(call: &Call) -> String {
     let args: Vec<String> = call.args.iter().map(print_identity).collect();
     format!("{}:{}:{}|", call.filter.name(), args.join(","), call.allow_false)
 }

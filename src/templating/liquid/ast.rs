@@ -36,9 +36,9 @@ pub enum Node {
     /// `capture`.
     Capture(Capture),
     /// `break`.
-    Break(Span),
+    Break,
     /// `continue`.
-    Continue(Span),
+    Continue,
 }
 
 /// `if`/`elsif`/`else` or `unless`.
@@ -48,8 +48,6 @@ pub struct If {
     pub branches: Vec<Branch>,
     /// What is taken when no condition holds.
     pub otherwise: Option<Vec<Node>>,
-    /// The opening tag.
-    pub span: Span,
 }
 
 /// One branch of an `if`.

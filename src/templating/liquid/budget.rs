@@ -44,11 +44,6 @@ impl Budget {
         Self { limits: *limits, steps: limits.steps, work, charges: 0 }
     }
 
-    /// The most bytes that one text may have.
-    pub fn longest_text(&self) -> usize {
-        self.limits.output_bytes
-    }
-
     /// Takes `count` steps.
     pub fn steps(&mut self, count: usize) -> Result<(), Spent> {
         self.steps = self.steps.checked_sub(count).ok_or(Spent("steps"))?;

@@ -216,14 +216,12 @@ fn unexpected(c: char) -> String {
 }
 
 fn quoted(text: &str, at: usize, quote: char) -> Result<(Token, usize), SyntaxError> {
-    match text[at + 1..].find(quote) {
-        Some(length) => Ok((Token::Text(text[at + 1..at + 1 + length].to_owned()), length + 2)),
-        None => {
-            let message =
-                format!("the text that begins with {quote} is not closed (it can't contain `}}}}` or `%}}`)");
-            Err(SyntaxError::at(text, at, message))
-        }
-    }
+    let Some(length) = text[at + 1..].find(quote) else {
+        let message =
+            format!("the text that begins with {quote} is not closed (it can't contain `}}}}` or `%}}`)");
+        return Err(SyntaxError::at(text, at, message));
+    };
+    Ok((Token::Text(text[at + 1..at + 1 + length].to_owned()), length + 2))
 }
 
 fn number(text: &str, at: usize) -> Result<(Token, usize), SyntaxError> {

@@ -14,6 +14,7 @@ mod expression;
 pub(in crate::templating) mod filters;
 mod lexer;
 mod number;
+mod outcome;
 mod parser;
 mod paths;
 pub(in crate::templating) mod position;
@@ -30,9 +31,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use budget::Limits;
+pub use outcome::{RenderError, Rendered, Strictness};
 pub use paths::PathUse;
 pub use position::SyntaxError;
-pub use render::{RenderError, Rendered, Strictness};
 
 use ast::Node;
 use render::{Evaluator, Manner};

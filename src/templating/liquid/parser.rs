@@ -156,7 +156,7 @@ impl<'s> Parser<'s> {
                 end = closing;
             }
             end.reader.end()?;
-            return Ok(Node::If(If { branches, otherwise, span }));
+            return Ok(Node::If(If { branches, otherwise }));
         }
     }
 
@@ -231,7 +231,7 @@ impl<'s> Parser<'s> {
         if self.loops == 0 {
             return self.fail(span, format!("`{name}` stands outside of `for`"));
         }
-        Ok(if name == "break" { Node::Break(span) } else { Node::Continue(span) })
+        Ok(if name == "break" { Node::Break } else { Node::Continue })
     }
 }
 

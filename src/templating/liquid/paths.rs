@@ -1,8 +1,10 @@
 //! Which paths a template reads, followed through `assign`, `for`, `where` and `map`.
 
+use std::collections::HashSet;
+
 use super::ast::{Call, Condition, Expr, Filtered, For, Literal, Node, Path, Span, Step};
 use super::filters::Filter;
-use super::position::line_and_column;
+use super::position::Cursor;
 
 /// One reading of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +25,14 @@ pub struct PathUse {
     pub(in crate::templating) offset: usize,
 }
 
+/// How many paths a name of the template may stand for.
+const MOST_PATHS: usize = 16;
+/// How long such a path may be, in bytes.
+const LONGEST_PATH: usize = 512;
+
 /// Finds every reading in `nodes`, in source order.
-pub(in crate::templating) fn paths(source: &str, nodes: &[Node]) -> Vec<PathUse> {
-    let mut finder = Finder { source, uses: Vec::new(), names: Vec::new(), depth: 0 };
+pub(in crate::templating) fn paths<'n>(source: &'n str, nodes: &'n [Node]) -> Vec<PathUse> {
+    let mut finder = Finder { cursor: Cursor::new(source), uses: Vec::new(), names: Vec::new(), depth: 0 };
     finder.block(nodes);
     finder.uses
 }
@@ -46,7 +53,7 @@ struct Name<'n> {
 }
 
 struct Finder<'n> {
-    source: &'n str,
+    cursor: Cursor<'n>,
     uses: Vec<PathUse>,
     names: Vec<Name<'n>>,
     depth: usize,
@@ -56,7 +63,7 @@ impl<'n> Finder<'n> {
     fn block(&mut self, nodes: &'n [Node]) {
         for node in nodes {
             match node {
-                Node::Text(_) | Node::Break(_) | Node::Continue(_) => {}
+                Node::Text(_) | Node::Break | Node::Continue => {}
                 Node::Output(output) => drop(self.filtered(output, false)),
                 Node::If(node) => {
                     for branch in &node.branches {
@@ -92,16 +99,22 @@ impl<'n> Finder<'n> {
         self.depth -= 1;
     }
 
+    /// Names that are made of each other could stand for more paths than anyone can count; a few tell enough.
+    fn few(mut paths: Vec<String>) -> Vec<String> {
+        paths.retain(|path| path.len() <= LONGEST_PATH);
+        let mut seen = HashSet::new();
+        paths.retain(|path| seen.insert(path.clone()));
+        paths.truncate(MOST_PATHS);
+        paths
+    }
+
     /// An assignment in a branch may or may not have happened, so the name then stands for both.
     fn define(&mut self, name: &'n str, stands_for: Vec<String>) {
-        let depth = self.depth;
+        let (depth, stands_for) = (self.depth, Self::few(stands_for));
         match self.names.iter_mut().rev().find(|known| known.name == name) {
             Some(known) if depth > 0 => {
-                let new = stands_for
-                    .into_iter()
-                    .filter(|path| !known.stands_for.contains(path))
-                    .collect::<Vec<_>>();
-                known.stands_for.extend(new);
+                known.stands_for.extend(stands_for);
+                known.stands_for = Self::few(std::mem::take(&mut known.stands_for));
             }
             Some(known) => known.stands_for = stands_for,
             None => self.names.push(Name { name, stands_for }),
@@ -144,12 +157,14 @@ impl<'n> Finder<'n> {
             self.read_keys(path);
         }
         let mut stands_for = self.resolve(&filtered.expr);
-        for call in &filtered.filters {
-            let is_default = call.filter == Filter::Default;
-            call.args.iter().for_each(|arg| {
-                self.read(arg, How { has_default: is_default && has_default, tested: false })
-            });
-            stands_for = self.after(call, stands_for);
+        for (index, call) in filtered.filters.iter().enumerate() {
+            // A default may itself be missing, unless another stands behind it.
+            let is_default = |call: &Call| call.filter == Filter::Default;
+            let has_default = is_default(call) && filtered.filters[index + 1..].iter().any(is_default);
+            for arg in &call.args {
+                self.read(arg, How { has_default, tested: false });
+            }
+            stands_for = Self::few(self.after(call, stands_for));
         }
         stands_for
     }
@@ -164,12 +179,16 @@ impl<'n> Finder<'n> {
         match (call.filter, key) {
             (Filter::Where | Filter::Sort, Some(key)) => {
                 let tested: Vec<String> = members(&stands_for, key);
-                tested.into_iter().for_each(|path| self.note(path, call.span, TESTED));
+                for path in tested {
+                    self.note(path, call.span, TESTED);
+                }
                 stands_for
             }
             (Filter::Map, Some(key)) => {
                 let members: Vec<String> = members(&stands_for, key);
-                members.iter().for_each(|path| self.note(path.clone(), call.span, NEEDED));
+                for path in members {
+                    self.note(path, call.span, NEEDED);
+                }
                 // The result is a list of members, so a step into it must not repeat the `[]`.
                 Vec::new()
             }
@@ -210,7 +229,7 @@ impl<'n> Finder<'n> {
     }
 
     fn note(&mut self, path: String, span: Span, how: How) {
-        let (line, column) = line_and_column(self.source, span.start);
+        let (line, column) = self.cursor.at(span.start);
         let How { has_default, tested } = how;
         let conditional = self.depth > 0;
         self.uses.push(PathUse { path, line, column, has_default, tested, conditional, offset: span.start });

@@ -33,6 +33,35 @@ pub(in crate::templating) fn line_and_column(source: &str, offset: usize) -> (us
     (line, column)
 }
 
+/// Tells lines and columns of offsets that mostly grow, without reading the source from its start each time.
+#[derive(Debug)]
+pub(in crate::templating) struct Cursor<'s> {
+    source: &'s str,
+    offset: usize,
+    line: usize,
+    column: usize,
+}
+
+impl<'s> Cursor<'s> {
+    /// A cursor at the start of `source`.
+    pub fn new(source: &'s str) -> Self {
+        Self { source, offset: 0, line: 1, column: 1 }
+    }
+
+    /// The line and the column in characters, both from 1, of byte `offset`.
+    pub fn at(&mut self, offset: usize) -> (usize, usize) {
+        if offset < self.offset {
+            (self.offset, self.line, self.column) = (0, 1, 1);
+        }
+        for c in self.source.get(self.offset..offset).unwrap_or_default().chars() {
+            (self.line, self.column) =
+                if c == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
+            self.offset += c.len_utf8();
+        }
+        (self.line, self.column)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +70,8 @@ mod tests {
     fn columns_count_characters_and_lines_begin_at_one() {
         assert_eq!(line_and_column("äö{{", 4), (1, 3));
         assert_eq!(line_and_column("a\nbc", 3), (2, 2));
+        let mut cursor = Cursor::new("ä\nbc");
+        assert_eq!([cursor.at(4), cursor.at(2), cursor.at(3)], [(2, 2), (1, 2), (2, 1)]);
         assert_eq!(line_and_column("ä", 1), (1, 1), "an offset within a character is that character's");
     }
 }

@@ -1,72 +1,18 @@
 //! Runs a parsed template against values.
 
+mod conditions;
+
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use serde_json::Value as Json;
 
-use super::ast::{
-    Assign, Call, Capture, Case, Condition, Expr, Filtered, For, If, Join, Node, Operator, Path, Span, Step,
-    Test,
-};
+use super::ast::{Assign, Call, Capture, Case, Condition, Expr, Filtered, For, If, Node, Path, Span, Step};
 use super::budget::{Budget, Limits, Spent};
 use super::filters::{self, Bench, Fault, Filter};
+use super::outcome::RenderError;
 use super::position::line_and_column;
 use super::value::{Loop, Val};
-
-/// What becomes of a path that leads to nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strictness {
-    /// It renders as nothing, as at OneSignal, and so does what a filter can't work on.
-    Lenient,
-    /// In an output, a filter or a loop it is an error, unless a `default` (or the loop's `else`) stands in for
-    /// it; conditions may test it. Comparing a text with a number and filters on the wrong kind are errors too.
-    Strict,
-}
-
-/// What a rendering yields.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
-    /// The text.
-    pub text: String,
-    /// The paths, as written and each once, that an output found to be nothing.
-    pub blanks: Vec<String>,
-}
-
-/// Why there is no text. No variant holds a value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RenderError {
-    /// A path that is needed leads to nothing.
-    #[error("`{path}` (line {line}, column {column}) has no value")]
-    Missing {
-        /// The path as written.
-        path: String,
-        /// From 1.
-        line: usize,
-        /// From 1, in characters.
-        column: usize,
-    },
-    /// A budget is spent.
-    #[error("the template takes too much {what} (line {line}, column {column})")]
-    TooMuch {
-        /// Which budget: `output`, `steps`, `work on text` or `time`.
-        what: &'static str,
-        /// From 1.
-        line: usize,
-        /// From 1, in characters.
-        column: usize,
-    },
-    /// A value is not what it is used as, or may not stand where it would.
-    #[error("{what} (line {line}, column {column})")]
-    Unusable {
-        /// Plain words.
-        what: String,
-        /// From 1.
-        line: usize,
-        /// From 1, in characters.
-        column: usize,
-    },
-}
 
 /// Makes the text of an output safe for where it stands.
 pub(in crate::templating) trait Escape {
@@ -185,6 +131,13 @@ impl<'a> Evaluator<'a> {
         self.error(Stop::Missing(origin.map_or(span_of(&value.expr), |path| path.span)))
     }
 
+    /// The error of a member below `value` having come to nothing; `below` is the path from there, with `[]`.
+    pub fn missing_below(&self, value: &Filtered, below: &str) -> RenderError {
+        let span = span_of(&value.expr);
+        let (line, column) = line_and_column(self.source, span.start);
+        RenderError::Missing { path: format!("{}{below}", span.of(self.source)), line, column }
+    }
+
     /// The error of `value` not being fit for its place.
     pub fn unusable(&self, value: &Filtered, why: &'static str) -> RenderError {
         self.error(Stop::Unusable(Cow::Borrowed(why), value.span))
@@ -217,8 +170,8 @@ impl<'a> Evaluator<'a> {
                 Node::For(node) => self.repeat(node, out),
                 Node::Assign(node) => self.assign(node).map(|()| Flow::Next),
                 Node::Capture(node) => self.capture(node),
-                Node::Break(_) => Ok(Flow::Break),
-                Node::Continue(_) => Ok(Flow::Continue),
+                Node::Break => Ok(Flow::Break),
+                Node::Continue => Ok(Flow::Continue),
             }?;
             match flow {
                 Flow::Next => {}
@@ -243,10 +196,12 @@ impl<'a> Evaluator<'a> {
             return self.nothing(*origin, output);
         }
         let text = value.to_text();
-        if self.manner.refuse_blank && text.trim().is_empty() {
-            if let Some(path) = self.given_path(&output.expr).filter(|_| !has_default(&output.filters)) {
-                return Err(Stop::Missing(path.span));
-            }
+        if self.manner.refuse_blank
+            && text.trim().is_empty()
+            && !has_default(&output.filters)
+            && let Some(path) = self.given_path(&output.expr)
+        {
+            return Err(Stop::Missing(path.span));
         }
         let text = match self.manner.escape {
             Some(escape) => escape
@@ -488,79 +443,6 @@ impl<'a> Evaluator<'a> {
         match self.globals.iter().find(|(global, _)| *global == name).map(|(_, value)| Val::from(*value)) {
             Some(Val::Nil(_)) | None => Val::Nil(Some(path)),
             Some(value) => value,
-        }
-    }
-
-    /// Right to left: each test is joined to the result of all that follow it.
-    fn condition(&mut self, condition: &'a Condition) -> Result<bool, Stop> {
-        let mut tests = condition.tests.iter().rev();
-        let mut result = tests.next().map_or(Ok(false), |test| self.test(test))?;
-        for (test, join) in tests.zip(condition.joins.iter().rev()) {
-            let holds = self.test(test)?;
-            result = match join {
-                Join::And => holds && result,
-                Join::Or => holds || result,
-            };
-        }
-        Ok(result)
-    }
-
-    fn test(&mut self, test: &'a Test) -> Result<bool, Stop> {
-        self.budget.steps(1).map_err(|spent| Stop::Spent(spent, test.span))?;
-        let left = self.expr(&test.left)?;
-        let Some((operator, right)) = &test.right else { return Ok(left.is_true()) };
-        let right = self.expr(right)?;
-        let bytes = left.as_str().map_or(0, str::len).saturating_add(right.as_str().map_or(0, str::len));
-        self.budget.work(bytes).map_err(|spent| Stop::Spent(spent, test.span))?;
-        match operator {
-            Operator::Equal => Ok(left.equals(&right)),
-            Operator::Unequal => Ok(!left.equals(&right)),
-            Operator::Contains => self.contains(&left, &right, test.span),
-            Operator::Less | Operator::AtMost | Operator::More | Operator::AtLeast => {
-                self.compare(*operator, &left, &right, test.span)
-            }
-        }
-    }
-
-    fn contains(&mut self, left: &Val<'a>, right: &Val<'a>, span: Span) -> Result<bool, Stop> {
-        if left.is_nil() || right.is_nil() {
-            return Ok(false);
-        }
-        if let Some(text) = left.as_str() {
-            return Ok(text.contains(right.to_text().as_ref()));
-        }
-        match left {
-            Val::Json(Json::Object(members)) => {
-                Ok(right.as_str().is_some_and(|key| members.contains_key(key)))
-            }
-            Val::Json(_) | Val::List(_) => {
-                let elements = left.elements();
-                self.budget.steps(elements.len()).map_err(|spent| Stop::Spent(spent, span))?;
-                Ok(elements.iter().any(|element| element.equals(right)))
-            }
-            _ => Ok(false),
-        }
-    }
-
-    fn compare(&self, operator: Operator, left: &Val<'a>, right: &Val<'a>, span: Span) -> Result<bool, Stop> {
-        if left.is_nil() || right.is_nil() {
-            return Ok(false);
-        }
-        match left.compare(right) {
-            Some(order) => Ok(match operator {
-                Operator::Less => order.is_lt(),
-                Operator::AtMost => order.is_le(),
-                Operator::More => order.is_gt(),
-                _ => order.is_ge(),
-            }),
-            None if self.manner.strict => {
-                let what = format!(
-                    "`{}` compares two numbers or two texts, and here the kinds differ",
-                    operator.as_str()
-                );
-                Err(Stop::Unusable(what.into(), span))
-            }
-            None => Ok(false),
         }
     }
 }

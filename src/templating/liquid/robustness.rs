@@ -108,7 +108,8 @@ fn templates_are_shared_between_threads() {
     shared(&Template::parse("x").expect("it parses"));
 }
 
-/// Source and what the `liquid` crate, where it is right, must agree on.
+/// Outputs on which the `liquid` crate is right: it counts bytes where characters are meant, so these are ASCII, and
+/// it keeps the empty ends of what is split.
 fn expression() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         Just("d.n"),
@@ -124,7 +125,7 @@ fn expression() -> impl Strategy<Value = String> {
     let filter = prop_oneof![
         Just(" | upcase"),
         Just(" | downcase"),
-        Just(" | append: 'é'"),
+        Just(" | append: 'e'"),
         Just(" | prepend: d.t"),
         Just(" | strip"),
         Just(" | lstrip"),
@@ -136,7 +137,7 @@ fn expression() -> impl Strategy<Value = String> {
         Just(" | truncate: 6"),
         Just(" | escape"),
         Just(" | default: 'q'"),
-        Just(" | split: 'a' | join: '-'"),
+        Just(" | split: 'B' | join: '-'"),
         Just(" | slice: 1, 2"),
     ];
     (value, proptest::collection::vec(filter, 0..4))
@@ -176,7 +177,7 @@ fn template() -> impl Strategy<Value = String> {
 
 fn by_the_crate(source: &str) -> Option<String> {
     let parser = liquid::ParserBuilder::with_stdlib().build().ok()?;
-    let globals = liquid::object!({"d": {"n": 7, "t": " Banana Ä a ", "yes": true, "no": false, "list": ["b", "a c", "c"], "o": {"k": "v<&>"}}});
+    let globals = liquid::object!({"d": {"n": 7, "t": " Banana A a ", "yes": true, "no": false, "list": ["b", "a c", "c"], "o": {"k": "v<&>"}}});
     parser.parse(source).ok()?.render(&globals).ok()
 }
 
@@ -185,7 +186,7 @@ proptest! {
 
     #[test]
     fn it_says_what_the_liquid_crate_says(source in template()) {
-        let data = json!({"n": 7, "t": " Banana Ä a ", "yes": true, "no": false, "list": ["b", "a c", "c"], "o": {"k": "v<&>"}});
+        let data = json!({"n": 7, "t": " Banana A a ", "yes": true, "no": false, "list": ["b", "a c", "c"], "o": {"k": "v<&>"}});
         let Some(wanted) = by_the_crate(&source) else { return Ok(()) };
         prop_assert_eq!(render(&source, &data, &Limits::default()).expect("it renders"), wanted, "{}", source);
     }

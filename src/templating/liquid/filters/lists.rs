@@ -32,9 +32,7 @@ pub fn apply<'a>(
     let mut list = elements.to_vec();
     match filter {
         Filter::Compact => list.retain(|element| !element.is_nil()),
-        Filter::Map => {
-            list.iter_mut().for_each(|element| *element = element.get(&key).unwrap_or(Val::Nil(None)))
-        }
+        Filter::Map => list = list.iter().map(|element| member(element, &key)).collect(),
         Filter::Reverse => list.reverse(),
         Filter::Slice => list = slice(&list, args, bench)?,
         Filter::Sort if args.is_empty() => list.sort_by(order),

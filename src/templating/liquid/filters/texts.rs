@@ -63,9 +63,8 @@ pub fn date<'a>(input: Val<'a>, args: &[Val<'a>], bench: &mut Bench<'_>) -> Resu
             bench.budget.work(pattern.len().saturating_mul(16))?;
             bench.text(dates::format(&moment, &pattern))
         }
-        Some(_) => Ok(input),
         None if bench.strict => Err(Fault::Unusable("the value is no date")),
-        None => Ok(input),
+        Some(_) | None => Ok(input),
     }
 }
 

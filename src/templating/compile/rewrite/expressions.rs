@@ -1,0 +1,103 @@
+//! Expressions that OneSignal completes.
+
+use super::{Rewriter, push};
+use crate::templating::compile::checks::check_filters;
+use crate::templating::compile::escape::Place;
+use crate::templating::compile::origins::Origins;
+use crate::templating::compile::plan::Op;
+use crate::templating::compile::usage;
+use crate::templating::liquid::ast::{Call, Expr, Filtered, Path, Step};
+use crate::templating::liquid::filters::Filter;
+
+impl Rewriter<'_> {
+    /// An expression with filters, for OneSignal to run; as much of it as Herald can compute is a slot.
+    pub(in crate::templating::compile) fn filtered(
+        &mut self,
+        filtered: &Filtered,
+        place: Place,
+        ops: &mut Vec<Op>,
+    ) -> String {
+        let ours = |call: &Call, origins: &Origins| {
+            call.filter != Filter::TrackLink && call.args.iter().all(|arg| !origins.expr(arg).provider)
+        };
+        let head = self.origins.expr(&filtered.expr);
+        let ours = filtered.filters.iter().take_while(|call| ours(call, &self.origins)).count();
+        let done = if head.provider || !head.event { 0 } else { ours };
+        let (computed, rest) = filtered.filters.split_at(done);
+        let defaulted = |calls: &[Call]| calls.iter().any(|call| call.filter == Filter::Default);
+        let mut text = if done == 0 {
+            self.expr(&filtered.expr, place, defaulted(rest), ops)
+        } else {
+            let part =
+                Filtered { expr: filtered.expr.clone(), filters: computed.to_vec(), span: filtered.span };
+            self.value_slot(part, place, defaulted(rest), ops)
+        };
+        check_filters(filtered, done, &mut self.problems);
+        for call in rest {
+            push(&mut text, &[" | ", call.filter.name()]);
+            for (index, arg) in call.args.iter().enumerate() {
+                let place = match call.filter {
+                    Filter::Default => place,
+                    // The name of a member, not a text.
+                    Filter::Where if index == 0 => Place::Raw,
+                    _ => inner(place),
+                };
+                let arg = self.expr(arg, place, false, ops);
+                push(&mut text, &[if index == 0 { ": " } else { ", " }, &arg]);
+            }
+            if call.allow_false {
+                text.push_str(", allow_false: true");
+            }
+        }
+        text
+    }
+
+    /// An expression without filters, for OneSignal to run.
+    pub(super) fn expr(&mut self, expr: &Expr, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+        match expr {
+            Expr::Literal(literal) => usage::print_literal(literal),
+            Expr::Path(path) => self.path(path, place, optional, ops),
+        }
+    }
+
+    fn path(&mut self, path: &Path, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+        let mut text = path.root.clone();
+        let mut steps = path.steps.as_slice();
+        if !self.origins.root(&path.root).provider {
+            let ours = steps.iter().take_while(|step| !self.origins.step(step).provider).count();
+            let part = Path { root: path.root.clone(), steps: steps[..ours].to_vec(), span: path.span };
+            let part = Filtered { expr: Expr::Path(part), filters: Vec::new(), span: path.span };
+            text = self.value_slot(part, place, optional, ops);
+            steps = &steps[ours..];
+        }
+        for step in steps {
+            match step {
+                Step::Key(key) if usage::is_name(key) => push(&mut text, &[".", key]),
+                Step::Key(key) => push(&mut text, &["[", &usage::quote(key), "]"]),
+                Step::Index(index) => push(&mut text, &["[", &index.to_string(), "]"]),
+                Step::Dynamic(inner) => {
+                    let inner = self.path(inner, Place::Raw, false, ops);
+                    push(&mut text, &["[", &inner, "]"]);
+                }
+            }
+        }
+        text
+    }
+
+    fn value_slot(&mut self, value: Filtered, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+        let used = self.reads.of(&value, &self.origins);
+        let key = self.slot(None);
+        let path = self.slot_path(&key);
+        ops.push(Op::Value { key, value, place, optional, used });
+        path
+    }
+}
+
+/// The place of what is put into a text that stands at `place`: it no longer begins a link.
+fn inner(place: Place) -> Place {
+    match place {
+        Place::LinkStart => Place::LinkPart,
+        Place::AttributeLinkStart => Place::AttributeLinkPart,
+        other => other,
+    }
+}

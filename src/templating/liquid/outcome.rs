@@ -1,0 +1,55 @@
+//! What a rendering may demand, and what it comes to.
+
+/// What becomes of a path that leads to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// It renders as nothing, as at OneSignal, and so does what a filter can't work on.
+    Lenient,
+    /// In an output, a filter or a loop it is an error, unless a `default` (or the loop's `else`) stands in for
+    /// it; conditions may test it. Comparing a text with a number and filters on the wrong kind are errors too.
+    Strict,
+}
+
+/// What a rendering yields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// The paths, as written and each once, that an output found to be nothing.
+    pub blanks: Vec<String>,
+}
+
+/// Why there is no text. No variant holds a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// A path that is needed leads to nothing.
+    #[error("`{path}` (line {line}, column {column}) has no value")]
+    Missing {
+        /// The path as written.
+        path: String,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+    },
+    /// A budget is spent.
+    #[error("the template takes too much {what} (line {line}, column {column})")]
+    TooMuch {
+        /// Which budget: `output`, `steps`, `work on text` or `time`.
+        what: &'static str,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+    },
+    /// A value is not what it is used as, or may not stand where it would.
+    #[error("{what} (line {line}, column {column})")]
+    Unusable {
+        /// Plain words.
+        what: String,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+    },
+}
