@@ -120,7 +120,7 @@ async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
 
 fn table(keys: &Value) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["ID", "SOURCE", "KEY", "SCOPES", "STATE"]);
+    table.load_style(NOTHING).set_header(["ID", "SOURCE", "KEY", "SCOPES", "STATE"]);
     for key in keys.as_array().into_iter().flatten() {
         let scopes: Vec<String> = key["scopes"].as_array().into_iter().flatten().map(plain).collect();
         let state = if key["revoked_at"].is_null() { "in use" } else { "revoked" };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex;
 
 use super::folder::DataFolder;
@@ -39,6 +39,8 @@ pub async fn wait_for_port(address: SocketAddr, flag: &str) -> anyhow::Result<()
 /// The sandbox as a child process of the same binary.
 pub struct Sandbox {
     child: Mutex<Child>,
+    /// As long as we hold this end, the sandbox runs. Waiting for a child closes its input, so it is kept apart.
+    lifeline: Option<ChildStdin>,
     url: String,
     http: reqwest::Client,
 }
@@ -47,7 +49,7 @@ impl Sandbox {
     /// Starts it and waits until it answers. It ends with us, however we end: it reads from a pipe that only we hold.
     pub async fn start(folder: &DataFolder, port: u16) -> anyhow::Result<Self> {
         let binary = std::env::current_exe().context("can't find this binary")?;
-        let child = Command::new(binary)
+        let mut child = Command::new(binary)
             .args(["sandbox", "--with-parent", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(folder.sandbox())
             .stdin(Stdio::piped())
@@ -58,7 +60,8 @@ impl Sandbox {
             .spawn()
             .context("the sandbox could not be started")?;
         let url = format!("http://127.0.0.1:{port}");
-        let sandbox = Self { child: Mutex::new(child), url, http: reqwest::Client::new() };
+        let lifeline = child.stdin.take();
+        let sandbox = Self { child: Mutex::new(child), lifeline, url, http: reqwest::Client::new() };
         let deadline = tokio::time::Instant::now() + START_TIME;
         while sandbox.stats().await.is_err() {
             if let Some(status) = sandbox.child.lock().await.try_wait()? {
@@ -104,8 +107,8 @@ impl Sandbox {
 
     /// Stops it in order.
     pub async fn stop(self) {
+        drop(self.lifeline);
         let mut child = self.child.into_inner();
-        drop(child.stdin.take());
         if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
             let _ = child.kill().await;
         }
