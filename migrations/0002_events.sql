@@ -111,7 +111,8 @@ CREATE TABLE batches (
     template_version_id  uuid NOT NULL,
     locale               text NOT NULL,
     members              uuid[] NOT NULL CHECK (cardinality(members) > 0),
-    created_at           timestamptz NOT NULL
+    created_at           timestamptz NOT NULL,
+    is_void              boolean NOT NULL DEFAULT false -- surely never sent; its members went back to the queue
 ) PARTITION BY RANGE (id);
 
 CREATE TABLE attempts (
@@ -179,7 +180,7 @@ BEGIN
             EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', part, family, low, high);
             IF family = 'batches' THEN
                 -- A unique index over all days would have to carry the day; within one day this is the guard.
-                EXECUTE format('CREATE UNIQUE INDEX ON %I (app_id, idempotency_key)', part);
+                EXECUTE format('CREATE UNIQUE INDEX ON %I (app_id, idempotency_key) WHERE NOT is_void', part);
             ELSIF family = 'deliveries' THEN
                 EXECUTE format('ALTER TABLE %I SET (fillfactor = 85)', part);
             END IF;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::Deserialize;
 
+use super::parameters::Parameters;
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, body, json};
 use crate::access::Use;
@@ -72,7 +73,7 @@ pub(super) async fn plan_catalog(
 )]
 pub(super) async fn apply_catalog(
     State(api): State<Arc<Api>>,
-    Query(query): Query<ApplyQuery>,
+    Parameters(query): Parameters<ApplyQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Applied>, Problem> {

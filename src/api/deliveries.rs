@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::listing::{AttemptBody, DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
+use super::parameters::Parameters;
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, body, json};
 use crate::access::Use;
@@ -26,7 +27,7 @@ const MAX_RELEASE_BYTES: usize = 256 * 1024;
 )]
 pub(super) async fn list_deliveries(
     State(api): State<Arc<Api>>,
-    Query(query): Query<RawListQuery>,
+    Parameters(query): Parameters<RawListQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Page<DeliveryBody>>, Problem> {
     api.allow(&headers, Use::ReadDeliveries).await?;

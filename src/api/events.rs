@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::listing::{DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
+use super::parameters::Parameters;
 use super::problem::{Code, Problem, ProblemBody};
 use super::{Api, body, event_fields, json};
 use crate::access::{Identity, Use};
@@ -26,6 +27,7 @@ const MAX_BATCH: usize = 1_000;
 
 /// Whether to only say what would happen.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
 pub(super) struct WriteQuery {
     /// `true`: answers what would happen and stores nothing.
     #[serde(default)]
@@ -149,7 +151,7 @@ impl AcceptedBody {
 )]
 pub(super) async fn post_event(
     State(api): State<Arc<Api>>,
-    Query(query): Query<WriteQuery>,
+    Parameters(query): Parameters<WriteQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
@@ -223,7 +225,7 @@ pub(super) struct BatchBody {
 )]
 pub(super) async fn post_batch(
     State(api): State<Arc<Api>>,
-    Query(query): Query<WriteQuery>,
+    Parameters(query): Parameters<WriteQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<BatchBody>), Problem> {
@@ -340,7 +342,7 @@ pub(super) struct EventTrace {
 )]
 pub(super) async fn list_events(
     State(api): State<Arc<Api>>,
-    Query(query): Query<RawListQuery>,
+    Parameters(query): Parameters<RawListQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Page<EventBody>>, Problem> {
     api.allow(&headers, Use::ReadEvents).await?;

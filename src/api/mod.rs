@@ -14,6 +14,7 @@ mod json;
 mod keys;
 mod listing;
 mod openapi;
+mod parameters;
 mod problem;
 mod trace;
 
@@ -22,13 +23,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Request, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use crate::access::Access;
 use crate::catalog::Publisher;
@@ -94,7 +94,6 @@ pub fn router(api: Arc<Api>) -> Router {
             )
             .into_response()
         }))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIME))
         .layer(header(header::CACHE_CONTROL, "no-store"))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(header::REFERRER_POLICY, "no-referrer"))
@@ -119,7 +118,11 @@ async fn with_request_id(
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("req"))
     });
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
+    let mut response = tokio::time::timeout(REQUEST_TIME, next.run(request)).await.unwrap_or_else(|_| {
+        Problem::new(Code::Unavailable, "the request took too long; post it again with the same id")
+            .retry_after(Duration::from_secs(1))
+            .into_response()
+    });
     if response.status().is_server_error() {
         let status = response.status().as_u16();
         tracing::warn!(request.id = ?id, http.status = status, "{method} {path} was answered with {status}");

@@ -285,7 +285,7 @@ fn check(new: &NewEvent, catalog: &PreparedCatalog, now: Timestamp) -> Result<()
 }
 
 fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataError {
-    use jsonschema::error::ValidationErrorKind as Kind;
+    use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
     let mut pointer = error.instance_path().to_string();
     let hint = match error.kind() {
         Kind::Required { property } => {
@@ -298,10 +298,13 @@ fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataErro
         Kind::AdditionalProperties { unexpected } => {
             Some(format!("leave out {}, or allow it in the schema", quoted(unexpected)))
         }
-        Kind::Type { kind } => Some(
-            format!("send {kind:?}").to_lowercase().replace("single(", "a value of type ").replace(')', ""),
-        ),
-        Kind::Format { format } => Some(format!("write it as `{format}`")),
+        Kind::Type { kind: TypeKind::Single(kind) } => Some(format!("send a value of type {kind}")),
+        Kind::Format { format } => Some(match format.as_str() {
+            "date" => "write it as 2026-11-25".to_owned(),
+            "date-time" => "write it as 2026-11-25T08:00:00Z".to_owned(),
+            "uri" => "write it as https://shop.example/orders/1001".to_owned(),
+            other => format!("write it as `{other}`"),
+        }),
         Kind::Enum { options } => Some(format!("use one of {options}")),
         _ => None,
     };

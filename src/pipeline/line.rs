@@ -206,6 +206,11 @@ impl Line {
         self.to_dispatch.notify_one();
     }
 
+    /// Batches that wait for their next attempt.
+    pub fn retries_waiting(&self) -> usize {
+        self.state.lock().retries.len()
+    }
+
     /// Takes the retries that `wanted` says can go now.
     pub fn take_retries(&self, mut wanted: impl FnMut(&Frozen) -> bool) -> Vec<Frozen> {
         let mut state = self.state.lock();

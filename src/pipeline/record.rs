@@ -10,6 +10,7 @@ use super::Pipeline;
 use super::group::describe;
 use super::line::{Answered, Frozen, Member};
 use crate::domain::answer::{Answer, BatchAnswer, Verdict};
+use crate::domain::app::AppId;
 use crate::domain::batch::Batch;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
@@ -20,7 +21,7 @@ use crate::domain::snapshot::UploadKey;
 use crate::store::decisions::NewDecision;
 use crate::store::gates::Gate;
 use crate::store::results::{AttemptResult, Move};
-use crate::store::{Committed, StoreError, Tx, commit, decisions, results};
+use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, results};
 use crate::telemetry::names;
 
 /// Answers written down in one transaction at most.
@@ -105,6 +106,12 @@ impl Pipeline {
             })
             .collect();
         let moved = results::carry_out(tx, &rows, now).await?;
+        let is_void = |m: &&Moved| m.batch.is_some() && matches!(m.after.state, DeliveryState::Queued { .. });
+        let mut void: Vec<BatchId> = moves.iter().filter(is_void).filter_map(|m| m.batch).collect();
+        void.dedup();
+        if !void.is_empty() {
+            batches::void(tx, &void).await?;
+        }
         let made: Vec<NewDecision<'_>> = moves
             .iter()
             .filter(|m| moved.contains(&m.after.id))
@@ -165,13 +172,12 @@ impl Pipeline {
                 Ok(Some(until))
             }
             Verdict::TemplateUnknown => {
+                self.app_works(app, now).await?;
                 self.lose_template(batch, now).await?;
                 Ok(Some(now + TEMPLATE_WAIT))
             }
             Verdict::Accepted { .. } | Verdict::NobodySubscribed { .. } | Verdict::Refused { .. } => {
-                if self.budget.probe_worked(app) && self.store.open_gate(app, now).await? {
-                    tracing::info!(app.id = %app, "app {app} works again");
-                }
+                self.app_works(app, now).await?;
                 Ok(None)
             }
             Verdict::NotConnected { .. } | Verdict::Conflict | Verdict::Ambiguous { .. } => {
@@ -179,6 +185,14 @@ impl Pipeline {
                 Ok(None)
             }
         }
+    }
+
+    /// Opens the app's gate if this was the call that had to find out.
+    async fn app_works(&self, app: AppId, now: Timestamp) -> Result<(), StoreError> {
+        if self.budget.probe_worked(app) && self.store.open_gate(app, now).await? {
+            tracing::info!(app.id = %app, "app {app} works again");
+        }
+        Ok(())
     }
 
     async fn lose_template(&self, batch: &Batch, now: Timestamp) -> Result<(), StoreError> {

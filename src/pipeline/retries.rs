@@ -4,6 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
 use super::freeze::content_hash;
 use super::line::{Frozen, Member};
 use super::pack::{self, Ready};
@@ -15,12 +17,29 @@ use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{Delivery, DeliveryState};
 use crate::domain::id::{BatchId, DeliveryId};
+use crate::domain::snapshot::UploadKey;
+use crate::domain::template::Mode;
 use crate::store::StoreError;
 use crate::store::batches::StoredBatch;
 use crate::store::queue::Claim;
 
+/// Batches that wait in memory for their next attempt at most.
+const RETRIES_WAITING: usize = 256;
 /// Batches that are taken over at once.
 const RETRIES_AT_ONCE: i64 = 64;
+
+/// How long a batch waits for its template to be uploaded again.
+const UPLOAD_WAIT: TimeDelta = TimeDelta::seconds(2);
+
+/// A stored batch on its way to another attempt.
+enum Thawed {
+    /// It can be sent again, unchanged.
+    Ready(Box<Frozen>),
+    /// OneSignal does not have its template at the moment.
+    NotUploaded(UploadKey),
+    /// It can't be sent again.
+    Over,
+}
 
 impl Pipeline {
     /// Claims retrying batches that are due and puts them in line; returns how many.
@@ -29,6 +48,9 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
+        if self.line.retries_waiting() >= RETRIES_WAITING {
+            return Ok(0);
+        }
         let closed: Vec<uuid::Uuid> = self.budget.closed_apps(now).into_iter().map(|app| app.0).collect();
         let claims = self.store.claim_retries(lease.id, &closed, RETRIES_AT_ONCE, now).await?;
         if claims.is_empty() {
@@ -51,11 +73,15 @@ impl Pipeline {
         for batch in stored {
             let claims = by_batch.remove(&batch.frozen.id).unwrap_or_default();
             match self.thaw(lease, &batch, &claims, &loaded, now).await? {
-                Some(frozen) => {
-                    self.line.put_retry(frozen);
+                Thawed::Ready(frozen) => {
+                    self.line.put_retry(*frozen);
                     count += 1;
                 }
-                None => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
+                Thawed::NotUploaded(frozen) => {
+                    self.wanted_uploads.lock().insert(frozen);
+                    moves.extend(self.put_off(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
+                }
+                Thawed::Over => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
             }
         }
         self.settle(moves).await?;
@@ -70,23 +96,32 @@ impl Pipeline {
         claims: &[Claim],
         loaded: &HashMap<DeliveryId, Loaded>,
         now: Timestamp,
-    ) -> Result<Option<Frozen>, StoreError> {
+    ) -> Result<Thawed, StoreError> {
         let frozen = &stored.frozen;
         let Some(expires_at) =
             frozen.members.iter().filter_map(|id| Some(loaded.get(id)?.row.expires_at)).min()
         else {
-            return Ok(None);
+            return Ok(Thawed::Over);
         };
-        let Some(lane) = claims.first().map(|claim| claim.delivery.lane) else { return Ok(None) };
+        let Some(lane) = claims.first().map(|claim| claim.delivery.lane) else { return Ok(Thawed::Over) };
         if expires_at <= now + self.margin(lane) {
-            return Ok(None);
+            return Ok(Thawed::Over);
         }
         let catalog = self.catalog.get(&self.store).await?;
-        let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(None) };
-        let Some(content) = self.content_again(stored, claims, loaded).await? else { return Ok(None) };
+        let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(Thawed::Over) };
+        let key = UploadKey { app: frozen.app, version: frozen.version, locale: frozen.locale.clone() };
+        let version = self.catalog.version(&self.store, frozen.version).await?;
+        let is_uploaded =
+            version.is_some_and(|v| v.version.mode == Mode::Inline) || self.catalog.upload(&key).is_some();
+        if !is_uploaded {
+            return Ok(Thawed::NotUploaded(key));
+        }
+        let Some(content) = self.content_again(stored, claims, loaded).await? else {
+            return Ok(Thawed::Over);
+        };
         if content_hash(&content) != frozen.body_sha256 {
             tracing::error!(batch.id = %frozen.id, "batch {} can't be made the same again; it is not sent", frozen.id);
-            return Ok(None);
+            return Ok(Thawed::Over);
         }
         let members =
             claims.iter().filter_map(|claim| member(claim, loaded.get(&claim.delivery.id)?)).collect();
@@ -101,7 +136,7 @@ impl Pipeline {
         };
         let size = frozen.members.len();
         let (attempt, started_at) = (stored.attempt, stored.started_at);
-        Ok(Some(Frozen { batch, members, worker: lease.id, size, attempt, started_at }))
+        Ok(Thawed::Ready(Box::new(Frozen { batch, members, worker: lease.id, size, attempt, started_at })))
     }
 
     async fn content_again(
@@ -145,6 +180,29 @@ impl Pipeline {
         let Some(template_id) = self.template_id(&key) else { return Ok(None) };
         let references: Vec<&Ready> = members.iter().collect();
         Ok(pack::content(&key, &references, template_id))
+    }
+
+    /// The members of a batch that has to wait for its template.
+    fn put_off(
+        &self,
+        lease: WorkerLease,
+        stored: &StoredBatch,
+        claims: Vec<Claim>,
+        loaded: &HashMap<DeliveryId, Loaded>,
+        due_at: Timestamp,
+    ) -> Vec<Moved> {
+        let wait = |claim: Claim| {
+            Some(Moved {
+                event: loaded.get(&claim.delivery.id)?.event.id,
+                after: claim.delivery.into_state(DeliveryState::Retrying { due_at }),
+                worker: Some(lease.id),
+                epoch: claim.epoch,
+                batch: Some(stored.frozen.id),
+                crashed: false,
+                decision: None,
+            })
+        };
+        claims.into_iter().filter_map(wait).collect()
     }
 
     /// What becomes of the members of a batch that is not sent again. If it was surely never sent, those whose time is

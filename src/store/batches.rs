@@ -59,6 +59,19 @@ pub async fn insert_all(
     Ok(())
 }
 
+/// Notes that batches were surely never sent and that their members went back to the queue: the same members may be
+/// frozen again under the same key.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn void(connection: &mut PgConnection, ids: &[BatchId]) -> Result<(), StoreError> {
+    sqlx::query("UPDATE batches SET is_void = true WHERE id = ANY ($1)")
+        .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// A frozen batch as it is stored.
 #[derive(Debug, Clone)]
 pub struct StoredBatch {
