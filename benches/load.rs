@@ -296,6 +296,7 @@ fn micros() -> i64 {
 
 #[tokio::main]
 async fn main() {
+    herald::app::choose_tls();
     let folder = std::env::temp_dir().join(format!("herald-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let time = Duration::from_secs(

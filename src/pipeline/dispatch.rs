@@ -121,7 +121,7 @@ impl Pipeline {
     ) -> Result<(), StoreError> {
         let claims: Vec<(DeliveryId, i32)> =
             ready.iter().map(|r| (r.claim.delivery.id, r.claim.epoch)).collect();
-        self.line.let_go(claims.iter().map(|(id, _)| *id));
+        self.line.let_go(claims.iter().copied());
         if !claims.is_empty() {
             self.store.release_claims(lease.id, &claims, due_at).await?;
         }
@@ -172,9 +172,9 @@ impl Pipeline {
                 // Whatever became of it, the rows stand in our name: the look-out finds and gives them back.
                 for draft in &drafts {
                     self.budget.cancel(draft.frozen.batch.app.id);
-                    self.line.let_go(draft.new.members.iter().copied());
+                    self.line.let_go(draft.frozen.members.iter().map(|member| member.claim.key()));
                 }
-                self.line.let_go(refused.iter().map(|ready| ready.claim.delivery.id));
+                self.line.let_go(refused.iter().map(|ready| ready.claim.key()));
                 self.raise_doubt();
                 committed(outcome)
             }

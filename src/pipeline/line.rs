@@ -124,10 +124,13 @@ impl Line {
     }
 
     /// Forgets claims: written down, given back, or never committed.
-    pub fn let_go(&self, deliveries: impl IntoIterator<Item = DeliveryId>) {
+    /// A claim that was renewed under a later epoch stays.
+    pub fn let_go(&self, claims: impl IntoIterator<Item = (DeliveryId, i32)>) {
         let mut state = self.state.lock();
-        for delivery in deliveries {
-            state.held.remove(&delivery);
+        for (delivery, epoch) in claims {
+            if state.held.get(&delivery) == Some(&epoch) {
+                state.held.remove(&delivery);
+            }
         }
     }
 

@@ -93,7 +93,7 @@ impl Pipeline {
         for claim in claims {
             let Some(loaded) = loaded.remove(&claim.delivery.id) else {
                 tracing::error!(delivery.id = %claim.delivery.id, "delivery {} has no event any more", claim.delivery.id);
-                self.line.let_go([claim.delivery.id]);
+                self.line.let_go([claim.key()]);
                 continue;
             };
             match self.make_ready(claim.clone(), &loaded, now).await? {

@@ -59,7 +59,7 @@ impl Pipeline {
             self.line.put_answered(answered);
             return Err(error);
         }
-        self.line.let_go(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.delivery.id)));
+        self.line.let_go(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.key())));
         Ok(true)
     }
 
@@ -134,7 +134,7 @@ impl Pipeline {
         let mut tx = self.store.begin().await?;
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
-        self.line.let_go(moves.iter().map(|m| m.after.id));
+        self.line.let_go(moves.iter().map(|m| (m.after.id, m.epoch)));
         for after in moves.iter().map(|m| &m.after).filter(|after| moved.contains(&after.id)) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
         }
