@@ -5,7 +5,7 @@
 //! or else without an owner, to be claimed later. Every place, token and claim is taken before the commit and given
 //! back if it fails.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -166,10 +166,8 @@ impl Pipeline {
 
     /// Without a commit: gives everything back.
     pub(super) fn abandon(&self, births: Births) {
-        let frozen = births.frozen.iter().flat_map(|f| f.members.iter().map(|m| m.claim.delivery.id));
-        let held: HashSet<DeliveryId> =
-            frozen.chain(births.leased.iter().map(|ready| ready.claim.delivery.id)).collect();
-        self.line.let_go(held);
+        let frozen = births.frozen.iter().flat_map(|f| f.members.iter().map(|m| m.claim.key()));
+        self.line.let_go(frozen.chain(births.leased.iter().map(|ready| ready.claim.key())));
         self.line.unreserve(births.leased.len());
         for frozen in &births.frozen {
             self.budget.cancel(frozen.batch.app.id);

@@ -119,8 +119,7 @@ impl Pipeline {
         ready: &[Ready],
         due_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
-        let claims: Vec<(DeliveryId, i32)> =
-            ready.iter().map(|r| (r.claim.delivery.id, r.claim.epoch)).collect();
+        let claims: Vec<(DeliveryId, i32)> = ready.iter().map(|r| r.claim.key()).collect();
         self.line.let_go(claims.iter().copied());
         if !claims.is_empty() {
             self.store.release_claims(lease.id, &claims, due_at).await?;

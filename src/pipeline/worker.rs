@@ -16,7 +16,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::WorkerId;
 use crate::domain::retry::delta;
 use crate::store::StoreError;
-use crate::store::queue::DueFilter;
+use crate::store::queue::{Claim, DueFilter};
 
 /// Due rows that are claimed at once, of each lane.
 const CLAIM_AT_ONCE: i64 = 1_000;
@@ -73,7 +73,7 @@ impl Pipeline {
         tracing::warn!(worker.id = %lease.id, "the lease of {} has lapsed; going on under a new one", lease.id);
         self.lease.store(None);
         let forgotten = self.line.take_all_waiting();
-        self.line.let_go(forgotten.iter().map(|ready| ready.claim.delivery.id));
+        self.line.let_go(forgotten.iter().map(|ready| ready.claim.key()));
         self.enter(host).await.map(|_| ())
     }
 
@@ -127,9 +127,9 @@ impl Pipeline {
         let oldest = claims.iter().filter_map(|claim| claim.delivery.due_at()).min();
         state.watermarks[place] = Some(oldest.unwrap_or(now) - WATERMARK_SLACK);
         let is_full = claims.len() == reserved;
-        self.line.hold(claims.iter().map(|claim| (claim.delivery.id, claim.epoch)));
+        self.line.hold(claims.iter().map(Claim::key));
         super::crash::point("after_claim");
-        let ids: Vec<_> = claims.iter().map(|claim| claim.delivery.id).collect();
+        let keys: Vec<_> = claims.iter().map(Claim::key).collect();
         match self.prepare(lease.id, claims, now).await {
             Ok(ready) => {
                 self.line.unreserve(reserved - ready.len());
@@ -138,7 +138,7 @@ impl Pipeline {
             }
             Err(error) => {
                 self.line.unreserve(reserved);
-                self.line.let_go(ids);
+                self.line.let_go(keys);
                 self.raise_doubt();
                 Err(error)
             }

@@ -28,6 +28,13 @@ pub struct Claim {
     pub crashes: i16,
 }
 
+impl Claim {
+    /// The delivery and the epoch: what names this claim and no other.
+    pub fn key(&self) -> (DeliveryId, i32) {
+        (self.delivery.id, self.epoch)
+    }
+}
+
 /// The columns that a [`Claim`] is read from.
 pub(super) const CLAIM_COLUMNS: &str = "q.delivery_id, q.state::text AS state, q.lane::text AS lane, q.app_id, q.due_at,
     q.expires_at, q.claim_epoch, q.batch_id, q.attempts, q.generation, q.crashes, q.pack_limit, q.is_rechecked,
