@@ -1,6 +1,15 @@
 //! The load figures: a private Postgres with fsync on, the sandbox and one `herald serve` as processes of their own,
-//! and posters over raw connections. `cargo bench --bench load` prints a table; only ratios within one run mean
-//! anything on a shared machine.
+//! and posters over raw connections. `cargo bench --bench load` prints a table; `HERALD_BENCH_CALLS=150 cargo bench
+//! --bench load` shows how deliveries share calls at OneSignal's free plan. Only ratios within one run mean anything on
+//! a shared machine.
+
+#![expect(
+    clippy::expect_used,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a benchmark stops where something fails, and its figures are rounded"
+)]
 
 use std::fmt::Write as _;
 use std::net::TcpListener as StdListener;
@@ -254,7 +263,8 @@ async fn open_loop(setup: &Setup, per_second: u64, seconds: u64) {
         task.await.expect("posted");
     }
     drained(setup).await;
-    report_arrivals(setup, &acknowledged.lock()).await;
+    let acknowledged = std::mem::take(&mut *acknowledged.lock());
+    report_arrivals(setup, &acknowledged).await;
 }
 
 async fn report_arrivals(setup: &Setup, acknowledged: &[(String, i64, i64)]) {
@@ -294,6 +304,61 @@ fn micros() -> i64 {
     herald::domain::clock::SystemClock::new().now().timestamp_micros()
 }
 
+/// 10,000 `order.shipped` events for different people at the sandbox's rate limit: how many deliveries share a call, and
+/// that nobody got one twice or with a blank.
+async fn packing(setup: &Setup) {
+    const EVENTS: u64 = 10_000;
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let port = setup.herald_port;
+            tokio::spawn(async move {
+                let mut poster = Poster::connect(port).await;
+                loop {
+                    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+                    if n > EVENTS {
+                        return;
+                    }
+                    assert_eq!(poster.post(&event(n, "order.shipped")).await, 202);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("posted");
+    }
+    let accepted = began.elapsed();
+    drained(setup).await;
+    let (mut calls, mut deliveries, mut blanks) = (0, 0, 0);
+    let mut seen = std::collections::HashSet::new();
+    let mut cursor = String::new();
+    loop {
+        let page = sandbox_json(setup, &format!("/_sandbox/messages?limit=1000{cursor}")).await;
+        for message in page["data"].as_array().into_iter().flatten() {
+            calls += 1;
+            for recipient in message["recipients"].as_array().into_iter().flatten() {
+                deliveries += 1;
+                blanks += recipient["blanks"].as_array().map_or(0, Vec::len);
+                seen.insert(format!("{} {}", message["channel"], recipient["external_id"]));
+            }
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    println!(
+        "{EVENTS} events accepted in {:.1} s, delivered after {:.1} s",
+        accepted.as_secs_f64(),
+        began.elapsed().as_secs_f64()
+    );
+    println!(
+        "{calls} calls, {deliveries} deliveries: {:.1} a call",
+        f64::from(deliveries) / f64::from(calls)
+    );
+    println!("twice: {}, blanks: {blanks}", deliveries as usize - seen.len());
+}
+
 #[tokio::main]
 async fn main() {
     herald::app::choose_tls();
@@ -304,6 +369,10 @@ async fn main() {
     );
     {
         let setup = start(&folder).await;
+        if std::env::var_os("HERALD_BENCH_CALLS").is_some() {
+            packing(&setup).await;
+            return;
+        }
         println!("memory at rest {:.1} MB (PSS)", pss_mb(setup.herald.id()));
         open_loop(&setup, 200, 10).await;
         println!(

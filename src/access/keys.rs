@@ -141,10 +141,10 @@ impl Access {
         }
         let hash = sha256(key.as_bytes());
         let now = self.clock.now();
-        if let Some((at, identity)) = self.found.lock().get(&hash) {
-            if *at + BELIEVED > now {
-                return Ok(Some(Arc::clone(identity)));
-            }
+        if let Some((at, identity)) = self.found.lock().get(&hash)
+            && *at + BELIEVED > now
+        {
+            return Ok(Some(Arc::clone(identity)));
         }
         let known = self.store.find_key(&hash).await?.map(|known| Arc::new(Identity::from(known)));
         let mut found = self.found.lock();
@@ -172,7 +172,7 @@ impl Access {
     /// # Errors
     /// [`StoreError`].
     pub async fn create_key(&self, request: &KeyRequest) -> Result<CreatedKey, StoreError> {
-        let random: String = self.ids.secret().iter().map(|byte| format!("{byte:02x}")).collect();
+        let random = self.ids.secret_text();
         let kind = if request.is_test { "test" } else { "live" };
         self.store_key(request, SecretString::from(format!("hk_{kind}_{random}"))).await
     }

@@ -146,7 +146,7 @@ impl Fields {
             Some(Value::String(name)) => match name.parse() {
                 Ok(name) => return Some(name),
                 Err(error) => {
-                    self.errors.push(FieldError::new("/type", "unknown_event_type", error.to_string()))
+                    self.errors.push(FieldError::new("/type", "unknown_event_type", error.to_string()));
                 }
             },
             Some(Value::Null) | None => {

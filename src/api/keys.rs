@@ -89,17 +89,13 @@ fn key_request(request: NewKeyRequest) -> Result<KeyRequest, Problem> {
     }
     let mut scopes = Vec::new();
     for (place, word) in request.scopes.iter().enumerate() {
-        match Scope::find(word) {
-            Some(scope) => scopes.push(scope),
-            None => {
-                let known: Vec<&str> = Scope::ALL.into_iter().map(Scope::as_str).collect();
-                let error = FieldError::new(
-                    format!("/scopes/{place}"),
-                    "invalid",
-                    format!("there is no scope `{word}`"),
-                );
-                errors.push(error.hint(format!("scopes are {}", known.join(", "))));
-            }
+        if let Some(scope) = Scope::find(word) {
+            scopes.push(scope);
+        } else {
+            let known: Vec<&str> = Scope::ALL.into_iter().map(Scope::as_str).collect();
+            let error =
+                FieldError::new(format!("/scopes/{place}"), "invalid", format!("there is no scope `{word}`"));
+            errors.push(error.hint(format!("scopes are {}", known.join(", "))));
         }
     }
     if !errors.is_empty() {

@@ -100,7 +100,7 @@ fn bad(name: &str, detail: &str) -> Problem {
 }
 
 fn time(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
-    let parse = |text: &str| chrono::DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    let parse = |text: &str| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
     text.map(parse).transpose().map_err(|_| bad(name, "write it as 2026-11-24T08:00:00Z"))
 }
 

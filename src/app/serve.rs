@@ -58,9 +58,10 @@ impl Running {
         for _ in 0..herald.settings.ingest.committers.max(1) {
             commits.spawn(Arc::clone(&herald.pipeline).commit_groups(stop_commits.clone()));
         }
-        let worker = match workers {
-            true => Some(Worker::start(Arc::clone(&herald.pipeline), host_name()).await?),
-            false => None,
+        let worker = if workers {
+            Some(Worker::start(Arc::clone(&herald.pipeline), host_name()).await?)
+        } else {
+            None
         };
         let clock = herald.pg_clock.clone().map(|clock| {
             let store = herald.store.clone();

@@ -68,16 +68,15 @@ impl Publisher {
         } else {
             self.provider.find_template(app, &name, version.channel).await.map_err(failed)?
         };
-        let id = match known {
-            Some(id) => id,
-            None => {
-                let upload = TemplateUpload {
-                    name: name.clone(),
-                    channel: version.channel,
-                    fields: content.template_fields().clone(),
-                };
-                self.create(app, &upload).await.map_err(failed)?
-            }
+        let id = if let Some(id) = known {
+            id
+        } else {
+            let upload = TemplateUpload {
+                name: name.clone(),
+                channel: version.channel,
+                fields: content.template_fields().clone(),
+            };
+            self.create(app, &upload).await.map_err(failed)?
         };
         self.store.record_upload(&key, Some(&id), self.clock.now()).await?;
         Ok(())

@@ -95,7 +95,9 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     } else if problems.is_empty() {
         println!("nothing is wrong");
     } else {
-        problems.iter().for_each(|problem| println!("{problem}"));
+        for problem in &problems {
+            println!("{problem}");
+        }
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
@@ -116,11 +118,10 @@ fn print_changes(applied: &Value, as_json: bool, is_dry: bool) {
         let kind = plain(&change["kind"]).replace('_', " ");
         println!("{:8} {kind} {}{version}", plain(&change["change"]), plain(&change["name"]));
     }
-    match is_dry {
-        true => println!("{} changes; nothing was changed", changes.len()),
-        false => {
-            println!("{} changes applied; the catalog is at revision {}", changes.len(), applied["revision"])
-        }
+    if is_dry {
+        println!("{} changes; nothing was changed", changes.len());
+    } else {
+        println!("{} changes applied; the catalog is at revision {}", changes.len(), applied["revision"]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP API as the commands use it: where, with which key, and how a problem is shown.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -14,7 +15,7 @@ pub struct ClientArgs {
     /// Herald's address
     #[arg(long, env = "HERALD_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// The API key; better in HERALD_KEY than in the shell's history
+    /// The API key; better in `HERALD_KEY` than in the shell's history
     #[arg(long, env = "HERALD_KEY", value_name = "KEY", hide_env_values = true)]
     key: Option<SecretString>,
     /// Print JSON
@@ -49,7 +50,7 @@ impl Connection {
     /// # Errors
     /// When there is no TLS.
     pub fn new(url: &str, key: SecretString) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
+        let http = reqwest::Client::builder().timeout(Duration::from_mins(1)).build()?;
         Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key })
     }
 
@@ -90,12 +91,12 @@ fn shown(status: u16, problem: &Value) -> String {
     let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
     let problems = problem["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
     if errors.is_empty() && problems.is_empty() {
-        text.push_str(&format!(": {}", problem["detail"].as_str().unwrap_or("no reason given")));
+        let _ = write!(text, ": {}", problem["detail"].as_str().unwrap_or("no reason given"));
     }
     for error in errors {
         let hint = error["hint"].as_str().map(|hint| format!("; {hint}")).unwrap_or_default();
         let (pointer, detail) = (&error["pointer"], &error["detail"]);
-        text.push_str(&format!("\n  {}: {}{hint}", plain(pointer), plain(detail)));
+        let _ = write!(text, "\n  {}: {}{hint}", plain(pointer), plain(detail));
     }
     for problem in problems {
         let place = match (problem["line"].as_u64(), problem["column"].as_u64()) {
@@ -103,11 +104,7 @@ fn shown(status: u16, problem: &Value) -> String {
             _ => String::new(),
         };
         let hint = problem["hint"].as_str().map(|hint| format!("; {hint}")).unwrap_or_default();
-        text.push_str(&format!(
-            "\n  {}{place}: {}{hint}",
-            plain(&problem["file"]),
-            plain(&problem["message"])
-        ));
+        let _ = write!(text, "\n  {}{place}: {}{hint}", plain(&problem["file"]), plain(&problem["message"]));
     }
     text
 }

@@ -51,7 +51,7 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::default();
     match super::settings(&[]) {
         Err(error) => {
-            findings.ill("configuration", format!("{error:#}"), "mend it in herald.toml or the environment")
+            findings.ill("configuration", format!("{error:#}"), "mend it in herald.toml or the environment");
         }
         Ok(settings) => examine(&settings, &mut findings).await,
     }
@@ -91,16 +91,9 @@ async fn examine(settings: &Settings, findings: &mut Findings) {
 
 /// Returns whether the schema is there, so that more can be asked.
 async fn examine_database(settings: &Settings, store: &Store, findings: &mut Findings) -> bool {
-    let health = match store.health().await {
-        Ok(health) => health,
-        Err(_) => {
-            findings.ill(
-                "database",
-                "it can't be reached",
-                "check `database_url`, and that Postgres is running",
-            );
-            return false;
-        }
+    let Ok(health) = store.health().await else {
+        findings.ill("database", "it can't be reached", "check `database_url`, and that Postgres is running");
+        return false;
     };
     if health.is_writable {
         findings.well("database", format!("Postgres {}, takes writes", health.version));

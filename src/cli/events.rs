@@ -75,9 +75,9 @@ pub(super) async fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
         return why::tell_event(&args.client, &id).await;
     }
     if args.client.json {
-        println!("{answer:#}")
+        println!("{answer:#}");
     } else {
-        print_accepted(&answer, args.dry_run)
+        print_accepted(&answer, args.dry_run);
     }
     Ok(ExitCode::SUCCESS)
 }

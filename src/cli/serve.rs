@@ -33,9 +33,10 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let metrics = telemetry::collect_metrics().ok();
     let herald = Herald::build(settings, Overrides { metrics, ..Overrides::default() }).await?;
     let running = Running::start(herald, listener, !args.no_workers).await?;
-    match running.address {
-        Some(address) => tracing::info!("listening on http://{address}"),
-        None => tracing::info!("sending, without HTTP"),
+    if let Some(address) = running.address {
+        tracing::info!("listening on http://{address}");
+    } else {
+        tracing::info!("sending, without HTTP");
     }
     let how = stop_signal().await?;
     tracing::info!("stopping");

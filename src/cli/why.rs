@@ -56,9 +56,9 @@ pub(super) async fn tell_event(client: &ClientArgs, id: &str) -> anyhow::Result<
 async fn tell_delivery(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode> {
     let trace = client.call(Method::GET, &format!("/v1/deliveries/{id}"), None).await?;
     if client.json {
-        println!("{trace:#}")
+        println!("{trace:#}");
     } else {
-        print_delivery(&trace)
+        print_delivery(&trace);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -87,7 +87,9 @@ async fn tell_recipient(client: &ClientArgs, recipient: &str) -> anyhow::Result<
 
 fn print_delivery(delivery: &Value) {
     let to = match &delivery["recipient"] {
-        Value::Object(labels) => labels.iter().map(|(label, id)| format!("{label}={}", plain(id))).collect(),
+        Value::Object(labels) => {
+            labels.iter().map(|(label, id)| format!("{label}={}", plain(id))).collect::<Vec<_>>().join(", ")
+        }
         _ => "an audience".to_owned(),
     };
     let version = delivery["version"].as_i64().map(|n| format!(" v{n}")).unwrap_or_default();

@@ -65,8 +65,8 @@ impl Loader {
 
     /// What a flag says, stronger than all else. `key` is dotted: `onesignal.base_url`.
     #[must_use]
-    pub fn flag(mut self, key: &str, value: impl ToString) -> Self {
-        self.overrides.insert(key.to_owned(), value.to_string());
+    pub fn flag(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.overrides.insert(key.to_owned(), value.into());
         self
     }
 
@@ -85,7 +85,7 @@ impl Loader {
             }
             builder = builder.add_source(source);
         }
-        for (key, value) in self.from_environment(&known)? {
+        for (key, value) in self.environment_values(&known)? {
             builder = builder.set_override(key, value)?;
         }
         for (key, value) in self.overrides {
@@ -95,7 +95,7 @@ impl Loader {
         Ok(builder.build()?.try_deserialize()?)
     }
 
-    fn from_environment(&self, known: &[String]) -> Result<Vec<(String, String)>, ConfigError> {
+    fn environment_values(&self, known: &[String]) -> Result<Vec<(String, String)>, ConfigError> {
         let mut found = Vec::new();
         for (name, value) in &self.environment {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
@@ -103,15 +103,13 @@ impl Loader {
                 continue;
             }
             let key = rest.to_lowercase().replace("__", ".");
-            match key.strip_suffix("_file").filter(|secret| known.iter().any(|k| k == secret)) {
-                Some(secret) => {
-                    let text = read(Path::new(value))?;
-                    found.push((secret.to_owned(), text.trim_end().to_owned()));
-                }
-                None => {
-                    check_known(known, &key, name)?;
-                    found.push((key, value.clone()));
-                }
+            if let Some(secret) = key.strip_suffix("_file").filter(|secret| known.iter().any(|k| k == secret))
+            {
+                let text = read(Path::new(value))?;
+                found.push((secret.to_owned(), text.trim_end().to_owned()));
+            } else {
+                check_known(known, &key, name)?;
+                found.push((key, value.clone()));
             }
         }
         Ok(found)
@@ -156,6 +154,8 @@ fn check_known(known: &[String], key: &str, place: &str) -> Result<(), ConfigErr
 mod tests {
     use std::time::Duration;
 
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     #[test]
@@ -183,7 +183,6 @@ mod tests {
         std::fs::write(&path, "s3cret\n").unwrap();
         let settings =
             Loader::default().variable("HERALD_SECRET_KEY_FILE", path.to_str().unwrap()).load().unwrap();
-        use secrecy::ExposeSecret;
         assert_eq!(settings.secret_key.expose_secret(), "s3cret");
     }
 }

@@ -115,8 +115,10 @@ impl Verdict {
             Self::NobodySubscribed { .. } => Answer::NothingSent,
             Self::Refused { detail } if alone => Answer::Rejected { detail: detail.clone() },
             Self::Refused { .. } => Answer::Split,
-            Self::KeyRefused { .. } | Self::AppUnusable { .. } | Self::TemplateUnknown => Answer::Gated,
-            Self::RateLimited { .. } => Answer::Gated,
+            Self::KeyRefused { .. }
+            | Self::AppUnusable { .. }
+            | Self::TemplateUnknown
+            | Self::RateLimited { .. } => Answer::Gated,
             Self::NotConnected { detail } => Answer::NotConnected { detail: detail.clone() },
             Self::Conflict => Answer::Conflict,
             Self::Ambiguous { cause, retry_after } => {

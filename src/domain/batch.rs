@@ -73,7 +73,6 @@ pub struct BatchContent {
     pub options: Map<String, Value>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn app_as_text<S: serde::Serializer>(app: &AppId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(app)
 }

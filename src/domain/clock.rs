@@ -90,6 +90,7 @@ impl Deadline {
 
 /// Time since the machine booted, sleep included: unlike `Instant`, it goes on while the machine is suspended.
 pub fn boot_time() -> Duration {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     #[cfg(target_os = "linux")]
     {
         let id = nix::time::ClockId::CLOCK_BOOTTIME;
@@ -97,6 +98,5 @@ pub fn boot_time() -> Duration {
             return Duration::from(spec);
         }
     }
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }

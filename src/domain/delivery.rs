@@ -156,9 +156,8 @@ impl Delivery {
             Answer::Accepted => DeliveryState::Accepted,
             Answer::Unreachable => DeliveryState::Unreachable,
             Answer::NothingSent => self.after_nothing_sent(next_due),
-            Answer::Rejected { .. } if self.may_have_been_sent() => DeliveryState::Unknown,
+            Answer::Rejected { .. } | Answer::Split if self.may_have_been_sent() => DeliveryState::Unknown,
             Answer::Rejected { .. } => DeliveryState::Rejected,
-            Answer::Split if self.may_have_been_sent() => DeliveryState::Unknown,
             Answer::Split => {
                 self.generation += 1;
                 self.pack_limit = (members / 2).max(1);
@@ -287,8 +286,8 @@ mod tests {
         }
     }
 
-    fn later() -> Option<Timestamp> {
-        Some(start() + TimeDelta::seconds(30))
+    fn soon() -> Timestamp {
+        start() + TimeDelta::seconds(30)
     }
 
     fn lost_reply() -> Answer {
@@ -297,37 +296,40 @@ mod tests {
 
     #[test]
     fn an_ambiguous_attempt_is_tried_again_in_the_same_batch() {
-        let after = sending().after(&lost_reply(), later(), start(), 5);
-        assert_eq!(after.state, DeliveryState::Retrying { due_at: later().unwrap() });
+        let after = sending().after(&lost_reply(), Some(soon()), start(), 5);
+        assert_eq!(after.state, DeliveryState::Retrying { due_at: soon() });
         assert_eq!((after.attempts, after.generation), (1, 0));
         assert_eq!(after.first_ambiguous_at, Some(start()));
     }
 
     #[test]
     fn what_may_have_been_sent_never_ends_rejected_exhausted_or_in_another_batch() {
-        let doubtful = sending().after(&lost_reply(), later(), start(), 5);
+        let doubtful = sending().after(&lost_reply(), Some(soon()), start(), 5);
         let rejected = Answer::Rejected { detail: "bad".into() };
         assert_eq!(doubtful.clone().after(&rejected, None, start(), 1).state, DeliveryState::Unknown);
-        assert_eq!(doubtful.clone().after(&Answer::Split, later(), start(), 5).state, DeliveryState::Unknown);
+        assert_eq!(
+            doubtful.clone().after(&Answer::Split, Some(soon()), start(), 5).state,
+            DeliveryState::Unknown
+        );
         assert_eq!(doubtful.clone().after(&lost_reply(), None, start(), 5).state, DeliveryState::Unknown);
-        let gated = doubtful.clone().after(&Answer::Gated, later(), start(), 5);
+        let gated = doubtful.clone().after(&Answer::Gated, Some(soon()), start(), 5);
         assert!(matches!(gated.state, DeliveryState::Retrying { .. }) && gated.attempts == 1);
         assert_eq!(
-            doubtful.after(&Answer::NothingSent, later(), start(), 5).state,
+            doubtful.after(&Answer::NothingSent, Some(soon()), start(), 5).state,
             DeliveryState::Unreachable
         );
     }
 
     #[test]
     fn a_gate_costs_no_try_and_frees_the_batch() {
-        let after = sending().after(&Answer::Gated, later(), start(), 5);
-        assert_eq!(after.state, DeliveryState::Queued { due_at: later().unwrap() });
+        let after = sending().after(&Answer::Gated, Some(soon()), start(), 5);
+        assert_eq!(after.state, DeliveryState::Queued { due_at: soon() });
         assert_eq!(after.attempts, 0);
     }
 
     #[test]
     fn a_refused_batch_is_halved_until_the_bad_one_stands_alone() {
-        let after = sending().after(&Answer::Split, later(), start(), 9);
+        let after = sending().after(&Answer::Split, Some(soon()), start(), 9);
         assert_eq!((after.pack_limit, after.generation), (4, 1));
         let alone = after.after(&Answer::Rejected { detail: "bad".into() }, None, start(), 1);
         assert_eq!(alone.state, DeliveryState::Rejected);
@@ -335,9 +337,12 @@ mod tests {
 
     #[test]
     fn nobody_subscribed_is_checked_once_more_and_then_final() {
-        let again = sending().after(&Answer::NothingSent, later(), start(), 1);
+        let again = sending().after(&Answer::NothingSent, Some(soon()), start(), 1);
         assert!(matches!(again.state, DeliveryState::Queued { .. }) && again.generation == 1);
-        assert_eq!(again.after(&Answer::NothingSent, later(), start(), 1).state, DeliveryState::Unreachable);
+        assert_eq!(
+            again.after(&Answer::NothingSent, Some(soon()), start(), 1).state,
+            DeliveryState::Unreachable
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Typed ids: UUIDv7 in Postgres, a prefix and 26 base32 characters outside.
+//! Typed ids: `UUIDv7` in Postgres, a prefix and 26 base32 characters outside.
 
 use chrono::TimeDelta;
 use parking_lot::Mutex;
@@ -174,9 +174,19 @@ impl IdSource {
     pub fn secret(&self) -> [u8; 32] {
         self.random.lock().random()
     }
+
+    /// 64 random hexadecimal digits, for secrets that travel as text.
+    pub fn secret_text(&self) -> String {
+        use std::fmt::Write;
+        self.secret().iter().fold(String::with_capacity(64), |mut text, byte| {
+            // Writing to a text does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
 }
 
-/// RFC 9562 UUIDv7: 48 bits of milliseconds, 12 bits of the fraction of one, 62 random bits.
+/// RFC 9562 `UUIDv7`: 48 bits of milliseconds, 12 bits of the fraction of one, 62 random bits.
 fn uuid_v7(now: Timestamp, random: u64) -> Uuid {
     let millis = u128::try_from(now.timestamp_millis()).unwrap_or_default() & 0xffff_ffff_ffff;
     let fraction = u128::from(now.timestamp_subsec_micros() % 1000) * 4096 / 1000;

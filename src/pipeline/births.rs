@@ -37,14 +37,14 @@ pub(super) struct Births {
     pub batches: Vec<NewBatch>,
     frozen: Vec<Frozen>,
     leased: Vec<Ready>,
-    births: HashMap<DeliveryId, Birth>,
+    born_as: HashMap<DeliveryId, Birth>,
     audiences: HashMap<DeliveryId, Value>,
 }
 
 impl Births {
     /// Whether a delivery is born in a frozen batch.
     pub fn is_sending(&self, delivery: DeliveryId) -> bool {
-        matches!(self.births.get(&delivery), Some(Birth::Sending { .. }))
+        matches!(self.born_as.get(&delivery), Some(Birth::Sending { .. }))
     }
 
     /// The rows to be stored.
@@ -73,7 +73,7 @@ impl Births {
     }
 
     fn birth(&self, planned: &PlannedDelivery) -> Birth {
-        match (self.births.get(&planned.id), &planned.beginning) {
+        match (self.born_as.get(&planned.id), &planned.beginning) {
             (Some(birth), _) => *birth,
             (None, Beginning::Due { at, .. }) => Birth::Queued { due_at: *at, lease: None },
             (None, Beginning::Held) => Birth::Held,
@@ -118,7 +118,7 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> VecDeque<Ready> {
-        let Some(template_id) = self.template_id(key).filter(|_| self.line.is_free(key.lane)) else {
+        let Some(copy) = self.copy_of(key).filter(|_| self.line.is_free(key.lane)) else {
             return line;
         };
         while let Some(limits) =
@@ -129,12 +129,12 @@ impl Pipeline {
             }
             let batch = self.ids.next(now);
             let members = pack::next_batch(&mut line, limits);
-            let Some(draft) = self.draft(batch, app, template_id.clone(), members, (lease.id, now)) else {
+            let Some(draft) = self.draft(batch, app, &copy, members, (lease.id, now)) else {
                 self.budget.cancel(app.id);
                 break;
             };
             for id in &draft.new.members {
-                births.births.insert(*id, Birth::Sending { worker: lease.id, batch });
+                births.born_as.insert(*id, Birth::Sending { worker: lease.id, batch });
             }
             self.line.hold(draft.new.members.iter().map(|id| (*id, FIRST_EPOCH)));
             births.batches.push(draft.new);
@@ -151,7 +151,7 @@ impl Pipeline {
             }
             let delivery = &ready.claim.delivery;
             if let DeliveryState::Queued { due_at } = delivery.state {
-                births.births.insert(delivery.id, Birth::Queued { due_at, lease: Some(lease.id) });
+                births.born_as.insert(delivery.id, Birth::Queued { due_at, lease: Some(lease.id) });
             }
             self.line.hold([(delivery.id, FIRST_EPOCH)]);
             births.leased.push(ready);
@@ -165,7 +165,7 @@ impl Pipeline {
     }
 
     /// Without a commit: gives everything back.
-    pub(super) fn abandon(&self, births: Births) {
+    pub(super) fn abandon(&self, births: &Births) {
         let frozen = births.frozen.iter().flat_map(|f| f.members.iter().map(|m| m.claim.key()));
         self.line.let_go(frozen.chain(births.leased.iter().map(|ready| ready.claim.key())));
         self.line.unreserve(births.leased.len());

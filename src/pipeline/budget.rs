@@ -64,9 +64,8 @@ impl Budget {
             return Err(Wait::Until(now + TimeDelta::seconds(1)));
         }
         match budget.gate {
-            GateState::Open => {}
             GateState::Closed(until) if until > now => return Err(Wait::Until(until)),
-            GateState::Closed(_) => {}
+            GateState::Open | GateState::Closed(_) => {}
             GateState::Probing => return Err(Wait::ForPlace),
         }
         if budget.in_flight >= self.calls_in_flight {

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 
 use super::budget::Wait;
 use super::freeze::Draft;
-use super::pack::{self, PackKey, PackLimits, Ready};
+use super::pack::{self, Copy, PackKey, PackLimits, Ready};
 use super::record::{Moved, committed};
 use super::{Pipeline, WorkerLease, crash};
 use crate::domain::app::App;
@@ -42,7 +42,7 @@ pub enum Round {
 struct Picked {
     id: BatchId,
     app: Arc<App>,
-    template_id: Option<String>,
+    copy: Copy,
     members: Vec<Ready>,
 }
 
@@ -70,7 +70,7 @@ impl Pipeline {
         let mut picked = Vec::new();
         for key in self.line.waiting_keys() {
             let Some(app) = catalog.app(Some(key.app)) else { continue };
-            let Some(template_id) = self.template_id(&key) else {
+            let Some(copy) = self.copy_of(&key) else {
                 self.wait_for_upload(&key, lease, now).await?;
                 continue;
             };
@@ -81,7 +81,7 @@ impl Pipeline {
                     break;
                 }
                 let id = self.ids.next(now);
-                picked.push(Picked { id, app: Arc::clone(app), template_id: template_id.clone(), members });
+                picked.push(Picked { id, app: Arc::clone(app), copy: copy.clone(), members });
             }
         }
         if !picked.is_empty() {
@@ -149,10 +149,8 @@ impl Pipeline {
         };
         let (drafts, refused) = self.drafts(lease, picked, &frozen, now);
         let new: Vec<NewBatch> = drafts.iter().map(|draft| draft.new.clone()).collect();
-        let stored = match new.is_empty() {
-            true => Ok(()),
-            false => batches::insert_all(&mut tx, lease.id, &new, now).await,
-        };
+        let stored =
+            if new.is_empty() { Ok(()) } else { batches::insert_all(&mut tx, lease.id, &new, now).await };
         let outcome = match stored {
             Ok(()) => commit(tx).await,
             Err(error) => Committed::No(error),
@@ -207,7 +205,7 @@ impl Pipeline {
             let (members, not): (Vec<Ready>, Vec<Ready>) =
                 batch.members.into_iter().partition(|member| frozen.contains(&member.claim.delivery.id));
             refused.extend(not);
-            match self.draft(batch.id, &batch.app, batch.template_id, members, (lease.id, now)) {
+            match self.draft(batch.id, &batch.app, &batch.copy, members, (lease.id, now)) {
                 Some(draft) => drafts.push(draft),
                 None => self.budget.cancel(batch.app.id),
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Pipeline;
 use super::line::{Frozen, Member};
-use super::pack::{self, PackKey, Ready};
+use super::pack::{self, Copy, PackKey, Ready};
 use crate::domain::app::App;
 use crate::domain::batch::{Batch, BatchContent, DeliveryIdentity, idempotency_key};
 use crate::domain::clock::Timestamp;
@@ -25,13 +25,12 @@ pub(super) fn content_hash(content: &BatchContent) -> [u8; 32] {
 }
 
 impl Pipeline {
-    /// OneSignal's id of the template that a key's calls name: `Some(None)` for inline calls, `None` when it is not
-    /// uploaded, as far as this process knows.
-    pub(super) fn template_id(&self, key: &PackKey) -> Option<Option<String>> {
+    /// Where the copy of a key's calls is; `None` when it is not uploaded, as far as this process knows.
+    pub(super) fn copy_of(&self, key: &PackKey) -> Option<Copy> {
         if key.is_inline {
-            return Some(None);
+            return Some(Copy::InTheCall);
         }
-        self.catalog.upload(&key.upload()).map(Some)
+        self.catalog.upload(&key.upload()).map(Copy::Template)
     }
 
     /// Drafts a batch of these members, in this order. `None` when there are none.
@@ -39,7 +38,7 @@ impl Pipeline {
         &self,
         id: BatchId,
         app: &Arc<App>,
-        template_id: Option<String>,
+        copy: &Copy,
         members: Vec<Ready>,
         (worker, now): (WorkerId, Timestamp),
     ) -> Option<Draft> {
@@ -49,7 +48,7 @@ impl Pipeline {
         let traceparent =
             if members.len() == 1 { first.traceparent.as_deref().map(str::to_owned) } else { None };
         let references: Vec<&Ready> = members.iter().collect();
-        let content = pack::content(&key, &references, template_id)?;
+        let content = pack::content(&key, &references, copy)?;
         let identities: Vec<DeliveryIdentity<'_>> = members.iter().map(Ready::identity).collect();
         let idempotency_key = idempotency_key(self.namespace, key.app, &identities);
         let new = NewBatch {

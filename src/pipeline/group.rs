@@ -135,7 +135,7 @@ impl Pipeline {
     async fn try_commit(&self, group: &mut [Pending]) -> Result<Vec<Reply>, Trouble> {
         let began = std::time::Instant::now();
         let now = self.clock.now();
-        group.sort_by(|a, b| (a.claim.source, a.claim.digest).cmp(&(b.claim.source, b.claim.digest)));
+        group.sort_by_key(|a| (a.claim.source, a.claim.digest));
         let mut tx = self.store.begin_ingest().await?;
         let claims: Vec<KeyClaim> = group.iter().map(|pending| pending.claim.clone()).collect();
         let claimed = events::claim_keys(&mut tx, &claims, &people(group)).await?;
@@ -147,7 +147,7 @@ impl Pipeline {
         let replies = match self.write(&mut tx, group, &winners, &births, now).await {
             Ok(replies) => replies,
             Err(trouble) => {
-                self.abandon(births);
+                self.abandon(&births);
                 return Err(trouble.into());
             }
         };
@@ -160,11 +160,11 @@ impl Pipeline {
                 Ok(replies)
             }
             Committed::No(error) => {
-                self.abandon(births);
+                self.abandon(&births);
                 Err(error.into())
             }
             Committed::Unclear(error) => {
-                self.abandon(births);
+                self.abandon(&births);
                 self.raise_doubt();
                 Err(Trouble::Unavailable(error))
             }

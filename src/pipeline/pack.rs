@@ -216,9 +216,18 @@ fn take(waiting: &mut VecDeque<Ready>, chosen: &[usize]) -> Vec<Ready> {
     taken
 }
 
-/// What a call of these members says. It depends on the members and their version alone, so that it can be made again
-/// for every attempt. `template_id` is OneSignal's id of the upload; inline calls have none.
-pub fn content(key: &PackKey, members: &[&Ready], template_id: Option<String>) -> Option<BatchContent> {
+/// Where the copy of a call is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Copy {
+    /// Uploaded, under this id of OneSignal's.
+    Template(String),
+    /// In the call itself.
+    InTheCall,
+}
+
+/// What a call of these members says. It depends on the members, their version and its upload alone, so that it can be
+/// made again for every attempt.
+pub fn content(key: &PackKey, members: &[&Ready], copy: &Copy) -> Option<BatchContent> {
     let first = members.first()?;
     let version = &first.version;
     let call_fields = || version.content(&key.locale).map(|c| c.call_fields().clone());
@@ -235,7 +244,10 @@ pub fn content(key: &PackKey, members: &[&Ready], template_id: Option<String>) -
         app: key.app,
         channel: version.version.channel,
         targets: targets(members)?,
-        template_id,
+        template_id: match copy {
+            Copy::Template(id) => Some(id.clone()),
+            Copy::InTheCall => None,
+        },
         fields,
         custom_data,
         options: version.version.options.clone(),

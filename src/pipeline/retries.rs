@@ -79,7 +79,7 @@ impl Pipeline {
                 }
                 Thawed::NotUploaded(frozen) => {
                     self.wanted_uploads.lock().insert(frozen);
-                    moves.extend(self.put_off(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
+                    moves.extend(Self::put_off(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
                 }
                 Thawed::Over => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
             }
@@ -124,7 +124,7 @@ impl Pipeline {
             return Ok(Thawed::Over);
         }
         let members =
-            claims.iter().filter_map(|claim| member(claim, loaded.get(&claim.delivery.id)?)).collect();
+            claims.iter().filter_map(|claim| Some(member(claim, loaded.get(&claim.delivery.id)?))).collect();
         let batch = Batch {
             id: frozen.id,
             app,
@@ -177,14 +177,13 @@ impl Pipeline {
             });
         }
         let Some(key) = members.first().map(|first| first.key.clone()) else { return Ok(None) };
-        let Some(template_id) = self.template_id(&key) else { return Ok(None) };
+        let Some(copy) = self.copy_of(&key) else { return Ok(None) };
         let references: Vec<&Ready> = members.iter().collect();
-        Ok(pack::content(&key, &references, template_id))
+        Ok(pack::content(&key, &references, &copy))
     }
 
     /// The members of a batch that has to wait for its template.
     fn put_off(
-        &self,
         lease: WorkerLease,
         stored: &StoredBatch,
         claims: Vec<Claim>,
@@ -312,11 +311,11 @@ fn ending(delivery: Delivery, is_over: bool, now: Timestamp) -> (Delivery, Decis
     }
 }
 
-fn member(claim: &Claim, loaded: &Loaded) -> Option<Member> {
-    Some(Member {
+fn member(claim: &Claim, loaded: &Loaded) -> Member {
+    Member {
         claim: claim.clone(),
         recipient_id: loaded.row.recipient.as_ref().map(|recipient| recipient.id.clone()),
         event: loaded.event.id,
         rule: loaded.row.rule.1.as_str().into(),
-    })
+    }
 }

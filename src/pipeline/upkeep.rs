@@ -67,14 +67,13 @@ impl Pipeline {
         let Claim { delivery, epoch, expires_at, batch, .. } = &orphan.claim;
         let event = *events.get(&delivery.id)?;
         let is_sending = delivery.state == DeliveryState::Sending;
-        let after = match delivery.due_at() {
-            Some(due_at) => delivery.clone().into_state(DeliveryState::Queued { due_at }),
-            None => {
-                let started_at = orphan.attempt_started_at.unwrap_or(now);
-                let answer = Answer::LeaseExpired { started_at };
-                let next = self.limits.retry.next_due(delivery, &answer, started_at, now, self.ids.jitter());
-                delivery.clone().after(&answer, next.filter(|due| due < expires_at), started_at, 1)
-            }
+        let after = if let Some(due_at) = delivery.due_at() {
+            delivery.clone().into_state(DeliveryState::Queued { due_at })
+        } else {
+            let started_at = orphan.attempt_started_at.unwrap_or(now);
+            let answer = Answer::LeaseExpired { started_at };
+            let next = self.limits.retry.next_due(delivery, &answer, started_at, now, self.ids.jitter());
+            delivery.clone().after(&answer, next.filter(|due| due < expires_at), started_at, 1)
         };
         let decision = is_sending.then(|| {
             let detail = "the process that was sending it died; it may have been sent";

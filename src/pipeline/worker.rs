@@ -29,7 +29,7 @@ const AFTER_TROUBLE: Duration = Duration::from_millis(500);
 /// How often orphans are looked for.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the house is tidied.
-const TIDY_EVERY: Duration = Duration::from_secs(60);
+const TIDY_EVERY: Duration = Duration::from_mins(1);
 
 /// Where looking for due rows left off.
 #[derive(Debug, Default)]
@@ -236,10 +236,10 @@ impl Worker {
         self.stop.cancel();
         self.calls.close();
         while self.loops.join_next().await.is_some() {}
-        if let Some(lease) = lease.as_deref() {
-            if let Err(error) = self.pipeline.store.leave_worker(lease.id).await {
-                tracing::warn!(error = %describe(&error), "the worker's row stays until its lease has run out");
-            }
+        if let Some(lease) = lease.as_deref()
+            && let Err(error) = self.pipeline.store.leave_worker(lease.id).await
+        {
+            tracing::warn!(error = %describe(&error), "the worker's row stays until its lease has run out");
         }
     }
 }
@@ -292,9 +292,8 @@ async fn keep_recording(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     loop {
         match pipeline.record().await {
             Ok(true) => continue,
-            Ok(false) if stop.is_cancelled() => return,
+            Ok(false) | Err(_) if stop.is_cancelled() => return,
             Ok(false) => {}
-            Err(_) if stop.is_cancelled() => return,
             Err(error) => {
                 trouble("recording", &error, &stop).await;
                 continue;
@@ -325,7 +324,7 @@ async fn keep_looking(pipeline: Arc<Pipeline>, stop: CancellationToken) {
         rest(&stop, BREATHER).await;
         tokio::select! {
             () = pipeline.look.notified() => {}
-            () = rest(&stop, wait - BREATHER) => {}
+            () = rest(&stop, wait.saturating_sub(BREATHER)) => {}
         }
     }
 }

@@ -60,7 +60,7 @@ impl DataFolder {
         if let Ok(text) = std::fs::read_to_string(&path) {
             return Ok(SecretString::from(text.trim()));
         }
-        let random: String = IdSource::random().secret().iter().map(|byte| format!("{byte:02x}")).collect();
+        let random = IdSource::random().secret_text();
         let text = format!("{prefix}{random}");
         let mut file = std::fs::OpenOptions::new()
             .write(true)

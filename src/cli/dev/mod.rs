@@ -67,7 +67,7 @@ async fn run_all(
 ) -> anyhow::Result<ExitCode> {
     let dev_key = folder.dev_key()?;
     let mut loader = Loader::from_process()
-        .flag("listen", listener.local_addr()?)
+        .flag("listen", listener.local_addr()?.to_string())
         .flag("onesignal.app_id", APP_ID)
         .flag("onesignal.api_key", APP_KEY)
         .flag("onesignal.base_url", format!("http://127.0.0.1:{}", args.sandbox_port));

@@ -27,8 +27,8 @@ pub struct RawAnswer {
 }
 
 /// Classifies the answer to Create message.
-pub fn create_message(answer: RawAnswer) -> BatchAnswer {
-    let verdict = verdict(&answer);
+pub fn create_message(answer: &RawAnswer) -> BatchAnswer {
+    let verdict = verdict(answer);
     let body = answer.body.as_ref().ok().map(|bytes| kept(bytes));
     BatchAnswer { verdict, status: Some(answer.status), body, is_replay: answer.is_replay }
 }
@@ -149,7 +149,7 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Verdict {
         let body = Ok(body.as_bytes().to_vec());
-        create_message(RawAnswer {
+        create_message(&RawAnswer {
             status,
             retry_after: Some(Duration::from_secs(7)),
             is_replay: false,
@@ -219,15 +219,15 @@ mod tests {
     #[test]
     fn an_answer_cut_short_is_ambiguous_unless_its_status_already_says_no() {
         let cut = |status| RawAnswer { status, retry_after: None, is_replay: false, body: Err("cut".into()) };
-        assert_eq!(create_message(cut(200)).verdict.code(), "ambiguous");
-        assert_eq!(create_message(cut(429)).verdict.code(), "rate_limited");
-        assert_eq!(create_message(cut(401)).verdict.code(), "key_refused");
+        assert_eq!(create_message(&cut(200)).verdict.code(), "ambiguous");
+        assert_eq!(create_message(&cut(429)).verdict.code(), "rate_limited");
+        assert_eq!(create_message(&cut(401)).verdict.code(), "key_refused");
     }
 
     #[test]
     fn a_huge_or_binary_body_is_cut_and_cleaned() {
         let body = Ok(vec![0_u8; 100_000]);
-        let answer = create_message(RawAnswer { status: 500, retry_after: None, is_replay: false, body });
+        let answer = create_message(&RawAnswer { status: 500, retry_after: None, is_replay: false, body });
         let kept = answer.body.unwrap();
         assert!(kept.len() <= KEPT_BODY * 3 && !kept.contains('\0'));
     }

@@ -53,7 +53,7 @@ impl OneSignal {
             .connect_timeout(timeouts.connect)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("herald/", env!("CARGO_PKG_VERSION")))
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .build()?;
         Ok(Self { http, timeouts })
     }
@@ -173,7 +173,7 @@ impl MessageProvider for OneSignal {
             request = request.header("traceparent", trace);
         }
         match request.send().await {
-            Ok(response) => classify::create_message(read(response).await),
+            Ok(response) => classify::create_message(&read(response).await),
             Err(error) => BatchAnswer::without_response(failed(&error)),
         }
     }
