@@ -1,0 +1,19 @@
+# The builder has the tools; the image has one binary, its TLS roots, and nobody to log in as.
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked && cp target/release/herald /herald && strip --strip-debug /herald
+
+FROM debian:bookworm-slim AS roots
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
+
+FROM gcr.io/distroless/cc-debian12
+COPY --from=roots /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /herald /usr/local/bin/herald
+USER 65532:65532
+ENV HERALD_LISTEN=0.0.0.0:8080 HERALD_LOG__FORMAT=json
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=4s --start-period=20s CMD ["/usr/local/bin/herald", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/herald"]
+CMD ["serve"]
