@@ -1,5 +1,5 @@
 //! The load figures: a private Postgres with fsync on, the sandbox and one `herald serve` as processes of their own,
-//! and posters over raw connections. `cargo bench --bench load` prints a table; `HERALD_BENCH_CALLS=150 cargo bench
+//! and posters over raw connections. `cargo bench --bench load` prints a table; `BENCH_CALLS=150 cargo bench
 //! --bench load` shows how deliveries share calls at OneSignal's free plan. Only ratios within one run mean anything on
 //! a shared machine.
 
@@ -65,9 +65,9 @@ fn herald_command(setup: &str, herald_port: u16, sandbox_port: u16) -> Command {
     command
 }
 
-/// Calls a second that the sandbox allows: `HERALD_BENCH_CALLS`, or as good as no limit.
+/// Calls a second that the sandbox allows: `BENCH_CALLS`, or as good as no limit.
 fn calls_per_second() -> String {
-    std::env::var("HERALD_BENCH_CALLS").unwrap_or_else(|_| "1000000".into())
+    std::env::var("BENCH_CALLS").unwrap_or_else(|_| "1000000".into())
 }
 
 async fn start(folder: &std::path::Path) -> Setup {
@@ -364,12 +364,11 @@ async fn main() {
     herald::app::choose_tls();
     let folder = std::env::temp_dir().join(format!("herald-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let time = Duration::from_secs(
-        std::env::var("HERALD_BENCH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5),
-    );
+    let time =
+        Duration::from_secs(std::env::var("BENCH_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(5));
     {
         let setup = start(&folder).await;
-        if std::env::var_os("HERALD_BENCH_CALLS").is_some() {
+        if std::env::var_os("BENCH_CALLS").is_some() {
             packing(&setup).await;
             return;
         }
