@@ -62,7 +62,10 @@ impl Pipeline {
     }
 
     /// Renews the lease. Once it has lapsed, this process goes on under a new id and forgets what it held.
-    async fn renew(&self, host: &str) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; the lease then stands as it was.
+    pub async fn renew(&self, host: &str) -> Result<(), StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.lease.load().as_deref().copied() else { return Ok(()) };
         let until = now + delta(self.limits.lease);

@@ -1,3 +1,13 @@
 //! Herald's integration tests: one binary, one module per capability.
 
+mod architecture;
+mod catalog;
+mod crash_recovery;
+mod delivery;
+mod generated;
+mod ingest;
+mod planning;
+mod release;
+mod retries;
 mod sandbox;
+mod support;

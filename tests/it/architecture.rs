@@ -1,0 +1,1 @@
+//! The house's plan, held against the code.

@@ -1,0 +1,379 @@
+//! Posting events: what is taken, what is refused, and with which words.
+
+use futures_util::future::join_all;
+use herald::access::Scope;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::app::{TestApp, Wanted, order_shipped, payment_failed};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn an_event_is_taken_with_what_was_planned() {
+    let app = TestApp::start().await;
+    let accepted = app.accept(&order_shipped("o-1", "user-42")).await;
+    assert_eq!(accepted["duplicate"], false);
+    let rules: Vec<&str> =
+        accepted["deliveries"].as_array().unwrap().iter().map(|d| d["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules, ["order-shipped-email", "order-shipped-push"]);
+    assert_eq!(accepted["trace_url"], format!("/v1/events/{}", accepted["id"].as_str().unwrap()));
+    let event = app.get(accepted["trace_url"].as_str().unwrap()).await;
+    assert_eq!((&event["key"], &event["data"]["carrier"]), (&json!("o-1"), &json!("DHL")));
+}
+
+#[tokio::test]
+async fn a_repeat_gets_the_first_answer_and_has_no_effect() {
+    let app = TestApp::start().await;
+    let first = app.accept(&order_shipped("o-1", "user-42")).await;
+    app.run_until_idle().await;
+    let mut reordered = order_shipped("o-1", "user-42");
+    let data = reordered.as_object_mut().unwrap().remove("data").unwrap();
+    reordered["data"] = data;
+    let again = app.accept(&reordered).await;
+    assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)));
+    assert!(again["deliveries"].as_array().unwrap().iter().all(|d| d["state"] == "accepted"), "{again}");
+    app.run_until_idle().await;
+    assert_eq!(app.messages().await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_same_id_with_other_content_is_a_conflict() {
+    let app = TestApp::start().await;
+    let first = app.accept(&order_shipped("o-1", "user-42")).await;
+    let (status, problem) = app.post(&order_shipped("o-1", "user-43")).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("different_content")));
+    assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(first["id"].as_str().unwrap()));
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM events").await, 1);
+}
+
+#[tokio::test]
+async fn one_key_posted_a_hundred_times_at_once_is_one_event() {
+    let app = TestApp::start().await;
+    let event = payment_failed("p-1", "user-42");
+    let answers = join_all((0..100).map(|_| app.accept(&event))).await;
+    assert!(answers.iter().all(|answer| answer["id"] == answers[0]["id"]));
+    assert_eq!(answers.iter().filter(|answer| answer["duplicate"] == false).count(), 1);
+    app.run_until_idle().await;
+    assert_eq!(app.messages().await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_replicas_give_every_key_one_event_and_one_effect() {
+    let one = TestApp::start().await;
+    let two = TestApp::start_with(Wanted {
+        database: Some(one.database.clone()),
+        sandbox_url: Some(one.sandbox_url.clone()),
+        seed: 9,
+        ..Wanted::default()
+    })
+    .await;
+    let posts = (0..1_000).map(|n| {
+        let event = payment_failed(&format!("p-{}", n % 50), "user-42");
+        let app = if n % 2 == 0 { &one } else { &two };
+        async move { (n % 50, app.accept(&event).await["id"].clone()) }
+    });
+    let mut ids = std::collections::HashMap::new();
+    for (key, id) in join_all(posts).await {
+        assert_eq!(
+            *ids.entry(key).or_insert_with(|| id.clone()),
+            id,
+            "every poster of a key gets the same id"
+        );
+    }
+    one.run_until_idle().await;
+    two.run_until_idle().await;
+    let recipients: usize =
+        one.messages().await.iter().map(|m| m["recipients"].as_array().unwrap().len()).sum();
+    assert_eq!(recipients, 50);
+}
+
+#[tokio::test]
+async fn what_is_not_json_or_can_t_be_kept_is_refused_with_400() {
+    let app = TestApp::start().await;
+    let deep = format!(r#"{{"id":"x","type":"a","data":{}{}}}"#, "[".repeat(40), "]".repeat(40));
+    for (body, words) in [
+        ("", "empty"),
+        ("{", "ends too early"),
+        ("[]", "JSON object"),
+        (r#"{"id":"x","id":"y"}"#, "stands twice"),
+        (r#"{"id":"x","type":"a","data":{"n":99999999999999999999}}"#, "beyond 64 bits"),
+        (r#"{"id":"x\u0000"}"#, "NUL"),
+        (deep.as_str(), "deeper than 32"),
+        (r#"{"id":"x","tpye":"order.shipped"}"#, "`tpye`"),
+        (r#"{"type":"order.shipped"}"#, "needs an id"),
+    ] {
+        let answer = app.post_raw("/v1/events", &[JSON], body.to_owned()).await;
+        assert_eq!(answer.status(), 400, "{body}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let problem: Value = answer.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{body}: {problem}");
+    }
+    let answer = app.post_raw("/v1/events", &[JSON], b"{\"id\":\"\xff\"}".to_vec()).await;
+    assert_eq!(answer.status(), 400);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM event_keys").await, 0);
+}
+
+#[tokio::test]
+async fn an_unknown_field_names_the_nearest_known_one() {
+    let app = TestApp::start().await;
+    let mut event = order_shipped("o-1", "user-42");
+    event["recipent"] = event["recipient"].take();
+    let (status, problem) = app.post(&event).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("unknown_field")));
+    assert_eq!(problem["errors"][0]["hint"], "did you mean `recipient`?");
+}
+
+#[tokio::test]
+async fn a_header_can_name_the_event() {
+    let app = TestApp::start().await;
+    let mut event = order_shipped("", "user-42");
+    event.as_object_mut().unwrap().remove("id");
+    let headers = [JSON, ("idempotency-key", "from-the-header")];
+    let answer = app.post_raw("/v1/events", &headers, event.to_string()).await;
+    assert_eq!(answer.status(), 202);
+    let again = app.accept(&order_shipped("from-the-header", "user-42")).await;
+    assert_eq!(again["duplicate"], true);
+}
+
+#[tokio::test]
+async fn wrong_types_encodings_sizes_and_methods_are_told_apart() {
+    let app = TestApp::start().await;
+    let event = order_shipped("o-1", "user-42").to_string();
+    let plain = app.post_raw("/v1/events", &[("content-type", "text/plain")], event.clone()).await;
+    assert_eq!(plain.status(), 415);
+    let zipped = app.post_raw("/v1/events", &[JSON, ("content-encoding", "gzip")], event.clone()).await;
+    assert_eq!(zipped.status(), 415);
+    let large = format!(r#"{{"id":"x","type":"order.shipped","data":{{"note":"{}"}}}}"#, "x".repeat(300_000));
+    assert_eq!(app.post_raw("/v1/events", &[JSON], large).await.status(), 413);
+    let (status, problem) = app.call(Method::PUT, "/v1/events", Some(&app.key), None).await;
+    assert_eq!((status, &problem["code"]), (405, &json!("method_not_allowed")));
+    let (status, problem) = app.call(Method::GET, "/v1/nothing", Some(&app.key), None).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("not_found")));
+}
+
+#[tokio::test]
+async fn without_a_key_or_its_scope_nothing_is_told() {
+    let app = TestApp::start().await;
+    let event = order_shipped("o-1", "user-42");
+    let wrong = "hk_live_00000000000000000000000000000000";
+    for key in [None, Some("nonsense"), Some(wrong)] {
+        let (status, problem) = app.call(Method::POST, "/v1/events", key, Some(&event)).await;
+        assert_eq!((status, &problem["code"]), (401, &json!("unauthorized")));
+    }
+    let reader = app.key_with(vec![Scope::EventsRead]).await;
+    let (status, problem) = app.call(Method::POST, "/v1/events", Some(&reader), Some(&event)).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("missing_scope")));
+    assert!(problem["detail"].as_str().unwrap().contains("events:write"));
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_within_seconds_everywhere() {
+    let app = TestApp::start().await;
+    let key = app.key_with(vec![Scope::EventsWrite]).await;
+    let event = order_shipped("o-1", "user-42");
+    assert_eq!(app.call(Method::POST, "/v1/events", Some(&key), Some(&event)).await.0, 202);
+    app.execute("UPDATE api_keys SET revoked_at = created_at WHERE scopes = '{events:write}'").await;
+    app.advance(std::time::Duration::from_secs(3)).await;
+    assert_eq!(app.call(Method::POST, "/v1/events", Some(&key), Some(&event)).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_key_posts_only_the_types_that_it_and_its_source_may() {
+    let app = TestApp::start().await;
+    app.execute("UPDATE sources SET allowed_types = '{payment.*}'").await;
+    app.advance(std::time::Duration::from_secs(3)).await;
+    assert_eq!(app.post(&payment_failed("p-1", "user-42")).await.0, 202);
+    let (status, problem) = app.post(&order_shipped("o-1", "user-42")).await;
+    assert_eq!((status, &problem["errors"][0]["pointer"]), (403, &json!("/type")));
+}
+
+#[tokio::test]
+async fn every_field_that_is_wrong_is_named_with_its_place() {
+    let app = TestApp::start().await;
+    let event = json!({
+        "id": "o-1", "type": "order.shipped", "recipient": {"external_id": "null"},
+        "data": [], "time": "yesterday", "locale": "Deutsch!", "sequence": "1", "expires_at": 7,
+    });
+    let (status, problem) = app.post(&event).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("invalid_fields")));
+    let pointers: Vec<&str> =
+        problem["errors"].as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
+    for pointer in ["/recipient/external_id", "/data", "/time", "/locale", "/sequence", "/expires_at"] {
+        assert!(pointers.contains(&pointer), "{pointer} is not among {pointers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_recipient_is_one_label_with_one_id() {
+    let app = TestApp::start().await;
+    for recipient in [
+        json!({"external_id": "a", "email": "a@b.example"}),
+        json!({}),
+        json!("user-42"),
+        json!({"email": 7}),
+    ] {
+        let mut event = order_shipped("o-1", "x");
+        event["recipient"] = recipient.clone();
+        let (status, problem) = app.post(&event).await;
+        assert_eq!((status, &problem["errors"][0]["code"]), (422, &json!("bad_recipient")), "{recipient}");
+    }
+    let mut nobody = order_shipped("o-1", "x");
+    nobody.as_object_mut().unwrap().remove("recipient");
+    assert_eq!(app.post(&nobody).await.0, 422);
+}
+
+#[tokio::test]
+async fn an_unknown_type_names_the_nearest_known_one() {
+    let app = TestApp::start().await;
+    let mut event = order_shipped("o-1", "user-42");
+    event["type"] = json!("order.shiped");
+    let (status, problem) = app.post(&event).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("unknown_event_type")));
+    assert_eq!(problem["errors"][0]["hint"], "did you mean `order.shipped`?");
+}
+
+#[tokio::test]
+async fn data_that_does_not_fit_gets_a_pointer_and_a_hint_for_each_error_and_never_the_value() {
+    let app = TestApp::start().await;
+    let mut event = order_shipped("o-1", "user-42");
+    event["data"] = json!({"order_id": 7, "carier": "DHL", "eta": "tomorrow-secret"});
+    let (status, problem) = app.post(&event).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("invalid_data")));
+    let errors = problem["errors"].as_array().unwrap();
+    let at = |pointer: &str| {
+        errors.iter().find(|e| e["pointer"] == pointer).unwrap_or_else(|| panic!("{problem}"))
+    };
+    assert_eq!(at("/data/carrier")["hint"], "rename `carier` to `carrier`");
+    assert_eq!(at("/data/eta")["hint"], "write it as 2026-11-25");
+    assert_eq!(at("/data/order_id")["hint"], "send a value of type string");
+    assert!(!problem.to_string().contains("tomorrow-secret"));
+}
+
+#[tokio::test]
+async fn an_event_whose_time_is_over_is_refused() {
+    let app = TestApp::start().await;
+    let mut event = order_shipped("o-1", "user-42");
+    event["expires_at"] = json!("2026-11-24T09:59:59Z");
+    assert_eq!(app.post(&event).await.1["code"], "expired");
+}
+
+#[tokio::test]
+async fn a_source_over_its_rate_is_told_how_long_to_wait() {
+    let app = TestApp::start().await;
+    app.execute("UPDATE sources SET events_per_second = 2").await;
+    app.advance(std::time::Duration::from_secs(3)).await;
+    for n in 0..2 {
+        app.accept(&payment_failed(&format!("p-{n}"), "user-42")).await;
+    }
+    let answer = app.post_raw("/v1/events", &[JSON], payment_failed("p-2", "user-42").to_string()).await;
+    assert_eq!(answer.status(), 429);
+    assert_eq!(answer.headers()["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn with_the_database_away_the_answer_is_503_and_never_202() {
+    let app = TestApp::start().await;
+    app.accept(&order_shipped("o-1", "user-42")).await;
+    app.execute("ALTER TABLE event_keys RENAME TO event_keys_away").await;
+    let (status, _) = app.post(&order_shipped("o-2", "user-42")).await;
+    assert_eq!(status, 500, "the database refuses the statement itself");
+    app.execute("ALTER TABLE event_keys_away RENAME TO event_keys").await;
+    app.herald.store.close().await;
+    let answer = app.post_raw("/v1/events", &[JSON], order_shipped("o-3", "user-42").to_string()).await;
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_happen_and_stores_nothing() {
+    let app = TestApp::start().await;
+    let event = order_shipped("o-1", "user-42");
+    let (status, body) =
+        app.call(Method::POST, "/v1/events?dry_run=true", Some(&app.key), Some(&event)).await;
+    assert_eq!((status, body["deliveries"].as_array().unwrap().len()), (202, 2));
+    assert!(body.get("trace_url").is_none());
+    for table in ["events", "event_keys", "deliveries"] {
+        let query: &'static str = match table {
+            "events" => "SELECT count(*) FROM events",
+            "event_keys" => "SELECT count(*) FROM event_keys",
+            _ => "SELECT count(*) FROM deliveries",
+        };
+        assert_eq!(app.sql::<i64>(query).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn in_a_batch_each_event_gets_its_own_result() {
+    let app = TestApp::start().await;
+    app.accept(&order_shipped("o-0", "user-42")).await;
+    let mut late = order_shipped("o-3", "user-42");
+    late["type"] = json!("order.unknown");
+    let body = format!(
+        r#"[{}, {}, {{"id":"x","id":"y"}}, {}, {}]"#,
+        order_shipped("o-0", "user-42"),
+        order_shipped("o-1", "user-42"),
+        late,
+        order_shipped("o-1", "user-43")
+    );
+    let answer = app.post_raw("/v1/events/batch", &[JSON], body).await;
+    assert_eq!(answer.status(), 202);
+    let body: Value = answer.json().await.unwrap();
+    let statuses: Vec<u64> =
+        body["results"].as_array().unwrap().iter().map(|r| r["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses[0], 202);
+    assert_eq!((statuses[2], statuses[3]), (400, 422));
+    let mut racing = [statuses[1], statuses[4]];
+    racing.sort_unstable();
+    assert_eq!(racing, [202, 409], "two contents under one id: one of them wins");
+    assert_eq!((&body["accepted"], &body["refused"]), (&json!(2), &json!(3)));
+    assert_eq!(body["results"][0]["duplicate"], true);
+}
+
+#[tokio::test]
+async fn an_event_that_the_database_refuses_takes_no_neighbour_with_it() {
+    let app = TestApp::start().await;
+    app.execute("ALTER TABLE events ADD CONSTRAINT not_this_one CHECK (event_key <> 'p-13')").await;
+    let answers = join_all((0..40).map(|n| {
+        let event = payment_failed(&format!("p-{n}"), "user-42");
+        let app = &app;
+        async move { app.post(&event).await.0 }
+    }))
+    .await;
+    let refused: Vec<usize> =
+        answers.iter().enumerate().filter(|(_, status)| **status != 202).map(|(n, _)| n).collect();
+    assert_eq!((refused.as_slice(), answers[13]), ([13].as_slice(), 500));
+    app.run_until_idle().await;
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM deliveries WHERE state = 'accepted'").await, 39);
+}
+
+#[tokio::test]
+async fn what_another_replica_has_applied_is_known_at_once() {
+    let app = TestApp::start().await;
+    app.accept(&order_shipped("o-1", "user-42")).await;
+    app.apply(&[("events/parcel.lost/schema.json", r#"{"type": "object"}"#)]).await;
+    let accepted =
+        app.accept(&json!({"id": "l-1", "type": "parcel.lost", "recipient": {"external_id": "u"}})).await;
+    assert_eq!(accepted["decisions"][0]["code"], "no_rule");
+}
+
+#[tokio::test]
+async fn lists_page_by_cursor_and_narrow_by_recipient_state_and_type() {
+    let app = TestApp::start().await;
+    for n in 0..5 {
+        app.accept(&payment_failed(&format!("p-{n}"), &format!("user-{n}"))).await;
+    }
+    app.run_until_idle().await;
+    let first = app.get("/v1/deliveries?limit=2").await;
+    let second =
+        app.get(&format!("/v1/deliveries?limit=2&cursor={}", first["next_cursor"].as_str().unwrap())).await;
+    let third =
+        app.get(&format!("/v1/deliveries?limit=2&cursor={}", second["next_cursor"].as_str().unwrap())).await;
+    assert_eq!((third["data"].as_array().unwrap().len(), &third["next_cursor"]), (1, &Value::Null));
+    let one = app.get("/v1/events?recipient=external_id%3Duser-3").await;
+    assert_eq!(one["data"][0]["key"], "p-3");
+    assert_eq!(app.get("/v1/deliveries?state=accepted").await["data"].as_array().unwrap().len(), 5);
+    assert_eq!(app.get("/v1/events?type=order.*").await["data"], json!([]));
+    let (status, problem) = app.call(Method::GET, "/v1/deliveries?state=lost", Some(&app.key), None).await;
+    assert_eq!((status, &problem["errors"][0]["pointer"]), (400, &json!("state")));
+}

@@ -1,0 +1,279 @@
+//! The real service in this process: router, group commits and every step of the pipeline, with a clock that stands
+//! still until the test moves it, and the sandbox over real HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use herald::access::{KeyRequest, Scope};
+use herald::app::{Herald, Overrides};
+use herald::catalog::{files::Files, sample};
+use herald::config::Loader;
+use herald::domain::clock::{TestClock, Timestamp};
+use herald::domain::id::IdSource;
+use herald::sandbox::{Sandbox, SandboxOptions};
+use reqwest::{Method, Response};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use sqlx::Connection;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::database;
+
+/// When every test begins.
+pub fn start_of_time() -> Timestamp {
+    "2026-11-24T10:00:00Z".parse().expect("a time")
+}
+
+/// One Herald with its sandbox.
+pub struct TestApp {
+    pub herald: Herald,
+    pub clock: Arc<TestClock>,
+    pub url: String,
+    pub sandbox_url: String,
+    pub database: String,
+    pub key: String,
+    http: reqwest::Client,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+/// How a test's service differs from the usual one.
+#[derive(Default)]
+pub struct Wanted {
+    pub settings: Vec<(&'static str, String)>,
+    pub sandbox: Option<SandboxOptions>,
+    pub database: Option<String>,
+    pub sandbox_url: Option<String>,
+    pub without_catalog: bool,
+    pub seed: u64,
+}
+
+impl TestApp {
+    /// The usual service: sample catalog live, no limit on calls worth mentioning.
+    pub async fn start() -> Self {
+        Self::start_with(Wanted::default()).await
+    }
+
+    pub async fn start_with(wanted: Wanted) -> Self {
+        herald::app::choose_tls();
+        let stop = CancellationToken::new();
+        let sandbox_options =
+            wanted.sandbox.unwrap_or(SandboxOptions { calls_per_second: 0, ..SandboxOptions::default() });
+        let sandbox = Sandbox::open(sandbox_options).expect("a sandbox");
+        let own_sandbox = serve_sandbox(&sandbox, &stop).await;
+        let sandbox_url = wanted.sandbox_url.unwrap_or(own_sandbox);
+        let database = match wanted.database {
+            Some(database) => database,
+            None => database::fresh().await,
+        };
+        let mut loader = Loader::default()
+            .variable("HERALD_DATABASE_URL", &database)
+            .variable("HERALD_SECRET_KEY", database::SECRET_KEY)
+            .variable("HERALD_ALLOW_UNSAFE_POSTGRES", "true")
+            .variable("HERALD_ONESIGNAL__APP_ID", "5a0d0000-0000-4000-8000-000000000001")
+            .variable("HERALD_ONESIGNAL__API_KEY", "os_v2_app_sandbox")
+            .variable("HERALD_ONESIGNAL__BASE_URL", &sandbox_url)
+            .variable("HERALD_ONESIGNAL__CALLS_PER_SECOND", "100000");
+        for (name, value) in &wanted.settings {
+            loader = loader.variable(name, value);
+        }
+        let settings = loader.load().expect("settings");
+        let clock = Arc::new(TestClock::at(start_of_time()));
+        let overrides = Overrides {
+            clock: Some(Arc::clone(&clock) as Arc<dyn herald::domain::clock::Clock>),
+            ids: Some(Arc::new(IdSource::seeded(wanted.seed))),
+            ..Overrides::default()
+        };
+        let herald = Herald::build(settings, overrides).await.expect("Herald");
+        if !wanted.without_catalog {
+            herald.publisher.apply(&sample::files(), "test", "").await.expect("the sample catalog");
+        }
+        let key = make_key(&herald, Scope::ALL.to_vec(), false).await;
+        let url = serve(&herald, &stop).await;
+        herald.pipeline.enter("test").await.expect("a worker");
+        let http = reqwest::Client::builder().build().expect("a client");
+        Self { herald, clock, url, sandbox_url, database, key, http, _stop: stop.drop_guard() }
+    }
+
+    /// Moves the clock, as a running process would: the lease is renewed, partitions are made.
+    pub async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        self.herald.pipeline.renew("test").await.expect("renewed");
+        self.herald.pipeline.tidy().await.expect("tidied");
+    }
+
+    /// Runs every step until nothing moves at the clock's present moment.
+    pub async fn run_until_idle(&self) {
+        self.herald.pipeline.run_until_idle().await.expect("the database answers");
+    }
+
+    /// Calls the API with any key, headers and body.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        read(request.send().await.expect("an answer")).await
+    }
+
+    /// Posts raw bytes as an event.
+    pub async fn post_raw(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Response {
+        let mut request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.key).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.expect("an answer")
+    }
+
+    pub async fn post(&self, event: &Value) -> (u16, Value) {
+        self.call(Method::POST, "/v1/events", Some(&self.key), Some(event)).await
+    }
+
+    /// Posts an event that has to be taken; returns the answer.
+    pub async fn accept(&self, event: &Value) -> Value {
+        let (status, body) = self.post(event).await;
+        assert_eq!(status, 202, "{body}");
+        body
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call(Method::GET, path, Some(&self.key), None).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// The only delivery of an event by this rule, with its trace.
+    pub async fn delivery(&self, accepted: &Value, rule: &str) -> Value {
+        let of_rule: Vec<&Value> = accepted["deliveries"]
+            .as_array()
+            .expect("deliveries")
+            .iter()
+            .filter(|d| d["rule"] == rule)
+            .collect();
+        let [delivery] = of_rule.as_slice() else { panic!("not one delivery by {rule}: {accepted}") };
+        self.get(&format!("/v1/deliveries/{}", delivery["id"].as_str().expect("an id"))).await
+    }
+
+    /// What the sandbox received, oldest first.
+    pub async fn messages(&self) -> Vec<Value> {
+        let page: Value = self.sandbox_call(Method::GET, "/_sandbox/messages?limit=1000", None).await;
+        page["data"].as_array().cloned().expect("messages")
+    }
+
+    pub async fn stats(&self) -> Value {
+        self.sandbox_call(Method::GET, "/_sandbox/stats", None).await
+    }
+
+    /// Scripts a fault.
+    pub async fn fault(&self, fault: Value) {
+        self.sandbox_call(Method::POST, "/_sandbox/faults", Some(fault)).await;
+    }
+
+    pub async fn clear_faults(&self) {
+        self.sandbox_call(Method::DELETE, "/_sandbox/faults", None).await;
+    }
+
+    pub async fn sandbox_call(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let mut request = self.http.request(method, format!("{}{path}", self.sandbox_url));
+        request = request.header("authorization", "Key os_v2_app_sandbox");
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("the sandbox answers");
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        response.json().await.unwrap_or_default()
+    }
+
+    /// Applies catalog files on top of what is live.
+    pub async fn apply(&self, files: &[(&str, &str)]) {
+        let files: Files =
+            files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        self.herald.publisher.apply(&files, "test", "").await.expect("applied");
+    }
+
+    /// One value straight from the database.
+    pub async fn sql<T>(&self, query: &'static str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        let mut connection = sqlx::PgConnection::connect(&self.database).await.expect("connected");
+        sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("a value")
+    }
+
+    pub async fn execute(&self, query: &'static str) {
+        let mut connection = sqlx::PgConnection::connect(&self.database).await.expect("connected");
+        sqlx::query(query).execute(&mut connection).await.expect("done");
+    }
+
+    /// A key with these scopes only.
+    pub async fn key_with(&self, scopes: Vec<Scope>) -> String {
+        make_key(&self.herald, scopes, false).await
+    }
+
+    pub async fn test_key(&self) -> String {
+        make_key(&self.herald, Scope::ALL.to_vec(), true).await
+    }
+}
+
+async fn make_key(herald: &Herald, scopes: Vec<Scope>, is_test: bool) -> String {
+    let request = KeyRequest { source: "shop".into(), is_test, scopes, allowed_types: None };
+    let created = herald.access.create_key(&request).await.expect("a key");
+    created.text.expose_secret().to_owned()
+}
+
+async fn serve(herald: &Herald, stop: &CancellationToken) -> String {
+    for _ in 0..2 {
+        tokio::spawn(Arc::clone(&herald.pipeline).commit_groups(stop.clone()));
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let router = herald::api::router(Arc::clone(&herald.api));
+    let stopped = stop.clone().cancelled_owned();
+    tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopped).into_future());
+    url
+}
+
+async fn serve_sandbox(sandbox: &Arc<Sandbox>, stop: &CancellationToken) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(Arc::clone(sandbox).serve(listener, stop.clone().cancelled_owned()));
+    url
+}
+
+async fn read(response: Response) -> (u16, Value) {
+    (response.status().as_u16(), response.json().await.unwrap_or_default())
+}
+
+/// An `order.shipped` event that fits its schema.
+pub fn order_shipped(id: &str, user: &str) -> Value {
+    json!({
+        "id": id,
+        "type": "order.shipped",
+        "recipient": {"external_id": user},
+        "data": {"order_id": "1001", "carrier": "DHL", "eta": "2026-11-26", "name": "Anna"},
+    })
+}
+
+/// A `payment.failed` event: one SMS with values of its own.
+pub fn payment_failed(id: &str, user: &str) -> Value {
+    json!({
+        "id": id,
+        "type": "payment.failed",
+        "recipient": {"external_id": user},
+        "data": {"invoice": id, "amount": "2 EUR", "pay_url": "https://shop.example/pay"},
+    })
+}
