@@ -36,11 +36,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
 fn words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
-    if words == "EOF while parsing a value" {
-        "the body is empty or ends too early".into()
-    } else {
-        words.to_owned()
-    }
+    if words.starts_with("EOF") { "the body is empty or ends too early".into() } else { words.to_owned() }
 }
 
 /// The place of an integer that no 64-bit number holds: the reader would have made a float of it.
