@@ -75,7 +75,7 @@ fn code(line: &str) -> &str {
 
 /// The paths behind each `crate::` in a file, with their lines; groups are opened.
 fn imports(text: &str) -> Vec<(usize, String)> {
-    let plain: String = text.lines().map(|line| format!("{}\n", code(line))).collect();
+    let plain = text.lines().map(code).collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
     for (at, _) in plain.match_indices("crate::") {
         let before = plain[..at].chars().next_back();

@@ -170,7 +170,7 @@ async fn a_one_time_code_is_nowhere_but_in_its_message() {
         )
         .await;
     assert!(everything.contains("password-reset-email") && !everything.contains("918273"));
-    app.advance(Duration::from_secs(2 * 3600)).await;
+    app.advance(Duration::from_hours(2)).await;
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM event_secrets").await, 0, "erased once it has served");
 }
 
@@ -182,7 +182,7 @@ async fn nothing_is_sent_after_its_time() {
     let event = json!({"id": "c-1", "type": "password.reset", "recipient": {"external_id": "u"}, "data": {"code": "918273"}});
     let accepted = app.accept(&event).await;
     app.run_until_idle().await;
-    app.advance(Duration::from_secs(11 * 60)).await;
+    app.advance(Duration::from_mins(11)).await;
     app.execute("UPDATE apps SET paused_at = NULL, paused_reason = NULL").await;
     app.execute("UPDATE catalog_revision SET revision = revision + 1").await;
     app.run_until_idle().await;

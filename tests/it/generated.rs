@@ -34,8 +34,10 @@ fn the_states_page_names_every_state_once() {
     let page = std::fs::read_to_string(path).expect("the page");
     let rows: Vec<&str> =
         page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    let states: Vec<&str> =
-        herald::domain::delivery::StateName::ALL.into_iter().map(|state| state.as_str()).collect();
+    let states: Vec<&str> = herald::domain::delivery::StateName::ALL
+        .into_iter()
+        .map(herald::domain::delivery::StateName::as_str)
+        .collect();
     assert_eq!(rows, states);
     let migration = include_str!("../../migrations/0002_events.sql");
     for state in states {

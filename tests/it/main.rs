@@ -1,5 +1,7 @@
 //! Herald's integration tests: one binary, one module per capability.
 
+#![expect(clippy::expect_used, reason = "a test stops where something fails")]
+
 mod architecture;
 mod catalog;
 mod crash_recovery;

@@ -130,10 +130,10 @@ async fn a_delay_and_send_after_are_kept_until_due() {
     assert_eq!(app.accept(&later).await["deliveries"][0]["state"], "scheduled");
     app.run_until_idle().await;
     assert!(app.messages().await.is_empty());
-    app.advance(Duration::from_secs(15 * 60)).await;
+    app.advance(Duration::from_mins(15)).await;
     app.run_until_idle().await;
     assert_eq!(app.messages().await.len(), 1, "the delay is over");
-    app.advance(Duration::from_secs(45 * 60)).await;
+    app.advance(Duration::from_mins(45)).await;
     app.run_until_idle().await;
     assert_eq!(app.messages().await.len(), 2, "send_after is over");
 }

@@ -13,7 +13,7 @@ async fn held() -> (TestApp, String, Value) {
     ])
     .await;
     let accepted = app.accept(&payment_failed("p-1", "u")).await;
-    let id = accepted["deliveries"][0]["id"].as_str().unwrap().to_owned();
+    let id = accepted["deliveries"][0]["id"].as_str().expect("an id").to_owned();
     (app, id, accepted)
 }
 
@@ -72,7 +72,7 @@ async fn what_is_not_held_is_not_released() {
 #[tokio::test]
 async fn what_nobody_releases_expires() {
     let (app, id, _) = held().await;
-    app.advance(std::time::Duration::from_secs(25 * 3600)).await;
+    app.advance(std::time::Duration::from_hours(25)).await;
     app.run_until_idle().await;
     assert_eq!(app.get(&format!("/v1/deliveries/{id}")).await["state"], "expired");
 }

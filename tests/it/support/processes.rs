@@ -11,7 +11,7 @@ use super::database;
 /// The key of every process test.
 pub const KEY: &str = "hk_test_00000000000000000000000000process";
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A service and a sandbox as processes.
 pub struct Processes {
