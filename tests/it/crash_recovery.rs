@@ -56,14 +56,15 @@ async fn dies_at(point: &'static str, passes: &'static str, settings: &[(&'stati
         }
         acknowledged.insert(n);
     }
-    // What dies without a poster noticing is found here.
+    // A death may go unnoticed by the posters; and what drains must not die any more.
     while !processes.has_died() && deaths == 0 {
         tick().await;
     }
     if processes.has_died() {
         deaths += 1;
-        processes.start_again(&[]).await;
     }
+    processes.kill();
+    processes.start_again(&[]).await;
     assert!(deaths > 0, "{point} was never reached");
     each_arrived_once(&processes, &acknowledged).await;
 }
