@@ -149,6 +149,17 @@ fn is_known_path(path: &str) -> bool {
     }
 }
 
+/// A copy file's front matter and its body.
+fn split_front(text: &str) -> (&str, &str) {
+    text.strip_prefix("+++\n").and_then(|rest| rest.split_once("\n+++\n")).unwrap_or(("", text))
+}
+
+/// How many lines of a copy file stand above its body.
+fn lines_above_body(text: &str) -> usize {
+    let (_, body) = split_front(text);
+    text[..text.len() - body.len()].matches('\n').count()
+}
+
 struct Reader<'a> {
     files: &'a Files,
     document: Document,
@@ -315,8 +326,13 @@ impl<'a> Reader<'a> {
             };
             let Some(fields) = self.read_fields(path, channel, text) else { continue };
             if let Err(problems) = templating::compile(channel, &fields) {
-                self.problems
-                    .extend(problems.into_iter().map(|problem| CatalogProblem::in_field(path, problem)));
+                let above = lines_above_body(text);
+                self.problems.extend(problems.into_iter().map(|mut problem| {
+                    if problem.field == main_field(channel) {
+                        problem.line += above;
+                    }
+                    CatalogProblem::in_field(path, problem)
+                }));
             }
             contents.insert(locale.to_owned(), fields);
         }
@@ -324,10 +340,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read_fields(&mut self, path: &str, channel: Channel, text: &str) -> Option<Fields> {
-        let (front, body) = match text.strip_prefix("+++\n").and_then(|rest| rest.split_once("\n+++\n")) {
-            Some((front, body)) => (front, body),
-            None => ("", text),
-        };
+        let (front, body) = split_front(text);
         let mut fields: Fields = self.toml(path, front)?;
         let main = main_field(channel);
         fields.insert(main.to_owned(), body.trim_end_matches('\n').to_owned());

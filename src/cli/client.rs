@@ -29,7 +29,7 @@ impl ClientArgs {
     /// # Errors
     /// In plain words: nothing answers, no key, or the problem with its fields.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let Some(key) = &self.key else {
+        let Some(key) = self.key.as_ref().filter(|key| !key.expose_secret().is_empty()) else {
             bail!("no API key: set HERALD_KEY (`herald dev` prints one, `herald keys create` makes one)");
         };
         Connection::new(&self.url, key.clone())?.call(method, path, body).await

@@ -35,7 +35,7 @@ async fn everything_that_is_wrong_is_said_at_once_with_its_place() {
         "events/Bad Name/schema.json": "{}",
         "events/a.b/schema.json": "{\"type\": 7}",
         "templates/x/template.toml": "channel = \"push\"\n[options]\nfilters = []",
-        "templates/x/push.en.liquid": "Hi {{ data.name | upcas }}",
+        "templates/x/push.en.liquid": "+++\nheadings = \"Hi\"\n+++\nHi {{ data.name | upcas }}",
         "templates/y/push.en.liquid": "orphan",
         "rules/r.toml": "event = \"nothing.known\"\ntemplate = \"x\"\ncolour = \"red\"",
         "notes.txt": "?",
@@ -58,7 +58,7 @@ async fn everything_that_is_wrong_is_said_at_once_with_its_place() {
         );
     }
     let syntax = found.iter().find(|p| p["code"] == "liquid_syntax").unwrap();
-    assert_eq!((&syntax["line"], syntax["message"].as_str().unwrap().contains("upcase")), (&json!(1), true));
+    assert_eq!((&syntax["line"], syntax["message"].as_str().unwrap().contains("upcase")), (&json!(4), true));
 }
 
 #[tokio::test]
