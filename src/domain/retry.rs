@@ -45,6 +45,9 @@ pub struct RetryPolicy {
     pub max_retry_after: Duration,
 }
 
+/// Tries after which a conflict is not waited out any more.
+const CONFLICT_TRIES: u16 = 3;
+
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -95,7 +98,8 @@ impl RetryPolicy {
             Answer::Accepted | Answer::Unreachable | Answer::Rejected { .. } => None,
             Answer::NothingSent => Some(now + delta(self.recheck_wait)),
             Answer::Split | Answer::Gated => Some(now),
-            Answer::Conflict if delivery.attempts > 0 => None,
+            // A conflict is likeliest after a lost reply, so earlier tries don't forbid the one that settles it.
+            Answer::Conflict if delivery.attempts >= CONFLICT_TRIES => None,
             Answer::Conflict => Some(now + delta(self.conflict_wait)),
             Answer::NotConnected { .. } => self.backed_off(delivery, None, now, jitter),
             Answer::Ambiguous { retry_after, .. } => {

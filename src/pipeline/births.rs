@@ -94,11 +94,11 @@ impl Pipeline {
         if let Some(lease) = self.present_lease(now) {
             births.worker = Some(lease.id);
             for (key, (app, line)) in due_now(winners, now) {
-                let rest = if gated.contains(&app.id.0) {
-                    line
-                } else {
-                    self.freeze_born(&mut births, &key, &app, line, lease, now)
-                };
+                // What waits behind a gate would fill the memory that others need: it is claimed once the gate opens.
+                if gated.contains(&app.id.0) {
+                    continue;
+                }
+                let rest = self.freeze_born(&mut births, &key, &app, line, lease, now);
                 self.lease_born(&mut births, rest, lease);
             }
         } else if planned().any(|d| matches!(d.beginning, Beginning::Due { at, .. } if at <= now)) {

@@ -141,17 +141,24 @@ impl Budget {
         }
         for (app, until) in closed {
             let budget = apps.entry(*app).or_insert_with(|| AppBudget::full(1.0, now));
-            if budget.gate == GateState::Open {
-                budget.gate = GateState::Closed(*until);
+            match budget.gate {
+                GateState::Open => budget.gate = GateState::Closed(*until),
+                GateState::Closed(known) => budget.gate = GateState::Closed(known.max(*until)),
+                GateState::Probing if *until > now => budget.gate = GateState::Closed(*until),
+                GateState::Probing => {}
             }
         }
     }
 
-    /// Apps that nothing can be sent through at `now`.
+    /// Apps that nothing can be sent through at `now`; a half-open one waits for its probe.
     pub fn closed_apps(&self, now: Timestamp) -> Vec<AppId> {
         let apps = self.apps.lock();
         apps.iter()
-            .filter(|(_, b)| matches!(b.gate, GateState::Closed(until) if until > now))
+            .filter(|(_, b)| match b.gate {
+                GateState::Open => false,
+                GateState::Closed(until) => until > now,
+                GateState::Probing => true,
+            })
             .map(|(a, _)| *a)
             .collect()
     }

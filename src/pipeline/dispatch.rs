@@ -71,7 +71,10 @@ impl Pipeline {
         for key in self.line.waiting_keys() {
             let Some(app) = catalog.app(Some(key.app)) else { continue };
             let Some(copy) = self.copy_of(&key) else {
-                self.wait_for_upload(&key, lease, now).await?;
+                if let Err(error) = self.wait_for_upload(&key, lease, now).await {
+                    self.unpick(picked);
+                    return Err(error);
+                }
                 continue;
             };
             while picked.len() < BATCHES_AT_ONCE && may_begin(app) {
@@ -85,8 +88,7 @@ impl Pipeline {
             }
         }
         if !picked.is_empty() {
-            went = true;
-            self.freeze(lease, picked, now).await?;
+            went |= self.freeze(lease, picked, now).await?;
         }
         Ok(if went { Round::Went } else { Round::Rest(rest) })
     }
@@ -127,12 +129,13 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Returns whether anything was frozen.
     async fn freeze(
         &self,
         lease: WorkerLease,
         picked: Vec<Picked>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut tx = match self.store.begin().await {
             Ok(tx) => tx,
             Err(error) => {
@@ -162,8 +165,15 @@ impl Pipeline {
                     metrics::histogram!(names::BATCH_SIZE)
                         .record(f64::from(u32::try_from(draft.frozen.size).unwrap_or(u32::MAX)));
                 }
+                let went = !drafts.is_empty();
                 self.line.put_frozen(drafts.into_iter().map(|draft| draft.frozen).collect());
-                self.settle_refused(lease, refused, now).await
+                let keys: Vec<_> = refused.iter().map(|ready| ready.claim.key()).collect();
+                let settled = self.settle_refused(lease, refused, now).await;
+                settled.inspect_err(|_| {
+                    self.line.let_go(keys);
+                    self.raise_doubt();
+                })?;
+                Ok(went)
             }
             Committed::No(_) | Committed::Unclear(_) => {
                 // Whatever became of it, the rows stand in our name: the look-out finds and gives them back.
@@ -173,7 +183,7 @@ impl Pipeline {
                 }
                 self.line.let_go(refused.iter().map(|ready| ready.claim.key()));
                 self.raise_doubt();
-                committed(outcome)
+                committed(outcome).map(|()| false)
             }
         }
     }

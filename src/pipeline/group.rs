@@ -25,6 +25,9 @@ use crate::store::events::{Claimed, FirstPost, KeyClaim, NewEvent};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, deliveries, events, listing};
 use crate::telemetry::names;
 
+/// Planned deliveries in one group at most, unless a single event has more.
+const GROUP_DELIVERIES: usize = 20_000;
+
 /// An event that waits for a group commit.
 pub(super) struct Pending {
     pub event: Event,
@@ -63,7 +66,13 @@ impl Intake {
 
     fn take(&self, limit: usize) -> Vec<Pending> {
         let mut waiting = self.waiting.lock();
-        let count = waiting.len().min(limit);
+        // An event to thousands weighs as much as thousands of events.
+        let mut deliveries = 0;
+        let fitting = waiting.iter().take(limit).take_while(|pending| {
+            deliveries += pending.plan.1.deliveries.len();
+            deliveries <= GROUP_DELIVERIES
+        });
+        let count = fitting.count().max(1).min(waiting.len());
         let group = waiting.drain(..count).collect();
         if !waiting.is_empty() {
             // There is work for another committer.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::pack::{PackKey, Ready};
 use crate::domain::answer::BatchAnswer;
+use crate::domain::app::AppId;
 use crate::domain::batch::Batch;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
@@ -194,6 +195,16 @@ impl Line {
         }
         state.waiting_count = state.waiting_count.saturating_sub(taken);
         Some(picked)
+    }
+
+    /// Takes out what waits for these apps, to give it back.
+    pub fn take_waiting_of(&self, apps: &[AppId]) -> Vec<Ready> {
+        let mut state = self.state.lock();
+        let keys: Vec<PackKey> =
+            state.waiting.keys().filter(|key| apps.contains(&key.app)).cloned().collect();
+        let taken: Vec<Ready> = keys.iter().filter_map(|key| state.waiting.remove(key)).flatten().collect();
+        state.waiting_count = state.waiting_count.saturating_sub(taken.len());
+        taken
     }
 
     /// Takes out everything that waits, to give it back.

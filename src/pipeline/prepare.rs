@@ -27,11 +27,23 @@ use crate::store::secrets::{delivery_place, event_place};
 pub(super) struct Loaded {
     pub row: DeliveryRow,
     pub event: Arc<Event>,
-    /// The event's values whole, with those that a person gave on top.
-    pub data: Value,
+    /// The event's values with those on top that a person gave, if one did.
+    given: Option<Value>,
 }
 
 impl Loaded {
+    /// The event's values whole, with those that a person gave on top.
+    pub fn data(&self) -> &Value {
+        self.given.as_ref().unwrap_or(&self.event.data)
+    }
+
+    /// Lays values over the event's.
+    pub fn overlay(&mut self, values: Value) {
+        let mut data = self.data().clone();
+        sensitive::overlay(&mut data, values);
+        self.given = Some(data);
+    }
+
     /// Whom it is for.
     pub fn addressee(&self) -> Option<Addressee> {
         match (&self.row.recipient, &self.row.audience) {
@@ -55,9 +67,11 @@ impl Pipeline {
         for stored in self.store.find_events(&event_ids).await? {
             let mut event = stored.event;
             if let Some(sealed) = secrets.remove(&event.id) {
-                let plain = self.store.vault().open(&event_place(event.id), &sealed)?;
-                let Ok(values) = serde_json::from_slice(&plain) else {
-                    return Err(StoreError::corrupt("event_secrets", "sealed", event.id));
+                let opened = self.store.vault().open(&event_place(event.id), &sealed).ok();
+                let Some(values) = opened.and_then(|plain| serde_json::from_slice(&plain).ok()) else {
+                    // Its deliveries stay where they are until the key is back; the others go on.
+                    tracing::error!(event.id = %event.id, "the sealed values of {} can't be opened", event.id);
+                    continue;
                 };
                 sensitive::restore(&mut event.data, values);
             }
@@ -66,15 +80,16 @@ impl Pipeline {
         let mut loaded = HashMap::with_capacity(rows.len());
         for row in rows {
             let Some(event) = events.get(&row.event) else { continue };
-            let mut data = event.data.clone();
-            if let Some(sealed) = given.remove(&row.id) {
-                let plain = self.store.vault().open(&delivery_place(row.id), &sealed)?;
+            let id = row.id;
+            let mut one = Loaded { event: Arc::clone(event), given: None, row };
+            if let Some(sealed) = given.remove(&id) {
+                let plain = self.store.vault().open(&delivery_place(id), &sealed)?;
                 let Ok(values) = serde_json::from_slice(&plain) else {
-                    return Err(StoreError::corrupt("delivery_values", "sealed", row.id));
+                    return Err(StoreError::corrupt("delivery_values", "sealed", id));
                 };
-                sensitive::overlay(&mut data, values);
+                one.overlay(values);
             }
-            loaded.insert(row.id, Loaded { event: Arc::clone(event), data, row });
+            loaded.insert(id, one);
         }
         Ok(loaded)
     }
@@ -126,7 +141,7 @@ impl Pipeline {
             let detail = format!("template {} has no live version", loaded.row.template);
             return held(Decision::new(DecisionCode::NoLiveVersion, detail));
         };
-        let message = match message::compose(&version, &locale, &loaded.data) {
+        let message = match message::compose(&version, &locale, loaded.data()) {
             Ok(message) => message,
             Err(decision) => return held(*decision),
         };

@@ -145,6 +145,11 @@ impl PreparedCatalog {
         self.apps.get(&id.or(self.default_app)?)
     }
 
+    /// Apps that somebody has paused.
+    pub fn paused_apps(&self) -> impl Iterator<Item = AppId> {
+        self.apps.values().filter(|app| app.paused.is_some()).map(|app| app.id)
+    }
+
     /// OneSignal's id of an uploaded locale.
     pub fn upload(&self, key: &UploadKey) -> Option<&str> {
         self.uploads.get(key).map(String::as_str)

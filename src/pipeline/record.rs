@@ -68,7 +68,10 @@ impl Pipeline {
         let mut moves = Vec::new();
         for Answered { frozen, answer } in answered {
             let rest_until = self.heed(&frozen.batch, &answer.verdict, now).await?;
-            moves.extend(frozen.members.iter().map(|m| self.judge(frozen, m, answer, rest_until, now)));
+            // One for the whole batch: its members are tried again together, or end together.
+            let jitter = self.ids.jitter();
+            let judge = |m| self.judge(frozen, m, answer, (rest_until, jitter), now);
+            moves.extend(frozen.members.iter().map(judge));
         }
         let noted: Vec<AttemptResult<'_>> = answered
             .iter()
@@ -106,7 +109,8 @@ impl Pipeline {
             })
             .collect();
         let moved = results::carry_out(tx, &rows, now).await?;
-        let is_void = |m: &&Moved| m.batch.is_some() && matches!(m.after.state, DeliveryState::Queued { .. });
+        let is_void =
+            |m: &&Moved| moved.contains(&m.after.id) && matches!(m.after.state, DeliveryState::Queued { .. });
         let mut void: Vec<BatchId> = moves.iter().filter(is_void).filter_map(|m| m.batch).collect();
         void.dedup();
         if !void.is_empty() {
@@ -212,20 +216,20 @@ impl Pipeline {
         frozen: &Frozen,
         member: &Member,
         answer: &BatchAnswer,
-        rest_until: Option<Timestamp>,
+        (rest_until, jitter): (Option<Timestamp>, f64),
         now: Timestamp,
     ) -> Moved {
         let before = &member.claim.delivery;
         let meant = answer.verdict.for_member(member.recipient_id.as_deref(), frozen.size == 1);
         let started_at = frozen.started_at;
-        let next_due = self.limits.retry.next_due(before, &meant, started_at, now, self.ids.jitter());
+        let next_due = self.limits.retry.next_due(before, &meant, started_at, now, jitter);
         let next_due = match meant {
             Answer::Gated => next_due.max(rest_until),
             _ => next_due,
         };
         let size = u16::try_from(frozen.size).unwrap_or(u16::MAX);
         let mut after = before.clone().after(&meant, next_due, started_at, size);
-        if after.due_at().is_some_and(|due| due >= member.claim.expires_at) {
+        if after.due_at().is_some_and(|due| due >= end_of(&after, frozen, member)) {
             after = after.expire();
         }
         let decision = reason(&after, &meant, answer).map(|decision| {
@@ -240,6 +244,14 @@ impl Pipeline {
             event: member.event,
             decision,
         }
+    }
+}
+
+/// Until when a delivery is worth another try: what stays in its batch can go no longer than the batch's first to expire.
+fn end_of(after: &Delivery, frozen: &Frozen, member: &Member) -> Timestamp {
+    match after.state {
+        DeliveryState::Retrying { .. } => frozen.batch.expires_at,
+        _ => member.claim.expires_at,
     }
 }
 

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
+use super::Pipeline;
 use super::message;
 use super::prepare::Loaded;
 use super::record::{Moved, committed};
-use super::{Pipeline, sensitive};
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::id::{DeliveryId, KeyId, TypedId};
@@ -66,9 +66,9 @@ impl Pipeline {
             version.version.choose_locale(loaded.row.locale.as_deref().or(loaded.event.locale.as_deref()));
         let locale = locale.to_owned();
         if let Some(values) = release.values.clone() {
-            sensitive::overlay(&mut loaded.data, values);
+            loaded.overlay(values);
         }
-        message::compose(&version, &locale, &loaded.data)
+        message::compose(&version, &locale, loaded.data())
             .map_err(|hold| ReleaseError::StillHeld(hold.detail))?;
         let mut tx = self.store.begin().await?;
         let Some(claim) = queue::lock_held(&mut tx, id).await? else {

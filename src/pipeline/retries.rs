@@ -13,9 +13,11 @@ use super::prepare::Loaded;
 use super::record::Moved;
 use super::{Pipeline, WorkerLease, message};
 use crate::domain::batch::{Batch, BatchContent};
+use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{Delivery, DeliveryState};
+use crate::domain::event::Recipient;
 use crate::domain::id::{BatchId, DeliveryId};
 use crate::domain::snapshot::UploadKey;
 use crate::domain::template::Mode;
@@ -51,7 +53,7 @@ impl Pipeline {
         if self.line.retries_waiting() >= RETRIES_WAITING {
             return Ok(0);
         }
-        let closed: Vec<uuid::Uuid> = self.budget.closed_apps(now).into_iter().map(|app| app.0).collect();
+        let closed: Vec<uuid::Uuid> = self.stopped_apps(now).await?.into_iter().map(|app| app.0).collect();
         let claims = self.store.claim_retries(lease.id, &closed, RETRIES_AT_ONCE, now).await?;
         if claims.is_empty() {
             return Ok(0);
@@ -131,6 +133,12 @@ impl Pipeline {
         if expires_at <= now + self.margin(lane) {
             return Ok(Thawed::Over);
         }
+        // What was surely never sent is packed anew without those who don't want it any more. What may have been sent is
+        // not: without its whole batch it could not keep its key.
+        let is_doubtful = claims.iter().any(|claim| claim.delivery.may_have_been_sent());
+        if (!is_doubtful || frozen.members.len() == 1) && self.somebody_is_out(stored, loaded).await? {
+            return Ok(Thawed::Over);
+        }
         let catalog = self.catalog.get(&self.store).await?;
         let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(Thawed::Over) };
         let key = UploadKey { app: frozen.app, version: frozen.version, locale: frozen.locale.clone() };
@@ -163,6 +171,25 @@ impl Pipeline {
         Ok(Thawed::Ready(Box::new(Frozen { batch, members, worker: lease.id, size, attempt, started_at })))
     }
 
+    /// Whether a member opted out or was erased since the batch was frozen.
+    async fn somebody_is_out(
+        &self,
+        stored: &StoredBatch,
+        loaded: &HashMap<DeliveryId, Loaded>,
+    ) -> Result<bool, StoreError> {
+        let rows = stored.frozen.members.iter().filter_map(|id| loaded.get(id)).map(|one| &one.row);
+        let people: Vec<(Recipient, String)> =
+            rows.filter_map(|row| Some((row.recipient.clone()?, row.channel.clone()))).collect();
+        let facts =
+            self.store.facts(&people.iter().map(|(person, _)| person.clone()).collect::<Vec<_>>()).await?;
+        Ok(people.iter().any(|(person, channel)| {
+            facts.of(person).is_some_and(|known| {
+                known.is_erased
+                    || channel.parse::<Channel>().is_ok_and(|channel| known.opted_out.contains(&channel))
+            })
+        }))
+    }
+
     async fn content_again(
         &self,
         stored: &StoredBatch,
@@ -176,7 +203,7 @@ impl Pipeline {
         for id in &frozen.members {
             let Some(one) = loaded.get(id) else { return Ok(None) };
             let (Ok(message), Some(to)) =
-                (message::compose(&version, &frozen.locale, &one.data), one.addressee())
+                (message::compose(&version, &frozen.locale, one.data()), one.addressee())
             else {
                 return Ok(None);
             };

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::dispatch::Round;
 use super::group::describe;
 use super::{Pipeline, WorkerLease};
+use crate::domain::app::AppId;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::WorkerId;
@@ -67,7 +68,10 @@ impl Pipeline {
     /// [`StoreError`] when the database is away; the lease then stands as it was.
     pub async fn renew(&self, host: &str) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let Some(lease) = self.lease.load().as_deref().copied() else { return Ok(()) };
+        let Some(lease) = self.lease.load().as_deref().copied() else {
+            // A lapse was noticed, but entering anew failed: try again, or this process would be mute for good.
+            return self.enter(host).await.map(|_| ());
+        };
         let until = now + delta(self.limits.lease);
         if self.store.renew_lease(lease.id, until, now).await? {
             self.lease.store(Some(Arc::new(WorkerLease { id: lease.id, until })));
@@ -89,6 +93,7 @@ impl Pipeline {
         let Some(lease) = self.present_lease(now) else { return Ok(None) };
         self.catalog.warm(&self.store).await?;
         self.learn_gates(now).await?;
+        self.give_back_stopped(lease, now).await?;
         self.upload_wanted().await;
         let doubt = self.doubt.swap(false, std::sync::atomic::Ordering::SeqCst);
         let is_time = state.took_back_at.is_none_or(|at| at + delta(self.limits.reconcile) <= now);
@@ -116,6 +121,7 @@ impl Pipeline {
         state: &mut LookOut,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
+        let closed = self.stopped_apps(now).await?.into_iter().map(|app| app.0).collect::<Vec<_>>();
         let free = i64::try_from(self.line.free_places()).unwrap_or(i64::MAX).min(CLAIM_AT_ONCE);
         let reserved = usize::try_from(free).unwrap_or_default();
         if free == 0 || !self.line.reserve(reserved) {
@@ -123,7 +129,6 @@ impl Pipeline {
         }
         let sweep = state.swept_at.is_none_or(|at| at + SWEEP <= now);
         let not_before = state.watermarks[place].filter(|_| !sweep).unwrap_or(Timestamp::UNIX_EPOCH);
-        let closed: Vec<uuid::Uuid> = self.budget.closed_apps(now).into_iter().map(|app| app.0).collect();
         let filter = DueFilter { lane, not_before, without_apps: &closed, limit: free };
         let claims = self.store.claim_due(lease.id, filter, now).await;
         let claims = claims.inspect_err(|_| self.line.unreserve(reserved))?;
@@ -146,6 +151,25 @@ impl Pipeline {
                 Err(error)
             }
         }
+    }
+
+    /// Apps that nothing goes through now: behind a closed gate, or paused by somebody.
+    pub(super) async fn stopped_apps(&self, now: Timestamp) -> Result<Vec<AppId>, StoreError> {
+        let mut stopped = self.budget.closed_apps(now);
+        stopped.extend(self.catalog.get(&self.store).await?.paused_apps());
+        Ok(stopped)
+    }
+
+    /// Gives back what waits for an app that nothing goes through: it would fill the memory that others need.
+    async fn give_back_stopped(&self, lease: WorkerLease, now: Timestamp) -> Result<(), StoreError> {
+        let stopped = self.stopped_apps(now).await?;
+        if stopped.is_empty() {
+            return Ok(());
+        }
+        let waiting = self.line.take_waiting_of(&stopped);
+        self.give_back(lease, &waiting, None).await?;
+        let retries = self.line.take_retries(|frozen| stopped.contains(&frozen.batch.app.id));
+        self.give_back_frozen(retries).await
     }
 
     async fn learn_gates(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -199,7 +223,7 @@ impl Worker {
         let (stop_taking, stop) = (CancellationToken::new(), CancellationToken::new());
         let calls = TaskTracker::new();
         let mut loops = JoinSet::new();
-        loops.spawn(keep_lease(Arc::clone(&pipeline), host, stop.clone()));
+        loops.spawn(keep_lease(Arc::clone(&pipeline), host, stop_taking.clone(), stop.clone()));
         loops.spawn(Arc::clone(&pipeline).call_frozen(calls.clone(), stop.clone()));
         loops.spawn(keep_dispatching(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_recording(Arc::clone(&pipeline), stop.clone()));
@@ -259,11 +283,20 @@ async fn trouble(step: &str, error: &StoreError, stop: &CancellationToken) {
     rest(stop, AFTER_TROUBLE).await;
 }
 
-async fn keep_lease(pipeline: Arc<Pipeline>, host: String, stop: CancellationToken) {
+async fn keep_lease(
+    pipeline: Arc<Pipeline>,
+    host: String,
+    stop_taking: CancellationToken,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         rest(&stop, pipeline.limits.lease_renewal).await;
         if stop.is_cancelled() {
             return;
+        }
+        if stop_taking.is_cancelled() {
+            // The lease was given up on purpose; what is under way ends within it.
+            continue;
         }
         if let Err(error) = pipeline.renew(&host).await {
             trouble("renewing the lease", &error, &stop).await;

@@ -176,15 +176,19 @@ pub struct StoredEvent {
 }
 
 impl Store {
-    /// Finds events by id.
+    /// Finds events by id; those that can't be read are left out, and logged.
     ///
     /// # Errors
-    /// [`StoreError::Database`], or [`StoreError::Corrupt`] for a row that can't be read.
+    /// [`StoreError::Database`].
     pub async fn find_events(&self, ids: &[EventId]) -> Result<Vec<StoredEvent>, StoreError> {
         let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = ANY ($1)"));
         let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
         let rows = sqlx::query(query).bind(ids).fetch_all(self.pool()).await?;
-        rows.iter().map(read_event).collect()
+        let readable = rows.iter().filter_map(|row| {
+            // One row that can't be read must not stop the others.
+            read_event(row).inspect_err(|error| tracing::error!("an event was left out: {error}")).ok()
+        });
+        Ok(readable.collect())
     }
 
     /// Finds one event.

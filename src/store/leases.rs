@@ -56,7 +56,8 @@ fn read_orphan(row: &sqlx::postgres::PgRow) -> Result<Orphan, StoreError> {
 }
 
 impl Store {
-    /// Every row in this worker's name, with the start of the attempt under way.
+    /// Every row in this worker's name, with the start of the attempt under way; rows that a transaction is still
+    /// changing, such as one whose commit was unclear to us, are left for the next look.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -65,7 +66,8 @@ impl Store {
             "SELECT {CLAIM_COLUMNS}, q.worker_id,
                 (SELECT max(a.started_at) FROM attempts a WHERE a.batch_id = q.batch_id) AS attempt_started_at
              FROM queue q
-             WHERE q.worker_id = $1"
+             WHERE q.worker_id = $1
+             FOR UPDATE OF q SKIP LOCKED"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(worker.uuid()).fetch_all(self.pool()).await?;
         rows.iter().map(read_orphan).collect()

@@ -69,6 +69,9 @@ pub enum StoreError {
     },
 }
 
+/// Postgres' code for a statement that took too long: less of it may be quick enough.
+const STATEMENT_TIMEOUT: &str = "57014";
+
 impl StoreError {
     /// A row that can't be read.
     pub fn corrupt(table: &'static str, column: &'static str, id: impl std::fmt::Display) -> Self {
@@ -79,14 +82,19 @@ impl StoreError {
     /// Otherwise the connection or the server is away.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::Database(error))
-            if !error.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53") || code.starts_with("08") || code == "25006"))
+        if !error.code().is_some_and(|code| {
+            let is_away = ["57", "53", "08"].iter().any(|class| code.starts_with(class)) || code == "25006";
+            is_away && code != STATEMENT_TIMEOUT
+        }))
     }
 
     /// Whether the statement only came at a bad moment: a lock was not had in time, or another transaction stood in the
     /// way (deadlock, serialization). The same again may go through.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::Database(error))
-            if error.code().is_some_and(|code| code == "55P03" || code.starts_with("40")))
+        if error.code().is_some_and(|code| {
+            code == "55P03" || code == STATEMENT_TIMEOUT || code.starts_with("40")
+        }))
     }
 }
 

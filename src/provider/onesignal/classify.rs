@@ -76,16 +76,25 @@ fn accepted(body: &[u8]) -> Verdict {
         return Verdict::Ambiguous { cause: "OneSignal's answer can't be read".into(), retry_after: None };
     };
     match answer.get("id") {
-        Some(Value::String(id)) if !id.is_empty() => Verdict::Accepted {
+        Some(Value::String(id)) if is_message_id(id) => Verdict::Accepted {
             message: ProviderMessageId(id.clone()),
             unreachable: answer.get("errors").map(unreachable).unwrap_or_default(),
         },
-        Some(Value::String(_) | Value::Null) | None => Verdict::NobodySubscribed { detail: detail(body) },
-        Some(_) => Verdict::Ambiguous {
-            cause: "OneSignal's answer has an id that is no text".into(),
-            retry_after: None,
-        },
+        Some(Value::String(id)) if id.is_empty() => Verdict::NobodySubscribed { detail: detail(body) },
+        // Without an id it takes OneSignal's own words to believe that nothing was sent.
+        Some(Value::Null) | None if answer.contains_key("errors") => {
+            Verdict::NobodySubscribed { detail: detail(body) }
+        }
+
+        Some(_) | None => {
+            Verdict::Ambiguous { cause: "OneSignal's answer names no message".into(), retry_after: None }
+        }
     }
+}
+
+/// Whether a text can be OneSignal's id of a message.
+fn is_message_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// The recipient ids under every `invalid_…` key, whatever their nesting; other errors name no recipient.
@@ -173,6 +182,9 @@ mod tests {
             (200, "<html>", "ambiguous"),
             (200, "", "ambiguous"),
             (200, r#"{"id":7}"#, "ambiguous"),
+            (200, r#"{"id":"a\u0000"}"#, "ambiguous"),
+            (200, "{}", "ambiguous"),
+            (200, r#"{"status":"ok"}"#, "ambiguous"),
             (302, "", "app_unusable"),
             (400, r#"{"errors":["Message Notifications must have English language content"]}"#, "refused"),
             (
