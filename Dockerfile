@@ -2,18 +2,24 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked && cp target/release/herald /herald && strip --strip-debug /herald
+# Crates and what was built of them stay in the builder's cache, so that the next build makes Herald alone.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked && cp target/release/herald /herald && strip --strip-debug /herald
 
 FROM debian:bookworm-slim AS roots
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && mkdir /data
 
 FROM gcr.io/distroless/cc-debian12
 COPY --from=roots /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# A volume that is mounted here belongs to Herald's user; the service itself writes no file.
+COPY --from=roots --chown=65532:65532 /data /data
 COPY --from=build /herald /usr/local/bin/herald
 USER 65532:65532
 ENV HERALD_LISTEN=0.0.0.0:8080 HERALD_LOG__FORMAT=json
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+# Whoever changes the port of HERALD_LISTEN sets HERALD_URL, too: the probe asks there.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=20s CMD ["/usr/local/bin/herald", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/herald"]
 CMD ["serve"]

@@ -1,8 +1,12 @@
 //! The house's plan, held against the code: which room may import which, where other people's crates may be named, and
 //! what no file may do. Changing a table here is a decision: one paragraph in `docs/decisions/`.
 
+mod reading;
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+
+use reading::{climbs, paths, read};
 
 /// A room, and what of ours it may import beside itself and `telemetry::names`. `*` is everything but `cli`.
 const ROOMS: [(&str, &[&str]); 17] = [
@@ -34,6 +38,21 @@ const WALLS: [(&str, &[&str]); 5] = [
     ("anyhow", &["cli", "app"]),
 ];
 
+/// Insides of a room that others do not see, even where they may import the room: they speak to its port.
+const INSIDES: [(&str, &[&str]); 1] = [("provider::onesignal", &["provider", "app", "cli"])];
+
+/// What SQL must not ask the server for; `localtime` stands for `localtimestamp` too.
+const SERVER_TIMES: [&str; 8] = [
+    "now()",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+];
+
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 8] = ["util", "utils", "common", "helpers", "core", "types", "models", "misc"];
 
@@ -41,25 +60,22 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every source file as (path below `src`, text).
-fn sources() -> Vec<(String, String)> {
+/// The files below `folder` whose name ends in `.end`, as (path below `folder`, text).
+fn files(folder: &str, end: &str) -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
             let path = entry.path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|end| end == "rs") {
-                found.push(path);
-            }
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
         }
     }
-    let src = root().join("src");
+    let folder = root().join(folder);
     let mut found = Vec::new();
-    walk(&src, &mut found);
+    walk(&folder, &mut found);
+    found.retain(|path| path.extension().is_some_and(|found| found == end));
     found.sort();
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).expect("text");
-        (path.strip_prefix(&src).expect("below src").to_string_lossy().into_owned(), text)
+        (path.strip_prefix(&folder).expect("below it").to_string_lossy().into_owned(), text)
     };
     found.into_iter().map(read).collect()
 }
@@ -68,57 +84,50 @@ fn room_of(file: &str) -> &str {
     file.split('/').next().unwrap_or(file)
 }
 
-/// A line of code without its comment.
-fn code(line: &str) -> &str {
-    line.split("//").next().unwrap_or_default()
+/// How many modules lie between the crate's root and the end of this file's path.
+fn depth_of(file: &str) -> usize {
+    file.split('/').filter(|part| !["mod.rs", "lib.rs", "main.rs"].contains(part)).count()
 }
 
-/// The paths behind each `crate::` in a file, with their lines; groups are opened.
-fn imports(text: &str) -> Vec<(usize, String)> {
-    let plain = text.lines().map(code).collect::<Vec<_>>().join("\n");
-    let mut found = Vec::new();
-    for (at, _) in plain.match_indices("crate::") {
-        let before = plain[..at].chars().next_back();
-        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
-            continue;
-        }
-        let line = plain[..at].matches('\n').count() + 1;
-        let rest = &plain[at + "crate::".len()..];
-        if let Some(group) = rest.strip_prefix('{') {
-            let group = group.split(';').next().unwrap_or_default();
-            for part in group.split(',') {
-                let name: String =
-                    part.trim().chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
-                if !name.is_empty() {
-                    found.push((line, name));
-                }
-            }
-        } else {
-            let path: String =
-                rest.chars().take_while(|c| c.is_alphanumeric() || "_:".contains(*c)).collect();
-            found.push((line, path));
-        }
+/// What of ours a file names, with lines.
+fn ours(file: &str, text: &str) -> Vec<(usize, String)> {
+    let reading = read(text);
+    let mut found = paths(&reading.code, "crate");
+    found.extend(climbs(&reading.code, depth_of(file)));
+    // Attributes such as `serde(with = "…")` name paths in text.
+    for (line, literal) in &reading.literals {
+        found.extend(paths(literal, "crate").into_iter().map(|(_, path)| (*line, path)));
     }
     found
+}
+
+fn is_below(path: &str, rule: &str) -> bool {
+    path == rule || path.starts_with(&format!("{rule}::"))
+}
+
+/// Whether `room` may name `path`, by the two tables of our own rooms.
+fn is_arrow_allowed(room: &str, allowed: &[&str], path: &str) -> bool {
+    let target = path.split("::").next().unwrap_or_default();
+    let is_inside = INSIDES.iter().any(|(inside, rooms)| is_below(path, inside) && !rooms.contains(&room));
+    let is_allowed = |rule: &&str| match *rule {
+        "*" => target != "cli" && target != "*",
+        rule => is_below(path, rule),
+    };
+    let is_free = target == room || is_below(path, "telemetry::names");
+    !is_inside && (is_free || allowed.iter().any(is_allowed))
 }
 
 #[test]
 fn arrows_point_down_the_table_and_never_up() {
     let mut broken = String::new();
-    for (file, text) in sources() {
+    for (file, text) in files("src", "rs") {
         let room = room_of(&file);
         let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
             let _ = writeln!(broken, "src/{file}: the room `{room}` is in no table");
             continue;
         };
-        for (line, path) in imports(&text) {
-            let target = path.split("::").next().unwrap_or_default();
-            let is_name = target == "telemetry" && path.contains("names");
-            let is_allowed = |rule: &str| match rule {
-                "*" => target != "cli",
-                rule => path == rule || path.starts_with(&format!("{rule}::")),
-            };
-            if target != room && !is_name && !allowed.iter().any(|rule| is_allowed(rule)) {
+        for (line, path) in ours(&file, &text) {
+            if !is_arrow_allowed(room, allowed, &path) {
                 let _ = writeln!(broken, "src/{file}:{line}: {room} -> {path}");
             }
         }
@@ -127,18 +136,29 @@ fn arrows_point_down_the_table_and_never_up() {
 }
 
 #[test]
+fn the_table_itself_has_no_circle() {
+    let names = ROOMS.map(|(name, _)| name);
+    for (place, (room, allowed)) in ROOMS.iter().enumerate() {
+        for target in allowed.iter().map(|rule| room_of(rule).split("::").next().unwrap_or_default()) {
+            let is_below = names[..place].contains(&target) || target == "*" || target == "cli";
+            assert!(is_below, "{room} -> {target} points up, or at no room");
+        }
+    }
+}
+
+#[test]
 fn other_people_s_crates_stay_behind_their_walls() {
     let mut broken = String::new();
-    for (file, text) in sources() {
-        for (number, line) in text.lines().enumerate() {
-            for (name, rooms) in WALLS {
-                let is_named =
-                    code(line).split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).any(|word| {
-                        word.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"))
-                            || (word == name && line.contains("use "))
-                    });
-                if is_named && !rooms.iter().any(|room| file.starts_with(&format!("{room}/"))) {
-                    let _ = writeln!(broken, "src/{file}:{}: {name}", number + 1);
+    for (file, text) in files("src", "rs") {
+        let code = read(&text).code;
+        for (name, rooms) in WALLS {
+            if rooms.iter().any(|room| file.starts_with(&format!("{room}/"))) {
+                continue;
+            }
+            for (place, line) in code.lines().enumerate() {
+                let is_imported = line.trim_start().starts_with(&format!("use {name}"));
+                if is_imported || !paths(line, name).is_empty() {
+                    let _ = writeln!(broken, "src/{file}:{}: {} -> {name}", place + 1, room_of(&file));
                 }
             }
         }
@@ -146,56 +166,102 @@ fn other_people_s_crates_stay_behind_their_walls() {
     assert!(broken.is_empty(), "these crates are named outside their rooms:\n{broken}");
 }
 
+/// SQL without its comments.
+fn sql(text: &str) -> String {
+    text.lines()
+        .map(|line| line.split("--").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+        .to_lowercase()
+}
+
+fn asks_server_time(sql: &str) -> Option<&'static str> {
+    SERVER_TIMES.into_iter().find(|word| sql.contains(word))
+}
+
 #[test]
 fn time_comes_from_the_clock_and_never_from_sql() {
     let mut broken = String::new();
-    let mut texts = sources();
-    for entry in std::fs::read_dir(root().join("src/store/sql")).expect("the folder").flatten() {
-        let name = format!("store/sql/{}", entry.file_name().to_string_lossy());
-        texts.push((name, std::fs::read_to_string(entry.path()).expect("text")));
-    }
-    for (file, text) in &texts {
-        let is_clock = file == "store/clock.rs";
-        for (number, line) in text.lines().enumerate().filter(|_| file.starts_with("store/") && !is_clock) {
-            let line = code(line).to_lowercase();
-            if ["now()", "clock_timestamp", "current_timestamp", "localtimestamp"]
-                .iter()
-                .any(|word| line.contains(word))
-            {
-                let _ = writeln!(broken, "src/{file}:{}", number + 1);
+    for (file, text) in files("src", "rs") {
+        if file == "store/clock.rs" || !["store", "local_postgres"].contains(&room_of(&file)) {
+            continue;
+        }
+        for (line, literal) in read(&text).literals {
+            if let Some(word) = asks_server_time(&sql(&literal)) {
+                let _ = writeln!(broken, "src/{file}:{line}: {word}");
             }
         }
     }
-    for entry in std::fs::read_dir(root().join("migrations")).expect("the folder").flatten() {
-        let text = std::fs::read_to_string(entry.path()).expect("text").to_lowercase();
-        for line in text.lines().filter(|line| line.contains("timestamptz") && line.contains("default")) {
-            let _ = writeln!(broken, "{}: {line}", entry.path().display());
+    for folder in ["src", "migrations"] {
+        for (file, text) in files(folder, "sql") {
+            if let Some(word) = asks_server_time(&sql(&text)) {
+                let _ = writeln!(broken, "{folder}/{file}: {word}");
+            }
         }
     }
     assert!(broken.is_empty(), "time is passed in:\n{broken}");
 }
 
 #[test]
+fn no_column_makes_up_a_time() {
+    for (file, text) in files("migrations", "sql") {
+        for column in sql(&text).split([',', ';']) {
+            let is_made_up = column.contains("timestamp") && column.contains("default");
+            assert!(!is_made_up, "migrations/{file}: {}", column.trim());
+        }
+    }
+}
+
+#[test]
 fn every_room_says_what_it_does_and_no_name_is_empty() {
     let mut broken = String::new();
-    for (file, text) in sources() {
-        if !text.starts_with("//!") {
-            let _ = writeln!(broken, "src/{file} does not say what it is");
-        }
-        if file.split(['/', '.']).any(|part| EMPTY_NAMES.contains(&part)) {
-            let _ = writeln!(broken, "src/{file} has a name that says nothing");
-        }
-        let lines = text.lines().count();
-        if lines > 500 {
-            let _ = writeln!(broken, "src/{file} has {lines} lines: look for the seam");
+    for folder in ["src", "tests", "benches"] {
+        for (file, text) in files(folder, "rs") {
+            if !text.starts_with("//!") {
+                let _ = writeln!(broken, "{folder}/{file} does not say what it is");
+            }
+            if file.split(['/', '.']).any(|part| EMPTY_NAMES.contains(&part)) {
+                let _ = writeln!(broken, "{folder}/{file} has a name that says nothing");
+            }
+            let lines = text.lines().count();
+            if lines > 500 {
+                let _ = writeln!(broken, "{folder}/{file} has {lines} lines: look for the seam");
+            }
         }
     }
     assert!(broken.is_empty(), "{broken}");
 }
 
+fn named(file: &str, text: &str) -> Vec<String> {
+    ours(file, text).into_iter().map(|(line, path)| format!("{line} {path}")).collect()
+}
+
 #[test]
-fn a_broken_arrow_is_seen() {
-    let text = "use crate::{store::Store, api};\n// crate::cli\nfn x() { crate::access::y(); }\n";
-    let found: Vec<String> = imports(text).into_iter().map(|(line, path)| format!("{line} {path}")).collect();
-    assert_eq!(found, ["1 store::Store", "1 api", "3 access::y"]);
+fn groups_are_opened_and_comments_passed_over() {
+    let text = "use crate::{\n    domain::{clock::Clock, id as number},\n    api,\n};\n// crate::cli\nlet x = crate::access::y::<T>();";
+    let found = named("store/x.rs", text);
+    assert_eq!(found, ["2 domain::clock::Clock", "2 domain::id", "3 api", "6 access::y"]);
+}
+
+#[test]
+fn a_literal_hides_no_code_behind_it() {
+    let text = "f(\"http://a\", 'x', r#\"\"//\"#, '\"', crate::api::g()); // \"\nlet s: &'a str = crate::cli::h; /* crate::x */";
+    assert_eq!(named("store/x.rs", text), ["1 api::g", "2 cli::h"]);
+}
+
+#[test]
+fn a_climb_out_of_the_room_is_seen() {
+    assert_eq!(named("store/mod.rs", "use super::api;"), ["1 api"]);
+    assert_eq!(named("store/x.rs", "use super::y;\nuse super::super::{api, cli};"), ["2 api", "2 cli"]);
+    assert!(named("store/x.rs", "mod tests { use super::super::y; }").is_empty());
+    assert_eq!(named("store/x.rs", "mod tests { use super::super::super::api; }"), ["1 api"]);
+}
+
+#[test]
+fn a_port_is_open_where_its_adapter_is_not() {
+    assert!(is_arrow_allowed("pipeline", &["provider"], "provider::MessageProvider"));
+    assert!(!is_arrow_allowed("pipeline", &["provider"], "provider::onesignal::OneSignal"));
+    assert!(!is_arrow_allowed("sandbox", &["domain::clock"], "domain::id"));
+    assert!(!is_arrow_allowed("app", &["*"], "cli::run"));
+    assert!(!is_arrow_allowed("app", &["*"], "*"));
 }
