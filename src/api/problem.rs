@@ -200,7 +200,7 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let refused = error.is_refusal();
+        let refused = error.is_refusal() && !error.is_passing();
         tracing::error!(error = &error as &dyn std::error::Error, "a request could not use the database");
         if refused {
             return Self::new(

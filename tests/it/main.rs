@@ -7,6 +7,7 @@ mod catalog;
 mod crash_recovery;
 mod delivery;
 mod generated;
+mod hostile;
 mod ingest;
 mod planning;
 mod release;
