@@ -116,7 +116,7 @@ impl Pipeline {
                     let half = group.split_off(group.len() / 2);
                     groups.extend([half, group]);
                 }
-                Err(Trouble::Divisible(error)) if error.is_lock_timeout() => {
+                Err(Trouble::Divisible(error)) if error.is_passing() => {
                     refuse(group, || IngestError::Unavailable);
                 }
                 Err(Trouble::Divisible(error)) => {
@@ -141,7 +141,7 @@ impl Pipeline {
         let claimed = events::claim_keys(&mut tx, &claims, &people(group)).await?;
         let won: HashSet<EventId> = claimed.won.iter().copied().collect();
         let catalog = self.catalog.at_least(&self.store, claimed.revision).await?;
-        self.plan_anew(group, &won, &claimed, &catalog, now);
+        self.plan_anew(group, &won, &claimed, &catalog, now)?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
         let births = self.births(&winners, &claimed.gated_apps, now);
         let replies = match self.write(&mut tx, group, &winners, &births, now).await {
@@ -171,7 +171,8 @@ impl Pipeline {
         }
     }
 
-    /// Plans again what was planned on an older catalog, or without what is known of its recipients.
+    /// Plans again what was planned on an older catalog, or without what is known of its recipients. A newer catalog
+    /// may name more sensitive values: they are cut out anew, too.
     fn plan_anew(
         &self,
         group: &mut [Pending],
@@ -179,14 +180,18 @@ impl Pipeline {
         claimed: &Claimed,
         catalog: &Arc<PreparedCatalog>,
         now: Timestamp,
-    ) {
+    ) -> Result<(), StoreError> {
         let facts: &Facts = &claimed.facts;
         for pending in group.iter_mut().filter(|p| won.contains(&p.event.id)) {
             let is_known = |recipient: &Recipient| facts.of(recipient).is_some();
+            if pending.plan.0 != catalog.revision {
+                (pending.data, pending.sealed) = self.without_secrets(&pending.event, catalog)?;
+            }
             if pending.plan.0 != catalog.revision || pending.event.recipients.iter().any(is_known) {
                 pending.plan = (catalog.revision, plan(self.planner(catalog), &pending.event, facts, now));
             }
         }
+        Ok(())
     }
 
     /// Writes the winners' rows and reads what the repeats are answered with.

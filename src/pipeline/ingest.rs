@@ -20,7 +20,7 @@ use crate::domain::rule::Audience;
 use crate::store::StoreError;
 use crate::store::events::KeyClaim;
 use crate::store::secrets::event_place;
-use crate::vault::sha256;
+use crate::vault::{VaultError, sha256};
 
 /// An event as the edge has parsed it.
 #[derive(Debug, Clone)]
@@ -157,7 +157,9 @@ impl Pipeline {
             fingerprint: self.store.vault().fingerprint(&content),
             event: event.id,
         };
-        let (data, sealed) = self.without_secrets(&event, &catalog)?;
+        let (data, sealed) = self
+            .without_secrets(&event, &catalog)
+            .map_err(|error| IngestError::Refused(Arc::new(error.into())))?;
         let (reply, answer) = oneshot::channel();
         let plan = (catalog.revision, plan);
         self.intake.push(Pending { event, claim, content, plan, data, sealed, reply, _place: place });
@@ -198,9 +200,8 @@ impl Pipeline {
             Ok(()) => return Ok(catalog),
             Err(refused) => refused,
         };
-        if self.catalog.warm(&self.store).await.is_err() {
-            return Err(refused);
-        }
+        // Without the newest catalog nobody knows whether it is wrong, and a refusal is final for its poster.
+        self.catalog.warm(&self.store).await.map_err(|_| IngestError::Unavailable)?;
         let newest = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
         if newest.revision == catalog.revision {
             return Err(refused);
@@ -232,11 +233,11 @@ impl Pipeline {
     }
 
     /// The event's data as it is stored, and the sensitive values sealed.
-    fn without_secrets(
+    pub(super) fn without_secrets(
         &self,
         event: &Event,
         catalog: &PreparedCatalog,
-    ) -> Result<(String, Option<Vec<u8>>), IngestError> {
+    ) -> Result<(String, Option<Vec<u8>>), VaultError> {
         let pointers =
             catalog.event_type(&event.event_type).map(|t| t.entry.sensitive.as_slice()).unwrap_or_default();
         if pointers.is_empty() {
@@ -249,7 +250,7 @@ impl Pipeline {
         }
         let plain = Value::Object(values).to_string();
         let sealed = self.store.vault().seal(&event_place(event.id), plain.as_bytes());
-        Ok((data.to_string(), Some(sealed.map_err(|e| IngestError::Refused(Arc::new(e.into())))?)))
+        Ok((data.to_string(), Some(sealed?)))
     }
 }
 

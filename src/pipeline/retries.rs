@@ -56,8 +56,36 @@ impl Pipeline {
         if claims.is_empty() {
             return Ok(0);
         }
-        self.line.hold(claims.iter().map(|claim| (claim.delivery.id, claim.epoch)));
+        let keys: Vec<(DeliveryId, i32)> = claims.iter().map(Claim::key).collect();
+        self.line.hold(keys.iter().copied());
         super::crash::point("after_claim");
+        let thawed = self.thaw_all(lease, claims, now).await;
+        // What broke off half-way stands in our name as `sending` and nobody would ever call: the look-out takes it
+        // back once it is no longer held.
+        let (ready, moves) = thawed.inspect_err(|_| self.forget_claims(&keys))?;
+        let count = ready.len();
+        let going: HashSet<(DeliveryId, i32)> =
+            ready.iter().flat_map(|frozen| frozen.members.iter().map(|m| m.claim.key())).collect();
+        for frozen in ready {
+            self.line.put_retry(frozen);
+        }
+        let rest: Vec<_> = keys.into_iter().filter(|key| !going.contains(key)).collect();
+        self.settle(moves).await.inspect_err(|_| self.forget_claims(&rest))?;
+        Ok(count)
+    }
+
+    fn forget_claims(&self, keys: &[(DeliveryId, i32)]) {
+        self.line.let_go(keys.iter().copied());
+        self.raise_doubt();
+    }
+
+    /// What becomes of claimed batches: those that can go, and the moves of the members of those that can't.
+    async fn thaw_all(
+        &self,
+        lease: WorkerLease,
+        claims: Vec<Claim>,
+        now: Timestamp,
+    ) -> Result<(Vec<Frozen>, Vec<Moved>), StoreError> {
         let mut by_batch: HashMap<BatchId, Vec<Claim>> = HashMap::new();
         for claim in claims {
             if let Some(batch) = claim.batch {
@@ -68,15 +96,12 @@ impl Pipeline {
         let stored = self.store.find_batches(&ids).await?;
         let members: Vec<DeliveryId> = stored.iter().flat_map(|b| b.frozen.members.iter().copied()).collect();
         let loaded = self.load(&members).await?;
+        let mut ready = Vec::new();
         let mut moves = Vec::new();
-        let mut count = 0;
         for batch in stored {
             let claims = by_batch.remove(&batch.frozen.id).unwrap_or_default();
             match self.thaw(lease, &batch, &claims, &loaded, now).await? {
-                Thawed::Ready(frozen) => {
-                    self.line.put_retry(*frozen);
-                    count += 1;
-                }
+                Thawed::Ready(frozen) => ready.push(*frozen),
                 Thawed::NotUploaded(frozen) => {
                     self.wanted_uploads.lock().insert(frozen);
                     moves.extend(Self::put_off(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
@@ -84,8 +109,7 @@ impl Pipeline {
                 Thawed::Over => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
             }
         }
-        self.settle(moves).await?;
-        Ok(count)
+        Ok((ready, moves))
     }
 
     /// The batch as it was frozen, if it can still be sent.

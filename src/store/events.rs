@@ -46,7 +46,7 @@ const CLAIM_KEYS: &str = include_str!("sql/claim_keys.sql");
 /// or two replicas can deadlock.
 ///
 /// # Errors
-/// [`StoreError::Database`]; [`StoreError::is_lock_timeout`] when another transaction holds one of the keys.
+/// [`StoreError::Database`]; [`StoreError::is_passing`] when another transaction holds one of the keys.
 pub async fn claim_keys(
     connection: &mut PgConnection,
     claims: &[KeyClaim],

@@ -82,9 +82,11 @@ impl StoreError {
             if !error.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53") || code.starts_with("08") || code == "25006"))
     }
 
-    /// Whether a lock was not had in time.
-    pub fn is_lock_timeout(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code == "55P03"))
+    /// Whether the statement only came at a bad moment: a lock was not had in time, or another transaction stood in the
+    /// way (deadlock, serialization). The same again may go through.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| code == "55P03" || code.starts_with("40")))
     }
 }
 
