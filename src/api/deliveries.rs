@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::listing::{AttemptBody, DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
-use super::parameters::Parameters;
+use super::parameters::{Parameters, PathText};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, body, json};
 use crate::access::Use;
@@ -55,7 +55,7 @@ pub(super) struct DeliveryTrace {
 )]
 pub(super) async fn get_delivery(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<Json<DeliveryTrace>, Problem> {
     api.allow(&headers, Use::ReadDeliveries).await?;
@@ -99,7 +99,7 @@ pub(super) struct ReleaseRequest {
 )]
 pub(super) async fn release_delivery(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<DeliveryTrace>, Problem> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::listing::{DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
-use super::parameters::Parameters;
+use super::parameters::{Parameters, PathText};
 use super::problem::{Code, Problem, ProblemBody};
 use super::{Api, body, event_fields, json};
 use crate::access::{Identity, Use};
@@ -363,7 +363,7 @@ pub(super) async fn list_events(
 )]
 pub(super) async fn get_event(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<Json<EventTrace>, Problem> {
     api.allow(&headers, Use::ReadEvents).await?;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
+use super::parameters::PathText;
 use super::problem::{Code, FieldError, Problem};
 use super::{Api, body, json};
 use crate::access::{KeyRequest, Scope, Use};
@@ -137,7 +138,7 @@ pub(super) async fn list_keys(
 )]
 pub(super) async fn revoke_key(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     api.allow(&headers, Use::ManageKeys).await?;

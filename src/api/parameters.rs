@@ -1,6 +1,6 @@
-//! Query parameters: those that can't be read are a problem like any other.
+//! Parameters in the query and in the path: those that can't be read are a problem like any other.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +16,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(parameters)) => Ok(Self(parameters)),
             Err(rejection) => Err(Problem::new(Code::BadParameter, rejection.body_text())),
+        }
+    }
+}
+
+/// The one parameter in a request's path, as it is written. One that is no UTF-8 names nothing.
+pub(super) struct PathText(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(text)) => Ok(Self(text)),
+            Err(_) => Err(Problem::new(Code::NotFound, "there is nothing at this address")),
         }
     }
 }

@@ -8,6 +8,7 @@ mod crash_recovery;
 mod delivery;
 mod documents;
 mod generated;
+mod hostile;
 mod ingest;
 mod licences;
 mod planning;

@@ -18,7 +18,7 @@ use sqlx::Connection;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::database;
+use super::database::{self, Database};
 
 /// When every test begins.
 pub fn start_of_time() -> Timestamp {
@@ -31,7 +31,7 @@ pub struct TestApp {
     pub clock: Arc<TestClock>,
     pub url: String,
     pub sandbox_url: String,
-    pub database: String,
+    pub database: Database,
     pub key: String,
     http: reqwest::Client,
     _stop: tokio_util::sync::DropGuard,
@@ -42,7 +42,7 @@ pub struct TestApp {
 pub struct Wanted {
     pub settings: Vec<(&'static str, String)>,
     pub sandbox: Option<SandboxOptions>,
-    pub database: Option<String>,
+    pub database: Option<Database>,
     pub sandbox_url: Option<String>,
     pub without_catalog: bool,
     pub seed: u64,
@@ -92,7 +92,7 @@ impl TestApp {
         let url = serve(&herald, &stop).await;
         herald.pipeline.enter("test").await.expect("a worker");
         let http = reqwest::Client::builder().build().expect("a client");
-        Self { herald, clock, url, sandbox_url, database, key, http, _stop: stop.drop_guard() }
+        Self { _stop: stop.drop_guard(), herald, clock, url, sandbox_url, key, http, database }
     }
 
     /// Moves the clock, as a running process would: the lease is renewed, partitions are made.
@@ -132,10 +132,26 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
     ) -> Response {
+        self.try_post_raw(path, headers, body).await.expect("an answer")
+    }
+
+    /// The same, where the connection may break.
+    pub async fn try_post_raw(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::Result<Response> {
         let mut request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.key).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        request.send().await
+    }
+
+    /// The answer to a GET as it is.
+    pub async fn get_raw(&self, path: &str) -> Response {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.key);
         request.send().await.expect("an answer")
     }
 

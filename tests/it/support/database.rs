@@ -1,6 +1,8 @@
-//! One throw-away cluster for the test process, a migrated template, and a database of its own for each test.
+//! One throw-away cluster for the test process, a migrated template, and a database of its own for each test, dropped
+//! when the test is over. `TEST_DATABASE_URL` (a superuser's, of any database) uses that server instead.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use herald::local_postgres::{LocalPostgres, Options};
@@ -11,43 +13,131 @@ use tokio::sync::OnceCell;
 
 /// The secret key of every test.
 pub const SECRET_KEY: &str = "a secret key for tests and for nothing else";
-const TEMPLATE: &str = "herald_template";
 
-static CLUSTER: OnceCell<LocalPostgres> = OnceCell::const_new();
+static SERVER: OnceCell<Server> = OnceCell::const_new();
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
-/// A database of its own; its name is never used again.
-pub async fn fresh() -> String {
-    let cluster = CLUSTER.get_or_init(start).await;
-    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut admin = sqlx::PgConnection::connect(&cluster.url()).await.expect("the cluster answers");
-    let create = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}");
-    sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.expect("a database");
-    cluster.url_of(&name)
+/// Where test databases are made.
+struct Server {
+    admin_url: String,
+    /// How a copy of the template is made: copying files beats writing them to the log.
+    strategy: &'static str,
+    /// Keeps our own server running; the server dies with this process.
+    _own: Option<LocalPostgres>,
 }
 
-/// The server process dies with this one: it reads from a pipe that only we hold.
-async fn start() -> LocalPostgres {
-    let folder = clean_folder();
-    let started = tokio::task::spawn_blocking(move || {
-        let mut options = Options::throwaway(folder.join("postgres"));
-        options.settings.push(("max_connections".into(), "400".into()));
-        LocalPostgres::start(&options)
-    });
-    let cluster = started.await.expect("it was started").expect("a private Postgres");
-    let mut admin = sqlx::PgConnection::connect(&cluster.url()).await.expect("it answers");
-    let create = format!("CREATE DATABASE {TEMPLATE}");
-    sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.expect("a template database");
+/// A test's database: its address. Clones share it; the last one gone drops it.
+#[derive(Clone)]
+pub struct Database(Arc<Dropped>);
+
+struct Dropped {
+    url: String,
+    name: String,
+    admin_url: String,
+}
+
+impl std::ops::Deref for Database {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.url
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let (admin, name) = (self.admin_url.clone(), self.name.clone());
+        // On a thread of its own: a drop can't wait for the runtime that it happens in. What fails leaves a database
+        // behind on a server that is thrown away.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            runtime.block_on(async {
+                let mut admin = sqlx::PgConnection::connect(&admin).await.ok()?;
+                let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&mut admin).await.ok()
+            })
+        });
+        let _ = dropping.join();
+    }
+}
+
+/// A migrated database of its own.
+pub async fn fresh() -> Database {
+    make(&format!("TEMPLATE {}", template())).await
+}
+
+/// A database of its own with nothing in it.
+pub async fn empty() -> Database {
+    make("TEMPLATE template0").await
+}
+
+async fn make(like: &str) -> Database {
+    let server = SERVER.get_or_init(start).await;
+    let name = format!("herald_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut admin = sqlx::PgConnection::connect(&server.admin_url).await.expect("the server answers");
+    let create = format!("CREATE DATABASE {name} {like} {}", server.strategy);
+    sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.expect("a database");
+    let url = url_of(&server.admin_url, &name);
+    Database(Arc::new(Dropped { url, name, admin_url: server.admin_url.clone() }))
+}
+
+fn template() -> String {
+    format!("herald_test_{}_template", std::process::id())
+}
+
+/// The same server's address for another database.
+fn url_of(admin_url: &str, name: &str) -> String {
+    let mut url: url::Url = admin_url.parse().expect("a database URL");
+    url.set_path(name);
+    url.into()
+}
+
+async fn start() -> Server {
+    let (admin_url, own) = match std::env::var("TEST_DATABASE_URL") {
+        Ok(url) => (url, None),
+        Err(_) => {
+            let own = start_own(&[("max_connections", "400")]).await;
+            (own.url(), Some(own))
+        }
+    };
+    let mut admin = sqlx::PgConnection::connect(&admin_url).await.expect("the server answers");
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::integer")
+        .fetch_one(&mut admin)
+        .await
+        .expect("a version");
+    let strategy = if version >= 150_000 { "STRATEGY FILE_COPY" } else { "" };
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {}", template())))
+        .execute(&mut admin)
+        .await
+        .expect("a template database");
+    migrate(&url_of(&admin_url, &template())).await;
+    Server { admin_url, strategy, _own: own }
+}
+
+/// Brings a database's schema up to date.
+pub async fn migrate(url: &str) {
     let vault = Vault::new(&SECRET_KEY.into(), &[]).expect("a vault");
-    let url = cluster.url_of(TEMPLATE);
-    let store = Store::new(&url.into(), vault.into(), StoreOptions::default()).expect("a store");
+    let store = Store::new(&url.to_owned().into(), vault.into(), StoreOptions::default()).expect("a store");
     store.migrate(uuid::Uuid::from_u128(7), super::app::start_of_time()).await.expect("migrated");
     store.close().await;
-    cluster
+}
+
+/// A server of a test's own, to be stopped and started again; it dies with this process.
+pub async fn start_own(settings: &[(&str, &str)]) -> LocalPostgres {
+    let folder = clean_folder().join(format!("postgres-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    start_in(folder, settings).await
+}
+
+/// Starts a server in a folder, or starts again the one that was stopped there.
+pub async fn start_in(folder: PathBuf, settings: &[(&str, &str)]) -> LocalPostgres {
+    let mut options = Options::throwaway(folder);
+    options.settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let started = tokio::task::spawn_blocking(move || LocalPostgres::start(&options));
+    started.await.expect("it was started").expect("a private Postgres")
 }
 
 /// A folder for this process; those of processes that are gone are removed.
-fn clean_folder() -> PathBuf {
+pub fn clean_folder() -> PathBuf {
     let root = std::env::temp_dir();
     for entry in std::fs::read_dir(&root).expect("a folder for temporary files").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
