@@ -14,6 +14,7 @@ use super::parameters::PathText;
 use super::problem::{Code, FieldError, Problem};
 use super::{Api, body, json};
 use crate::access::{KeyRequest, Scope, Use};
+use crate::domain::event::is_pattern;
 use crate::domain::id::KeyId;
 
 /// A key request's size at most.
@@ -98,6 +99,14 @@ fn key_request(request: NewKeyRequest) -> Result<KeyRequest, Problem> {
                 FieldError::new(format!("/scopes/{place}"), "invalid", format!("there is no scope `{word}`"));
             errors.push(error.hint(format!("scopes are {}", known.join(", "))));
         }
+    }
+    for (place, text) in request.allowed_types.iter().flatten().enumerate().filter(|(_, t)| !is_pattern(t)) {
+        let error = FieldError::new(
+            format!("/allowed_types/{place}"),
+            "invalid",
+            format!("`{text}` names no event types"),
+        );
+        errors.push(error.hint("write `order.shipped`, `order.*` for a family, or `*`"));
     }
     if !errors.is_empty() {
         return Err(Problem::fields(Code::InvalidFields, errors));

@@ -15,6 +15,7 @@ use super::client::{ClientArgs, plain};
 use crate::access::{Access, KeyRequest, Scope};
 use crate::app::open_store;
 use crate::config::Settings;
+use crate::domain::event::is_pattern;
 use crate::domain::id::IdSource;
 use crate::store::clock::PgClock;
 
@@ -102,6 +103,9 @@ async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
                 bail!("there is no scope `{word}`; scopes are {}", Scope::ALL.map(Scope::as_str).join(", "))
             }
         }
+    }
+    if let Some(text) = args.types.iter().find(|text| !is_pattern(text)) {
+        bail!("`{text}` names no event types; write `order.shipped`, `order.*` for a family, or `*`");
     }
     if scopes.is_empty() {
         scopes = Scope::ALL.to_vec();

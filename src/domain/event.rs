@@ -53,6 +53,12 @@ pub fn covers(pattern: &str, name: &EventTypeName) -> bool {
     }
 }
 
+/// Whether a text can be a pattern that [`covers`] some names.
+pub fn is_pattern(text: &str) -> bool {
+    let name = if text == "*" { "any" } else { text.strip_suffix(".*").unwrap_or(text) };
+    name.parse::<EventTypeName>().is_ok()
+}
+
 /// What kind of id a recipient is named by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecipientLabel {
@@ -252,6 +258,12 @@ mod tests {
         for bad in ["", "Order.shipped", "order..shipped", "order.", "order shipped"] {
             assert!(bad.parse::<EventTypeName>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_pattern_is_a_name_a_family_or_everything() {
+        assert!(["order.shipped", "order.*", "*"].into_iter().all(is_pattern));
+        assert!(!["", "order*", "*.shipped", "Order.*", ".*"].into_iter().any(is_pattern));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test stops where something fails")]
 
+mod access;
 mod architecture;
 mod catalog;
 mod crash_recovery;
@@ -13,6 +14,7 @@ mod ingest;
 mod licences;
 mod planning;
 mod release;
+mod replicas;
 mod retries;
 mod sandbox;
 mod support;
