@@ -1,6 +1,6 @@
 //! The names of every metric.
 
-/// Events by result: `accepted`, `duplicate`, `conflict`, `refused`, `unavailable`.
+/// Events by result: `accepted`, `duplicate`, `conflict`, `unavailable`.
 pub const EVENTS: &str = "herald_events_total";
 /// Events in each group commit.
 pub const GROUP_SIZE: &str = "herald_ingest_group_events";

@@ -27,3 +27,21 @@ fn the_configuration_page_says_what_can_be_set() {
     );
     is_current("docs/configuration.md", &page);
 }
+
+#[test]
+fn the_states_page_names_every_state_once() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/delivery-states.md");
+    let page = std::fs::read_to_string(path).expect("the page");
+    let table = page.split("## Moves").next().expect("the table");
+    let rows: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let states: Vec<&str> = herald::domain::delivery::StateName::ALL
+        .into_iter()
+        .map(herald::domain::delivery::StateName::as_str)
+        .collect();
+    assert_eq!(rows, states);
+    let migration = include_str!("../../migrations/0002_events.sql");
+    for state in states {
+        assert!(migration.contains(&format!("'{state}'")), "Postgres does not know {state}");
+    }
+}
