@@ -117,7 +117,8 @@ impl Store {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE apps
-             SET paused_reason = $2, paused_at = CASE WHEN $2 IS NULL THEN NULL ELSE $3 END, updated_at = $3
+             SET paused_reason = $2, paused_at = CASE WHEN $2::text IS NULL THEN NULL ELSE $3::timestamptz END,
+                updated_at = $3
              WHERE id = $1",
         )
         .bind(app)

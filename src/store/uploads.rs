@@ -63,7 +63,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE template_uploads
-             SET provider_template_id = $4, uploaded_at = CASE WHEN $4 IS NULL THEN NULL ELSE $5 END
+             SET provider_template_id = $4, uploaded_at = CASE WHEN $4::text IS NULL THEN NULL ELSE $5::timestamptz END
              WHERE app_id = $1 AND version_id = $2 AND locale = $3",
         )
         .bind(key.app.0)

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test stops where something fails")]
 
 mod access;
+mod answers;
 mod architecture;
 mod catalog;
 mod crash_recovery;
@@ -17,4 +18,5 @@ mod release;
 mod replicas;
 mod retries;
 mod sandbox;
+mod store;
 mod support;

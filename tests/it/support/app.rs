@@ -235,6 +235,14 @@ impl TestApp {
         sqlx::query(query).execute(&mut connection).await.expect("done");
     }
 
+    /// Has another address play OneSignal.
+    pub async fn move_onesignal(&self, url: &str) {
+        let mut connection = sqlx::PgConnection::connect(&self.database).await.expect("connected");
+        let query = "WITH moved AS (UPDATE apps SET base_url = $1)
+            UPDATE catalog_revision SET revision = revision + 1";
+        sqlx::query(query).bind(format!("{url}/")).execute(&mut connection).await.expect("moved");
+    }
+
     /// A key with these scopes only.
     pub async fn key_with(&self, scopes: Vec<Scope>) -> String {
         make_key(&self.herald, scopes, false).await

@@ -1,0 +1,204 @@
+//! The schema and the SQL: every statement fits the tables, no time comes from the database's clock, and old days go.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
+
+use crate::support::app::{TestApp, Wanted, order_shipped, payment_failed};
+use crate::support::database;
+
+fn store_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")
+}
+
+/// Every file with this ending in a folder, as (name, text).
+fn files(folder: &Path, end: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == end))
+        .map(|entry| {
+            let text = std::fs::read_to_string(entry.path()).expect("text");
+            (entry.file_name().to_string_lossy().into_owned(), text)
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The string literals of a source file that are SQL statements, with the file's `const` texts put in where a
+/// literal is a format of them.
+fn statements(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let literals: Vec<String> = literals(code);
+    literals
+        .into_iter()
+        .filter(|text| {
+            let first = text.split_whitespace().next().unwrap_or_default();
+            ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].contains(&first) && text.contains(' ')
+        })
+        .collect()
+}
+
+fn literals(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = code;
+    while let Some(start) = rest.find(['"', '/', '\'']) {
+        let tail = &rest[start..];
+        if tail.starts_with("//") {
+            rest = tail.find('\n').map_or("", |end| &tail[end..]);
+        } else if tail.starts_with("'\"'") {
+            rest = &tail[3..];
+        } else if tail.starts_with('"') {
+            let mut end = 1;
+            while !tail[end..].starts_with('"') {
+                end += if tail[end..].starts_with('\\') {
+                    2
+                } else {
+                    tail[end..].chars().next().map_or(1, char::len_utf8)
+                };
+            }
+            found.push(tail[1..end].replace("\\\n", "\n").replace("\\\"", "\""));
+            rest = &tail[end + 1..];
+        } else {
+            rest = &tail[1..];
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn every_statement_fits_the_schema() {
+    let database = database::fresh().await;
+    let mut connection = PgConnection::connect(&database).await.unwrap();
+    let mut all: Vec<(String, String)> = files(&store_folder().join("sql"), "sql");
+    assert!(all.len() >= 10);
+    let mut built_later = 0;
+    for (name, source) in files(&store_folder(), "rs") {
+        for statement in statements(&source) {
+            // What is put together when it runs is prepared by the tests that run it.
+            if statement.contains('{') {
+                built_later += 1;
+            } else {
+                all.push((name.clone(), statement));
+            }
+        }
+    }
+    assert!(all.len() > 60 && built_later < 20, "{} statements, {built_later} put together later", all.len());
+    let mut misfits = Vec::new();
+    for (name, statement) in all {
+        let text = sqlx::AssertSqlSafe(statement.clone()).into_sql_str();
+        if let Err(error) = connection.prepare(text).await {
+            misfits.push(format!("{name}: {error}\n{statement}"));
+        }
+    }
+    assert!(misfits.is_empty(), "{}", misfits.join("\n\n"));
+}
+
+#[tokio::test]
+async fn no_time_comes_from_the_database_s_clock() {
+    let database = database::fresh().await;
+    let mut connection = PgConnection::connect(&database).await.unwrap();
+    let defaults: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name || '.' || column_name FROM information_schema.columns
+         WHERE table_schema = 'public' AND column_default IS NOT NULL AND data_type LIKE 'timestamp%'
+           AND table_name <> '_sqlx_migrations'",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert!(defaults.is_empty(), "columns with a time default: {defaults:?}");
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut texts = files(&migrations, "sql");
+    texts.extend(files(&store_folder().join("sql"), "sql"));
+    texts.extend(files(&store_folder(), "rs").into_iter().filter(|(name, _)| name != "clock.rs"));
+    for (name, text) in texts {
+        for clock in ["now()", "clock_timestamp", "CURRENT_TIMESTAMP", "statement_timestamp", "CURRENT_DATE"]
+        {
+            let uses = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("--") && !line.trim_start().starts_with("//"));
+            let found: Vec<&str> =
+                uses.filter(|line| line.contains(clock) && !line.contains(&format!(".{clock}"))).collect();
+            assert!(found.is_empty(), "{name} reads the database's clock: {found:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing_and_days_are_made_ahead() {
+    let database = database::empty().await;
+    database::migrate(&database).await;
+    let mut connection = PgConnection::connect(&database).await.unwrap();
+    let namespace = async |connection: &mut PgConnection| -> sqlx::types::Uuid {
+        sqlx::query_scalar("SELECT namespace FROM deployment").fetch_one(connection).await.unwrap()
+    };
+    let first = namespace(&mut connection).await;
+    database::migrate(&database).await;
+    assert_eq!(namespace(&mut connection).await, first, "every idempotency key hangs on it");
+    let days: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(days, 5, "yesterday, today and three more");
+}
+
+#[tokio::test]
+async fn a_queue_row_that_makes_no_sense_is_refused() {
+    let app = TestApp::start().await;
+    let mut event = payment_failed("p-1", "u");
+    event["send_after"] = json!("2026-11-24T12:00:00Z");
+    app.accept(&event).await;
+    let mut connection = PgConnection::connect(&app.database).await.unwrap();
+    for nonsense in [
+        "UPDATE queue SET state = 'sending', batch_id = gen_random_uuid()",
+        "UPDATE queue SET state = 'retrying'",
+        "UPDATE queue SET batch_id = gen_random_uuid()",
+        "UPDATE queue SET state = 'held', worker_id = gen_random_uuid()",
+        "UPDATE queue SET state = 'accepted'",
+        "UPDATE queue SET claim_epoch = -1",
+        "UPDATE deliveries SET state = 'accepted'",
+        "UPDATE deliveries SET finished_at = created_at",
+        "UPDATE deliveries SET recipient_id = NULL",
+    ] {
+        let refused = sqlx::query(nonsense).execute(&mut connection).await.unwrap_err();
+        let code = refused.as_database_error().and_then(|e| e.code().map(|c| c.to_string()));
+        assert_eq!(code.as_deref(), Some("23514"), "{nonsense}");
+    }
+}
+
+#[tokio::test]
+async fn old_days_go_once_nothing_in_them_is_open_and_keys_go_after_theirs() {
+    let short =
+        vec![("HERALD_RETENTION__DAYS", "7".to_owned()), ("HERALD_RETENTION__KEY_DAYS", "10".to_owned())];
+    let app = TestApp::start_with(Wanted { settings: short, ..Wanted::default() }).await;
+    app.accept(&order_shipped("o-1", "u")).await;
+    app.run_until_idle().await;
+    let events = "SELECT count(*) FROM events";
+    app.advance(Duration::from_hours(6 * 24)).await;
+    assert_eq!(app.sql::<i64>(events).await, 1);
+    app.advance(Duration::from_hours(2 * 24)).await;
+    assert_eq!(app.sql::<i64>(events).await, 0, "a week is over");
+    assert_eq!(app.accept(&order_shipped("o-1", "u")).await["duplicate"], true, "its key is still taken");
+    app.advance(Duration::from_hours(3 * 24)).await;
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM event_keys").await, 0);
+    assert_eq!(app.accept(&order_shipped("o-1", "u")).await["duplicate"], false);
+}
+
+#[tokio::test]
+async fn a_day_with_an_open_delivery_stays() {
+    let short = vec![("HERALD_RETENTION__DAYS", "1".to_owned())];
+    let app = TestApp::start_with(Wanted { settings: short, ..Wanted::default() }).await;
+    let mut event = order_shipped("o-1", "u");
+    event["send_after"] = json!("2026-11-28T12:00:00Z");
+    let accepted = app.accept(&event).await;
+    app.advance(Duration::from_hours(98)).await;
+    app.run_until_idle().await;
+    assert_eq!(app.messages().await.len(), 2);
+    assert_eq!(app.delivery(&accepted, "order-shipped-push").await["state"], "accepted");
+    app.advance(Duration::from_hours(24)).await;
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM deliveries").await, 0);
+}
