@@ -77,8 +77,8 @@ async fn whatever_a_field_holds_the_answer_is_never_a_failure_of_ours() {
             let value = nasty(&mut random);
             match random.random_range(0..3) {
                 0 => {
-                    event["data"][["order_id", "carrier", "eta", "name", "note"][random.random_range(0..5)]] =
-                        value
+                    let name = ["order_id", "carrier", "eta", "name", "note"][random.random_range(0..5)];
+                    event["data"][name] = value;
                 }
                 1 => event["recipient"] = json!({ "external_id": value }),
                 _ => event[fields[random.random_range(0..fields.len())]] = value,
@@ -180,7 +180,7 @@ async fn an_endless_body_is_cut_off() {
         app.key
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
     let mut sent = 0;
     while sent < 400 && stream.write_all(&chunk).await.is_ok() {
         sent += 1;
