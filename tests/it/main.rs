@@ -11,6 +11,7 @@ mod delivery;
 mod generated;
 mod hostile;
 mod ingest;
+mod outages;
 mod planning;
 mod release;
 mod replicas;
