@@ -13,6 +13,7 @@ mod generated;
 mod hostile;
 mod ingest;
 mod licences;
+mod outages;
 mod planning;
 mod release;
 mod replicas;

@@ -32,8 +32,15 @@ pub struct Database(Arc<Dropped>);
 
 struct Dropped {
     url: String,
-    name: String,
-    admin_url: String,
+    /// Its name and where it is dropped; `None` when its whole server goes.
+    drop_at: Option<(String, String)>,
+}
+
+impl Database {
+    /// A database of a server that is thrown away whole.
+    pub fn of_own_server(url: String) -> Self {
+        Self(Arc::new(Dropped { url, drop_at: None }))
+    }
 }
 
 impl std::ops::Deref for Database {
@@ -46,7 +53,7 @@ impl std::ops::Deref for Database {
 
 impl Drop for Dropped {
     fn drop(&mut self) {
-        let (admin, name) = (self.admin_url.clone(), self.name.clone());
+        let Some((admin, name)) = self.drop_at.take() else { return };
         // On a thread of its own: a drop can't wait for the runtime that it happens in. What fails leaves a database
         // behind on a server that is thrown away.
         let dropping = std::thread::spawn(move || {
@@ -78,7 +85,7 @@ async fn make(like: &str) -> Database {
     let create = format!("CREATE DATABASE {name} {like} {}", server.strategy);
     sqlx::query(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.expect("a database");
     let url = url_of(&server.admin_url, &name);
-    Database(Arc::new(Dropped { url, name, admin_url: server.admin_url.clone() }))
+    Database(Arc::new(Dropped { url, drop_at: Some((server.admin_url.clone(), name)) }))
 }
 
 fn template() -> String {
@@ -96,7 +103,7 @@ async fn start() -> Server {
     let (admin_url, own) = match std::env::var("TEST_DATABASE_URL") {
         Ok(url) => (url, None),
         Err(_) => {
-            let own = start_own(&[("max_connections", "400")]).await;
+            let own = start_in(server_folder(), &[("max_connections", "400")]).await;
             (own.url(), Some(own))
         }
     };
@@ -122,13 +129,12 @@ pub async fn migrate(url: &str) {
     store.close().await;
 }
 
-/// A server of a test's own, to be stopped and started again; it dies with this process.
-pub async fn start_own(settings: &[(&str, &str)]) -> LocalPostgres {
-    let folder = clean_folder().join(format!("postgres-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-    start_in(folder, settings).await
+/// A folder for a server of a test's own.
+pub fn server_folder() -> PathBuf {
+    clean_folder().join(format!("postgres-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// Starts a server in a folder, or starts again the one that was stopped there.
+/// Starts a server in a folder, or starts again the one that was stopped there. It dies with this process.
 pub async fn start_in(folder: PathBuf, settings: &[(&str, &str)]) -> LocalPostgres {
     let mut options = Options::throwaway(folder);
     options.settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();

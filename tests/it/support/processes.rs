@@ -66,6 +66,11 @@ pub fn free_port() -> u16 {
 impl Processes {
     /// Starts both, with durations that a test can wait for, and applies the sample catalog.
     pub async fn start(settings: &[Setting]) -> Self {
+        Self::start_on(database::fresh().await, settings).await
+    }
+
+    /// The same on a migrated database.
+    pub async fn start_on(database: Database, settings: &[Setting]) -> Self {
         herald::app::choose_tls();
         let (port, sandbox_port) = (free_port(), free_port());
         let sandbox = herald()
@@ -73,7 +78,6 @@ impl Processes {
             .stderr(Stdio::null())
             .spawn()
             .expect("a sandbox");
-        let database = database::fresh().await;
         let settings = settings.to_vec();
         let herald = service(&database, port, sandbox_port, &settings, &[]).spawn().expect("a service");
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
@@ -121,7 +125,15 @@ impl Processes {
 
     /// Another service on the same database and sandbox, on a port of its own.
     pub async fn replica(&self, arguments: &[&str]) -> Replica {
-        let port = free_port();
+        self.replica_on(free_port(), arguments).await
+    }
+
+    /// A service in place of one that died, on its port.
+    pub async fn replica_at(&self, port: u16) -> Replica {
+        self.replica_on(port, &[]).await
+    }
+
+    async fn replica_on(&self, port: u16, arguments: &[&str]) -> Replica {
         let mut command = service(&self.database, port, self.sandbox_port, &self.settings, &[]);
         let child = command.args(arguments).spawn().expect("a service");
         let replica = Replica { child, port };
@@ -225,12 +237,6 @@ impl Processes {
 pub struct Replica {
     child: Child,
     pub port: u16,
-}
-
-impl Replica {
-    pub fn signal(&self, signal: Signal) {
-        send(&self.child, signal);
-    }
 }
 
 impl Drop for Replica {
