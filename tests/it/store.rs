@@ -49,8 +49,8 @@ fn literals(code: &str) -> Vec<String> {
         let tail = &rest[start..];
         if tail.starts_with("//") {
             rest = tail.find('\n').map_or("", |end| &tail[end..]);
-        } else if tail.starts_with("'\"'") {
-            rest = &tail[3..];
+        } else if let Some(after) = tail.strip_prefix("'\"'") {
+            rest = after;
         } else if tail.starts_with('"') {
             let mut end = 1;
             while !tail[end..].starts_with('"') {

@@ -100,12 +100,11 @@ fn url_of(admin_url: &str, name: &str) -> String {
 }
 
 async fn start() -> Server {
-    let (admin_url, own) = match std::env::var("TEST_DATABASE_URL") {
-        Ok(url) => (url, None),
-        Err(_) => {
-            let own = start_in(server_folder(), &[("max_connections", "400")]).await;
-            (own.url(), Some(own))
-        }
+    let (admin_url, own) = if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
+        (url, None)
+    } else {
+        let own = start_in(server_folder(), &[("max_connections", "400")]).await;
+        (own.url(), Some(own))
     };
     let mut admin = sqlx::PgConnection::connect(&admin_url).await.expect("the server answers");
     let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::integer")
