@@ -133,7 +133,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`] when the address itself is malformed.
     pub fn new(url: &SecretString, vault: Arc<Vault>, options: StoreOptions) -> Result<Self, StoreError> {
-        let connect = url.expose_secret().parse::<PgConnectOptions>()?.application_name("herald");
+        let url = url.expose_secret();
+        // sqlx takes any scheme and goes looking for the host.
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(sqlx::Error::Configuration("it does not begin with postgres://".into()).into());
+        }
+        let connect = url.parse::<PgConnectOptions>()?.application_name("herald");
         let pool = |connections, statement: Duration, lock: Duration| {
             let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
             let connect = connect.clone().options([

@@ -6,6 +6,7 @@ mod access;
 mod answers;
 mod architecture;
 mod catalog;
+mod cli;
 mod crash_recovery;
 mod delivery;
 mod generated;
