@@ -9,6 +9,7 @@ mod catalog;
 mod cli;
 mod crash_recovery;
 mod delivery;
+mod dev;
 mod generated;
 mod hostile;
 mod ingest;
