@@ -159,16 +159,7 @@ async fn a_one_time_code_is_nowhere_but_in_its_message() {
     assert!(rendered(&app.messages().await, "email")["email_body"].as_str().unwrap().contains("918273"));
     let shown = app.get(&format!("/v1/events/{}", accepted["id"].as_str().unwrap())).await;
     assert_eq!(shown["data"]["code"], "•••");
-    let everything: String = app
-        .sql(
-            "SELECT coalesce(string_agg(t::text, ' '), '') FROM (
-                SELECT e::text FROM events e UNION ALL SELECT p::text FROM event_payloads p
-                UNION ALL SELECT s::text FROM event_secrets s UNION ALL SELECT d::text FROM deliveries d
-                UNION ALL SELECT c::text FROM decisions c UNION ALL SELECT b::text FROM batches b
-                UNION ALL SELECT a::text FROM attempts a UNION ALL SELECT k::text FROM event_keys k
-             ) AS t",
-        )
-        .await;
+    let everything = app.dump().await;
     assert!(everything.contains("password-reset-email") && !everything.contains("918273"));
     app.advance(Duration::from_hours(2)).await;
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM event_secrets").await, 0, "erased once it has served");
@@ -202,4 +193,110 @@ async fn a_producer_s_trace_reaches_onesignal_with_a_call_of_its_own() {
     let answer = app.post_raw("/v1/events", &headers, payment_failed("p-1", "u").to_string()).await;
     assert_eq!(answer.status(), 202);
     assert_eq!(app.sql::<String>("SELECT traceparent FROM events").await, trace);
+}
+
+#[tokio::test]
+async fn a_code_that_a_person_gave_is_erased_like_any_other() {
+    let app = TestApp::start().await;
+    let schema = r#"{"type": "object", "properties": {"code": {"type": "string"}}}"#;
+    let about = "description = \"x\"\nsensitive = [\"/code\"]\n";
+    app.apply(&[("events/password.reset/schema.json", schema), ("events/password.reset/event.toml", about)])
+        .await;
+    let event = json!({"id": "c-1", "type": "password.reset", "recipient": {"external_id": "u"}, "data": {}});
+    let accepted = app.accept(&event).await;
+    let delivery = &accepted["deliveries"][0];
+    assert_eq!(delivery["state"], "held");
+    let path = format!("/v1/deliveries/{}/release", delivery["id"].as_str().unwrap());
+    app.fault(json!({"endpoint": "notifications", "kind": "reset_after", "probability": 1.0, "times": 1}))
+        .await;
+    let values = json!({"values": {"code": "918273"}});
+    assert_eq!(app.call(reqwest::Method::POST, &path, Some(&app.key), Some(&values)).await.0, 200);
+    app.run_until_idle().await;
+    app.advance(Duration::from_secs(10)).await;
+    app.run_until_idle().await;
+    assert!(rendered(&app.messages().await, "email")["email_body"].as_str().unwrap().contains("918273"));
+    let trace = app.delivery(&accepted, "password-reset-email").await;
+    assert_eq!(trace["state"], "accepted");
+    assert!(!trace.to_string().contains("918273") && !app.dump().await.contains("918273"));
+    app.advance(Duration::from_hours(2)).await;
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM delivery_values").await, 0, "erased once it has served");
+}
+
+#[tokio::test]
+async fn recipients_are_named_to_onesignal_as_they_were_to_us() {
+    let app = TestApp::start().await;
+    let id = "0a0a0a0a-0000-4000-8000-00000000000a";
+    for (n, (kind, recipient, field, value)) in [
+        ("payment.failed", json!({"crm_id": "77"}), "include_aliases", json!({"crm_id": ["77"]})),
+        ("payment.failed", json!({"onesignal_id": id}), "include_aliases", json!({"onesignal_id": [id]})),
+        (
+            "payment.failed",
+            json!({"phone": "+4915112345678"}),
+            "include_phone_numbers",
+            json!(["+4915112345678"]),
+        ),
+        ("payment.failed", json!({"subscription_id": id}), "include_subscription_ids", json!([id])),
+        ("password.reset", json!({"email": "ann@shop.example"}), "email_to", json!(["ann@shop.example"])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut event = payment_failed(&format!("p-{n}"), "x");
+        event["type"] = json!(kind);
+        event["recipient"] = recipient.clone();
+        event["data"]["code"] = json!("314159");
+        app.accept(&event).await;
+        app.run_until_idle().await;
+        let messages = app.messages().await;
+        assert_eq!(messages.len(), n + 1, "{recipient}");
+        let request = &messages[n]["request"];
+        assert_eq!(request[field], value, "{request}");
+        let ways = [
+            "include_aliases",
+            "include_phone_numbers",
+            "include_subscription_ids",
+            "email_to",
+            "included_segments",
+        ];
+        assert_eq!(ways.iter().filter(|way| request.get(**way).is_some()).count(), 1, "{request}");
+        assert_eq!(messages[n]["recipients"][0]["blanks"], json!([]), "{recipient}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_lives_no_longer_than_the_shortest_of_its_company() {
+    let app = TestApp::start().await;
+    let mut event = order_shipped("o-1", "u");
+    event["expires_at"] = json!("2026-11-24T11:00:00Z");
+    app.accept(&event).await;
+    app.run_until_idle().await;
+    let messages = app.messages().await;
+    let push = messages.iter().find(|m| m["channel"] == "push").unwrap();
+    assert_eq!(push["request"]["ttl"], 3_600);
+    assert!(messages.iter().find(|m| m["channel"] == "email").unwrap()["request"].get("ttl").is_none());
+}
+
+#[tokio::test]
+async fn at_onesignal_s_limit_calls_wait_their_turn_and_no_second_sees_more() {
+    let limit = vec![("HERALD_ONESIGNAL__CALLS_PER_SECOND", "100".to_owned())];
+    let app = TestApp::start_with(Wanted { settings: limit, ..Wanted::default() }).await;
+    let codes: Vec<Value> = (0..200)
+        .map(|n| {
+            json!({"id": format!("c-{n}"), "type": "password.reset", "recipient": {"external_id": format!("u{n}")},
+                "data": {"code": "314159"}})
+        })
+        .collect();
+    let headers = [("content-type", "application/json")];
+    assert_eq!(app.post_raw("/v1/events/batch", &headers, json!(codes).to_string()).await.status(), 202);
+    let mut before = 0;
+    for _ in 0..3 {
+        for _ in 0..10 {
+            app.run_until_idle().await;
+            app.advance(Duration::from_millis(100)).await;
+        }
+        let sent = app.messages().await.len();
+        assert!(sent - before <= 100, "{} calls in a second", sent - before);
+        before = sent;
+    }
+    assert_eq!(before, 200, "the limit is used, too");
 }

@@ -1,5 +1,6 @@
 //! Posting events: what is taken, what is refused, and with which words.
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use herald::access::Scope;
 use reqwest::Method;
@@ -68,13 +69,17 @@ async fn two_replicas_give_every_key_one_event_and_one_effect() {
         ..Wanted::default()
     })
     .await;
-    let posts = (0..1_000).map(|n| {
-        let event = payment_failed(&format!("p-{}", n % 50), "user-42");
-        let app = if n % 2 == 0 { &one } else { &two };
-        async move { (n % 50, app.accept(&event).await["id"].clone()) }
+    // 1,000 keys posted 100 times each with `FULL=1`.
+    let (keys, posts_each) = if std::env::var_os("FULL").is_some() { (1_000, 100) } else { (100, 20) };
+    let posts = (0..keys * posts_each).map(|n| {
+        let key = n % keys;
+        let event = payment_failed(&format!("p-{key}"), "user-42");
+        let app = if n / keys % 2 == 0 { &one } else { &two };
+        async move { (key, app.accept(&event).await["id"].clone()) }
     });
+    let mut posts = futures_util::stream::iter(posts).buffer_unordered(128);
     let mut ids = std::collections::HashMap::new();
-    for (key, id) in join_all(posts).await {
+    while let Some((key, id)) = posts.next().await {
         assert_eq!(
             *ids.entry(key).or_insert_with(|| id.clone()),
             id,
@@ -85,7 +90,7 @@ async fn two_replicas_give_every_key_one_event_and_one_effect() {
     two.run_until_idle().await;
     let recipients: usize =
         one.messages().await.iter().map(|m| m["recipients"].as_array().unwrap().len()).sum();
-    assert_eq!(recipients, 50);
+    assert_eq!(recipients, keys);
 }
 
 #[tokio::test]
@@ -376,4 +381,156 @@ async fn lists_page_by_cursor_and_narrow_by_recipient_state_and_type() {
     assert_eq!(app.get("/v1/events?type=order.*").await["data"], json!([]));
     let (status, problem) = app.call(Method::GET, "/v1/deliveries?state=lost", Some(&app.key), None).await;
     assert_eq!((status, &problem["errors"][0]["pointer"]), (400, &json!("state")));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_none_is_refused_as_a_whole() {
+    let app = TestApp::start().await;
+    let many = format!("[{}]", vec!["{}"; 1_001].join(","));
+    for (body, status) in [
+        ("{}".to_owned(), 400),
+        ("[]".to_owned(), 400),
+        ("[{]".to_owned(), 400),
+        (many, 400),
+        (format!("[{}]", " ".repeat(8 * 1024 * 1024)), 413),
+    ] {
+        let answer = app.post_raw("/v1/events/batch", &[JSON], body.clone()).await;
+        assert_eq!(answer.status(), status, "{}", &body[..body.len().min(40)]);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    }
+    let text = app.post_raw("/v1/events/batch", &[("content-type", "application/x-ndjson")], "{}").await;
+    assert_eq!(text.status(), 415);
+    let (status, problem) = app.call(Method::GET, "/v1/events/batch", Some(&app.key), None).await;
+    assert!([404, 405].contains(&status), "{problem}");
+}
+
+#[tokio::test]
+async fn in_a_batch_each_event_names_itself_and_a_large_one_is_refused_alone() {
+    let app = TestApp::start().await;
+    let mut nameless = order_shipped("", "user-42");
+    nameless.as_object_mut().unwrap().remove("id");
+    let mut large = order_shipped("large", "user-42");
+    large["data"]["note"] = json!("x".repeat(300_000));
+    let body = json!([nameless, large, order_shipped("o-1", "user-42"), 7, null]).to_string();
+    let headers = [JSON, ("idempotency-key", "one-for-all")];
+    let answer: Value = app.post_raw("/v1/events/batch", &headers, body).await.json().await.unwrap();
+    let results: Vec<(u64, Value)> = answer["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["status"].as_u64().unwrap(), r["problem"]["code"].clone()))
+        .collect();
+    let expected = [
+        (400, json!("missing_id")),
+        (413, json!("too_large")),
+        (202, Value::Null),
+        (400, json!("bad_json")),
+        (400, json!("bad_json")),
+    ];
+    assert_eq!(results, expected, "{answer}");
+}
+
+#[tokio::test]
+async fn a_batch_can_be_tried_out_and_a_thousand_events_are_one_post() {
+    let app = TestApp::start().await;
+    let events: Vec<Value> =
+        (0..1_000).map(|n| payment_failed(&format!("p-{n}"), &format!("user-{n}"))).collect();
+    let dry = app.post_raw("/v1/events/batch?dry_run=true", &[JSON], json!(events).to_string()).await;
+    let dry: Value = dry.json().await.unwrap();
+    assert_eq!((&dry["accepted"], app.sql::<i64>("SELECT count(*) FROM events").await), (&json!(1_000), 0));
+    for is_repeat in [false, true] {
+        let answer: Value =
+            app.post_raw("/v1/events/batch", &[JSON], json!(events).to_string()).await.json().await.unwrap();
+        assert_eq!(answer["accepted"], 1_000);
+        assert!(answer["results"].as_array().unwrap().iter().all(|r| r["duplicate"] == is_repeat));
+    }
+    for _ in 0..100 {
+        app.run_until_idle().await;
+        if app.sql::<i64>("SELECT count(*) FROM queue").await == 0 {
+            break;
+        }
+        app.advance(std::time::Duration::from_millis(100)).await;
+    }
+    let messages = app.messages().await;
+    let people: usize = messages.iter().map(|m| m["recipients"].as_array().unwrap().len()).sum();
+    assert_eq!(people, 1_000);
+    assert!(messages.len() <= 200, "{} calls", messages.len());
+}
+
+#[tokio::test]
+async fn a_wrong_key_for_repeats_is_refused_and_the_id_in_the_body_comes_first() {
+    let app = TestApp::start().await;
+    let mut event = order_shipped("", "user-42");
+    event.as_object_mut().unwrap().remove("id");
+    let long = "x".repeat(256);
+    for key in ["with space", long.as_str(), ""] {
+        let answer = app.post_raw("/v1/events", &[JSON, ("idempotency-key", key)], event.to_string()).await;
+        assert_eq!(answer.status(), 422, "{key}");
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["errors"][0]["pointer"], "Idempotency-Key");
+    }
+    event["id"] = json!("in-the-body");
+    let headers = [JSON, ("idempotency-key", "in-the-header")];
+    assert_eq!(app.post_raw("/v1/events", &headers, event.to_string()).await.status(), 202);
+    assert_eq!(app.sql::<String>("SELECT event_key FROM events").await, "in-the-body");
+    for id in [json!(7), json!(""), json!("ä"), json!("a b"), json!("x".repeat(256))] {
+        event["id"] = id.clone();
+        let (status, problem) = app.post(&event).await;
+        assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("/id")), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn times_are_read_with_their_offset_and_out_of_range_ones_are_refused() {
+    let app = TestApp::start().await;
+    for (time, status) in [
+        ("2026-11-24T12:00:00+02:00", 202),
+        ("2026-11-24T10:00:00.123456789Z", 202),
+        ("2026-11-24T10:00:00", 422),
+        ("2026-11-24", 422),
+        ("0000-01-01T00:00:00Z", 422),
+        ("9999-12-31T23:59:59Z", 202),
+        ("2026-13-01T00:00:00Z", 422),
+    ] {
+        let mut event = order_shipped(&format!("at-{time}"), "user-42");
+        event["time"] = json!(time);
+        let (got, problem) = app.post(&event).await;
+        assert_eq!(got, status, "{time}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_that_is_none_and_unknown_parameters_are_refused() {
+    let app = TestApp::start().await;
+    let event = order_shipped("o-1", "user-42");
+    for query in ["dry_run=yes", "dryrun=true", "dry_run=true&dry_run=false"] {
+        let path = format!("/v1/events?{query}");
+        let (status, problem) = app.call(Method::POST, &path, Some(&app.key), Some(&event)).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("bad_parameter")), "{query}");
+    }
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM events").await, 0);
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_taken_is_told_which_are() {
+    let app = TestApp::start().await;
+    let (status, _) = app.call(Method::DELETE, "/v1/events", Some(&app.key), None).await;
+    assert_eq!(status, 405);
+    let answer = app.post_raw("/healthz", &[], "").await;
+    assert_eq!(answer.status(), 405);
+    assert!(answer.headers()["allow"].to_str().unwrap().contains("GET"), "{:?}", answer.headers());
+}
+
+#[tokio::test]
+async fn when_too_many_wait_posters_are_sent_away_for_a_while() {
+    let few = vec![("HERALD_INGEST__WAITING_REQUESTS", "8".to_owned())];
+    let app = TestApp::start_with(Wanted { settings: few, ..Wanted::default() }).await;
+    let events: Vec<Value> = (0..200).map(|n| payment_failed(&format!("p-{n}"), "user-42")).collect();
+    let answer: Value =
+        app.post_raw("/v1/events/batch", &[JSON], json!(events).to_string()).await.json().await.unwrap();
+    let results = answer["results"].as_array().unwrap();
+    assert!(results.iter().any(|r| r["problem"]["code"] == "unavailable"), "{answer}");
+    let accepted = answer["accepted"].as_i64().unwrap();
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM events").await, accepted, "a 503 stores nothing");
+    assert!(accepted >= 8);
 }

@@ -230,6 +230,28 @@ impl TestApp {
         sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("a value")
     }
 
+    /// Every row of every table as text.
+    pub async fn dump(&self) -> String {
+        let mut connection = sqlx::PgConnection::connect(&self.database).await.expect("connected");
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT quote_ident(table_name) FROM information_schema.tables
+             WHERE table_schema = 'public' AND table_type = 'BASE TABLE'",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .expect("tables");
+        let mut dump = String::new();
+        for table in tables {
+            let query = format!("SELECT coalesce(string_agg(t::text, ' '), '') FROM {table} t");
+            let rows: String = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+                .fetch_one(&mut connection)
+                .await
+                .expect("rows");
+            dump.push_str(&rows);
+        }
+        dump
+    }
+
     pub async fn execute(&self, query: &'static str) {
         let mut connection = sqlx::PgConnection::connect(&self.database).await.expect("connected");
         sqlx::query(query).execute(&mut connection).await.expect("done");
