@@ -5,6 +5,7 @@
 mod access;
 mod answers;
 mod architecture;
+mod batches;
 mod catalog;
 mod cli;
 mod crash_recovery;
