@@ -34,6 +34,14 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// A value with which nothing would work.
+    #[error("`{key}` has to be {rule}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// What it has to be.
+        rule: &'static str,
+    },
     /// A value that does not fit its setting.
     #[error("{0}")]
     Invalid(#[from] config::ConfigError),
@@ -92,7 +100,9 @@ impl Loader {
             check_known(&known, &key, "command line")?;
             builder = builder.set_override(key, value)?;
         }
-        Ok(builder.build()?.try_deserialize()?)
+        let settings = builder.build()?.try_deserialize()?;
+        super::limits::check(&settings)?;
+        Ok(settings)
     }
 
     fn environment_values(&self, known: &[String]) -> Result<Vec<(String, String)>, ConfigError> {

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here builds a client or opens a connection. An unknown key is an error that names the nearest known one.
 
+mod limits;
 mod load;
 mod settings;
 

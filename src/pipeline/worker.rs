@@ -238,20 +238,16 @@ impl Worker {
     pub async fn stop(mut self, grace: Duration) {
         self.stop_taking.cancel();
         let lease = self.pipeline.lease.swap(None);
-        if let Some(lease) = lease.as_deref() {
-            let waiting = self.pipeline.line.take_all_waiting();
-            let retries = self.pipeline.line.take_retries(|_| true);
-            let given_back = async {
-                self.pipeline.give_back(*lease, &waiting, None).await?;
-                self.pipeline.give_back_frozen(retries).await
-            };
-            if let Err(error) = given_back.await {
-                tracing::warn!(error = %describe(&error), "what had not begun was not given back; its lease runs out");
-            }
-        }
         let settled = tokio::time::timeout(grace, async {
-            // Batches that are frozen get their call; the group commit has been stopped before.
-            while !self.pipeline.line.is_settled() {
+            // Batches that are frozen get their call; the group commit has been stopped before. A look-out that was
+            // under way may still bring claims: they go back like the others.
+            loop {
+                if let Some(lease) = lease.as_deref() {
+                    self.give_back_rest(*lease).await;
+                }
+                if self.pipeline.line.is_settled() {
+                    break;
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -267,6 +263,21 @@ impl Worker {
             && let Err(error) = self.pipeline.store.leave_worker(lease.id).await
         {
             tracing::warn!(error = %describe(&error), "the worker's row stays until its lease has run out");
+        }
+    }
+}
+
+impl Worker {
+    /// Gives back what has not begun.
+    async fn give_back_rest(&self, lease: WorkerLease) {
+        let waiting = self.pipeline.line.take_all_waiting();
+        let retries = self.pipeline.line.take_retries(|_| true);
+        let given_back = async {
+            self.pipeline.give_back(lease, &waiting, None).await?;
+            self.pipeline.give_back_frozen(retries).await
+        };
+        if let Err(error) = given_back.await {
+            tracing::warn!(error = %describe(&error), "what had not begun was not given back; its lease runs out");
         }
     }
 }

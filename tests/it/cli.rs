@@ -57,6 +57,7 @@ async fn serve_refuses_to_start_with_one_clear_line() {
         ),
         (vec![("HERALD_LISTEN", taken_port.as_str()), db, secret, risky], "is taken by another program"),
         (vec![at, db, secret, ("HERALD_DELIVERY__LAESE", "2s")], "did you mean `delivery.lease`?"),
+        (vec![at, db, secret, ("HERALD_DELIVERY__LEASE", "9s")], "at least twice `delivery.lease_renewal`"),
         (vec![at, db, secret, ("HERALD_DELIVERY__LEASE", "soon")], "delivery.lease"),
         (vec![at, db, secret, risky, ("HERALD_ONESIGNAL__APP_ID", "x")], "onesignal.app_id is no UUID"),
         (vec![at, db, secret, risky, ("HERALD_DEV_KEY", "hk_test_short")], "dev_key can't be used"),
