@@ -96,7 +96,7 @@ impl From<StoreError> for Trouble {
     }
 }
 
-type Reply = Result<Accepted, IngestError>;
+pub(super) type Reply = Result<Accepted, IngestError>;
 
 impl Pipeline {
     /// Commits groups until `stop`, and then what is still waiting.
@@ -266,29 +266,47 @@ impl Pipeline {
             let reply = match first_posts.get(&key) {
                 // Pruned between the two statements: the next try wins the key.
                 None => Err(IngestError::Unavailable),
-                Some(FirstPost { event, fingerprint })
-                    if self.store.vault().matches(fingerprint, &pending.content) =>
-                {
-                    Ok(Accepted {
-                        event: *event,
-                        is_duplicate: true,
-                        deliveries: delivered
-                            .iter()
-                            .filter(|d| d.event == *event)
-                            .map(|d| present(d, now))
-                            .collect(),
-                        decisions: decided
-                            .iter()
-                            .filter(|(e, _)| e == event)
-                            .map(|(_, d)| shown(d))
-                            .collect(),
-                    })
-                }
-                Some(FirstPost { event, .. }) => Err(IngestError::DifferentContent { event: *event }),
+                Some(first) => self.repeated(first, &pending.content, &delivered, &decided, now),
             };
             replies.insert(pending.event.id, reply);
         }
         Ok(replies)
+    }
+
+    /// What a repeat would be answered; `None` if there was no first post of this key.
+    pub(super) async fn first_answer_to(
+        &self,
+        key: (SourceId, [u8; 32]),
+        content: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<Reply>, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let first_posts = events::find_first_posts(&mut tx, &[key]).await?;
+        let Some(first) = first_posts.get(&key) else { return Ok(None) };
+        let delivered = listing::deliveries_of(&mut tx, &[first.event]).await?;
+        let decided = listing::decisions_of(&mut tx, &[first.event]).await?;
+        Ok(Some(self.repeated(first, content, &delivered, &decided, now)))
+    }
+
+    /// The answer to a repeat of `first`, out of these deliveries and decisions.
+    fn repeated(
+        &self,
+        first: &FirstPost,
+        content: &[u8],
+        delivered: &[listing::DeliveryRow],
+        decided: &[(EventId, listing::DecisionRow)],
+        now: Timestamp,
+    ) -> Reply {
+        let event = first.event;
+        if !self.store.vault().matches(&first.fingerprint, content) {
+            return Err(IngestError::DifferentContent { event });
+        }
+        Ok(Accepted {
+            event,
+            is_duplicate: true,
+            deliveries: delivered.iter().filter(|d| d.event == event).map(|d| present(d, now)).collect(),
+            decisions: decided.iter().filter(|(e, _)| *e == event).map(|(_, d)| shown(d)).collect(),
+        })
     }
 }
 

@@ -173,6 +173,11 @@ impl Pipeline {
     pub async fn try_out(&self, new: NewEvent) -> Result<Accepted, IngestError> {
         let now = self.clock.now();
         let catalog = self.check(&new, now).await?;
+        let key = (new.source, sha256(new.event_key.as_bytes()));
+        let first = self.first_answer_to(key, &new.content, now).await;
+        if let Some(first) = first.map_err(|_| IngestError::Unavailable)? {
+            return first;
+        }
         let facts = self.store.facts(&new.recipients).await.map_err(|_| IngestError::Unavailable)?;
         let event = self.event(new, now);
         let plan = plan(self.planner(&catalog), &event, &facts, now);

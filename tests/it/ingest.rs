@@ -395,3 +395,16 @@ async fn when_too_many_wait_posters_are_sent_away_for_a_while() {
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM events").await, accepted, "a 503 stores nothing");
     assert!(accepted >= 8);
 }
+
+#[tokio::test]
+async fn a_dry_run_of_a_repeat_says_that_it_is_one() {
+    let app = TestApp::start().await;
+    let event = order_shipped("o-1", "user-42");
+    let first = app.accept(&event).await;
+    let dry = async |event: &Value| {
+        app.call(Method::POST, "/v1/events?dry_run=true", Some(&app.key), Some(event)).await
+    };
+    let (status, body) = dry(&event).await;
+    assert_eq!((status, &body["duplicate"], &body["id"]), (202, &json!(true), &first["id"]));
+    assert_eq!(dry(&order_shipped("o-1", "user-43")).await.1["code"], "different_content");
+}

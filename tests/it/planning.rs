@@ -185,3 +185,63 @@ async fn two_thousand_recipients_are_listed_by_the_first_hundred() {
     assert_eq!(accepted["deliveries"].as_array().unwrap().len(), 100);
     assert_eq!(accepted["deliveries_total"], 2_000);
 }
+
+#[tokio::test]
+async fn an_event_with_four_thousand_deliveries_finds_all_of_them_again() {
+    let app = TestApp::start().await;
+    let mut event = order_shipped("o-1", "x");
+    event.as_object_mut().unwrap().remove("recipient");
+    event["recipients"] = (0..2_000).map(|n| json!({"external_id": format!("u{n}")})).collect();
+    let first = app.accept(&event).await;
+    app.accept(&order_shipped("o-2", "somebody-else")).await;
+    let again = app.accept(&event).await;
+    assert_eq!((&again["duplicate"], &again["deliveries_total"]), (&json!(true), &json!(4_000)));
+    let trace = app.get(first["trace_url"].as_str().unwrap()).await;
+    assert_eq!(trace["deliveries"].as_array().unwrap().len(), 4_000);
+    app.run_until_idle().await;
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM deliveries WHERE state = 'accepted'").await, 4_002);
+    assert_eq!(app.messages().await.len(), 4, "the same to everybody in one call a channel");
+}
+
+#[tokio::test]
+async fn one_person_named_twice_gets_one_message() {
+    let app = TestApp::start().await;
+    let mut event = payment_failed("p-1", "x");
+    event.as_object_mut().unwrap().remove("recipient");
+    event["recipients"] = json!([{"external_id": "u"}, {"external_id": "v"}, {"external_id": "u"}]);
+    assert_eq!(app.accept(&event).await["deliveries"].as_array().unwrap().len(), 2);
+    app.run_until_idle().await;
+    assert_eq!(app.messages().await[0]["recipients"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn new_versions_during_a_backlog_change_nothing_that_was_pinned() {
+    let app = TestApp::start().await;
+    for n in 0..20 {
+        let copy = format!("Version {n} for {{{{ data.invoice }}}}");
+        app.apply(&[
+            ("templates/payment-failed-sms/template.toml", "channel = \"sms\""),
+            ("templates/payment-failed-sms/sms.en.liquid", &copy),
+        ])
+        .await;
+        let mut event = payment_failed(&format!("p-{n}"), &format!("u{n}"));
+        if n % 2 == 0 {
+            event["send_after"] = json!("2026-11-24T10:10:00Z");
+        }
+        app.accept(&event).await;
+    }
+    for _ in 0..5 {
+        app.run_until_idle().await;
+        app.advance(Duration::from_mins(5)).await;
+    }
+    let mut said: Vec<String> = Vec::new();
+    for message in app.messages().await {
+        for recipient in message["recipients"].as_array().unwrap() {
+            said.push(recipient["rendered"]["contents"].as_str().unwrap().to_owned());
+        }
+    }
+    said.sort();
+    let mut wanted: Vec<String> = (0..20).map(|n| format!("Version {n} for p-{n}")).collect();
+    wanted.sort();
+    assert_eq!(said, wanted);
+}
