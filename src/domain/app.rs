@@ -1,11 +1,13 @@
 //! OneSignal apps that Herald sends through.
 
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
 /// OneSignal's id of an app: public, not Herald's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct AppId(pub Uuid);
 
 impl std::fmt::Display for AppId {

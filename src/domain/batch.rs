@@ -37,6 +37,8 @@ pub enum Targets {
         /// Left out.
         excluded: Vec<String>,
     },
+    /// OneSignal's filters, their values filled in.
+    Filters(Vec<Value>),
 }
 
 impl Targets {

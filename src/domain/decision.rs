@@ -11,6 +11,20 @@ pub enum DecisionCode {
     NoRule,
     /// A rule that answers it is switched off.
     RuleDisabled,
+    /// The rule's condition does not hold, or can't be worked out for this event.
+    ConditionFalse,
+    /// The rule's condition, or a value that it takes from the event, can't be worked out.
+    ExpressionFailed,
+    /// The person has had as many of these as the rule allows.
+    Throttled,
+    /// The rule's hours leave no time before it expires.
+    NoTime,
+    /// What waited under a cancellation key was cancelled, or nothing did.
+    CancelledOthers,
+    /// Tags or a custom event were planned.
+    ActionPlanned,
+    /// The rule's template was put away.
+    Archived,
     /// The rule's template has no live version.
     NoLiveVersion,
     /// The event lacks a value that the template needs.
@@ -65,6 +79,13 @@ impl DecisionCode {
         match self {
             Self::NoRule => "no_rule",
             Self::RuleDisabled => "rule_disabled",
+            Self::ConditionFalse => "condition_false",
+            Self::ExpressionFailed => "expression_failed",
+            Self::Throttled => "throttled",
+            Self::NoTime => "no_time",
+            Self::CancelledOthers => "cancelled_others",
+            Self::ActionPlanned => "action_planned",
+            Self::Archived => "archived",
             Self::NoLiveVersion => "no_live_version",
             Self::MissingValue => "missing_value",
             Self::UnsafeValue => "unsafe_value",

@@ -10,6 +10,8 @@ use super::event::Recipient;
 pub struct RecipientFacts {
     /// The locale they read.
     pub locale: Option<String>,
+    /// The time zone they live in, by its IANA name.
+    pub time_zone: Option<String>,
     /// Channels that they don't want.
     pub opted_out: BTreeSet<Channel>,
     /// They asked to be forgotten.

@@ -17,3 +17,4 @@ pub mod retry;
 pub mod rule;
 pub mod snapshot;
 pub mod template;
+pub mod timing;

@@ -1,13 +1,15 @@
-//! Rules: when this event type, then send that template to those people.
+//! Rules: when this event type, and this condition, then do this.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::app::AppId;
 use super::channel::Lane;
-use super::event::EventTypeName;
 use super::id::RuleId;
+use super::timing::Timing;
 
 /// Who gets what a rule sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,116 @@ pub enum Audience {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         excluded: Vec<String>,
     },
+    /// OneSignal filters: one delivery for everybody who passes them.
+    Filters(Vec<Filter>),
+}
+
+/// One entry of OneSignal's `filters`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// `AND` or `OR` between two others; then nothing else is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// What is compared: `tag`, `country`, `language`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The tag's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// `=`, `!=`, `>`, `<`, `exists`, `not_exists`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relation: Option<String>,
+    /// What it is compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The same as an expression over the event, such as `data.city`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<String>,
+}
+
+/// A part of a rule's recipients that gets another version than the live one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// The number of the version.
+    pub version: i32,
+    /// How many in a hundred people get it: always the same ones.
+    pub percent: u8,
+}
+
+impl Canary {
+    /// Whether the person with this digest is among those who get it. `digest` is spread evenly.
+    pub fn takes(self, digest: &[u8; 32]) -> bool {
+        let [first, second, ..] = *digest;
+        u32::from(u16::from_be_bytes([first, second])) * 100 < u32::from(self.percent) * 65_536
+    }
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Sends a template.
+    Send {
+        /// Its key.
+        template: String,
+        /// Who gets it.
+        audience: Audience,
+        /// Who gets another version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        canary: Option<Canary>,
+    },
+    /// Sets tags of the recipients: names with expressions.
+    Tag(BTreeMap<String, String>),
+    /// Tells Journeys of a custom event.
+    Track {
+        /// Its name.
+        name: String,
+        /// Its properties: names with expressions.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        properties: BTreeMap<String, String>,
+    },
+    /// Cancels what still waits under a cancellation key of the same source: an expression that yields it.
+    Cancel(String),
+}
+
+/// How often a person may get what a rule sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Throttle {
+    /// Messages at most, …
+    pub most: u32,
+    /// … within each stretch of this many seconds.
+    pub within_s: u32,
+}
+
+/// What a rule says, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// The app to act through; the default app if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppId>,
+    /// When it applies: an expression over `data`, `event` and `recipient`; always if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// What it does.
+    pub action: Action,
+    /// How urgent it is.
+    pub lane: Lane,
+    /// When it acts.
+    #[serde(default)]
+    pub timing: Timing,
+    /// How long after it is due it is worth sending at most, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u32>,
+    /// How often a person may get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Throttle>,
 }
 
 /// A rule of the catalog.
@@ -32,20 +144,61 @@ pub struct Rule {
     pub id: RuleId,
     /// The name that people use.
     pub key: String,
-    /// The event type that it answers.
-    pub event_type: EventTypeName,
-    /// The app to send through; the default app if none.
-    pub app: Option<AppId>,
-    /// The template to send.
-    pub template: String,
-    /// Who gets it.
-    pub audience: Audience,
-    /// How urgent it is.
-    pub lane: Lane,
-    /// How long after the event it is due.
-    pub delay: Duration,
-    /// How long after that it is worth sending at most.
-    pub expires_in: Option<Duration>,
+    /// Raised by every change: its ETag.
+    pub version: i32,
+    /// The event types that it answers: `order.shipped`, or `order.*` for a family.
+    pub event_type: String,
     /// Whether it applies.
     pub is_enabled: bool,
+    /// What it says.
+    pub definition: Definition,
+}
+
+impl Rule {
+    /// The template that it sends, if it sends one.
+    pub fn template(&self) -> Option<&str> {
+        match &self.definition.action {
+            Action::Send { template, .. } => Some(template),
+            Action::Tag(_) | Action::Track { .. } | Action::Cancel(_) => None,
+        }
+    }
+
+    /// Whether it names its own audience, so that an event needs no recipient for it.
+    pub fn names_audience(&self) -> bool {
+        match &self.definition.action {
+            Action::Send { audience, .. } => *audience != Audience::EventRecipients,
+            Action::Tag(_) | Action::Track { .. } => false,
+            Action::Cancel(_) => true,
+        }
+    }
+
+    /// How long after it is due it is worth sending at most.
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.definition.expires_in_s.map(|s| Duration::from_secs(s.into()))
+    }
+}
+
+/// The text that a value of an expression becomes in a tag or a filter; `None` for lists, objects and nothing.
+pub fn plain_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_takes_its_share_and_the_same_people_each_time() {
+        let people: Vec<[u8; 32]> = (0..=u8::MAX).map(|first| [first; 32]).collect();
+        let taken = |percent| people.iter().filter(|p| Canary { version: 2, percent }.takes(p)).count();
+        assert_eq!((taken(0), taken(100)), (0, 256));
+        assert!((20..=32).contains(&taken(10)), "{}", taken(10));
+        let tenth = Canary { version: 2, percent: 10 };
+        let fifth = Canary { version: 2, percent: 20 };
+        assert!(people.iter().all(|p| !tenth.takes(p) || fifth.takes(p)), "who is in stays in as it grows");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::app::{App, AppId};
 use super::event::EventTypeName;
@@ -11,18 +11,37 @@ use super::rule::Rule;
 use super::template::{Template, TemplateVersion};
 
 /// The catalog's entry of an event type.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EventTypeEntry {
     /// Its name.
     pub name: EventTypeName,
+    /// Raised by every change: its ETag.
+    pub version: i32,
     /// What it means.
     pub description: String,
+    /// Who looks after it.
+    pub owner: Option<String>,
     /// JSON Schema (2020-12) of `data`.
     pub schema: Value,
     /// JSON pointers into `data` whose values are sealed.
     pub sensitive: Vec<String>,
     /// How long its messages are worth sending.
     pub time_to_live: Option<Duration>,
+    /// Examples of `data` by name.
+    pub samples: Map<String, Value>,
+}
+
+/// A piece of copy that templates include, or that emails stand in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partial {
+    /// Its name.
+    pub key: String,
+    /// Raised by every change: its ETag.
+    pub version: i32,
+    /// What it is for.
+    pub description: String,
+    /// The text.
+    pub body: String,
 }
 
 /// One locale of one version, uploaded to one app.
@@ -47,7 +66,9 @@ pub struct CatalogSnapshot {
     pub rules: Vec<Rule>,
     /// Every template.
     pub templates: Vec<Template>,
-    /// The live versions.
+    /// Every partial.
+    pub partials: Vec<Partial>,
+    /// The live versions and those that canaries name.
     pub versions: Vec<TemplateVersion>,
     /// OneSignal's ids of what is uploaded for them.
     pub uploads: Vec<(UploadKey, String)>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::channel::Channel;
@@ -11,12 +12,66 @@ use super::id::{TemplateId, TemplateVersionId};
 pub type Fields = BTreeMap<String, String>;
 
 /// How a version's copy reaches OneSignal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Uploaded as a OneSignal template; events carry their values in `custom_data`.
+    #[default]
     Provider,
     /// Rendered by Herald and sent as contents.
     Inline,
+}
+
+/// Who chooses the language of a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocaleMode {
+    /// Herald does: each locale is a OneSignal template of its own.
+    #[default]
+    Each,
+    /// OneSignal does, by the language of each device: one template holds all of them. Push alone.
+    Onesignal,
+}
+
+/// What people edit of a template, and what a version keeps unchanged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// How the copy reaches OneSignal.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Who chooses the language.
+    #[serde(default)]
+    pub locale_mode: LocaleMode,
+    /// Where the fallback chain ends.
+    #[serde(default = "english")]
+    pub default_locale: String,
+    /// The partial that an email's body stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+    /// Static OneSignal fields, sent as they are.
+    #[serde(default)]
+    pub options: Map<String, Value>,
+    /// The copy by locale.
+    #[serde(default)]
+    pub contents: BTreeMap<String, Fields>,
+}
+
+fn english() -> String {
+    "en".to_owned()
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            locale_mode: LocaleMode::default(),
+            default_locale: english(),
+            layout: None,
+            options: Map::new(),
+            contents: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a field of a channel holds, which decides how event values are escaped in it.
@@ -107,7 +162,7 @@ pub fn main_field(channel: Channel) -> &'static str {
 }
 
 /// A template: message copy for one channel, with a version that is live or none.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     /// Its id.
     pub id: TemplateId,
@@ -115,14 +170,24 @@ pub struct Template {
     pub key: String,
     /// Where its messages appear.
     pub channel: Channel,
+    /// Raised by every change of what stands here: its ETag.
+    pub version: i32,
     /// What it is for.
     pub description: String,
+    /// Who looks after it.
+    pub owner: Option<String>,
+    /// The event type that it is written for, beside those of the rules that send it.
+    pub event_type: Option<String>,
+    /// Whether a second person has to approve a draft before it goes live.
+    pub needs_approval: bool,
+    /// Whether it was put away: nothing new is sent with it.
+    pub is_archived: bool,
     /// The version that new deliveries get.
     pub live: Option<TemplateVersionId>,
 }
 
 /// One immutable, numbered version.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TemplateVersion {
     /// Its id.
     pub id: TemplateVersionId,
@@ -132,14 +197,10 @@ pub struct TemplateVersion {
     pub number: i32,
     /// Where its messages appear.
     pub channel: Channel,
-    /// How the copy reaches OneSignal.
-    pub mode: Mode,
-    /// Where the fallback chain ends.
-    pub default_locale: String,
-    /// Static OneSignal fields, sent as they are.
-    pub options: Map<String, Value>,
-    /// The copy by locale.
-    pub contents: BTreeMap<String, Fields>,
+    /// What it says.
+    pub content: Content,
+    /// The partials that it was made with, by key: changing one later does not change it.
+    pub partials: BTreeMap<String, String>,
 }
 
 impl TemplateVersion {
@@ -148,13 +209,13 @@ impl TemplateVersion {
         let mut wish = wish.unwrap_or_default();
         loop {
             if let Some((locale, _)) =
-                self.contents.iter().find(|(locale, _)| locale.eq_ignore_ascii_case(wish))
+                self.content.contents.iter().find(|(locale, _)| locale.eq_ignore_ascii_case(wish))
             {
                 return locale;
             }
             match wish.rsplit_once(['-', '_']) {
                 Some((wider, _)) => wish = wider,
-                None => return &self.default_locale,
+                None => return &self.content.default_locale,
             }
         }
     }
@@ -187,10 +248,8 @@ mod tests {
             template: "order-shipped-push".into(),
             number: 3,
             channel: Channel::Push,
-            mode: Mode::Provider,
-            default_locale: "en".into(),
-            options: Map::new(),
-            contents: contents.into(),
+            content: Content { contents: contents.into(), ..Content::default() },
+            partials: BTreeMap::new(),
         };
         assert_eq!(version.choose_locale(Some("de-AT")), "de");
         assert_eq!(version.choose_locale(Some("pt-br")), "pt-BR");

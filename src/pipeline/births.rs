@@ -15,7 +15,8 @@ use super::group::Pending;
 use super::line::Frozen;
 use super::message::Message;
 use super::pack::{self, PackKey, PackLimits, Ready};
-use super::plan::{Beginning, PlannedDelivery, audience_json};
+use super::plan::{Beginning, PlannedDelivery, TEST_SEND, audience_json};
+use super::cancel::cancel_digest;
 use super::{Pipeline, WorkerLease};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
@@ -49,22 +50,27 @@ impl Births {
 
     /// The rows to be stored.
     pub fn rows<'a>(&'a self, winners: &'a [&Pending], now: Timestamp) -> Vec<NewDelivery<'a>> {
-        let planned = |p: &'a Pending| p.plan.1.deliveries.iter().map(move |d| (p.event.id, d));
+        let planned = |p: &'a Pending| {
+            let digest = p.event.cancellation_key.as_deref().map(|key| cancel_digest(p.event.source, key));
+            p.plan.1.deliveries.iter().map(move |d| (p.event.id, digest, d))
+        };
         winners
             .iter()
             .flat_map(|p| planned(p))
-            .map(|(event, d)| NewDelivery {
+            .map(|(event, digest, d)| NewDelivery {
                 id: d.id,
                 event,
                 rule: (d.rule.id, &d.rule.key),
                 app: d.app.id,
                 channel: d.channel,
-                lane: d.rule.lane,
-                template: &d.rule.template,
+                lane: d.rule.definition.lane,
+                template: &d.template,
                 version: d.pinned.as_ref().map(|(version, _)| (version.version.id, version.version.number)),
                 locale: d.pinned.as_ref().map(|(_, locale)| locale.as_str()),
                 recipient: d.to.person(),
                 audience: self.audiences.get(&d.id),
+                schedule: d.schedule.as_deref(),
+                cancel_digest: digest,
                 expires_at: d.expires_at,
                 created_at: now,
                 birth: self.birth(d),
@@ -185,12 +191,14 @@ fn due_now(winners: &[&Pending], now: Timestamp) -> Lines {
             let Beginning::Due { at, message } = &planned.beginning else { continue };
             let Some((version, locale)) = planned.pinned.as_ref().filter(|_| *at <= now) else { continue };
             let key = PackKey {
-                lane: planned.rule.lane,
+                lane: planned.rule.definition.lane,
                 app: planned.app.id,
                 version: version.version.id,
                 locale: locale.clone(),
                 label: planned.to.label().cloned(),
+                schedule: planned.schedule.clone(),
                 is_inline: message.is_inline(),
+                is_test_send: planned.rule.key == TEST_SEND,
             };
             let ready = Ready {
                 claim: born(planned, *at),
@@ -220,7 +228,7 @@ fn born(planned: &PlannedDelivery, due_at: Timestamp) -> Claim {
         delivery: Delivery {
             id: planned.id,
             state: DeliveryState::Queued { due_at },
-            lane: planned.rule.lane,
+            lane: planned.rule.definition.lane,
             attempts: 0,
             generation: 0,
             is_rechecked: false,

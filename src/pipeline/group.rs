@@ -151,6 +151,10 @@ impl Pipeline {
         let won: HashSet<EventId> = claimed.won.iter().copied().collect();
         let catalog = self.catalog.at_least(&self.store, claimed.revision).await?;
         self.plan_anew(group, &won, &claimed, &catalog, now)?;
+        let mut plans: Vec<&mut Plan> =
+            group.iter_mut().filter(|p| won.contains(&p.event.id)).map(|p| &mut p.plan.1).collect();
+        self.throttle(&mut tx, &mut plans).await?;
+        self.carry_out_cancellations(&mut tx, group, &won, now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
         let births = self.births(&winners, &claimed.gated_apps, now);
         let replies = match self.write(&mut tx, group, &winners, &births, now).await {
@@ -196,7 +200,8 @@ impl Pipeline {
             if pending.plan.0 != catalog.revision {
                 (pending.data, pending.sealed) = self.without_secrets(&pending.event, catalog)?;
             }
-            if pending.plan.0 != catalog.revision || pending.event.recipients.iter().any(is_known) {
+            let is_stale = pending.plan.0 != catalog.revision || pending.plan.1.is_throttled;
+            if is_stale || pending.event.recipients.iter().any(is_known) {
                 pending.plan = (catalog.revision, plan(self.planner(catalog), &pending.event, facts, now));
             }
         }
@@ -233,6 +238,7 @@ impl Pipeline {
             if !made.is_empty() {
                 decisions::insert_all(tx, &made).await?;
             }
+            self.write_actions(tx, winners, now).await?;
         }
         let won: HashSet<EventId> = winners.iter().map(|p| p.event.id).collect();
         let repeats: Vec<&Pending> = group.iter().filter(|p| !won.contains(&p.event.id)).collect();

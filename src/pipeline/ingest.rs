@@ -16,7 +16,6 @@ use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, EventTypeName, Recipient};
 use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, EventId, KeyId, SourceId};
-use crate::domain::rule::Audience;
 use crate::store::StoreError;
 use crate::store::events::KeyClaim;
 use crate::store::secrets::event_place;
@@ -283,7 +282,7 @@ fn check(new: &NewEvent, catalog: &PreparedCatalog, now: Timestamp) -> Result<()
     if new.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(IngestError::Expired);
     }
-    let names_audience = |rule: &Arc<crate::domain::rule::Rule>| rule.audience != Audience::EventRecipients;
+    let names_audience = |rule: &Arc<super::rules::PreparedRule>| rule.rule.names_audience();
     if new.recipients.is_empty() && !catalog.rules_for(&new.event_type).iter().any(names_audience) {
         return Err(IngestError::NoRecipient);
     }
@@ -344,7 +343,7 @@ pub(super) fn summary(planned: &PlannedDelivery, is_sending: bool, now: Timestam
         id: planned.id,
         rule: planned.rule.key.clone(),
         channel: version.map(|v| v.channel),
-        template: planned.rule.template.clone(),
+        template: planned.template.clone(),
         version: version.map(|v| v.number),
         state,
     }

@@ -76,7 +76,7 @@ fn compose_content(
     let inline = || -> Result<Message, Box<Decision>> {
         Ok(Message::Inline(Arc::new(content.render_inline(data, &limits).map_err(held)?)))
     };
-    match version.version.mode {
+    match version.version.content.mode {
         Mode::Inline if content.reads_provider() => Err(Box::new(Decision::new(
             DecisionCode::TooLarge,
             "its copy reads values that only OneSignal knows, so it can't be rendered here",

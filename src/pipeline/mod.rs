@@ -7,8 +7,10 @@
 //!
 //! Nothing here knows HTTP's edge or OneSignal's JSON: requests come from `api`, calls go through the provider's port.
 
+mod actions;
 mod births;
 pub mod budget;
+pub mod cancel;
 pub mod crash;
 pub mod deliver;
 pub mod dispatch;
@@ -24,7 +26,10 @@ pub mod prepared;
 pub mod record;
 pub mod release;
 pub mod retries;
+mod rules;
+mod sends;
 pub mod sensitive;
+mod throttle;
 pub mod upkeep;
 pub mod worker;
 

@@ -14,11 +14,12 @@ use super::plan::Addressee;
 use super::prepared::PreparedVersion;
 use crate::domain::app::AppId;
 use crate::domain::batch::{BatchContent, DeliveryIdentity, Targets};
-use crate::domain::channel::Lane;
+use crate::domain::channel::{Channel, Lane};
 use crate::domain::event::RecipientLabel;
 use crate::domain::id::{DeliveryId, EventId, RuleId, SourceId, TemplateVersionId};
 use crate::domain::rule::Audience;
 use crate::domain::snapshot::UploadKey;
+use crate::domain::timing::ProviderTiming;
 use crate::store::queue::Claim;
 
 /// What deliveries must have in common to share a call.
@@ -34,8 +35,12 @@ pub struct PackKey {
     pub locale: String,
     /// How the recipients are named; `None` for an audience.
     pub label: Option<RecipientLabel>,
+    /// What OneSignal does with the time of the message.
+    pub schedule: Option<Arc<ProviderTiming>>,
     /// Whether the contents travel with the call.
     pub is_inline: bool,
+    /// Sent by hand, to see it: the call says so.
+    pub is_test_send: bool,
 }
 
 impl PackKey {
@@ -250,8 +255,34 @@ pub fn content(key: &PackKey, members: &[&Ready], copy: &Copy) -> Option<BatchCo
         },
         fields,
         custom_data,
-        options: version.version.options.clone(),
+        options: options(key, version),
     })
+}
+
+/// The static options of the version, with what the schedule and a test send add.
+fn options(key: &PackKey, version: &PreparedVersion) -> Map<String, Value> {
+    let mut options = version.version.content.options.clone();
+    match key.schedule.as_deref() {
+        None => {}
+        Some(ProviderTiming::LastActive) => {
+            options.insert("delayed_option".into(), json!("last-active"));
+        }
+        Some(ProviderTiming::Timezone { time_of_day }) => {
+            options.insert("delayed_option".into(), json!("timezone"));
+            if let Some(time) = time_of_day {
+                options.insert("delivery_time_of_day".into(), json!(time));
+            }
+        }
+    }
+    if key.schedule.is_some() && version.version.channel == Channel::Push {
+        // OneSignal takes a delayed message only without throttling.
+        options.insert("throttle_rate_per_minute".into(), json!(0));
+    }
+    if key.is_test_send {
+        let name = format!("[test] {} version {}", version.version.template, version.version.number);
+        options.insert("name".into(), json!(name.chars().take(128).collect::<String>()));
+    }
+    options
 }
 
 fn side_by_side(members: &[&Ready]) -> Value {
@@ -272,6 +303,9 @@ fn targets(members: &[&Ready]) -> Option<Targets> {
         }
         Addressee::Audience(Audience::Segments { included, excluded }) => {
             Some(Targets::Segments { included: included.clone(), excluded: excluded.clone() })
+        }
+        Addressee::Audience(Audience::Filters(filters)) => {
+            Some(Targets::Filters(filters.iter().filter_map(|f| serde_json::to_value(f).ok()).collect()))
         }
         Addressee::Audience(Audience::EventRecipients) => None,
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::message;
 use super::pack::{PackKey, Ready};
-use super::plan::Addressee;
+use super::plan::{Addressee, TEST_SEND};
 use super::record::Moved;
 use super::{Pipeline, sensitive};
 use crate::domain::channel::Lane;
@@ -18,6 +18,7 @@ use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EventId, WorkerId};
 use crate::domain::retry::delta;
+use crate::domain::timing::ProviderTiming;
 use crate::store::StoreError;
 use crate::store::listing::DeliveryRow;
 use crate::store::queue::Claim;
@@ -42,6 +43,12 @@ impl Loaded {
         let mut data = self.data().clone();
         sensitive::overlay(&mut data, values);
         self.given = Some(data);
+    }
+
+    /// What OneSignal does with the time of the message.
+    fn schedule(&self) -> Option<Arc<ProviderTiming>> {
+        let schedule = self.row.schedule.clone()?;
+        serde_json::from_value(schedule).ok().map(Arc::new)
     }
 
     /// Whom it is for.
@@ -152,7 +159,9 @@ impl Pipeline {
                 version: version.version.id,
                 locale,
                 label: to.label().cloned(),
+                schedule: loaded.schedule(),
                 is_inline: message.is_inline(),
+                is_test_send: loaded.row.rule.1 == TEST_SEND,
             },
             claim,
             version,

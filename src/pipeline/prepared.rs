@@ -1,19 +1,21 @@
 //! The catalog made ready for planning: schemas and templates compiled, everything found by name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use super::rules::PreparedRule;
 use crate::domain::app::{App, AppId};
 use crate::domain::channel::Channel;
-use crate::domain::event::EventTypeName;
+use crate::domain::event::{EventTypeName, covers};
 use crate::domain::id::TemplateVersionId;
 use crate::domain::rule::Rule;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry, UploadKey};
 use crate::domain::template::TemplateVersion;
 use crate::store::{Store, StoreError};
+use crate::templating::partials::expanded_fields;
 use crate::templating::{CompiledContent, compile};
 
 /// An event type with its schema compiled.
@@ -36,8 +38,10 @@ impl PreparedVersion {
     /// Compiles a version's copy; a locale that does not compile is left out.
     pub fn new(version: TemplateVersion) -> Self {
         let mut contents = BTreeMap::new();
-        for (locale, fields) in &version.contents {
-            match compile(version.channel, fields) {
+        let copy = &version.content;
+        for (locale, fields) in &copy.contents {
+            let fields = expanded_fields(fields, copy.layout.as_deref(), &version.partials);
+            match compile(version.channel, &fields) {
                 Ok(compiled) => {
                     contents.insert(locale.clone(), compiled);
                 }
@@ -67,7 +71,9 @@ pub struct PreparedCatalog {
     /// Its revision.
     pub revision: i64,
     types: HashMap<EventTypeName, PreparedType>,
-    rules: HashMap<EventTypeName, Vec<Arc<Rule>>>,
+    rules: HashMap<EventTypeName, Vec<Arc<PreparedRule>>>,
+    numbers: HashMap<(String, i32), TemplateVersionId>,
+    archived: HashSet<String>,
     live: HashMap<String, TemplateVersionId>,
     channels: HashMap<String, Channel>,
     versions: HashMap<TemplateVersionId, Arc<PreparedVersion>>,
@@ -79,10 +85,10 @@ pub struct PreparedCatalog {
 impl PreparedCatalog {
     /// Prepares a snapshot; versions that `previous` has compiled are taken from there.
     pub fn new(snapshot: CatalogSnapshot, previous: Option<&Self>) -> Self {
-        let mut rules: HashMap<EventTypeName, Vec<Arc<Rule>>> = HashMap::new();
-        for rule in snapshot.rules {
-            rules.entry(rule.event_type.clone()).or_default().push(Arc::new(rule));
-        }
+        let rules = sort_rules(snapshot.rules, &snapshot.event_types);
+        let numbers = snapshot.versions.iter().map(|v| ((v.template.clone(), v.number), v.id)).collect();
+        let archived =
+            snapshot.templates.iter().filter(|t| t.is_archived).map(|t| t.key.clone()).collect();
         let live = snapshot.templates.iter().filter_map(|t| Some((t.key.clone(), t.live?))).collect();
         let channels = snapshot.templates.iter().map(|t| (t.key.clone(), t.channel)).collect();
         let known = |id: &TemplateVersionId| previous.and_then(|p| p.versions.get(id)).cloned();
@@ -99,6 +105,8 @@ impl PreparedCatalog {
                 .map(|entry| (entry.name.clone(), prepare_type(entry)))
                 .collect(),
             rules,
+            numbers,
+            archived,
             live,
             channels,
             versions,
@@ -121,8 +129,18 @@ impl PreparedCatalog {
     }
 
     /// The rules that answer an event type, by key.
-    pub fn rules_for(&self, name: &EventTypeName) -> &[Arc<Rule>] {
+    pub fn rules_for(&self, name: &EventTypeName) -> &[Arc<PreparedRule>] {
         self.rules.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A version by its number, if it is live or a canary names it.
+    pub fn version_number(&self, template: &str, number: i32) -> Option<&Arc<PreparedVersion>> {
+        self.versions.get(self.numbers.get(&(template.to_owned(), number))?)
+    }
+
+    /// Whether a template was put away.
+    pub fn is_archived(&self, template: &str) -> bool {
+        self.archived.contains(template)
     }
 
     /// The live version of a template.
@@ -154,6 +172,26 @@ impl PreparedCatalog {
     pub fn upload(&self, key: &UploadKey) -> Option<&str> {
         self.uploads.get(key).map(String::as_str)
     }
+}
+
+/// Rules by the types that they answer; those of a family stand with each known type that it covers.
+fn sort_rules(
+    rules: Vec<Rule>,
+    types: &[EventTypeEntry],
+) -> HashMap<EventTypeName, Vec<Arc<PreparedRule>>> {
+    let mut sorted: HashMap<EventTypeName, Vec<Arc<PreparedRule>>> = HashMap::new();
+    for rule in rules {
+        let rule = Arc::new(PreparedRule::new(rule));
+        let pattern = &rule.rule.event_type;
+        if pattern.ends_with('*') {
+            for entry in types.iter().filter(|entry| covers(pattern, &entry.name)) {
+                sorted.entry(entry.name.clone()).or_default().push(Arc::clone(&rule));
+            }
+        } else if let Ok(name) = pattern.parse() {
+            sorted.entry(name).or_default().push(rule);
+        }
+    }
+    sorted
 }
 
 fn prepare_type(entry: EventTypeEntry) -> PreparedType {

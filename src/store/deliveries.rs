@@ -10,6 +10,7 @@ use crate::domain::channel::{Channel, Lane};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::NO_PACK_LIMIT;
 use crate::domain::event::Recipient;
+use crate::domain::timing::ProviderTiming;
 use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
 
 /// How a delivery comes into the world.
@@ -60,6 +61,10 @@ pub struct NewDelivery<'a> {
     pub recipient: Option<&'a Recipient>,
     /// the audience.
     pub audience: Option<&'a Value>,
+    /// What OneSignal does with the time of the message.
+    pub schedule: Option<&'a ProviderTiming>,
+    /// What a cancellation finds it by.
+    pub cancel_digest: Option<[u8; 32]>,
     /// Not after this.
     pub expires_at: Timestamp,
     /// When it was planned.
@@ -96,6 +101,8 @@ pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) 
         .bind(new.iter().map(|d| due_of(d)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| worker_of(d.birth)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| batch_of(d.birth)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.schedule.and_then(|s| serde_json::to_string(s).ok())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.cancel_digest.map(|digest| digest.to_vec())).collect::<Vec<_>>())
         .bind(i16::try_from(NO_PACK_LIMIT).unwrap_or(i16::MAX))
         .execute(connection)
         .await?;

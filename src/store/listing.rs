@@ -30,6 +30,7 @@ pub struct DeliveryRow {
     pub locale: Option<String>,
     pub recipient: Option<Recipient>,
     pub audience: Option<Value>,
+    pub schedule: Option<Value>,
     pub expires_at: Timestamp,
     pub created_at: Timestamp,
     pub state: StateName,
@@ -66,6 +67,7 @@ fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
         recipient: label
             .zip(recipient_id)
             .map(|(label, id)| Recipient { label: RecipientLabel::from_label(&label), id }),
+        schedule: row.try_get("schedule")?,
         audience: row.try_get("audience")?,
         expires_at: row.try_get("expires_at")?,
         created_at: row.try_get("created_at")?,

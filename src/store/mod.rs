@@ -3,7 +3,9 @@
 //! Rows become domain types here; a row that can't is [`StoreError::Corrupt`]. Use cases own the transaction.
 //! No statement reads the database's clock, save the one that the clock itself is made of: `$now` is passed in.
 
+pub mod actions;
 pub mod apps;
+pub mod audit;
 pub mod batches;
 pub mod catalog;
 pub mod clock;
@@ -22,6 +24,9 @@ pub mod retention;
 pub mod schema;
 pub mod secrets;
 pub mod sources;
+pub mod templates;
+pub mod throttles;
+pub mod traffic;
 pub mod uploads;
 pub mod workers;
 

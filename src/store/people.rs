@@ -15,6 +15,7 @@ pub(super) struct FactsRow {
     label: String,
     alias: String,
     locale: Option<String>,
+    time_zone: Option<String>,
     is_erased: bool,
     opted_out: Vec<Channel>,
 }
@@ -24,6 +25,7 @@ impl FactsRow {
         let recipient = Recipient { label: RecipientLabel::from_label(&self.label), id: self.alias };
         let facts = RecipientFacts {
             locale: self.locale,
+            time_zone: self.time_zone,
             opted_out: self.opted_out.into_iter().collect(),
             is_erased: self.is_erased,
         };
@@ -39,7 +41,8 @@ impl Store {
     pub async fn facts(&self, recipients: &[Recipient]) -> Result<Facts, StoreError> {
         let rows: Option<sqlx::types::Json<Vec<FactsRow>>> = sqlx::query_scalar(
             "SELECT json_agg(json_build_object(
-                'label', a.label, 'alias', a.alias, 'locale', u.locale, 'is_erased', u.erased_at IS NOT NULL,
+                'label', a.label, 'alias', a.alias, 'locale', u.locale, 'time_zone', u.time_zone,
+                'is_erased', u.erased_at IS NOT NULL,
                 'opted_out', coalesce((SELECT json_agg(o.channel) FROM user_opt_outs o WHERE o.user_id = u.id), '[]')
              ))
              FROM unnest($1::text[], $2::text[]) AS r (label, alias)

@@ -7,7 +7,7 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::floor;
 
-const FAMILIES: [&str; 8] = [
+const FAMILIES: [&str; 9] = [
     "events",
     "event_payloads",
     "event_secrets",
@@ -16,6 +16,7 @@ const FAMILIES: [&str; 8] = [
     "decisions",
     "batches",
     "attempts",
+    "planned_actions",
 ];
 
 impl Store {

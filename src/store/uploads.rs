@@ -1,6 +1,6 @@
 //! Which version is uploaded to which app, per locale.
 
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::{Store, StoreError};
@@ -84,19 +84,30 @@ impl Store {
         &self,
         version: TemplateVersionId,
     ) -> Result<Vec<(UploadKey, String)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT app_id, version_id, locale, provider_template_id FROM template_uploads
-             WHERE version_id = $1 AND provider_template_id IS NOT NULL",
-        )
-        .bind(version.uuid())
-        .fetch_all(self.pool())
-        .await?;
-        rows.iter().map(read_upload).collect()
+        uploaded(&mut *self.pool().acquire().await?, &[version]).await
     }
 }
 
+/// OneSignal's ids of the uploads of these versions.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub(super) async fn uploaded(
+    connection: &mut PgConnection,
+    versions: &[TemplateVersionId],
+) -> Result<Vec<(UploadKey, String)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT app_id, version_id, locale, provider_template_id FROM template_uploads
+         WHERE version_id = ANY ($1) AND provider_template_id IS NOT NULL",
+    )
+    .bind(versions.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read_upload).collect()
+}
+
 /// Reads an upload that is confirmed.
-pub(super) fn read_upload(row: &sqlx::postgres::PgRow) -> Result<(UploadKey, String), StoreError> {
+fn read_upload(row: &sqlx::postgres::PgRow) -> Result<(UploadKey, String), StoreError> {
     let key = UploadKey {
         app: AppId(row.try_get::<Uuid, _>("app_id")?),
         version: TemplateVersionId::from_uuid(row.try_get("version_id")?),

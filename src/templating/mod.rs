@@ -10,5 +10,6 @@
 
 mod compile;
 pub mod liquid;
+pub mod partials;
 
 pub use compile::{CompiledContent, FieldPath, LOOKUP, Problem, ValueError, compile};

@@ -50,6 +50,10 @@ fn insert_targets(body: &mut Map<String, Value>, content: &BatchContent) {
             }
             body.insert("target_channel".into(), channel);
         }
+        Targets::Filters(filters) => {
+            body.insert("filters".into(), json!(filters));
+            body.insert("target_channel".into(), channel);
+        }
     }
 }
 

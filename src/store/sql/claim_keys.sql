@@ -13,6 +13,7 @@ SELECT
             'label', a.label,
             'alias', a.alias,
             'locale', u.locale,
+            'time_zone', u.time_zone,
             'is_erased', u.erased_at IS NOT NULL,
             'opted_out', coalesce((SELECT json_agg(o.channel) FROM user_opt_outs o WHERE o.user_id = u.id), '[]')
         ))

@@ -1,0 +1,185 @@
+//! A rule made ready for planning: its expressions parsed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{NaiveDate, NaiveDateTime};
+use serde_json::{Map, Value, json};
+
+use crate::domain::clock::Timestamp;
+use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::event::Event;
+use crate::domain::rule::{Action, Audience, Filter, Rule, plain_text};
+use crate::expressions::{EvaluationError, Expression};
+
+/// A rule with its expressions parsed. One that does not parse fails each event that reaches it, with a decision.
+#[derive(Debug)]
+pub struct PreparedRule {
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// By their text.
+    expressions: BTreeMap<String, Option<Expression>>,
+}
+
+/// What expressions see of an event.
+pub struct Globals<'a> {
+    data: &'a Value,
+    event: Value,
+}
+
+impl<'a> Globals<'a> {
+    /// The names `data` and `event`.
+    pub fn of(event: &'a Event) -> Self {
+        let about = json!({
+            "id": event.event_key,
+            "type": event.event_type.as_str(),
+            "time": event.occurred_at.unwrap_or(event.received_at).to_rfc3339(),
+            "locale": event.locale,
+        });
+        Self { data: &event.data, event: about }
+    }
+
+    fn names(&self) -> [(&str, &Value); 2] {
+        [("data", self.data), ("event", &self.event)]
+    }
+}
+
+impl PreparedRule {
+    /// Parses a rule's expressions.
+    pub fn new(rule: Rule) -> Self {
+        let parse = |text: &str| (text.to_owned(), Expression::parse(text).ok());
+        let expressions = expressions_of(&rule).map(parse).collect();
+        Self { rule: Arc::new(rule), expressions }
+    }
+
+    /// Whether the rule's condition holds.
+    ///
+    /// # Errors
+    /// The decision: it does not, or it can't be worked out.
+    pub fn applies(&self, globals: &Globals<'_>) -> Result<(), Decision> {
+        let Some(text) = &self.rule.definition.condition else { return Ok(()) };
+        let holds = self.expression(text)?.holds(&globals.names());
+        match holds.map_err(|error| failed(text, &error))? {
+            true => Ok(()),
+            false => {
+                Err(Decision::new(DecisionCode::ConditionFalse, format!("`{text}` is false for this event")))
+            }
+        }
+    }
+
+    /// The time that `timing.at` names, if the rule has one; a date or a time without zone is taken in `zone`.
+    ///
+    /// # Errors
+    /// The decision: there is no such time in the event.
+    pub fn named_time(&self, globals: &Globals<'_>) -> Result<Option<Timestamp>, Decision> {
+        let timing = &self.rule.definition.timing;
+        let Some(text) = &timing.at else { return Ok(None) };
+        let value = self.value(text, globals)?;
+        let found = value.as_str().and_then(|value| read_time(value, timing.zone.name));
+        found.map(Some).ok_or_else(|| {
+            Decision::new(DecisionCode::ExpressionFailed, format!("`{text}` is no date or time in this event"))
+        })
+    }
+
+    /// The values of a table of expressions.
+    ///
+    /// # Errors
+    /// The decision: one of them can't be worked out.
+    pub fn values(
+        &self,
+        table: &BTreeMap<String, String>,
+        globals: &Globals<'_>,
+    ) -> Result<Map<String, Value>, Decision> {
+        table.iter().map(|(name, text)| Ok((name.clone(), self.value(text, globals)?))).collect()
+    }
+
+    /// The text that an expression yields.
+    ///
+    /// # Errors
+    /// The decision: it can't be worked out, or is no text, number or truth.
+    pub fn text(&self, text: &str, globals: &Globals<'_>) -> Result<String, Decision> {
+        plain_text(&self.value(text, globals)?).ok_or_else(|| {
+            Decision::new(DecisionCode::ExpressionFailed, format!("`{text}` yields no plain value"))
+        })
+    }
+
+    /// An audience with the event's values filled in.
+    ///
+    /// # Errors
+    /// The decision: a value can't be worked out.
+    pub fn audience(&self, audience: &Audience, globals: &Globals<'_>) -> Result<Audience, Decision> {
+        let Audience::Filters(filters) = audience else { return Ok(audience.clone()) };
+        let fill = |filter: &Filter| -> Result<Filter, Decision> {
+            let Some(text) = &filter.value_from else { return Ok(filter.clone()) };
+            Ok(Filter { value: Some(self.text(text, globals)?), value_from: None, ..filter.clone() })
+        };
+        Ok(Audience::Filters(filters.iter().map(fill).collect::<Result<_, _>>()?))
+    }
+
+    fn value(&self, text: &str, globals: &Globals<'_>) -> Result<Value, Decision> {
+        self.expression(text)?.evaluate(&globals.names()).map_err(|error| failed(text, &error))
+    }
+
+    fn expression(&self, text: &str) -> Result<&Expression, Decision> {
+        self.expressions.get(text).and_then(Option::as_ref).ok_or_else(|| {
+            Decision::new(DecisionCode::ExpressionFailed, format!("`{text}` is no expression"))
+        })
+    }
+}
+
+/// Every expression that a rule holds.
+fn expressions_of(rule: &Rule) -> impl Iterator<Item = &str> {
+    let definition = &rule.definition;
+    let mut found: Vec<&str> = definition.condition.as_deref().into_iter().collect();
+    found.extend(definition.timing.at.as_deref());
+    match &definition.action {
+        Action::Send { audience: Audience::Filters(filters), .. } => {
+            found.extend(filters.iter().filter_map(|filter| filter.value_from.as_deref()));
+        }
+        Action::Send { .. } => {}
+        Action::Tag(table) | Action::Track { properties: table, .. } => {
+            found.extend(table.values().map(String::as_str));
+        }
+        Action::Cancel(key) => found.push(key),
+    }
+    found.into_iter()
+}
+
+fn failed(text: &str, error: &EvaluationError) -> Decision {
+    let code = DecisionCode::ExpressionFailed;
+    match error {
+        EvaluationError::Missing { path } => {
+            Decision::new(code, format!("`{text}` needs `{path}`, which the event lacks")).with("path", path.as_str())
+        }
+        EvaluationError::Failed { detail } => {
+            Decision::new(code, format!("`{text}` can't be worked out: {detail}"))
+        }
+    }
+}
+
+/// A time as events carry it: RFC 3339, or a date or a time without zone, which is in `zone`.
+fn read_time(text: &str, zone: chrono_tz::Tz) -> Option<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S")
+        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M"))
+        .ok()
+        .or_else(|| Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(chrono::NaiveTime::MIN)))?;
+    crate::domain::timing::instant(local, zone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_midnight_where_the_rule_lives() {
+        let berlin = chrono_tz::Tz::Europe__Berlin;
+        let at = |text| read_time(text, berlin).map(|at| at.to_rfc3339());
+        assert_eq!(at("2026-11-25").as_deref(), Some("2026-11-24T23:00:00+00:00"));
+        assert_eq!(at("2026-11-25T09:30").as_deref(), Some("2026-11-25T08:30:00+00:00"));
+        assert_eq!(at("2026-11-25T09:30:00+05:00").as_deref(), Some("2026-11-25T04:30:00+00:00"));
+        assert_eq!(at("tomorrow"), None);
+    }
+}

@@ -1,0 +1,287 @@
+//! What a rule that sends makes of an event: for whom, when, which version in which locale, and what it says. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use super::message::{self, Message};
+use super::plan::{Addressee, Beginning, Plan, PlannedDelivery, Planner, app_for};
+use super::prepared::PreparedVersion;
+use super::throttle::person_digest;
+use crate::domain::app::App;
+use crate::domain::channel::{Channel, Lane};
+use crate::domain::clock::Timestamp;
+use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::event::{Event, Recipient, RecipientLabel};
+use crate::domain::facts::{Facts, RecipientFacts};
+use crate::domain::id::TemplateVersionId;
+use crate::domain::retry::delta;
+use crate::domain::rule::{Audience, Canary, Rule};
+use crate::domain::timing::ProviderTiming;
+
+/// How far back a source's own time of an event is believed, and how far ahead.
+const TIME_BACK: TimeDelta = TimeDelta::hours(24);
+const TIME_AHEAD: TimeDelta = TimeDelta::minutes(5);
+
+/// What a sending rule sends, with the event's values filled in.
+pub(super) struct Send<'a> {
+    pub template: &'a str,
+    pub audience: Audience,
+    pub canary: Option<Canary>,
+    /// The time that the rule counts from.
+    pub named: Option<Timestamp>,
+}
+
+/// When a rule's delivery would be due, its hours apart, and until when it is worth sending if it is due then.
+fn timing(
+    planner: Planner<'_>,
+    event: &Event,
+    rule: &Rule,
+    named: Option<Timestamp>,
+) -> (Timestamp, TimeDelta, Option<Timestamp>) {
+    let received = event.received_at;
+    let timing = &rule.definition.timing;
+    let happened = event.occurred_at.unwrap_or(received).clamp(received - TIME_BACK, received + TIME_AHEAD);
+    let delay = TimeDelta::seconds(timing.delay_s.into());
+    let wanted = match named {
+        Some(named) => named + delay - TimeDelta::seconds(timing.before_s.into()),
+        None => received + delay,
+    };
+    let due = event.send_after.map_or(wanted, |after| after.max(wanted)).max(received);
+    let type_life = planner.catalog.event_type(&event.event_type).and_then(|t| t.entry.time_to_live);
+    match (rule.expires_in(), type_life) {
+        (Some(life), _) => (due, delta(life), None),
+        (None, Some(life)) if named.is_none() => (due, TimeDelta::MAX, Some(happened + delay + delta(life))),
+        (None, Some(life)) => (due, delta(life), None),
+        (None, None) => (due, delta(planner.default_life), None),
+    }
+}
+
+/// One sending rule's part of a plan, once it is clear that the rule applies.
+pub(super) struct RulePlan<'a> {
+    planner: Planner<'a>,
+    event: &'a Event,
+    rule: &'a Arc<Rule>,
+    template: &'a str,
+    canary: Option<Canary>,
+    app: &'a Arc<App>,
+    version: Option<&'a Arc<PreparedVersion>>,
+    schedule: Option<Arc<ProviderTiming>>,
+    now: Timestamp,
+    due_at: Timestamp,
+    life: TimeDelta,
+    ends_at: Option<Timestamp>,
+    /// What each version says in each locale: the same for all recipients of the event.
+    said: HashMap<(TemplateVersionId, String), Result<Message, Box<Decision>>>,
+}
+
+impl<'a> RulePlan<'a> {
+    pub fn begin(
+        planner: Planner<'a>,
+        event: &'a Event,
+        rule: &'a Arc<Rule>,
+        send: &Send<'a>,
+        now: Timestamp,
+    ) -> Result<Self, Decision> {
+        let app = app_for(planner, event, rule)?;
+        if send.audience == Audience::EventRecipients && event.recipients.is_empty() {
+            let detail = "the rule writes to the event's recipients, and it has none";
+            return Err(Decision::new(DecisionCode::NoRecipient, detail));
+        }
+        if planner.catalog.is_archived(send.template) {
+            let detail = format!("template {} was put away", send.template);
+            return Err(Decision::new(DecisionCode::Archived, detail));
+        }
+        let (due_at, life, ends_at) = timing(planner, event, rule, send.named);
+        let made = Self {
+            planner,
+            event,
+            rule,
+            template: send.template,
+            canary: send.canary,
+            app,
+            version: planner.catalog.live_version(send.template),
+            schedule: rule.definition.timing.provider.clone().map(Arc::new),
+            now,
+            due_at,
+            life,
+            ends_at,
+            said: HashMap::new(),
+        };
+        // Whose hours allow it is a matter of each person; what is over for everybody is said once.
+        made.end(due_at)?;
+        Ok(made)
+    }
+
+    /// Until when a delivery that is due at `due` is worth sending.
+    fn end(&self, due: Timestamp) -> Result<Timestamp, Decision> {
+        let end = self.ends_at.unwrap_or_else(|| due + self.life);
+        let end = self.event.expires_at.map_or(end, |asked| asked.min(end));
+        let margin = match self.rule.definition.lane {
+            Lane::Urgent => delta(self.planner.urgent_margin),
+            Lane::Normal | Lane::Bulk => TimeDelta::zero(),
+        };
+        if end <= due.max(self.now) + margin {
+            let detail = format!("it would be due at {due} and is worth sending until {end}");
+            return Err(Decision::new(DecisionCode::Expired, detail));
+        }
+        Ok(end)
+    }
+
+    /// When it is due for a person in this time zone, and until when it is worth sending.
+    fn times(&self, zone: Option<&str>) -> Result<(Timestamp, Timestamp), Decision> {
+        let timing = &self.rule.definition.timing;
+        let zone = timing.zone.of(zone);
+        let Some(due) = timing.allowed(self.due_at, zone) else {
+            let detail = format!("the rule's hours leave no time after {} in {zone}", self.due_at);
+            return Err(Decision::new(DecisionCode::NoTime, detail));
+        };
+        match self.end(due) {
+            Ok(end) => Ok((due, end)),
+            Err(_) if due > self.due_at => {
+                let detail = format!("the rule's hours allow it at {due} in {zone}, when it is no longer worth sending");
+                Err(Decision::new(DecisionCode::NoTime, detail))
+            }
+            Err(decision) => Err(decision),
+        }
+    }
+
+    /// The version that a person gets.
+    fn version_for(&self, recipient: &Recipient) -> Option<&'a Arc<PreparedVersion>> {
+        let canary = self.canary.filter(|canary| canary.takes(&person_digest(recipient)));
+        canary.and_then(|c| self.planner.catalog.version_number(self.template, c.version)).or(self.version)
+    }
+
+    pub fn carry_out(mut self, audience: &Audience, facts: &Facts, plan: &mut Plan) {
+        match audience {
+            Audience::EventRecipients => {
+                for recipient in &self.event.recipients {
+                    self.plan_person(recipient, facts.of(recipient), plan);
+                }
+            }
+            Audience::Segments { .. } | Audience::Filters(_) => {
+                let hold = (!self.app.is_sandbox).then(|| {
+                    let detail = "it goes to everybody in an audience: a person releases it";
+                    Decision::new(DecisionCode::NeedsRelease, detail)
+                });
+                let to = Addressee::Audience(audience.clone());
+                let wish = self.event.locale.clone();
+                match self.times(None) {
+                    Ok(times) => self.push(to, self.version, (wish.as_deref(), times), hold, plan),
+                    Err(decision) => plan.decisions.push(decision.of_rule(&self.rule.key)),
+                }
+            }
+        }
+    }
+
+    fn plan_person(&mut self, recipient: &Recipient, facts: Option<&RecipientFacts>, plan: &mut Plan) {
+        let version = self.version_for(recipient);
+        let channel = version.map(|v| v.version.channel);
+        if let Some(channel) = channel.filter(|channel| !reaches(*channel, &recipient.label)) {
+            let label = recipient.label.as_str();
+            let detail = format!("{} can't reach a recipient by `{label}`", channel.as_str());
+            plan.decisions.push(Decision::new(DecisionCode::WrongChannel, detail).of_rule(&self.rule.key));
+            return;
+        }
+        let of_person = |read: fn(&RecipientFacts) -> &Option<String>| facts.and_then(|f| read(f).clone());
+        let wish = self.event.locale.clone().or_else(|| of_person(|f| &f.locale));
+        let zone = of_person(|f| &f.time_zone);
+        let to = Addressee::Person(recipient.clone());
+        let (skip, times) = match (facts.and_then(|facts| unwanted(facts, channel)), self.times(zone.as_deref())) {
+            (Some(decision), times) => {
+                (Some(decision), times.unwrap_or((self.due_at, self.due_at + TimeDelta::seconds(1))))
+            }
+            (None, Ok(times)) => (None, times),
+            (None, Err(decision)) => {
+                (Some(decision), (self.due_at, self.due_at + TimeDelta::seconds(1)))
+            }
+        };
+        match skip {
+            None => self.push(to, version, (wish.as_deref(), times), None, plan),
+            Some(decision) => {
+                let pinned = version
+                    .map(|v| (Arc::clone(v), v.version.choose_locale(wish.as_deref()).to_owned()));
+                self.finish(to, pinned, (Beginning::Skipped, times.1), Some(decision), plan);
+            }
+        }
+    }
+
+    /// Plans one delivery; `hold` is why it has to wait for a person in any case.
+    fn push(
+        &mut self,
+        to: Addressee,
+        version: Option<&Arc<PreparedVersion>>,
+        (wish, (due_at, expires_at)): (Option<&str>, (Timestamp, Timestamp)),
+        hold: Option<Decision>,
+        plan: &mut Plan,
+    ) {
+        let Some(version) = version else {
+            let detail = format!("template {} has no live version", self.template);
+            let decision = Decision::new(DecisionCode::NoLiveVersion, detail);
+            self.finish(to, None, (Beginning::Held, expires_at), Some(decision), plan);
+            return;
+        };
+        let locale = version.version.choose_locale(wish).to_owned();
+        let data = &self.event.data;
+        let said = self
+            .said
+            .entry((version.version.id, locale.clone()))
+            .or_insert_with_key(|(_, l)| message::compose(version, l, data))
+            .clone();
+        let (beginning, decision) = match (said, hold) {
+            (Err(decision), _) => (Beginning::Held, Some(*decision)),
+            (Ok(_), Some(decision)) => (Beginning::Held, Some(decision)),
+            (Ok(message), None) => (Beginning::Due { at: due_at, message }, None),
+        };
+        self.finish(to, Some((Arc::clone(version), locale)), (beginning, expires_at), decision, plan);
+    }
+
+    fn finish(
+        &self,
+        to: Addressee,
+        pinned: Option<(Arc<PreparedVersion>, String)>,
+        (beginning, expires_at): (Beginning, Timestamp),
+        decision: Option<Decision>,
+        plan: &mut Plan,
+    ) {
+        // Made in the event's own millisecond: that is how an event's deliveries are found without an index.
+        let id = self.planner.ids.next(self.event.received_at);
+        if let Some(decision) = decision {
+            plan.decisions.push(decision.of_rule(&self.rule.key).of_delivery(id));
+        }
+        plan.deliveries.push(PlannedDelivery {
+            id,
+            rule: Arc::clone(self.rule),
+            template: self.template.to_owned(),
+            app: Arc::clone(self.app),
+            channel: self.planner.catalog.channel_of(self.template).unwrap_or(Channel::Push),
+            pinned,
+            to,
+            expires_at,
+            schedule: self.schedule.clone(),
+            beginning,
+        });
+    }
+}
+
+/// Whether a channel can reach a recipient that is named in this way.
+pub fn reaches(channel: Channel, label: &RecipientLabel) -> bool {
+    match label {
+        RecipientLabel::Email => channel == Channel::Email,
+        RecipientLabel::Phone => channel == Channel::Sms,
+        RecipientLabel::ExternalId
+        | RecipientLabel::OnesignalId
+        | RecipientLabel::SubscriptionId
+        | RecipientLabel::Alias(_) => true,
+    }
+}
+
+fn unwanted(facts: &RecipientFacts, channel: Option<Channel>) -> Option<Decision> {
+    if facts.is_erased {
+        return Some(Decision::new(DecisionCode::Erased, "the person asked to be forgotten"));
+    }
+    let channel = channel.filter(|channel| facts.opted_out.contains(channel))?;
+    Some(Decision::new(DecisionCode::OptedOut, format!("the person does not want {}", channel.as_str())))
+}
+

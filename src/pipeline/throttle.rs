@@ -1,0 +1,73 @@
+//! Throttles: how often a person may get what a rule sends, counted in Postgres within the ingest transaction.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+
+use super::Pipeline;
+use super::plan::{Beginning, Plan, PlannedDelivery};
+use crate::domain::clock::Timestamp;
+use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::event::Recipient;
+use crate::domain::rule::Throttle;
+use crate::store::throttles::{ThrottleKey, Wish, take};
+use crate::store::{StoreError, Tx};
+use crate::vault::sha256;
+
+/// The digest that throttles and canaries know a person by.
+pub(super) fn person_digest(recipient: &Recipient) -> [u8; 32] {
+    sha256(format!("{}\n{}", recipient.label.as_str(), recipient.id).as_bytes())
+}
+
+impl Pipeline {
+    /// Takes throttled deliveries' places, and skips those that get none. Windows lie on whole multiples of their
+    /// length, so that all replicas agree on them without a word.
+    pub(super) async fn throttle(&self, tx: &mut Tx, plans: &mut [&mut Plan]) -> Result<(), StoreError> {
+        let mut wishes: BTreeMap<ThrottleKey, Wish> = BTreeMap::new();
+        for planned in plans.iter().flat_map(|plan| &plan.deliveries) {
+            let Some((key, throttle)) = key_of(planned) else { continue };
+            let most = i32::try_from(throttle.most).unwrap_or(i32::MAX);
+            wishes.entry(key).or_insert(Wish { wanted: 0, most }).wanted += 1;
+        }
+        if wishes.is_empty() {
+            return Ok(());
+        }
+        let mut granted = take(tx, &wishes).await?;
+        for plan in plans.iter_mut() {
+            let Plan { deliveries, decisions, is_throttled, .. } = &mut **plan;
+            for planned in deliveries.iter_mut() {
+                let Some((key, throttle)) = key_of(planned) else { continue };
+                let left = granted.entry(key).or_default();
+                if *left > 0 {
+                    *left -= 1;
+                    continue;
+                }
+                planned.beginning = Beginning::Skipped;
+                *is_throttled = true;
+                decisions.push(throttled(throttle).of_rule(&planned.rule.key).of_delivery(planned.id));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which place a delivery wants, if its rule is throttled: in the window that it is due in.
+fn key_of(planned: &PlannedDelivery) -> Option<(ThrottleKey, Throttle)> {
+    let throttle = planned.rule.definition.throttle?;
+    let Beginning::Due { at, .. } = &planned.beginning else { return None };
+    let person = person_digest(planned.to.person()?);
+    let key = ThrottleKey { rule: planned.rule.id, person, window_start: window_start(*at, throttle) };
+    Some((key, throttle))
+}
+
+fn window_start(at: Timestamp, throttle: Throttle) -> Timestamp {
+    let length = i64::from(throttle.within_s.max(1));
+    let start = at.timestamp().div_euclid(length) * length;
+    DateTime::from_timestamp(start, 0).unwrap_or(at)
+}
+
+fn throttled(throttle: Throttle) -> Decision {
+    let Throttle { most, within_s } = throttle;
+    let detail = format!("the person has had {most} of these within {within_s} seconds, as many as the rule allows");
+    Decision::new(DecisionCode::Throttled, detail).with("most", most).with("within_s", within_s)
+}

@@ -1,0 +1,101 @@
+//! The record of changes: appended to in the transaction that makes the change.
+
+use serde_json::Value;
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{Store, StoreError, Tx};
+use crate::domain::clock::Timestamp;
+
+/// One change.
+#[derive(Debug, Clone)]
+pub struct AuditEntry {
+    /// Its id, in the order of time.
+    pub id: Uuid,
+    /// When.
+    pub at: Timestamp,
+    /// Who: a source's name, or a person's.
+    pub actor: String,
+    /// What was done: `created`, `changed`, `published`, …
+    pub action: String,
+    /// With what: `template`, `rule`, `event_type`, `partial`, …
+    pub kind: String,
+    /// Its name or key.
+    pub subject: String,
+    /// What it said before.
+    pub before: Option<Value>,
+    /// What it says now.
+    pub after: Option<Value>,
+    /// Why, in the person's words.
+    pub note: String,
+}
+
+/// Enters changes.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn append(tx: &mut Tx, entries: &[AuditEntry]) -> Result<(), StoreError> {
+    let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+    sqlx::query(
+        "INSERT INTO audit_log (id, at, actor, action, kind, subject, before, after, note)
+         SELECT id, at, actor, action, kind, subject, before::json, after::json, note
+         FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::text[], $9::text[])
+            AS n (id, at, actor, action, kind, subject, before, after, note)",
+    )
+    .bind(entries.iter().map(|e| e.id).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.at).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.actor.as_str()).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.action.as_str()).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.kind.as_str()).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.subject.as_str()).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| text(&e.before)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| text(&e.after)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.note.as_str()).collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Changes, newest first, before `before` if it is given; of one thing if `kind` and `subject` are.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn audit(
+        &self,
+        (kind, subject): (Option<&str>, Option<&str>),
+        before: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM audit_log
+             WHERE ($1::text IS NULL OR kind = $1)
+               AND ($2::text IS NULL OR subject = $2)
+               AND ($3::uuid IS NULL OR id < $3)
+             ORDER BY id DESC
+             LIMIT $4",
+        )
+        .bind(kind)
+        .bind(subject)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(AuditEntry {
+                    id: row.try_get("id")?,
+                    at: row.try_get("at")?,
+                    actor: row.try_get("actor")?,
+                    action: row.try_get("action")?,
+                    kind: row.try_get("kind")?,
+                    subject: row.try_get("subject")?,
+                    before: row.try_get("before")?,
+                    after: row.try_get("after")?,
+                    note: row.try_get("note")?,
+                })
+            })
+            .collect()
+    }
+}
