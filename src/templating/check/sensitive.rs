@@ -12,6 +12,10 @@ fn segments(pointer: &str) -> Vec<String> {
     pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect()
 }
 
+fn is_index(segment: &str) -> bool {
+    segment.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Whether a step of a place may be the segment of a pointer.
 fn fits(step: &Option<String>, segment: &str) -> bool {
     step.as_deref().is_none_or(|step| step == segment)
@@ -51,8 +55,8 @@ fn travels(pointer: &str, place: &Place, members: Option<&BTreeSet<String>>) -> 
     // Members of elements are left out unless somebody looks at them; those of an object are not.
     let mut in_list = false;
     pointer[place.len()..].iter().all(|segment| {
-        in_list |= segment.bytes().all(|byte| byte.is_ascii_digit());
-        !in_list || segment.bytes().all(|byte| byte.is_ascii_digit()) || members.contains(segment)
+        in_list |= is_index(segment);
+        !in_list || is_index(segment) || members.contains(segment)
     })
 }
 
@@ -67,7 +71,12 @@ pub fn check(
 ) -> Vec<Finding> {
     let is_read = |pointer: &str| {
         let pointer = segments(pointer);
-        let reads = |place: &Place| place.len() == pointer.len() && begins_with(&pointer, place);
+        // A key that OneSignal chooses reads none in particular.
+        let names = |(step, segment): (&Option<String>, &String)| match step {
+            Some(step) => step == segment,
+            None => is_index(segment),
+        };
+        let reads = |place: &Place| place.len() == pointer.len() && place.iter().zip(&pointer).all(names);
         readings.iter().filter_map(|reading| reading.places.last()).flatten().any(reads)
     };
     let mut found = Vec::new();

@@ -43,19 +43,8 @@ pub struct Text {
 }
 
 /// Formats that every validator of Herald's asserts and that no blank text has.
-pub const FILLED_FORMATS: [&str; 11] = [
-    "date",
-    "date-time",
-    "time",
-    "duration",
-    "email",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "uri",
-    "iri",
-    "uuid",
-];
+pub const FILLED_FORMATS: [&str; 11] =
+    ["date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "iri", "uuid"];
 
 impl Text {
     /// Any text, as a filter may leave it.

@@ -27,17 +27,24 @@ impl World {
     pub fn sound(channel: Channel) -> Self {
         let fields: &[(&str, &str)] = match channel {
             Channel::Push => &[
-                ("contents", "Hi {{ data.name | default: \"there\" }}, order {{ data.order_id }} comes on {{ data.eta | date: \"%-d %B\" }}."),
+                (
+                    "contents",
+                    "Hi {{ data.name | default: \"there\" }}, order {{ data.order_id }} comes on {{ data.eta | date: \"%-d %B\" }}.",
+                ),
                 ("headings", "Your order"),
                 ("url", "https://shop.example/orders/{{ data.order_id }}"),
             ],
             Channel::Email => &[
                 ("subject", "Order {{ data.order_id }}"),
-                ("body", "<p>{% for item in data.items %}{{ item.title }}: {{ item.price | times: 2 }} {% else %}nothing{% endfor %}</p>\n<a href=\"https://shop.example\">Shop</a><img src=\"https://shop.example/a.png\">"),
+                (
+                    "body",
+                    "<p>{% for item in data.items %}{{ item.title }}: {{ item.price | times: 2 }} {% else %}nothing{% endfor %}</p>\n<a href=\"https://shop.example\">Shop</a><img src=\"https://shop.example/a.png\">",
+                ),
             ],
             Channel::Sms => &[("contents", "Order {{ data.order_id }} is on its way.")],
         };
-        let fields: Fields = fields.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        let fields: Fields =
+            fields.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let sample = json!({
             "order_id": "1001", "name": "Anna", "eta": "2026-11-25", "paid": true, "count": 2,
             "note": "soon", "gift": null, "prices": {"EUR": 9.5}, "extra": 1,

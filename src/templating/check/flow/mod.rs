@@ -50,7 +50,9 @@ struct Flow<'w, 's> {
     tokens: usize,
     /// The variables where `break` and `continue` leave the innermost loop's body.
     exits: Vec<Env<'s>>,
-    /// Whether a sensitive value was written within the captures that are open.
+    /// How many captures are open: what is written in them isn't shown yet.
+    captures: usize,
+    /// Whether a sensitive value was written within them.
     tainted: bool,
     /// Whether the field shows on a locked screen.
     shown: bool,
@@ -73,6 +75,7 @@ pub fn follow(
         readings: Vec::new(),
         tokens: 0,
         exits: Vec::new(),
+        captures: 0,
         tainted: false,
         shown: channel == Channel::Push && matches!(field, "contents" | "headings" | "subtitle"),
     };
@@ -92,7 +95,9 @@ impl<'s> Flow<'_, 's> {
                 Node::Assign(node) => self.assign(node),
                 Node::Capture(node) => {
                     let tainted = std::mem::take(&mut self.tainted);
+                    self.captures += 1;
                     self.block(&node.body);
+                    self.captures -= 1;
                     let text = Shape::text(super::text::Text::any());
                     let sensitive = std::mem::replace(&mut self.tainted, tainted);
                     let captured = Known { sensitive, ..Known::own(text, self.fresh()) };
@@ -312,7 +317,7 @@ impl<'s> Flow<'_, 's> {
     fn check_secret(&mut self, known: &Known<'s>, span: Span) {
         self.check_whole(&known.places, span);
         self.tainted |= known.sensitive;
-        if known.sensitive && self.shown {
+        if known.sensitive && self.shown && self.captures == 0 {
             let message =
                 format!("a sensitive value of `{}` would be read on a locked screen", self.event.name);
             let hint = "send it by email or SMS, or let the message ask to open the app";
