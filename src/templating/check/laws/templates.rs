@@ -45,7 +45,7 @@ pub fn parts(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> St
 
 fn part(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> String {
     let simple = depth == 0;
-    match tape.below(if simple { 7 } else { 16 }) {
+    match tape.below(if simple { 7 } else { 18 }) {
         0..=3 => format!("{{{{ {} }}}}", filtered(tape, scope, user)),
         4 => "some text that is long enough to stay where it is ".to_owned(),
         5 => {
@@ -74,6 +74,21 @@ fn part(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> String 
             let (open, close) = tape.pick(&[("if", "endif"), ("unless", "endunless")]);
             format!("{{% {open} {test} %}}{yes}{{% else %}}{no}{{% {close} %}}")
         }
+        16 => {
+            // What one round sets, the next one reads.
+            let ((list, _), name) = (list(tape, scope), name(scope));
+            let (first, then) = (scope.path(tape), scope.path(tape));
+            format!(
+                "{{% assign {name} = {first} %}}{{% for i in {list} %}}{{{{ {name} }}}}{{% assign {name} = {then} %}}{{% endfor %}}{{{{ {name} }}}}"
+            )
+        }
+        17 => {
+            // Only where OneSignal doesn't decide, the test guards.
+            let path = scope.path(tape);
+            let join = tape.pick(&[" and ", " or "]);
+            let other = if user { "user.vip".to_owned() } else { scope.path(tape) };
+            format!("{{% if {path}{join}{other} %}}{{{{ {path} }}}}{{% endif %}}")
+        }
         10..=12 => repeat(tape, scope, depth, user),
         13 => {
             let (path, body) = (scope.path(tape), parts(tape, scope, depth - 1, user));
@@ -99,9 +114,7 @@ fn part(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> String 
 }
 
 fn repeat(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> String {
-    let lists: Vec<(String, Plan)> =
-        scope.paths.iter().filter(|(_, plan)| matches!(plan, Plan::List(..))).cloned().collect();
-    let (path, plan) = if lists.is_empty() { chosen(tape, scope) } else { tape.pick(&lists) };
+    let (path, plan) = list(tape, scope);
     let element = match plan {
         Plan::List(item, _) => *item,
         _ => Plan::Anything,
@@ -114,6 +127,13 @@ fn repeat(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> Strin
     let jump = tape.pick(&["", "", "", "{% if forloop.index > 1 %}{% break %}{% endif %}"]);
     let bounds = tape.pick(&["", "", " limit:2", " reversed"]);
     format!("{{% for {name} in {path}{bounds} %}}{body}{jump}{otherwise}{{% endfor %}}")
+}
+
+/// A list to loop over, or something else if there is none.
+fn list(tape: &mut Tape, scope: &Scope) -> (String, Plan) {
+    let is_list = |(_, plan): &&(String, Plan)| matches!(plan, Plan::List(..));
+    let lists: Vec<(String, Plan)> = scope.paths.iter().filter(is_list).cloned().collect();
+    if lists.is_empty() { chosen(tape, scope) } else { tape.pick(&lists) }
 }
 
 fn chosen(tape: &mut Tape, scope: &Scope) -> (String, Plan) {
