@@ -24,6 +24,9 @@ impl<'s> Flow<'_, 's> {
 
     /// What a path leads to, and what its beginnings do.
     pub(super) fn trail(&mut self, path: &Path) -> Trail<'s> {
+        if path.root == "forloop" {
+            return Trail { tokens: Vec::new(), known: self.loop_member(path) };
+        }
         let mut known = self.root(path);
         known.shape = self.env.narrow(&known.token, known.shape);
         let mut trail = Trail { tokens: vec![known.token.clone()], known };
@@ -53,9 +56,35 @@ impl<'s> Flow<'_, 's> {
                 Known { places, given: true, ..Known::own(self.data.clone(), "data") }
             }
             // Set further down, or in no branch that was taken.
-            _ if self.origins.is_local(name) && name != "forloop" => Known::own(Shape::nil(), "unset"),
+            _ if self.origins.is_local(name) => Known::own(Shape::nil(), "unset"),
             _ => Known::foreign(),
         }
+    }
+
+    /// What `forloop` says.
+    fn loop_member(&mut self, path: &Path) -> Known<'s> {
+        let key = match path.steps.as_slice() {
+            [Step::Key(key)] if !self.env.elements.is_empty() => key.as_str(),
+            _ => "",
+        };
+        let shape = match key {
+            "index" | "index0" | "rindex" | "rindex0" | "length" => Shape::count(),
+            "first" | "last" => Shape::boolean(),
+            _ => {
+                let written = path.span.of(self.source);
+                let hint =
+                    "within a loop there are forloop.index, index0, rindex, rindex0, length, first and last";
+                self.report.add(
+                    Severity::Error,
+                    "unknown_path",
+                    path.span,
+                    format!("there is no `{written}` here"),
+                    hint,
+                );
+                Shape::foreign()
+            }
+        };
+        Known::own(shape, self.fresh())
     }
 
     fn step(&mut self, known: &Known<'s>, step: &Step) -> (Shape<'s>, String, Option<String>) {
