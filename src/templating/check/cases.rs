@@ -1,6 +1,7 @@
 //! Every code: a catalog entry in which nothing is wrong, one thing broken in it, and the finding with its place.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use serde_json::json;
 
@@ -168,7 +169,8 @@ fn others() -> Vec<(&'static str, Severity, World)> {
         world.contents.remove("de");
     });
     add("too_entangled", Error, Push, &|world| {
-        let chain: String = (0..200).map(|n| format!("{{% assign v{n} = v{} %}}", n + 1)).collect();
+        let chain =
+            (0..200).map(|n| format!("{{% assign v{n} = v{} %}}", n + 1)).collect::<Vec<_>>().concat();
         *world = world
             .clone()
             .with("contents", &format!("{chain}{{% assign v200 = user.x %}}{{{{ data.order_id }}}}"));
@@ -177,7 +179,7 @@ fn others() -> Vec<(&'static str, Severity, World)> {
 }
 
 fn told(found: &[Finding]) -> String {
-    found.iter().map(|finding| format!("{finding:?}\n")).collect()
+    found.iter().map(|finding| format!("{finding:?}\n")).collect::<Vec<_>>().concat()
 }
 
 #[test]
@@ -198,7 +200,7 @@ fn each_fault_in_copy_is_found_where_it_is_and_nothing_else() {
         let seen: Vec<_> =
             found.iter().map(|f| (f.code, f.severity, f.line.zip(f.column), f.field.as_deref())).collect();
         if seen != [(*code, *severity, Some(*place), Some(*field))] {
-            wrong.push_str(&format!("{text}\nwanted {code} {severity:?} {place:?}\n{}\n", told(&found)));
+            let _ = writeln!(wrong, "{text}\nwanted {code} {severity:?} {place:?}\n{}", told(&found));
         }
     }
     assert!(wrong.is_empty(), "{wrong}");

@@ -75,15 +75,12 @@ pub fn meters(channel: Channel, field: &str, rendered: &str) -> Vec<Meter> {
 }
 
 fn sms(rendered: &str) -> Meter {
-    let (used, note) = match unusual(rendered) {
-        Some(c) => {
-            let units = rendered.encode_utf16().count();
-            (segments(units, 70, 67), format!("{units} of 70 units: `{c}` needs the wide alphabet (UCS-2)"))
-        }
-        None => {
-            let units = rendered.chars().map(|c| if EXTENDED.contains(c) { 2 } else { 1 }).sum();
-            (segments(units, 160, 153), format!("{units} of 160 units in the GSM alphabet"))
-        }
+    let (used, note) = if let Some(c) = unusual(rendered) {
+        let units = rendered.encode_utf16().count();
+        (segments(units, 70, 67), format!("{units} of 70 units: `{c}` needs the wide alphabet (UCS-2)"))
+    } else {
+        let units = rendered.chars().map(|c| if EXTENDED.contains(c) { 2 } else { 1 }).sum();
+        (segments(units, 160, 153), format!("{units} of 160 units in the GSM alphabet"))
     };
     Meter { name: "segments", used, limit: 1, unit: Unit::Segments, note }
 }
@@ -113,17 +110,13 @@ pub fn check(channel: Channel, field: &str, template: &Template, events: &[Event
     let mut found = Vec::new();
     for meter in meters(channel, field, &rendered).into_iter().filter(|meter| meter.used > meter.limit) {
         let Meter { name, used, limit, note, .. } = meter;
-        let finding = match room(channel, field) {
-            Some(Room { code, .. }) => {
-                let message = format!("the {name} has {used} characters {with}; {note}");
-                Finding::new(code, Severity::Warning, message)
-                    .hint(format!("put what matters into the first {limit}"))
-            }
-            None => {
-                let message =
-                    format!("it is sent as {used} text messages {with}, and each is paid for; {note}");
-                Finding::new("many_segments", Severity::Warning, message).hint("shorten it, or let it be")
-            }
+        let finding = if let Some(Room { code, .. }) = room(channel, field) {
+            let message = format!("the {name} has {used} characters {with}; {note}");
+            Finding::new(code, Severity::Warning, message)
+                .hint(format!("put what matters into the first {limit}"))
+        } else {
+            let message = format!("it is sent as {used} text messages {with}, and each is paid for; {note}");
+            Finding::new("many_segments", Severity::Warning, message).hint("shorten it, or let it be")
         };
         found.push(finding.in_field(field, (1, 1)));
     }

@@ -101,15 +101,12 @@ pub fn check(channel: Channel, options: &Map<String, Value>) -> Vec<Finding> {
 fn check_one(channel: Channel, name: &str, value: &Value) -> Option<Finding> {
     let error = |code, message: String| Finding::new(code, Severity::Error, message);
     let known = options_of(channel).find(|(known, _)| *known == name);
-    let finding = match known {
-        Some((_, takes)) => {
-            let wanted = refusal(takes, name, value)?;
-            error("bad_option", format!("the option `{name}` takes {wanted}")).hint("change it")
-        }
-        None => {
-            let message = format!("{channel} messages have no option `{name}` that a template may set");
-            error("unknown_option", message).hint(advice(channel, name))
-        }
+    let finding = if let Some((_, takes)) = known {
+        let wanted = refusal(takes, name, value)?;
+        error("bad_option", format!("the option `{name}` takes {wanted}")).hint("change it")
+    } else {
+        let message = format!("{channel} messages have no option `{name}` that a template may set");
+        error("unknown_option", message).hint(advice(channel, name))
     };
     Some(Finding { field: Some(name.to_owned()), ..finding })
 }

@@ -252,19 +252,18 @@ impl<'s> Conj<'s> {
 
     /// Whether a member that none of the schemas speaks of is a mistake.
     fn is_closed(&self) -> bool {
-        let is_false = |part: &&Map<String, Value>| {
+        let is_false = |part: &&'s Map<String, Value>| {
             let patterns = part.get("patternProperties").and_then(Value::as_object);
             part.get("additionalProperties") == Some(&Value::Bool(false))
                 && patterns.is_none_or(Map::is_empty)
         };
-        let is_open = |part: &&Map<String, Value>| {
+        let is_open = |part: &&'s Map<String, Value>| {
             let rest = part.get("additionalProperties").or_else(|| part.get("unevaluatedProperties"));
             let patterns = part.get("patternProperties").and_then(Value::as_object);
             rest.is_some_and(|rest| *rest != Value::Bool(false))
                 || patterns.is_some_and(|map| !map.is_empty())
         };
-        self.parts.iter().any(|part| is_false(&part))
-            || (self.keys().next().is_some() && !self.parts.iter().any(|part| is_open(&part)))
+        self.parts.iter().any(is_false) || (self.keys().next().is_some() && !self.parts.iter().any(is_open))
     }
 
     /// What the members may be that no key is known for.

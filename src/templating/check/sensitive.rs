@@ -17,12 +17,13 @@ fn is_index(segment: &str) -> bool {
 }
 
 /// Whether a step of a place may be the segment of a pointer.
-fn fits(step: &Option<String>, segment: &str) -> bool {
-    step.as_deref().is_none_or(|step| step == segment)
+fn fits(step: Option<&String>, segment: &str) -> bool {
+    step.is_none_or(|step| step == segment)
 }
 
 fn begins_with(longer: &[String], place: &Place) -> bool {
-    longer.len() >= place.len() && place.iter().zip(longer).all(|(step, segment)| fits(step, segment))
+    longer.len() >= place.len()
+        && place.iter().zip(longer).all(|(step, segment)| fits(step.as_ref(), segment))
 }
 
 /// Whether one of the places is sensitive, or lies within what is.
@@ -30,7 +31,7 @@ pub fn is_within(places: &[Place], sensitive: &[String]) -> bool {
     sensitive.iter().map(|pointer| segments(pointer)).any(|pointer| {
         let within = |place: &Place| {
             place.len() >= pointer.len()
-                && place.iter().zip(&pointer).all(|(step, segment)| fits(step, segment))
+                && place.iter().zip(&pointer).all(|(step, segment)| fits(step.as_ref(), segment))
         };
         places.iter().any(within)
     })

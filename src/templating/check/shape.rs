@@ -50,6 +50,7 @@ const MOST_ALTERNATIVES: usize = 64;
 
 /// What may stand at a place.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each kind of value is possible or not, on its own")]
 pub struct Shape<'s> {
     /// It may be missing.
     pub absent: bool,

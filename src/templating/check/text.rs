@@ -153,13 +153,12 @@ pub fn excludes_blank(pattern: &str) -> bool {
 /// Whether some blank text fits; a look around may only make fewer fit.
 fn fits_blank(hir: &Hir) -> bool {
     match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => true,
+        HirKind::Empty | HirKind::Look(_) | HirKind::Class(Class::Bytes(_)) => true,
         HirKind::Literal(literal) => std::str::from_utf8(&literal.0).is_ok_and(|text| text.trim().is_empty()),
         HirKind::Class(Class::Unicode(class)) => {
             let holds = |c: char| class.ranges().iter().any(|range| range.start() <= c && c <= range.end());
             whitespace().any(holds)
         }
-        HirKind::Class(Class::Bytes(_)) => true,
         HirKind::Repetition(repetition) => repetition.min == 0 || fits_blank(&repetition.sub),
         HirKind::Capture(capture) => fits_blank(&capture.sub),
         HirKind::Concat(parts) => parts.iter().all(fits_blank),

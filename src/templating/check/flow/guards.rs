@@ -168,7 +168,8 @@ impl<'s> Flow<'_, 's> {
         } else {
             let lists = !a.lists.is_empty() && !b.lists.is_empty();
             let objects = !a.objects.is_empty() && !b.objects.is_empty();
-            if !texts && !numbers && !lists && !objects && !(a.boolean && b.boolean) {
+            let flags = a.boolean && b.boolean;
+            if ![texts, numbers, lists, objects, flags].contains(&true) {
                 self.wrong_type(true, span, format!("{written}, which are never equal"), hint);
             }
         }

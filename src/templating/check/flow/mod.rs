@@ -261,7 +261,9 @@ impl<'s> Flow<'_, 's> {
             shape = Shape::foreign();
         }
         let mut places = list.places.clone();
-        places.iter_mut().for_each(|place| place.push(None));
+        for place in &mut places {
+            place.push(None);
+        }
         let sensitive = list.sensitive || self.is_sensitive(&places);
         Known { shape, token: self.fresh(), places, given: list.given, sensitive }
     }

@@ -74,21 +74,6 @@ fn part(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> String 
             let (open, close) = tape.pick(&[("if", "endif"), ("unless", "endunless")]);
             format!("{{% {open} {test} %}}{yes}{{% else %}}{no}{{% {close} %}}")
         }
-        16 => {
-            // What one round sets, the next one reads.
-            let ((list, _), name) = (list(tape, scope), name(scope));
-            let (first, then) = (scope.path(tape), scope.path(tape));
-            format!(
-                "{{% assign {name} = {first} %}}{{% for i in {list} %}}{{{{ {name} }}}}{{% assign {name} = {then} %}}{{% endfor %}}{{{{ {name} }}}}"
-            )
-        }
-        17 => {
-            // Only where OneSignal doesn't decide, the test guards.
-            let path = scope.path(tape);
-            let join = tape.pick(&[" and ", " or "]);
-            let other = if user { "user.vip".to_owned() } else { scope.path(tape) };
-            format!("{{% if {path}{join}{other} %}}{{{{ {path} }}}}{{% endif %}}")
-        }
         10..=12 => repeat(tape, scope, depth, user),
         13 => {
             let (path, body) = (scope.path(tape), parts(tape, scope, depth - 1, user));
@@ -97,17 +82,39 @@ fn part(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> String 
             )
         }
         14 => {
-            let (body, name) = (parts(tape, scope, depth - 1, user), name(scope));
-            *scope = scope.with(&name, &Plan::Anything);
-            format!("{{% capture {name} %}}{body}{{% endcapture %}}{{{{ {name} }}}}")
+            // Only where OneSignal doesn't decide, the test guards.
+            let path = scope.path(tape);
+            let join = tape.pick(&[" and ", " or "]);
+            let other = if user { "user.vip".to_owned() } else { scope.path(tape) };
+            format!("{{% if {path}{join}{other} %}}{{{{ {path} }}}}{{% endif %}}")
         }
-        _ => {
+        _ => set(tape, scope, depth, user),
+    }
+}
+
+/// Names that are set in one place and read in another.
+fn set(tape: &mut Tape, scope: &mut Scope, depth: usize, user: bool) -> String {
+    match tape.below(3) {
+        0 => {
             // Set in one branch, and read behind it.
             let (test, a, b) = (condition(tape, scope, user), filtered(tape, scope, user), scope.path(tape));
             let name = name(scope);
             *scope = scope.with(&name, &Plan::Anything);
             format!(
                 "{{% assign {name} = {b} %}}{{% if {test} %}}{{% assign {name} = {a} %}}{{% endif %}}{{{{ {name} }}}}"
+            )
+        }
+        1 => {
+            let (body, name) = (parts(tape, scope, depth - 1, user), name(scope));
+            *scope = scope.with(&name, &Plan::Anything);
+            format!("{{% capture {name} %}}{body}{{% endcapture %}}{{{{ {name} }}}}")
+        }
+        _ => {
+            // What one round sets, the next one reads.
+            let ((list, _), name) = (list(tape, scope), name(scope));
+            let (first, then) = (scope.path(tape), scope.path(tape));
+            format!(
+                "{{% assign {name} = {first} %}}{{% for i in {list} %}}{{{{ {name} }}}}{{% assign {name} = {then} %}}{{% endfor %}}{{{{ {name} }}}}"
             )
         }
     }
@@ -187,7 +194,8 @@ fn filtered(tape: &mut Tape, scope: &Scope, user: bool) -> String {
             "truncatewords: 1",
         ]);
         let arg = if user && tape.once_in(6) { "user.n".to_owned() } else { scope.path(tape) };
-        text.push_str(&format!(" | {}", filter.replace('@', &arg)));
+        text.push_str(" | ");
+        text.push_str(&filter.replace('@', &arg));
     }
     text
 }
