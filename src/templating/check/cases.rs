@@ -261,6 +261,38 @@ fn what_a_condition_makes_sure_of_is_not_asked_for_again() {
 }
 
 #[test]
+fn hostile_schemas_and_copy_do_not_run_away() {
+    let doubling: serde_json::Map<_, _> = (0..40)
+        .map(|n| {
+            let next = json!({"$ref": format!("#/$defs/d{}", n + 1)});
+            (format!("d{n}"), json!({"anyOf": [next, next], "allOf": [next]}))
+        })
+        .collect();
+    let schemas = [
+        json!({"$defs": doubling, "properties": {"x": {"$ref": "#/$defs/d0"}}}),
+        json!({"$ref": "#"}),
+        json!({"$defs": {"l": {"type": "array", "minItems": 9, "items": {"$ref": "#/$defs/l"}}},
+            "properties": {"x": {"$ref": "#/$defs/l"}}, "required": ["x"]}),
+        json!({"properties": {"x": {"type": "string", "minLength": 9e15}}, "required": ["x"]}),
+    ];
+    let nested =
+        "{% for i in data.x %}{% assign v = v | append: i %}".repeat(50) + &"{% endfor %}".repeat(50);
+    let many: String = (0..1_000)
+        .map(|n| format!("{{% if data.x %}}{{% assign v{n} = data.x %}}{{% endif %}}"))
+        .collect::<Vec<_>>()
+        .concat();
+    for schema in schemas {
+        for text in
+            [nested.as_str(), many.as_str(), "{{ data.x }}{{ data.x | join: ',' }}{{ data.x[0][0].x }}"]
+        {
+            let mut world = World::sound(Email).with("body", text);
+            world.schema = schema.clone();
+            world.check();
+        }
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_put_right() {
     let hint =
         |text: &str| World::sound(Push).with("contents", text).check()[0].hint.clone().unwrap_or_default();

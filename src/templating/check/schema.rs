@@ -9,8 +9,10 @@ use super::text::{Text, count};
 
 /// How many alternatives are told apart; beyond, nothing is taken as known.
 const MOST_ALTERNATIVES: usize = 64;
-/// How far references are followed without a step into the value.
-const MOST_REFERENCES: usize = 32;
+/// How many schemas are read for one value; beyond, nothing is taken as known.
+const MOST_SCHEMAS: usize = 2_000;
+/// How far references and combinations are followed without a step into the value.
+const MOST_LEVELS: usize = 32;
 
 /// Schemas that all hold for one value. Their references and combinations are resolved already.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,41 +23,48 @@ pub struct Conj<'s> {
 
 /// What may stand at `data`: an object, since Herald takes no other.
 pub fn data_of(schema: &Value) -> Shape<'_> {
-    let mut shape = describe_all(&expand(schema, schema, 0));
+    let mut shape = describe_all(&expand(schema, schema));
     shape.listing = Listing::Listed;
     Shape { null: false, boolean: false, number: None, text: None, lists: Vec::new(), ..shape }
 }
 
 /// The alternatives that a schema allows, each as schemas that hold together.
-fn expand<'s>(root: &'s Value, schema: &'s Value, depth: usize) -> Vec<Conj<'s>> {
+fn expand<'s>(root: &'s Value, schema: &'s Value) -> Vec<Conj<'s>> {
+    expand_within(root, schema, MOST_LEVELS, &mut MOST_SCHEMAS.clone())
+}
+
+fn expand_within<'s>(root: &'s Value, schema: &'s Value, levels: usize, left: &mut usize) -> Vec<Conj<'s>> {
     let unknown = || vec![Conj { root, parts: Vec::new() }];
     let object = match schema {
         Value::Bool(false) => return Vec::new(),
         Value::Object(object) => object,
         _ => return unknown(),
     };
-    if depth > MOST_REFERENCES {
+    *left = left.saturating_sub(1);
+    if levels == 0 || *left == 0 {
         return unknown();
     }
+    let mut expand = |schema: &'s Value| expand_within(root, schema, levels - 1, left);
     let mut found = vec![Conj { root, parts: vec![object] }];
     let mut and = |more: Vec<Conj<'s>>| found = product(&found, &more);
     for key in ["$ref", "$dynamicRef"] {
         if let Some(target) = object.get(key).and_then(Value::as_str) {
-            and(find(root, target).map_or_else(unknown, |schema| expand(root, schema, depth + 1)));
+            and(find(root, target).map_or_else(unknown, &mut expand));
         }
     }
     for schema in list(object, "allOf") {
-        and(expand(root, schema, depth + 1));
+        and(expand(schema));
     }
     for key in ["anyOf", "oneOf"] {
         let schemas = list(object, key);
         if !schemas.is_empty() {
-            and(schemas.iter().flat_map(|schema| expand(root, schema, depth + 1)).collect());
+            and(schemas.iter().flat_map(&mut expand).collect());
         }
     }
     if let Some(condition) = object.get("if") {
-        let branch = |key| object.get(key).map_or_else(unknown, |schema| expand(root, schema, depth + 1));
-        let mut either = product(&expand(root, condition, depth + 1), &branch("then"));
+        let condition = expand(condition);
+        let mut branch = |key| object.get(key).map_or_else(unknown, &mut expand);
+        let mut either = product(&condition, &branch("then"));
         either.extend(branch("else"));
         and(either);
     }
@@ -219,7 +228,7 @@ impl<'s> Conj<'s> {
             let named = part.get("properties").and_then(Value::as_object);
             if let Some(schema) = named.and_then(|members| members.get(key)) {
                 listing = Listing::Listed;
-                found = product(&found, &expand(self.root, schema, 0));
+                found = product(&found, &expand(self.root, schema));
             } else if let Some(schemas) = self.unnamed(part) {
                 listing = listing.max(Listing::Dictionary);
                 found = product(&found, &schemas);
@@ -247,7 +256,7 @@ impl<'s> Conj<'s> {
             (None, Some(_)) => return Some(vec![self.unknown()]),
             (Some(rest), _) => patterned.chain([rest]).collect(),
         };
-        Some(all.into_iter().flat_map(|schema| expand(self.root, schema, 0)).collect())
+        Some(all.into_iter().flat_map(|schema| expand(self.root, schema)).collect())
     }
 
     /// Whether a member that none of the schemas speaks of is a mistake.
@@ -286,7 +295,7 @@ impl<'s> Conj<'s> {
             listing = Listing::Listed;
             found = product(
                 &found,
-                &schemas.into_iter().flat_map(|schema| expand(self.root, schema, 0)).collect::<Vec<_>>(),
+                &schemas.into_iter().flat_map(|schema| expand(self.root, schema)).collect::<Vec<_>>(),
             );
         }
         if found.len() > MOST_ALTERNATIVES {

@@ -45,6 +45,8 @@ pub enum Items<'s> {
     Made(Vec<Shape<'s>>, Box<Shape<'s>>),
 }
 
+/// How deep lists in lists are looked into.
+const MOST_LEVELS: usize = 8;
 /// How many alternatives a shape keeps before it forgets what they say.
 const MOST_ALTERNATIVES: usize = 64;
 
@@ -146,7 +148,13 @@ impl<'s> Shape<'s> {
 
     /// Whether its text may have nothing but whitespace.
     pub fn may_be_blank(&self) -> bool {
-        let item = |list: &List<'_>| list.least == 0 || list.element().may_be_blank();
+        self.may_be_blank_within(MOST_LEVELS)
+    }
+
+    fn may_be_blank_within(&self, levels: usize) -> bool {
+        let item = |list: &List<'_>| {
+            levels == 0 || list.least == 0 || list.element().may_be_blank_within(levels - 1)
+        };
         self.may_be_nil() || self.text.as_ref().is_some_and(|text| text.blank) || self.lists.iter().any(item)
     }
 

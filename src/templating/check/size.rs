@@ -11,10 +11,10 @@ use crate::templating::liquid::Limits;
 
 /// From how many percent of the limit real events are worth a warning.
 const NEAR_PERCENT: usize = 80;
-/// How deep a smallest event is built; deeper levels are left out, so that it only gets smaller.
+/// How deep a smallest event is built; what is deeper is left out, so that it only gets smaller.
 const MOST_LEVELS: usize = 12;
-/// Up to how many characters or elements a smallest event is built.
-const MOST_ELEMENTS: usize = 20_000;
+/// Of how many characters and values a smallest event is built at most.
+const MOST_PIECES: usize = 50_000;
 
 /// Whether the values of an event of this type are, or may be, too large for OneSignal.
 pub fn check(channel: Channel, content: &CompiledContent, event: &EventShape<'_>) -> Option<Finding> {
@@ -31,7 +31,8 @@ pub fn check(channel: Channel, content: &CompiledContent, event: &EventShape<'_>
         "Herald renders it instead, and each goes in a call of its own"
     };
     let hint = "read fewer or shorter values, or bound them in the schema with `maxLength` and `maxItems`";
-    let smallest = smallest(&schema::data_of(event.schema), 0).and_then(|data| measure(&data));
+    let smallest = smallest(&schema::data_of(event.schema), MOST_LEVELS, &mut MOST_PIECES.clone())
+        .and_then(|data| measure(&data));
     if let Some(bytes) = smallest.filter(|bytes| *bytes > limit) {
         let severity = if content.reads_provider() { Severity::Error } else { Severity::Warning };
         let message = format!(
@@ -56,12 +57,15 @@ pub fn check(channel: Channel, content: &CompiledContent, event: &EventShape<'_>
 }
 
 /// A smallest value that a shape allows and a message can use; nothing if there is none.
-fn smallest(shape: &Shape<'_>, level: usize) -> Option<Value> {
-    if level > MOST_LEVELS {
+fn smallest(shape: &Shape<'_>, levels: usize, left: &mut usize) -> Option<Value> {
+    *left = left.saturating_sub(1);
+    if levels == 0 || *left == 0 {
         return None;
     }
     if let Some(text) = &shape.text {
-        return Some(smallest_text(text).into());
+        let text = smallest_text(text, *left);
+        *left = left.saturating_sub(text.len());
+        return Some(text.into());
     }
     if shape.number.is_some() {
         return Some(1.into());
@@ -71,21 +75,23 @@ fn smallest(shape: &Shape<'_>, level: usize) -> Option<Value> {
     }
     if let Some(list) = shape.lists.iter().min_by_key(|list| list.least) {
         let Items::Listed(conj) = &list.items else { return None };
-        let element = |index| smallest(&conj.element(Some(index)), level + 1);
-        return Some((0..list.least.min(MOST_ELEMENTS)).filter_map(element).collect());
+        let count = list.least.min(*left);
+        let element = |index| smallest(&conj.element(Some(index)), levels - 1, left);
+        return Some((0..count).filter_map(element).collect());
     }
     let object = shape.objects.first()?;
     let required = object.keys().map(|key| (key, object.member(key))).filter(|(_, member)| !member.absent);
-    let members = required.filter_map(|(key, member)| Some((key.to_owned(), smallest(&member, level + 1)?)));
+    let members =
+        required.filter_map(|(key, member)| Some((key.to_owned(), smallest(&member, levels - 1, left)?)));
     Some(Value::Object(members.collect::<Map<String, Value>>()))
 }
 
-fn smallest_text(text: &Text) -> String {
+fn smallest_text(text: &Text, most: usize) -> String {
     let shortest = text.values.as_ref().and_then(|values| values.iter().min_by_key(|value| value.len()));
     match shortest {
         Some(shortest) => shortest.clone(),
         None if text.date == Chance::Always => "2000-01-01".to_owned(),
         // A blank would be held.
-        None => "x".repeat(text.least.clamp(1, MOST_ELEMENTS)),
+        None => "x".repeat(text.least.clamp(1, most.max(1))),
     }
 }

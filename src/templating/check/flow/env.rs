@@ -1,5 +1,8 @@
 //! What is known at a point of a template: what its names stand for, and what the conditions around it make sure of.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use crate::templating::check::shape::{List, Numbers, Shape};
 use crate::templating::check::text::Text;
 use crate::templating::liquid::ast::Literal;
@@ -134,8 +137,8 @@ pub struct Guard {
 /// Everything that is known at a point.
 #[derive(Debug, Clone, Default)]
 pub struct Env<'s> {
-    /// The variables that may have been set.
-    pub variables: Vec<(String, Known<'s>)>,
+    /// The variables that may have been set; shared, since most branches set none.
+    pub variables: Rc<BTreeMap<String, Rc<Known<'s>>>>,
     /// The elements of the open loops, innermost last.
     pub elements: Vec<(String, Known<'s>)>,
     /// What the conditions around make sure of.
@@ -145,16 +148,13 @@ pub struct Env<'s> {
 impl<'s> Env<'s> {
     /// What a name of the template stands for.
     pub fn find(&self, name: &str) -> Option<&Known<'s>> {
-        let elements = self.elements.iter().rev();
-        elements.chain(&self.variables).find(|(known, _)| known == name).map(|(_, known)| known)
+        let element = self.elements.iter().rev().find(|(known, _)| known == name).map(|(_, known)| known);
+        element.or_else(|| self.variables.get(name).map(Rc::as_ref))
     }
 
     /// Sets a variable.
     pub fn set(&mut self, name: &str, value: Known<'s>) {
-        match self.variables.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = value,
-            None => self.variables.push((name.to_owned(), value)),
-        }
+        Rc::make_mut(&mut self.variables).insert(name.to_owned(), Rc::new(value));
     }
 
     /// The shape of the value `token`, with all that is known of it.
@@ -165,24 +165,31 @@ impl<'s> Env<'s> {
 
     /// Takes the variables of another way to the same point: each may be what it is on either.
     pub fn join(&mut self, other: &Self, mut fresh: impl FnMut() -> String) {
-        let mut nil = || Known::own(Shape::nil(), "unset");
-        for (name, value) in &other.variables {
-            let known = self.variables.iter().position(|(known, _)| known == name);
-            let own = known.map_or_else(&mut nil, |at| self.variables[at].1.clone());
-            self.set(name, own.or(value.clone(), fresh()));
+        if Rc::ptr_eq(&self.variables, &other.variables) {
+            return;
         }
-        for (name, known) in &mut self.variables {
-            if !other.variables.iter().any(|(other, _)| other == name) {
-                *known = known.clone().or(nil(), fresh());
+        let nil = Rc::new(Known::own(Shape::nil(), "unset"));
+        let own = Rc::make_mut(&mut self.variables);
+        for name in other.variables.keys() {
+            own.entry(name.clone()).or_insert_with(|| Rc::clone(&nil));
+        }
+        for (name, known) in own {
+            let theirs = other.variables.get(name).unwrap_or(&nil);
+            if !Rc::ptr_eq(known, theirs) {
+                *known = Rc::new(known.as_ref().clone().or(theirs.as_ref().clone(), fresh()));
             }
         }
     }
 
     /// Whether the variables may be the same as in `other`.
     pub fn has_same_variables(&self, other: &Self) -> bool {
-        self.variables.len() == other.variables.len()
-            && self.variables.iter().all(|(name, known)| {
-                other.variables.iter().any(|(other, value)| other == name && value.shape == known.shape)
-            })
+        let same = |(name, known): (&String, &Rc<Known<'s>>)| {
+            other
+                .variables
+                .get(name)
+                .is_some_and(|theirs| Rc::ptr_eq(known, theirs) || known.shape == theirs.shape)
+        };
+        Rc::ptr_eq(&self.variables, &other.variables)
+            || (self.variables.len() == other.variables.len() && self.variables.iter().all(same))
     }
 }

@@ -7,6 +7,8 @@ mod filters;
 mod guards;
 mod report;
 
+use std::rc::Rc;
+
 use super::shape::{Listing, Shape};
 use super::{EventShape, Finding, Severity};
 use crate::domain::channel::Channel;
@@ -22,6 +24,8 @@ pub use env::Place;
 
 /// How often a loop's body is followed until its variables settle.
 const MOST_ROUNDS: usize = 4;
+/// How many nodes are followed before loops are given up on.
+const MOST_STEPS: usize = 50_000;
 
 /// Where in `data` the beginnings of a path that is read may lie.
 pub struct Reading {
@@ -48,6 +52,7 @@ struct Flow<'w, 's> {
     report: Report<'w>,
     readings: Vec<Reading>,
     tokens: usize,
+    steps: usize,
     /// The variables where `break` and `continue` leave the innermost loop's body.
     exits: Vec<Env<'s>>,
     /// How many captures are open: what is written in them isn't shown yet.
@@ -74,6 +79,7 @@ pub fn follow(
         report: Report::new(field, template.source()),
         readings: Vec::new(),
         tokens: 0,
+        steps: 0,
         exits: Vec::new(),
         captures: 0,
         tainted: false,
@@ -86,6 +92,7 @@ pub fn follow(
 impl<'s> Flow<'_, 's> {
     fn block(&mut self, nodes: &[Node]) {
         for node in nodes {
+            self.steps += 1;
             match node {
                 Node::Text(_) => {}
                 Node::Output(output) => self.output(output),
@@ -272,6 +279,10 @@ impl<'s> Flow<'_, 's> {
     fn rounds(&mut self, node: &For, element: &Known<'s>) {
         let guards = self.env.guards.clone();
         for _ in 0..MOST_ROUNDS {
+            self.steps += 1 + self.env.variables.len() / 8;
+            if self.steps > MOST_STEPS {
+                break;
+            }
             let start = self.env.clone();
             let outer = std::mem::take(&mut self.exits);
             let element = Known { token: self.fresh(), ..element.clone() };
@@ -288,16 +299,16 @@ impl<'s> Flow<'_, 's> {
                 return;
             }
         }
-        // It may be anything by now: nothing more is said of what the loop sets.
-        self.report.add(
-            Severity::Warning,
-            "unlisted_path",
-            node.span,
-            "what the loop sets can't be followed",
-            "set fewer variables in terms of each other",
-        );
-        for (_, known) in &mut self.env.variables {
-            known.shape = Shape::foreign();
+        self.give_up(node.span);
+    }
+
+    /// Tells that this is more than can be followed; nothing more is said of the variables.
+    fn give_up(&mut self, span: Span) {
+        let message = "this is too entangled to be checked beforehand";
+        let hint = "nest fewer loops, and set fewer variables in terms of each other";
+        self.report.add(Severity::Warning, "too_entangled", span, message, hint);
+        for known in Rc::make_mut(&mut self.env.variables).values_mut() {
+            *known = Rc::new(Known::foreign());
         }
     }
 

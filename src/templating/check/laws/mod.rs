@@ -20,7 +20,7 @@ use tape::Tape;
 use templates::{Scope, parts};
 
 /// How many cases are tried.
-const CASES: u32 = 6_000;
+const CASES: u32 = 4_000;
 /// How many events are tried on copy that is called safe.
 const EVENTS: usize = 12;
 
@@ -38,7 +38,8 @@ fn found(channel: Channel, field: &str, source: &str, schema: &Value) -> Vec<Fin
 }
 
 fn is_safe(found: &[Finding]) -> bool {
-    let about_paths = ["optional_path", "maybe_blank", "unlisted_path", "unknown_path", "wrong_type"];
+    let about_paths =
+        ["optional_path", "maybe_blank", "unlisted_path", "unknown_path", "wrong_type", "too_entangled"];
     found.iter().all(|finding| finding.severity == Severity::Warning && !about_paths.contains(&finding.code))
 }
 
@@ -112,7 +113,7 @@ fn copy_that_is_called_safe_has_a_text_for_every_event() {
     }
     let counts = [&tally.safe, &tally.with_values, &tally.branching, &tally.mixed].map(Cell::get);
     println!("safe, with values, branching, mixed: {counts:?} of {CASES}");
-    for (count, least) in counts.into_iter().zip([600, 300, 100, 20]) {
+    for (count, least) in counts.into_iter().zip([400, 200, 80, 20]) {
         assert!(count >= least, "too few cases say anything: {counts:?}");
     }
 }

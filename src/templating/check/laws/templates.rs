@@ -21,7 +21,11 @@ impl Scope {
     }
 
     fn path(&self, tape: &mut Tape) -> String {
-        if self.paths.is_empty() { "data.a".to_owned() } else { tape.pick(&self.paths).0 }
+        if self.paths.is_empty() {
+            return "data.a".to_owned();
+        }
+        let path = tape.pick(&self.paths).0;
+        if tape.once_in(16) { format!("{path}[{}]", tape.pick(&self.paths).0) } else { path }
     }
 
     fn with(&self, name: &str, plan: &Plan) -> Self {
