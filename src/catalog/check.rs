@@ -3,16 +3,7 @@
 use serde::Serialize;
 
 use crate::templating;
-
-/// Whether a problem stops a catalog from being applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// It does.
-    Error,
-    /// Worth a look.
-    Warning,
-}
+pub use crate::templating::check::Severity;
 
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]

@@ -4,10 +4,13 @@
 //! `{{ user.tags.city }}`) into what OneSignal runs, plus a plan of what Herald computes for each event: a
 //! [`CompiledContent`] then yields the entry of `custom_data` for an event, or the whole text.
 //!
+//! [`check::check`] says beforehand what an event could make of it, by the event type's schema.
+//!
 //! Everything here is pure: sources and events come in as arguments, texts, values and problems go out; no I/O, no
 //! clock. It refuses what it can't vouch for: a template that OneSignal would render as a blank, a value in a place
 //! where nothing makes it safe, an event that leaves a hole in the text. Its errors never hold a value.
 
+pub mod check;
 mod compile;
 pub mod liquid;
 pub mod partials;

@@ -2,7 +2,7 @@
 
 mod checks;
 mod escape;
-mod origins;
+pub(in crate::templating) mod origins;
 mod places;
 mod plan;
 mod problems;
@@ -15,7 +15,7 @@ mod laws;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -93,6 +93,19 @@ struct CompiledField {
     /// Whether the field goes out as its author wrote it.
     kept: bool,
     reads_provider: bool,
+}
+
+/// A value that OneSignal is sent as it is.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::templating) struct Whole<'c> {
+    /// The field, by Herald's name.
+    pub field: &'c str,
+    /// The path that it is the beginning of.
+    pub span: Span,
+    /// How many steps of the path lead to it.
+    pub steps: usize,
+    /// The members of elements that are kept; all if that isn't known.
+    pub members: Option<&'c BTreeSet<String>>,
 }
 
 /// Compiles one locale of one version. Fields that are empty are left out.
@@ -219,6 +232,17 @@ impl CompiledContent {
     /// Every reading of a path in every field.
     pub fn paths(&self) -> &[FieldPath] {
         &self.paths
+    }
+
+    /// The values that travel as they are, so that a list or an object travels with what is in it.
+    pub(in crate::templating) fn wholes(&self) -> Vec<Whole<'_>> {
+        self.fields
+            .iter()
+            .flat_map(|field| {
+                let made = |(span, steps, members)| Whole { field: &field.name, span, steps, members };
+                plan::wholes(&field.ops).into_iter().map(made)
+            })
+            .collect()
     }
 
     /// The entry of one event in `custom_data`: what the compiled fields look at, and nothing else.

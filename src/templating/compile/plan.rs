@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::escape::{Place, make_value_safe};
 use crate::templating::liquid::RenderError;
-use crate::templating::liquid::ast::{Condition, Filtered, For, Node};
+use crate::templating::liquid::ast::{Condition, Expr, Filtered, For, Node, Span};
 use crate::templating::liquid::render::Evaluator;
 use crate::templating::liquid::value::Val;
 
@@ -82,6 +82,31 @@ pub struct Used {
     pub members: Option<BTreeSet<String>>,
     /// The paths below the value that must not be missing, as steps: a key, or `None` for every element.
     pub needed: Vec<Vec<Option<String>>>,
+}
+
+/// The values that travel as they are: the path that each begins, how many of its steps lead there, and the members of
+/// elements that are kept.
+pub fn wholes(ops: &[Op]) -> Vec<(Span, usize, Option<&BTreeSet<String>>)> {
+    let mut found = Vec::new();
+    for op in ops {
+        match op {
+            Op::Run(_) | Op::Text { .. } | Op::Test { .. } => {}
+            Op::Value { value, used, .. } => {
+                if let Expr::Path(path) = &value.expr {
+                    found.push((path.span, path.steps.len(), used.members.as_ref()));
+                }
+            }
+            Op::Choose { branches, otherwise, .. } => {
+                found.extend(branches.iter().flat_map(|branch| wholes(&branch.ops)));
+                found.extend(wholes(otherwise));
+            }
+            Op::Each { body, otherwise, .. } => {
+                found.extend(wholes(body));
+                found.extend(wholes(otherwise));
+            }
+        }
+    }
+    found
 }
 
 /// Computes `ops` into `entry`.

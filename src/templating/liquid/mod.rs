@@ -9,11 +9,11 @@
 
 pub(in crate::templating) mod ast;
 mod budget;
-mod dates;
+pub(in crate::templating) mod dates;
 mod expression;
 pub(in crate::templating) mod filters;
 mod lexer;
-mod number;
+pub(in crate::templating) mod number;
 mod outcome;
 mod parser;
 mod paths;

@@ -1,0 +1,195 @@
+//! What is known at a point of a template: what its names stand for, and what the conditions around it make sure of.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::templating::check::shape::{List, Numbers, Shape};
+use crate::templating::check::text::Text;
+use crate::templating::liquid::ast::Literal;
+use crate::templating::liquid::number::Number;
+
+/// A place in `data`: its keys, `None` for any element of a list.
+pub type Place = Vec<Option<String>>;
+
+/// How many places a value is traced back to.
+const MOST_PLACES: usize = 16;
+
+/// What is known of a value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known<'s> {
+    /// What it may be.
+    pub shape: Shape<'s>,
+    /// Tells it from every other value, so that what a condition says of it can be found.
+    pub token: String,
+    /// Where in `data` it may come from as it is.
+    pub places: Vec<Place>,
+    /// Whether it came from the event, so that it must not come out blank.
+    pub given: bool,
+    /// Whether a sensitive value went into it.
+    pub sensitive: bool,
+}
+
+impl<'s> Known<'s> {
+    /// A value of which nothing is said.
+    pub fn foreign() -> Self {
+        Self::own(Shape::foreign(), "")
+    }
+
+    /// A value of the template's own.
+    pub fn own(shape: Shape<'s>, token: impl Into<String>) -> Self {
+        Self { shape, token: token.into(), places: Vec::new(), given: false, sensitive: false }
+    }
+
+    /// One value or the other, which is a third.
+    pub fn or(mut self, other: Self, token: String) -> Self {
+        let same = self.token == other.token;
+        self.places.extend(other.places);
+        self.places.sort();
+        self.places.dedup();
+        self.places.truncate(MOST_PLACES);
+        Self {
+            shape: self.shape.or(other.shape),
+            token: if same { self.token } else { token },
+            places: self.places,
+            given: self.given || other.given,
+            sensitive: self.sensitive || other.sensitive,
+        }
+    }
+}
+
+/// What a condition makes sure of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// It is there, and not `null`.
+    Given,
+    /// It has something but whitespace in it.
+    Filled,
+    /// If it is there, there is something in it.
+    NotEmpty,
+    /// There are at least so many in it.
+    Least(usize),
+    /// It is one of these.
+    OneOf(Vec<Literal>),
+}
+
+impl Fact {
+    /// The shape, once the fact is known.
+    pub fn apply<'s>(&self, shape: Shape<'s>) -> Shape<'s> {
+        match self {
+            Self::Given => shape.given(),
+            Self::Filled => {
+                let shape = shape.given().not_empty();
+                Shape { text: shape.text.map(Text::filled), ..shape }
+            }
+            Self::NotEmpty => shape.not_empty(),
+            Self::Least(least) => {
+                let shape = shape.given().not_empty();
+                let longer = |list: List<'s>| List { least: list.least.max(*least), ..list };
+                Shape { lists: shape.lists.into_iter().map(longer).collect(), ..shape }
+            }
+            Self::OneOf(literals) => one_of(shape, literals),
+        }
+    }
+}
+
+fn one_of<'s>(shape: Shape<'s>, literals: &[Literal]) -> Shape<'s> {
+    if shape.foreign {
+        return shape;
+    }
+    let texts = literals.iter().filter_map(|literal| match literal {
+        Literal::Text(text) => Some(text.clone()),
+        _ => None,
+    });
+    let (texts, numbers): (std::collections::BTreeSet<String>, Vec<Number>) =
+        (texts.collect(), literals.iter().filter_map(number).collect());
+    let zero = numbers.iter().any(|number| number.as_f64() == 0.0);
+    Shape {
+        absent: false,
+        null: false,
+        boolean: shape.boolean && literals.iter().any(|literal| matches!(literal, Literal::Bool(_))),
+        number: shape.number.filter(|_| !numbers.is_empty()).map(|known| Numbers { zero, ..known }),
+        text: shape.text.filter(|_| !texts.is_empty()).map(|_| Text::of_values(texts)),
+        lists: Vec::new(),
+        objects: Vec::new(),
+        ..shape
+    }
+}
+
+fn number(literal: &Literal) -> Option<Number> {
+    match literal {
+        Literal::Int(int) => Some(Number::Int(*int)),
+        Literal::Float(float) => Some(Number::Float(*float)),
+        _ => None,
+    }
+}
+
+/// A fact and what it is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guard {
+    /// The value.
+    pub token: String,
+    /// What is known of it.
+    pub fact: Fact,
+    /// Whether OneSignal looks the value up, so that its conditions guard it too.
+    pub by_provider: bool,
+}
+
+/// Everything that is known at a point.
+#[derive(Debug, Clone, Default)]
+pub struct Env<'s> {
+    /// The variables that may have been set; shared, since most branches set none.
+    pub variables: Rc<BTreeMap<String, Rc<Known<'s>>>>,
+    /// The elements of the open loops, innermost last.
+    pub elements: Vec<(String, Known<'s>)>,
+    /// What the conditions around make sure of.
+    pub guards: Vec<Guard>,
+}
+
+impl<'s> Env<'s> {
+    /// What a name of the template stands for.
+    pub fn find(&self, name: &str) -> Option<&Known<'s>> {
+        let element = self.elements.iter().rev().find(|(known, _)| known == name).map(|(_, known)| known);
+        element.or_else(|| self.variables.get(name).map(Rc::as_ref))
+    }
+
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: Known<'s>) {
+        Rc::make_mut(&mut self.variables).insert(name.to_owned(), Rc::new(value));
+    }
+
+    /// The shape of the value `token`, with all that is known of it.
+    pub fn narrow(&self, token: &str, shape: Shape<'s>) -> Shape<'s> {
+        let known = self.guards.iter().filter(|guard| guard.token == token);
+        known.fold(shape, |shape, guard| guard.fact.apply(shape))
+    }
+
+    /// Takes the variables of another way to the same point: each may be what it is on either.
+    pub fn join(&mut self, other: &Self, mut fresh: impl FnMut() -> String) {
+        if Rc::ptr_eq(&self.variables, &other.variables) {
+            return;
+        }
+        let nil = Rc::new(Known::own(Shape::nil(), "unset"));
+        let own = Rc::make_mut(&mut self.variables);
+        for name in other.variables.keys() {
+            own.entry(name.clone()).or_insert_with(|| Rc::clone(&nil));
+        }
+        for (name, known) in own {
+            let theirs = other.variables.get(name).unwrap_or(&nil);
+            if !Rc::ptr_eq(known, theirs) {
+                *known = Rc::new(known.as_ref().clone().or(theirs.as_ref().clone(), fresh()));
+            }
+        }
+    }
+
+    /// Whether the variables may be the same as in `other`.
+    pub fn has_same_variables(&self, other: &Self) -> bool {
+        let same = |(name, known): (&String, &Rc<Known<'s>>)| {
+            other
+                .variables
+                .get(name)
+                .is_some_and(|theirs| Rc::ptr_eq(known, theirs) || known.shape == theirs.shape)
+        };
+        Rc::ptr_eq(&self.variables, &other.variables)
+            || (self.variables.len() == other.variables.len() && self.variables.iter().all(same))
+    }
+}

@@ -1,0 +1,347 @@
+//! Follows a field's copy as an event would go through it, with shapes instead of values: which paths may lead to
+//! nothing or to a blank, and what is used as what it isn't.
+
+mod env;
+mod expressions;
+mod filters;
+mod guards;
+mod report;
+
+use std::rc::Rc;
+
+use super::shape::{Listing, Shape};
+use super::{EventShape, Finding, Severity};
+use crate::domain::channel::Channel;
+use crate::templating::compile::origins::Origins;
+use crate::templating::liquid::Template;
+use crate::templating::liquid::ast::{Assign, Case, Expr, Filtered, For, If, Node, Operator, Span};
+
+use env::{Env, Guard, Known};
+use expressions::has_default;
+use report::Report;
+
+pub use env::Place;
+
+/// How often a loop's body is followed until its variables settle.
+const MOST_ROUNDS: usize = 4;
+/// How many nodes are followed before loops are given up on.
+const MOST_STEPS: usize = 50_000;
+
+/// Where in `data` the beginnings of a path that is read may lie.
+pub struct Reading {
+    /// The path.
+    pub span: Span,
+    /// The places of its root, of its root with one step, and so on.
+    pub places: Vec<Vec<Place>>,
+}
+
+/// What following a field brought to light.
+pub struct Followed {
+    /// What was found.
+    pub found: Vec<Finding>,
+    /// Every path that was read.
+    pub readings: Vec<Reading>,
+}
+
+struct Flow<'w, 's> {
+    source: &'w str,
+    event: &'w EventShape<'w>,
+    data: Shape<'s>,
+    origins: Origins,
+    env: Env<'s>,
+    report: Report<'w>,
+    readings: Vec<Reading>,
+    tokens: usize,
+    steps: usize,
+    /// The variables where `break` and `continue` leave the innermost loop's body.
+    exits: Vec<Env<'s>>,
+    /// How many captures are open: what is written in them isn't shown yet.
+    captures: usize,
+    /// Whether a sensitive value was written within them.
+    tainted: bool,
+    /// Whether the field shows on a locked screen.
+    shown: bool,
+}
+
+/// Follows one field for one event type. Nothing if its names are too entangled to be told apart.
+pub fn follow(
+    channel: Channel,
+    field: &str,
+    template: &Template,
+    event: &EventShape<'_>,
+) -> Option<Followed> {
+    let mut flow = Flow {
+        source: template.source(),
+        event,
+        data: super::schema::data_of(event.schema),
+        origins: Origins::of(template.nodes())?,
+        env: Env::default(),
+        report: Report::new(field, template.source()),
+        readings: Vec::new(),
+        tokens: 0,
+        steps: 0,
+        exits: Vec::new(),
+        captures: 0,
+        tainted: false,
+        shown: channel == Channel::Push && matches!(field, "contents" | "headings" | "subtitle"),
+    };
+    flow.block(template.nodes());
+    Some(Followed { found: flow.report.found, readings: flow.readings })
+}
+
+impl<'s> Flow<'_, 's> {
+    fn block(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            self.steps += 1;
+            match node {
+                Node::Text(_) => {}
+                Node::Output(output) => self.output(output),
+                Node::If(node) => self.choice(node),
+                Node::Case(node) => self.case(node),
+                Node::For(node) => self.repeat(node),
+                Node::Assign(node) => self.assign(node),
+                Node::Capture(node) => {
+                    let tainted = std::mem::take(&mut self.tainted);
+                    self.captures += 1;
+                    self.block(&node.body);
+                    self.captures -= 1;
+                    let text = Shape::text(super::text::Text::any());
+                    let sensitive = std::mem::replace(&mut self.tainted, tainted);
+                    let captured = Known { sensitive, ..Known::own(text, self.fresh()) };
+                    self.env.set(&node.name, captured);
+                }
+                Node::Break | Node::Continue => self.exits.push(self.env.clone()),
+            }
+        }
+    }
+
+    fn fresh(&mut self) -> String {
+        self.tokens += 1;
+        format!("#{}", self.tokens)
+    }
+
+    fn output(&mut self, output: &Filtered) {
+        let known = self.filtered(output);
+        let Expr::Path(path) = &output.expr else { return };
+        let defaulted = has_default(&output.filters);
+        let known = self.need(known, path);
+        self.check_secret(&known, output.span);
+        if known.shape.foreign {
+            return;
+        }
+        if known.shape.may_be_compound() {
+            let written = path.span.of(self.source);
+            let message = format!("`{written}` is {}, which is no text", known.shape.kinds());
+            let hint = "write one of its members, loop over it, or `join` it";
+            self.wrong_type(!known.shape.may_be_plain(), output.span, message, hint);
+        } else if known.given && !defaulted {
+            self.check_filled(known.shape.text.as_ref(), path);
+        }
+    }
+
+    fn assign(&mut self, node: &Assign) {
+        let known = self.filtered(&node.value);
+        let known = match &node.value.expr {
+            // OneSignal is sent the value, whether it comes to be used or not.
+            Expr::Path(path) if self.origins.is_kept_by_provider(&node.name) => self.need(known, path),
+            Expr::Path(_) | Expr::Literal(_) => known,
+        };
+        let given = known.given && matches!(node.value.expr, Expr::Path(_));
+        self.env.set(&node.name, Known { given, ..known });
+    }
+
+    fn choice(&mut self, node: &If) {
+        // Where OneSignal decides, Herald computes what any branch needs.
+        let decided = node.branches.iter().all(|branch| !self.origins.condition(&branch.condition).provider);
+        let before = self.env.clone();
+        let mut ends = Vec::new();
+        for branch in &node.branches {
+            let outcomes = self.condition(&branch.condition);
+            let rest = self.env.clone();
+            self.assume(outcomes.when(!branch.negated), decided);
+            self.block(&branch.body);
+            ends.push(std::mem::replace(&mut self.env, rest));
+            self.assume(outcomes.when(branch.negated), decided);
+        }
+        node.otherwise.iter().for_each(|body| self.block(body));
+        self.meet(before, ends);
+    }
+
+    fn case(&mut self, node: &Case) {
+        let values = node.whens.iter().flat_map(|when| &when.values).chain([&node.subject]);
+        let decided = !values.into_iter().any(|value| self.origins.expr(value).provider);
+        let before = self.env.clone();
+        let subject = self.expr(&node.subject).shape;
+        let mut ends = Vec::new();
+        for when in &node.whens {
+            for value in &when.values {
+                let shape = self.expr(value).shape;
+                let span = span_of(value).unwrap_or(node.span);
+                self.check_kinds(Operator::Equal, (&node.subject, &subject), (value, &shape), span);
+            }
+            let guards = self.chosen(&node.subject, &when.values);
+            let rest = self.env.clone();
+            self.assume(&guards, decided);
+            self.block(&when.body);
+            ends.push(std::mem::replace(&mut self.env, rest));
+        }
+        node.otherwise.iter().for_each(|body| self.block(body));
+        self.meet(before, ends);
+    }
+
+    fn assume(&mut self, guards: &[Guard], decided: bool) {
+        self.env.guards.extend(guards.iter().filter(|guard| decided || guard.by_provider).cloned());
+    }
+
+    /// Goes on where the branches come together again: at `self.env` and at `ends`.
+    fn meet(&mut self, before: Env<'s>, ends: Vec<Env<'s>>) {
+        let last = std::mem::replace(&mut self.env, before);
+        self.env.variables = last.variables;
+        for end in ends {
+            self.join(&end);
+        }
+    }
+
+    fn join(&mut self, other: &Env<'s>) {
+        let mut tokens = self.tokens;
+        self.env.join(other, || {
+            tokens += 1;
+            format!("#{tokens}")
+        });
+        self.tokens = tokens;
+    }
+
+    fn repeat(&mut self, node: &For) {
+        let list = self.expr(&node.list);
+        let list = match &node.list {
+            Expr::Path(path) if node.otherwise.is_none() => self.need(list, path),
+            Expr::Path(_) | Expr::Literal(_) => list,
+        };
+        for bound in [&node.limit, &node.offset].into_iter().flatten() {
+            let known = self.needed(bound);
+            if !known.shape.foreign && known.shape.numeric() != super::text::Chance::Always {
+                let surely = known.shape.numeric() == super::text::Chance::Never;
+                let message = format!("the limit or offset of the loop is {}", known.shape.kinds());
+                self.wrong_type(
+                    surely,
+                    span_of(bound).unwrap_or(node.span),
+                    message,
+                    "it has to be a number",
+                );
+            }
+        }
+        let shape = &list.shape;
+        if !shape.foreign && !shape.may_be_compound() && shape.may_be_plain() {
+            let message = format!("the loop goes through {}, which is no list", shape.kinds());
+            let hint = "loop over a list; take `for` away for a single value";
+            self.wrong_type(true, span_of(&node.list).unwrap_or(node.span), message, hint);
+        }
+        let element = self.element(node, &list);
+        let origin = Origins::element(self.origins.list(node));
+        let before = self.env.clone();
+        self.origins.enter(&node.variable, origin);
+        self.rounds(node, &element);
+        self.origins.leave();
+        self.env.elements.clone_from(&before.elements);
+        self.env.guards.clone_from(&before.guards);
+        if let Some(body) = &node.otherwise {
+            let looped = std::mem::replace(&mut self.env, before);
+            self.block(body);
+            self.join(&looped);
+        }
+    }
+
+    fn element(&mut self, node: &For, list: &Known<'s>) -> Known<'s> {
+        let mut shape = list.shape.elements();
+        if shape.listing == Listing::Open && !shape.foreign {
+            let written = span_of(&node.list).map_or("the list", |span| span.of(self.source));
+            let event = self.event.name;
+            let message = format!("the schema of `{event}` doesn't say what is in `{written}`");
+            let what = format!("{event} {written}[]");
+            let span = span_of(&node.list).unwrap_or(node.span);
+            self.report.add_once(
+                "unlisted_path",
+                (&what, span),
+                message,
+                "describe its `items` in the schema",
+            );
+            shape = Shape::foreign();
+        }
+        let mut places = list.places.clone();
+        for place in &mut places {
+            place.push(None);
+        }
+        let sensitive = list.sensitive || self.is_sensitive(&places);
+        Known { shape, token: self.fresh(), places, given: list.given, sensitive }
+    }
+
+    /// Follows a loop's body until its variables can be no more than is known of them.
+    fn rounds(&mut self, node: &For, element: &Known<'s>) {
+        let guards = self.env.guards.clone();
+        for _ in 0..MOST_ROUNDS {
+            self.steps += 1 + self.env.variables.len() / 8;
+            if self.steps > MOST_STEPS {
+                break;
+            }
+            let start = self.env.clone();
+            let outer = std::mem::take(&mut self.exits);
+            let element = Known { token: self.fresh(), ..element.clone() };
+            self.env.elements.push((node.variable.clone(), element));
+            self.block(&node.body);
+            self.env.elements.pop();
+            let exits = std::mem::replace(&mut self.exits, outer);
+            for exit in exits {
+                self.join(&exit);
+            }
+            self.join(&start);
+            self.env.guards.clone_from(&guards);
+            if self.env.has_same_variables(&start) {
+                return;
+            }
+        }
+        self.give_up(node.span);
+    }
+
+    /// Tells that this is more than can be followed; nothing more is said of the variables.
+    fn give_up(&mut self, span: Span) {
+        let message = "this is too entangled to be checked beforehand";
+        let hint = "nest fewer loops, and set fewer variables in terms of each other";
+        self.report.add(Severity::Warning, "too_entangled", span, message, hint);
+        for known in Rc::make_mut(&mut self.env.variables).values_mut() {
+            *known = Rc::new(Known::foreign());
+        }
+    }
+
+    fn is_sensitive(&self, places: &[Place]) -> bool {
+        super::sensitive::is_within(places, self.event.sensitive)
+    }
+
+    /// Tells a list or object that comes out whole although a part of it is sensitive.
+    fn check_whole(&mut self, places: &[Place], span: Span) {
+        if let Some(pointer) = super::sensitive::first_below(places, self.event.sensitive) {
+            let event = self.event.name;
+            let message =
+                format!("`{pointer}` of `{event}` is sensitive, and here it comes out with all around it");
+            let hint = "read the members that the message needs";
+            self.report.add(Severity::Error, "sensitive_subtree", span, message, hint);
+        }
+    }
+
+    fn check_secret(&mut self, known: &Known<'s>, span: Span) {
+        self.check_whole(&known.places, span);
+        self.tainted |= known.sensitive;
+        if known.sensitive && self.shown && self.captures == 0 {
+            let message =
+                format!("a sensitive value of `{}` would be read on a locked screen", self.event.name);
+            let hint = "send it by email or SMS, or let the message ask to open the app";
+            self.report.add(Severity::Warning, "sensitive_on_lock_screen", span, message, hint);
+        }
+    }
+}
+
+fn span_of(expr: &Expr) -> Option<Span> {
+    match expr {
+        Expr::Path(path) => Some(path.span),
+        Expr::Literal(_) => None,
+    }
+}

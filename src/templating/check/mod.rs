@@ -1,0 +1,188 @@
+//! What can be said of copy before any event is there: each thing with a code, its place and a remedy.
+//!
+//! An error means that some event which the schema allows comes to a held message, or that OneSignal would refuse or
+//! spoil it. A warning is worth a look. Copy without findings about its paths has a text for every allowed event.
+
+mod flow;
+mod links;
+mod locales;
+mod meters;
+mod options;
+mod schema;
+mod sensitive;
+mod shape;
+mod size;
+mod text;
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod worlds;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::domain::channel::Channel;
+use crate::domain::template::{FieldSpec, Fields, fields_of};
+use crate::templating::compile::{CompiledContent, Problem, compile};
+use crate::templating::liquid::Template;
+
+pub use meters::{Meter, Unit, meters};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It has to be mended first.
+    Error,
+    /// Worth a look.
+    Warning,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// A stable code.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The locale, unless it is about all of them.
+    pub locale: Option<String>,
+    /// The field, by Herald's name, or the option.
+    pub field: Option<String>,
+    /// The line in the field, from 1.
+    pub line: Option<usize>,
+    /// The column in characters, from 1.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    fn new(code: &'static str, severity: Severity, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, severity, locale: None, field: None, line: None, column: None, message, hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn in_locale(mut self, locale: &str) -> Self {
+        self.locale = Some(locale.to_owned());
+        self
+    }
+
+    /// At the start of a field, or wherever in it.
+    fn in_field(mut self, field: &str, (line, column): (usize, usize)) -> Self {
+        (self.field, self.line, self.column) = (Some(field.to_owned()), Some(line), Some(column));
+        self
+    }
+
+    fn order(&self) -> impl Ord + '_ {
+        (&self.locale, &self.field, self.line, self.column, self.severity, self.code, &self.message)
+    }
+}
+
+impl From<Problem> for Finding {
+    fn from(problem: Problem) -> Self {
+        let Problem { code, field, line, column, message, hint } = problem;
+        Self { hint, ..Self::new(code, Severity::Error, message).in_field(&field, (line, column)) }
+    }
+}
+
+/// What is checked: a draft or a version.
+#[derive(Debug, Clone)]
+pub struct Copy<'a> {
+    /// Where its messages appear.
+    pub channel: Channel,
+    /// Whether Herald renders it, so that nothing travels in `custom_data`.
+    pub is_inline: bool,
+    /// Where the fallback chain ends.
+    pub default_locale: &'a str,
+    /// The fields by locale.
+    pub contents: &'a BTreeMap<String, Fields>,
+    /// OneSignal's options.
+    pub options: &'a Map<String, Value>,
+}
+
+/// An event type that the copy is written for.
+#[derive(Debug, Clone)]
+pub struct EventShape<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The JSON Schema of `data`.
+    pub schema: &'a Value,
+    /// JSON pointers into `data` to what is sealed.
+    pub sensitive: &'a [String],
+    /// Samples of `data` by name.
+    pub samples: &'a Map<String, Value>,
+    /// What real events came to, if there were any.
+    pub observed: Option<Observed>,
+}
+
+/// What real events came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// How many were looked at.
+    pub events: usize,
+    /// The bytes of `custom_data` that all but one in a hundred stay below.
+    pub p99_bytes: usize,
+}
+
+/// Everything that can be said of the copy, for each event type that leads to it, in the order of locales, fields and
+/// places. Without event types only what holds for any of them is said.
+pub fn check(copy: &Copy<'_>, events: &[EventShape<'_>]) -> Vec<Finding> {
+    let mut found = locales::check(copy);
+    found.extend(options::check(copy.channel, copy.options));
+    for (locale, fields) in copy.contents {
+        found.extend(check_locale(copy, fields, events).into_iter().map(|finding| finding.in_locale(locale)));
+    }
+    found.sort_by(|a, b| a.order().cmp(&b.order()));
+    found.dedup();
+    found
+}
+
+fn check_locale(copy: &Copy<'_>, fields: &Fields, events: &[EventShape<'_>]) -> Vec<Finding> {
+    let compiled = compile(copy.channel, fields);
+    let mut found = Vec::new();
+    for (spec, template) in parsed(copy.channel, fields) {
+        found.extend(links::check(copy.channel, spec, &template));
+        found.extend(meters::check(copy.channel, spec.name, &template, events));
+        for event in events {
+            let Some(followed) = flow::follow(copy.channel, spec.name, &template, event) else { continue };
+            found.extend(followed.found);
+            if let Ok(content) = &compiled {
+                found.extend(sensitive::check(content, spec.name, &template, &followed.readings, event));
+            }
+        }
+    }
+    match compiled {
+        Ok(content) if !copy.is_inline => found.extend(check_sizes(copy.channel, &content, events)),
+        Ok(_) => {}
+        Err(problems) => found.extend(problems.into_iter().map(Finding::from)),
+    }
+    found
+}
+
+/// The fields that can be read at all.
+fn parsed(channel: Channel, fields: &Fields) -> Vec<(&'static FieldSpec, Template)> {
+    let source =
+        |spec: &'static FieldSpec| Some((spec, fields.get(spec.name).filter(|text| !text.is_empty())?));
+    let read = |(spec, source): (_, &String)| Some((spec, Template::parse(source).ok()?));
+    fields_of(channel).iter().filter_map(source).filter_map(read).collect()
+}
+
+fn check_sizes(channel: Channel, content: &CompiledContent, events: &[EventShape<'_>]) -> Vec<Finding> {
+    if !content.needs_values() {
+        return Vec::new();
+    }
+    events.iter().filter_map(|event| size::check(channel, content, event)).collect()
+}

@@ -1,0 +1,102 @@
+//! Sensitive values: where they lie, and what of them travels.
+
+use std::collections::BTreeSet;
+
+use super::flow::{Place, Reading};
+use super::{EventShape, Finding, Severity};
+use crate::templating::compile::CompiledContent;
+use crate::templating::liquid::Template;
+use crate::templating::liquid::position::line_and_column;
+
+fn segments(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect()
+}
+
+fn is_index(segment: &str) -> bool {
+    segment.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a step of a place may be the segment of a pointer.
+fn fits(step: Option<&String>, segment: &str) -> bool {
+    step.is_none_or(|step| step == segment)
+}
+
+fn begins_with(longer: &[String], place: &Place) -> bool {
+    longer.len() >= place.len()
+        && place.iter().zip(longer).all(|(step, segment)| fits(step.as_ref(), segment))
+}
+
+/// Whether one of the places is sensitive, or lies within what is.
+pub fn is_within(places: &[Place], sensitive: &[String]) -> bool {
+    sensitive.iter().map(|pointer| segments(pointer)).any(|pointer| {
+        let within = |place: &Place| {
+            place.len() >= pointer.len()
+                && place.iter().zip(&pointer).all(|(step, segment)| fits(step.as_ref(), segment))
+        };
+        places.iter().any(within)
+    })
+}
+
+/// The first sensitive value that lies below one of the places.
+pub fn first_below<'p>(places: &[Place], sensitive: &'p [String]) -> Option<&'p str> {
+    let below = |pointer: &&String| {
+        let pointer = segments(pointer);
+        places.iter().any(|place| place.len() < pointer.len() && begins_with(&pointer, place))
+    };
+    sensitive.iter().find(below).map(String::as_str)
+}
+
+/// Whether the value at `pointer` is among what travels of a value at `place`, of which only `members` of elements do.
+fn travels(pointer: &str, place: &Place, members: Option<&BTreeSet<String>>) -> bool {
+    let pointer = segments(pointer);
+    if place.len() >= pointer.len() || !begins_with(&pointer, place) {
+        return false;
+    }
+    let Some(members) = members else { return true };
+    // Members of elements are left out unless somebody looks at them; those of an object are not.
+    let mut in_list = false;
+    pointer[place.len()..].iter().all(|segment| {
+        in_list |= is_index(segment);
+        !in_list || is_index(segment) || members.contains(segment)
+    })
+}
+
+/// Tells lists and objects that OneSignal is sent although there is something sensitive in them that `field` doesn't
+/// read. `readings` are the paths that it reads.
+pub fn check(
+    content: &CompiledContent,
+    field: &str,
+    template: &Template,
+    readings: &[Reading],
+    event: &EventShape<'_>,
+) -> Vec<Finding> {
+    let is_read = |pointer: &str| {
+        let pointer = segments(pointer);
+        // A key that OneSignal chooses reads none in particular.
+        let names = |(step, segment): (&Option<String>, &String)| match step {
+            Some(step) => step == segment,
+            None => is_index(segment),
+        };
+        let reads = |place: &Place| place.len() == pointer.len() && place.iter().zip(&pointer).all(names);
+        readings.iter().filter_map(|reading| reading.places.last()).flatten().any(reads)
+    };
+    let mut found = Vec::new();
+    for whole in content.wholes().into_iter().filter(|whole| whole.field == field) {
+        let read = readings.iter().filter(|reading| reading.span == whole.span);
+        let places = read.filter_map(|reading| reading.places.get(whole.steps)).flatten();
+        let places: Vec<&Place> = places.collect();
+        let leaks = |pointer: &&String| {
+            !is_read(pointer) && places.iter().any(|place| travels(pointer, place, whole.members))
+        };
+        if let Some(pointer) = event.sensitive.iter().find(leaks) {
+            let event = event.name;
+            let message =
+                format!("`{pointer}` of `{event}` is sensitive, and here it travels with all around it");
+            let finding = Finding::new("sensitive_subtree", Severity::Error, message);
+            let finding =
+                finding.hint("read the members that the message needs, outside of what reads `user.`");
+            found.push(finding.in_field(field, line_and_column(template.source(), whole.span.start)));
+        }
+    }
+    found
+}
