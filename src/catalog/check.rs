@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::templating;
 pub use crate::templating::check::Severity;
 
 /// One problem.
@@ -14,7 +13,13 @@ pub struct CatalogProblem {
     pub severity: Severity,
     /// The file.
     pub file: String,
-    /// The line in the file's field, from 1, where that is known.
+    /// The locale of the copy that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
+    /// The field that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The line, from 1: in the file when files were given, else in the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     /// The column, from 1.
@@ -34,6 +39,8 @@ impl CatalogProblem {
             code: code.to_owned(),
             severity: Severity::Error,
             file: file.to_owned(),
+            locale: None,
+            field: None,
             line: None,
             column: None,
             message: message.into(),
@@ -48,17 +55,16 @@ impl CatalogProblem {
         self
     }
 
-    /// A problem that the template compiler found in one of a file's fields.
-    pub fn in_field(file: &str, problem: templating::Problem) -> Self {
-        Self {
-            code: problem.code.to_owned(),
-            severity: Severity::Error,
-            file: file.to_owned(),
-            line: Some(problem.line),
-            column: Some(problem.column),
-            message: format!("{}: {}", problem.field, problem.message),
-            hint: problem.hint,
-        }
+    /// The same, at a place.
+    #[must_use]
+    pub fn at(mut self, line: Option<usize>, column: Option<usize>) -> Self {
+        (self.line, self.column) = (line, column);
+        self
+    }
+
+    /// Whether it stops the catalog from being applied.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
     }
 }
 
@@ -68,7 +74,11 @@ impl std::fmt::Display for CatalogProblem {
         if let (Some(line), Some(column)) = (self.line, self.column) {
             write!(f, ":{line}:{column}")?;
         }
-        write!(f, ": {} [{}]", self.message, self.code)?;
+        f.write_str(": ")?;
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        write!(f, "{} [{}]", self.message, self.code)?;
         match &self.hint {
             Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),

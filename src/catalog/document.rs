@@ -1,29 +1,21 @@
 //! The catalog as a checked document, on its way from files to the database.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use serde_json::{Map, Value};
-
-use crate::domain::channel::{Channel, Lane};
-use crate::domain::event::EventTypeName;
-use crate::domain::rule::Audience;
-use crate::domain::snapshot::EventTypeEntry;
-use crate::domain::template::{Fields, Mode};
+use crate::domain::channel::Channel;
+use crate::domain::rule::Definition;
+use crate::domain::snapshot::{EventTypeEntry, Partial};
+use crate::domain::template::Content;
 
 /// Everything that a catalog's files say.
 #[derive(Debug, Default)]
 pub(super) struct Document {
-    pub event_types: Vec<EventTypeDocument>,
+    pub event_types: Vec<EventTypeEntry>,
+    pub partials: Vec<Partial>,
     pub templates: Vec<TemplateDocument>,
     pub rules: Vec<RuleDocument>,
-}
-
-/// An event type with its samples by name.
-#[derive(Debug)]
-pub(super) struct EventTypeDocument {
-    pub entry: EventTypeEntry,
-    pub samples: Map<String, Value>,
+    /// How many lines of a copy file stand above its body, by path.
+    pub lines_above: BTreeMap<String, usize>,
 }
 
 /// A template with the copy of its next version.
@@ -31,24 +23,26 @@ pub(super) struct EventTypeDocument {
 pub(super) struct TemplateDocument {
     pub key: String,
     pub channel: Channel,
+    pub about: TemplateAbout,
+    pub content: Content,
+}
+
+/// What stands beside a template's copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TemplateAbout {
     pub description: String,
-    pub mode: Mode,
-    pub default_locale: String,
-    pub options: Map<String, Value>,
-    pub contents: BTreeMap<String, Fields>,
+    pub owner: Option<String>,
+    pub event_type: Option<String>,
+    pub needs_approval: bool,
 }
 
 /// A rule; its app is named as in the file.
 #[derive(Debug)]
 pub(super) struct RuleDocument {
     pub key: String,
-    pub description: String,
-    pub event_type: EventTypeName,
+    pub event_type: String,
     pub app: Option<String>,
-    pub template: String,
-    pub audience: Audience,
-    pub lane: Lane,
-    pub delay: Duration,
-    pub expires_in: Option<Duration>,
     pub is_enabled: bool,
+    /// Its app is not filled in.
+    pub definition: Definition,
 }

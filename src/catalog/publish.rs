@@ -1,24 +1,28 @@
 //! Carrying a catalog's changes out: new versions are stored and uploaded first, and all goes live in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::changes::{Change, changes, content_hash, partials_of, rule_of, template_of};
 use super::check::CatalogProblem;
-use super::document::{Document, EventTypeDocument, RuleDocument, TemplateDocument};
-use super::files::{self, Files};
+use super::checks::{check_document, find_app};
+use super::document::{Document, TemplateDocument};
+use super::files::{self, Files, file_of};
 use super::upload::UploadError;
 use crate::domain::app::{App, AppId};
-use crate::domain::clock::Clock;
-use crate::domain::id::{IdSource, TemplateVersionId};
-use crate::domain::rule::Rule;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::id::{DeliveryId, IdSource, TypedId};
 use crate::domain::snapshot::CatalogSnapshot;
-use crate::domain::template::{Mode, Template, TemplateVersion};
+use crate::domain::template::TemplateVersion;
 use crate::provider::MessageProvider;
-use crate::store::catalog::{self, VersionNote};
-use crate::store::{Store, StoreError};
+use crate::store::audit::{self, AuditEntry};
+use crate::store::catalog::{self, Deletable};
+use crate::store::templates::{self, VersionNote};
+use crate::store::{Store, StoreError, Tx};
+use crate::templating::partials::needed;
 
 /// Writes the catalog.
 pub struct Publisher {
@@ -28,25 +32,14 @@ pub struct Publisher {
     pub(super) provider: Arc<dyn MessageProvider>,
 }
 
-/// One change that was, or would be, made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Change {
-    /// `event_type`, `template` or `rule`.
-    pub kind: String,
-    /// Its name or key.
-    pub name: String,
-    /// `new` or `changed`.
-    pub change: String,
-    /// The version that is live afterwards, for a template.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<i32>,
-}
-
 /// What applying came to.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Applied {
     /// What is different now; empty when the catalog already said the same.
     pub changes: Vec<Change>,
+    /// What is worth a look; none of it stops the change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<CatalogProblem>,
     /// The catalog's revision.
     pub revision: i64,
 }
@@ -57,6 +50,9 @@ pub enum ApplyError {
     /// The files have errors.
     #[error("the catalog has {} problems", .0.len())]
     Problems(Vec<CatalogProblem>),
+    /// Somebody else changes the catalog all the time; trying again helps.
+    #[error("the catalog was changed by somebody else meanwhile")]
+    Busy,
     /// OneSignal did not take a template; trying again goes on where this stopped.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -64,6 +60,18 @@ pub enum ApplyError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// Who changes the catalog, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    /// The name in the history.
+    pub actor: &'a str,
+    /// In the person's words.
+    pub note: &'a str,
+}
+
+/// How often a change is planned anew when somebody else was quicker.
+const TRIES: usize = 5;
 
 impl Publisher {
     /// A publisher that uploads through `provider`.
@@ -76,229 +84,283 @@ impl Publisher {
         Self { store, clock, ids, provider }
     }
 
-    /// Says what applying these files would change, without changing anything.
+    /// Says what applying these files would change, without changing anything. With `deletes`, what they don't mention
+    /// would go.
     ///
     /// # Errors
     /// [`ApplyError`].
-    pub async fn plan(&self, files: &Files) -> Result<Applied, ApplyError> {
-        let (document, snapshot) = self.read(files).await?;
-        Ok(Applied { changes: changes(&document, &snapshot), revision: snapshot.revision })
+    pub async fn plan(&self, files: &Files, deletes: bool) -> Result<Applied, ApplyError> {
+        let document = read(files)?;
+        let snapshot = self.store.snapshot().await?;
+        self.planned(&document, &snapshot, deletes)
     }
 
-    /// Makes the catalog say what these files say; what they don't mention stays. Applied templates are live.
+    /// Makes the catalog say what these files say; what they don't mention stays, or goes with `deletes`. Applied
+    /// templates are live.
     ///
     /// # Errors
     /// [`ApplyError`].
-    pub async fn apply(&self, files: &Files, author: &str, note: &str) -> Result<Applied, ApplyError> {
-        let (document, snapshot) = self.read(files).await?;
-        let mut changes = changes(&document, &snapshot);
-        if changes.is_empty() {
-            return Ok(Applied { changes, revision: snapshot.revision });
-        }
-        let versions = self.store_versions(&document.templates, author, note).await?;
-        for version in &versions {
-            for app in apps_of(&version.template, &document, &snapshot) {
-                self.upload_version(app, version).await?;
+    pub async fn apply(&self, files: &Files, deletes: bool, by: By<'_>) -> Result<Applied, ApplyError> {
+        self.change(&read(files)?, deletes, by).await
+    }
+
+    /// Makes the catalog say what a document says.
+    pub(super) async fn change(
+        &self,
+        document: &Document,
+        deletes: bool,
+        by: By<'_>,
+    ) -> Result<Applied, ApplyError> {
+        for _ in 0..TRIES {
+            let snapshot = self.store.snapshot().await?;
+            let mut applied = self.planned(document, &snapshot, deletes)?;
+            if applied.changes.is_empty() {
+                return Ok(applied);
+            }
+            let versions = self.store_versions(document, &snapshot, &applied.changes, by).await?;
+            for version in &versions {
+                for app in apps_of(&version.template, document, &snapshot) {
+                    self.upload_version(app, version).await?;
+                }
+            }
+            for change in applied.changes.iter_mut().filter(|change| change.kind == "template") {
+                change.version = versions.iter().find(|v| v.template == change.name).map(|v| v.number);
+            }
+            if let Some(revision) = self.go_live(document, &snapshot, (&versions, &applied.changes), by).await? {
+                applied.revision = revision;
+                return Ok(applied);
             }
         }
-        for change in changes.iter_mut().filter(|change| change.kind == "template") {
-            change.version = versions.iter().find(|v| v.template == change.name).map(|v| v.number);
+        Err(ApplyError::Busy)
+    }
+
+    fn planned(
+        &self,
+        document: &Document,
+        snapshot: &CatalogSnapshot,
+        deletes: bool,
+    ) -> Result<Applied, ApplyError> {
+        let changes = changes(document, snapshot, deletes);
+        let mut problems = check_document(document, Some(snapshot));
+        problems.extend(unapproved(&changes, snapshot));
+        problems.extend(still_used(&changes, document, snapshot));
+        let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
+        if errors.is_empty() {
+            Ok(Applied { changes, warnings, revision: snapshot.revision })
+        } else {
+            Err(ApplyError::Problems(errors))
         }
-        let revision = self.go_live(&document, &snapshot, &versions).await?;
-        Ok(Applied { changes, revision })
     }
 
-    async fn read(&self, files: &Files) -> Result<(Document, CatalogSnapshot), ApplyError> {
-        let document = files::read(files).map_err(ApplyError::Problems)?;
-        let snapshot = self.store.snapshot().await?;
-        let problems = loose_ends(&document, &snapshot);
-        if problems.is_empty() { Ok((document, snapshot)) } else { Err(ApplyError::Problems(problems)) }
-    }
-
+    /// Stores the versions of the templates that change.
     async fn store_versions(
         &self,
-        templates: &[TemplateDocument],
-        author: &str,
-        note: &str,
+        document: &Document,
+        snapshot: &CatalogSnapshot,
+        changes: &[Change],
+        by: By<'_>,
     ) -> Result<Vec<TemplateVersion>, StoreError> {
+        let is_changed = |t: &&TemplateDocument| changes.iter().any(|c| c.kind == "template" && c.name == t.key);
+        let changed: Vec<&TemplateDocument> = document.templates.iter().filter(is_changed).collect();
+        if changed.is_empty() {
+            return Ok(Vec::new());
+        }
         let now = self.clock.now();
+        let partials = partials_of(document, snapshot);
         let mut tx = self.store.begin().await?;
         catalog::lock(&mut tx).await?;
-        let mut versions = Vec::with_capacity(templates.len());
-        for document in templates {
-            let template = Template {
+        let mut versions = Vec::with_capacity(changed.len());
+        for wanted in changed {
+            let mut template = template_of(wanted, snapshot);
+            let is_known = snapshot.templates.iter().any(|t| t.key == wanted.key);
+            if !is_known {
+                template.id = self.ids.next(now);
+            }
+            let id = if is_known { template.id } else { templates::upsert_template(&mut tx, &template, now).await? };
+            let content = wanted.content.clone();
+            let mut version = TemplateVersion {
                 id: self.ids.next(now),
-                key: document.key.clone(),
-                channel: document.channel,
-                description: document.description.clone(),
-                live: None,
+                template: wanted.key.clone(),
+                number: 0,
+                channel: wanted.channel,
+                partials: needed(content.contents.values(), content.layout.as_deref(), &partials),
+                content,
             };
-            let id = catalog::find_or_insert_template(&mut tx, &template, now).await?;
-            let mut version = version_of(document, self.ids.next(now));
             let hash = content_hash(&version);
-            let by = VersionNote { content_hash: &hash, author, note };
+            let live = snapshot.versions.iter().find(|v| Some(v.id) == template.live);
+            if let Some(live) = live.filter(|live| content_hash(live) == hash) {
+                versions.push(live.clone());
+                continue;
+            }
+            let note = VersionNote {
+                content_hash: &hash,
+                author: by.actor,
+                note: by.note,
+                restores: None,
+                approved_by: None,
+            };
             (version.id, version.number) =
-                catalog::find_or_insert_version(&mut tx, id, &version, by, now).await?;
+                templates::find_or_insert_version(&mut tx, id, &version, note, now).await?;
             versions.push(version);
         }
         tx.commit().await.map_err(StoreError::from)?;
         Ok(versions)
     }
 
+    /// Makes the changes in one transaction; `None` if somebody else changed the catalog since the snapshot.
     async fn go_live(
         &self,
         document: &Document,
         snapshot: &CatalogSnapshot,
-        versions: &[TemplateVersion],
-    ) -> Result<i64, StoreError> {
+        (versions, changes): (&[TemplateVersion], &[Change]),
+        by: By<'_>,
+    ) -> Result<Option<i64>, StoreError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        catalog::lock(&mut tx).await?;
-        for event_type in &document.event_types {
-            let samples = Value::Object(event_type.samples.clone());
-            catalog::upsert_event_type(&mut tx, &event_type.entry, &samples, now).await?;
+        if catalog::lock(&mut tx).await? != snapshot.revision {
+            return Ok(None);
         }
-        for version in versions {
-            catalog::set_live(&mut tx, &version.template, version.id).await?;
+        let is_changed = |kind: &str, name: &str| changes.iter().any(|c| c.kind == kind && c.name == name);
+        for entry in document.event_types.iter().filter(|e| is_changed("event_type", e.name.as_str())) {
+            catalog::upsert_event_type(&mut tx, entry, now).await?;
         }
-        for rule in &document.rules {
-            let wanted = rule_of(rule, snapshot, self.ids.next(now));
-            catalog::upsert_rule(&mut tx, &wanted, &rule.description, now).await?;
+        for partial in document.partials.iter().filter(|p| is_changed("partial", &p.key)) {
+            catalog::upsert_partial(&mut tx, partial, now).await?;
         }
+        for wanted in document.templates.iter().filter(|t| is_changed("template", &t.key)) {
+            let mut template = template_of(wanted, snapshot);
+            if let Some(version) = versions.iter().find(|v| v.template == wanted.key) {
+                // The id is not taken of what is known already.
+                template.id = self.ids.next(now);
+                templates::upsert_template(&mut tx, &template, now).await?;
+                templates::set_live(&mut tx, &template.key, version.id).await?;
+            }
+        }
+        for rule in document.rules.iter().filter(|r| is_changed("rule", &r.key)) {
+            let known = snapshot.rules.iter().find(|known| known.key == rule.key);
+            let id = known.map_or_else(|| self.ids.next(now), |known| known.id);
+            catalog::upsert_rule(&mut tx, &rule_of(rule, snapshot, id), now).await?;
+        }
+        for change in changes.iter().filter(|change| change.after.is_none()) {
+            self.remove(&mut tx, change, snapshot, now).await?;
+        }
+        let entries: Vec<AuditEntry> = changes.iter().map(|change| self.entry(change, by, now)).collect();
+        audit::append(&mut tx, &entries).await?;
         let revision = catalog::raise_revision(&mut tx, now).await?;
         tx.commit().await.map_err(StoreError::from)?;
-        Ok(revision)
+        Ok(Some(revision))
+    }
+
+    async fn remove(
+        &self,
+        tx: &mut Tx,
+        change: &Change,
+        snapshot: &CatalogSnapshot,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let what = match change.kind.as_str() {
+            "event_type" => Deletable::EventType,
+            "partial" => Deletable::Partial,
+            "rule" => Deletable::Rule,
+            _ => {
+                let known = snapshot.templates.iter().find(|t| t.key == change.name);
+                if let Some(known) = known {
+                    let archived = crate::domain::template::Template { is_archived: true, ..known.clone() };
+                    templates::upsert_template(tx, &archived, now).await?;
+                }
+                return Ok(());
+            }
+        };
+        catalog::delete(tx, what, &change.name).await?;
+        Ok(())
+    }
+
+    /// A change as the record of changes keeps it.
+    pub(super) fn entry(&self, change: &Change, by: By<'_>, now: Timestamp) -> AuditEntry {
+        let action = match (change.change.as_str(), change.version) {
+            (_, Some(_)) => "published",
+            ("new", None) => "created",
+            (other, None) => other,
+        };
+        let with_version = |value: &serde_json::Value| match change.version {
+            Some(number) => json!({"version": number, "content": value}),
+            None => value.clone(),
+        };
+        AuditEntry {
+            id: self.ids.next::<DeliveryId>(now).uuid(),
+            at: now,
+            actor: by.actor.to_owned(),
+            action: action.to_owned(),
+            kind: change.kind.clone(),
+            subject: change.name.clone(),
+            before: change.before.clone(),
+            after: change.after.as_ref().map(with_version),
+            note: by.note.to_owned(),
+        }
     }
 }
 
-/// References that lead nowhere, and channels that can't change.
-fn loose_ends(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
-    let types: BTreeSet<&str> = document.event_types.iter().map(|t| t.entry.name.as_str()).collect();
-    let templates: BTreeSet<&str> = document.templates.iter().map(|t| t.key.as_str()).collect();
+fn read(files: &Files) -> Result<Document, ApplyError> {
+    let (document, problems) = files::read(files);
+    if problems.is_empty() { Ok(document) } else { Err(ApplyError::Problems(problems)) }
+}
+
+/// Templates whose copy needs a second person: files can't bring it live by themselves.
+fn unapproved(changes: &[Change], snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+    let guarded = |c: &&Change| {
+        let known = snapshot.templates.iter().find(|t| t.key == c.name);
+        c.kind == "template" && c.after.is_some() && known.is_some_and(|t| t.needs_approval)
+    };
+    let problem = |change: &Change| {
+        let message = format!("{} needs a second person's approval before it goes live", change.name);
+        CatalogProblem::error("needs_approval", &file_of("template", &change.name), message)
+            .hint("save it as a draft, have it approved, and publish that")
+    };
+    changes.iter().filter(guarded).map(problem).collect()
+}
+
+/// What would go though something still refers to it.
+fn still_used(changes: &[Change], document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+    let goes = |kind: &str, name: &str| {
+        changes.iter().any(|c| c.after.is_none() && c.kind == kind && c.name == name)
+    };
     let mut problems = Vec::new();
-    for rule in &document.rules {
-        let file = format!("rules/{}.toml", rule.key);
-        let is_known_type = types.contains(rule.event_type.as_str())
-            || snapshot.event_types.iter().any(|t| t.name == rule.event_type);
-        if !is_known_type {
-            let message = format!("there is no event type {}", rule.event_type);
-            problems.push(CatalogProblem::error("unknown_event_type", &file, message));
+    let mut say = |kind: &str, name: &str, user: String| {
+        let message = format!("{name} can't go: {user} uses it");
+        problems.push(
+            CatalogProblem::error("in_use", &file_of(kind, name), message).hint("change or delete that first"),
+        );
+    };
+    let replaced = |key: &str| document.rules.iter().find(|r| r.key == key);
+    for rule in snapshot.rules.iter().filter(|rule| !goes("rule", &rule.key)) {
+        let (event_type, template) = match replaced(&rule.key) {
+            Some(new) => (new.event_type.as_str(), new.definition.template()),
+            None => (rule.event_type.as_str(), rule.template()),
+        };
+        if goes("event_type", event_type) {
+            say("event_type", event_type, format!("rule {}", rule.key));
         }
-        if !templates.contains(rule.template.as_str())
-            && !snapshot.templates.iter().any(|t| t.key == rule.template)
-        {
-            problems.push(CatalogProblem::error(
-                "unknown_template",
-                &file,
-                format!("there is no template {}", rule.template),
-            ));
-        }
-        if rule.app.as_deref().is_some_and(|app| find_app(snapshot, app).is_none()) {
-            let message = format!("there is no app {}", rule.app.as_deref().unwrap_or_default());
-            problems.push(CatalogProblem::error("unknown_app", &file, message));
-        }
-    }
-    for template in &document.templates {
-        let known = snapshot.templates.iter().find(|t| t.key == template.key);
-        if let Some(known) = known.filter(|known| known.channel != template.channel) {
-            let message =
-                format!("{} is a template for {}; its channel can't change", template.key, known.channel);
-            let file = format!("templates/{}/template.toml", template.key);
-            problems.push(CatalogProblem::error("channel_changed", &file, message).hint("use another key"));
+        if let Some(template) = template.filter(|template| goes("template", template)) {
+            say("template", template, format!("rule {}", rule.key));
         }
     }
     problems
 }
 
-fn find_app<'a>(snapshot: &'a CatalogSnapshot, name: &str) -> Option<&'a App> {
-    snapshot.apps.iter().find(|app| app.name == name || app.id.to_string() == name)
-}
-
 /// The apps that a template is sent through: those of its rules, and the default one.
-fn apps_of<'a>(template: &str, document: &Document, snapshot: &'a CatalogSnapshot) -> Vec<&'a App> {
+pub(super) fn apps_of<'a>(
+    template: &str,
+    document: &Document,
+    snapshot: &'a CatalogSnapshot,
+) -> Vec<&'a App> {
     let mut ids: BTreeSet<AppId> =
         snapshot.apps.iter().filter(|app| app.is_default).map(|app| app.id).collect();
-    ids.extend(snapshot.rules.iter().filter(|rule| rule.template == template).filter_map(|rule| rule.app));
-    let named =
-        document.rules.iter().filter(|rule| rule.template == template).filter_map(|rule| rule.app.as_deref());
-    ids.extend(named.filter_map(|name| find_app(snapshot, name)).map(|app| app.id));
-    snapshot.apps.iter().filter(|app| ids.contains(&app.id)).collect()
-}
-
-fn version_of(document: &TemplateDocument, id: TemplateVersionId) -> TemplateVersion {
-    TemplateVersion {
-        id,
-        template: document.key.clone(),
-        number: 0,
-        channel: document.channel,
-        mode: document.mode,
-        default_locale: document.default_locale.clone(),
-        options: document.options.clone(),
-        contents: document.contents.clone(),
-    }
-}
-
-/// The same for the same copy, mode, default locale and options.
-fn content_hash(version: &TemplateVersion) -> [u8; 32] {
-    let content = json!({
-        "mode": matches!(version.mode, Mode::Inline),
-        "default_locale": version.default_locale,
-        "options": version.options,
-        "contents": version.contents,
-    });
-    crate::store::content_hash(content.to_string().as_bytes())
-}
-
-fn rule_of(document: &RuleDocument, snapshot: &CatalogSnapshot, id: crate::domain::id::RuleId) -> Rule {
-    let known = snapshot.rules.iter().find(|rule| rule.key == document.key);
-    Rule {
-        id: known.map_or(id, |rule| rule.id),
-        key: document.key.clone(),
-        event_type: document.event_type.clone(),
-        app: document.app.as_deref().and_then(|name| find_app(snapshot, name)).map(|app| app.id),
-        template: document.template.clone(),
-        audience: document.audience.clone(),
-        lane: document.lane,
-        delay: document.delay,
-        expires_in: document.expires_in,
-        is_enabled: document.is_enabled,
-    }
-}
-
-/// What is different between the files and the catalog.
-fn changes(document: &Document, snapshot: &CatalogSnapshot) -> Vec<Change> {
-    let mut changes = Vec::new();
-    let mut note = |kind: &str, name: &str, is_new: bool| {
-        let change = if is_new { "new" } else { "changed" }.to_owned();
-        changes.push(Change { kind: kind.to_owned(), name: name.to_owned(), change, version: None });
+    let known = snapshot.rules.iter().filter(|rule| rule.template() == Some(template));
+    ids.extend(known.filter_map(|rule| rule.definition.app));
+    let sends = |d: &&super::document::RuleDocument| {
+        d.definition.template() == Some(template)
     };
-    for event_type in &document.event_types {
-        match snapshot.event_types.iter().find(|known| known.name == event_type.entry.name) {
-            Some(known) if same_type(known, event_type) => {}
-            known => note("event_type", event_type.entry.name.as_str(), known.is_none()),
-        }
-    }
-    let live: BTreeMap<&str, &TemplateVersion> =
-        snapshot.versions.iter().map(|version| (version.template.as_str(), version)).collect();
-    for template in &document.templates {
-        match live.get(template.key.as_str()) {
-            Some(known) if content_hash(known) == content_hash(&version_of(template, known.id)) => {}
-            known => note("template", &template.key, known.is_none()),
-        }
-    }
-    for rule in &document.rules {
-        match snapshot.rules.iter().find(|known| known.key == rule.key) {
-            Some(known) if *known == rule_of(rule, snapshot, known.id) => {}
-            known => note("rule", &rule.key, known.is_none()),
-        }
-    }
-    changes
-}
-
-fn same_type(known: &crate::domain::snapshot::EventTypeEntry, wanted: &EventTypeDocument) -> bool {
-    let wanted = &wanted.entry;
-    known.description == wanted.description
-        && known.schema == wanted.schema
-        && known.sensitive == wanted.sensitive
-        && known.time_to_live == wanted.time_to_live
+    let named = document.rules.iter().filter(sends).filter_map(|rule| rule.app.as_deref());
+    ids.extend(named.filter_map(|name| find_app(&snapshot.apps, name)).map(|app| app.id));
+    snapshot.apps.iter().filter(|app| ids.contains(&app.id)).collect()
 }

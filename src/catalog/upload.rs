@@ -7,6 +7,7 @@ use crate::domain::template::{Mode, TemplateVersion};
 use crate::provider::{ProviderError, TemplateUpload};
 use crate::store::StoreError;
 use crate::templating;
+use crate::templating::partials::expanded_fields;
 
 /// Why a version could not be uploaded.
 #[derive(Debug, thiserror::Error)]
@@ -36,10 +37,10 @@ impl Publisher {
         app: &App,
         version: &TemplateVersion,
     ) -> Result<(), UploadError> {
-        if version.mode == Mode::Inline {
+        if version.content.mode == Mode::Inline {
             return Ok(());
         }
-        for locale in version.contents.keys() {
+        for locale in version.content.contents.keys() {
             self.upload_locale(app, version, locale).await?;
         }
         Ok(())
@@ -59,9 +60,11 @@ impl Publisher {
         if requested.provider_template_id.is_some() {
             return Ok(());
         }
-        let fields = version.contents.get(locale).ok_or_else(|| UploadError::Copy(name.clone()))?;
+        let copy = &version.content;
+        let fields = copy.contents.get(locale).ok_or_else(|| UploadError::Copy(name.clone()))?;
+        let fields = expanded_fields(fields, copy.layout.as_deref(), &version.partials);
         let content =
-            templating::compile(version.channel, fields).map_err(|_| UploadError::Copy(name.clone()))?;
+            templating::compile(version.channel, &fields).map_err(|_| UploadError::Copy(name.clone()))?;
         let failed = |source| UploadError::Provider { name: name.clone(), app: app.name.clone(), source };
         let known = if requested.is_new {
             None

@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::clock::Timestamp;
 use super::id::{EventId, KeyId, SourceId};
 
+/// What stands in a sensitive value's place wherever `data` is shown.
+pub const MASK: &str = "•••";
+
 /// The name of an event type: lower-case words joined by dots, at most 128 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventTypeName(String);

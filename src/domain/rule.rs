@@ -137,6 +137,16 @@ pub struct Definition {
     pub throttle: Option<Throttle>,
 }
 
+impl Definition {
+    /// The template that it sends, if it sends one.
+    pub fn template(&self) -> Option<&str> {
+        match &self.action {
+            Action::Send { template, .. } => Some(template),
+            Action::Tag(_) | Action::Track { .. } | Action::Cancel(_) => None,
+        }
+    }
+}
+
 /// A rule of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
@@ -157,10 +167,7 @@ pub struct Rule {
 impl Rule {
     /// The template that it sends, if it sends one.
     pub fn template(&self) -> Option<&str> {
-        match &self.definition.action {
-            Action::Send { template, .. } => Some(template),
-            Action::Tag(_) | Action::Track { .. } | Action::Cancel(_) => None,
-        }
+        self.definition.template()
     }
 
     /// Whether it names its own audience, so that an event needs no recipient for it.

@@ -22,17 +22,6 @@ pub enum Mode {
     Inline,
 }
 
-/// Who chooses the language of a message.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LocaleMode {
-    /// Herald does: each locale is a OneSignal template of its own.
-    #[default]
-    Each,
-    /// OneSignal does, by the language of each device: one template holds all of them. Push alone.
-    Onesignal,
-}
-
 /// What people edit of a template, and what a version keeps unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,9 +29,6 @@ pub struct Content {
     /// How the copy reaches OneSignal.
     #[serde(default)]
     pub mode: Mode,
-    /// Who chooses the language.
-    #[serde(default)]
-    pub locale_mode: LocaleMode,
     /// Where the fallback chain ends.
     #[serde(default = "english")]
     pub default_locale: String,
@@ -65,7 +51,6 @@ impl Default for Content {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
-            locale_mode: LocaleMode::default(),
             default_locale: english(),
             layout: None,
             options: Map::new(),
@@ -203,21 +188,28 @@ pub struct TemplateVersion {
     pub partials: BTreeMap<String, String>,
 }
 
-impl TemplateVersion {
+impl Content {
     /// The locale to use for a wish: `de-AT`, else `de`, else the default.
     pub fn choose_locale(&self, wish: Option<&str>) -> &str {
         let mut wish = wish.unwrap_or_default();
         loop {
             if let Some((locale, _)) =
-                self.content.contents.iter().find(|(locale, _)| locale.eq_ignore_ascii_case(wish))
+                self.contents.iter().find(|(locale, _)| locale.eq_ignore_ascii_case(wish))
             {
                 return locale;
             }
             match wish.rsplit_once(['-', '_']) {
                 Some((wider, _)) => wish = wider,
-                None => return &self.content.default_locale,
+                None => return &self.default_locale,
             }
         }
+    }
+}
+
+impl TemplateVersion {
+    /// The locale to use for a wish: `de-AT`, else `de`, else the default.
+    pub fn choose_locale(&self, wish: Option<&str>) -> &str {
+        self.content.choose_locale(wish)
     }
 
     /// The name under which OneSignal keeps one locale of this version.

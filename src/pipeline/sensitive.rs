@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// What stands in a sensitive value's place wherever `data` is shown.
-pub const MASK: &str = "•••";
+pub use crate::domain::event::MASK;
 
 /// Cuts the values at `pointers` out of `data` and returns them by pointer. What is not there is not returned.
 pub fn cut(data: &mut Value, pointers: &[String]) -> Map<String, Value> {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TemplateId, TemplateVersionId, TypedId};
-use crate::domain::template::{Content, LocaleMode, Mode, Template, TemplateVersion};
+use crate::domain::template::{Content, Mode, Template, TemplateVersion};
 
 /// A template's draft.
 #[derive(Debug, Clone)]
@@ -113,11 +113,6 @@ fn read_version(row: &PgRow) -> Result<TemplateVersion, StoreError> {
         channel: super::events::read_channel(row.try_get("channel_text")?, "template_versions", id)?,
         content: Content {
             mode: if row.try_get::<&str, _>("mode")? == "inline" { Mode::Inline } else { Mode::Provider },
-            locale_mode: if row.try_get::<&str, _>("locale_mode")? == "onesignal" {
-                LocaleMode::Onesignal
-            } else {
-                LocaleMode::Each
-            },
             default_locale: row.try_get("default_locale")?,
             layout: row.try_get("layout")?,
             options: serde_json::from_value(options).map_err(|_| corrupt("options"))?,
@@ -383,9 +378,9 @@ async fn insert_version(
 ) -> Result<(), StoreError> {
     let content = &version.content;
     sqlx::query(
-        "INSERT INTO template_versions (id, template_id, number, mode, locale_mode, default_locale, layout, options,
+        "INSERT INTO template_versions (id, template_id, number, mode, default_locale, layout, options,
             partials, content_hash, author, note, restores, approved_by, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(version.id.uuid())
     .bind(template.uuid())
@@ -393,10 +388,6 @@ async fn insert_version(
     .bind(match content.mode {
         Mode::Provider => "provider",
         Mode::Inline => "inline",
-    })
-    .bind(match content.locale_mode {
-        LocaleMode::Each => "each",
-        LocaleMode::Onesignal => "onesignal",
     })
     .bind(&content.default_locale)
     .bind(&content.layout)

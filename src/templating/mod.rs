@@ -14,5 +14,6 @@ pub mod check;
 mod compile;
 pub mod liquid;
 pub mod partials;
+pub mod preview;
 
 pub use compile::{CompiledContent, FieldPath, LOOKUP, Problem, ValueError, compile};

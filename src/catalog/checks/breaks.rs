@@ -1,0 +1,86 @@
+//! What a new schema would break: live templates and rules that are not part of the change.
+
+use std::collections::BTreeSet;
+
+use super::super::check::CatalogProblem;
+use super::super::document::Document;
+use super::super::files::file_of;
+use super::Surroundings;
+use super::copy::check_copy;
+use super::rules::check_expressions;
+use super::surroundings::shape;
+use crate::domain::event::covers;
+use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
+
+/// Errors in live templates and rules that come with the document's event types and were not there before.
+pub(super) fn check_breaks(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+    let mut problems = Vec::new();
+    let (before, after) = (Surroundings::present(snapshot), Surroundings::of(document, Some(snapshot)));
+    for entry in &document.event_types {
+        let Some(known) = before.event_types.get(entry.name.as_str()) else { continue };
+        if known.schema == entry.schema && known.sensitive == entry.sensitive {
+            continue;
+        }
+        problems.extend(broken_templates(document, snapshot, &after, (known, entry)));
+        for rule in &snapshot.rules {
+            let is_replaced = document.rules.iter().any(|r| r.key == rule.key);
+            if is_replaced || !covers(&rule.event_type, &entry.name) {
+                continue;
+            }
+            let file = file_of("rule", &rule.key);
+            let check = |entry: &EventTypeEntry| check_expressions(&file, &rule.definition, &[entry]);
+            problems.extend(new_errors(&check(known), check(entry), entry, &format!("rule {}", rule.key)));
+        }
+    }
+    problems
+}
+
+fn broken_templates(
+    document: &Document,
+    snapshot: &CatalogSnapshot,
+    after: &Surroundings<'_>,
+    (known, entry): (&EventTypeEntry, &EventTypeEntry),
+) -> Vec<CatalogProblem> {
+    let mut problems = Vec::new();
+    for template in &snapshot.templates {
+        let is_replaced = document.templates.iter().any(|t| t.key == template.key);
+        let live = snapshot.versions.iter().find(|v| Some(v.id) == template.live);
+        let types = after.types_of(&template.key, template.event_type.as_deref());
+        let Some(live) = live.filter(|_| !is_replaced && types.iter().any(|t| t.name == entry.name)) else {
+            continue;
+        };
+        let check = |entry: &EventTypeEntry| {
+            check_copy(&template.key, template.channel, &live.content, &live.partials, &[shape(entry)])
+        };
+        let what = format!("template {} version {}", template.key, live.number);
+        problems.extend(new_errors(&check(known), check(entry), entry, &what));
+    }
+    problems
+}
+
+/// The errors of `after` that `before` had not, as what the new schema breaks.
+fn new_errors(
+    before: &[CatalogProblem],
+    after: Vec<CatalogProblem>,
+    entry: &EventTypeEntry,
+    what: &str,
+) -> Vec<CatalogProblem> {
+    let place = |p: &CatalogProblem| (p.code.clone(), p.locale.clone(), p.field.clone(), p.line, p.column);
+    let known: BTreeSet<_> = before.iter().map(place).collect();
+    after
+        .into_iter()
+        .filter(|problem| problem.is_error() && !known.contains(&place(problem)))
+        .map(|problem| {
+            let message = format!("the new schema breaks {what}: {} ({})", problem.message, problem.code);
+            CatalogProblem {
+                code: "would_break".to_owned(),
+                message,
+                hint: Some("keep the value in the schema, or publish a template or rule that does without it first".to_owned()),
+                file: file_of("event_type", entry.name.as_str()),
+                line: None,
+                column: None,
+                ..problem
+            }
+        })
+        .collect()
+}

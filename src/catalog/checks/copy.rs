@@ -1,0 +1,212 @@
+//! Checking copy: its partials put in, then the template checks, each finding brought back to where it was written.
+
+use std::collections::BTreeMap;
+
+use super::super::check::{CatalogProblem, Severity};
+use super::super::document::TemplateDocument;
+use super::super::files::file_of;
+use super::Surroundings;
+use super::surroundings::shape;
+use crate::domain::channel::Channel;
+use crate::domain::snapshot::Partial;
+use crate::domain::template::{Content, Fields, Mode, main_field};
+use crate::templating::check::{Copy, EventShape, Finding, check};
+use crate::templating::liquid::Template;
+use crate::templating::partials::{Expanded, IncludeProblem, expand};
+
+/// OneSignal fields that a template's options may not set: Herald sets them, or they would change whom it reaches.
+const RESERVED_OPTIONS: [&str; 19] = [
+    "app_id",
+    "template_id",
+    "custom_data",
+    "idempotency_key",
+    "external_id",
+    "include_aliases",
+    "target_channel",
+    "include_subscription_ids",
+    "email_to",
+    "include_email_tokens",
+    "include_phone_numbers",
+    "included_segments",
+    "excluded_segments",
+    "filters",
+    "ttl",
+    "send_after",
+    "delayed_option",
+    "delivery_time_of_day",
+    "contents",
+];
+
+/// A template of a document, its problems placed in its files.
+pub(super) fn check_template(
+    template: &TemplateDocument,
+    lines_above: &BTreeMap<String, usize>,
+    around: &Surroundings<'_>,
+) -> Vec<CatalogProblem> {
+    let types = around.types_of(&template.key, template.about.event_type.as_deref());
+    let shapes: Vec<EventShape<'_>> = types.into_iter().map(shape).collect();
+    let mut problems = Vec::new();
+    let named = template.about.event_type.as_deref();
+    if let Some(name) = named.filter(|name| !around.event_types.contains_key(name) && around.apps.is_some()) {
+        let message = format!("there is no event type {name}");
+        problems.push(CatalogProblem::error("unknown_event_type", &file_of("template", &template.key), message));
+    }
+    problems.extend(check_copy(&template.key, template.channel, &template.content, &around.partials, &shapes));
+    for problem in &mut problems {
+        let is_main = problem.field.as_deref() == Some(main_field(template.channel));
+        if let (true, Some(line), Some(above)) = (is_main, problem.line.as_mut(), lines_above.get(&problem.file)) {
+            *line += above;
+        }
+    }
+    problems
+}
+
+/// Everything that can be said of a template's copy; lines and columns are those in the field.
+pub(in crate::catalog) fn check_copy(
+    key: &str,
+    channel: Channel,
+    content: &Content,
+    partials: &BTreeMap<String, String>,
+    shapes: &[EventShape<'_>],
+) -> Vec<CatalogProblem> {
+    let mut problems = check_content(key, channel, content);
+    let (mut expanded, mut broken) = (BTreeMap::new(), false);
+    for (locale, fields) in &content.contents {
+        match expand(fields, content.layout.as_deref(), partials) {
+            Ok(done) => drop(expanded.insert(locale.clone(), done)),
+            Err(found) => {
+                broken = true;
+                problems.extend(found.into_iter().map(|(field, p)| include_problem(key, channel, (locale, &field), p)));
+            }
+        }
+    }
+    if broken {
+        return problems;
+    }
+    let texts: BTreeMap<String, Fields> = expanded
+        .iter()
+        .map(|(locale, fields)| {
+            (locale.clone(), fields.iter().map(|(name, done)| (name.clone(), done.text.clone())).collect())
+        })
+        .collect();
+    let copy = Copy {
+        channel,
+        is_inline: content.mode == Mode::Inline,
+        default_locale: &content.default_locale,
+        contents: &texts,
+        options: &content.options,
+    };
+    problems.extend(check(&copy, shapes).into_iter().map(|finding| place(key, channel, finding, &expanded)));
+    problems
+}
+
+/// What is wrong with the settings beside the copy.
+fn check_content(key: &str, channel: Channel, content: &Content) -> Vec<CatalogProblem> {
+    let file = file_of("template", key);
+    let mut problems = Vec::new();
+    for name in content.options.keys().filter(|name| RESERVED_OPTIONS.contains(&name.as_str())) {
+        let message = format!("option `{name}` is set by Herald");
+        problems.push(CatalogProblem::error("reserved_option", &file, message).hint("leave it out"));
+    }
+    if content.layout.is_some() && channel != Channel::Email {
+        let message = format!("{channel} messages have no layout");
+        problems.push(CatalogProblem::error("no_layout", &file, message).hint("leave `layout` out"));
+    }
+    problems
+}
+
+fn place(
+    key: &str,
+    channel: Channel,
+    finding: Finding,
+    expanded: &BTreeMap<String, BTreeMap<String, Expanded>>,
+) -> CatalogProblem {
+    let Finding { code, severity, locale, field, line, column, message, hint } = finding;
+    let done = locale.as_ref().zip(field.as_ref()).and_then(|(l, f)| expanded.get(l)?.get(f));
+    let (mut file, mut spot) = (copy_file(key, channel, locale.as_deref()), (line, column));
+    let mut message = message;
+    if let (Some(done), Some(line), Some(column)) = (done, line, column) {
+        let (partial, line, column) = done.origin(line, column);
+        spot = (Some(line), Some(column));
+        if let Some(partial) = partial {
+            file = file_of("partial", partial);
+            message = format!("{message} (in {key})");
+        }
+    }
+    CatalogProblem {
+        code: code.to_owned(),
+        severity,
+        file,
+        locale,
+        field,
+        line: spot.0,
+        column: spot.1,
+        message,
+        hint,
+    }
+}
+
+fn include_problem(
+    key: &str,
+    channel: Channel,
+    (locale, field): (&str, &str),
+    problem: IncludeProblem,
+) -> CatalogProblem {
+    let file = match &problem.partial {
+        Some(partial) => file_of("partial", partial),
+        None => copy_file(key, channel, Some(locale)),
+    };
+    CatalogProblem {
+        code: problem.code.to_owned(),
+        severity: Severity::Error,
+        file,
+        locale: Some(locale.to_owned()),
+        field: Some(field.to_owned()),
+        line: Some(problem.line),
+        column: Some(problem.column),
+        message: problem.message,
+        hint: Some(problem.hint),
+    }
+}
+
+fn copy_file(key: &str, channel: Channel, locale: Option<&str>) -> String {
+    match locale {
+        Some(locale) => format!("templates/{key}/{channel}.{locale}.liquid"),
+        None => file_of("template", key),
+    }
+}
+
+/// A partial by itself: its syntax.
+pub(super) fn check_partial(partial: &Partial) -> Vec<CatalogProblem> {
+    // Its includes and its place for the content are put in later.
+    let alone = BTreeMap::from([(partial.key.clone(), String::new())]);
+    let fields = Fields::from([("text".to_owned(), without_includes(&partial.body))]);
+    let Ok(expanded) = expand(&fields, None, &alone) else { return Vec::new() };
+    let error = expanded.get("text").and_then(|done| Template::parse(&done.text).err());
+    error
+        .map(|error| {
+            let file = file_of("partial", &partial.key);
+            CatalogProblem::error("syntax", &file, error.message).at(Some(error.line), Some(error.column))
+        })
+        .into_iter()
+        .collect()
+}
+
+/// The text with blanks where it includes others, so that places stay where they are.
+fn without_includes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("{%") {
+        let Some(end) = rest[at..].find("%}").map(|end| at + end + 2) else { break };
+        let tag = &rest[at..end];
+        out.push_str(&rest[..at]);
+        if tag.trim_start_matches("{%").trim_start_matches('-').trim_start().starts_with("include") {
+            out.extend(tag.chars().map(|c| if c == '\n' { c } else { ' ' }));
+        } else {
+            out.push_str(tag);
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}

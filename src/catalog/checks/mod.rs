@@ -1,0 +1,57 @@
+//! Checking a document against what surrounds it: the same checks for files, drafts and single entries.
+
+mod breaks;
+mod copy;
+mod rules;
+mod surroundings;
+
+use super::check::CatalogProblem;
+use super::document::Document;
+use super::files::file_of;
+use crate::domain::snapshot::CatalogSnapshot;
+
+pub(super) use copy::check_copy;
+pub(super) use rules::find_app;
+pub(super) use surroundings::{Surroundings, shape};
+
+/// Everything that is wrong with a document, errors and warnings. Without a snapshot, what it refers to outside is not
+/// looked at.
+pub(super) fn check_document(document: &Document, snapshot: Option<&CatalogSnapshot>) -> Vec<CatalogProblem> {
+    let around = Surroundings::of(document, snapshot);
+    let mut problems = Vec::new();
+    for template in &document.templates {
+        problems.extend(copy::check_template(template, &document.lines_above, &around));
+    }
+    for partial in &document.partials {
+        problems.extend(copy::check_partial(partial));
+    }
+    for rule in &document.rules {
+        problems.extend(rules::check_rule(rule, &around));
+    }
+    if let Some(snapshot) = snapshot {
+        problems.extend(changed_channels(document, snapshot));
+        problems.extend(breaks::check_breaks(document, snapshot));
+    }
+    problems
+}
+
+fn changed_channels(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+    let mut problems = Vec::new();
+    for template in &document.templates {
+        let known = snapshot.templates.iter().find(|t| t.key == template.key);
+        if let Some(known) = known.filter(|known| known.channel != template.channel) {
+            let message =
+                format!("{} is a template for {}; its channel can't change", template.key, known.channel);
+            let problem = CatalogProblem::error("channel_changed", &file_of("template", &template.key), message);
+            problems.push(problem.hint("use another key"));
+        }
+    }
+    problems
+}
+
+/// Whether a text can be the key of a template, a partial or a rule.
+pub(super) fn is_key(key: &str) -> bool {
+    key.len() <= 100
+        && key.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+}

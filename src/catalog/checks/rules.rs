@@ -1,0 +1,155 @@
+//! Checking a rule: what it refers to, and its expressions against the schemas of the events that reach it.
+
+use serde_json::{Value, json};
+
+use super::super::check::{CatalogProblem, Severity};
+use super::super::document::RuleDocument;
+use super::super::files::file_of;
+use super::Surroundings;
+use crate::domain::app::App;
+use crate::domain::rule::{Action, Audience, Definition};
+use crate::domain::snapshot::EventTypeEntry;
+use crate::expressions::{Expression, Kind};
+
+/// What is wrong with a rule.
+pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<CatalogProblem> {
+    let file = file_of("rule", &rule.key);
+    let types: Vec<&EventTypeEntry> = around.covered(&rule.event_type).collect();
+    let mut problems = Vec::new();
+    if types.is_empty() && around.apps.is_some() {
+        let near = around
+            .event_types
+            .keys()
+            .min_by_key(|known| strsim::damerau_levenshtein(known, &rule.event_type));
+        let mut problem =
+            CatalogProblem::error("unknown_event_type", &file, format!("there is no event type {}", rule.event_type));
+        problem.hint = near.map(|near| format!("did you mean `{near}`?"));
+        problems.push(problem);
+    }
+    if let Action::Send { template, .. } = &rule.definition.action {
+        if around.apps.is_some() && !around.templates.contains(&template.as_str()) {
+            let near = around.templates.iter().min_by_key(|known| strsim::damerau_levenshtein(known, template));
+            let mut problem =
+                CatalogProblem::error("unknown_template", &file, format!("there is no template {template}"));
+            problem.hint = near.map(|near| format!("did you mean `{near}`?"));
+            problems.push(problem);
+        }
+    }
+    if let (Some(name), Some(apps)) = (&rule.app, around.apps) {
+        if find_app(apps, name).is_none() {
+            let known: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
+            let problem = CatalogProblem::error("unknown_app", &file, format!("there is no app {name}"));
+            problems.push(problem.hint(format!("there are {}", known.join(", "))));
+        }
+    }
+    problems.extend(check_expressions(&file, &rule.definition, &types));
+    problems
+}
+
+/// An app by its name or id.
+pub(in crate::catalog) fn find_app<'a>(apps: &'a [App], name: &str) -> Option<&'a App> {
+    apps.iter().find(|app| app.name == name || app.id.to_string() == name)
+}
+
+/// What is wrong with a rule's expressions, for any event of these types.
+pub(super) fn check_expressions(
+    file: &str,
+    definition: &Definition,
+    types: &[&EventTypeEntry],
+) -> Vec<CatalogProblem> {
+    let about = json!({
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "type": {"type": "string"},
+            "time": {"type": "string", "format": "date-time"},
+            "locale": {"type": ["string", "null"]},
+        },
+        "required": ["id", "type", "time", "locale"],
+    });
+    let mut problems = Vec::new();
+    for (field, text, kind) in expressions(definition) {
+        let expression = match Expression::parse(text) {
+            Ok(expression) => expression,
+            Err(found) => {
+                problems.push(CatalogProblem {
+                    severity: Severity::Error,
+                    field: Some(field),
+                    hint: found.hint,
+                    ..CatalogProblem::error(found.code, file, found.message).at(Some(found.line), Some(found.column))
+                });
+                continue;
+            }
+        };
+        if types.is_empty() {
+            problems.extend(found_in(file, &field, &expression, (None, &about), kind));
+        }
+        for entry in types {
+            problems.extend(found_in(file, &field, &expression, (Some(entry), &about), kind));
+        }
+    }
+    problems.dedup();
+    problems
+}
+
+fn found_in(
+    file: &str,
+    field: &str,
+    expression: &Expression,
+    (entry, about): (Option<&EventTypeEntry>, &Value),
+    kind: Kind,
+) -> Vec<CatalogProblem> {
+    let schema = entry.map(|entry| &entry.schema);
+    let found = expression.check(&[("data", schema), ("event", Some(about))], kind);
+    let mut problems: Vec<CatalogProblem> = found
+        .into_iter()
+        .map(|found| CatalogProblem {
+            // What may be missing makes the condition fail, with a decision that says so.
+            severity: if found.code == "optional_path" { Severity::Warning } else { Severity::Error },
+            field: Some(field.to_owned()),
+            hint: found.hint,
+            ..CatalogProblem::error(found.code, file, found.message).at(Some(found.line), Some(found.column))
+        })
+        .collect();
+    let is_kept = field != "when" && field != "at";
+    for pointer in entry.iter().flat_map(|entry| &entry.sensitive).filter(|_| is_kept) {
+        let secret = format!("data{}", pointer.replace('/', "."));
+        let touches = |path: &String| {
+            let below = |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('.'));
+            below(path, &secret) || below(&secret, path)
+        };
+        if expression.paths().iter().any(touches) {
+            let message = format!("`{}` would leave with the sensitive value `{secret}`", expression.source());
+            let problem = CatalogProblem::error("sensitive_value", file, message);
+            problems.push(CatalogProblem { field: Some(field.to_owned()), ..problem.hint("name other members") });
+        }
+    }
+    problems
+}
+
+/// Every expression of a rule, with the field that it stands in and what it has to yield.
+fn expressions(definition: &Definition) -> Vec<(String, &str, Kind)> {
+    let mut found = Vec::new();
+    if let Some(text) = &definition.condition {
+        found.push(("when".to_owned(), text.as_str(), Kind::Bool));
+    }
+    if let Some(text) = &definition.timing.at {
+        found.push(("at".to_owned(), text.as_str(), Kind::Text));
+    }
+    match &definition.action {
+        Action::Send { audience: Audience::Filters(filters), .. } => {
+            let texts = filters.iter().filter_map(|filter| filter.value_from.as_deref());
+            found.extend(texts.map(|text| ("filters".to_owned(), text, Kind::Any)));
+        }
+        Action::Send { .. } => {}
+        Action::Tag(tags) => {
+            found.extend(tags.iter().map(|(name, text)| (format!("tag.{name}"), text.as_str(), Kind::Any)));
+        }
+        Action::Track { properties, .. } => {
+            let named = properties.iter();
+            found.extend(named.map(|(name, text)| (format!("track.properties.{name}"), text.as_str(), Kind::Any)));
+        }
+        Action::Cancel(text) => found.push(("cancel".to_owned(), text.as_str(), Kind::Text)),
+    }
+    found
+}

@@ -1,0 +1,46 @@
+//! The catalog as files: `events/<type>/{schema.json,event.toml,samples/<name>.json}`, `partials/<key>.liquid`,
+//! `templates/<key>/{template.toml,<channel>.<locale>.liquid}` and `rules/<key>.toml`.
+//!
+//! A copy file is its channel's main field; the other fields stand above it as TOML between `+++` lines. What `write`
+//! makes of a catalog, `read` makes the same catalog of.
+
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+
+use super::check::CatalogProblem;
+
+pub(super) use read::read;
+pub use write::write;
+
+/// A catalog's files: their paths below its folder, with `/`, and their texts.
+pub type Files = BTreeMap<String, String>;
+
+/// The file that a thing of the catalog is written in: for problems that are found elsewhere.
+pub(super) fn file_of(kind: &str, name: &str) -> String {
+    match kind {
+        "event_type" => format!("events/{name}/schema.json"),
+        "template" => format!("templates/{name}/template.toml"),
+        "partial" => format!("partials/{name}.liquid"),
+        _ => format!("rules/{name}.toml"),
+    }
+}
+
+/// Everything that is wrong with these files by themselves; what they refer to outside is not looked at.
+pub fn check(files: &Files) -> Vec<CatalogProblem> {
+    let (document, mut problems) = read(files);
+    problems.extend(super::checks::check_document(&document, None));
+    problems
+}
+
+/// A copy file's front matter and its body.
+fn split_front(text: &str) -> (&str, &str) {
+    text.strip_prefix("+++\n").and_then(|rest| rest.split_once("\n+++\n")).unwrap_or(("", text))
+}
+
+/// How many lines of a copy file stand above its body.
+fn lines_above_body(text: &str) -> usize {
+    let (_, body) = split_front(text);
+    text[..text.len() - body.len()].matches('\n').count()
+}

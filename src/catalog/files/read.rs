@@ -1,0 +1,218 @@
+//! From files to a document; everything that is wrong with them is said at once.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Files, lines_above_body, split_front};
+use crate::catalog::check::CatalogProblem;
+use crate::catalog::document::{Document, RuleDocument, TemplateDocument};
+use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm};
+use crate::domain::channel::Channel;
+use crate::domain::snapshot::Partial;
+use crate::domain::template::{Fields, is_locale, main_field};
+
+/// Sizes beyond which a file is refused.
+const MAX_FILE_BYTES: usize = 256 * 1024;
+
+/// Reads a catalog's files.
+pub(in crate::catalog) fn read(files: &Files) -> (Document, Vec<CatalogProblem>) {
+    let mut reader = Reader { files, document: Document::default(), problems: Vec::new() };
+    for (path, text) in files {
+        if text.len() > MAX_FILE_BYTES {
+            reader.problem("file_too_large", path, "a catalog file has at most 256 KiB");
+        }
+        reader.read(path, text);
+    }
+    (reader.document, reader.problems)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PartialFront {
+    description: String,
+}
+
+struct Reader<'a> {
+    files: &'a Files,
+    document: Document,
+    problems: Vec<CatalogProblem>,
+}
+
+impl<'a> Reader<'a> {
+    fn problem(&mut self, code: &str, path: &str, message: impl Into<String>) {
+        self.problems.push(CatalogProblem::error(code, path, message));
+    }
+
+    fn read(&mut self, path: &str, text: &str) {
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts.as_slice() {
+            ["events", name, "schema.json"] => self.read_event_type(path, name, text),
+            ["events", name, "event.toml"] => self.wants(path, &format!("events/{name}/schema.json")),
+            ["events", name, "samples", file] if has_stem(file, ".json") => {
+                self.wants(path, &format!("events/{name}/schema.json"));
+            }
+            ["templates", key, "template.toml"] => self.read_template(path, key, text),
+            ["templates", key, file] if has_stem(file, ".liquid") => {
+                self.wants(path, &format!("templates/{key}/template.toml"));
+            }
+            ["partials", file] if has_stem(file, ".liquid") => {
+                self.read_partial(path, file.trim_end_matches(".liquid"), text);
+            }
+            ["rules", file] if has_stem(file, ".toml") => {
+                self.read_rule(path, file.trim_end_matches(".toml"), text);
+            }
+            _ => {
+                let problem = CatalogProblem::error("unknown_file", path, "the catalog has no such file");
+                self.problems.push(problem.hint(
+                    "files are events/<type>/{schema.json,event.toml,samples/<name>.json}, partials/<key>.liquid, \
+                     templates/<key>/{template.toml,<channel>.<locale>.liquid} and rules/<key>.toml",
+                ));
+            }
+        }
+    }
+
+    /// Says so if the file that another one belongs to is missing.
+    fn wants(&mut self, path: &str, other: &str) {
+        if !self.files.contains_key(other) {
+            let name = other.rsplit('/').next().unwrap_or(other);
+            let code = if name == "schema.json" { "no_schema" } else { "no_template" };
+            self.problem(code, path, format!("there is no {name} beside it"));
+        }
+    }
+
+    fn toml<T: DeserializeOwned>(&mut self, path: &str, text: &str) -> Option<T> {
+        match toml::from_str(text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let mut problem = CatalogProblem::error("bad_toml", path, error.message());
+                if let Some(span) = error.span() {
+                    let before = &text[..span.start.min(text.len())];
+                    problem.line = Some(before.matches('\n').count() + 1);
+                    problem.column = Some(before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
+                }
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn json(&mut self, path: &str, text: &str) -> Option<Value> {
+        match serde_json::from_str(text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let mut problem = CatalogProblem::error("bad_json", path, "this is not JSON");
+                problem.line = Some(error.line());
+                problem.column = Some(error.column());
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn form(&mut self, path: &str, problems: Vec<FormProblem>) {
+        for found in problems {
+            let mut problem = CatalogProblem::error(found.code, path, found.message);
+            problem.hint = found.hint;
+            self.problems.push(problem);
+        }
+    }
+
+    /// The files below a folder whose names end so.
+    fn below(&self, folder: &str, end: &str) -> Vec<(&'a String, &'a String)> {
+        let files = self.files.range(folder.to_owned()..).take_while(|(path, _)| path.starts_with(folder));
+        files.filter(|(path, _)| path.ends_with(end)).collect()
+    }
+
+    fn read_event_type(&mut self, path: &str, name: &str, text: &str) {
+        let Some(schema) = self.json(path, text) else { return };
+        let about_path = format!("events/{name}/event.toml");
+        let about: Option<EventTypeForm> = match self.files.get(&about_path) {
+            Some(text) => self.toml(&about_path, text),
+            None => Some(EventTypeForm::default()),
+        };
+        let Some(mut form) = about else { return };
+        if !form.schema.is_null() || !form.samples.is_empty() {
+            let message = "schema and samples are files of their own: schema.json and samples/<name>.json";
+            self.problem("misplaced", &about_path, message);
+        }
+        form.schema = schema;
+        let folder = format!("events/{name}/samples/");
+        for (path, text) in self.below(&folder, ".json") {
+            let Some(sample) = self.json(path, text) else { continue };
+            form.samples.insert(path[folder.len()..].trim_end_matches(".json").to_owned(), sample);
+        }
+        let (entry, problems) = form.read(name);
+        let (samples, others): (Vec<FormProblem>, Vec<FormProblem>) =
+            problems.into_iter().partition(|problem| problem.field == "samples");
+        self.form(path, others.iter().filter(|p| p.field != "sensitive").cloned().collect());
+        self.form(&about_path, others.into_iter().filter(|p| p.field == "sensitive").collect());
+        self.form(folder.trim_end_matches('/'), samples);
+        self.document.event_types.extend(entry);
+    }
+
+    fn read_partial(&mut self, path: &str, key: &str, text: &str) {
+        self.check_key(path, key);
+        let (front, body) = split_front(text);
+        let Some(front) = self.toml::<PartialFront>(path, front) else { return };
+        self.document.partials.push(Partial {
+            key: key.to_owned(),
+            version: 0,
+            description: front.description,
+            body: body.trim_end_matches('\n').to_owned(),
+        });
+    }
+
+    fn read_template(&mut self, path: &str, key: &str, text: &str) {
+        self.check_key(path, key);
+        let Some(form) = self.toml::<TemplateForm>(path, text) else { return };
+        let channel = form.channel;
+        let (about, mut content) = form.split();
+        let folder = format!("templates/{key}/");
+        for (path, text) in self.below(&folder, ".liquid") {
+            let name = path[folder.len()..].trim_end_matches(".liquid");
+            let named = name.split_once('.').filter(|(word, locale)| *word == channel.as_str() && is_locale(locale));
+            let Some((_, locale)) = named else {
+                let hint = format!("name it {channel}.<locale>.liquid, such as {channel}.en.liquid");
+                let problem = CatalogProblem::error("bad_file_name", path, "this names no copy");
+                self.problems.push(problem.hint(hint));
+                continue;
+            };
+            if let Some(fields) = self.read_fields(path, channel, text) {
+                content.contents.insert(locale.to_owned(), fields);
+            }
+        }
+        self.document.templates.push(TemplateDocument { key: key.to_owned(), channel, about, content });
+    }
+
+    fn read_fields(&mut self, path: &str, channel: Channel, text: &str) -> Option<Fields> {
+        let (front, body) = split_front(text);
+        self.document.lines_above.insert(path.to_owned(), lines_above_body(text));
+        let mut fields: Fields = self.toml(path, front)?;
+        fields.insert(main_field(channel).to_owned(), body.trim_end_matches('\n').to_owned());
+        Some(fields)
+    }
+
+    fn read_rule(&mut self, path: &str, key: &str, text: &str) {
+        self.check_key(path, key);
+        let Some(form) = self.toml::<RuleForm>(path, text) else { return };
+        let (event_type, app, is_enabled) = (form.event.clone(), form.app.clone(), form.enabled);
+        let (definition, problems) = form.read();
+        self.form(path, problems);
+        if let Some(definition) = definition {
+            let key = key.to_owned();
+            self.document.rules.push(RuleDocument { key, event_type, app, is_enabled, definition });
+        }
+    }
+
+    fn check_key(&mut self, path: &str, key: &str) {
+        if !super::super::checks::is_key(key) {
+            let problem = CatalogProblem::error("bad_name", path, format!("`{key}` is no key"));
+            self.problems.push(problem.hint("1 to 100 lower-case letters, digits, `.`, `_` or `-`"));
+        }
+    }
+}
+
+fn has_stem(name: &str, end: &str) -> bool {
+    name.strip_suffix(end).is_some_and(|stem| !stem.is_empty())
+}

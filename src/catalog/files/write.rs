@@ -1,0 +1,81 @@
+//! From a catalog to its files.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Files;
+use crate::catalog::forms::{EventTypeForm, RuleForm, TemplateForm};
+use crate::domain::channel::Channel;
+use crate::domain::snapshot::CatalogSnapshot;
+use crate::domain::template::{Fields, fields_of, main_field};
+
+/// The files of a catalog: live versions, and what is not put away.
+pub fn write(snapshot: &CatalogSnapshot) -> Files {
+    let mut files = Files::new();
+    for entry in &snapshot.event_types {
+        let folder = format!("events/{}", entry.name);
+        let form = EventTypeForm::of(entry);
+        files.insert(format!("{folder}/schema.json"), json(&form.schema));
+        for (name, sample) in &form.samples {
+            files.insert(format!("{folder}/samples/{name}.json"), json(sample));
+        }
+        let about = EventTypeForm { schema: Value::Null, samples: serde_json::Map::new(), ..form };
+        files.insert(format!("{folder}/event.toml"), toml(&about));
+    }
+    for partial in &snapshot.partials {
+        files.insert(format!("partials/{}.liquid", partial.key), partial_text(&partial.description, &partial.body));
+    }
+    for template in snapshot.templates.iter().filter(|template| !template.is_archived) {
+        let live = snapshot.versions.iter().find(|version| Some(version.id) == template.live);
+        let Some(version) = live else { continue };
+        let folder = format!("templates/{}", template.key);
+        files.insert(format!("{folder}/template.toml"), toml(&TemplateForm::of(template, &version.content)));
+        for (locale, fields) in &version.content.contents {
+            let name = format!("{folder}/{}.{locale}.liquid", template.channel);
+            files.insert(name, copy_text(template.channel, fields));
+        }
+    }
+    for rule in &snapshot.rules {
+        let app = rule.definition.app.map(|id| {
+            let known = snapshot.apps.iter().find(|app| app.id == id);
+            known.map_or_else(|| id.to_string(), |app| app.name.clone())
+        });
+        files.insert(format!("rules/{}.toml", rule.key), toml(&RuleForm::of(rule, app)));
+    }
+    files
+}
+
+fn json(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn toml<T: Serialize>(form: &T) -> String {
+    toml::to_string(form).unwrap_or_default()
+}
+
+/// A partial's file: its description stands above it, if it has one.
+fn partial_text(description: &str, body: &str) -> String {
+    let body = body.trim_end_matches('\n');
+    if description.is_empty() && !body.starts_with("+++\n") {
+        return format!("{body}\n");
+    }
+    format!("+++\ndescription = {}\n+++\n{body}\n", toml::Value::from(description))
+}
+
+/// A copy file: the channel's other fields in their order, then the main one.
+fn copy_text(channel: Channel, fields: &Fields) -> String {
+    let main = main_field(channel);
+    let mut front = String::new();
+    for spec in fields_of(channel).iter().filter(|spec| spec.name != main) {
+        if let Some(text) = fields.get(spec.name) {
+            let _ = writeln!(front, "{} = {}", spec.name, toml::Value::from(text.as_str()));
+        }
+    }
+    let body = fields.get(main).map_or("", String::as_str);
+    if front.is_empty() && !body.starts_with("+++\n") {
+        return format!("{body}\n");
+    }
+    if front.is_empty() { format!("+++\n\n+++\n{body}\n") } else { format!("+++\n{front}+++\n{body}\n") }
+}

@@ -1,0 +1,120 @@
+//! An event type as it is written.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::FormProblem;
+use crate::domain::event::EventTypeName;
+use crate::domain::snapshot::EventTypeEntry;
+
+/// An event type. In files, schema and samples are JSON files of their own beside `event.toml`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventTypeForm {
+    /// What it means.
+    pub description: String,
+    /// Who looks after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// JSON pointers into `data` whose values are sealed, such as `/code`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sensitive: Vec<String>,
+    /// How long its messages are worth sending, such as `10m`.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub time_to_live: Option<Duration>,
+    /// JSON Schema (2020-12) of `data`.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    #[schema(value_type = Object)]
+    pub schema: Value,
+    /// Examples of `data` by name.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub samples: Map<String, Value>,
+}
+
+impl EventTypeForm {
+    /// The form of an entry.
+    pub fn of(entry: &EventTypeEntry) -> Self {
+        Self {
+            description: entry.description.clone(),
+            owner: entry.owner.clone(),
+            sensitive: entry.sensitive.clone(),
+            time_to_live: entry.time_to_live,
+            schema: entry.schema.clone(),
+            samples: entry.samples.clone(),
+        }
+    }
+
+    /// The entry, with everything that is wrong with it. Its version is the store's matter.
+    pub fn read(self, name: &str) -> (Option<EventTypeEntry>, Vec<FormProblem>) {
+        let mut problems = Vec::new();
+        let name: Option<EventTypeName> = name.parse().ok();
+        if name.is_none() {
+            let message = "an event type is lower-case words joined by dots";
+            problems.push(FormProblem::new("bad_name", "name", message).hint("such as order.shipped"));
+        }
+        for pointer in self.sensitive.iter().filter(|pointer| !pointer.starts_with('/')) {
+            let message = format!("`{pointer}` is no JSON pointer");
+            problems.push(FormProblem::new("bad_pointer", "sensitive", message).hint("write it as `/code`"));
+        }
+        if let Some(life) = self.time_to_live.filter(|life| life.as_secs() == 0 || life.subsec_nanos() > 0) {
+            let message = format!("{} is no time to live", humantime_serde::re::humantime::format_duration(life));
+            problems.push(
+                FormProblem::new("bad_duration", "time_to_live", message)
+                    .hint("whole seconds, at least one, such as 10m"),
+            );
+        }
+        self.check_schema(&mut problems);
+        let entry = name.filter(|_| problems.is_empty()).map(|name| EventTypeEntry {
+            name,
+            version: 0,
+            description: self.description,
+            owner: self.owner,
+            schema: self.schema,
+            sensitive: self.sensitive,
+            time_to_live: self.time_to_live,
+            samples: self.samples,
+        });
+        (entry, problems)
+    }
+
+    fn check_schema(&self, problems: &mut Vec<FormProblem>) {
+        if let Some(reference) = remote_reference(&self.schema) {
+            let message = format!("`{reference}` leads out of the schema");
+            problems.push(
+                FormProblem::new("remote_reference", "schema", message).hint("put it under `$defs` and refer to `#/$defs/…`"),
+            );
+            return;
+        }
+        match jsonschema::options().should_validate_formats(true).build(&self.schema) {
+            Err(error) => {
+                let message = format!("this is no JSON Schema: {}", error.masked());
+                problems.push(FormProblem::new("bad_schema", "schema", message));
+            }
+            Ok(validator) => {
+                for (name, sample) in &self.samples {
+                    if let Some(error) = validator.iter_errors(sample).next() {
+                        let place = error.instance_path().to_string();
+                        let message = format!("the sample `{name}` does not fit the schema: {place}: {error}");
+                        problems.push(FormProblem::new("bad_sample", "samples", message));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A reference to something outside the schema.
+fn remote_reference(schema: &Value) -> Option<&str> {
+    match schema {
+        Value::Object(members) => members.iter().find_map(|(name, value)| match value {
+            Value::String(target) if name == "$ref" && !target.starts_with('#') => Some(target.as_str()),
+            other => remote_reference(other),
+        }),
+        Value::Array(list) => list.iter().find_map(remote_reference),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}

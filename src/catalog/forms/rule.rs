@@ -1,0 +1,376 @@
+//! A rule as it is written.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::FormProblem;
+use crate::domain::channel::Lane;
+use crate::domain::event::is_pattern;
+use crate::domain::rule::{Action, Audience, Canary, Definition, Filter, Rule, Throttle};
+use crate::domain::timing::{Hours, ProviderTiming, Timing, Zone};
+
+/// A rule: exactly one of `template`, `tag`, `track` and `cancel`.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleForm {
+    /// The event type, or a family such as `order.*`.
+    pub event: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// When it applies: an expression such as `data.total > 100`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// Sends this template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// To these segments instead of the event's recipients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<String>,
+    /// Whoever is in one of these gets nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded_segments: Vec<String>,
+    /// To everybody who passes these filters instead; `value_from` takes a value from the event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub filters: Vec<Filter>,
+    /// A part of the recipients gets another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryForm>,
+    /// Sets these tags: names with expressions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tag: BTreeMap<String, String>,
+    /// Tells Journeys of this custom event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<TrackForm>,
+    /// Cancels what waits under the cancellation key that this expression yields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<String>,
+    /// The app; the default one if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// `urgent`, `normal` or `bulk`.
+    #[serde(default = "normal")]
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// Whether it applies at all.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// How long after the event (or after `at`) it acts, such as `2h`.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Duration::is_zero")]
+    #[schema(value_type = String)]
+    pub delay: Duration,
+    /// Counts from the time that this expression yields instead of from the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// How long before `at`.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Duration::is_zero")]
+    #[schema(value_type = String)]
+    pub before: Duration,
+    /// Only within these hours: `{from, until, days}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub window: Option<Hours>,
+    /// Never within these hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub quiet: Option<Hours>,
+    /// The hours' time zone, such as `Europe/Berlin`; UTC if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Whether a person's own time zone is used where it is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recipient_zone: bool,
+    /// OneSignal's own timing: `timezone` or `last-active`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliver: Option<String>,
+    /// The time of day for `deliver = "timezone"`, such as `9:00AM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_of_day: Option<String>,
+    /// How long after it is due it is worth sending at most.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_in: Option<Duration>,
+    /// How often a person may get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<ThrottleForm>,
+}
+
+/// A part of the recipients that gets another version.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryForm {
+    /// The version's number.
+    pub version: i32,
+    /// How many in a hundred.
+    pub percent: u8,
+}
+
+/// A custom event.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrackForm {
+    /// Its name.
+    pub name: String,
+    /// Its properties: names with expressions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// How often a person may get something.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThrottleForm {
+    /// Messages at most, …
+    pub most: u32,
+    /// … within each stretch of this length, such as `1h`.
+    #[serde(with = "humantime_serde")]
+    #[schema(value_type = String)]
+    pub within: Duration,
+}
+
+fn normal() -> Lane {
+    Lane::Normal
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl RuleForm {
+    /// The form of a rule; `app` is what people call its app.
+    pub fn of(rule: &Rule, app: Option<String>) -> Self {
+        let Definition { description, condition, action, lane, timing, throttle, .. } = rule.definition.clone();
+        let mut form = Self {
+            event: rule.event_type.clone(),
+            description,
+            when: condition,
+            template: None,
+            segments: Vec::new(),
+            excluded_segments: Vec::new(),
+            filters: Vec::new(),
+            canary: None,
+            tag: BTreeMap::new(),
+            track: None,
+            cancel: None,
+            app,
+            lane,
+            enabled: rule.is_enabled,
+            delay: seconds(timing.delay_s),
+            at: timing.at,
+            before: seconds(timing.before_s),
+            window: timing.window,
+            quiet: timing.quiet,
+            zone: (timing.zone.name != chrono_tz::Tz::UTC).then(|| timing.zone.name.name().to_owned()),
+            recipient_zone: timing.zone.of_recipient,
+            deliver: None,
+            time_of_day: None,
+            expires_in: rule.expires_in(),
+            throttle: throttle.map(|t| ThrottleForm { most: t.most, within: seconds(t.within_s) }),
+        };
+        match timing.provider {
+            None => {}
+            Some(ProviderTiming::LastActive) => form.deliver = Some("last-active".to_owned()),
+            Some(ProviderTiming::Timezone { time_of_day }) => {
+                form.deliver = Some("timezone".to_owned());
+                form.time_of_day = time_of_day;
+            }
+        }
+        form.set_action(action);
+        form
+    }
+
+    fn set_action(&mut self, action: Action) {
+        match action {
+            Action::Send { template, audience, canary } => {
+                self.template = Some(template);
+                self.canary = canary.map(|c| CanaryForm { version: c.version, percent: c.percent });
+                match audience {
+                    Audience::EventRecipients => {}
+                    Audience::Segments { included, excluded } => {
+                        (self.segments, self.excluded_segments) = (included, excluded);
+                    }
+                    Audience::Filters(filters) => self.filters = filters,
+                }
+            }
+            Action::Tag(tags) => self.tag = tags,
+            Action::Track { name, properties } => self.track = Some(TrackForm { name, properties }),
+            Action::Cancel(key) => self.cancel = Some(key),
+        }
+    }
+
+    /// What the rule says (its app is not filled in), with everything that is wrong with its form.
+    pub fn read(self) -> (Option<Definition>, Vec<FormProblem>) {
+        let mut problems = Vec::new();
+        if !is_pattern(&self.event) {
+            let message = format!("`{}` names no event type", self.event);
+            problems.push(FormProblem::new("bad_name", "event", message).hint("write order.shipped, or order.* for a family"));
+        }
+        let action = self.read_action(&mut problems);
+        let timing = self.read_timing(&mut problems);
+        let throttle = self.throttle.map(|form| {
+            let within_s = whole("throttle", form.within, &mut problems);
+            if form.most == 0 || within_s == 0 {
+                let message = "a throttle lets at least one message through, within at least a second";
+                problems.push(FormProblem::new("bad_throttle", "throttle", message).hint("switch the rule off instead"));
+            }
+            Throttle { most: form.most, within_s }
+        });
+        let expires_in_s = self.expires_in.map(|life| whole("expires_in", life, &mut problems));
+        let definition = action.filter(|_| problems.is_empty()).map(|action| Definition {
+            description: self.description,
+            app: None,
+            condition: self.when,
+            action,
+            lane: self.lane,
+            timing,
+            expires_in_s,
+            throttle,
+        });
+        (definition, problems)
+    }
+
+    fn read_action(&self, problems: &mut Vec<FormProblem>) -> Option<Action> {
+        let given = [self.template.is_some(), !self.tag.is_empty(), self.track.is_some(), self.cancel.is_some()];
+        if given.iter().filter(|given| **given).count() != 1 {
+            let message = "a rule does exactly one thing";
+            problems.push(
+                FormProblem::new("one_action", "template", message).hint("name one of template, tag, track and cancel"),
+            );
+            return None;
+        }
+        let audience = self.read_audience(problems);
+        if self.template.is_none() && (audience != Audience::EventRecipients || self.canary.is_some()) {
+            let message = "segments, filters and canary belong to a rule that sends a template";
+            problems.push(FormProblem::new("no_template", "template", message));
+        }
+        if let Some(template) = &self.template {
+            let canary = self.canary.map(|c| Canary { version: c.version, percent: c.percent });
+            if canary.is_some_and(|c| c.percent > 100 || c.version < 1) {
+                let message = "a canary names a version and 0 to 100 percent";
+                problems.push(FormProblem::new("bad_canary", "canary", message));
+            }
+            if canary.is_some() && audience != Audience::EventRecipients {
+                let message = "an audience gets one version: OneSignal decides who is in it";
+                problems.push(FormProblem::new("bad_canary", "canary", message).hint("leave the canary out"));
+            }
+            return Some(Action::Send { template: template.clone(), audience, canary });
+        }
+        if let Some(track) = &self.track {
+            if track.name.is_empty() || track.name.chars().count() > 128 {
+                let message = "a custom event's name has 1 to 128 characters";
+                problems.push(FormProblem::new("bad_track", "track", message));
+            }
+            return Some(Action::Track { name: track.name.clone(), properties: track.properties.clone() });
+        }
+        if let Some(key) = &self.cancel {
+            return Some(Action::Cancel(key.clone()));
+        }
+        for name in self.tag.keys().filter(|name| RESERVED_TAGS.contains(&name.as_str())) {
+            let message = format!("OneSignal keeps the tag name `{name}` for itself");
+            problems.push(FormProblem::new("reserved_tag", "tag", message).hint("use another name"));
+        }
+        Some(Action::Tag(self.tag.clone()))
+    }
+
+    fn read_audience(&self, problems: &mut Vec<FormProblem>) -> Audience {
+        let (segments, filters) = (!self.segments.is_empty(), !self.filters.is_empty());
+        if filters && (segments || !self.excluded_segments.is_empty()) {
+            let message = "segments and filters can't be mixed: OneSignal would send to the whole segment";
+            problems.push(FormProblem::new("mixed_audience", "filters", message).hint("keep one of them"));
+        }
+        if !segments && !self.excluded_segments.is_empty() {
+            let message = "excluded_segments without segments reaches nobody";
+            problems.push(FormProblem::new("bad_audience", "excluded_segments", message).hint("name the segments to reach"));
+        }
+        if self.filters.len() > 200 {
+            let message = "OneSignal takes at most 200 filters";
+            problems.push(FormProblem::new("bad_audience", "filters", message));
+        }
+        let is_bad = |filter: &&Filter| match (&filter.operator, &filter.field) {
+            (Some(operator), None) => !matches!(operator.as_str(), "AND" | "OR"),
+            (None, Some(_)) => filter.value.is_some() && filter.value_from.is_some(),
+            (Some(_), Some(_)) | (None, None) => true,
+        };
+        if self.filters.iter().any(|filter| is_bad(&filter)) {
+            let message = "a filter is an operator (AND, OR), or a field with a value or a value_from";
+            problems.push(FormProblem::new("bad_audience", "filters", message));
+        }
+        if filters {
+            Audience::Filters(self.filters.clone())
+        } else if segments {
+            let (included, excluded) = (self.segments.clone(), self.excluded_segments.clone());
+            Audience::Segments { included, excluded }
+        } else {
+            Audience::EventRecipients
+        }
+    }
+
+    fn read_timing(&self, problems: &mut Vec<FormProblem>) -> Timing {
+        let mut zone = Zone { of_recipient: self.recipient_zone, ..Zone::default() };
+        if let Some(name) = &self.zone {
+            match name.parse() {
+                Ok(found) => zone.name = found,
+                Err(_) => {
+                    let message = format!("there is no time zone `{name}`");
+                    problems.push(FormProblem::new("bad_zone", "zone", message).hint("use an IANA name such as Europe/Berlin"));
+                }
+            }
+        }
+        let provider = match self.deliver.as_deref() {
+            None => None,
+            Some("timezone") => Some(ProviderTiming::Timezone { time_of_day: self.time_of_day.clone() }),
+            Some("last-active") => Some(ProviderTiming::LastActive),
+            Some(other) => {
+                let message = format!("`{other}` is no way to deliver");
+                problems.push(FormProblem::new("bad_deliver", "deliver", message).hint("use timezone or last-active"));
+                None
+            }
+        };
+        if self.time_of_day.is_some() && !matches!(provider, Some(ProviderTiming::Timezone { .. })) {
+            let message = "time_of_day belongs to `deliver = \"timezone\"`";
+            problems.push(FormProblem::new("bad_deliver", "time_of_day", message));
+        }
+        if self.at.is_none() && !self.before.is_zero() {
+            let message = "`before` counts back from `at`, and there is none";
+            problems.push(FormProblem::new("bad_timing", "before", message).hint("name a time in the event, such as data.starts_at"));
+        }
+        let timing = Timing {
+            delay_s: whole("delay", self.delay, problems),
+            at: self.at.clone(),
+            before_s: whole("before", self.before, problems),
+            window: self.window.clone(),
+            quiet: self.quiet.clone(),
+            zone,
+            provider,
+        };
+        let some_day = chrono::DateTime::UNIX_EPOCH;
+        if timing.allowed(some_day, timing.zone.name).is_none() {
+            let message = "the window and the quiet hours together leave no time at all";
+            problems.push(FormProblem::new("bad_timing", "quiet", message).hint("widen the window"));
+        }
+        timing
+    }
+}
+
+/// Names that OneSignal's Liquid keeps for itself.
+const RESERVED_TAGS: [&str; 11] = [
+    "message", "notification", "subscription", "user", "template", "app", "org", "dynamic_content", "data_feed",
+    "journey", "custom_data",
+];
+
+fn seconds(value: u32) -> Duration {
+    Duration::from_secs(value.into())
+}
+
+/// A duration in whole seconds, at most a year.
+fn whole(field: &'static str, value: Duration, problems: &mut Vec<FormProblem>) -> u32 {
+    const YEAR_S: u64 = 366 * 24 * 3_600;
+    if value.subsec_nanos() > 0 || value.as_secs() > YEAR_S {
+        let message = format!("`{field}` is whole seconds, at most a year");
+        problems.push(FormProblem::new("bad_duration", field, message).hint("write it as 30s, 10m, 2h or 3d"));
+    }
+    u32::try_from(value.as_secs()).unwrap_or_default()
+}

@@ -1,0 +1,83 @@
+//! What stands beside a template's copy, as it is written.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::catalog::document::TemplateAbout;
+use crate::domain::channel::Channel;
+use crate::domain::template::{Content, Mode, Template};
+
+/// `template.toml`: everything but the copy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateForm {
+    /// Where its messages appear.
+    pub channel: Channel,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Who looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The event type that it is written for, beside those of the rules that send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// Whether a second person has to approve a draft before it goes live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_approval: bool,
+    /// How the copy reaches OneSignal.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mode: Mode,
+    /// Where the fallback chain ends.
+    #[serde(default = "english")]
+    pub default_locale: String,
+    /// The partial that an email's body stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+    /// Static OneSignal fields.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
+}
+
+fn english() -> String {
+    "en".to_owned()
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl TemplateForm {
+    /// The form of a template and its content.
+    pub fn of(template: &Template, content: &Content) -> Self {
+        Self {
+            channel: template.channel,
+            description: template.description.clone(),
+            owner: template.owner.clone(),
+            event: template.event_type.clone(),
+            needs_approval: template.needs_approval,
+            mode: content.mode,
+            default_locale: content.default_locale.clone(),
+            layout: content.layout.clone(),
+            options: content.options.clone(),
+        }
+    }
+
+    /// What stands beside the copy, and the content without its copy.
+    pub(in crate::catalog) fn split(self) -> (TemplateAbout, Content) {
+        let about = TemplateAbout {
+            description: self.description,
+            owner: self.owner,
+            event_type: self.event,
+            needs_approval: self.needs_approval,
+        };
+        let content = Content {
+            mode: self.mode,
+            default_locale: self.default_locale,
+            layout: self.layout,
+            options: self.options,
+            contents: std::collections::BTreeMap::new(),
+        };
+        (about, content)
+    }
+}
