@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod expressions;
 pub mod local_postgres;
 pub mod pipeline;
 pub mod provider;

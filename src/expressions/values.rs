@@ -1,0 +1,73 @@
+//! JSON into CEL and back. A whole number in the range of 64 bits with a sign becomes an `int`, any other number a
+//! `double`, so that comparisons hold whichever way a number was written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::Value;
+use cel::objects::{Key, Map};
+use chrono::SecondsFormat;
+use serde_json::{Number, Value as Json};
+
+/// A JSON value as CEL sees it.
+pub(super) fn to_cel(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => number_to_cel(number),
+        Json::String(text) => Value::String(Arc::new(text.clone())),
+        Json::Array(items) => Value::List(Arc::new(items.iter().map(to_cel).collect())),
+        Json::Object(members) => {
+            let members =
+                members.iter().map(|(name, value)| (Key::String(Arc::new(name.clone())), to_cel(value)));
+            Value::Map(Map { map: Arc::new(members.collect::<HashMap<_, _>>()) })
+        }
+    }
+}
+
+fn number_to_cel(number: &Number) -> Value {
+    match number.as_i64() {
+        Some(whole) => Value::Int(whole),
+        None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+    }
+}
+
+/// What CEL yielded as JSON; in plain words why not where JSON has no such value. Times are RFC 3339 in UTC, durations
+/// seconds with an `s`, as CEL writes them.
+pub(super) fn to_json(value: &Value) -> Result<Json, &'static str> {
+    match value {
+        Value::Null => Ok(Json::Null),
+        Value::Bool(value) => Ok(Json::Bool(*value)),
+        Value::Int(whole) => Ok(Json::from(*whole)),
+        Value::UInt(whole) => Ok(Json::from(*whole)),
+        Value::Float(number) => Number::from_f64(*number).map(Json::Number).ok_or("a number without an end"),
+        Value::String(text) => Ok(Json::String(text.as_ref().clone())),
+        Value::List(items) => items.iter().map(to_json).collect::<Result<_, _>>().map(Json::Array),
+        Value::Map(map) => {
+            let members = map.map.iter().map(|(name, value)| Ok((name.to_string(), to_json(value)?)));
+            members.collect::<Result<_, _>>().map(Json::Object)
+        }
+        Value::Timestamp(time) => {
+            Ok(Json::String(time.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true)))
+        }
+        Value::Duration(duration) => {
+            let seconds = duration.num_milliseconds().to_string().parse::<f64>().unwrap_or(f64::NAN) / 1000.0;
+            Ok(Json::String(format!("{seconds}s")))
+        }
+        Value::Bytes(_) => Err("bytes, which JSON can't hold"),
+        Value::Opaque(_) => Err("an optional; end it with `.orValue(…)`"),
+        Value::Function(..) | Value::Struct(_) => Err("something that JSON can't hold"),
+    }
+}
+
+/// A value's kind in plain words; never the value.
+pub(super) fn kind_of(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "null",
+        Json::Bool(_) => "true or false",
+        Json::Number(_) => "a number",
+        Json::String(_) => "text",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
+}
