@@ -12,7 +12,7 @@ use super::parameters::Parameters;
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, body, json};
 use crate::access::Use;
-use crate::catalog::{Applied, files::Files};
+use crate::catalog::{Applied, By, files::Files};
 
 /// The catalog's files together at most.
 const MAX_CATALOG_BYTES: usize = 8 * 1024 * 1024;
@@ -26,6 +26,9 @@ pub(super) struct CatalogRequest {
     /// Why, for the history of new versions.
     #[serde(default)]
     note: String,
+    /// Whether what the files don't mention goes: rules, partials and event types are deleted, templates archived.
+    #[serde(default)]
+    delete: bool,
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -59,7 +62,7 @@ pub(super) async fn plan_catalog(
 ) -> Result<Json<Applied>, Problem> {
     api.allow(&headers, Use::PlanCatalog).await?;
     let request = read(&headers, body).await?;
-    Ok(Json(api.publisher.plan(&request.files).await?))
+    Ok(Json(api.publisher.plan(&request.files, request.delete).await?))
 }
 
 /// Makes the catalog say what these files say; applied templates are live.
@@ -80,9 +83,10 @@ pub(super) async fn apply_catalog(
     let identity = api.allow(&headers, Use::ApplyCatalog).await?;
     let request = read(&headers, body).await?;
     let applied = if query.dry_run {
-        api.publisher.plan(&request.files).await?
+        api.publisher.plan(&request.files, request.delete).await?
     } else {
-        api.publisher.apply(&request.files, &identity.source_name, &request.note).await?
+        let by = By { actor: &identity.source_name, note: &request.note };
+        api.publisher.apply(&request.files, request.delete, by).await?
     };
     Ok(Json(applied))
 }

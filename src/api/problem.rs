@@ -78,6 +78,20 @@ codes! {
     MethodNotAllowed = 405 "method_not_allowed" "Method not allowed",
     /// The same id, other content.
     DifferentContent = 409 "different_content" "The id was used for another event",
+    /// The thing was changed meanwhile, or is in use.
+    Changed = 409 "changed" "It was changed meanwhile",
+    /// Something else uses it.
+    InUse = 409 "in_use" "Something else uses it",
+    /// It exists already.
+    Exists = 409 "exists" "It exists already",
+    /// A second person has to approve it.
+    NeedsApproval = 409 "needs_approval" "A second person has to approve it",
+    /// Events that get their message today would be held.
+    WouldHold = 409 "would_hold" "Real events would be held",
+    /// Another version than the one named in `If-Match`.
+    Stale = 412 "stale" "It was saved by somebody else meanwhile",
+    /// Changes need `If-Match`.
+    MatchRequired = 428 "match_required" "The version to change has to be named",
     /// The thing is not in a state for this.
     NotHeld = 409 "not_held" "The delivery is not held",
     /// Too large.
@@ -297,6 +311,10 @@ impl From<ApplyError> for Problem {
             ApplyError::Problems(problems) => {
                 let detail = problems.first().map(ToString::to_string).unwrap_or_default();
                 Self { catalog: problems, ..Self::new(Code::InvalidCatalog, detail) }
+            }
+            ApplyError::Busy => {
+                Self::new(Code::Changed, "somebody else changes the catalog all the time; try again")
+                    .retry_after(RETRY_AFTER)
             }
             ApplyError::Upload(crate::catalog::UploadError::Store(error)) | ApplyError::Store(error) => {
                 error.into()

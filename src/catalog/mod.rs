@@ -1,15 +1,24 @@
 //! Writing templates, event types and rules: checked, saved, uploaded to OneSignal, and only then live.
 //!
-//! `files` reads the catalog as files (one folder a thing), `check` says everything that is wrong with them, `publish`
-//! carries changes out. Nothing here sends a message; the pipeline reads what is live and never writes it.
+//! `files` reads and writes the catalog as files, `forms` are its things as people write them, `checks` say everything
+//! that is wrong with them, `changes` what is different, `publish` carries changes out. `templates` is the life of a
+//! template between files: drafts, approval, versions, roll-backs; `traffic` holds copy against real events. Nothing
+//! here sends a message; the pipeline reads what is live and never writes it.
 
+mod changes;
 pub mod check;
+mod checks;
 mod document;
+pub mod entries;
 pub mod files;
+pub mod forms;
 pub mod publish;
 pub mod sample;
+pub mod templates;
+pub mod traffic;
 mod upload;
 
+pub use changes::Change;
 pub use check::{CatalogProblem, Severity};
-pub use publish::{Applied, ApplyError, Change, Publisher};
+pub use publish::{Applied, ApplyError, By, Publisher};
 pub use upload::UploadError;

@@ -134,7 +134,7 @@ impl Publisher {
         Err(ApplyError::Busy)
     }
 
-    fn planned(
+    pub(super) fn planned(
         &self,
         document: &Document,
         snapshot: &CatalogSnapshot,
@@ -150,6 +150,25 @@ impl Publisher {
         } else {
             Err(ApplyError::Problems(errors))
         }
+    }
+
+    /// Deletes one entry.
+    pub(super) async fn delete(&self, kind: &str, name: &str, by: By<'_>) -> Result<Applied, ApplyError> {
+        for _ in 0..TRIES {
+            let snapshot = self.store.snapshot().await?;
+            let nothing = Document::default();
+            let gone = |change: &Change| change.kind == kind && change.name == name;
+            let all = changes(&nothing, &snapshot, true).into_iter();
+            let changes: Vec<Change> = all.filter(gone).collect();
+            let problems = still_used(&changes, &nothing, &snapshot);
+            if !problems.is_empty() {
+                return Err(ApplyError::Problems(problems));
+            }
+            if let Some(revision) = self.go_live(&nothing, &snapshot, (&[], &changes), by).await? {
+                return Ok(Applied { changes, warnings: Vec::new(), revision });
+            }
+        }
+        Err(ApplyError::Busy)
     }
 
     /// Stores the versions of the templates that change.
@@ -337,11 +356,23 @@ fn still_used(changes: &[Change], document: &Document, snapshot: &CatalogSnapsho
             Some(new) => (new.event_type.as_str(), new.definition.template()),
             None => (rule.event_type.as_str(), rule.template()),
         };
-        if goes("event_type", event_type) {
-            say("event_type", event_type, format!("rule {}", rule.key));
+        let covered = changes.iter().filter(|c| c.after.is_none() && c.kind == "event_type");
+        for gone in covered.filter(|c| c.name == event_type) {
+            say("event_type", &gone.name, format!("rule {}", rule.key));
         }
         if let Some(template) = template.filter(|template| goes("template", template)) {
             say("template", template, format!("rule {}", rule.key));
+        }
+    }
+    let users = |key: &str| {
+        snapshot.templates.iter().filter(|t| !goes("template", &t.key)).find(|t| {
+            let live = snapshot.versions.iter().find(|v| Some(v.id) == t.live);
+            live.is_some_and(|live| live.partials.contains_key(key))
+        })
+    };
+    for partial in changes.iter().filter(|c| c.after.is_none() && c.kind == "partial") {
+        if let Some(template) = users(&partial.name) {
+            say("partial", &partial.name, format!("template {}", template.key));
         }
     }
     problems

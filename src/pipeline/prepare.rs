@@ -46,7 +46,7 @@ impl Loaded {
     }
 
     /// What OneSignal does with the time of the message.
-    fn schedule(&self) -> Option<Arc<ProviderTiming>> {
+    pub fn schedule(&self) -> Option<Arc<ProviderTiming>> {
         let schedule = self.row.schedule.clone()?;
         serde_json::from_value(schedule).ok().map(Arc::new)
     }

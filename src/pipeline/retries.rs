@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 
 use super::freeze::content_hash;
 use super::line::{Frozen, Member};
+use super::plan::TEST_SEND;
 use super::pack::{self, Ready};
 use super::prepare::Loaded;
 use super::record::Moved;
@@ -144,7 +145,7 @@ impl Pipeline {
         let key = UploadKey { app: frozen.app, version: frozen.version, locale: frozen.locale.clone() };
         let version = self.catalog.version(&self.store, frozen.version).await?;
         let is_uploaded =
-            version.is_some_and(|v| v.version.mode == Mode::Inline) || self.catalog.upload(&key).is_some();
+            version.is_some_and(|v| v.version.content.mode == Mode::Inline) || self.catalog.upload(&key).is_some();
         if !is_uploaded {
             return Ok(Thawed::NotUploaded(key));
         }
@@ -215,7 +216,9 @@ impl Pipeline {
                     version: frozen.version,
                     locale: frozen.locale.clone(),
                     label: to.label().cloned(),
+                    schedule: one.schedule(),
                     is_inline: message.is_inline(),
+                    is_test_send: one.row.rule.1 == TEST_SEND,
                 },
                 version: Arc::clone(&version),
                 to,

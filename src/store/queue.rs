@@ -9,7 +9,7 @@ use crate::domain::app::AppId;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{Delivery, DeliveryState};
-use crate::domain::id::{BatchId, DeliveryId, TypedId, WorkerId};
+use crate::domain::id::{BatchId, DeliveryId, EventId, TypedId, WorkerId};
 
 /// A claim on a delivery: every later write names it, and comes to nothing once another has claimed it.
 #[derive(Debug, Clone, PartialEq, Eq)]

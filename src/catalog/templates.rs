@@ -1,0 +1,479 @@
+//! The life of a template between files: a draft that people save over, approval, publishing, roll-backs, archiving.
+
+use std::collections::BTreeMap;
+
+use super::changes::{Change, content_hash};
+use super::check::CatalogProblem;
+use super::checks::{Surroundings, check_copy, is_key, shape};
+use super::document::Document;
+use super::publish::{By, Publisher, apps_of};
+use super::traffic::{DEFAULT_EVENTS, TrafficReport};
+use super::upload::UploadError;
+use crate::domain::channel::Channel;
+use crate::domain::clock::Timestamp;
+use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
+use crate::domain::template::{Content, Template, TemplateVersion};
+use crate::store::templates::{self, Draft, VersionNote, VersionRecord};
+use crate::store::{StoreError, Tx, audit, catalog};
+use crate::templating::partials::needed;
+
+/// Why a template was not changed. Nothing of it is different then.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// There is no such template, or no such version of it.
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// The key is taken, or can't be one.
+    #[error("{0}")]
+    Invalid(String),
+    /// It has no draft to publish.
+    #[error("template {0} has no draft")]
+    NoDraft(String),
+    /// Somebody else has saved it meanwhile; their draft comes along.
+    #[error("the draft was saved by somebody else meanwhile")]
+    Stale(Option<Box<Draft>>),
+    /// Somebody else has changed it meanwhile: it stands at this version now.
+    #[error("it was changed by somebody else meanwhile and stands at version {0}")]
+    Changed(i32),
+    /// A second person has to approve the draft first.
+    #[error("a second person has to approve this draft before it goes live")]
+    NeedsApproval,
+    /// The person who saved the draft can't approve it.
+    #[error("the person who saved the draft can't approve it")]
+    OwnDraft,
+    /// The copy has errors.
+    #[error("the copy has {} errors", .0.len())]
+    Problems(Vec<CatalogProblem>),
+    /// Events that get their message today would be held.
+    #[error("{} of the last {} events would be held", .0.newly_held, .0.checked)]
+    WouldHold(Box<TrafficReport>),
+    /// A rule sends it.
+    #[error("rule {0} sends it")]
+    InUse(String),
+    /// OneSignal did not take it.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The database is away.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What publishing came to.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The version that is live now.
+    pub version: i32,
+    /// What is worth a look.
+    pub warnings: Vec<CatalogProblem>,
+    /// What the last events say to it.
+    pub traffic: TrafficReport,
+}
+
+/// How a draft is to be published.
+#[derive(Debug, Clone, Copy)]
+pub struct Publishing {
+    /// The draft's revision that was looked at.
+    pub revision: i32,
+    /// Goes on though events that get their message today would be held.
+    pub accepts_holes: bool,
+    /// How many of the last events are looked at.
+    pub events: u32,
+}
+
+/// A template with everything that checks need of the catalog.
+pub(super) struct Place<'a> {
+    pub template: &'a Template,
+    pub live: Option<&'a TemplateVersion>,
+    pub types: Vec<&'a EventTypeEntry>,
+    pub partials: BTreeMap<String, String>,
+}
+
+impl<'a> Place<'a> {
+    /// A template of the catalog.
+    ///
+    /// # Errors
+    /// [`TemplateError::NotFound`].
+    pub fn find(snapshot: &'a CatalogSnapshot, key: &str) -> Result<Self, TemplateError> {
+        let template = snapshot.templates.iter().find(|t| t.key == key);
+        let template = template.ok_or_else(|| TemplateError::NotFound(format!("template {key}")))?;
+        let around = Surroundings::present(snapshot);
+        Ok(Self {
+            template,
+            live: snapshot.versions.iter().find(|v| Some(v.id) == template.live),
+            types: around.types_of(key, template.event_type.as_deref()),
+            partials: around.partials,
+        })
+    }
+
+    /// The partials that this content needs.
+    pub fn partials_for(&self, content: &Content) -> BTreeMap<String, String> {
+        needed(content.contents.values(), content.layout.as_deref(), &self.partials)
+    }
+}
+
+impl Publisher {
+    /// Enters a template without any copy yet.
+    ///
+    /// # Errors
+    /// [`TemplateError::Invalid`] when the key is taken or can't be one.
+    pub async fn create_template(&self, template: Template, by: By<'_>) -> Result<(), TemplateError> {
+        if !is_key(&template.key) {
+            let detail = format!("`{}` is no key: 1 to 100 lower-case letters, digits, `.`, `_` or `-`", template.key);
+            return Err(TemplateError::Invalid(detail));
+        }
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        catalog::lock(&mut tx).await?;
+        let snapshot = self.store.snapshot().await?;
+        if snapshot.templates.iter().any(|t| t.key == template.key) {
+            let detail = format!("template `{}` exists; save a draft of it instead", template.key);
+            return Err(TemplateError::Invalid(detail));
+        }
+        let template = Template { id: self.ids.next(now), live: None, ..template };
+        templates::upsert_template(&mut tx, &template, now).await?;
+        self.note(tx, (&template, "created", None, None), by, now).await
+    }
+
+    /// Changes what stands beside a template's copy, and whether it is put away, if it still is at `version`.
+    ///
+    /// # Errors
+    /// [`TemplateError::Changed`], [`TemplateError::InUse`] when a rule sends what would be put away.
+    pub async fn change_template(
+        &self,
+        key: &str,
+        version: i32,
+        change: impl FnOnce(&mut Template),
+        by: By<'_>,
+    ) -> Result<Template, TemplateError> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        catalog::lock(&mut tx).await?;
+        let snapshot = self.store.snapshot().await?;
+        let known = Place::find(&snapshot, key)?.template;
+        if known.version != version {
+            return Err(TemplateError::Changed(known.version));
+        }
+        let mut wanted = known.clone();
+        change(&mut wanted);
+        if wanted == *known {
+            return Ok(wanted);
+        }
+        let action = match (known.is_archived, wanted.is_archived) {
+            (false, true) => "archived",
+            (true, false) => "restored",
+            _ => "changed",
+        };
+        let sender = snapshot.rules.iter().find(|rule| rule.template() == Some(key));
+        if let Some(rule) = sender.filter(|_| action == "archived") {
+            return Err(TemplateError::InUse(rule.key.clone()));
+        }
+        templates::upsert_template(&mut tx, &wanted, now).await?;
+        wanted.version += 1;
+        let about = |t: &Template| {
+            serde_json::json!({"description": t.description, "owner": t.owner, "event": t.event_type,
+                "needs_approval": t.needs_approval, "archived": t.is_archived})
+        };
+        self.note(tx, (&wanted, action, Some(about(known)), Some(about(&wanted))), by, now).await?;
+        Ok(wanted)
+    }
+
+    /// Saves a template's draft over `revision`; 0 says that there is none yet. Drafts may have errors.
+    ///
+    /// # Errors
+    /// [`TemplateError::Stale`] with the other person's draft.
+    pub async fn save_draft(
+        &self,
+        key: &str,
+        content: &Content,
+        revision: i32,
+        by: By<'_>,
+    ) -> Result<Draft, TemplateError> {
+        let now = self.clock.now();
+        let snapshot = self.store.snapshot().await?;
+        let place = Place::find(&snapshot, key)?;
+        let id = place.template.id;
+        let based_on = place.live.map(|live| live.number).filter(|_| revision == 0);
+        let mut tx = self.store.begin().await?;
+        if !templates::save_draft(&mut tx, id, (content, based_on, by.actor), revision, now).await? {
+            let present = templates::find_draft(&mut tx, id).await?;
+            return Err(TemplateError::Stale(present.map(Box::new)));
+        }
+        let draft = templates::find_draft(&mut tx, id).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        draft.ok_or_else(|| TemplateError::NoDraft(key.to_owned()))
+    }
+
+    /// Throws a draft away, if it still is at `revision`.
+    ///
+    /// # Errors
+    /// [`TemplateError::Stale`], [`TemplateError::NoDraft`].
+    pub async fn discard_draft(&self, key: &str, revision: i32, by: By<'_>) -> Result<(), TemplateError> {
+        let now = self.clock.now();
+        let (template, draft) = self.draft_of(key).await?;
+        let mut tx = self.store.begin().await?;
+        if !templates::delete_draft(&mut tx, template.id, revision).await? {
+            return Err(TemplateError::Stale(Some(Box::new(draft))));
+        }
+        let before = serde_json::to_value(&draft.content).ok();
+        self.note(tx, (&template, "draft_discarded", before, None), by, now).await
+    }
+
+    /// Approves a draft's revision as a second person.
+    ///
+    /// # Errors
+    /// [`TemplateError::OwnDraft`], [`TemplateError::Stale`], [`TemplateError::NoDraft`].
+    pub async fn approve_draft(&self, key: &str, revision: i32, by: By<'_>) -> Result<(), TemplateError> {
+        let now = self.clock.now();
+        let (template, draft) = self.draft_of(key).await?;
+        if draft.author == by.actor {
+            return Err(TemplateError::OwnDraft);
+        }
+        let mut tx = self.store.begin().await?;
+        if !templates::approve_draft(&mut tx, template.id, revision, by.actor).await? {
+            return Err(TemplateError::Stale(Some(Box::new(draft))));
+        }
+        let after = serde_json::json!({"revision": revision});
+        self.note(tx, (&template, "approved", None, Some(after)), by, now).await
+    }
+
+    async fn draft_of(&self, key: &str) -> Result<(Template, Draft), TemplateError> {
+        let snapshot = self.store.snapshot().await?;
+        let template = Place::find(&snapshot, key)?.template.clone();
+        let draft = self.store.find_draft(template.id).await?;
+        Ok((template, draft.ok_or_else(|| TemplateError::NoDraft(key.to_owned()))?))
+    }
+
+    /// Everything that can be said of content as copy of this template, with what the last `events` events say to it.
+    ///
+    /// # Errors
+    /// [`TemplateError::NotFound`].
+    pub async fn check_template(
+        &self,
+        key: &str,
+        content: &Content,
+        events: u32,
+    ) -> Result<(Vec<CatalogProblem>, TrafficReport), TemplateError> {
+        let snapshot = self.store.snapshot().await?;
+        let place = Place::find(&snapshot, key)?;
+        Ok(self.check_in_place(&place, content, events).await?)
+    }
+
+    async fn check_in_place(
+        &self,
+        place: &Place<'_>,
+        content: &Content,
+        events: u32,
+    ) -> Result<(Vec<CatalogProblem>, TrafficReport), StoreError> {
+        let (channel, partials) = (place.template.channel, place.partials_for(content));
+        let traffic =
+            self.check_traffic(channel, (content, &partials), place.live, &place.types, events).await?;
+        let shapes: Vec<_> = place
+            .types
+            .iter()
+            .map(|entry| crate::templating::check::EventShape { observed: traffic.observed(), ..shape(entry) })
+            .collect();
+        Ok((check_copy(&place.template.key, channel, content, &place.partials, &shapes), traffic))
+    }
+
+    /// Publishes a draft: checked, held against real events, uploaded, and only then live.
+    ///
+    /// # Errors
+    /// [`TemplateError`]; what was live before still is.
+    pub async fn publish_draft(
+        &self,
+        key: &str,
+        how: Publishing,
+        by: By<'_>,
+    ) -> Result<Published, TemplateError> {
+        let snapshot = self.store.snapshot().await?;
+        let place = Place::find(&snapshot, key)?;
+        let draft = self.store.find_draft(place.template.id).await?;
+        let draft = draft.ok_or_else(|| TemplateError::NoDraft(key.to_owned()))?;
+        if draft.revision != how.revision {
+            return Err(TemplateError::Stale(Some(Box::new(draft))));
+        }
+        if place.template.needs_approval && draft.approved_by.is_none() {
+            return Err(TemplateError::NeedsApproval);
+        }
+        let (problems, traffic) = self.check_in_place(&place, &draft.content, how.events).await?;
+        let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
+        if !errors.is_empty() {
+            return Err(TemplateError::Problems(errors));
+        }
+        if traffic.newly_held > 0 && !how.accepts_holes {
+            return Err(TemplateError::WouldHold(Box::new(traffic)));
+        }
+        let note = (None, draft.approved_by.as_deref());
+        let version = self.store_version(&place, draft.content.clone(), None, note, by).await?;
+        self.upload_everywhere(&snapshot, &version).await?;
+        let done = self.bring_live(&place, &version, Some(draft.revision), by).await?;
+        if !done {
+            let present = self.store.find_draft(place.template.id).await?;
+            return Err(TemplateError::Stale(present.map(Box::new)));
+        }
+        Ok(Published { version: version.number, warnings, traffic })
+    }
+
+    /// Makes a new version that says what an older one said, and brings it live.
+    ///
+    /// # Errors
+    /// [`TemplateError::NotFound`] when there is no such version.
+    pub async fn roll_back(&self, key: &str, number: i32, by: By<'_>) -> Result<Published, TemplateError> {
+        let snapshot = self.store.snapshot().await?;
+        let place = Place::find(&snapshot, key)?;
+        let old = self.record(key, number).await?;
+        let shapes: Vec<_> = place.types.iter().map(|entry| shape(entry)).collect();
+        let content = &old.version.content;
+        let warnings = check_copy(key, place.template.channel, content, &old.version.partials, &shapes);
+        let partials = Some(old.version.partials.clone());
+        let note = (Some(number), None);
+        let version = self.store_version(&place, content.clone(), partials, note, by).await?;
+        self.upload_everywhere(&snapshot, &version).await?;
+        self.bring_live(&place, &version, None, by).await?;
+        let traffic = self
+            .check_traffic(
+                place.template.channel,
+                (&version.content, &version.partials),
+                place.live,
+                &place.types,
+                DEFAULT_EVENTS,
+            )
+            .await?;
+        Ok(Published { version: version.number, warnings, traffic })
+    }
+
+    /// A version with its history.
+    ///
+    /// # Errors
+    /// [`TemplateError::NotFound`].
+    pub async fn record(&self, key: &str, number: i32) -> Result<VersionRecord, TemplateError> {
+        let record = self.store.find_version_number(key, number).await?;
+        record.ok_or_else(|| TemplateError::NotFound(format!("version {number} of template {key}")))
+    }
+
+    /// Stores content as a version that is not live, so that a test can be sent of it: the same content is published
+    /// as the same version.
+    ///
+    /// # Errors
+    /// [`TemplateError::Problems`] when it has errors.
+    pub async fn version_for_test(
+        &self,
+        key: &str,
+        content: Content,
+        by: By<'_>,
+    ) -> Result<TemplateVersion, TemplateError> {
+        let snapshot = self.store.snapshot().await?;
+        let place = Place::find(&snapshot, key)?;
+        let shapes: Vec<_> = place.types.iter().map(|entry| shape(entry)).collect();
+        let problems = check_copy(key, place.template.channel, &content, &place.partials, &shapes);
+        let errors: Vec<CatalogProblem> = problems.into_iter().filter(CatalogProblem::is_error).collect();
+        if !errors.is_empty() {
+            return Err(TemplateError::Problems(errors));
+        }
+        let version = self.store_version(&place, content, None, (None, None), by).await?;
+        self.upload_everywhere(&snapshot, &version).await?;
+        Ok(version)
+    }
+
+    async fn store_version(
+        &self,
+        place: &Place<'_>,
+        content: Content,
+        partials: Option<BTreeMap<String, String>>,
+        (restores, approved_by): (Option<i32>, Option<&str>),
+        by: By<'_>,
+    ) -> Result<TemplateVersion, TemplateError> {
+        let now = self.clock.now();
+        let mut version = TemplateVersion {
+            id: self.ids.next(now),
+            template: place.template.key.clone(),
+            number: 0,
+            channel: place.template.channel,
+            partials: partials.unwrap_or_else(|| place.partials_for(&content)),
+            content,
+        };
+        let hash = content_hash(&version);
+        let note =
+            VersionNote { content_hash: &hash, author: by.actor, note: by.note, restores, approved_by };
+        let mut tx = self.store.begin().await?;
+        catalog::lock(&mut tx).await?;
+        (version.id, version.number) =
+            templates::find_or_insert_version(&mut tx, place.template.id, &version, note, now).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        Ok(version)
+    }
+
+    async fn upload_everywhere(
+        &self,
+        snapshot: &CatalogSnapshot,
+        version: &TemplateVersion,
+    ) -> Result<(), TemplateError> {
+        for app in apps_of(&version.template, &Document::default(), snapshot) {
+            self.upload_version(app, version).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a version live and ends the draft that it was; `false` if that was saved over meanwhile.
+    async fn bring_live(
+        &self,
+        place: &Place<'_>,
+        version: &TemplateVersion,
+        draft: Option<i32>,
+        by: By<'_>,
+    ) -> Result<bool, TemplateError> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        catalog::lock(&mut tx).await?;
+        if let Some(revision) = draft {
+            if !templates::delete_draft(&mut tx, place.template.id, revision).await? {
+                return Ok(false);
+            }
+        }
+        templates::set_live(&mut tx, &version.template, version.id).await?;
+        let content = |v: &TemplateVersion| serde_json::json!({"version": v.number, "content": v.content});
+        let action = if draft.is_some() { "published" } else { "rolled_back" };
+        let change = (place.template, action, place.live.map(content), Some(content(version)));
+        self.note(tx, change, by, now).await?;
+        Ok(true)
+    }
+
+    /// Enters a change of a template into the record, raises the revision and commits.
+    async fn note(
+        &self,
+        mut tx: Tx,
+        (template, action, before, after): (
+            &Template,
+            &str,
+            Option<serde_json::Value>,
+            Option<serde_json::Value>,
+        ),
+        by: By<'_>,
+        now: Timestamp,
+    ) -> Result<(), TemplateError> {
+        let change = Change::new("template", &template.key, before, after);
+        let mut entry = self.entry(&change, by, now);
+        action.clone_into(&mut entry.action);
+        audit::append(&mut tx, &[entry]).await?;
+        catalog::raise_revision(&mut tx, now).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        Ok(())
+    }
+}
+
+/// A template that is yet to be entered.
+pub fn new_template(key: &str, channel: Channel) -> Template {
+    use crate::domain::id::{TemplateId, TypedId};
+    Template {
+        id: TemplateId::from_uuid(uuid::Uuid::nil()),
+        key: key.to_owned(),
+        channel,
+        version: 0,
+        description: String::new(),
+        owner: None,
+        event_type: None,
+        needs_approval: false,
+        is_archived: false,
+        live: None,
+    }
+}
