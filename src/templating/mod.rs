@@ -13,5 +13,6 @@
 pub mod check;
 mod compile;
 pub mod liquid;
+pub mod mjml;
 
 pub use compile::{CompiledContent, FieldPath, LOOKUP, Problem, ValueError, compile};

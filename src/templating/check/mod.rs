@@ -160,7 +160,7 @@ fn check_locale(copy: &Copy<'_>, fields: &Fields, events: &[EventShape<'_>]) -> 
             let Some(followed) = flow::follow(copy.channel, spec.name, &template, event) else { continue };
             found.extend(followed.found);
             if let Ok(content) = &compiled {
-                found.extend(sensitive::check(content, spec.name, &template, &followed.readings, event));
+                found.extend(sensitive::check((copy.channel, spec.name), content, &template, event));
             }
         }
     }
