@@ -15,5 +15,6 @@ mod compile;
 pub mod liquid;
 pub mod partials;
 pub mod preview;
+pub mod mjml;
 
 pub use compile::{CompiledContent, FieldPath, LOOKUP, Problem, ValueError, compile};

@@ -159,8 +159,10 @@ fn read_tag(
                 let Some((value, start, end)) = value(text, at) else { continue };
                 at = end;
                 let used = match (tag, name.as_str()) {
-                    ("a" | "area", "href") => Use::Opened,
-                    ("img", "src") => Use::Loaded,
+                    ("a" | "area" | "mj-button" | "mj-navbar-link" | "mj-social-element", "href") => {
+                        Use::Opened
+                    }
+                    ("img" | "mj-image", "src") => Use::Loaded,
                     _ => continue,
                 };
                 found.push((value, used, start));
@@ -252,6 +254,7 @@ mod tests {
             "<img src='data:image/png;base64,AA'>",
             "{% if data.a %}<a href='x'>{% else %}<b>{% endif %}",
             "{% for i in data.l %}<a href='/{{ i }}'>{% endfor %}",
+            "<mjml><mj-body><mj-button href=\"x\">{{ data.a }}</mj-button>",
         ] {
             assert_eq!(codes(Channel::Email, "body", body), ["bad_link"], "{body}");
         }

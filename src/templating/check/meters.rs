@@ -7,7 +7,7 @@ use crate::templating::liquid::position::line_and_column;
 use crate::templating::liquid::{Limits, Strictness, Template};
 
 /// What a meter counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Characters as people see them, roughly: Unicode code points.
@@ -17,7 +17,7 @@ pub enum Unit {
 }
 
 /// How much of its room a text takes.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Meter {
     /// What is measured.
     pub name: &'static str,

@@ -44,7 +44,7 @@ pub enum Severity {
 }
 
 /// One thing that was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Finding {
     /// A stable code.
     pub code: &'static str,
@@ -160,7 +160,7 @@ fn check_locale(copy: &Copy<'_>, fields: &Fields, events: &[EventShape<'_>]) -> 
             let Some(followed) = flow::follow(copy.channel, spec.name, &template, event) else { continue };
             found.extend(followed.found);
             if let Ok(content) = &compiled {
-                found.extend(sensitive::check(content, spec.name, &template, &followed.readings, event));
+                found.extend(sensitive::check((copy.channel, spec.name), content, &template, event));
             }
         }
     }

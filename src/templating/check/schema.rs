@@ -10,7 +10,7 @@ use super::text::{Text, count};
 /// How many alternatives are told apart; beyond, nothing is taken as known.
 const MOST_ALTERNATIVES: usize = 64;
 /// How many schemas are read for one value; beyond, nothing is taken as known.
-const MOST_SCHEMAS: usize = 2_000;
+const MOST_SCHEMAS: usize = 500;
 /// How far references and combinations are followed without a step into the value.
 const MOST_LEVELS: usize = 32;
 

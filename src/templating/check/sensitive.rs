@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::flow::{Place, Reading};
+use super::flow::{Place, Reading, follow};
 use super::{EventShape, Finding, Severity};
-use crate::templating::compile::CompiledContent;
+use crate::domain::channel::Channel;
+use crate::templating::compile::{CompiledContent, Whole};
 use crate::templating::liquid::Template;
 use crate::templating::liquid::position::line_and_column;
 
@@ -61,42 +62,50 @@ fn travels(pointer: &str, place: &Place, members: Option<&BTreeSet<String>>) -> 
     })
 }
 
-/// Tells lists and objects that OneSignal is sent although there is something sensitive in them that `field` doesn't
-/// read. `readings` are the paths that it reads.
+/// Tells lists and objects that OneSignal is sent although there is something sensitive in them that the field doesn't
+/// read. `written` is the field as its author wrote it.
 pub fn check(
+    (channel, field): (Channel, &str),
     content: &CompiledContent,
-    field: &str,
-    template: &Template,
-    readings: &[Reading],
+    written: &Template,
     event: &EventShape<'_>,
 ) -> Vec<Finding> {
-    let is_read = |pointer: &str| {
-        let pointer = segments(pointer);
-        // A key that OneSignal chooses reads none in particular.
-        let names = |(step, segment): (&Option<String>, &String)| match step {
-            Some(step) => step == segment,
-            None => is_index(segment),
-        };
-        let reads = |place: &Place| place.len() == pointer.len() && place.iter().zip(&pointer).all(names);
-        readings.iter().filter_map(|reading| reading.places.last()).flatten().any(reads)
-    };
+    let wholes: Vec<Whole<'_>> = content.wholes().into_iter().filter(|whole| whole.field == field).collect();
+    if wholes.is_empty() || event.sensitive.is_empty() {
+        return Vec::new();
+    }
+    let Some(sent) = content.template(field) else { return Vec::new() };
+    let readings = follow(channel, field, sent, event).map(|followed| followed.readings).unwrap_or_default();
     let mut found = Vec::new();
-    for whole in content.wholes().into_iter().filter(|whole| whole.field == field) {
+    for whole in wholes {
         let read = readings.iter().filter(|reading| reading.span == whole.span);
-        let places = read.filter_map(|reading| reading.places.get(whole.steps)).flatten();
-        let places: Vec<&Place> = places.collect();
+        let places: Vec<&Place> =
+            read.filter_map(|reading| reading.places.get(whole.steps)).flatten().collect();
         let leaks = |pointer: &&String| {
-            !is_read(pointer) && places.iter().any(|place| travels(pointer, place, whole.members))
+            !is_read(pointer, &readings) && places.iter().any(|place| travels(pointer, place, whole.members))
         };
-        if let Some(pointer) = event.sensitive.iter().find(leaks) {
-            let event = event.name;
-            let message =
-                format!("`{pointer}` of `{event}` is sensitive, and here it travels with all around it");
-            let finding = Finding::new("sensitive_subtree", Severity::Error, message);
-            let finding =
-                finding.hint("read the members that the message needs, outside of what reads `user.`");
-            found.push(finding.in_field(field, line_and_column(template.source(), whole.span.start)));
-        }
+        let Some(pointer) = event.sensitive.iter().find(leaks) else { continue };
+        let message =
+            format!("`{pointer}` of `{}` is sensitive, and here it travels with all around it", event.name);
+        let finding = Finding::new("sensitive_subtree", Severity::Error, message)
+            .hint("read the members that the message needs, outside of what reads `user.`");
+        // What was MJML is looked for where its author wrote it.
+        let same = sent.source() == written.source();
+        let path = whole.span.of(sent.source());
+        let at = if same { whole.span.start } else { written.source().find(path).unwrap_or(0) };
+        found.push(finding.in_field(field, line_and_column(written.source(), at)));
     }
     found
+}
+
+/// Whether the field reads the value by its name, so that it is meant to travel.
+fn is_read(pointer: &str, readings: &[Reading]) -> bool {
+    let pointer = segments(pointer);
+    // A key that OneSignal chooses reads none in particular.
+    let names = |(step, segment): (&Option<String>, &String)| match step {
+        Some(step) => step == segment,
+        None => is_index(segment),
+    };
+    let reads = |place: &Place| place.len() == pointer.len() && place.iter().zip(&pointer).all(names);
+    readings.iter().filter_map(|reading| reading.places.last()).flatten().any(reads)
 }

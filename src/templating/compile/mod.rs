@@ -24,6 +24,7 @@ use crate::domain::template::{FieldKind, FieldSpec, Fields, fields_of};
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::render::{Escape, Evaluator, Manner};
 use crate::templating::liquid::{Limits, PathUse, RenderError, Template};
+use crate::templating::mjml;
 
 use escape::{Places, literal};
 use origins::{Origins, PROVIDER_NAMES};
@@ -125,6 +126,9 @@ pub fn compile(channel: Channel, fields: &Fields) -> Result<CompiledContent, Vec
     for spec in fields_of(channel) {
         let Some(source) = fields.get(spec.name).filter(|source| !source.is_empty()) else { continue };
         match Template::parse(source) {
+            Ok(template) if spec.kind == FieldKind::Html && mjml::is_mjml(source) => {
+                found.extend(content.add_mjml(channel, spec, &template, &mut slots));
+            }
             Ok(template) => found.extend(content.add(channel, spec, &template, &mut slots)),
             Err(error) => found.push(Problem::from_syntax(spec.name, error)),
         }
@@ -149,6 +153,29 @@ fn unknown_fields(channel: Channel, fields: &Fields) -> Vec<Problem> {
 }
 
 impl CompiledContent {
+    /// Compiles a field that is MJML; what is wrong with it is told with its place in the MJML.
+    fn add_mjml(
+        &mut self,
+        channel: Channel,
+        spec: &FieldSpec,
+        template: &Template,
+        slots: &mut Slots,
+    ) -> Vec<Problem> {
+        let converted = match mjml::convert(template) {
+            Ok(converted) => converted,
+            Err(problem) => return vec![problem],
+        };
+        let mut found = match Template::parse(&converted.html) {
+            Ok(html) => self.add(channel, spec, &html, slots),
+            Err(error) => vec![Problem::from_syntax(spec.name, error)],
+        };
+        for problem in &mut found {
+            let place = (problem.line, problem.column);
+            (problem.line, problem.column) = converted.origin(template.source(), place);
+        }
+        found
+    }
+
     /// Compiles one more field; returns what is wrong with it.
     fn add(
         &mut self,
@@ -232,6 +259,11 @@ impl CompiledContent {
     /// Every reading of a path in every field.
     pub fn paths(&self) -> &[FieldPath] {
         &self.paths
+    }
+
+    /// A field as it was compiled: of MJML, the HTML.
+    pub(in crate::templating) fn template(&self, field: &str) -> Option<&Template> {
+        self.fields.iter().find(|known| known.name == field).map(|known| &known.template)
     }
 
     /// The values that travel as they are, so that a list or an object travels with what is in it.

@@ -8,7 +8,7 @@ use crate::templating::liquid::position::line_and_column;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// What kind of thing, for programs: `liquid_syntax`, `unknown_name`, `unknown_field`, `fixed_field`,
-    /// `loop_in_push`, `filter_unavailable`, `unsafe_place`, `reserved_name` or `too_entangled`.
+    /// `loop_in_push`, `filter_unavailable`, `unsafe_place`, `reserved_name`, `too_entangled` or `mjml`.
     pub code: &'static str,
     /// The field, by Herald's name.
     pub field: String,
