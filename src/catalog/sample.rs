@@ -69,23 +69,23 @@ mod tests {
 
     #[test]
     fn nothing_is_wrong_with_the_sample_catalog() {
-        let document = read(&files()).expect("the sample catalog is one");
+        let document = read(&files()).0;
         for rule in &document.rules {
-            let template =
-                document.templates.iter().find(|one| one.key == rule.template).expect("a template");
-            let event = document.event_types.iter().find(|one| one.entry.name == rule.event_type);
+            let Some(key) = rule.definition.template() else { continue };
+            let template = document.templates.iter().find(|one| one.key == key).expect("a template");
+            let event = document.event_types.iter().find(|one| one.name.as_str() == rule.event_type);
             let event = event.expect("an event type");
             let copy = Copy {
                 channel: template.channel,
-                is_inline: template.mode == Mode::Inline,
-                default_locale: &template.default_locale,
-                contents: &template.contents,
-                options: &template.options,
+                is_inline: template.content.mode == Mode::Inline,
+                default_locale: &template.content.default_locale,
+                contents: &template.content.contents,
+                options: &template.content.options,
             };
             let shape = EventShape {
-                name: event.entry.name.as_str(),
-                schema: &event.entry.schema,
-                sensitive: &event.entry.sensitive,
+                name: event.name.as_str(),
+                schema: &event.schema,
+                sensitive: &event.sensitive,
                 samples: &event.samples,
                 observed: None,
             };
