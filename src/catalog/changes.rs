@@ -56,10 +56,17 @@ pub(super) fn changes(document: &Document, snapshot: &CatalogSnapshot, deletes: 
     let mut changes = Vec::new();
     for entry in &document.event_types {
         let known = snapshot.event_types.iter().find(|known| known.name == entry.name);
-        note(&mut changes, "event_type", entry.name.as_str(), known.map(event_type_json), event_type_json(entry));
+        note(
+            &mut changes,
+            "event_type",
+            entry.name.as_str(),
+            known.map(event_type_json),
+            event_type_json(entry),
+        );
     }
     for partial in &document.partials {
-        let json = |p: &crate::domain::snapshot::Partial| json!({"description": p.description, "body": p.body});
+        let json =
+            |p: &crate::domain::snapshot::Partial| json!({"description": p.description, "body": p.body});
         let known = snapshot.partials.iter().find(|known| known.key == partial.key);
         note(&mut changes, "partial", &partial.key, known.map(json), json(partial));
     }
@@ -72,7 +79,13 @@ pub(super) fn changes(document: &Document, snapshot: &CatalogSnapshot, deletes: 
     for rule in &document.rules {
         let known = snapshot.rules.iter().find(|known| known.key == rule.key);
         let wanted = rule_of(rule, snapshot, known.map_or(RuleId::from_uuid(Uuid::nil()), |known| known.id));
-        note(&mut changes, "rule", &rule.key, known.map(|r| rule_json(r, snapshot)), rule_json(&wanted, snapshot));
+        note(
+            &mut changes,
+            "rule",
+            &rule.key,
+            known.map(|r| rule_json(r, snapshot)),
+            rule_json(&wanted, snapshot),
+        );
     }
     if deletes {
         changes.extend(missing(document, snapshot));
@@ -100,7 +113,8 @@ fn missing(document: &Document, snapshot: &CatalogSnapshot) -> Vec<Change> {
         let before = json!({"description": partial.description, "body": partial.body});
         changes.push(Change::new("partial", &partial.key, Some(before), None));
     }
-    for entry in snapshot.event_types.iter().filter(|e| document.event_types.iter().all(|d| d.name != e.name)) {
+    for entry in snapshot.event_types.iter().filter(|e| document.event_types.iter().all(|d| d.name != e.name))
+    {
         changes.push(Change::new("event_type", entry.name.as_str(), Some(event_type_json(entry)), None));
     }
     changes

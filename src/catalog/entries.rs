@@ -126,7 +126,8 @@ fn document_of(name: &str, entry: Entry) -> Result<Document, Vec<CatalogProblem>
         Entry::Rule(form) => {
             let (event_type, app, is_enabled) = (form.event.clone(), form.app.clone(), form.enabled);
             let (definition, problems) = form.read();
-            let rule = |definition| RuleDocument { key: name.to_owned(), event_type, app, is_enabled, definition };
+            let rule =
+                |definition| RuleDocument { key: name.to_owned(), event_type, app, is_enabled, definition };
             document.rules.extend(definition.map(rule));
             problems
         }

@@ -126,7 +126,9 @@ impl Publisher {
             for change in applied.changes.iter_mut().filter(|change| change.kind == "template") {
                 change.version = versions.iter().find(|v| v.template == change.name).map(|v| v.number);
             }
-            if let Some(revision) = self.go_live(document, &snapshot, (&versions, &applied.changes), by).await? {
+            if let Some(revision) =
+                self.go_live(document, &snapshot, (&versions, &applied.changes), by).await?
+            {
                 applied.revision = revision;
                 return Ok(applied);
             }
@@ -179,7 +181,8 @@ impl Publisher {
         changes: &[Change],
         by: By<'_>,
     ) -> Result<Vec<TemplateVersion>, StoreError> {
-        let is_changed = |t: &&TemplateDocument| changes.iter().any(|c| c.kind == "template" && c.name == t.key);
+        let is_changed =
+            |t: &&TemplateDocument| changes.iter().any(|c| c.kind == "template" && c.name == t.key);
         let changed: Vec<&TemplateDocument> = document.templates.iter().filter(is_changed).collect();
         if changed.is_empty() {
             return Ok(Vec::new());
@@ -195,7 +198,11 @@ impl Publisher {
             if !is_known {
                 template.id = self.ids.next(now);
             }
-            let id = if is_known { template.id } else { templates::upsert_template(&mut tx, &template, now).await? };
+            let id = if is_known {
+                template.id
+            } else {
+                templates::upsert_template(&mut tx, &template, now).await?
+            };
             let content = wanted.content.clone();
             let mut version = TemplateVersion {
                 id: self.ids.next(now),
@@ -347,7 +354,8 @@ fn still_used(changes: &[Change], document: &Document, snapshot: &CatalogSnapsho
     let mut say = |kind: &str, name: &str, user: String| {
         let message = format!("{name} can't go: {user} uses it");
         problems.push(
-            CatalogProblem::error("in_use", &file_of(kind, name), message).hint("change or delete that first"),
+            CatalogProblem::error("in_use", &file_of(kind, name), message)
+                .hint("change or delete that first"),
         );
     };
     let replaced = |key: &str| document.rules.iter().find(|r| r.key == key);
@@ -388,9 +396,7 @@ pub(super) fn apps_of<'a>(
         snapshot.apps.iter().filter(|app| app.is_default).map(|app| app.id).collect();
     let known = snapshot.rules.iter().filter(|rule| rule.template() == Some(template));
     ids.extend(known.filter_map(|rule| rule.definition.app));
-    let sends = |d: &&super::document::RuleDocument| {
-        d.definition.template() == Some(template)
-    };
+    let sends = |d: &&super::document::RuleDocument| d.definition.template() == Some(template);
     let named = document.rules.iter().filter(sends).filter_map(|rule| rule.app.as_deref());
     ids.extend(named.filter_map(|name| find_app(&snapshot.apps, name)).map(|app| app.id));
     snapshot.apps.iter().filter(|app| ids.contains(&app.id)).collect()

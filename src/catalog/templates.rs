@@ -118,7 +118,8 @@ impl Publisher {
     /// [`TemplateError::Invalid`] when the key is taken or can't be one.
     pub async fn create_template(&self, template: Template, by: By<'_>) -> Result<(), TemplateError> {
         if !is_key(&template.key) {
-            let detail = format!("`{}` is no key: 1 to 100 lower-case letters, digits, `.`, `_` or `-`", template.key);
+            let detail =
+                format!("`{}` is no key: 1 to 100 lower-case letters, digits, `.`, `_` or `-`", template.key);
             return Err(TemplateError::Invalid(detail));
         }
         let now = self.clock.now();
@@ -270,7 +271,10 @@ impl Publisher {
         let shapes: Vec<_> = place
             .types
             .iter()
-            .map(|entry| crate::templating::check::EventShape { observed: traffic.observed(), ..shape(entry) })
+            .map(|entry| crate::templating::check::EventShape {
+                observed: traffic.observed(),
+                ..shape(entry)
+            })
             .collect();
         Ok((check_copy(&place.template.key, channel, content, &place.partials, &shapes), traffic))
     }

@@ -197,7 +197,8 @@ impl TrafficReport {
         if self.differences.len() >= SHOWN {
             return;
         }
-        let text = |fields: &BTreeMap<String, String>, name: &str| fields.get(name).cloned().unwrap_or_default();
+        let text =
+            |fields: &BTreeMap<String, String>, name: &str| fields.get(name).cloned().unwrap_or_default();
         let names = now.keys().chain(then.keys());
         let fields: BTreeMap<String, FieldChange> = names
             .filter(|name| now.get(*name) != then.get(*name))
@@ -213,10 +214,7 @@ impl TrafficReport {
 }
 
 /// What the copy says about an event, and how many bytes its values take.
-fn shown(
-    content: &CompiledContent,
-    data: &Value,
-) -> Result<(BTreeMap<String, String>, usize), ValueError> {
+fn shown(content: &CompiledContent, data: &Value) -> Result<(BTreeMap<String, String>, usize), ValueError> {
     let limits = Limits::default();
     let person = Person { user: Value::Object(Map::new()) };
     let fields = preview(content, data, &person, &limits)?.fields;

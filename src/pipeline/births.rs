@@ -11,12 +11,12 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::cancel::cancel_digest;
 use super::group::Pending;
 use super::line::Frozen;
 use super::message::Message;
 use super::pack::{self, PackKey, PackLimits, Ready};
 use super::plan::{Beginning, PlannedDelivery, TEST_SEND, audience_json};
-use super::cancel::cancel_digest;
 use super::{Pipeline, WorkerLease};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;

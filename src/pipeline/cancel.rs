@@ -62,7 +62,8 @@ impl Pipeline {
     pub async fn cancel(&self, source: SourceId, key: &str, why: &str) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let cancelled = self.cancel_within(&mut tx, &[(cancel_digest(source, key), why.to_owned())], now).await?;
+        let cancelled =
+            self.cancel_within(&mut tx, &[(cancel_digest(source, key), why.to_owned())], now).await?;
         committed(commit(tx).await)?;
         Ok(cancelled[0])
     }

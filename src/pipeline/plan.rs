@@ -226,7 +226,11 @@ fn act(
 }
 
 /// The app that a rule acts through, if this event may reach it.
-pub(super) fn app_for<'a>(planner: Planner<'a>, event: &Event, rule: &Rule) -> Result<&'a Arc<App>, Decision> {
+pub(super) fn app_for<'a>(
+    planner: Planner<'a>,
+    event: &Event,
+    rule: &Rule,
+) -> Result<&'a Arc<App>, Decision> {
     let app = planner.catalog.app(rule.definition.app).ok_or_else(|| {
         Decision::new(DecisionCode::NoApp, "the rule names no known app and no app is the default")
     })?;

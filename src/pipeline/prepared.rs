@@ -87,8 +87,7 @@ impl PreparedCatalog {
     pub fn new(snapshot: CatalogSnapshot, previous: Option<&Self>) -> Self {
         let rules = sort_rules(snapshot.rules, &snapshot.event_types);
         let numbers = snapshot.versions.iter().map(|v| ((v.template.clone(), v.number), v.id)).collect();
-        let archived =
-            snapshot.templates.iter().filter(|t| t.is_archived).map(|t| t.key.clone()).collect();
+        let archived = snapshot.templates.iter().filter(|t| t.is_archived).map(|t| t.key.clone()).collect();
         let live = snapshot.templates.iter().filter_map(|t| Some((t.key.clone(), t.live?))).collect();
         let channels = snapshot.templates.iter().map(|t| (t.key.clone(), t.channel)).collect();
         let known = |id: &TemplateVersionId| previous.and_then(|p| p.versions.get(id)).cloned();
@@ -175,10 +174,7 @@ impl PreparedCatalog {
 }
 
 /// Rules by the types that they answer; those of a family stand with each known type that it covers.
-fn sort_rules(
-    rules: Vec<Rule>,
-    types: &[EventTypeEntry],
-) -> HashMap<EventTypeName, Vec<Arc<PreparedRule>>> {
+fn sort_rules(rules: Vec<Rule>, types: &[EventTypeEntry]) -> HashMap<EventTypeName, Vec<Arc<PreparedRule>>> {
     let mut sorted: HashMap<EventTypeName, Vec<Arc<PreparedRule>>> = HashMap::new();
     for rule in rules {
         let rule = Arc::new(PreparedRule::new(rule));

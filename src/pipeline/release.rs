@@ -105,7 +105,9 @@ impl Pipeline {
         let template = &loaded.row.template;
         let none = || ReleaseError::NoVersion { template: template.clone(), number };
         let id = match (number, loaded.row.version) {
-            (Some(number), _) => self.store.find_version_number(template, number).await?.ok_or_else(none)?.version.id,
+            (Some(number), _) => {
+                self.store.find_version_number(template, number).await?.ok_or_else(none)?.version.id
+            }
             (None, Some((id, _))) => id,
             (None, None) => {
                 self.catalog.warm(&self.store).await?;

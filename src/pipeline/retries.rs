@@ -8,8 +8,8 @@ use chrono::TimeDelta;
 
 use super::freeze::content_hash;
 use super::line::{Frozen, Member};
-use super::plan::TEST_SEND;
 use super::pack::{self, Ready};
+use super::plan::TEST_SEND;
 use super::prepare::Loaded;
 use super::record::Moved;
 use super::{Pipeline, WorkerLease, message};
@@ -144,8 +144,8 @@ impl Pipeline {
         let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(Thawed::Over) };
         let key = UploadKey { app: frozen.app, version: frozen.version, locale: frozen.locale.clone() };
         let version = self.catalog.version(&self.store, frozen.version).await?;
-        let is_uploaded =
-            version.is_some_and(|v| v.version.content.mode == Mode::Inline) || self.catalog.upload(&key).is_some();
+        let is_uploaded = version.is_some_and(|v| v.version.content.mode == Mode::Inline)
+            || self.catalog.upload(&key).is_some();
         if !is_uploaded {
             return Ok(Thawed::NotUploaded(key));
         }

@@ -77,7 +77,10 @@ impl PreparedRule {
         let value = self.value(text, globals)?;
         let found = value.as_str().and_then(|value| read_time(value, timing.zone.name));
         found.map(Some).ok_or_else(|| {
-            Decision::new(DecisionCode::ExpressionFailed, format!("`{text}` is no date or time in this event"))
+            Decision::new(
+                DecisionCode::ExpressionFailed,
+                format!("`{text}` is no date or time in this event"),
+            )
         })
     }
 
@@ -149,7 +152,8 @@ fn failed(text: &str, error: &EvaluationError) -> Decision {
     let code = DecisionCode::ExpressionFailed;
     match error {
         EvaluationError::Missing { path } => {
-            Decision::new(code, format!("`{text}` needs `{path}`, which the event lacks")).with("path", path.as_str())
+            Decision::new(code, format!("`{text}` needs `{path}`, which the event lacks"))
+                .with("path", path.as_str())
         }
         EvaluationError::Failed { detail } => {
             Decision::new(code, format!("`{text}` can't be worked out: {detail}"))
@@ -165,7 +169,9 @@ fn read_time(text: &str, zone: chrono_tz::Tz) -> Option<Timestamp> {
     let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S")
         .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M"))
         .ok()
-        .or_else(|| Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(chrono::NaiveTime::MIN)))?;
+        .or_else(|| {
+            Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(chrono::NaiveTime::MIN))
+        })?;
     crate::domain::timing::instant(local, zone)
 }
 

@@ -114,6 +114,12 @@ impl<'a> RulePlan<'a> {
         Ok(made)
     }
 
+    /// The same for this very version, live or not.
+    pub fn of_version(mut self, version: &'a Arc<PreparedVersion>) -> Self {
+        self.version = Some(version);
+        self
+    }
+
     /// Until when a delivery that is due at `due` is worth sending.
     fn end(&self, due: Timestamp) -> Result<Timestamp, Decision> {
         let end = self.ends_at.unwrap_or_else(|| due + self.life);
@@ -140,7 +146,9 @@ impl<'a> RulePlan<'a> {
         match self.end(due) {
             Ok(end) => Ok((due, end)),
             Err(_) if due > self.due_at => {
-                let detail = format!("the rule's hours allow it at {due} in {zone}, when it is no longer worth sending");
+                let detail = format!(
+                    "the rule's hours allow it at {due} in {zone}, when it is no longer worth sending"
+                );
                 Err(Decision::new(DecisionCode::NoTime, detail))
             }
             Err(decision) => Err(decision),
@@ -188,20 +196,19 @@ impl<'a> RulePlan<'a> {
         let wish = self.event.locale.clone().or_else(|| of_person(|f| &f.locale));
         let zone = of_person(|f| &f.time_zone);
         let to = Addressee::Person(recipient.clone());
-        let (skip, times) = match (facts.and_then(|facts| unwanted(facts, channel)), self.times(zone.as_deref())) {
-            (Some(decision), times) => {
-                (Some(decision), times.unwrap_or((self.due_at, self.due_at + TimeDelta::seconds(1))))
-            }
-            (None, Ok(times)) => (None, times),
-            (None, Err(decision)) => {
-                (Some(decision), (self.due_at, self.due_at + TimeDelta::seconds(1)))
-            }
-        };
+        let (skip, times) =
+            match (facts.and_then(|facts| unwanted(facts, channel)), self.times(zone.as_deref())) {
+                (Some(decision), times) => {
+                    (Some(decision), times.unwrap_or((self.due_at, self.due_at + TimeDelta::seconds(1))))
+                }
+                (None, Ok(times)) => (None, times),
+                (None, Err(decision)) => (Some(decision), (self.due_at, self.due_at + TimeDelta::seconds(1))),
+            };
         match skip {
             None => self.push(to, version, (wish.as_deref(), times), None, plan),
             Some(decision) => {
-                let pinned = version
-                    .map(|v| (Arc::clone(v), v.version.choose_locale(wish.as_deref()).to_owned()));
+                let pinned =
+                    version.map(|v| (Arc::clone(v), v.version.choose_locale(wish.as_deref()).to_owned()));
                 self.finish(to, pinned, (Beginning::Skipped, times.1), Some(decision), plan);
             }
         }
@@ -284,4 +291,3 @@ fn unwanted(facts: &RecipientFacts, channel: Option<Channel>) -> Option<Decision
     let channel = channel.filter(|channel| facts.opted_out.contains(channel))?;
     Some(Decision::new(DecisionCode::OptedOut, format!("the person does not want {}", channel.as_str())))
 }
-

@@ -68,6 +68,7 @@ fn window_start(at: Timestamp, throttle: Throttle) -> Timestamp {
 
 fn throttled(throttle: Throttle) -> Decision {
     let Throttle { most, within_s } = throttle;
-    let detail = format!("the person has had {most} of these within {within_s} seconds, as many as the rule allows");
+    let detail =
+        format!("the person has had {most} of these within {within_s} seconds, as many as the rule allows");
     Decision::new(DecisionCode::Throttled, detail).with("most", most).with("within_s", within_s)
 }

@@ -10,8 +10,8 @@ use crate::domain::channel::{Channel, Lane};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::NO_PACK_LIMIT;
 use crate::domain::event::Recipient;
-use crate::domain::timing::ProviderTiming;
 use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
+use crate::domain::timing::ProviderTiming;
 
 /// How a delivery comes into the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,8 @@
 pub mod check;
 mod compile;
 pub mod liquid;
+pub mod mjml;
 pub mod partials;
 pub mod preview;
-pub mod mjml;
 
 pub use compile::{CompiledContent, FieldPath, LOOKUP, Problem, ValueError, compile};

@@ -87,11 +87,7 @@ pub fn expand(
 }
 
 /// The texts alone of [`expand`]; a field whose partials can't be put in stays as it is written.
-pub fn expanded_fields(
-    fields: &Fields,
-    layout: Option<&str>,
-    partials: &BTreeMap<String, String>,
-) -> Fields {
+pub fn expanded_fields(fields: &Fields, layout: Option<&str>, partials: &BTreeMap<String, String>) -> Fields {
     let expand = |(name, text): (&String, &String)| {
         let layout = layout.filter(|_| name == "body");
         let done = expand_field(text, layout, partials).map_or_else(|_| text.clone(), |done| done.text);
@@ -135,7 +131,8 @@ fn expand_field(
     layout: Option<&str>,
     partials: &BTreeMap<String, String>,
 ) -> Result<Expanded, IncludeProblem> {
-    let mut writer = Writer { partials, body: None, out: Expanded { text: String::new(), parts: Vec::new() } };
+    let mut writer =
+        Writer { partials, body: None, out: Expanded { text: String::new(), parts: Vec::new() } };
     match layout {
         None => writer.write(text, &mut Vec::new())?,
         Some(key) => {
@@ -272,7 +269,8 @@ fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
     let mut rest = 0;
     std::iter::from_fn(move || {
         loop {
-            let open = rest + text.get(rest..)?.find("{%").into_iter().chain(text[rest..].find("{{")).min()?;
+            let open =
+                rest + text.get(rest..)?.find("{%").into_iter().chain(text[rest..].find("{{")).min()?;
             let closer = if text[open..].starts_with("{%") { "%}" } else { "}}" };
             let end = open + text[open..].find(closer)? + closer.len();
             let inside = text[open + 2..end - 2].trim_matches('-').trim();
@@ -284,10 +282,15 @@ fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
                 continue;
             }
             if inside == "raw" {
-                rest = ENDRAW.iter().filter_map(|word| text[end..].find(word)).min().map_or(text.len(), |at| end + at);
+                rest = ENDRAW
+                    .iter()
+                    .filter_map(|word| text[end..].find(word))
+                    .min()
+                    .map_or(text.len(), |at| end + at);
                 continue;
             }
-            let key = inside.strip_prefix("include").filter(|key| key.starts_with([' ', '\'', '"', '\t', '\n']));
+            let key =
+                inside.strip_prefix("include").filter(|key| key.starts_with([' ', '\'', '"', '\t', '\n']));
             if let Some(key) = key {
                 let key = key.trim().trim_matches(['\'', '"']);
                 return Some(Tag { start: open, end, what: What::Include(key) });
@@ -331,7 +334,8 @@ mod tests {
 
     #[test]
     fn a_layout_takes_the_body_with_its_own_partials() {
-        let partials = partials(&[("shop", "<html>{{ content }}{% include \"end\" %}</html>"), ("end", "bye")]);
+        let partials =
+            partials(&[("shop", "<html>{{ content }}{% include \"end\" %}</html>"), ("end", "bye")]);
         let fields = Fields::from([("body".to_owned(), "Hi {{ data.x }}".to_owned())]);
         let done = expand(&fields, Some("shop"), &partials).unwrap();
         assert_eq!(done["body"].text, "<html>Hi {{ data.x }}bye</html>");
@@ -341,7 +345,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_an_include_is_said_with_its_place() {
-        let partials = partials(&[("a", "{% include 'b' %}"), ("b", "x{% include 'a' %}"), ("frame", "<html>")]);
+        let partials =
+            partials(&[("a", "{% include 'b' %}"), ("b", "x{% include 'a' %}"), ("frame", "<html>")]);
         let code = |text: &str, layout| expand_field(text, layout, &partials).unwrap_err();
         let problem = code("\n {% include 'foo' %}", None);
         assert_eq!((problem.code, problem.line, problem.column), ("unknown_partial", 2, 2));

@@ -44,7 +44,9 @@ pub fn preview(
         let rendered = template
             .render(&globals, Strictness::Lenient, limits)
             .map_err(|error| broken(error.to_string()))?;
-        preview.blanks.extend(rendered.blanks.into_iter().filter(|path| !path.starts_with("message.custom_data")));
+        preview
+            .blanks
+            .extend(rendered.blanks.into_iter().filter(|path| !path.starts_with("message.custom_data")));
         preview.fields.insert(name.clone(), rendered.text);
     }
     preview.blanks.sort_unstable();
@@ -62,7 +64,10 @@ mod tests {
     #[test]
     fn a_preview_is_what_onesignal_would_show_this_person() {
         let fields = Fields::from([
-            ("contents".to_owned(), "{{ data.n | times: 2 }} for {{ user.tags.name }}{{ user.tags.x }}".to_owned()),
+            (
+                "contents".to_owned(),
+                "{{ data.n | times: 2 }} for {{ user.tags.name }}{{ user.tags.x }}".to_owned(),
+            ),
             ("url".to_owned(), "https://shop.example/{{ data.id }}".to_owned()),
         ]);
         let content = compile(Channel::Push, &fields).unwrap();

@@ -75,7 +75,10 @@ fn new_errors(
             CatalogProblem {
                 code: "would_break".to_owned(),
                 message,
-                hint: Some("keep the value in the schema, or publish a template or rule that does without it first".to_owned()),
+                hint: Some(
+                    "keep the value in the schema, or publish a template or rule that does without it first"
+                        .to_owned(),
+                ),
                 file: file_of("event_type", entry.name.as_str()),
                 line: None,
                 column: None,

@@ -49,12 +49,24 @@ pub(super) fn check_template(
     let named = template.about.event_type.as_deref();
     if let Some(name) = named.filter(|name| !around.event_types.contains_key(name) && around.apps.is_some()) {
         let message = format!("there is no event type {name}");
-        problems.push(CatalogProblem::error("unknown_event_type", &file_of("template", &template.key), message));
+        problems.push(CatalogProblem::error(
+            "unknown_event_type",
+            &file_of("template", &template.key),
+            message,
+        ));
     }
-    problems.extend(check_copy(&template.key, template.channel, &template.content, &around.partials, &shapes));
+    problems.extend(check_copy(
+        &template.key,
+        template.channel,
+        &template.content,
+        &around.partials,
+        &shapes,
+    ));
     for problem in &mut problems {
         let is_main = problem.field.as_deref() == Some(main_field(template.channel));
-        if let (true, Some(line), Some(above)) = (is_main, problem.line.as_mut(), lines_above.get(&problem.file)) {
+        if let (true, Some(line), Some(above)) =
+            (is_main, problem.line.as_mut(), lines_above.get(&problem.file))
+        {
             *line += above;
         }
     }
@@ -76,7 +88,9 @@ pub(in crate::catalog) fn check_copy(
             Ok(done) => drop(expanded.insert(locale.clone(), done)),
             Err(found) => {
                 broken = true;
-                problems.extend(found.into_iter().map(|(field, p)| include_problem(key, channel, (locale, &field), p)));
+                problems.extend(
+                    found.into_iter().map(|(field, p)| include_problem(key, channel, (locale, &field), p)),
+                );
             }
         }
     }

@@ -42,7 +42,8 @@ fn changed_channels(document: &Document, snapshot: &CatalogSnapshot) -> Vec<Cata
         if let Some(known) = known.filter(|known| known.channel != template.channel) {
             let message =
                 format!("{} is a template for {}; its channel can't change", template.key, known.channel);
-            let problem = CatalogProblem::error("channel_changed", &file_of("template", &template.key), message);
+            let problem =
+                CatalogProblem::error("channel_changed", &file_of("template", &template.key), message);
             problems.push(problem.hint("use another key"));
         }
     }

@@ -21,14 +21,18 @@ pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<
             .event_types
             .keys()
             .min_by_key(|known| strsim::damerau_levenshtein(known, &rule.event_type));
-        let mut problem =
-            CatalogProblem::error("unknown_event_type", &file, format!("there is no event type {}", rule.event_type));
+        let mut problem = CatalogProblem::error(
+            "unknown_event_type",
+            &file,
+            format!("there is no event type {}", rule.event_type),
+        );
         problem.hint = near.map(|near| format!("did you mean `{near}`?"));
         problems.push(problem);
     }
     if let Action::Send { template, .. } = &rule.definition.action {
         if around.apps.is_some() && !around.templates.contains(&template.as_str()) {
-            let near = around.templates.iter().min_by_key(|known| strsim::damerau_levenshtein(known, template));
+            let near =
+                around.templates.iter().min_by_key(|known| strsim::damerau_levenshtein(known, template));
             let mut problem =
                 CatalogProblem::error("unknown_template", &file, format!("there is no template {template}"));
             problem.hint = near.map(|near| format!("did you mean `{near}`?"));
@@ -76,7 +80,8 @@ pub(super) fn check_expressions(
                     severity: Severity::Error,
                     field: Some(field),
                     hint: found.hint,
-                    ..CatalogProblem::error(found.code, file, found.message).at(Some(found.line), Some(found.column))
+                    ..CatalogProblem::error(found.code, file, found.message)
+                        .at(Some(found.line), Some(found.column))
                 });
                 continue;
             }
@@ -115,13 +120,16 @@ fn found_in(
     for pointer in entry.iter().flat_map(|entry| &entry.sensitive).filter(|_| is_kept) {
         let secret = format!("data{}", pointer.replace('/', "."));
         let touches = |path: &String| {
-            let below = |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('.'));
+            let below =
+                |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('.'));
             below(path, &secret) || below(&secret, path)
         };
         if expression.paths().iter().any(touches) {
-            let message = format!("`{}` would leave with the sensitive value `{secret}`", expression.source());
+            let message =
+                format!("`{}` would leave with the sensitive value `{secret}`", expression.source());
             let problem = CatalogProblem::error("sensitive_value", file, message);
-            problems.push(CatalogProblem { field: Some(field.to_owned()), ..problem.hint("name other members") });
+            problems
+                .push(CatalogProblem { field: Some(field.to_owned()), ..problem.hint("name other members") });
         }
     }
     problems
@@ -147,7 +155,9 @@ fn expressions(definition: &Definition) -> Vec<(String, &str, Kind)> {
         }
         Action::Track { properties, .. } => {
             let named = properties.iter();
-            found.extend(named.map(|(name, text)| (format!("track.properties.{name}"), text.as_str(), Kind::Any)));
+            found.extend(
+                named.map(|(name, text)| (format!("track.properties.{name}"), text.as_str(), Kind::Any)),
+            );
         }
         Action::Cancel(text) => found.push(("cancel".to_owned(), text.as_str(), Kind::Text)),
     }

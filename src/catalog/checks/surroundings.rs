@@ -48,9 +48,9 @@ impl<'a> Surroundings<'a> {
         around.event_types.extend(document.event_types.iter().map(|e| (e.name.as_str(), e)));
         around.partials.extend(document.partials.iter().map(|p| (p.key.clone(), p.body.clone())));
         around.templates.extend(document.templates.iter().map(|t| t.key.as_str()));
-        around.rules.extend(
-            document.rules.iter().map(|r| (r.key.as_str(), (r.event_type.as_str(), &r.definition))),
-        );
+        around
+            .rules
+            .extend(document.rules.iter().map(|r| (r.key.as_str(), (r.event_type.as_str(), &r.definition))));
         around
     }
 
@@ -67,9 +67,7 @@ impl<'a> Surroundings<'a> {
 
     /// The event types that lead to a template: by its rules, and the one that it names itself.
     pub fn types_of(&self, template: &str, named: Option<&str>) -> Vec<&'a EventTypeEntry> {
-        let sends = |definition: &Definition| {
-            matches!(&definition.action, Action::Send { template: sent, .. } if sent == template)
-        };
+        let sends = |definition: &Definition| matches!(&definition.action, Action::Send { template: sent, .. } if sent == template);
         let mut found: Vec<&EventTypeEntry> = self
             .rules
             .values()

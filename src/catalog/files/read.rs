@@ -171,7 +171,8 @@ impl<'a> Reader<'a> {
         let folder = format!("templates/{key}/");
         for (path, text) in self.below(&folder, ".liquid") {
             let name = path[folder.len()..].trim_end_matches(".liquid");
-            let named = name.split_once('.').filter(|(word, locale)| *word == channel.as_str() && is_locale(locale));
+            let named =
+                name.split_once('.').filter(|(word, locale)| *word == channel.as_str() && is_locale(locale));
             let Some((_, locale)) = named else {
                 let hint = format!("name it {channel}.<locale>.liquid, such as {channel}.en.liquid");
                 let problem = CatalogProblem::error("bad_file_name", path, "this names no copy");

@@ -25,7 +25,10 @@ pub fn write(snapshot: &CatalogSnapshot) -> Files {
         files.insert(format!("{folder}/event.toml"), toml(&about));
     }
     for partial in &snapshot.partials {
-        files.insert(format!("partials/{}.liquid", partial.key), partial_text(&partial.description, &partial.body));
+        files.insert(
+            format!("partials/{}.liquid", partial.key),
+            partial_text(&partial.description, &partial.body),
+        );
     }
     for template in snapshot.templates.iter().filter(|template| !template.is_archived) {
         let live = snapshot.versions.iter().find(|version| Some(version.id) == template.live);

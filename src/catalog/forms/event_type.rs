@@ -61,7 +61,8 @@ impl EventTypeForm {
             problems.push(FormProblem::new("bad_pointer", "sensitive", message).hint("write it as `/code`"));
         }
         if let Some(life) = self.time_to_live.filter(|life| life.as_secs() == 0 || life.subsec_nanos() > 0) {
-            let message = format!("{} is no time to live", humantime_serde::re::humantime::format_duration(life));
+            let message =
+                format!("{} is no time to live", humantime_serde::re::humantime::format_duration(life));
             problems.push(
                 FormProblem::new("bad_duration", "time_to_live", message)
                     .hint("whole seconds, at least one, such as 10m"),
@@ -85,7 +86,8 @@ impl EventTypeForm {
         if let Some(reference) = remote_reference(&self.schema) {
             let message = format!("`{reference}` leads out of the schema");
             problems.push(
-                FormProblem::new("remote_reference", "schema", message).hint("put it under `$defs` and refer to `#/$defs/…`"),
+                FormProblem::new("remote_reference", "schema", message)
+                    .hint("put it under `$defs` and refer to `#/$defs/…`"),
             );
             return;
         }
@@ -98,7 +100,8 @@ impl EventTypeForm {
                 for (name, sample) in &self.samples {
                     if let Some(error) = validator.iter_errors(sample).next() {
                         let place = error.instance_path().to_string();
-                        let message = format!("the sample `{name}` does not fit the schema: {place}: {error}");
+                        let message =
+                            format!("the sample `{name}` does not fit the schema: {place}: {error}");
                         problems.push(FormProblem::new("bad_sample", "samples", message));
                     }
                 }

@@ -142,7 +142,8 @@ fn yes() -> bool {
 impl RuleForm {
     /// The form of a rule; `app` is what people call its app.
     pub fn of(rule: &Rule, app: Option<String>) -> Self {
-        let Definition { description, condition, action, lane, timing, throttle, .. } = rule.definition.clone();
+        let Definition { description, condition, action, lane, timing, throttle, .. } =
+            rule.definition.clone();
         let mut form = Self {
             event: rule.event_type.clone(),
             description,
@@ -206,7 +207,10 @@ impl RuleForm {
         let mut problems = Vec::new();
         if !is_pattern(&self.event) {
             let message = format!("`{}` names no event type", self.event);
-            problems.push(FormProblem::new("bad_name", "event", message).hint("write order.shipped, or order.* for a family"));
+            problems.push(
+                FormProblem::new("bad_name", "event", message)
+                    .hint("write order.shipped, or order.* for a family"),
+            );
         }
         let action = self.read_action(&mut problems);
         let timing = self.read_timing(&mut problems);
@@ -214,7 +218,9 @@ impl RuleForm {
             let within_s = whole("throttle", form.within, &mut problems);
             if form.most == 0 || within_s == 0 {
                 let message = "a throttle lets at least one message through, within at least a second";
-                problems.push(FormProblem::new("bad_throttle", "throttle", message).hint("switch the rule off instead"));
+                problems.push(
+                    FormProblem::new("bad_throttle", "throttle", message).hint("switch the rule off instead"),
+                );
             }
             Throttle { most: form.most, within_s }
         });
@@ -233,11 +239,13 @@ impl RuleForm {
     }
 
     fn read_action(&self, problems: &mut Vec<FormProblem>) -> Option<Action> {
-        let given = [self.template.is_some(), !self.tag.is_empty(), self.track.is_some(), self.cancel.is_some()];
+        let given =
+            [self.template.is_some(), !self.tag.is_empty(), self.track.is_some(), self.cancel.is_some()];
         if given.iter().filter(|given| **given).count() != 1 {
             let message = "a rule does exactly one thing";
             problems.push(
-                FormProblem::new("one_action", "template", message).hint("name one of template, tag, track and cancel"),
+                FormProblem::new("one_action", "template", message)
+                    .hint("name one of template, tag, track and cancel"),
             );
             return None;
         }
@@ -283,7 +291,10 @@ impl RuleForm {
         }
         if !segments && !self.excluded_segments.is_empty() {
             let message = "excluded_segments without segments reaches nobody";
-            problems.push(FormProblem::new("bad_audience", "excluded_segments", message).hint("name the segments to reach"));
+            problems.push(
+                FormProblem::new("bad_audience", "excluded_segments", message)
+                    .hint("name the segments to reach"),
+            );
         }
         if self.filters.len() > 200 {
             let message = "OneSignal takes at most 200 filters";
@@ -315,7 +326,10 @@ impl RuleForm {
                 Ok(found) => zone.name = found,
                 Err(_) => {
                     let message = format!("there is no time zone `{name}`");
-                    problems.push(FormProblem::new("bad_zone", "zone", message).hint("use an IANA name such as Europe/Berlin"));
+                    problems.push(
+                        FormProblem::new("bad_zone", "zone", message)
+                            .hint("use an IANA name such as Europe/Berlin"),
+                    );
                 }
             }
         }
@@ -325,7 +339,9 @@ impl RuleForm {
             Some("last-active") => Some(ProviderTiming::LastActive),
             Some(other) => {
                 let message = format!("`{other}` is no way to deliver");
-                problems.push(FormProblem::new("bad_deliver", "deliver", message).hint("use timezone or last-active"));
+                problems.push(
+                    FormProblem::new("bad_deliver", "deliver", message).hint("use timezone or last-active"),
+                );
                 None
             }
         };
@@ -335,7 +351,10 @@ impl RuleForm {
         }
         if self.at.is_none() && !self.before.is_zero() {
             let message = "`before` counts back from `at`, and there is none";
-            problems.push(FormProblem::new("bad_timing", "before", message).hint("name a time in the event, such as data.starts_at"));
+            problems.push(
+                FormProblem::new("bad_timing", "before", message)
+                    .hint("name a time in the event, such as data.starts_at"),
+            );
         }
         let timing = Timing {
             delay_s: whole("delay", self.delay, problems),
@@ -357,8 +376,17 @@ impl RuleForm {
 
 /// Names that OneSignal's Liquid keeps for itself.
 const RESERVED_TAGS: [&str; 11] = [
-    "message", "notification", "subscription", "user", "template", "app", "org", "dynamic_content", "data_feed",
-    "journey", "custom_data",
+    "message",
+    "notification",
+    "subscription",
+    "user",
+    "template",
+    "app",
+    "org",
+    "dynamic_content",
+    "data_feed",
+    "journey",
+    "custom_data",
 ];
 
 fn seconds(value: u32) -> Duration {
@@ -370,7 +398,8 @@ fn whole(field: &'static str, value: Duration, problems: &mut Vec<FormProblem>) 
     const YEAR_S: u64 = 366 * 24 * 3_600;
     if value.subsec_nanos() > 0 || value.as_secs() > YEAR_S {
         let message = format!("`{field}` is whole seconds, at most a year");
-        problems.push(FormProblem::new("bad_duration", field, message).hint("write it as 30s, 10m, 2h or 3d"));
+        problems
+            .push(FormProblem::new("bad_duration", field, message).hint("write it as 30s, 10m, 2h or 3d"));
     }
     u32::try_from(value.as_secs()).unwrap_or_default()
 }
