@@ -62,8 +62,13 @@ pub enum Use {
     ReadEvents,
     ReadDeliveries,
     ReleaseDelivery,
+    ReadCatalog,
     PlanCatalog,
     ApplyCatalog,
+    ChangeCatalog,
+    TestSend,
+    ManageTestRecipients,
+    CancelWaiting,
     ManageKeys,
     ReadMetrics,
 }
@@ -76,8 +81,11 @@ impl Use {
             Self::ReadEvents => Scope::EventsRead,
             Self::ReadDeliveries => Scope::DeliveriesRead,
             Self::ReleaseDelivery => Scope::DeliveriesWrite,
-            Self::PlanCatalog => Scope::CatalogRead,
-            Self::ApplyCatalog => Scope::CatalogWrite,
+            Self::ReadCatalog | Self::PlanCatalog => Scope::CatalogRead,
+            Self::ApplyCatalog | Self::ChangeCatalog | Self::TestSend => Scope::CatalogWrite,
+            // Who may be reached by a test is decided by whoever hands out keys.
+            Self::ManageTestRecipients => Scope::KeysWrite,
+            Self::CancelWaiting => Scope::EventsWrite,
             Self::ManageKeys => Scope::KeysWrite,
             Self::ReadMetrics => Scope::MetricsRead,
         }

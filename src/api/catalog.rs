@@ -6,13 +6,14 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::parameters::Parameters;
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, body, json};
 use crate::access::Use;
-use crate::catalog::{Applied, By, files::Files};
+use crate::catalog::files::{self, Files};
+use crate::catalog::{Applied, By};
 
 /// The catalog's files together at most.
 const MAX_CATALOG_BYTES: usize = 8 * 1024 * 1024;
@@ -89,4 +90,24 @@ pub(super) async fn apply_catalog(
         api.publisher.apply(&request.files, request.delete, by).await?
     };
     Ok(Json(applied))
+}
+
+/// The catalog's files.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct CatalogFiles {
+    /// Texts by path.
+    files: Files,
+    /// The catalog's revision.
+    revision: i64,
+}
+
+/// Reads the catalog as files: applying them again changes nothing.
+#[utoipa::path(get, path = "/v1/catalog", tag = "catalog", responses((status = 200, description = "Every file", body = CatalogFiles)))]
+pub(super) async fn pull_catalog(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<Json<CatalogFiles>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let snapshot = api.store.snapshot().await?;
+    Ok(Json(CatalogFiles { files: files::write(&snapshot), revision: snapshot.revision }))
 }

@@ -3,19 +3,23 @@
 //! What comes in is checked here once; inside, a value is already right. `problem` is the only place that knows status
 //! codes. Lists and single reads go straight to the store.
 
+mod audit;
 mod auth;
 mod body;
 mod catalog;
 mod deliveries;
+mod entries;
 mod event_fields;
 mod events;
 mod health;
 mod json;
 mod keys;
 mod listing;
+mod matching;
 mod openapi;
 mod parameters;
 mod problem;
+mod templates;
 mod trace;
 
 use std::sync::Arc;

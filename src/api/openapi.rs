@@ -12,7 +12,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Api, catalog, deliveries, events, health, keys};
+use super::{Api, audit, catalog, deliveries, entries, events, health, keys, templates};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -43,6 +43,33 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .routes(routes!(deliveries::release_delivery))
+        .routes(routes!(events::cancel_waiting))
+        .routes(routes!(catalog::pull_catalog))
+        .routes(routes!(entries::list_event_types))
+        .routes(routes!(entries::get_event_type, entries::put_event_type, entries::delete_event_type))
+        .routes(routes!(entries::list_partials))
+        .routes(routes!(entries::get_partial, entries::put_partial, entries::delete_partial))
+        .routes(routes!(entries::list_rules))
+        .routes(routes!(entries::get_rule, entries::put_rule, entries::delete_rule))
+        .routes(routes!(templates::list_templates, templates::create_template))
+        .routes(routes!(templates::get_template, templates::change_template))
+        .routes(routes!(
+            templates::drafts::get_draft,
+            templates::drafts::put_draft,
+            templates::drafts::delete_draft
+        ))
+        .routes(routes!(templates::drafts::list_versions))
+        .routes(routes!(templates::drafts::get_version))
+        .routes(routes!(templates::drafts::diff_versions))
+        .routes(routes!(templates::actions::check_template))
+        .routes(routes!(templates::actions::preview_template))
+        .routes(routes!(templates::actions::approve_draft))
+        .routes(routes!(templates::actions::publish_draft))
+        .routes(routes!(templates::actions::roll_back))
+        .routes(routes!(templates::actions::test_send))
+        .routes(routes!(audit::list_audit))
+        .routes(routes!(audit::list_test_recipients, audit::add_test_recipient))
+        .routes(routes!(audit::remove_test_recipient))
         .routes(routes!(catalog::plan_catalog))
         .routes(routes!(catalog::apply_catalog))
         .routes(routes!(keys::create_key, keys::list_keys))

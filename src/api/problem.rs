@@ -1,13 +1,17 @@
 //! Problems (RFC 9457): what, where, what to do. The only place that knows status codes.
 
+mod catalog;
+
 use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::catalog::{ApplyError, CatalogProblem};
+use crate::catalog::CatalogProblem;
+use crate::catalog::traffic::TrafficReport;
 use crate::pipeline::ingest::{DataError, IngestError, RETRY_AFTER};
 use crate::pipeline::release::ReleaseError;
 use crate::store::StoreError;
@@ -72,6 +76,8 @@ codes! {
     MissingScope = 403 "missing_scope" "The key may not do this",
     /// The key or its source may not post this type.
     TypeNotAllowed = 403 "type_not_allowed" "The key may not post this event type",
+    /// Whom a test send may not reach.
+    NotListed = 403 "not_listed" "Not on the list of test recipients",
     /// Nothing here.
     NotFound = 404 "not_found" "Not found",
     /// Not with this method.
@@ -127,6 +133,8 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     catalog: Vec<CatalogProblem>,
+    theirs: Option<Value>,
+    traffic: Option<Box<TrafficReport>>,
     retry_after: Option<Duration>,
 }
 
@@ -151,12 +159,27 @@ pub struct ProblemBody {
     /// What is wrong with a catalog's files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<CatalogProblem>,
+    /// What somebody else saved meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub theirs: Option<Value>,
+    /// What the last events say to the copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Box<TrafficReport>>,
 }
 
 impl Problem {
     /// A problem with this code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), catalog: Vec::new(), retry_after: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            catalog: Vec::new(),
+            theirs: None,
+            traffic: None,
+            retry_after: None,
+        }
     }
 
     /// A problem with these fields; the first one's words are the detail.
@@ -191,6 +214,8 @@ impl Problem {
             code,
             errors: self.errors.clone(),
             problems: self.catalog.clone(),
+            theirs: self.theirs.clone(),
+            traffic: self.traffic.clone(),
         }
     }
 }
@@ -301,29 +326,6 @@ impl From<ReleaseError> for Problem {
             ),
             ReleaseError::Expired => Self::new(Code::Expired, "its time is over"),
             ReleaseError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<ApplyError> for Problem {
-    fn from(error: ApplyError) -> Self {
-        match error {
-            ApplyError::Problems(problems) => {
-                let detail = problems.first().map(ToString::to_string).unwrap_or_default();
-                Self { catalog: problems, ..Self::new(Code::InvalidCatalog, detail) }
-            }
-            ApplyError::Busy => {
-                Self::new(Code::Changed, "somebody else changes the catalog all the time; try again")
-                    .retry_after(RETRY_AFTER)
-            }
-            ApplyError::Upload(crate::catalog::UploadError::Store(error)) | ApplyError::Store(error) => {
-                error.into()
-            }
-            ApplyError::Upload(error) => {
-                let cause =
-                    std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                Self::new(Code::UploadFailed, format!("{error}{cause}; what was live before still is"))
-            }
         }
     }
 }

@@ -8,6 +8,7 @@
 mod changes;
 pub mod check;
 mod checks;
+pub mod diff;
 mod document;
 pub mod entries;
 pub mod files;

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::births::Births;
 use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, decision_summary, summary};
-use super::plan::{Plan, plan};
-use super::prepared::PreparedCatalog;
+use super::plan::Plan;
+use super::prepared::{PreparedCatalog, PreparedVersion};
 use super::{Pipeline, crash};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, Recipient};
@@ -35,6 +35,8 @@ pub(super) struct Pending {
     pub content: Vec<u8>,
     /// The plan, and the catalog's revision that it was made on.
     pub plan: (i64, Plan),
+    /// The version that a test send is of.
+    pub test_of: Option<Arc<PreparedVersion>>,
     pub data: String,
     pub sealed: Option<Vec<u8>>,
     pub reply: oneshot::Sender<Result<Accepted, IngestError>>,
@@ -202,7 +204,8 @@ impl Pipeline {
             }
             let is_stale = pending.plan.0 != catalog.revision || pending.plan.1.is_throttled;
             if is_stale || pending.event.recipients.iter().any(is_known) {
-                pending.plan = (catalog.revision, plan(self.planner(catalog), &pending.event, facts, now));
+                let (event, test_of) = (&pending.event, pending.test_of.as_ref());
+                pending.plan = (catalog.revision, self.plan_as(catalog, event, test_of, facts, now));
             }
         }
         Ok(())

@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 
 use super::Pipeline;
 use super::group::Pending;
-use super::plan::{PlannedDelivery, Planner, plan};
-use super::prepared::PreparedCatalog;
+use super::plan::{Plan, PlannedDelivery, Planner, plan};
+use super::prepared::{PreparedCatalog, PreparedVersion};
 use super::sensitive;
+use super::test_send::plan_test;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, EventTypeName, Recipient};
@@ -144,12 +145,21 @@ impl Pipeline {
     /// # Errors
     /// [`IngestError`]; after [`IngestError::Busy`] and [`IngestError::Unavailable`] the same post helps later.
     pub async fn accept(&self, new: NewEvent) -> Result<Accepted, IngestError> {
+        self.accept_as(new, None).await
+    }
+
+    /// The same; with `test_of`, this version is sent instead of what the rules want.
+    pub(super) async fn accept_as(
+        &self,
+        new: NewEvent,
+        test_of: Option<Arc<PreparedVersion>>,
+    ) -> Result<Accepted, IngestError> {
         let now = self.clock.now();
         let catalog = self.check(&new, now).await?;
         let place = self.intake.enter().ok_or(IngestError::Busy)?;
         let content = new.content.clone();
         let event = self.event(new, now);
-        let plan = plan(self.planner(&catalog), &event, &Facts::default(), now);
+        let plan = self.plan_as(&catalog, &event, test_of.as_ref(), &Facts::default(), now);
         let claim = KeyClaim {
             source: event.source,
             digest: sha256(event.event_key.as_bytes()),
@@ -161,7 +171,17 @@ impl Pipeline {
             .map_err(|error| IngestError::Refused(Arc::new(error.into())))?;
         let (reply, answer) = oneshot::channel();
         let plan = (catalog.revision, plan);
-        self.intake.push(Pending { event, claim, content, plan, data, sealed, reply, _place: place });
+        self.intake.push(Pending {
+            event,
+            claim,
+            content,
+            plan,
+            test_of,
+            data,
+            sealed,
+            reply,
+            _place: place,
+        });
         answer.await.unwrap_or(Err(IngestError::Unavailable))
     }
 
@@ -186,6 +206,21 @@ impl Pipeline {
             deliveries: plan.deliveries.iter().map(|d| summary(d, false, now)).collect(),
             decisions: plan.decisions.iter().map(decision_summary).collect(),
         })
+    }
+
+    /// The event's plan, or that of a test send.
+    pub(super) fn plan_as(
+        &self,
+        catalog: &PreparedCatalog,
+        event: &Event,
+        test_of: Option<&Arc<PreparedVersion>>,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Plan {
+        match test_of {
+            Some(version) => plan_test(self.planner(catalog), event, version, facts, now),
+            None => plan(self.planner(catalog), event, facts, now),
+        }
     }
 
     pub(super) fn planner<'a>(&'a self, catalog: &'a PreparedCatalog) -> Planner<'a> {

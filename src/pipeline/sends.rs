@@ -114,6 +114,12 @@ impl<'a> RulePlan<'a> {
         Ok(made)
     }
 
+    /// The same for this very version, live or not.
+    pub fn of_version(mut self, version: &'a Arc<PreparedVersion>) -> Self {
+        self.version = Some(version);
+        self
+    }
+
     /// Until when a delivery that is due at `due` is worth sending.
     fn end(&self, due: Timestamp) -> Result<Timestamp, Decision> {
         let end = self.ends_at.unwrap_or_else(|| due + self.life);

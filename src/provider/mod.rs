@@ -6,6 +6,7 @@
 pub mod onesignal;
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use crate::domain::answer::BatchAnswer;
 use crate::domain::app::App;
@@ -19,6 +20,9 @@ use crate::domain::template::Fields;
 pub trait MessageProvider: Send + Sync + 'static {
     /// Sends a frozen batch. `now` tells how long push messages may still wait for their device.
     async fn send(&self, batch: &Batch, now: Timestamp) -> BatchAnswer;
+
+    /// The request that [`Self::send`] would make of a batch, for people to look at. It holds no secret.
+    fn request(&self, batch: &Batch, now: Timestamp) -> Value;
 
     /// Creates a template and returns the provider's id of it.
     ///

@@ -25,6 +25,7 @@ pub mod schema;
 pub mod secrets;
 pub mod sources;
 pub mod templates;
+pub mod test_recipients;
 pub mod throttles;
 pub mod traffic;
 pub mod uploads;

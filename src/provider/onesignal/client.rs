@@ -178,6 +178,10 @@ impl MessageProvider for OneSignal {
         }
     }
 
+    fn request(&self, batch: &Batch, now: Timestamp) -> Value {
+        wire::create_message(batch, now)
+    }
+
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {
         let request = self.request(app, Method::POST, "templates").map_err(refused_here)?;
         let answer = self.template_call(request.json(&wire::create_template(app.id, upload)), true).await?;

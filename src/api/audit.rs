@@ -1,0 +1,162 @@
+//! The record of changes, and whom test sends may reach.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Api;
+use super::entries::read;
+use super::parameters::Parameters;
+use super::problem::{Code, FieldError, Problem};
+use crate::access::Use;
+use crate::domain::event::Recipient;
+
+/// One change.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct AuditBody {
+    #[schema(value_type = String)]
+    id: Uuid,
+    at: DateTime<Utc>,
+    /// Who: a source's name, or a person's.
+    actor: String,
+    /// `created`, `changed`, `published`, `rolled_back`, `archived`, `deleted`, …
+    action: String,
+    /// `event_type`, `partial`, `template` or `rule`.
+    kind: String,
+    subject: String,
+    /// What it said before.
+    #[schema(value_type = Option<Object>)]
+    before: Option<Value>,
+    /// What it says since.
+    #[schema(value_type = Option<Object>)]
+    after: Option<Value>,
+    note: String,
+}
+
+/// A page of changes, newest first.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct AuditPage {
+    data: Vec<AuditBody>,
+    next_cursor: Option<String>,
+}
+
+/// Which changes.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+pub(super) struct AuditQuery {
+    /// `event_type`, `partial`, `template` or `rule`.
+    kind: Option<String>,
+    /// A name or key.
+    subject: Option<String>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Uuid>,
+    /// 1 to 100; 50 if nothing is said.
+    limit: Option<u8>,
+}
+
+/// Lists changes of the catalog: who, when, what, before and after.
+#[utoipa::path(get, path = "/v1/audit", tag = "catalog", params(AuditQuery), responses((status = 200, description = "A page of changes, newest first", body = AuditPage)))]
+pub(super) async fn list_audit(
+    State(api): State<Arc<Api>>,
+    Parameters(query): Parameters<AuditQuery>,
+    headers: HeaderMap,
+) -> Result<Json<AuditPage>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let limit = i64::from(query.limit.unwrap_or(50).clamp(1, 100));
+    let about = (query.kind.as_deref(), query.subject.as_deref());
+    let entries = api.store.audit(about, query.cursor, limit).await?;
+    let is_full = i64::try_from(entries.len()).is_ok_and(|count| count == limit);
+    let next_cursor = entries.last().filter(|_| is_full).map(|last| last.id.to_string());
+    let data = entries.into_iter().map(|entry| AuditBody {
+        id: entry.id,
+        at: entry.at,
+        actor: entry.actor,
+        action: entry.action,
+        kind: entry.kind,
+        subject: entry.subject,
+        before: entry.before,
+        after: entry.after,
+        note: entry.note,
+    });
+    Ok(Json(AuditPage { data: data.collect(), next_cursor }))
+}
+
+/// Somebody whom test sends may reach.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TestRecipient {
+    /// One label with one id.
+    recipient: BTreeMap<String, String>,
+    /// Who that is.
+    #[serde(default)]
+    note: String,
+}
+
+/// Lists whom test sends may reach.
+#[utoipa::path(get, path = "/v1/test-recipients", tag = "templates", responses((status = 200, description = "Everybody on the list", body = Vec<TestRecipient>)))]
+pub(super) async fn list_test_recipients(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<TestRecipient>>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let listed = api.store.test_recipients().await?.into_iter().map(|(recipient, note)| TestRecipient {
+        recipient: BTreeMap::from([(recipient.label.as_str().to_owned(), recipient.id)]),
+        note,
+    });
+    Ok(Json(listed.collect()))
+}
+
+fn parse(label: &str, id: &str) -> Result<Recipient, Problem> {
+    Recipient::parse(label, id).map_err(|error| {
+        Problem::fields(
+            Code::InvalidFields,
+            vec![FieldError::new("/recipient", "invalid", error.to_string())],
+        )
+    })
+}
+
+/// Puts somebody on the list of whom test sends may reach.
+#[utoipa::path(post, path = "/v1/test-recipients", tag = "templates", request_body = TestRecipient, responses((status = 204, description = "They are on the list")))]
+pub(super) async fn add_test_recipient(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    api.allow(&headers, Use::ManageTestRecipients).await?;
+    let TestRecipient { recipient, note } = read(&headers, body).await?;
+    let Some((label, id)) = recipient.iter().next().filter(|_| recipient.len() == 1) else {
+        let detail = "one label with one id, such as {\"external_id\": \"user-42\"}";
+        return Err(Problem::fields(
+            Code::InvalidFields,
+            vec![FieldError::new("/recipient", "invalid", detail)],
+        ));
+    };
+    api.store.add_test_recipient(&parse(label, id)?, &note).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes somebody off that list.
+#[utoipa::path(
+    delete, path = "/v1/test-recipients/{label}/{id}", tag = "templates",
+    params(("label" = String, Path, description = "external_id"), ("id" = String, Path, description = "user-42")),
+    responses((status = 204, description = "They are off the list"), (status = 404, description = "They were not on it"))
+)]
+pub(super) async fn remove_test_recipient(
+    State(api): State<Arc<Api>>,
+    Path((label, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    api.allow(&headers, Use::ManageTestRecipients).await?;
+    if api.store.remove_test_recipient(&parse(&label, &id)?).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Problem::new(Code::NotFound, "they are not on the list"))
+}

@@ -1,0 +1,110 @@
+//! What can be wrong with changes of the catalog, as problems.
+
+use serde_json::json;
+
+use super::{Code, Problem, RETRY_AFTER};
+use crate::catalog::ApplyError;
+use crate::catalog::entries::EntryError;
+use crate::catalog::templates::TemplateError;
+use crate::pipeline::test_send::TestSendError;
+
+impl From<ApplyError> for Problem {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Problems(problems) => {
+                let detail = problems.first().map(ToString::to_string).unwrap_or_default();
+                Self { catalog: problems, ..Self::new(Code::InvalidCatalog, detail) }
+            }
+            ApplyError::Busy => {
+                Self::new(Code::Changed, "somebody else changes the catalog all the time; try again")
+                    .retry_after(RETRY_AFTER)
+            }
+            ApplyError::Upload(crate::catalog::UploadError::Store(error)) | ApplyError::Store(error) => {
+                error.into()
+            }
+            ApplyError::Upload(error) => {
+                let cause =
+                    std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                Self::new(Code::UploadFailed, format!("{error}{cause}; what was live before still is"))
+            }
+        }
+    }
+}
+
+impl From<EntryError> for Problem {
+    fn from(error: EntryError) -> Self {
+        match error {
+            EntryError::NotFound(_) => Self::new(Code::NotFound, error.to_string()),
+            EntryError::Changed(version) => Self::new(
+                Code::Stale,
+                format!(
+                    "it stands at version {version} now: read it again and send `If-Match: \"{version}\"`"
+                ),
+            ),
+            EntryError::Apply(error) => error.into(),
+        }
+    }
+}
+
+impl From<TemplateError> for Problem {
+    fn from(error: TemplateError) -> Self {
+        let words = error.to_string();
+        match error {
+            TemplateError::NotFound(_) | TemplateError::NoDraft(_) => Self::new(Code::NotFound, words),
+            TemplateError::Invalid(_) => Self::new(Code::Exists, words),
+            TemplateError::Stale(draft) => {
+                let theirs = draft.map(|draft| {
+                    json!({"revision": draft.revision, "author": draft.author, "updated_at": draft.updated_at,
+                        "content": draft.content})
+                });
+                let detail = match &theirs {
+                    Some(theirs) => format!(
+                        "{} saved revision {} meanwhile: lay your changes over it",
+                        theirs["author"].as_str().unwrap_or_default(),
+                        theirs["revision"]
+                    ),
+                    None => "the draft was published or thrown away meanwhile".to_owned(),
+                };
+                Self { theirs, ..Self::new(Code::Stale, detail) }
+            }
+            TemplateError::Changed(version) => Self::new(
+                Code::Stale,
+                format!(
+                    "it stands at version {version} now: read it again and send `If-Match: \"{version}\"`"
+                ),
+            ),
+            TemplateError::NeedsApproval => {
+                Self::new(Code::NeedsApproval, format!("{words}: somebody else posts to `/approve` first"))
+            }
+            TemplateError::OwnDraft => Self::new(Code::NeedsApproval, format!("{words}; ask somebody else")),
+            TemplateError::Problems(problems) => ApplyError::Problems(problems).into(),
+            TemplateError::WouldHold(report) => {
+                let missing: Vec<&str> = report.missing.keys().map(String::as_str).collect();
+                let why = if missing.is_empty() {
+                    String::new()
+                } else {
+                    format!(" for want of {}", missing.join(", "))
+                };
+                let detail = format!("{words}{why}; give it a default, or publish with `accept_held`");
+                Self { traffic: Some(report), ..Self::new(Code::WouldHold, detail) }
+            }
+            TemplateError::InUse(_) => {
+                Self::new(Code::InUse, format!("{words}: change or delete that rule first"))
+            }
+            TemplateError::Upload(error) => ApplyError::Upload(error).into(),
+            TemplateError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TestSendError> for Problem {
+    fn from(error: TestSendError) -> Self {
+        match error {
+            TestSendError::NotListed(_) => Self::new(
+                Code::NotListed,
+                format!("{error}; somebody who may hand out keys puts them there: POST /v1/test-recipients"),
+            ),
+            TestSendError::Ingest(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! What is done with templates: checked, previewed, approved, published, rolled back, sent as a test.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::super::entries::read;
+use super::super::parameters::{Parameters, PathText};
+use super::super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::super::{Api, matching};
+use crate::access::Use;
+use crate::catalog::templates::{Publishing, TemplateError};
+use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport};
+use crate::catalog::{By, CatalogProblem};
+use crate::domain::event::Recipient;
+use crate::domain::id::{EventId, TemplateVersionId, TypedId};
+use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
+use crate::domain::template::{Content, TemplateVersion};
+use crate::pipeline::preview::{PreviewWish, Previewed};
+use crate::pipeline::test_send::TestSend;
+
+/// What is checked, and against how much traffic.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in super::super) struct CheckRequest {
+    /// The content itself; or
+    #[schema(value_type = Option<Object>)]
+    content: Option<Content>,
+    /// `draft` (if nothing is said), `live`, or a version's number.
+    version: Option<String>,
+    /// How many of the last events are looked at; 500 if nothing is said, 0 for none.
+    events: Option<u32>,
+}
+
+/// What can be said of copy.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(in super::super) struct CheckBody {
+    /// Whether it can be published as far as the checks go.
+    ok: bool,
+    problems: Vec<CatalogProblem>,
+    traffic: TrafficReport,
+}
+
+/// Checks copy: the same checks as when files are applied, and what the last real events say to it.
+#[utoipa::path(
+    post, path = "/v1/templates/{key}/check", tag = "templates", request_body = CheckRequest,
+    params(("key" = String, Path, description = "order-shipped-push")),
+    responses((status = 200, description = "What was found", body = CheckBody))
+)]
+pub(in super::super) async fn check_template(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<CheckBody>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let CheckRequest { content, version, events } = read(&headers, body).await?;
+    let content = api.given(&key, content, version).await?;
+    let events = events.unwrap_or(DEFAULT_EVENTS);
+    let (problems, traffic) = api.publisher.check_template(&key, &content, events).await?;
+    Ok(Json(CheckBody { ok: !problems.iter().any(CatalogProblem::is_error), problems, traffic }))
+}
+
+impl Api {
+    /// The content that a request gives or names.
+    async fn given(
+        &self,
+        key: &str,
+        content: Option<Content>,
+        version: Option<String>,
+    ) -> Result<Content, Problem> {
+        match content {
+            Some(content) => Ok(content),
+            None => self.content(key, version.as_deref().unwrap_or("draft")).await,
+        }
+    }
+}
+
+/// What is previewed.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in super::super) struct PreviewRequest {
+    /// The content itself; or
+    #[schema(value_type = Option<Object>)]
+    content: Option<Content>,
+    /// `draft` (if nothing is said), `live`, or a version's number.
+    version: Option<String>,
+    /// The locale; the default one if none is named.
+    locale: Option<String>,
+    /// The event's values; or
+    #[schema(value_type = Option<Object>)]
+    data: Option<Value>,
+    /// the name of a sample; or
+    sample: Option<String>,
+    /// a past event, its sensitive values masked. The first sample if nothing is said.
+    event: Option<String>,
+    /// The event type that the sample is of; needed only if several lead here.
+    event_type: Option<String>,
+    /// Whom the request is shown for: one label with one id.
+    recipient: Option<BTreeMap<String, String>>,
+    /// What OneSignal knows of them: `tags`, `language`, …
+    #[schema(value_type = Object)]
+    user: Value,
+}
+
+/// What would be shown and sent.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(in super::super) struct PreviewBody {
+    /// The locale that was chosen.
+    locale: String,
+    /// The fields as the person would see them.
+    fields: BTreeMap<String, String>,
+    /// What OneSignal would show as nothing, since it does not know it of this person.
+    blanks: Vec<String>,
+    /// Why it would be held, if it would.
+    #[schema(value_type = Option<Object>)]
+    held: Option<Value>,
+    /// The body of OneSignal's Create message.
+    #[schema(value_type = Option<Object>)]
+    request: Option<Value>,
+    problems: Vec<CatalogProblem>,
+}
+
+/// Shows what a person would see and what OneSignal would get; nothing is sent.
+#[utoipa::path(
+    post, path = "/v1/templates/{key}/preview", tag = "templates", request_body = PreviewRequest,
+    params(("key" = String, Path, description = "order-shipped-push")),
+    responses((status = 200, description = "What would be shown and sent", body = PreviewBody))
+)]
+pub(in super::super) async fn preview_template(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<PreviewBody>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let mut wish: PreviewRequest = read(&headers, body).await?;
+    let snapshot = api.store.snapshot().await?;
+    let content = api.given(&key, wish.content.take(), wish.version.take()).await?;
+    let (_, data) = api.example(&snapshot, &key, &wish).await?;
+    let recipient = recipient_of(wish.recipient.as_ref())?;
+    let (problems, _) = api.publisher.check_template(&key, &content, 0).await?;
+    let version = draft_version(&snapshot, &key, content)?;
+    let preview =
+        PreviewWish { version, locale: wish.locale.as_deref(), data: &data, recipient, user: wish.user };
+    let Previewed { locale, fields, blanks, request, held } = api.pipeline.preview(preview).await?;
+    let held = held.map(|held| json!({"code": held.code.as_str(), "detail": held.detail}));
+    Ok(Json(PreviewBody { locale, fields, blanks, held, request, problems }))
+}
+
+/// Content as a version that nobody has stored; the live version itself if it says the same, so that its upload is found.
+fn draft_version(
+    snapshot: &CatalogSnapshot,
+    key: &str,
+    content: Content,
+) -> Result<TemplateVersion, Problem> {
+    let template = snapshot.templates.iter().find(|template| template.key == key);
+    let template =
+        template.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no template {key}")))?;
+    let live = snapshot.versions.iter().find(|version| Some(version.id) == template.live);
+    if let Some(live) = live.filter(|live| live.content == content) {
+        return Ok(live.clone());
+    }
+    Ok(TemplateVersion {
+        id: TemplateVersionId::from_uuid(uuid::Uuid::nil()),
+        template: key.to_owned(),
+        number: 0,
+        channel: template.channel,
+        partials: snapshot.partials.iter().map(|p| (p.key.clone(), p.body.clone())).collect(),
+        content,
+    })
+}
+
+fn recipient_of(given: Option<&BTreeMap<String, String>>) -> Result<Recipient, Problem> {
+    let Some(given) = given else {
+        return Ok(Recipient {
+            label: crate::domain::event::RecipientLabel::ExternalId,
+            id: "user-42".to_owned(),
+        });
+    };
+    let wrong = |detail: String| {
+        Problem::fields(Code::InvalidFields, vec![FieldError::new("/recipient", "invalid", detail)])
+    };
+    match given.iter().next().filter(|_| given.len() == 1) {
+        Some((label, id)) => Recipient::parse(label, id).map_err(|error| wrong(error.to_string())),
+        None => Err(wrong("one label with one id, such as {\"external_id\": \"user-42\"}".to_owned())),
+    }
+}
+
+impl Api {
+    /// The event type and the values that a request gives or names.
+    async fn example(
+        &self,
+        snapshot: &CatalogSnapshot,
+        key: &str,
+        wish: &PreviewRequest,
+    ) -> Result<(Option<String>, Value), Problem> {
+        let wrong = |pointer: &str, detail: String| {
+            Problem::fields(Code::InvalidFields, vec![FieldError::new(pointer, "invalid", detail)])
+        };
+        if let Some(id) = &wish.event {
+            let none = || wrong("/event", format!("there is no event {id}"));
+            let parsed: EventId = id.parse().map_err(|_| none())?;
+            let event = self.store.find_events(&[parsed]).await?.pop().ok_or_else(none)?.event;
+            return Ok((Some(event.event_type.to_string()), event.data));
+        }
+        let types = types_of(snapshot, key);
+        let wanted = |entry: &&&EventTypeEntry| {
+            wish.event_type.as_deref().is_none_or(|name| name == entry.name.as_str())
+        };
+        let entry = types.iter().find(wanted).copied();
+        let name = wish.event_type.clone().or_else(|| entry.map(|entry| entry.name.to_string()));
+        if let Some(data) = &wish.data {
+            return Ok((name, data.clone()));
+        }
+        let sample = entry.and_then(|entry| match &wish.sample {
+            Some(sample) => entry.samples.get(sample),
+            None => entry.samples.values().next(),
+        });
+        match (sample, &wish.sample) {
+            (Some(sample), _) => Ok((name, sample.clone())),
+            (None, Some(sample)) => Err(wrong("/sample", format!("there is no sample `{sample}`"))),
+            (None, None) => Ok((name, json!({}))),
+        }
+    }
+}
+
+/// The event types that lead to a template.
+fn types_of<'a>(snapshot: &'a CatalogSnapshot, key: &str) -> Vec<&'a EventTypeEntry> {
+    let named = snapshot.templates.iter().find(|t| t.key == key).and_then(|t| t.event_type.as_deref());
+    let leads = |entry: &&EventTypeEntry| {
+        let by_rule = snapshot
+            .rules
+            .iter()
+            .filter(|rule| rule.template() == Some(key))
+            .any(|rule| crate::domain::event::covers(&rule.event_type, &entry.name));
+        by_rule || named == Some(entry.name.as_str())
+    };
+    snapshot.event_types.iter().filter(leads).collect()
+}
+
+/// Why something is done.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in super::super) struct ApproveRequest {
+    /// Why, for the record of changes.
+    note: String,
+}
+
+/// Approves a draft as a second person.
+#[utoipa::path(
+    post, path = "/v1/templates/{key}/approve", tag = "templates", request_body = ApproveRequest,
+    params(("key" = String, Path, description = "order-shipped-push")),
+    responses(
+        (status = 204, description = "This revision of the draft is approved"),
+        (status = 409, description = "It is your own draft", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "It was saved meanwhile", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(in super::super) async fn approve_draft(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let request: ApproveRequest = read(&headers, body).await?;
+    let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
+    let revision = matching::wanted(&headers, present)?;
+    let by = By { actor: &identity.source_name, note: &request.note };
+    api.publisher.approve_draft(&key, revision, by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How a draft is to be published.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in super::super) struct PublishRequest {
+    /// Why, for the history.
+    note: String,
+    /// Goes on though events that get their message today would be held.
+    accept_held: bool,
+    /// How many of the last events are looked at; 500 if nothing is said.
+    events: Option<u32>,
+}
+
+/// What publishing came to.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(in super::super) struct PublishedBody {
+    /// The version that is live now.
+    version: i32,
+    /// What is worth a look.
+    warnings: Vec<CatalogProblem>,
+    /// What the last events say to it.
+    traffic: TrafficReport,
+}
+
+/// Whether a dry run is asked for.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+pub(in super::super) struct PublishQuery {
+    /// `true`: answers what the checks and the last events say, and publishes nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Publishes a template's draft: checked, held against real events, uploaded to OneSignal, and only then live.
+#[utoipa::path(
+    post, path = "/v1/templates/{key}/publish", tag = "templates", request_body = PublishRequest,
+    params(("key" = String, Path, description = "order-shipped-push"), PublishQuery),
+    responses(
+        (status = 200, description = "It is live", body = PublishedBody),
+        (status = 409, description = "No approval, or real events would be held (`accept_held` goes on)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "The draft was saved meanwhile", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "It has errors", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 502, description = "OneSignal did not take it; what was live still is", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(in super::super) async fn publish_draft(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    Parameters(query): Parameters<PublishQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<PublishedBody>, Problem> {
+    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let request: PublishRequest = read(&headers, body).await?;
+    let draft = api.draft(&key).await?;
+    let draft = draft.ok_or_else(|| Problem::from(TemplateError::NoDraft(key.clone())))?;
+    let revision = matching::wanted(&headers, draft.revision)?;
+    let events = request.events.unwrap_or(DEFAULT_EVENTS);
+    if query.dry_run {
+        let (warnings, traffic) = api.publisher.check_template(&key, &draft.content, events).await?;
+        let version =
+            api.store.version_records(&key, None, 1).await?.first().map_or(1, |r| r.version.number + 1);
+        return Ok(Json(PublishedBody { version, warnings, traffic }));
+    }
+    let how = Publishing { revision, accepts_holes: request.accept_held, events };
+    let by = By { actor: &identity.source_name, note: &request.note };
+    let done = api.publisher.publish_draft(&key, how, by).await?;
+    Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic: done.traffic }))
+}
+
+/// Which version to go back to.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct RollbackRequest {
+    /// The number of the version that is to be said again.
+    version: i32,
+    /// Why, for the history.
+    #[serde(default)]
+    note: String,
+}
+
+/// Makes a new version that says what an older one said, and brings it live.
+#[utoipa::path(
+    post, path = "/v1/templates/{key}/rollback", tag = "templates", request_body = RollbackRequest,
+    params(("key" = String, Path, description = "order-shipped-push")),
+    responses((status = 200, description = "It is live", body = PublishedBody), (status = 404, description = "No such version"))
+)]
+pub(in super::super) async fn roll_back(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<PublishedBody>, Problem> {
+    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let request: RollbackRequest = read(&headers, body).await?;
+    let by = By { actor: &identity.source_name, note: &request.note };
+    let done = api.publisher.roll_back(&key, request.version, by).await?;
+    Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic: done.traffic }))
+}
+
+/// A test send: what a preview shows, to one person on the list.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in super::super) struct TestSendRequest {
+    /// `draft` (if nothing is said), `live`, or a version's number.
+    version: Option<String>,
+    /// The locale; the default one if none is named.
+    locale: Option<String>,
+    /// The event's values; or
+    #[schema(value_type = Option<Object>)]
+    data: Option<Value>,
+    /// the name of a sample. The first sample if nothing is said.
+    sample: Option<String>,
+    /// The event type; needed only if several lead here, or none.
+    event_type: Option<String>,
+    /// Who gets it, one label with one id: on the list of test recipients.
+    recipient: BTreeMap<String, String>,
+}
+
+/// Sends one version, live or not, to one person on the list of test recipients, marked as a test.
+#[utoipa::path(
+    post, path = "/v1/templates/{key}/test-send", tag = "templates", request_body = TestSendRequest,
+    params(("key" = String, Path, description = "order-shipped-push")),
+    responses(
+        (status = 202, description = "It is on its way", body = Object),
+        (status = 403, description = "The person is not on the list", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(in super::super) async fn test_send(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let identity = api.allow(&headers, Use::TestSend).await?;
+    let request: TestSendRequest = read(&headers, body).await?;
+    let snapshot = api.store.snapshot().await?;
+    let recipient = recipient_of(Some(&request.recipient))?;
+    let wish = PreviewRequest {
+        data: request.data,
+        sample: request.sample,
+        event_type: request.event_type,
+        ..PreviewRequest::default()
+    };
+    let (event_type, data) = api.example(&snapshot, &key, &wish).await?;
+    let event_type = event_type.and_then(|name| name.parse().ok()).ok_or_else(|| {
+        let detail = "no rule leads to this template: name the event type that the data is of";
+        Problem::fields(Code::InvalidFields, vec![FieldError::new("/event_type", "required", detail)])
+    })?;
+    let content = api.content(&key, request.version.as_deref().unwrap_or("draft")).await?;
+    let by = By { actor: &identity.source_name, note: "made for a test send" };
+    let version = api.publisher.version_for_test(&key, content, by).await?;
+    let test = TestSend {
+        by: (identity.source, identity.key),
+        is_test: identity.is_test,
+        event_type,
+        data,
+        locale: request.locale,
+        version: version.id,
+        recipient,
+    };
+    let accepted = api.pipeline.test_send(test).await?;
+    let deliveries: Vec<Value> =
+        accepted.deliveries.iter().map(|d| json!({"id": d.id, "state": d.state})).collect();
+    let decisions: Vec<Value> =
+        accepted.decisions.iter().map(|d| json!({"code": d.code, "detail": d.detail})).collect();
+    let body = json!({
+        "id": accepted.event, "template": key, "version": version.number, "deliveries": deliveries,
+        "decisions": decisions, "trace_url": format!("/v1/events/{}", accepted.event),
+    });
+    Ok((StatusCode::ACCEPTED, Json(body)))
+}

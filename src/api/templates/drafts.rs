@@ -1,0 +1,265 @@
+//! A template's draft and its versions.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::super::entries::read;
+use super::super::parameters::{Parameters, PathText};
+use super::super::problem::{Code, Problem, ProblemBody};
+use super::super::{Api, matching};
+use crate::access::Use;
+use crate::catalog::By;
+use crate::catalog::diff::{FieldDiff, diff};
+use crate::domain::template::Content;
+use crate::store::templates::{Draft, VersionRecord};
+
+/// A draft.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(in super::super) struct DraftBody {
+    /// Its `ETag`.
+    revision: i32,
+    /// The number of the version that was live when it was begun.
+    based_on: Option<i32>,
+    author: String,
+    updated_at: DateTime<Utc>,
+    approved_by: Option<String>,
+    /// What it says.
+    #[schema(value_type = Object)]
+    content: Content,
+}
+
+impl From<Draft> for DraftBody {
+    fn from(draft: Draft) -> Self {
+        let Draft { revision, content, based_on, author, updated_at, approved_by } = draft;
+        Self { revision, based_on, author, updated_at, approved_by, content }
+    }
+}
+
+/// A version.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(in super::super) struct VersionBody {
+    number: i32,
+    author: String,
+    note: String,
+    created_at: DateTime<Utc>,
+    /// The version that it repeats, if it is a roll-back.
+    restores: Option<i32>,
+    approved_by: Option<String>,
+    is_live: bool,
+    /// What it says; left out in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    content: Option<Content>,
+    /// The partials that it was published with; left out in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partials: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// A list of versions, newest first.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(in super::super) struct Versions {
+    data: Vec<VersionBody>,
+    next_cursor: Option<String>,
+}
+
+/// Which versions.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+pub(in super::super) struct VersionsQuery {
+    /// The `next_cursor` of the page before.
+    cursor: Option<i32>,
+    /// 1 to 100; 20 if nothing is said.
+    limit: Option<u8>,
+}
+
+/// Which versions are compared.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+pub(in super::super) struct DiffQuery {
+    /// A version's number, `live` (if nothing is said) or `draft`.
+    from: Option<String>,
+    /// The same; `draft` if nothing is said.
+    to: Option<String>,
+}
+
+impl Api {
+    /// A template's draft.
+    ///
+    /// # Errors
+    /// 404 without such a template; `None` without a draft.
+    pub(in super::super) async fn draft(&self, key: &str) -> Result<Option<Draft>, Problem> {
+        let snapshot = self.store.snapshot().await?;
+        let template = snapshot.templates.iter().find(|template| template.key == key);
+        let template =
+            template.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no template {key}")))?;
+        Ok(self.store.find_draft(template.id).await?)
+    }
+
+    /// What a template says: `draft`, `live`, or a version by its number.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub(in super::super) async fn content(&self, key: &str, which: &str) -> Result<Content, Problem> {
+        let none = |what: &str| Problem::new(Code::NotFound, format!("template {key} has no {what}"));
+        let snapshot = self.store.snapshot().await?;
+        let draft = self.draft(key).await?;
+        match which {
+            "draft" => Ok(draft.ok_or_else(|| none("draft"))?.content),
+            "live" => {
+                let live = snapshot.templates.iter().find(|t| t.key == key).and_then(|t| t.live);
+                let version = snapshot.versions.iter().find(|version| Some(version.id) == live);
+                Ok(version.ok_or_else(|| none("live version"))?.content.clone())
+            }
+            number => {
+                let number = number.parse().map_err(|_| {
+                    Problem::new(
+                        Code::BadParameter,
+                        format!("`{number}` is no version: a number, `live` or `draft`"),
+                    )
+                })?;
+                Ok(self.publisher.record(key, number).await?.version.content)
+            }
+        }
+    }
+}
+
+/// Reads a template's draft.
+#[utoipa::path(
+    get, path = "/v1/templates/{key}/draft", tag = "templates", params(("key" = String, Path, description = "order-shipped-push")),
+    responses((status = 200, description = "The draft; its revision is the `ETag`", body = DraftBody), (status = 404, description = "No draft"))
+)]
+pub(in super::super) async fn get_draft(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let draft = api.draft(&key).await?;
+    let draft = draft.ok_or_else(|| Problem::new(Code::NotFound, format!("template {key} has no draft")))?;
+    Ok((matching::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
+}
+
+/// Saves a template's draft. It may have errors; what is live is not touched.
+#[utoipa::path(
+    put, path = "/v1/templates/{key}/draft", tag = "templates", request_body(content = Object, description = "`mode`, `default_locale`, `layout`, `options` and `contents`: fields by locale"),
+    params(("key" = String, Path, description = "order-shipped-push")),
+    responses(
+        (status = 200, description = "As it is now", body = DraftBody),
+        (status = 412, description = "Somebody else saved it meanwhile; `theirs` is their draft", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(in super::super) async fn put_draft(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let content: Content = read(&headers, body).await?;
+    let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
+    let revision = matching::wanted(&headers, present)?;
+    let by = By { actor: &identity.source_name, note: "" };
+    let draft = api.publisher.save_draft(&key, &content, revision, by).await?;
+    Ok((matching::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
+}
+
+/// Throws a template's draft away.
+#[utoipa::path(
+    delete, path = "/v1/templates/{key}/draft", tag = "templates", params(("key" = String, Path, description = "order-shipped-push")),
+    responses((status = 204, description = "It is gone"), (status = 412, description = "Somebody else saved it meanwhile", body = ProblemBody, content_type = "application/problem+json"))
+)]
+pub(in super::super) async fn delete_draft(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
+    let revision = matching::wanted(&headers, present)?;
+    api.publisher.discard_draft(&key, revision, By { actor: &identity.source_name, note: "" }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn version_body(record: VersionRecord, live: Option<i32>, is_whole: bool) -> VersionBody {
+    let VersionRecord { version, author, note, created_at, restores, approved_by, .. } = record;
+    VersionBody {
+        number: version.number,
+        author,
+        note,
+        created_at,
+        restores,
+        approved_by,
+        is_live: live == Some(version.number),
+        partials: is_whole.then_some(version.partials),
+        content: is_whole.then_some(version.content),
+    }
+}
+
+impl Api {
+    async fn live_number(&self, key: &str) -> Result<Option<i32>, Problem> {
+        let snapshot = self.store.snapshot().await?;
+        let template = snapshot.templates.iter().find(|template| template.key == key);
+        let template =
+            template.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no template {key}")))?;
+        Ok(snapshot.versions.iter().find(|version| Some(version.id) == template.live).map(|v| v.number))
+    }
+}
+
+/// Lists a template's versions, newest first.
+#[utoipa::path(
+    get, path = "/v1/templates/{key}/versions", tag = "templates", params(("key" = String, Path, description = "order-shipped-push"), VersionsQuery),
+    responses((status = 200, description = "A page of versions", body = Versions))
+)]
+pub(in super::super) async fn list_versions(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    Parameters(query): Parameters<VersionsQuery>,
+    headers: HeaderMap,
+) -> Result<Json<Versions>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let live = api.live_number(&key).await?;
+    let limit = i64::from(query.limit.unwrap_or(20).clamp(1, 100));
+    let records = api.store.version_records(&key, query.cursor, limit).await?;
+    let data: Vec<VersionBody> = records.into_iter().map(|r| version_body(r, live, false)).collect();
+    let is_last = data.last().is_none_or(|last| last.number == 1);
+    let next_cursor = data.last().filter(|_| !is_last).map(|last| last.number.to_string());
+    Ok(Json(Versions { data, next_cursor }))
+}
+
+/// Reads one version.
+#[utoipa::path(
+    get, path = "/v1/templates/{key}/versions/{number}", tag = "templates",
+    params(("key" = String, Path, description = "order-shipped-push"), ("number" = i32, Path, description = "3")),
+    responses((status = 200, description = "The version", body = VersionBody), (status = 404, description = "No such version"))
+)]
+pub(in super::super) async fn get_version(
+    State(api): State<Arc<Api>>,
+    Path((key, number)): Path<(String, i32)>,
+    headers: HeaderMap,
+) -> Result<Json<VersionBody>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let live = api.live_number(&key).await?;
+    Ok(Json(version_body(api.publisher.record(&key, number).await?, live, true)))
+}
+
+/// Compares two versions of a template, or its draft with what is live, line by line.
+#[utoipa::path(
+    get, path = "/v1/templates/{key}/diff", tag = "templates", params(("key" = String, Path, description = "order-shipped-push"), DiffQuery),
+    responses((status = 200, description = "What is different, field by field", body = Vec<FieldDiff>))
+)]
+pub(in super::super) async fn diff_versions(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    Parameters(query): Parameters<DiffQuery>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<FieldDiff>>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let from = api.content(&key, query.from.as_deref().unwrap_or("live")).await?;
+    let to = api.content(&key, query.to.as_deref().unwrap_or("draft")).await?;
+    Ok(Json(diff(&from, &to)))
+}

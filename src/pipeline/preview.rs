@@ -1,0 +1,166 @@
+//! Previews: what a version would say about some data, and the very request that OneSignal would get. Nothing is sent
+//! and nothing is stored.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Pipeline;
+use super::message::{self, Message};
+use super::pack::{self, Copy, PackKey, Ready};
+use super::plan::Addressee;
+use super::prepared::PreparedVersion;
+use crate::domain::app::App;
+use crate::domain::batch::Batch;
+use crate::domain::channel::Lane;
+use crate::domain::clock::Timestamp;
+use crate::domain::decision::Decision;
+use crate::domain::delivery::{Delivery, DeliveryState, NO_PACK_LIMIT};
+use crate::domain::event::Recipient;
+use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, SourceId, TypedId};
+use crate::domain::retry::delta;
+use crate::domain::template::TemplateVersion;
+use crate::store::StoreError;
+use crate::store::queue::Claim;
+use crate::templating::liquid::Limits;
+use crate::templating::preview::{Person, preview};
+
+/// What is to be shown.
+#[derive(Debug)]
+pub struct PreviewWish<'a> {
+    /// The version, or a draft made one.
+    pub version: TemplateVersion,
+    /// The locale that is asked for.
+    pub locale: Option<&'a str>,
+    /// The event's values.
+    pub data: &'a Value,
+    /// Whom the request would be for.
+    pub recipient: Recipient,
+    /// What OneSignal knows of them: `tags`, `language`, …
+    pub user: Value,
+}
+
+/// What would be shown and sent.
+#[derive(Debug)]
+pub struct Previewed {
+    /// The locale that was chosen.
+    pub locale: String,
+    /// The fields as the person would see them; nothing if it would be held.
+    pub fields: BTreeMap<String, String>,
+    /// Paths of the person that came out as nothing.
+    pub blanks: Vec<String>,
+    /// The body of Create message; nothing if it would be held.
+    pub request: Option<Value>,
+    /// Why it would be held.
+    pub held: Option<Decision>,
+}
+
+impl Pipeline {
+    /// What `wish` comes to.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the catalog has to be read and can't.
+    pub async fn preview(&self, wish: PreviewWish<'_>) -> Result<Previewed, StoreError> {
+        let now = self.clock.now();
+        let catalog = self.catalog.get(&self.store).await?;
+        let app = catalog.app(None).cloned();
+        let version = Arc::new(PreparedVersion::new(wish.version));
+        let locale = version.version.choose_locale(wish.locale).to_owned();
+        let mut shown =
+            Previewed { locale, fields: BTreeMap::new(), blanks: Vec::new(), request: None, held: None };
+        let message = match message::compose(&version, &shown.locale, wish.data) {
+            Ok(message) => message,
+            Err(held) => {
+                shown.held = Some(*held);
+                return Ok(shown);
+            }
+        };
+        let mut user = wish.user;
+        if user.is_null() {
+            user = json!({});
+        }
+        if let (Some(members), true) = (user.as_object_mut(), wish.recipient.label.as_str() == "external_id")
+        {
+            members.entry("external_id").or_insert_with(|| json!(wish.recipient.id));
+        }
+        if let Some(content) = version.content(&shown.locale) {
+            if let Ok(rendered) = preview(content, wish.data, &Person { user }, &Limits::default()) {
+                (shown.fields, shown.blanks) = (rendered.fields, rendered.blanks);
+            }
+        }
+        if let Some(app) = app {
+            shown.request = self.request(&app, version, &shown.locale, (wish.recipient, message), now);
+        }
+        Ok(shown)
+    }
+
+    fn request(
+        &self,
+        app: &Arc<App>,
+        version: Arc<PreparedVersion>,
+        locale: &str,
+        (recipient, message): (Recipient, Message),
+        now: Timestamp,
+    ) -> Option<Value> {
+        let to = Addressee::Person(recipient);
+        let key = PackKey {
+            lane: Lane::Normal,
+            app: app.id,
+            version: version.version.id,
+            locale: locale.to_owned(),
+            label: to.label().cloned(),
+            schedule: None,
+            is_inline: message.is_inline(),
+            is_test_send: false,
+        };
+        let uploaded = self.copy_of(&key);
+        let copy = uploaded.unwrap_or_else(|| Copy::Template("(uploaded when it is published)".to_owned()));
+        let ready = ready(key.clone(), version, to, message, now);
+        let content = pack::content(&key, &[&ready], &copy)?;
+        let batch = Batch {
+            id: BatchId::from_uuid(Uuid::nil()),
+            app: Arc::clone(app),
+            idempotency_key: Uuid::nil(),
+            content: Arc::new(content),
+            lane: Lane::Normal,
+            expires_at: now + delta(self.limits.default_life),
+            traceparent: None,
+        };
+        Some(self.provider.request(&batch, now))
+    }
+}
+
+/// A delivery that exists in this preview alone.
+fn ready(
+    key: PackKey,
+    version: Arc<PreparedVersion>,
+    to: Addressee,
+    message: Message,
+    now: Timestamp,
+) -> Ready {
+    let delivery = Delivery {
+        id: DeliveryId::from_uuid(Uuid::nil()),
+        state: DeliveryState::Queued { due_at: now },
+        lane: key.lane,
+        attempts: 0,
+        generation: 0,
+        is_rechecked: false,
+        pack_limit: NO_PACK_LIMIT,
+        first_attempt_at: None,
+        first_ambiguous_at: None,
+    };
+    Ready {
+        claim: Claim { delivery, epoch: 0, app: key.app, expires_at: now, batch: None, crashes: 0 },
+        key,
+        version,
+        to,
+        message,
+        event: EventId::from_uuid(Uuid::nil()),
+        posted: (SourceId::from_uuid(Uuid::nil()), "".into()),
+        rule: (RuleId::from_uuid(Uuid::nil()), "".into()),
+        replay_of: None,
+        traceparent: None,
+    }
+}

@@ -1,0 +1,130 @@
+//! Test sends: one version to one person on the list, by the same path as everything else, marked as a test.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Pipeline;
+use super::ingest::{Accepted, IngestError, NewEvent};
+use super::plan::{Plan, Planner, TEST_SEND};
+use super::prepared::PreparedVersion;
+use super::sends::{RulePlan, Send};
+use crate::domain::channel::Lane;
+use crate::domain::clock::Timestamp;
+use crate::domain::event::{Event, EventTypeName, Recipient};
+use crate::domain::facts::Facts;
+use crate::domain::id::{DeliveryId, KeyId, RuleId, SourceId, TemplateVersionId, TypedId};
+use crate::domain::rule::{Action, Audience, Definition, Rule};
+use crate::domain::timing::Timing;
+
+/// The id of the rule that stands for test sends.
+const RULE: uuid::Uuid = uuid::Uuid::from_u128(0x7e57);
+
+/// What is to be sent.
+#[derive(Debug)]
+pub struct TestSend {
+    /// Who asks, and with which key.
+    pub by: (SourceId, KeyId),
+    /// Whether the key reaches sandbox apps only.
+    pub is_test: bool,
+    /// The event type that the data is of.
+    pub event_type: EventTypeName,
+    /// The event's values.
+    pub data: Value,
+    /// The locale.
+    pub locale: Option<String>,
+    /// The version, uploaded but not necessarily live.
+    pub version: TemplateVersionId,
+    /// The person, on the list.
+    pub recipient: Recipient,
+}
+
+/// Why nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum TestSendError {
+    /// The person is not on the list.
+    #[error("{0} is not on the list of test recipients")]
+    NotListed(String),
+    /// As for an event.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+}
+
+impl Pipeline {
+    /// Sends it; returns once it is committed.
+    ///
+    /// # Errors
+    /// [`TestSendError`].
+    pub async fn test_send(&self, test: TestSend) -> Result<Accepted, TestSendError> {
+        let listed = self.store.is_test_recipient(&test.recipient).await;
+        if !listed.map_err(|_| IngestError::Unavailable)? {
+            let Recipient { label, id } = &test.recipient;
+            return Err(TestSendError::NotListed(format!("{} {id}", label.as_str())));
+        }
+        // Asked for before the commit, so that its upload is known when it is frozen.
+        let version = self.catalog.version(&self.store, test.version).await;
+        let version = version.ok().flatten().ok_or(IngestError::Unavailable)?;
+        let now = self.clock.now();
+        let key = format!("test-send-{}", self.ids.next::<DeliveryId>(now));
+        let new = NewEvent {
+            source: test.by.0,
+            key: test.by.1,
+            is_test: test.is_test,
+            content: key.clone().into_bytes(),
+            event_key: key,
+            event_type: test.event_type,
+            recipients: vec![test.recipient],
+            data: test.data,
+            occurred_at: None,
+            locale: test.locale,
+            send_after: None,
+            expires_at: None,
+            cancellation_key: None,
+            collapse_key: None,
+            sequence: None,
+            ordering_key: None,
+            traceparent: None,
+        };
+        Ok(self.accept_as(new, Some(version)).await?)
+    }
+}
+
+/// What becomes of a test send: one delivery of this very version.
+pub(super) fn plan_test(
+    planner: Planner<'_>,
+    event: &Event,
+    version: &Arc<PreparedVersion>,
+    facts: &Facts,
+    now: Timestamp,
+) -> Plan {
+    let template = version.version.template.clone();
+    let send = Send { template: &template, audience: Audience::EventRecipients, canary: None, named: None };
+    let definition = Definition {
+        description: "a test send".to_owned(),
+        app: None,
+        condition: None,
+        action: Action::Send {
+            template: template.clone(),
+            audience: Audience::EventRecipients,
+            canary: None,
+        },
+        lane: Lane::Urgent,
+        timing: Timing::default(),
+        expires_in_s: None,
+        throttle: None,
+    };
+    let rule = Arc::new(Rule {
+        id: RuleId::from_uuid(RULE),
+        key: TEST_SEND.to_owned(),
+        version: 1,
+        event_type: event.event_type.to_string(),
+        is_enabled: true,
+        definition,
+    });
+    let mut plan = Plan::default();
+    match RulePlan::begin(planner, event, &rule, &send, now) {
+        Ok(made) => made.of_version(version).carry_out(&send.audience, facts, &mut plan),
+        Err(decision) => plan.decisions.push(decision.of_rule(TEST_SEND)),
+    }
+    plan
+}
