@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use herald::access::{KeyRequest, Scope};
 use herald::app::{Herald, Overrides};
-use herald::catalog::{files::Files, sample};
+use herald::catalog::{By, files::Files, sample};
 use herald::config::Loader;
 use herald::domain::clock::{TestClock, Timestamp};
 use herald::domain::id::IdSource;
@@ -86,7 +86,7 @@ impl TestApp {
         };
         let herald = Herald::build(settings, overrides).await.expect("Herald");
         if !wanted.without_catalog {
-            herald.publisher.apply(&sample::files(), "test", "").await.expect("the sample catalog");
+            herald.publisher.apply(&sample::files(), false, By { actor: "test", note: "" }).await.expect("the sample catalog");
         }
         let key = make_key(&herald, Scope::ALL.to_vec(), false).await;
         let url = serve(&herald, &stop).await;
@@ -218,7 +218,7 @@ impl TestApp {
     pub async fn apply(&self, files: &[(&str, &str)]) {
         let files: Files =
             files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        self.herald.publisher.apply(&files, "test", "").await.expect("applied");
+        self.herald.publisher.apply(&files, false, By { actor: "test", note: "" }).await.expect("applied");
     }
 
     /// One value straight from the database.
