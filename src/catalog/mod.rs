@@ -10,6 +10,7 @@ pub mod check;
 mod checks;
 pub mod diff;
 mod document;
+pub mod drift;
 pub mod entries;
 pub mod files;
 pub mod forms;

@@ -86,7 +86,11 @@ impl TestApp {
         };
         let herald = Herald::build(settings, overrides).await.expect("Herald");
         if !wanted.without_catalog {
-            herald.publisher.apply(&sample::files(), false, By { actor: "test", note: "" }).await.expect("the sample catalog");
+            herald
+                .publisher
+                .apply(&sample::files(), false, By { actor: "test", note: "" })
+                .await
+                .expect("the sample catalog");
         }
         let key = make_key(&herald, Scope::ALL.to_vec(), false).await;
         let url = serve(&herald, &stop).await;
