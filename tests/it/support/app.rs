@@ -25,6 +25,9 @@ pub fn start_of_time() -> Timestamp {
     "2026-11-24T10:00:00Z".parse().expect("a time")
 }
 
+/// Who changes the catalog in tests.
+const BY: herald::catalog::By<'_> = herald::catalog::By { actor: "test", note: "" };
+
 /// One Herald with its sandbox.
 pub struct TestApp {
     pub herald: Herald,
@@ -86,7 +89,7 @@ impl TestApp {
         };
         let herald = Herald::build(settings, overrides).await.expect("Herald");
         if !wanted.without_catalog {
-            herald.publisher.apply(&sample::files(), "test", "").await.expect("the sample catalog");
+            herald.publisher.apply(&sample::files(), false, BY).await.expect("the sample catalog");
         }
         let key = make_key(&herald, Scope::ALL.to_vec(), false).await;
         let url = serve(&herald, &stop).await;
@@ -218,7 +221,7 @@ impl TestApp {
     pub async fn apply(&self, files: &[(&str, &str)]) {
         let files: Files =
             files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        self.herald.publisher.apply(&files, "test", "").await.expect("applied");
+        self.herald.publisher.apply(&files, false, BY).await.expect("applied");
     }
 
     /// One value straight from the database.
