@@ -345,8 +345,13 @@ impl Publisher {
 }
 
 fn read(files: &Files) -> Result<Document, ApplyError> {
-    let (document, problems) = files::read(files);
-    if problems.is_empty() { Ok(document) } else { Err(ApplyError::Problems(problems)) }
+    let (document, mut problems) = files::read(files);
+    if problems.is_empty() {
+        return Ok(document);
+    }
+    // Everything at once: what could be read is checked as far as it goes by itself.
+    problems.extend(check_document(&document, None).into_iter().filter(CatalogProblem::is_error));
+    Err(ApplyError::Problems(problems))
 }
 
 /// Templates whose copy needs a second person: files can't bring it live by themselves.

@@ -40,6 +40,7 @@ async fn a_hole_in_the_values_holds_the_delivery_and_names_the_path() {
     let app = TestApp::start().await;
     let copy = "{{ data.invoice }} for {{ data.customer }}";
     app.apply(&[
+        ("events/payment.failed/schema.json", r#"{"type": "object"}"#),
         ("templates/payment-failed-sms/template.toml", "channel = \"sms\""),
         ("templates/payment-failed-sms/sms.en.liquid", copy),
     ])

@@ -8,6 +8,7 @@ use crate::support::app::{TestApp, payment_failed};
 async fn held() -> (TestApp, String, Value) {
     let app = TestApp::start().await;
     app.apply(&[
+        ("events/payment.failed/schema.json", r#"{"type": "object"}"#),
         ("templates/payment-failed-sms/template.toml", "channel = \"sms\""),
         ("templates/payment-failed-sms/sms.en.liquid", "{{ data.customer }}, invoice {{ data.invoice }}"),
     ])

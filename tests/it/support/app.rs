@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use herald::access::{KeyRequest, Scope};
 use herald::app::{Herald, Overrides};
-use herald::catalog::{By, files::Files, sample};
+use herald::catalog::{files::Files, sample};
 use herald::config::Loader;
 use herald::domain::clock::{TestClock, Timestamp};
 use herald::domain::id::IdSource;
@@ -24,6 +24,9 @@ use super::database::{self, Database};
 pub fn start_of_time() -> Timestamp {
     "2026-11-24T10:00:00Z".parse().expect("a time")
 }
+
+/// Who changes the catalog in tests.
+const BY: herald::catalog::By<'_> = herald::catalog::By { actor: "test", note: "" };
 
 /// One Herald with its sandbox.
 pub struct TestApp {
@@ -86,11 +89,7 @@ impl TestApp {
         };
         let herald = Herald::build(settings, overrides).await.expect("Herald");
         if !wanted.without_catalog {
-            herald
-                .publisher
-                .apply(&sample::files(), false, By { actor: "test", note: "" })
-                .await
-                .expect("the sample catalog");
+            herald.publisher.apply(&sample::files(), false, BY).await.expect("the sample catalog");
         }
         let key = make_key(&herald, Scope::ALL.to_vec(), false).await;
         let url = serve(&herald, &stop).await;
@@ -222,7 +221,7 @@ impl TestApp {
     pub async fn apply(&self, files: &[(&str, &str)]) {
         let files: Files =
             files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        self.herald.publisher.apply(&files, false, By { actor: "test", note: "" }).await.expect("applied");
+        self.herald.publisher.apply(&files, false, BY).await.expect("applied");
     }
 
     /// One value straight from the database.
