@@ -21,6 +21,7 @@ mod parameters;
 mod problem;
 mod templates;
 mod trace;
+mod uploads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,7 +12,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Api, audit, catalog, deliveries, entries, events, health, keys, templates};
+use super::{Api, audit, catalog, deliveries, entries, events, health, keys, templates, uploads};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -67,6 +67,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(templates::actions::publish_draft))
         .routes(routes!(templates::actions::roll_back))
         .routes(routes!(templates::actions::test_send))
+        .routes(routes!(uploads::list_uploads))
+        .routes(routes!(uploads::check_drift))
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::list_test_recipients, audit::add_test_recipient))
         .routes(routes!(audit::remove_test_recipient))

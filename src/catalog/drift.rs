@@ -48,12 +48,15 @@ pub struct Looked {
 }
 
 /// What a look came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DriftReport {
     /// What was looked at.
     pub data: Vec<Looked>,
     /// How many are still to be looked at.
     pub unchecked: usize,
+    /// Whoever asks for the rest asks for what was not looked at since.
+    #[schema(value_type = String, format = DateTime)]
+    pub before: Timestamp,
 }
 
 /// Why the templates at OneSignal could not be looked after.
@@ -86,8 +89,8 @@ impl Publisher {
     pub async fn check_drift(&self, look: Look, by: By<'_>) -> Result<DriftReport, CareError> {
         let snapshot = self.store.snapshot().await?;
         let due = self.due(&look, &snapshot).await?;
-        let mut report =
-            DriftReport { unchecked: due.len().saturating_sub(look.most), ..DriftReport::default() };
+        let unchecked = due.len().saturating_sub(look.most);
+        let mut report = DriftReport { data: Vec::new(), unchecked, before: look.before };
         for (index, record) in due.iter().take(look.most).enumerate() {
             if index > 0 {
                 tokio::time::sleep(self.look_gap).await;

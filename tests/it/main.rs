@@ -24,3 +24,4 @@ mod retries;
 mod sandbox;
 mod store;
 mod support;
+mod template_care;

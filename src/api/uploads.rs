@@ -1,0 +1,120 @@
+//! The templates in OneSignal: shown, compared with what was uploaded, and taken over into the catalog's files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::entries::read;
+use super::parameters::PathText;
+use super::problem::{Code, Problem, ProblemBody};
+use crate::access::Use;
+use crate::catalog::By;
+use crate::catalog::drift::{DriftReport, Look};
+use crate::store::upload_care::{Drift, UploadRecord};
+
+/// How long a request may look at templates, one after the other: well within the time of a request.
+const LOOKING: Duration = Duration::from_secs(20);
+
+/// One locale of one version in one app.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct UploadBody {
+    /// The app's name.
+    app: String,
+    version: i32,
+    locale: String,
+    /// Whether the version is the live one.
+    live: bool,
+    /// OneSignal's id of the template; none while it is not confirmed.
+    provider_template_id: Option<String>,
+    uploaded_at: Option<DateTime<Utc>>,
+    /// When it was last compared with what was uploaded.
+    checked_at: Option<DateTime<Utc>>,
+    /// What was found then: `edited` or `deleted`.
+    drift: Option<String>,
+}
+
+impl From<UploadRecord> for UploadBody {
+    fn from(record: UploadRecord) -> Self {
+        Self {
+            app: record.app,
+            version: record.version,
+            locale: record.key.locale,
+            live: record.is_live,
+            provider_template_id: record.provider_template_id,
+            uploaded_at: record.uploaded_at,
+            checked_at: record.checked_at,
+            drift: record.drift.map(Drift::as_str).map(str::to_owned),
+        }
+    }
+}
+
+/// A template's uploads.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Uploads {
+    data: Vec<UploadBody>,
+    /// They come whole: there is no next page.
+    next_cursor: Option<String>,
+}
+
+/// Lists what of a template stands in OneSignal.
+#[utoipa::path(
+    get, path = "/v1/templates/{key}/uploads", tag = "templates",
+    params(("key" = String, Path, description = "order-shipped-push")),
+    responses((status = 200, description = "Its uploads, newest version first", body = Uploads), (status = 404, description = "No such template"))
+)]
+pub(super) async fn list_uploads(
+    State(api): State<Arc<Api>>,
+    PathText(key): PathText,
+    headers: HeaderMap,
+) -> Result<Json<Uploads>, Problem> {
+    api.allow(&headers, Use::ReadCatalog).await?;
+    let records = api.store.upload_records(Some(&key)).await?;
+    if records.is_empty() && !api.store.snapshot().await?.templates.iter().any(|known| known.key == key) {
+        return Err(Problem::new(Code::NotFound, format!("there is no template {key}")));
+    }
+    Ok(Json(Uploads { data: records.into_iter().map(UploadBody::from).collect(), next_cursor: None }))
+}
+
+/// What to compare.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DriftRequest {
+    /// Whether what was edited in OneSignal is written again. What was deleted is uploaded again in any case.
+    repair: bool,
+    /// Only what was not looked at since; now, if nothing is said. Whoever asks again for the rest sends the moment of
+    /// the first request.
+    before: Option<DateTime<Utc>>,
+}
+
+/// Compares the templates in OneSignal with what was uploaded, for up to 20 seconds.
+#[utoipa::path(
+    post, path = "/v1/catalog/drift", tag = "catalog", request_body = DriftRequest,
+    responses(
+        (status = 200, description = "What was looked at, and how many are left", body = DriftReport),
+        (status = 502, description = "OneSignal did not answer as it should", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn check_drift(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Json<DriftReport>, Problem> {
+    // It spends the app's calls, and may write in OneSignal.
+    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let DriftRequest { repair, before } = read(&headers, request).await?;
+    let now = api.clock.now();
+    let look = Look {
+        app: None,
+        before: before.map_or(now, |before| before.min(now)),
+        most: api.publisher.looks_within(LOOKING),
+        repair,
+    };
+    Ok(Json(api.publisher.check_drift(look, By { actor: &identity.source_name, note: "" }).await?))
+}
