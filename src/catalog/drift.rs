@@ -140,7 +140,6 @@ impl Publisher {
             .note_look(&record.key, id, (drift, hash.as_ref().map(|h| &h[..])), self.clock.now())
             .await?;
         let mended = match drift {
-            None => false,
             Some(Drift::Deleted) => self.upload_again(app, version, record, id).await?,
             Some(Drift::Edited) if repair => {
                 self.provider.update_template(app, id, &upload).await.map_err(failed)?;
@@ -148,7 +147,7 @@ impl Publisher {
                 self.store.note_look(&record.key, id, (None, Some(&hash)), self.clock.now()).await?;
                 true
             }
-            Some(Drift::Edited) => false,
+            Some(Drift::Edited) | None => false,
         };
         if let Some(drift) = drift {
             tracing::warn!(app.id = %app.id, mended, "{} was {} in OneSignal", upload.name, drift.as_str());

@@ -1,16 +1,26 @@
 //! The templates in OneSignal: made once however many publish, and looked after from then on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::TimeDelta;
-use herald::catalog::{By, sample};
-use herald::domain::app::AppId;
-use herald::domain::clock::Clock;
+use herald::catalog::{By, Publisher, sample};
+use herald::domain::answer::BatchAnswer;
+use herald::domain::app::{App, AppId};
+use herald::domain::batch::Batch;
+use herald::domain::channel::Channel;
+use herald::domain::clock::{Clock, Timestamp};
+use herald::domain::id::IdSource;
 use herald::domain::snapshot::UploadKey;
+use herald::provider::onesignal::{ClientTimeouts, OneSignal};
+use herald::provider::{MessageProvider, ProviderError, RemoteTemplate, TemplatePage, TemplateUpload};
 use herald::store::uploads::UploadClaim;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::support::app::{TestApp, Wanted, order_shipped};
 
@@ -83,23 +93,93 @@ fn drifted(report: &Value) -> Vec<(String, String, String, bool)> {
     .collect()
 }
 
+/// OneSignal, but for the first template that it is to make: that takes until the test lets it go.
+struct Held {
+    onesignal: OneSignal,
+    asked: Notify,
+    go: Notify,
+    is_first: AtomicBool,
+}
+
+#[async_trait]
+impl MessageProvider for Held {
+    async fn send(&self, batch: &Batch, now: Timestamp) -> BatchAnswer {
+        self.onesignal.send(batch, now).await
+    }
+    fn request(&self, batch: &Batch, now: Timestamp) -> Value {
+        self.onesignal.request(batch, now)
+    }
+    async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {
+        if self.is_first.swap(false, Ordering::SeqCst) {
+            self.asked.notify_one();
+            self.go.notified().await;
+        }
+        self.onesignal.create_template(app, upload).await
+    }
+    async fn find_template(
+        &self,
+        app: &App,
+        name: &str,
+        channel: Channel,
+    ) -> Result<Option<String>, ProviderError> {
+        self.onesignal.find_template(app, name, channel).await
+    }
+    async fn list_templates(
+        &self,
+        app: &App,
+        channel: Channel,
+        offset: usize,
+    ) -> Result<TemplatePage, ProviderError> {
+        self.onesignal.list_templates(app, channel, offset).await
+    }
+    async fn get_template(&self, app: &App, id: &str) -> Result<Option<RemoteTemplate>, ProviderError> {
+        self.onesignal.get_template(app, id).await
+    }
+    async fn update_template(
+        &self,
+        app: &App,
+        id: &str,
+        upload: &TemplateUpload,
+    ) -> Result<(), ProviderError> {
+        self.onesignal.update_template(app, id, upload).await
+    }
+    async fn delete_template(&self, app: &App, id: &str) -> Result<(), ProviderError> {
+        self.onesignal.delete_template(app, id).await
+    }
+    async fn check_app(&self, app: &App) -> Result<(), ProviderError> {
+        self.onesignal.check_app(app).await
+    }
+}
+
 #[tokio::test]
 async fn two_processes_that_publish_the_same_make_each_template_once() {
-    let one = TestApp::start_with(Wanted { without_catalog: true, ..quick() }).await;
-    let two = replica_of(&one).await;
-    // Each creation takes a while, so that the two meet.
-    one.fault(json!({"endpoint": "templates", "kind": "delay", "delay_ms": 50})).await;
+    let app = TestApp::start_with(Wanted { without_catalog: true, ..quick() }).await;
+    let second = Duration::from_secs(5);
+    let timeouts = ClientTimeouts { connect: second, call: second, urgent_call: second };
+    let held = Arc::new(Held {
+        onesignal: OneSignal::new(timeouts).unwrap(),
+        asked: Notify::new(),
+        go: Notify::new(),
+        is_first: AtomicBool::new(true),
+    });
+    let store = app.herald.store.clone();
+    let clock = Arc::clone(&app.clock) as Arc<dyn Clock>;
+    let provider = Arc::clone(&held) as Arc<dyn MessageProvider>;
+    let other = Publisher::new(store.clone(), clock, Arc::new(IdSource::seeded(9)), provider);
     let files = sample::files();
-    let (first, second) = tokio::join!(
-        one.herald.publisher.apply(&files, false, BY),
-        two.herald.publisher.apply(&files, false, BY)
-    );
-    first.unwrap();
-    second.unwrap();
-    let names = names(&one).await;
+    let others = tokio::spawn(async move { other.apply(&sample::files(), false, BY).await.map(|_| ()) });
+    held.asked.notified().await;
+    // OneSignal does not have it yet, so a look by name would not help.
+    let wanted = store.upload_records(None).await.unwrap().pop().expect("a lease").key;
+    let refused = app.herald.publisher.ensure_uploaded(&wanted).await.unwrap_err();
+    assert!(refused.to_string().contains("another process"), "{refused}");
+    held.go.notify_one();
+    app.herald.publisher.apply(&files, false, BY).await.unwrap();
+    others.await.unwrap().unwrap();
+    let names = names(&app).await;
     assert!(names.contains_key("herald/order-shipped-push@1/de"), "{names:?}");
     assert!(names.values().all(|count| *count == 1), "{names:?}");
-    assert_eq!(one.stats().await["calls"]["templates.create"], json!({"200": names.len()}));
+    assert_eq!(app.stats().await["calls"]["templates.create"], json!({"200": names.len()}));
 }
 
 #[tokio::test]

@@ -47,10 +47,8 @@ impl<'s> Flow<'_, 's> {
             _ if structured => input.places,
             _ => Vec::new(),
         };
-        let given = match call.filter {
-            Filter::Pluralize => args.iter().any(|arg| arg.given),
-            _ => input.given,
-        };
+        let chosen = call.filter == Filter::Pluralize;
+        let given = if chosen { args.iter().any(|arg| arg.given) } else { input.given };
         Known { shape, token, places, sensitive, given }
     }
 
