@@ -69,6 +69,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(templates::actions::test_send))
         .routes(routes!(uploads::list_uploads))
         .routes(routes!(uploads::check_drift))
+        .routes(routes!(uploads::import_templates))
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::list_test_recipients, audit::add_test_recipient))
         .routes(routes!(audit::remove_test_recipient))

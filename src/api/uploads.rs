@@ -1,5 +1,6 @@
 //! The templates in OneSignal: shown, compared with what was uploaded, and taken over into the catalog's files.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use super::problem::{Code, Problem, ProblemBody};
 use crate::access::Use;
 use crate::catalog::By;
 use crate::catalog::drift::{DriftReport, Look};
+use crate::catalog::files::Files;
+use crate::catalog::import::{ImportNote, Wanted};
+use crate::domain::channel::Channel;
 use crate::store::upload_care::{Drift, UploadRecord};
 
 /// How long a request may look at templates, one after the other: well within the time of a request.
@@ -117,4 +121,73 @@ pub(super) async fn check_drift(
         repair,
     };
     Ok(Json(api.publisher.check_drift(look, By { actor: &identity.source_name, note: "" }).await?))
+}
+
+/// What to bring in from OneSignal.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImportRequest {
+    /// The app's name or id.
+    app: String,
+    /// `push`, `email` or `sms`; all if nothing is said.
+    #[schema(value_type = Option<String>)]
+    channel: Option<Channel>,
+    /// Only templates whose names begin so.
+    #[serde(default)]
+    prefix: String,
+    /// Keys that are taken: those of the answers before.
+    #[serde(default)]
+    taken: BTreeSet<String>,
+    /// The `next_cursor` of the answer before.
+    cursor: Option<String>,
+}
+
+/// What was brought in.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ImportBody {
+    /// The catalog's files: texts by path. Nothing is stored.
+    files: Files,
+    /// What a person has to look at.
+    notes: Vec<ImportNote>,
+    /// How many names were left alone: Herald's own, and those that were not asked for.
+    skipped: usize,
+    /// Where to go on.
+    next_cursor: Option<String>,
+}
+
+/// Reads templates in OneSignal as the catalog's files, for up to 20 seconds. Nothing is stored.
+#[utoipa::path(
+    post, path = "/v1/catalog/import", tag = "catalog", request_body = ImportRequest,
+    responses(
+        (status = 200, description = "Files, and what a person has to look at", body = ImportBody),
+        (status = 404, description = "No such app", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 502, description = "OneSignal did not answer as it should", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn import_templates(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Json<ImportBody>, Problem> {
+    // It stores nothing, but it spends the app's calls and shows what is not in the catalog.
+    api.allow(&headers, Use::ChangeCatalog).await?;
+    let ImportRequest { app, channel, prefix, taken, cursor } = read(&headers, request).await?;
+    let from = cursor.as_deref().map(read_cursor).transpose()?;
+    let found = api.publisher.find_app(&app).await?;
+    let app = found.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no app {app}")))?;
+    let wanted = Wanted { channel, prefix, taken, from, most: api.publisher.looks_within(LOOKING) };
+    let imported = api.publisher.import(&app, &wanted).await?;
+    Ok(Json(ImportBody {
+        files: imported.files,
+        notes: imported.notes,
+        skipped: imported.skipped,
+        next_cursor: imported.next.map(|(channel, offset)| format!("{channel}.{offset}")),
+    }))
+}
+
+fn read_cursor(text: &str) -> Result<(Channel, usize), Problem> {
+    let read = text
+        .split_once('.')
+        .and_then(|(channel, offset)| Some((channel.parse().ok()?, offset.parse().ok()?)));
+    read.ok_or_else(|| Problem::new(Code::BadParameter, "`cursor` takes the `next_cursor` of an answer"))
 }

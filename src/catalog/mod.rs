@@ -14,6 +14,7 @@ pub mod drift;
 pub mod entries;
 pub mod files;
 pub mod forms;
+pub mod import;
 pub mod publish;
 pub mod sample;
 pub mod templates;

@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
+use super::onesignal;
 use crate::catalog::{files, sample};
 
 /// What to do with a catalog.
@@ -19,6 +20,10 @@ pub enum CatalogCommand {
     Apply(ApplyArgs),
     /// Say what applying them would change (exit 2 if anything)
     Plan(FilesArgs),
+    /// Compare the templates in OneSignal with what was uploaded (exit 2 if any differs)
+    Drift(onesignal::DriftArgs),
+    /// Bring templates that were written in OneSignal into the catalog's files
+    ImportOnesignal(onesignal::ImportArgs),
     /// Check the files here, without Herald (exit 2 if something is wrong)
     Check(CheckArgs),
 }
@@ -85,6 +90,8 @@ pub(super) async fn run(command: CatalogCommand) -> anyhow::Result<ExitCode> {
             Ok(if is_same { ExitCode::SUCCESS } else { ExitCode::from(2) })
         }
         CatalogCommand::Check(args) => check(&args),
+        CatalogCommand::Drift(args) => onesignal::drift(&args).await,
+        CatalogCommand::ImportOnesignal(args) => onesignal::import(&args).await,
     }
 }
 
