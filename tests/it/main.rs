@@ -16,6 +16,7 @@ mod generated;
 mod hostile;
 mod ingest;
 mod licences;
+mod onesignal_import;
 mod outages;
 mod planning;
 mod release;
