@@ -125,7 +125,9 @@ impl Publisher {
                     tokio::time::sleep(self.look_gap).await;
                     let there = self.provider.get_template(app, &id).await.map_err(failed(name))?;
                     *left -= 1;
-                    there.iter().for_each(|there| imported.add(there));
+                    if let Some(there) = there {
+                        imported.add(&there);
+                    }
                 }
                 offset += 1;
             }
@@ -238,7 +240,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::catalog::files;
+    use crate::catalog::{CatalogProblem, files};
 
     fn remote(name: &str, channel: Channel, fields: &[(&str, &str, &str)]) -> RemoteTemplate {
         let mut contents: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
@@ -284,7 +286,7 @@ mod tests {
         ));
         assert_eq!(imported.notes, []);
         assert_eq!(
-            files::check(&imported.files).into_iter().filter(|p| p.is_error()).collect::<Vec<_>>(),
+            files::check(&imported.files).into_iter().filter(CatalogProblem::is_error).collect::<Vec<_>>(),
             []
         );
         assert!(imported.files["templates/shipped/push.de.liquid"].contains("{{ data.order_id }}"));

@@ -103,10 +103,9 @@ fn values_at(rest: &str, names: &[&str]) -> Option<usize> {
     if let Some(after) = rest.strip_prefix(VALUES) {
         for mine in MINE.iter().chain(&["all"]) {
             let length = VALUES.len() + 1 + mine.len();
-            if after.strip_prefix('.').is_some_and(|after| after.starts_with(mine)) {
-                if let Some(length) = below(length) {
-                    return Some(length);
-                }
+            let is_named = after.strip_prefix('.').is_some_and(|after| after.starts_with(mine));
+            if is_named && below(length).is_some() {
+                return Some(length);
             }
         }
         // Another person's values are nobody's business.

@@ -49,7 +49,7 @@ impl<'s> Flow<'_, 's> {
         };
         let chosen = call.filter == Filter::Pluralize;
         let given = if chosen { args.iter().any(|arg| arg.given) } else { input.given };
-        Known { shape, token, places, sensitive, given }
+        Known { shape, token, places, given, sensitive }
     }
 
     fn result(&mut self, call: &Call, input: &Shape<'s>, args: &[Known<'s>]) -> Shape<'s> {
