@@ -6,6 +6,7 @@
 mod auth;
 mod body;
 mod catalog;
+mod cloudevents;
 mod deliveries;
 mod event_fields;
 mod events;

@@ -154,6 +154,18 @@ impl Problem {
         Self { errors, ..Self::new(code, detail) }
     }
 
+    /// The same, with each field called as its sender knows it.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Fn(&str) -> String) -> Self {
+        if self.errors.is_empty() {
+            return self;
+        }
+        for error in &mut self.errors {
+            error.pointer = name(&error.pointer);
+        }
+        Self { retry_after: self.retry_after, ..Self::fields(self.code, self.errors) }
+    }
+
     /// The same, with how long to wait.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {

@@ -8,6 +8,7 @@ mod architecture;
 mod batches;
 mod catalog;
 mod cli;
+mod cloudevents;
 mod crash_recovery;
 mod delivery;
 mod dev;
