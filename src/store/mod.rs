@@ -17,12 +17,14 @@ pub mod leases;
 pub mod listing;
 pub mod people;
 pub mod queue;
+pub mod received;
 pub mod results;
 pub mod retention;
 pub mod schema;
 pub mod secrets;
 pub mod sources;
 pub mod uploads;
+pub mod webhooks;
 pub mod workers;
 
 use std::sync::Arc;
