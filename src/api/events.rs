@@ -190,7 +190,8 @@ fn read_as(
     }
 }
 
-fn count(api: &Api, identity: &Identity, events: usize) -> Result<(), Problem> {
+/// Counts events against their source's rate.
+pub(super) fn count(api: &Api, identity: &Identity, events: usize) -> Result<(), Problem> {
     api.access.count(identity, events).map_err(|wait| {
         Problem::new(Code::RateLimited, "the source posts more events a second than it may").retry_after(wait)
     })

@@ -11,12 +11,15 @@ mod deliveries;
 mod event_fields;
 mod events;
 mod health;
+mod hooks;
 mod json;
 mod keys;
 mod listing;
 mod openapi;
 mod parameters;
 mod problem;
+mod received;
+mod sources;
 mod trace;
 
 use std::sync::Arc;

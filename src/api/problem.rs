@@ -96,6 +96,12 @@ codes! {
     InvalidCatalog = 422 "invalid_catalog" "The catalog has errors",
     /// It would be held again.
     StillHeld = 422 "still_held" "The delivery would be held again",
+    /// A source's settings make no sense.
+    InvalidSource = 422 "invalid_source" "The source's settings have errors",
+    /// No more of them at a time.
+    TooManySecrets = 409 "too_many_secrets" "The source has too many secrets in use",
+    /// The body is no longer there to be read again.
+    BodyGone = 409 "body_gone" "The body is not kept any more",
     /// The source is over its rate.
     RateLimited = 429 "rate_limited" "Too many events a second",
     /// A defect.

@@ -17,6 +17,7 @@ pub(super) struct Document {
     pub event_types: Vec<EventTypeDocument>,
     pub templates: Vec<TemplateDocument>,
     pub rules: Vec<RuleDocument>,
+    pub sources: Vec<super::source_files::SourceDocument>,
 }
 
 /// An event type with its samples by name.

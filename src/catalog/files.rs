@@ -1,5 +1,5 @@
 //! The catalog as files: `events/<type>/{schema.json,event.toml,samples/<name>.json}`,
-//! `templates/<key>/{template.toml,<channel>.<locale>.liquid}` and `rules/<key>.toml`.
+//! `templates/<key>/{template.toml,<channel>.<locale>.liquid}`, `rules/<key>.toml` and `sources/<name>.toml`.
 //!
 //! A copy file is its channel's main field; the other fields stand above it as TOML between `+++` lines.
 
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::check::CatalogProblem;
 use super::document::{Document, EventTypeDocument, RuleDocument, TemplateDocument};
+use super::source_files;
 use crate::domain::channel::{Channel, Lane};
 use crate::domain::rule::Audience;
 use crate::domain::snapshot::EventTypeEntry;
@@ -124,7 +125,7 @@ pub(super) fn read(files: &Files) -> Result<Document, Vec<CatalogProblem>> {
             let problem = CatalogProblem::error("unknown_file", path, "the catalog has no such file");
             reader.problems.push(problem.hint(
                 "files are events/<type>/{schema.json,event.toml,samples/<name>.json}, \
-                 templates/<key>/{template.toml,<channel>.<locale>.liquid} and rules/<key>.toml",
+                 templates/<key>/{template.toml,<channel>.<locale>.liquid}, rules/<key>.toml and sources/<name>.toml",
             ));
         }
     }
@@ -144,7 +145,7 @@ fn is_known_path(path: &str) -> bool {
         ["events", _, "schema.json" | "event.toml"] | ["templates", _, "template.toml"] => true,
         ["events", _, "samples", name] => ends(name, ".json"),
         ["templates", _, name] => ends(name, ".liquid"),
-        ["rules", name] => ends(name, ".toml"),
+        ["rules" | "sources", name] => ends(name, ".toml"),
         _ => false,
     }
 }
@@ -190,6 +191,7 @@ impl<'a> Reader<'a> {
                     ));
                 }
                 ["rules", name] => self.read_rule(path, name.trim_end_matches(".toml"), text),
+                ["sources", name] => self.read_source(path, name.trim_end_matches(".toml"), text),
                 _ => {}
             }
         }
@@ -394,6 +396,11 @@ impl<'a> Reader<'a> {
             expires_in: rule.expires_in,
             is_enabled: rule.enabled,
         });
+    }
+
+    fn read_source(&mut self, path: &str, name: &str, text: &str) {
+        let Some(settings) = self.toml(path, text) else { return };
+        self.document.sources.extend(source_files::read(path, name, settings, &mut self.problems));
     }
 
     fn check_key(&mut self, path: &str, key: &str) {

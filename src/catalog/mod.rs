@@ -8,8 +8,10 @@ mod document;
 pub mod files;
 pub mod publish;
 pub mod sample;
+mod source_files;
 mod upload;
 
 pub use check::{CatalogProblem, Severity};
 pub use publish::{Applied, ApplyError, Change, Publisher};
+pub use source_files::is_source_name;
 pub use upload::UploadError;

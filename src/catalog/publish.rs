@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::check::CatalogProblem;
 use super::document::{Document, EventTypeDocument, RuleDocument, TemplateDocument};
 use super::files::{self, Files};
+use super::source_files;
 use super::upload::UploadError;
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
@@ -31,7 +32,7 @@ pub struct Publisher {
 /// One change that was, or would be, made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Change {
-    /// `event_type`, `template` or `rule`.
+    /// `event_type`, `template`, `rule` or `source`.
     pub kind: String,
     /// Its name or key.
     pub name: String,
@@ -82,7 +83,9 @@ impl Publisher {
     /// [`ApplyError`].
     pub async fn plan(&self, files: &Files) -> Result<Applied, ApplyError> {
         let (document, snapshot) = self.read(files).await?;
-        Ok(Applied { changes: changes(&document, &snapshot), revision: snapshot.revision })
+        let mut changes = changes(&document, &snapshot);
+        changes.extend(source_files::changes(&document.sources, &self.store.source_settings().await?));
+        Ok(Applied { changes, revision: snapshot.revision })
     }
 
     /// Makes the catalog say what these files say; what they don't mention stays. Applied templates are live.
@@ -92,6 +95,7 @@ impl Publisher {
     pub async fn apply(&self, files: &Files, author: &str, note: &str) -> Result<Applied, ApplyError> {
         let (document, snapshot) = self.read(files).await?;
         let mut changes = changes(&document, &snapshot);
+        changes.extend(source_files::changes(&document.sources, &self.store.source_settings().await?));
         if changes.is_empty() {
             return Ok(Applied { changes, revision: snapshot.revision });
         }
@@ -165,6 +169,7 @@ impl Publisher {
             let wanted = rule_of(rule, snapshot, self.ids.next(now));
             catalog::upsert_rule(&mut tx, &wanted, &rule.description, now).await?;
         }
+        source_files::put_all(&mut tx, &document.sources, &self.ids, now).await?;
         let revision = catalog::raise_revision(&mut tx, now).await?;
         tx.commit().await.map_err(StoreError::from)?;
         Ok(revision)
@@ -198,6 +203,9 @@ fn loose_ends(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogPro
             problems.push(CatalogProblem::error("unknown_app", &file, message));
         }
     }
+    let known_types: BTreeSet<&str> =
+        types.iter().copied().chain(snapshot.event_types.iter().map(|t| t.name.as_str())).collect();
+    problems.extend(source_files::loose_ends(&document.sources, &known_types));
     for template in &document.templates {
         let known = snapshot.templates.iter().find(|t| t.key == template.key);
         if let Some(known) = known.filter(|known| known.channel != template.channel) {

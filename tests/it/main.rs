@@ -25,3 +25,4 @@ mod retries;
 mod sandbox;
 mod store;
 mod support;
+mod webhooks;
