@@ -116,6 +116,12 @@ codes! {
     InvalidCatalog = 422 "invalid_catalog" "The catalog has errors",
     /// It would be held again.
     StillHeld = 422 "still_held" "The delivery would be held again",
+    /// A source's settings make no sense.
+    InvalidSource = 422 "invalid_source" "The source's settings have errors",
+    /// No more of them at a time.
+    TooManySecrets = 409 "too_many_secrets" "The source has too many secrets in use",
+    /// The body is no longer there to be read again.
+    BodyGone = 409 "body_gone" "The body is not kept any more",
     /// The source is over its rate.
     RateLimited = 429 "rate_limited" "Too many events a second",
     /// A defect.
@@ -189,6 +195,18 @@ impl Problem {
             format!("{}: {}{rest}", first.pointer, first.detail)
         });
         Self { errors, ..Self::new(code, detail) }
+    }
+
+    /// The same, with each field called as its sender knows it.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Fn(&str) -> String) -> Self {
+        if self.errors.is_empty() {
+            return self;
+        }
+        for error in &mut self.errors {
+            error.pointer = name(&error.pointer);
+        }
+        Self { retry_after: self.retry_after, ..Self::fields(self.code, self.errors) }
     }
 
     /// The same, with how long to wait.

@@ -11,6 +11,7 @@ use super::check::CatalogProblem;
 use super::checks::{check_document, find_app};
 use super::document::{Document, TemplateDocument};
 use super::files::{self, Files, file_of};
+use super::source_files;
 use super::upload::UploadError;
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::{Clock, Timestamp};
@@ -267,6 +268,8 @@ impl Publisher {
             let id = known.map_or_else(|| self.ids.next(now), |known| known.id);
             catalog::upsert_rule(&mut tx, &rule_of(rule, snapshot, id), now).await?;
         }
+        let sources = document.sources.iter().filter(|s| is_changed("source", &s.name));
+        source_files::put_all(&mut tx, sources, &self.ids, now).await?;
         for change in changes.iter().filter(|change| change.after.is_none()) {
             self.remove(&mut tx, change, snapshot, now).await?;
         }

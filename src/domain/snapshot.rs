@@ -1,5 +1,6 @@
 //! The catalog at one revision, as plain nouns.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -72,6 +73,8 @@ pub struct CatalogSnapshot {
     pub versions: Vec<TemplateVersion>,
     /// OneSignal's ids of what is uploaded for them.
     pub uploads: Vec<(UploadKey, String)>,
+    /// What is said about sources, by name, as it is written.
+    pub sources: BTreeMap<String, Value>,
     /// Every app.
     pub apps: Vec<App>,
 }

@@ -19,6 +19,7 @@ pub mod leases;
 pub mod listing;
 pub mod people;
 pub mod queue;
+pub mod received;
 pub mod results;
 pub mod retention;
 pub mod schema;
@@ -29,6 +30,7 @@ pub mod test_recipients;
 pub mod throttles;
 pub mod traffic;
 pub mod uploads;
+pub mod webhooks;
 pub mod workers;
 
 use std::sync::Arc;
