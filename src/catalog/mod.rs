@@ -22,6 +22,6 @@ mod upload;
 
 pub use changes::Change;
 pub use check::{CatalogProblem, Severity};
-pub use publish::{Applied, ApplyError, By, Publisher};
+pub use publish::{Applied, ApplyError, Applying, By, Publisher};
 pub use source_files::is_source_name;
 pub use upload::UploadError;

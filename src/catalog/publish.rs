@@ -1,6 +1,6 @@
 //! Carrying a catalog's changes out: new versions are stored and uploaded first, and all goes live in one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -12,6 +12,7 @@ use super::checks::{check_document, find_app};
 use super::document::{Document, TemplateDocument};
 use super::files::{self, Files, file_of};
 use super::source_files;
+use super::traffic::TrafficReport;
 use super::upload::UploadError;
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::{Clock, Timestamp};
@@ -38,6 +39,9 @@ pub struct Publisher {
 pub struct Applied {
     /// What is different now; empty when the catalog already said the same.
     pub changes: Vec<Change>,
+    /// What the last real events say to each template that changes, by key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub traffic: BTreeMap<String, TrafficReport>,
     /// What is worth a look; none of it stops the change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<CatalogProblem>,
@@ -51,6 +55,14 @@ pub enum ApplyError {
     /// The files have errors.
     #[error("the catalog has {} problems", .0.len())]
     Problems(Vec<CatalogProblem>),
+    /// Events that get their message today would be held under a template that changes.
+    #[error("real events would be held")]
+    WouldHold {
+        /// The template.
+        template: String,
+        /// What the last events say to it.
+        report: Box<TrafficReport>,
+    },
     /// Somebody else changes the catalog all the time; trying again helps.
     #[error("the catalog was changed by somebody else meanwhile")]
     Busy,
@@ -60,6 +72,15 @@ pub enum ApplyError {
     /// The database is away.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How a catalog is applied.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Applying {
+    /// What is not mentioned goes.
+    pub deletes: bool,
+    /// Goes on though events that get their message today would be held.
+    pub accepts_holes: bool,
 }
 
 /// Who changes the catalog, and why.
@@ -93,7 +114,9 @@ impl Publisher {
     pub async fn plan(&self, files: &Files, deletes: bool) -> Result<Applied, ApplyError> {
         let document = read(files)?;
         let snapshot = self.store.snapshot().await?;
-        self.planned(&document, &snapshot, deletes)
+        let mut planned = self.planned(&document, &snapshot, deletes)?;
+        planned.traffic = self.traffic_of(&document, &snapshot, &planned.changes).await?;
+        Ok(planned)
     }
 
     /// Makes the catalog say what these files say; what they don't mention stays, or goes with `deletes`. Applied
@@ -101,22 +124,28 @@ impl Publisher {
     ///
     /// # Errors
     /// [`ApplyError`].
-    pub async fn apply(&self, files: &Files, deletes: bool, by: By<'_>) -> Result<Applied, ApplyError> {
-        self.change(&read(files)?, deletes, by).await
+    pub async fn apply(&self, files: &Files, how: Applying, by: By<'_>) -> Result<Applied, ApplyError> {
+        self.change(&read(files)?, how, by).await
     }
 
     /// Makes the catalog say what a document says.
     pub(super) async fn change(
         &self,
         document: &Document,
-        deletes: bool,
+        how: Applying,
         by: By<'_>,
     ) -> Result<Applied, ApplyError> {
         for _ in 0..TRIES {
             let snapshot = self.store.snapshot().await?;
-            let mut applied = self.planned(document, &snapshot, deletes)?;
+            let mut applied = self.planned(document, &snapshot, how.deletes)?;
             if applied.changes.is_empty() {
                 return Ok(applied);
+            }
+            applied.traffic = self.traffic_of(document, &snapshot, &applied.changes).await?;
+            let holes = applied.traffic.iter().find(|(_, report)| report.newly_held > 0);
+            if let Some((template, report)) = holes.filter(|_| !how.accepts_holes) {
+                let (template, report) = (template.clone(), Box::new(report.clone()));
+                return Err(ApplyError::WouldHold { template, report });
             }
             let versions = self.store_versions(document, &snapshot, &applied.changes, by).await?;
             for version in &versions {
@@ -149,7 +178,7 @@ impl Publisher {
         problems.extend(still_used(&changes, document, snapshot));
         let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
         if errors.is_empty() {
-            Ok(Applied { changes, warnings, revision: snapshot.revision })
+            Ok(Applied { changes, traffic: BTreeMap::new(), warnings, revision: snapshot.revision })
         } else {
             Err(ApplyError::Problems(errors))
         }
@@ -168,7 +197,8 @@ impl Publisher {
                 return Err(ApplyError::Problems(problems));
             }
             if let Some(revision) = self.go_live(&nothing, &snapshot, (&[], &changes), by).await? {
-                return Ok(Applied { changes, warnings: Vec::new(), revision });
+                let (traffic, warnings) = (BTreeMap::new(), Vec::new());
+                return Ok(Applied { changes, traffic, warnings, revision });
             }
         }
         Err(ApplyError::Busy)

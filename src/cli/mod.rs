@@ -13,6 +13,7 @@ mod keys;
 mod migrate;
 mod sandbox;
 mod serve;
+mod templates;
 mod why;
 
 use std::process::ExitCode;
@@ -56,6 +57,9 @@ enum Command {
     /// The catalog as files
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
+    /// Look at templates, check and publish drafts, go back to an older version
+    #[command(subcommand)]
+    Templates(templates::TemplatesCommand),
 }
 
 /// Runs the command that the process was started with.
@@ -87,6 +91,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(command) => events::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,
+        Command::Templates(command) => templates::run(command).await,
     }
 }
 

@@ -6,6 +6,7 @@ use super::{Code, Problem, RETRY_AFTER};
 use crate::catalog::ApplyError;
 use crate::catalog::entries::EntryError;
 use crate::catalog::templates::TemplateError;
+use crate::catalog::traffic::TrafficReport;
 use crate::pipeline::test_send::TestSendError;
 
 impl From<ApplyError> for Problem {
@@ -15,6 +16,7 @@ impl From<ApplyError> for Problem {
                 let detail = problems.first().map(ToString::to_string).unwrap_or_default();
                 Self { catalog: problems, ..Self::new(Code::InvalidCatalog, detail) }
             }
+            ApplyError::WouldHold { template, report } => would_hold(&template, report),
             ApplyError::Busy => {
                 Self::new(Code::Changed, "somebody else changes the catalog all the time; try again")
                     .retry_after(RETRY_AFTER)
@@ -78,16 +80,7 @@ impl From<TemplateError> for Problem {
             }
             TemplateError::OwnDraft => Self::new(Code::NeedsApproval, format!("{words}; ask somebody else")),
             TemplateError::Problems(problems) => ApplyError::Problems(problems).into(),
-            TemplateError::WouldHold(report) => {
-                let missing: Vec<&str> = report.missing.keys().map(String::as_str).collect();
-                let why = if missing.is_empty() {
-                    String::new()
-                } else {
-                    format!(" for want of {}", missing.join(", "))
-                };
-                let detail = format!("{words}{why}; give it a default, or publish with `accept_held`");
-                Self { traffic: Some(report), ..Self::new(Code::WouldHold, detail) }
-            }
+            TemplateError::WouldHold(report) => would_hold("this template", report),
             TemplateError::InUse(_) => {
                 Self::new(Code::InUse, format!("{words}: change or delete that rule first"))
             }
@@ -107,4 +100,15 @@ impl From<TestSendError> for Problem {
             TestSendError::Ingest(error) => error.into(),
         }
     }
+}
+
+/// Events that get their message today would be held under `template`.
+fn would_hold(template: &str, report: Box<TrafficReport>) -> Problem {
+    let missing: Vec<&str> = report.missing.keys().map(String::as_str).collect();
+    let why = if missing.is_empty() { String::new() } else { format!(" for want of {}", missing.join(", ")) };
+    let detail = format!(
+        "{} of the last {} events would be held under {template}{why}; give it a default, or go on with `accept_held`",
+        report.newly_held, report.checked
+    );
+    Problem { traffic: Some(report), ..Problem::new(Code::WouldHold, detail) }
 }
