@@ -151,7 +151,7 @@ fn read_folder(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         }
     }
     if found.is_empty() {
-        bail!("{} has no files; a catalog has events/, templates/ and rules/", dir.display());
+        bail!("{} has no files; a catalog has events/, templates/, rules/ and sources/", dir.display());
     }
     Ok(found)
 }
