@@ -69,7 +69,7 @@ pub(super) async fn receive(
     let (known, webhook, signed) =
         known.and_then(|known| authenticate(known, &seen, &bytes, now)).ok_or_else(|| {
             Problem::new(
-                Code::Unauthorized,
+                Code::BadSignature,
                 "the source, its secret or signature is missing or wrong, or it is too old",
             )
         })?;

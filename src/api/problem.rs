@@ -72,6 +72,8 @@ codes! {
     BadParameter = 400 "bad_parameter" "A query parameter can't be read",
     /// No key, or a wrong one.
     Unauthorized = 401 "unauthorized" "A valid API key is needed",
+    /// A webhook that nobody we know signed, or not in time.
+    BadSignature = 401 "bad_signature" "The webhook is not signed as it must be",
     /// The key's scopes don't allow it.
     MissingScope = 403 "missing_scope" "The key may not do this",
     /// The key or its source may not post this type.

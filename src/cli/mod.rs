@@ -13,6 +13,7 @@ mod keys;
 mod migrate;
 mod sandbox;
 mod serve;
+mod sources;
 mod templates;
 mod why;
 
@@ -49,6 +50,9 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show sources, manage their webhook secrets, try mappings, read received bodies again
+    #[command(subcommand)]
+    Sources(sources::SourcesCommand),
     /// Send events
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -88,6 +92,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Keys(command) => keys::run(command).await,
+        Command::Sources(command) => sources::run(command).await,
         Command::Events(command) => events::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,

@@ -158,7 +158,7 @@ async fn list(client: &ClientArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["TEMPLATE", "CHANNEL", "LIVE", "LOCALES", "RULES", ""]);
+    table.load_style(presets::NOTHING).set_header(["TEMPLATE", "CHANNEL", "LIVE", "LOCALES", "RULES", ""]);
     for template in listed["data"].as_array().into_iter().flatten() {
         let words = |list: &Value| {
             let words = list.as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -297,7 +297,7 @@ async fn versions(args: &OneArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["VERSION", "CREATED", "AUTHOR", "NOTE", ""]);
+    table.load_style(presets::NOTHING).set_header(["VERSION", "CREATED", "AUTHOR", "NOTE", ""]);
     for version in listed["data"].as_array().into_iter().flatten() {
         let mut marks = Vec::new();
         if version["is_live"] == true {

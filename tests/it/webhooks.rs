@@ -40,7 +40,11 @@ async fn secret(app: &TestApp, wish: Value) -> (String, String) {
     let path = "/v1/sources/webshop/secrets";
     let (status, made) = app.call(Method::POST, path, Some(&app.key), Some(&wish)).await;
     assert_eq!(status, 201, "{made}");
-    (made["id"].as_str().unwrap().to_owned(), made["secret"].as_str().unwrap().to_owned())
+    (plain(&made["id"]), plain(&made["secret"]))
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
 }
 
 /// A shop with a secret; returns the secret.
@@ -51,7 +55,7 @@ async fn shop(app: &TestApp) -> String {
 
 /// What a sender by Standard Webhooks puts into its headers.
 fn sign(secret: &str, id: &str, seconds: i64, body: &str) -> String {
-    let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+    let key = BASE64_STANDARD.decode(secret.trim_start_matches("whsec_")).expect("base64");
     let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
     let tag = hmac::sign(&key, format!("{id}.{seconds}.{body}").as_bytes());
     format!("v1,{}", BASE64_STANDARD.encode(tag))
@@ -63,8 +67,8 @@ async fn send(app: &TestApp, source: &str, headers: &[(&str, &str)], body: &str)
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = request.send().await.unwrap();
-    (answer.status(), answer.json().await.unwrap())
+    let answer = request.send().await.expect("an answer");
+    (answer.status(), answer.json().await.expect("JSON"))
 }
 
 async fn deliver(app: &TestApp, secret: &str, id: &str, body: &Value) -> (StatusCode, Value) {
@@ -395,7 +399,7 @@ async fn bodies_with_sensitive_values_are_not_kept_and_others_go_after_a_month()
     assert_eq!((&kept["state"], &kept["body"]), (&json!("accepted"), &Value::Null));
     let replay = format!("/v1/sources/webshop/bodies/{}/replay", kept["id"].as_str().unwrap());
     assert_eq!(app.call(Method::POST, &replay, Some(&app.key), None).await.0, 409);
-    app.advance(Duration::from_secs(31 * 86_400)).await;
+    app.advance(Duration::from_hours(31 * 24)).await;
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM received_bodies").await, 0);
 }
 

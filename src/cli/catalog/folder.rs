@@ -28,7 +28,7 @@ pub(super) fn read_folder(dir: &Path) -> anyhow::Result<BTreeMap<String, String>
     }
     let found = read_below(dir)?;
     if found.is_empty() {
-        bail!("{} has no files; a catalog has events/, templates/ and rules/", dir.display());
+        bail!("{} has no files; a catalog has events/, templates/, rules/ and sources/", dir.display());
     }
     Ok(found)
 }
