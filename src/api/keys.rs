@@ -69,11 +69,15 @@ pub(super) async fn create_key(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<NewKeyBody>), Problem> {
-    api.allow(&headers, Use::ManageKeys).await?;
+    let identity = api.allow(&headers, Use::ManageKeys).await?;
     let bytes = body::read_json(&headers, body, MAX_KEY_BYTES).await?;
     let request: NewKeyRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
         Problem::fields(Code::UnknownField, vec![FieldError::new("", "invalid", error.to_string())])
     })?;
+    if identity.is_test && !request.test {
+        let detail = "a test key makes test keys only: send `\"test\": true`";
+        return Err(Problem::new(Code::MissingScope, detail));
+    }
     let created = api.access.create_key(&key_request(request)?).await?;
     let body =
         NewKeyBody { id: created.id, key: created.text.expose_secret().to_owned(), hint: created.hint };

@@ -140,10 +140,16 @@ pub struct Problem {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
-    catalog: Vec<CatalogProblem>,
+    about_catalog: Option<Box<AboutCatalog>>,
+    retry_after: Option<Duration>,
+}
+
+/// What a problem says of the catalog.
+#[derive(Debug, Clone, Default)]
+struct AboutCatalog {
+    problems: Vec<CatalogProblem>,
     theirs: Option<Value>,
     traffic: Option<Box<TrafficReport>>,
-    retry_after: Option<Duration>,
 }
 
 /// A problem as it is sent.
@@ -179,15 +185,7 @@ pub struct ProblemBody {
 impl Problem {
     /// A problem with this code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            errors: Vec::new(),
-            catalog: Vec::new(),
-            theirs: None,
-            traffic: None,
-            retry_after: None,
-        }
+        Self { code, detail: detail.into(), errors: Vec::new(), about_catalog: None, retry_after: None }
     }
 
     /// A problem with these fields; the first one's words are the detail.
@@ -226,6 +224,7 @@ impl Problem {
     /// The problem as it is sent.
     pub fn body(&self) -> ProblemBody {
         let (status, code, title) = self.code.parts();
+        let about = self.about_catalog.as_deref().cloned().unwrap_or_default();
         ProblemBody {
             kind: "about:blank",
             title,
@@ -233,9 +232,9 @@ impl Problem {
             detail: self.detail.clone(),
             code,
             errors: self.errors.clone(),
-            problems: self.catalog.clone(),
-            theirs: self.theirs.clone(),
-            traffic: self.traffic.clone(),
+            problems: about.problems,
+            theirs: about.theirs,
+            traffic: about.traffic,
         }
     }
 }

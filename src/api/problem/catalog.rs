@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Code, Problem, RETRY_AFTER};
+use super::{AboutCatalog, Code, Problem, RETRY_AFTER};
 use crate::catalog::ApplyError;
 use crate::catalog::entries::EntryError;
 use crate::catalog::templates::TemplateError;
@@ -14,7 +14,10 @@ impl From<ApplyError> for Problem {
         match error {
             ApplyError::Problems(problems) => {
                 let detail = problems.first().map(ToString::to_string).unwrap_or_default();
-                Self { catalog: problems, ..Self::new(Code::InvalidCatalog, detail) }
+                about(
+                    Self::new(Code::InvalidCatalog, detail),
+                    AboutCatalog { problems, ..AboutCatalog::default() },
+                )
             }
             ApplyError::WouldHold { template, report } => would_hold(&template, report),
             ApplyError::Busy => {
@@ -67,7 +70,7 @@ impl From<TemplateError> for Problem {
                     ),
                     None => "the draft was published or thrown away meanwhile".to_owned(),
                 };
-                Self { theirs, ..Self::new(Code::Stale, detail) }
+                about(Self::new(Code::Stale, detail), AboutCatalog { theirs, ..AboutCatalog::default() })
             }
             TemplateError::Changed(version) => Self::new(
                 Code::Stale,
@@ -110,5 +113,10 @@ fn would_hold(template: &str, report: Box<TrafficReport>) -> Problem {
         "{} of the last {} events would be held under {template}{why}; give it a default, or go on with `accept_held`",
         report.newly_held, report.checked
     );
-    Problem { traffic: Some(report), ..Problem::new(Code::WouldHold, detail) }
+    let traffic = Some(report);
+    about(Problem::new(Code::WouldHold, detail), AboutCatalog { traffic, ..AboutCatalog::default() })
+}
+
+fn about(problem: Problem, catalog: AboutCatalog) -> Problem {
+    Problem { about_catalog: Some(Box::new(catalog)), ..problem }
 }

@@ -180,10 +180,15 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         match (errors, problems.len()) {
             (0, 0) => println!("nothing is wrong"),
-            (errors, all) => println!("{errors} errors, {} warnings", all - errors),
+            (errors, all) => println!("{}, {}", counted(errors, "error"), counted(all - errors, "warning")),
         }
     }
     Ok(exit(!problems.iter().any(CatalogProblem::is_error)))
+}
+
+/// `1 error`, `2 errors`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 async fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
@@ -266,9 +271,10 @@ fn print_changes(applied: &Value, as_json: bool, is_dry: bool) {
         print_traffic(&applied["traffic"][plain(&change["name"])]);
     }
     if is_dry {
-        println!("{} changes; nothing was changed", changes.len());
+        println!("{}; nothing was changed", counted(changes.len(), "change"));
     } else {
-        println!("{} changes applied; the catalog is at revision {}", changes.len(), applied["revision"]);
+        let count = counted(changes.len(), "change");
+        println!("{count} applied; the catalog is at revision {}", applied["revision"]);
     }
 }
 
