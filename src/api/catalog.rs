@@ -13,7 +13,7 @@ use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, body, json};
 use crate::access::Use;
 use crate::catalog::files::{self, Files};
-use crate::catalog::{Applied, Applying, By};
+use crate::catalog::{Applied, Applying};
 
 /// The catalog's files together at most.
 const MAX_CATALOG_BYTES: usize = 8 * 1024 * 1024;
@@ -90,7 +90,7 @@ pub(super) async fn apply_catalog(
     let applied = if query.dry_run {
         api.publisher.plan(&request.files, request.delete).await?
     } else {
-        let by = By { actor: &identity.source_name, note: &request.note };
+        let by = identity.by(&request.note);
         let how = Applying { deletes: request.delete, accepts_holes: request.accept_held };
         api.publisher.apply(&request.files, how, by).await?
     };

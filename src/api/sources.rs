@@ -151,14 +151,14 @@ pub(super) async fn put_source(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SourceBody>, Problem> {
-    api.allow(&headers, Use::ChangeSource).await?;
+    let identity = api.allow(&headers, Use::ChangeSource).await?;
     let bytes = body::read_json(&headers, body, MAX_BYTES).await?;
     let settings = read_settings(json::parse(&bytes)?)?;
     if !crate::catalog::is_source_name(&name) {
         let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
         return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
     }
-    api.publisher.put_source(&name, &settings).await?;
+    api.publisher.put_source(&name, &settings, identity.by("")).await?;
     shown(&api, &name).await.map(Json)
 }
 
@@ -239,6 +239,8 @@ pub(super) async fn create_secret(
         let detail = format!("{MAX_SECRETS} secrets are in use; revoke one first");
         return Err(Problem::new(Code::TooManySecrets, detail));
     }
+    let after = serde_json::json!({"id": secret.id, "hint": hint, "test": is_test});
+    api.publisher.record_change(("source", &name), "secret_created", Some(after), identity.by("")).await?;
     let body = NewSecretBody { id: secret.id, secret: secret.text, hint, test: is_test };
     Ok((StatusCode::CREATED, Json(body)))
 }
@@ -270,10 +272,15 @@ pub(super) async fn revoke_secret(
     PathTexts(name, id): PathTexts,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    api.allow(&headers, Use::ChangeSource).await?;
+    let identity = api.allow(&headers, Use::ChangeSource).await?;
     let unknown = || Problem::new(Code::NotFound, format!("there is no secret {id} that could be revoked"));
     let source = find(&api, &name).await?;
     let parsed: WebhookSecretId = id.parse().map_err(|_| unknown())?;
     let is_revoked = api.store.revoke_webhook_secret(source.id, parsed, api.clock.now()).await?;
-    if is_revoked { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+    if !is_revoked {
+        return Err(unknown());
+    }
+    let after = serde_json::json!({"id": id});
+    api.publisher.record_change(("source", &name), "secret_revoked", Some(after), identity.by("")).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

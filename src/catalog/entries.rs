@@ -76,7 +76,7 @@ impl Publisher {
         let document = document_of(name, entry).map_err(ApplyError::Problems)?;
         if dry {
             let snapshot = self.store.snapshot().await.map_err(ApplyError::Store)?;
-            return Ok(self.planned(&document, &snapshot, false)?);
+            return Ok(Self::planned(&document, &snapshot, false)?);
         }
         Ok(self.change(&document, Applying::default(), by).await?)
     }

@@ -114,7 +114,7 @@ impl Publisher {
     pub async fn plan(&self, files: &Files, deletes: bool) -> Result<Applied, ApplyError> {
         let document = read(files)?;
         let snapshot = self.store.snapshot().await?;
-        let mut planned = self.planned(&document, &snapshot, deletes)?;
+        let mut planned = Self::planned(&document, &snapshot, deletes)?;
         planned.traffic = self.traffic_of(&document, &snapshot, &planned.changes).await?;
         Ok(planned)
     }
@@ -137,7 +137,7 @@ impl Publisher {
     ) -> Result<Applied, ApplyError> {
         for _ in 0..TRIES {
             let snapshot = self.store.snapshot().await?;
-            let mut applied = self.planned(document, &snapshot, how.deletes)?;
+            let mut applied = Self::planned(document, &snapshot, how.deletes)?;
             if applied.changes.is_empty() {
                 return Ok(applied);
             }
@@ -167,7 +167,6 @@ impl Publisher {
     }
 
     pub(super) fn planned(
-        &self,
         document: &Document,
         snapshot: &CatalogSnapshot,
         deletes: bool,
@@ -332,6 +331,26 @@ impl Publisher {
         };
         catalog::delete(tx, what, &change.name).await?;
         Ok(())
+    }
+
+    /// Enters something that was done beside the catalog into the record of changes: a key or a secret made or revoked,
+    /// somebody put on a list.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; what was done stays done.
+    pub async fn record_change(
+        &self,
+        (kind, subject): (&str, &str),
+        action: &str,
+        after: Option<serde_json::Value>,
+        by: By<'_>,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut entry = self.entry(&Change::new(kind, subject, None, after), by, now);
+        action.clone_into(&mut entry.action);
+        let mut tx = self.store.begin().await?;
+        audit::append(&mut tx, &[entry]).await?;
+        tx.commit().await.map_err(StoreError::from)
     }
 
     /// A change as the record of changes keeps it.

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::changes::Change;
 use super::check::CatalogProblem;
-use super::publish::Publisher;
+use super::publish::{By, Publisher};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::IdSource;
-use crate::store::{StoreError, Tx, webhooks};
+use crate::store::{StoreError, Tx, audit, webhooks};
 use crate::webhooks::{SourceSettings, Webhook, check};
 
 /// A source as its file says.
@@ -105,9 +105,18 @@ impl Publisher {
     ///
     /// # Errors
     /// [`StoreError`] when the database is away; trying again helps.
-    pub async fn put_source(&self, name: &str, settings: &SourceSettings) -> Result<(), StoreError> {
+    pub async fn put_source(
+        &self,
+        name: &str,
+        settings: &SourceSettings,
+        by: By<'_>,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let before = self.store.source_settings().await?.remove(name);
         let mut tx = self.store.begin().await?;
-        put(&mut tx, name, settings, &self.ids, self.clock.now()).await?;
+        put(&mut tx, name, settings, &self.ids, now).await?;
+        let change = Change::new("source", name, before, Some(as_json(settings)));
+        audit::append(&mut tx, &[self.entry(&change, by, now)]).await?;
         tx.commit().await.map_err(StoreError::from)
     }
 }

@@ -123,10 +123,10 @@ impl Publisher {
         let events = self.store.last_events(&names, limit.min(MOST_EVENTS).into()).await?;
         let draft = Compiled::new(channel, content, partials);
         let live = live.map(|live| Compiled::new(channel, &live.content, &live.partials));
-        let mut report = TrafficReport { based_on: "events".to_owned(), ..TrafficReport::default() };
+        let based_on = if events.is_empty() { "samples" } else { "events" }.to_owned();
+        let mut report = TrafficReport { based_on, ..TrafficReport::default() };
         let mut bytes = Vec::new();
         if events.is_empty() {
-            report.based_on = "samples".to_owned();
             for entry in types {
                 for (name, sample) in &entry.samples {
                     let data = masked(sample, &entry.sensitive);

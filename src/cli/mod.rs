@@ -127,3 +127,13 @@ fn settings(overrides: &[(&str, String)]) -> anyhow::Result<Settings> {
 fn start_logs(settings: &Settings) {
     telemetry::log_to_stderr(settings.log.format == LogFormat::Json, &settings.log.filter);
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_command_contradicts_itself() {
+        super::Cli::command().debug_assert();
+    }
+}
