@@ -122,11 +122,17 @@ CREATE INDEX queue_cancel ON queue (cancel_digest) WHERE cancel_digest IS NOT NU
 -- The last events of a type, for traffic checks.
 CREATE INDEX events_type ON events (type, id);
 
--- What the templates at OneSignal were seen to be when last looked at.
+-- Who makes a template at OneSignal holds a lease on it. `content_hash` and `drift` are what it was seen to be when it
+-- was made or last looked at; `unused_since` is when it was first seen that nothing refers to it.
 ALTER TABLE template_uploads
+    ADD COLUMN leased_until timestamptz,
+    ADD COLUMN unused_since timestamptz,
     ADD COLUMN content_hash bytea,
     ADD COLUMN checked_at timestamptz,
     ADD COLUMN drift text CHECK (drift IN ('edited', 'deleted'));
+
+-- When the templates at OneSignal were last looked after: one process a day does it.
+ALTER TABLE apps ADD COLUMN cared_at timestamptz;
 
 CREATE OR REPLACE FUNCTION create_day_partitions(day date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

@@ -25,6 +25,7 @@ mod received;
 mod sources;
 mod templates;
 mod trace;
+mod uploads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

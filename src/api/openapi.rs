@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, audit, catalog, deliveries, entries, events, health, hooks, keys, received, sources, templates,
+    Api, audit, catalog, deliveries, entries, events, health, hooks, keys, received, sources, templates, uploads,
 };
 
 #[derive(OpenApi)]
@@ -69,6 +69,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(templates::actions::publish_draft))
         .routes(routes!(templates::actions::roll_back))
         .routes(routes!(templates::actions::test_send))
+        .routes(routes!(uploads::list_uploads))
+        .routes(routes!(uploads::check_drift))
+        .routes(routes!(uploads::import_templates))
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::list_test_recipients, audit::add_test_recipient))
         .routes(routes!(audit::remove_test_recipient))

@@ -3,6 +3,7 @@
 //!
 //! No rule of the domain lives here; whoever needs one asks the room that has it.
 
+mod care;
 mod limits;
 mod runtime;
 mod serve;

@@ -107,12 +107,9 @@ impl Herald {
             None => Arc::new(OneSignal::new(timeouts(&settings)).context("no TLS")?),
         };
         store.ensure_partitions(clock.now()).await?;
-        let publisher = Arc::new(Publisher::new(
-            store.clone(),
-            Arc::clone(&clock),
-            Arc::clone(&ids),
-            Arc::clone(&provider),
-        ));
+        let publisher =
+            Publisher::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
+        let publisher = Arc::new(publisher.with_look_gap(settings.templates.look_gap));
         let access = Arc::new(Access::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids)));
         enter_default_app(&store, &settings, clock.as_ref()).await?;
         enter_dev_key(&access, &settings).await?;

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::care::keep_caring;
 use super::runtime::Herald;
 use super::signals::Stop;
 use crate::api;
@@ -44,6 +45,7 @@ pub struct Running {
     stop_commits: CancellationToken,
     worker: Option<Worker>,
     clock: Option<tokio::task::JoinHandle<()>>,
+    care: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
@@ -63,6 +65,7 @@ impl Running {
         } else {
             None
         };
+        let care = workers.then(|| tokio::spawn(keep_caring(Arc::clone(&herald))));
         let clock = herald.pg_clock.clone().map(|clock| {
             let store = herald.store.clone();
             let every = herald.settings.delivery.lease_renewal;
@@ -87,7 +90,7 @@ impl Running {
             }
             None => None,
         };
-        Ok(Self { herald, address, http, stop_http, commits, stop_commits, worker, clock })
+        Ok(Self { herald, address, http, stop_http, commits, stop_commits, worker, clock, care })
     }
 
     /// What it runs on.
@@ -115,8 +118,8 @@ impl Running {
             // The notice and the last requests come out of the same half minute.
             worker.stop(self.herald.settings.delivery.shutdown_grace.saturating_sub(NOTICE)).await;
         }
-        if let Some(clock) = self.clock.take() {
-            clock.abort();
+        for task in [self.clock.take(), self.care.take()].into_iter().flatten() {
+            task.abort();
         }
         self.herald.store.close().await;
         tracing::info!("stopped");

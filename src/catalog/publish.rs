@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
@@ -32,6 +33,7 @@ pub struct Publisher {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<IdSource>,
     pub(super) provider: Arc<dyn MessageProvider>,
+    pub(super) look_gap: Duration,
 }
 
 /// What applying came to.
@@ -92,6 +94,10 @@ pub struct By<'a> {
     pub note: &'a str,
 }
 
+/// OneSignal shows one template a second.
+const LOOK_GAP: Duration = Duration::from_secs(1);
+/// Templates that are looked at on one request at most.
+const MOST_LOOKS: usize = 500;
 /// How often a change is planned anew when somebody else was quicker.
 const TRIES: usize = 5;
 
@@ -103,7 +109,19 @@ impl Publisher {
         ids: Arc<IdSource>,
         provider: Arc<dyn MessageProvider>,
     ) -> Self {
-        Self { store, clock, ids, provider }
+        Self { store, clock, ids, provider, look_gap: LOOK_GAP }
+    }
+
+    /// The same with another gap between two calls that look at templates.
+    #[must_use]
+    pub fn with_look_gap(self, look_gap: Duration) -> Self {
+        Self { look_gap, ..self }
+    }
+
+    /// How many templates can be looked at within `time`.
+    pub fn looks_within(&self, time: Duration) -> usize {
+        let looks = time.as_millis().checked_div(self.look_gap.as_millis());
+        looks.map_or(MOST_LOOKS, |looks| usize::try_from(looks).unwrap_or(MOST_LOOKS)).clamp(1, MOST_LOOKS)
     }
 
     /// Says what applying these files would change, without changing anything. With `deletes`, what they don't mention

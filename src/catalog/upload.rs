@@ -1,13 +1,24 @@
 //! Uploading compiled copy to OneSignal: each app, version and locale is a template of its own there.
 
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
 use super::publish::Publisher;
 use crate::domain::app::App;
 use crate::domain::snapshot::UploadKey;
-use crate::domain::template::{Mode, TemplateVersion};
+use crate::domain::template::{Fields, Mode, TemplateVersion};
 use crate::provider::{ProviderError, TemplateUpload};
 use crate::store::StoreError;
+use crate::store::uploads::UploadClaim;
 use crate::templating;
 use crate::templating::partials::expanded_fields;
+
+/// How long one process may take to make a template. Longer than a look through the names and a call together.
+pub(super) const LEASE: TimeDelta = TimeDelta::minutes(3);
+/// How often a process that waits for another one looks, and how many times.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOKS: usize = 200;
 
 /// Why a version could not be uploaded.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +36,9 @@ pub enum UploadError {
     /// The copy does not compile, though it did when it was saved.
     #[error("{0} does not compile")]
     Copy(String),
+    /// Another process makes it at this moment; trying again finds it made.
+    #[error("{0} is being uploaded by another process")]
+    Busy(String),
     /// The database is away.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -46,43 +60,66 @@ impl Publisher {
         Ok(())
     }
 
-    /// Uploads one locale; the row that says so is written before the call, so that after an ambiguous answer or a
-    /// crash the template is looked up by name before another is made.
-    async fn upload_locale(
+    /// Uploads one locale, under a lease; waits while another process does it.
+    pub(super) async fn upload_locale(
         &self,
         app: &App,
         version: &TemplateVersion,
         locale: &str,
     ) -> Result<(), UploadError> {
-        let key = UploadKey { app: app.id, version: version.id, locale: locale.to_owned() };
-        let name = version.upload_name(locale);
-        let requested = self.store.request_upload(&key, self.clock.now()).await?;
-        if requested.provider_template_id.is_some() {
-            return Ok(());
+        for _ in 0..LOOKS {
+            if self.try_upload(app, version, locale).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
-        let copy = &version.content;
-        let fields = copy.contents.get(locale).ok_or_else(|| UploadError::Copy(name.clone()))?;
-        let fields = expanded_fields(fields, copy.layout.as_deref(), &version.partials);
-        let content =
-            templating::compile(version.channel, &fields).map_err(|_| UploadError::Copy(name.clone()))?;
-        let failed = |source| UploadError::Provider { name: name.clone(), app: app.name.clone(), source };
-        let known = if requested.is_new {
-            None
-        } else {
-            self.provider.find_template(app, &name, version.channel).await.map_err(failed)?
+        Err(UploadError::Busy(version.upload_name(locale)))
+    }
+
+    /// Uploads one locale unless another process does; whether it is there now. The row that holds the lease is written
+    /// before the call, so that after an ambiguous answer or a crash the template is looked up by name before another
+    /// is made.
+    async fn try_upload(
+        &self,
+        app: &App,
+        version: &TemplateVersion,
+        locale: &str,
+    ) -> Result<bool, UploadError> {
+        let key = UploadKey { app: app.id, version: version.id, locale: locale.to_owned() };
+        let upload = compiled(version, locale)?;
+        let now = self.clock.now();
+        let until = now + LEASE;
+        let is_new = match self.store.claim_upload(&key, until, now).await? {
+            UploadClaim::Done(_) => return Ok(true),
+            UploadClaim::Taken => return Ok(false),
+            UploadClaim::Ours { is_new } => is_new,
         };
-        let id = if let Some(id) = known {
-            id
-        } else {
-            let upload = TemplateUpload {
-                name: name.clone(),
-                channel: version.channel,
-                fields: content.template_fields().clone(),
-            };
-            self.create(app, &upload).await.map_err(failed)?
+        let made = match self.find_or_create(app, &upload, is_new).await {
+            Ok(id) => id,
+            Err(source) => {
+                self.store.release_upload(&key, until).await?;
+                return Err(UploadError::Provider { name: upload.name, app: app.name.clone(), source });
+            }
         };
-        self.store.record_upload(&key, Some(&id), self.clock.now()).await?;
-        Ok(())
+        let facts = (made.as_str(), &hash_of(&upload.fields)[..]);
+        let kept = self.store.confirm_upload(&key, facts, until, self.clock.now()).await?;
+        if !kept {
+            // Whoever took the lease over has looked by name: at worst one template is left that nothing names.
+            tracing::warn!(app.id = %app.id, "{} took longer to upload than its lease", upload.name);
+        }
+        Ok(kept)
+    }
+
+    async fn find_or_create(
+        &self,
+        app: &App,
+        upload: &TemplateUpload,
+        is_new: bool,
+    ) -> Result<String, ProviderError> {
+        if !is_new && let Some(id) = self.provider.find_template(app, &upload.name, upload.channel).await? {
+            return Ok(id);
+        }
+        self.create(app, upload).await
     }
 
     async fn create(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {
@@ -95,7 +132,7 @@ impl Publisher {
         }
     }
 
-    /// Makes sure that OneSignal has what `key` names; returns its id there.
+    /// Makes sure that OneSignal has what `key` names, without waiting for another process that makes it.
     ///
     /// # Errors
     /// [`UploadError`]; trying again later helps unless the copy is bad.
@@ -105,6 +142,32 @@ impl Publisher {
         let (Some(app), Some(version)) = (apps.iter().find(|app| app.id == key.app), version) else {
             return Ok(());
         };
-        self.upload_locale(app, &version, &key.locale).await
+        if self.try_upload(app, &version, &key.locale).await? {
+            Ok(())
+        } else {
+            Err(UploadError::Busy(version.upload_name(&key.locale)))
+        }
     }
+}
+
+/// One locale as it is uploaded.
+pub(super) fn compiled(version: &TemplateVersion, locale: &str) -> Result<TemplateUpload, UploadError> {
+    let (name, copy) = (version.upload_name(locale), &version.content);
+    let bad = || UploadError::Copy(name.clone());
+    let fields = copy.contents.get(locale).ok_or_else(bad)?;
+    let fields = expanded_fields(fields, copy.layout.as_deref(), &version.partials);
+    let content = templating::compile(version.channel, &fields).map_err(|_| bad())?;
+    Ok(TemplateUpload { channel: version.channel, fields: content.template_fields().clone(), name })
+}
+
+/// SHA-256 of what OneSignal holds: the same for what it would show as the same.
+pub(super) fn hash_of(fields: &Fields) -> [u8; 32] {
+    crate::store::content_hash(serde_json::json!(seen(fields)).to_string().as_bytes())
+}
+
+/// Fields as OneSignal may give them back: without those that are empty, and with its line ends.
+pub(super) fn seen(fields: &Fields) -> Fields {
+    let seen =
+        fields.iter().map(|(name, text)| (name.clone(), text.replace("\r\n", "\n").trim_end().to_owned()));
+    seen.filter(|(_, text)| !text.is_empty()).collect()
 }

@@ -11,6 +11,7 @@ mod events;
 mod healthcheck;
 mod keys;
 mod migrate;
+mod onesignal;
 mod sandbox;
 mod serve;
 mod sources;

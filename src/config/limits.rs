@@ -10,13 +10,16 @@ const MAX_TARGETS: usize = 20_000;
 /// Senders ask again for three days: keys are kept twice that at the least.
 const LEAST_KEY_DAYS: u32 = 7;
 
+/// Looking after templates takes a call each.
+const LEAST_CARE: Duration = Duration::from_hours(1);
+
 /// Checks the figures that depend on each other or on the world.
 ///
 /// # Errors
 /// [`ConfigError::OutOfRange`] names the first key that is wrong and what it has to be.
 pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
-    let Settings { ingest, delivery, retention, .. } = settings;
-    let rules: [(&str, bool, &str); 10] = [
+    let Settings { ingest, delivery, retention, templates, .. } = settings;
+    let rules: [(&str, bool, &str); 11] = [
         (
             "delivery.lease",
             delivery.lease_renewal > Duration::ZERO && delivery.lease >= delivery.lease_renewal * 2,
@@ -42,6 +45,11 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
             "retention.key_days",
             retention.key_days >= LEAST_KEY_DAYS,
             "at least 7: senders ask again for days",
+        ),
+        (
+            "templates.care_every",
+            templates.care_every >= LEAST_CARE,
+            "at least an hour: every template is looked at",
         ),
     ];
     match rules.into_iter().find(|(_, is_well, _)| !is_well) {

@@ -9,5 +9,5 @@ mod settings;
 pub use load::{ConfigError, Loader, reference};
 pub use settings::{
     DeliverySettings, IngestSettings, LogFormat, LogSettings, OneSignalSettings, RetentionSettings,
-    RetrySettings, Settings,
+    RetrySettings, Settings, TemplateSettings,
 };

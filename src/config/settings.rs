@@ -23,6 +23,7 @@ pub struct Settings {
     pub delivery: DeliverySettings,
     pub retry: RetrySettings,
     pub retention: RetentionSettings,
+    pub templates: TemplateSettings,
     pub log: LogSettings,
 }
 
@@ -125,6 +126,19 @@ pub struct RetrySettings {
 pub struct RetentionSettings {
     pub days: u32,
     pub key_days: u32,
+}
+
+/// Looking after the templates in OneSignal.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct TemplateSettings {
+    #[serde(with = "humantime_serde")]
+    pub look_gap: Duration,
+    #[serde(with = "humantime_serde")]
+    pub care_every: Duration,
+    #[serde(with = "humantime_serde")]
+    pub keep_unused: Duration,
 }
 
 /// Logging.

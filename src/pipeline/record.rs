@@ -177,7 +177,7 @@ impl Pipeline {
             }
             Verdict::TemplateUnknown => {
                 self.app_works(app, now).await?;
-                self.lose_template(batch, now).await?;
+                self.lose_template(batch).await?;
                 Ok(Some(now + TEMPLATE_WAIT))
             }
             Verdict::Accepted { .. } | Verdict::NobodySubscribed { .. } | Verdict::Refused { .. } => {
@@ -199,12 +199,14 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn lose_template(&self, batch: &Batch, now: Timestamp) -> Result<(), StoreError> {
+    async fn lose_template(&self, batch: &Batch) -> Result<(), StoreError> {
         let Some(stored) = self.store.find_batches(&[batch.id]).await?.pop() else { return Ok(()) };
         let key =
             UploadKey { app: batch.app.id, version: stored.frozen.version, locale: stored.frozen.locale };
         tracing::error!(app.id = %key.app, "OneSignal has lost a template of app {}; it is uploaded again", key.app);
-        self.store.record_upload(&key, None, now).await?;
+        if let Some(lost) = &batch.content.template_id {
+            self.store.lose_upload(&key, lost).await?;
+        }
         self.catalog.forget();
         self.wanted_uploads.lock().insert(key);
         Ok(())

@@ -5,6 +5,8 @@
 
 pub mod onesignal;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -41,11 +43,33 @@ pub trait MessageProvider: Send + Sync + 'static {
         channel: Channel,
     ) -> Result<Option<String>, ProviderError>;
 
-    /// Whether the provider still has this template.
+    /// One page of an app's templates of a channel, from the `offset`-th on; newest first.
     ///
     /// # Errors
     /// [`ProviderError`], as for [`MessageProvider::find_template`].
-    async fn has_template(&self, app: &App, id: &str) -> Result<bool, ProviderError>;
+    async fn list_templates(
+        &self,
+        app: &App,
+        channel: Channel,
+        offset: usize,
+    ) -> Result<TemplatePage, ProviderError>;
+
+    /// What the provider holds of a template; `None` if it has no such template.
+    ///
+    /// # Errors
+    /// [`ProviderError`], as for [`MessageProvider::find_template`].
+    async fn get_template(&self, app: &App, id: &str) -> Result<Option<RemoteTemplate>, ProviderError>;
+
+    /// Has a template say something else, at once and under the same id.
+    ///
+    /// # Errors
+    /// [`ProviderError`]; the same call again does no harm.
+    async fn update_template(
+        &self,
+        app: &App,
+        id: &str,
+        upload: &TemplateUpload,
+    ) -> Result<(), ProviderError>;
 
     /// Deletes a template; one that is gone already is no error.
     ///
@@ -69,6 +93,28 @@ pub struct TemplateUpload {
     pub channel: Channel,
     /// The compiled fields that the provider can hold, by Herald's names.
     pub fields: Fields,
+}
+
+/// Templates as they are listed: without their contents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TemplatePage {
+    /// Their ids and names.
+    pub templates: Vec<(String, String)>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+}
+
+/// A template as the provider holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteTemplate {
+    /// The name that people see there.
+    pub name: String,
+    /// Where its messages appear.
+    pub channel: Channel,
+    /// Its fields by language, by Herald's names; what has no language stands under `en`.
+    pub contents: BTreeMap<String, Fields>,
+    /// The provider's names of fields that say something and that Herald's templates don't have.
+    pub others: Vec<String>,
 }
 
 /// Why a template or an app could not be dealt with.

@@ -29,6 +29,7 @@ pub mod templates;
 pub mod test_recipients;
 pub mod throttles;
 pub mod traffic;
+pub mod upload_care;
 pub mod uploads;
 pub mod webhooks;
 pub mod workers;

@@ -9,71 +9,107 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{TemplateVersionId, TypedId};
 use crate::domain::snapshot::UploadKey;
 
-/// An upload that is wanted.
-#[derive(Debug, Clone)]
-pub struct RequestedUpload {
-    /// OneSignal's id, if it was made already.
-    pub provider_template_id: Option<String>,
-    /// Nobody has tried before: OneSignal can't have it yet.
-    pub is_new: bool,
+/// Who may make a template at OneSignal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadClaim {
+    /// It is there, under this id.
+    Done(String),
+    /// Somebody else makes it.
+    Taken,
+    /// The caller makes it, until the moment that it named. If nobody has tried before, OneSignal can't have it yet.
+    Ours {
+        /// Nobody has tried before.
+        is_new: bool,
+    },
 }
 
 impl Store {
-    /// Notes that an upload is wanted, before the call is made.
+    /// Takes the lease on making a template, unless it is there or somebody else has the lease. `until` names the
+    /// lease.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn request_upload(
+    pub async fn claim_upload(
         &self,
         key: &UploadKey,
+        until: Timestamp,
         now: Timestamp,
-    ) -> Result<RequestedUpload, StoreError> {
+    ) -> Result<UploadClaim, StoreError> {
         let noted = sqlx::query(
-            "INSERT INTO template_uploads (app_id, version_id, locale, requested_at)
-             VALUES ($1, $2, $3, $4)
+            "INSERT INTO template_uploads (app_id, version_id, locale, requested_at, leased_until)
+             VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT DO NOTHING",
-        )
-        .bind(key.app.0)
-        .bind(key.version.uuid())
-        .bind(&key.locale)
-        .bind(now)
-        .execute(self.pool())
-        .await?;
-        let provider_template_id = sqlx::query_scalar(
+        );
+        let noted = bind(noted, key).bind(now).bind(until).execute(self.pool()).await?;
+        if noted.rows_affected() == 1 {
+            return Ok(UploadClaim::Ours { is_new: true });
+        }
+        let taken = sqlx::query(
+            "UPDATE template_uploads
+             SET leased_until = $5
+             WHERE app_id = $1 AND version_id = $2 AND locale = $3 AND provider_template_id IS NULL
+                AND (leased_until IS NULL OR leased_until <= $4)",
+        );
+        if bind(taken, key).bind(now).bind(until).execute(self.pool()).await?.rows_affected() == 1 {
+            return Ok(UploadClaim::Ours { is_new: false });
+        }
+        let present = sqlx::query(
             "SELECT provider_template_id FROM template_uploads
              WHERE app_id = $1 AND version_id = $2 AND locale = $3",
-        )
-        .bind(key.app.0)
-        .bind(key.version.uuid())
-        .bind(&key.locale)
-        .fetch_one(self.pool())
-        .await?;
-        Ok(RequestedUpload { provider_template_id, is_new: noted.rows_affected() == 1 })
+        );
+        let present = bind(present, key).fetch_optional(self.pool()).await?;
+        let id: Option<String> = present.map(|row| row.try_get(0)).transpose()?.flatten();
+        Ok(id.map_or(UploadClaim::Taken, UploadClaim::Done))
     }
 
-    /// Notes OneSignal's id of an upload; `None` when it turned out to be gone there.
+    /// Notes OneSignal's id of an upload that was made under the lease `until`; `false` if the lease was lost meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn record_upload(
+    pub async fn confirm_upload(
         &self,
         key: &UploadKey,
-        provider_template_id: Option<&str>,
+        (provider_template_id, content_hash): (&str, &[u8]),
+        until: Timestamp,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
+    ) -> Result<bool, StoreError> {
+        let confirmed = sqlx::query(
             "UPDATE template_uploads
-             SET provider_template_id = $4, uploaded_at = CASE WHEN $4::text IS NULL THEN NULL ELSE $5::timestamptz END
-             WHERE app_id = $1 AND version_id = $2 AND locale = $3",
-        )
-        .bind(key.app.0)
-        .bind(key.version.uuid())
-        .bind(&key.locale)
-        .bind(provider_template_id)
-        .bind(now)
-        .execute(self.pool())
-        .await?;
+             SET provider_template_id = $6, content_hash = $7, uploaded_at = $4, checked_at = $4, drift = NULL,
+                leased_until = NULL
+             WHERE app_id = $1 AND version_id = $2 AND locale = $3 AND leased_until = $5
+                AND provider_template_id IS NULL",
+        );
+        let confirmed =
+            bind(confirmed, key).bind(now).bind(until).bind(provider_template_id).bind(content_hash);
+        Ok(confirmed.execute(self.pool()).await?.rows_affected() == 1)
+    }
+
+    /// Gives the lease `until` back, the template not made.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn release_upload(&self, key: &UploadKey, until: Timestamp) -> Result<(), StoreError> {
+        let released = sqlx::query(
+            "UPDATE template_uploads
+             SET leased_until = NULL
+             WHERE app_id = $1 AND version_id = $2 AND locale = $3 AND leased_until = $4",
+        );
+        bind(released, key).bind(until).execute(self.pool()).await?;
         Ok(())
+    }
+
+    /// Notes that OneSignal has this template no more; `false` if it was made again meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn lose_upload(&self, key: &UploadKey, provider_template_id: &str) -> Result<bool, StoreError> {
+        let lost = sqlx::query(
+            "UPDATE template_uploads
+             SET provider_template_id = NULL, uploaded_at = NULL
+             WHERE app_id = $1 AND version_id = $2 AND locale = $3 AND provider_template_id = $4",
+        );
+        Ok(bind(lost, key).bind(provider_template_id).execute(self.pool()).await?.rows_affected() == 1)
     }
 
     /// OneSignal's ids of one version's uploads.
@@ -114,4 +150,11 @@ fn read_upload(row: &sqlx::postgres::PgRow) -> Result<(UploadKey, String), Store
         locale: row.try_get("locale")?,
     };
     Ok((key, row.try_get("provider_template_id")?))
+}
+
+pub(super) type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds what names an upload as the first three parameters.
+pub(super) fn bind<'q>(query: PgQuery<'q>, key: &'q UploadKey) -> PgQuery<'q> {
+    query.bind(key.app.0).bind(key.version.uuid()).bind(&key.locale)
 }

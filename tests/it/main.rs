@@ -25,4 +25,5 @@ mod retries;
 mod sandbox;
 mod store;
 mod support;
+mod template_care;
 mod webhooks;

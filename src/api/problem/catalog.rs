@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::{AboutCatalog, Code, Problem, RETRY_AFTER};
-use crate::catalog::ApplyError;
+use crate::catalog::drift::CareError;
 use crate::catalog::entries::EntryError;
 use crate::catalog::templates::TemplateError;
 use crate::catalog::traffic::TrafficReport;
+use crate::catalog::{ApplyError, UploadError};
 use crate::pipeline::test_send::TestSendError;
 
 impl From<ApplyError> for Problem {
@@ -24,13 +25,26 @@ impl From<ApplyError> for Problem {
                 Self::new(Code::Changed, "somebody else changes the catalog all the time; try again")
                     .retry_after(RETRY_AFTER)
             }
-            ApplyError::Upload(crate::catalog::UploadError::Store(error)) | ApplyError::Store(error) => {
-                error.into()
+            ApplyError::Upload(UploadError::Store(error)) | ApplyError::Store(error) => error.into(),
+            ApplyError::Upload(error @ UploadError::Busy(_)) => {
+                Self::new(Code::Changed, error.to_string()).retry_after(RETRY_AFTER)
             }
             ApplyError::Upload(error) => {
                 let cause =
                     std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
                 Self::new(Code::UploadFailed, format!("{error}{cause}; what was live before still is"))
+            }
+        }
+    }
+}
+
+impl From<CareError> for Problem {
+    fn from(error: CareError) -> Self {
+        match error {
+            CareError::Upload(error) => ApplyError::Upload(error).into(),
+            CareError::Store(error) => error.into(),
+            CareError::Provider { source, .. } => {
+                Self::new(Code::UploadFailed, format!("{source}; asking again goes on from there"))
             }
         }
     }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use super::check::CatalogProblem;
 
 pub(super) use read::read;
+pub(super) use write::template_files;
 pub use write::write;
 
 /// A catalog's files: their paths below its folder, with `/`, and their texts.

@@ -1,5 +1,6 @@
 //! From a catalog to its files.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -33,12 +34,8 @@ pub fn write(snapshot: &CatalogSnapshot) -> Files {
     for template in snapshot.templates.iter().filter(|template| !template.is_archived) {
         let live = snapshot.versions.iter().find(|version| Some(version.id) == template.live);
         let Some(version) = live else { continue };
-        let folder = format!("templates/{}", template.key);
-        files.insert(format!("{folder}/template.toml"), toml(&TemplateForm::of(template, &version.content)));
-        for (locale, fields) in &version.content.contents {
-            let name = format!("{folder}/{}.{locale}.liquid", template.channel);
-            files.insert(name, copy_text(template.channel, fields));
-        }
+        let form = TemplateForm::of(template, &version.content);
+        files.extend(template_files(&template.key, &form, &version.content.contents));
     }
     for rule in &snapshot.rules {
         let app = rule.definition.app.map(|id| {
@@ -51,6 +48,21 @@ pub fn write(snapshot: &CatalogSnapshot) -> Files {
         if settings.as_object().is_some_and(|members| !members.is_empty()) {
             files.insert(format!("sources/{name}.toml"), toml(settings));
         }
+    }
+    files
+}
+
+/// The files of one template.
+pub(in crate::catalog) fn template_files(
+    key: &str,
+    form: &TemplateForm,
+    contents: &BTreeMap<String, Fields>,
+) -> Files {
+    let folder = format!("templates/{key}");
+    let mut files = Files::from([(format!("{folder}/template.toml"), toml(form))]);
+    for (locale, fields) in contents {
+        let name = format!("{folder}/{}.{locale}.liquid", form.channel);
+        files.insert(name, copy_text(form.channel, fields));
     }
     files
 }
@@ -78,7 +90,13 @@ fn copy_text(channel: Channel, fields: &Fields) -> String {
     let mut front = String::new();
     for spec in fields_of(channel).iter().filter(|spec| spec.name != main) {
         if let Some(text) = fields.get(spec.name) {
-            let _ = writeln!(front, "{} = {}", spec.name, toml::Value::from(text.as_str()));
+            // On several lines it could hold the line that ends the front matter.
+            let value = if text.contains("+++") {
+                Value::from(text.as_str()).to_string()
+            } else {
+                toml::Value::from(text.as_str()).to_string()
+            };
+            let _ = writeln!(front, "{} = {value}", spec.name);
         }
     }
     let body = fields.get(main).map_or("", String::as_str);

@@ -13,6 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
+use super::onesignal;
 use crate::catalog::diff::lines;
 use crate::catalog::{CatalogProblem, files, sample};
 use folder::{read_folder, write_folder};
@@ -28,6 +29,10 @@ pub enum CatalogCommand {
     Check(CheckArgs),
     /// Write Herald's catalog into a folder; applying it again changes nothing
     Pull(PullArgs),
+    /// Compare the templates in OneSignal with what was uploaded (exit 2 if any differs)
+    Drift(onesignal::DriftArgs),
+    /// Bring templates that were written in OneSignal into the catalog's files
+    ImportOnesignal(onesignal::ImportArgs),
     /// Show how the files differ from Herald's catalog, line by line (exit 2 if they do)
     Diff(FilesArgs),
 }
@@ -123,6 +128,8 @@ pub(super) async fn run(command: CatalogCommand) -> anyhow::Result<ExitCode> {
         CatalogCommand::Check(args) => check(&args),
         CatalogCommand::Pull(args) => pull(&args).await,
         CatalogCommand::Diff(args) => diff(&args).await,
+        CatalogCommand::Drift(args) => onesignal::drift(&args).await,
+        CatalogCommand::ImportOnesignal(args) => onesignal::import(&args).await,
     }
 }
 

@@ -10,18 +10,17 @@ use serde_json::Value;
 use url::Url;
 
 use super::classify::{self, RawAnswer};
+use super::templates::TEMPLATE_PAGE;
 use super::wire;
 use crate::domain::answer::{BatchAnswer, Verdict};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::channel::{Channel, Lane};
 use crate::domain::clock::Timestamp;
-use crate::provider::{MessageProvider, ProviderError, TemplateUpload};
+use crate::provider::{MessageProvider, ProviderError, RemoteTemplate, TemplatePage, TemplateUpload};
 
 /// A longer answer is not OneSignal's.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// Templates on one page when looking one up by name.
-const TEMPLATE_PAGE: usize = 50;
 /// Pages that are looked through at most.
 const TEMPLATE_PAGES: usize = 40;
 
@@ -58,7 +57,7 @@ impl OneSignal {
         Ok(Self { http, timeouts })
     }
 
-    fn request(&self, app: &App, method: Method, path: &str) -> Result<RequestBuilder, String> {
+    pub(super) fn request(&self, app: &App, method: Method, path: &str) -> Result<RequestBuilder, String> {
         let url = join(&app.base_url, path)?;
         let mut key = HeaderValue::from_str(&format!("Key {}", app.api_key.expose_secret()))
             .map_err(|_| "the app's key has characters that no header can carry".to_owned())?;
@@ -66,7 +65,7 @@ impl OneSignal {
         Ok(self.http.request(method, url).header(AUTHORIZATION, key).timeout(self.timeouts.call))
     }
 
-    async fn template_call(
+    pub(super) async fn template_call(
         &self,
         request: RequestBuilder,
         changes: bool,
@@ -142,7 +141,7 @@ async fn read(mut response: Response) -> RawAnswer {
 }
 
 /// The JSON of an answer that says yes.
-fn expect_json(answer: &RawAnswer, changes: bool) -> Result<Value, ProviderError> {
+pub(super) fn expect_json(answer: &RawAnswer, changes: bool) -> Result<Value, ProviderError> {
     let unreadable = |cause: String| {
         if changes { ProviderError::Unclear(cause) } else { ProviderError::Unreachable(cause) }
     };
@@ -153,7 +152,7 @@ fn expect_json(answer: &RawAnswer, changes: bool) -> Result<Value, ProviderError
     serde_json::from_slice(body).map_err(|_| unreadable("the answer can't be read".into()))
 }
 
-fn refused_here(detail: String) -> ProviderError {
+pub(super) fn refused_here(detail: String) -> ProviderError {
     ProviderError::Refused { status: 0, detail }
 }
 
@@ -183,13 +182,7 @@ impl MessageProvider for OneSignal {
     }
 
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {
-        let request = self.request(app, Method::POST, "templates").map_err(refused_here)?;
-        let answer = self.template_call(request.json(&wire::create_template(app.id, upload)), true).await?;
-        let template = expect_json(&answer, true)?;
-        match template.get("id").and_then(Value::as_str) {
-            Some(id) if !id.is_empty() => Ok(id.to_owned()),
-            Some(_) | None => Err(ProviderError::Unclear("the answer names no template".into())),
-        }
+        self.post_template(app, upload).await
     }
 
     async fn find_template(
@@ -199,47 +192,41 @@ impl MessageProvider for OneSignal {
         channel: Channel,
     ) -> Result<Option<String>, ProviderError> {
         for page in 0..TEMPLATE_PAGES {
-            let offset = page * TEMPLATE_PAGE;
-            let path = format!(
-                "templates?app_id={}&limit={TEMPLATE_PAGE}&offset={offset}&channel={}",
-                app.id,
-                channel.as_str()
-            );
-            let request = self.request(app, Method::GET, &path).map_err(refused_here)?;
-            let answer = self.template_call(request, false).await?;
-            let list = expect_json(&answer, false)?;
-            let templates =
-                list.get("templates").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let found =
-                templates.iter().find(|template| template.get("name").and_then(Value::as_str) == Some(name));
-            if let Some(id) = found.and_then(|template| template.get("id")).and_then(Value::as_str) {
-                return Ok(Some(id.to_owned()));
+            let page = self.template_page(app, channel, page * TEMPLATE_PAGE).await?;
+            if let Some((id, _)) = page.templates.into_iter().find(|(_, known)| known == name) {
+                return Ok(Some(id));
             }
-            if templates.len() < TEMPLATE_PAGE {
+            if !page.has_more {
                 break;
             }
         }
         Ok(None)
     }
 
-    async fn has_template(&self, app: &App, id: &str) -> Result<bool, ProviderError> {
-        let path = format!("templates/{id}?app_id={}", app.id);
-        let request = self.request(app, Method::GET, &path).map_err(refused_here)?;
-        let answer = self.template_call(request, false).await?;
-        if answer.status == 404 {
-            return Ok(false);
-        }
-        expect_json(&answer, false).map(|_| true)
+    async fn list_templates(
+        &self,
+        app: &App,
+        channel: Channel,
+        offset: usize,
+    ) -> Result<TemplatePage, ProviderError> {
+        self.template_page(app, channel, offset).await
+    }
+
+    async fn get_template(&self, app: &App, id: &str) -> Result<Option<RemoteTemplate>, ProviderError> {
+        self.template(app, id).await
+    }
+
+    async fn update_template(
+        &self,
+        app: &App,
+        id: &str,
+        upload: &TemplateUpload,
+    ) -> Result<(), ProviderError> {
+        self.patch_template(app, id, upload).await
     }
 
     async fn delete_template(&self, app: &App, id: &str) -> Result<(), ProviderError> {
-        let path = format!("templates/{id}?app_id={}", app.id);
-        let request = self.request(app, Method::DELETE, &path).map_err(refused_here)?;
-        let answer = self.template_call(request, false).await?;
-        if answer.status == 404 {
-            return Ok(());
-        }
-        expect_json(&answer, false).map(|_| ())
+        self.remove_template(app, id).await
     }
 
     async fn check_app(&self, app: &App) -> Result<(), ProviderError> {

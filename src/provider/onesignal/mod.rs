@@ -2,6 +2,7 @@
 
 mod classify;
 mod client;
+mod templates;
 mod wire;
 
 pub use client::{ClientTimeouts, OneSignal};

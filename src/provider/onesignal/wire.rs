@@ -1,13 +1,15 @@
 //! The JSON that OneSignal takes.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::domain::app::AppId;
 use crate::domain::batch::{Batch, BatchContent, Targets};
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
-use crate::domain::template::{FieldSpec, fields_of};
-use crate::provider::TemplateUpload;
+use crate::domain::template::{FieldSpec, Fields, fields_of};
+use crate::provider::{RemoteTemplate, TemplatePage, TemplateUpload};
 
 /// OneSignal's longest `ttl`, in seconds.
 const MAX_TTL_S: i64 = 2_419_200;
@@ -93,9 +95,76 @@ pub fn create_template(app: AppId, upload: &TemplateUpload) -> Value {
     Value::Object(body)
 }
 
+/// The body of Update template: what the template has and the upload lacks is emptied.
+pub fn update_template(app: AppId, upload: &TemplateUpload) -> Value {
+    let mut body = create_template(app, upload);
+    for field in fields_of(upload.channel).iter().filter(|field| field.in_template) {
+        if !upload.fields.contains_key(field.name) {
+            body[field.wire] = Value::Null;
+        }
+    }
+    body
+}
+
+/// A page of the list of templates; `full` is how many a full one has.
+pub fn template_page(list: &Value, full: usize) -> TemplatePage {
+    let templates = list.get("templates").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let text = |template: &Value, key: &str| template.get(key).and_then(Value::as_str).map(str::to_owned);
+    TemplatePage {
+        templates: templates.iter().filter_map(|t| Some((text(t, "id")?, text(t, "name")?))).collect(),
+        has_more: templates.len() >= full,
+    }
+}
+
+/// A template as OneSignal shows it; `None` if that is none.
+pub fn template(shown: &Value) -> Option<RemoteTemplate> {
+    let content = shown.get("content").and_then(Value::as_object)?;
+    let flag = |name: &str| content.get(name) == Some(&Value::Bool(true));
+    let named = shown.get("channel").and_then(Value::as_str).map(str::to_ascii_lowercase);
+    let channel = match named.as_deref() {
+        Some("email") => Channel::Email,
+        Some("sms") => Channel::Sms,
+        Some("push") => Channel::Push,
+        _ if flag("isEmail") => Channel::Email,
+        _ if flag("isSMS") => Channel::Sms,
+        _ => Channel::Push,
+    };
+    let mut contents: BTreeMap<String, Fields> = BTreeMap::new();
+    let mut others = Vec::new();
+    for (wire, value) in content {
+        let field = fields_of(channel).iter().find(|field| field.wire == wire);
+        match (field, value) {
+            (Some(field), Value::Object(languages)) => {
+                for (language, text) in languages {
+                    if let Some(text) = text.as_str().filter(|text| !text.is_empty()) {
+                        let fields = contents.entry(language.clone()).or_default();
+                        fields.insert(field.name.to_owned(), text.to_owned());
+                    }
+                }
+            }
+            (Some(field), Value::String(text)) if !text.is_empty() => {
+                let fields = contents.entry("en".to_owned()).or_default();
+                fields.insert(field.name.to_owned(), text.clone());
+            }
+            (None, value) if says_something(value) => others.push(wire.clone()),
+            (Some(_) | None, _) => {}
+        }
+    }
+    let name = shown.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some(RemoteTemplate { name, channel, contents, others })
+}
+
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(members) => members.values().any(says_something),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use uuid::Uuid;
@@ -183,5 +252,37 @@ mod tests {
         let body = create_template(AppId(Uuid::from_u128(1)), &upload);
         assert_eq!((&body["isEmail"], &body["email_subject"]), (&json!(true), &json!("S")));
         assert!(body.get("email_preheader").is_none(), "{body}");
+    }
+    #[test]
+    fn a_template_is_read_as_it_was_made_and_what_herald_has_no_field_for_is_named() {
+        let fields = BTreeMap::from([
+            ("contents".to_owned(), "C".to_owned()),
+            ("headings".to_owned(), "H".to_owned()),
+        ]);
+        let upload =
+            TemplateUpload { name: "herald/x@1/en".into(), channel: Channel::Push, fields: fields.clone() };
+        let mut content = create_template(AppId(Uuid::from_u128(1)), &upload);
+        content["contents"]["de"] = json!("D");
+        content["subtitle"] = Value::Null;
+        content["email_bcc"] = json!(["a@shop.example"]);
+        for key in ["app_id", "name"] {
+            content.as_object_mut().unwrap().remove(key);
+        }
+        let read = template(&json!({"name": "x", "channel": null, "content": content})).unwrap();
+        assert_eq!((read.channel, &read.contents["en"]), (Channel::Push, &fields));
+        assert_eq!(read.contents["de"], BTreeMap::from([("contents".to_owned(), "D".to_owned())]));
+        assert_eq!(read.others, ["email_bcc"]);
+        let sms =
+            template(&json!({"name": "x", "channel": "SMS", "content": {"contents": {"en": "C"}}})).unwrap();
+        assert_eq!(sms.channel, Channel::Sms);
+        assert_eq!(template(&json!({"error": "x"})), None);
+    }
+
+    #[test]
+    fn an_update_empties_what_the_new_copy_lacks() {
+        let fields = BTreeMap::from([("contents".to_owned(), "C".to_owned())]);
+        let upload = TemplateUpload { name: "n".into(), channel: Channel::Push, fields };
+        let body = update_template(AppId(Uuid::from_u128(1)), &upload);
+        assert_eq!((&body["contents"], &body["headings"]), (&json!({"en": "C"}), &Value::Null));
     }
 }

@@ -9,6 +9,9 @@ use crate::templating::liquid::filters::Filter;
 /// The variable that compiled templates use.
 pub const LOOKUP_NAME: &str = "herald";
 
+/// What a loop says of itself.
+const LOOP_MEMBERS: [&str; 7] = ["index", "index0", "rindex", "rindex0", "length", "first", "last"];
+
 /// Checks every name in a field.
 pub fn check_names(nodes: &[Node], origins: &mut Origins, problems: &mut Problems<'_>) {
     for node in nodes {
@@ -73,6 +76,9 @@ fn check_expr(expr: &Expr, origins: &Origins, problems: &mut Problems<'_>) {
 
 fn check_path(path: &Path, origins: &Origins, problems: &mut Problems<'_>) {
     let root = path.root.as_str();
+    if root == "forloop" {
+        check_loop_member(path, origins, problems);
+    }
     let custom_data = matches!(path.steps.first(), Some(Step::Key(key)) if key == "custom_data");
     if root == "message" && custom_data {
         let hint = Some("write `data.…`; Herald fills in `custom_data`");
@@ -85,6 +91,20 @@ fn check_path(path: &Path, origins: &Origins, problems: &mut Problems<'_>) {
         if let Step::Dynamic(inner) = step {
             check_path(inner, origins, problems);
         }
+    }
+}
+
+fn check_loop_member(path: &Path, origins: &Origins, problems: &mut Problems<'_>) {
+    let known = match path.steps.as_slice() {
+        [Step::Key(key)] => LOOP_MEMBERS.contains(&key.as_str()),
+        _ => false,
+    };
+    if !origins.is_in_loop() {
+        let hint = Some("it is there between `for` and `endfor`");
+        problems.add("unknown_name", path.span, "there is no `forloop` outside a loop", hint);
+    } else if !known {
+        let hint = format!("there are `forloop.{}`", LOOP_MEMBERS.join("`, `forloop."));
+        problems.add("unknown_name", path.span, "there is no such member of `forloop`", Some(&hint));
     }
 }
 

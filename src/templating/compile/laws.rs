@@ -351,6 +351,22 @@ fn sets_variables(parts: &[Part]) -> bool {
     })
 }
 
+/// An expression that prints something unless the event has a hole.
+fn expression() -> impl Strategy<Value = (&'static str, Vec<&'static str>)> {
+    let filter = prop_oneof![
+        Just(" | default: data.a"),
+        Just(" | default: data.b"),
+        Just(" | default: 'd'"),
+        Just(" | append: user.name"),
+        Just(" | append: data.b"),
+        Just(" | default: user.name"),
+        Just(" | upcase"),
+        Just(" | strip"),
+    ];
+    let head = prop_oneof![Just("data.a"), Just("data.b"), Just("user.missing | default: data.a")];
+    (head, proptest::collection::vec(filter, 0..4))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 384, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -379,6 +395,30 @@ proptest! {
     fn inline_text_says_what_its_author_meant(parts in parts(false), world in world()) {
         check(Channel::Push, "contents", Escaping::Text, &parts, &world, "")?;
         check(Channel::Email, "body", Escaping::Html, &parts, &world, "<b>")?;
+    }
+
+    #[test]
+    fn no_blank_of_the_event_is_printed(
+        (head, filters) in expression(),
+        values in proptest::collection::vec(proptest::option::of("( |\n|x){0,2}"), 2),
+    ) {
+        let source = format!("[{{{{ {head}{} }}}}]", filters.concat());
+        let content = content(Channel::Push, "contents", &source);
+        let members = ["a", "b"].into_iter().zip(&values).filter_map(|(key, value)| {
+            value.as_ref().map(|value| (key.to_owned(), Value::String(value.clone())))
+        });
+        let data = Value::Object(members.collect());
+        if let Ok(values) = content.values(&data, &Limits::default()) {
+            let message = json!({"custom_data": {"all": values}});
+            let user = json!({"name": "u"});
+            let template = Template::parse(&content.template_fields()["contents"]).expect("it is Liquid");
+            let globals = [("message", &message), ("user", &user)];
+            let text = template.render(&globals, Strictness::Lenient, &Limits::default()).expect("it renders").text;
+            let printed = text.trim_start_matches('[').trim_end_matches(']');
+            prop_assert!(!printed.trim().is_empty(), "{source} {data} {text}");
+        } else {
+            prop_assert!(values.iter().any(|value| value.as_ref().is_none_or(|value| value.trim().is_empty())));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::templating::liquid::ast::{Condition, Expr, Filtered, For, Node, Path, Step};
+use crate::templating::liquid::ast::{Call, Condition, Expr, Filtered, For, Node, Path, Step};
 use crate::templating::liquid::filters::Filter;
 
 /// The names that OneSignal fills in.
@@ -61,6 +61,11 @@ impl Origins {
         name == "forloop" || self.assigned.contains(name) || self.loops.iter().any(|(known, _)| known == name)
     }
 
+    /// Whether a loop is open.
+    pub fn is_in_loop(&self) -> bool {
+        !self.loops.is_empty()
+    }
+
     /// Opens a loop over what is of `origin`.
     pub fn enter(&mut self, name: &str, origin: Origin) {
         self.loops.push((name.to_owned(), origin));
@@ -115,6 +120,18 @@ impl Origins {
             let own = if call.filter == Filter::TrackLink { PROVIDER } else { Origin::default() };
             call.args.iter().map(|arg| self.expr(arg)).fold(origin.and(own), Origin::and)
         })
+    }
+
+    /// How many of its filters Herald computes where OneSignal completes the expression.
+    pub fn computed(&self, filtered: &Filtered) -> usize {
+        let head = self.expr(&filtered.expr);
+        if head.provider || !head.event {
+            return 0;
+        }
+        let ours = |call: &&Call| {
+            call.filter != Filter::TrackLink && call.args.iter().all(|arg| !self.expr(arg).provider)
+        };
+        filtered.filters.iter().take_while(ours).count()
     }
 
     /// The origin of a condition.

@@ -30,8 +30,8 @@ pub enum Op {
         value: Filtered,
         /// What the expression becomes part of.
         place: Place,
-        /// Whether it may be missing.
-        optional: bool,
+        /// What becomes of it if it is missing or blank.
+        need: Need,
         /// What of it OneSignal will look at.
         used: Used,
     },
@@ -62,6 +62,19 @@ pub enum Op {
         /// What is needed when there is no element.
         otherwise: Vec<Op>,
     },
+}
+
+/// What it means that a value for OneSignal is missing or blank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: it is compared.
+    None,
+    /// Something else stands in for it.
+    Replaceable,
+    /// It must be there; it may be blank, for it is put beside something else.
+    There,
+    /// It must be more than whitespace, for it is what is printed.
+    Filled,
 }
 
 /// One branch that Herald decides on.
@@ -126,8 +139,8 @@ pub fn run<'a>(
                 evaluator.render(nodes, &mut text)?;
                 entry.insert(key.clone(), Value::String(text));
             }
-            Op::Value { key, value, place, optional, used } => {
-                if let Some(value) = compute(evaluator, value, *place, *optional, used)? {
+            Op::Value { key, value, place, need, used } => {
+                if let Some(value) = compute(evaluator, value, *place, *need, used)? {
                     entry.insert(key.clone(), value);
                 }
             }
@@ -177,13 +190,21 @@ fn compute<'a>(
     evaluator: &mut Evaluator<'a>,
     value: &'a Filtered,
     place: Place,
-    optional: bool,
+    need: Need,
     used: &Used,
 ) -> Result<Option<Value>, RenderError> {
-    let found = match evaluator.value(value) {
+    let optional = matches!(need, Need::None | Need::Replaceable);
+    let (found, given) = match evaluator.value(value) {
         Err(RenderError::Missing { .. }) if optional => return Ok(None),
         other => other?,
     };
+    if let (Some(path), true) = (given, found.is_blank_text()) {
+        match need {
+            Need::None | Need::There => {}
+            Need::Replaceable => return Ok(None),
+            Need::Filled => return Err(evaluator.missing(value, Some(path))),
+        }
+    }
     if let Val::Nil(origin) = found {
         return if optional { Ok(None) } else { Err(evaluator.missing(value, origin)) };
     }
@@ -196,7 +217,9 @@ fn compute<'a>(
 }
 
 fn is_there(value: &Value, steps: &[Option<String>]) -> bool {
-    let Some((step, rest)) = steps.split_first() else { return !value.is_null() };
+    let Some((step, rest)) = steps.split_first() else {
+        return !value.is_null() && value.as_str().is_none_or(|text| !text.trim().is_empty());
+    };
     match (step, value) {
         (None, Value::Array(list)) => list.iter().all(|item| is_there(item, rest)),
         (Some(key), Value::Object(members)) => members.get(key).is_some_and(|member| is_there(member, rest)),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::checks::{LOOKUP_NAME, check_loop};
 use super::escape::{Place, Places, literal, make_safe};
 use super::origins::{Origin, Origins, bodies, has_jump};
-use super::plan::{Choice, Op};
+use super::plan::{Choice, Need, Op};
 use super::problems::Problems;
 use super::slots::Slots;
 use super::usage::{self, Reads};
@@ -110,7 +110,7 @@ impl<'f> Rewriter<'f> {
     fn constant(&mut self, output: &Filtered) -> String {
         let manner = Manner { strict: true, refuse_blank: false, escape: None };
         let mut evaluator = Evaluator::new(self.source, &[], manner, &Limits::default());
-        let computed = evaluator.value(output).map_err(|error| error.to_string()).and_then(|value| {
+        let computed = evaluator.value(output).map_err(|error| error.to_string()).and_then(|(value, _)| {
             match self.places.of(output.span) {
                 // What the author wrote there is the author's business.
                 Place::Refused(_) => Ok(value.to_text().into_owned()),
@@ -277,9 +277,9 @@ impl<'f> Rewriter<'f> {
             ops.push(Op::Test { key, condition: alone });
             return path;
         }
-        let left = self.expr(&test.left, Place::Raw, true, ops);
+        let left = self.expr(&test.left, Place::Raw, Need::None, ops);
         let Some((operator, right)) = &test.right else { return left };
-        let right = self.expr(right, Place::Raw, true, ops);
+        let right = self.expr(right, Place::Raw, Need::None, ops);
         format!("{left} {} {right}", operator.as_str())
     }
 
@@ -334,14 +334,15 @@ impl<'f> Rewriter<'f> {
             let message = format!("`{}` is already the element of the loop around", list.variable);
             self.problems.add("reserved_name", list.span, message, Some("choose another name"));
         }
-        let text = self.expr(&list.list, Place::in_field(self.kind), list.otherwise.is_some(), ops);
+        let need = if list.otherwise.is_some() { Need::Replaceable } else { Need::There };
+        let text = self.expr(&list.list, Place::in_field(self.kind), need, ops);
         push(out, &["{% for ", &list.variable, " in ", &text]);
         if list.reversed {
             out.push_str(" reversed");
         }
         for (word, bound) in [(" limit:", &list.limit), (" offset:", &list.offset)] {
             if let Some(bound) = bound {
-                let bound = self.expr(bound, Place::Raw, false, ops);
+                let bound = self.expr(bound, Place::Raw, Need::There, ops);
                 push(out, &[word, &bound]);
             }
         }

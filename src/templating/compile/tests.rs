@@ -421,3 +421,70 @@ fn the_keys_go_on_after_z() {
             .ends_with("{{ herald.z }}{{ herald.aa }}{{ herald.ab }}{{ herald.ac }}{{ herald.ad }}")
     );
 }
+
+#[test]
+fn a_blank_of_the_event_is_held_wherever_it_would_be_printed() {
+    for source in [
+        "{{ data.x }}",
+        "{{ user.name | default: data.x }}",
+        "{{ user.a | default: user.b | default: data.x }}",
+        "{{ data.missing | default: data.x }}",
+        "{{ data.x | truncate: user.n }}",
+        "{{ user.n | pluralize: data.x, 's' }}",
+        "{% if user.vip %}{% assign v = data.x %}{{ v }}{% endif %}",
+    ] {
+        for blank in ["", " ", "\n\t"] {
+            let found = push(source).values(&json!({"x": blank}), &Limits::default());
+            assert!(
+                matches!(&found, Err(ValueError::Missing { path, .. }) if path == "data.x"),
+                "{source}: {found:?}"
+            );
+        }
+        assert!(push(source).values(&json!({"x": "y"}), &Limits::default()).is_ok(), "{source}");
+    }
+}
+
+#[test]
+fn what_stands_in_for_a_blank_is_taken() {
+    let text = |source: &str, data: &Value| {
+        push(source).render_inline(data, &Limits::default()).map(|f| f["contents"].clone())
+    };
+    assert_eq!(text("Hi {{ data.x | default: 'you' }},", &json!({"x": "  "})), Ok("Hi you,".to_owned()));
+    assert_eq!(text("Hi {{ data.x | default: '' }},", &json!({"x": "  "})), Ok("Hi ,".to_owned()));
+    let content = push("{{ user.x | default: data.b | default: 'z' }}");
+    assert_eq!(values(&content, &json!({})), Ok(json!({})));
+    assert_eq!(values(&content, &json!({"b": " "})), Ok(json!({})));
+    assert_eq!(values(&content, &json!({"b": "y"})), Ok(json!({"a": "y"})));
+    assert_eq!(
+        values(&push("{% if data.x == user.x %}y{% endif %}"), &json!({"x": ""})),
+        Ok(json!({"a": ""}))
+    );
+}
+
+#[test]
+fn an_empty_text_of_the_authors_own_is_printed() {
+    let content = push("{{ data.n }} parcel{{ data.n | pluralize: '', 's' }}");
+    assert_eq!(values(&content, &json!({"n": 1})), Ok(json!({"a": "1", "b": ""})));
+    assert_eq!(values(&content, &json!({"n": 2})), Ok(json!({"a": "2", "b": "s"})));
+    let content = push("{% assign s = data.n | pluralize: '', 's' %}{{ s }}");
+    assert_eq!(values(&content, &json!({"n": 1})), Ok(json!({"a": ""})));
+    let content = push("{{ data.n | pluralize: '', data.s }}");
+    assert!(values(&content, &json!({"n": 2, "s": ""})).is_err());
+    assert!(values(&content, &json!({"n": 1, "s": ""})).is_ok());
+}
+
+#[test]
+fn a_loop_says_only_what_it_knows_and_only_within() {
+    for source in [
+        "{{ forloop.index }}",
+        "{% for i in data.l %}{{ forloop.lenght }}{% endfor %}",
+        "{% for i in data.l %}{{ i }}{% else %}{{ forloop.last }}{% endfor %}",
+        "{% for i in data.l %}{{ forloop }}{% endfor %}",
+        "{% if forloop.first %}x{% endif %}{{ data.x }}",
+    ] {
+        assert_eq!(codes(Channel::Push, &[("contents", source)]), ["unknown_name"], "{source}");
+    }
+    push(
+        "{% for i in data.l %}{% for j in i %}{{ forloop.rindex0 }}{% endfor %}{{ forloop.index }}{% endfor %}",
+    );
+}

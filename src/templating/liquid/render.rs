@@ -33,7 +33,7 @@ pub(in crate::templating) trait Escape {
 pub(in crate::templating) struct Manner<'a> {
     /// Whether missing and unusable values are errors.
     pub strict: bool,
-    /// Whether, on top, an output that comes to nothing but whitespace counts as missing.
+    /// Whether, on top, a value of the globals that comes to nothing but whitespace counts as missing.
     pub refuse_blank: bool,
     /// What makes outputs safe; none leaves them as they are.
     pub escape: Option<&'a dyn Escape>,
@@ -118,11 +118,12 @@ impl<'a> Evaluator<'a> {
         self.condition(condition).map_err(|stop| self.error(stop))
     }
 
-    /// The value of an expression with its filters, as an `assign` would keep it.
+    /// The value of an expression with its filters, as an `assign` would keep it, with the path that brought it from
+    /// the globals; none if the template itself says what it is.
     ///
     /// # Errors
     /// [`RenderError`].
-    pub fn value(&mut self, value: &'a Filtered) -> Result<Val<'a>, RenderError> {
+    pub fn value(&mut self, value: &'a Filtered) -> Result<(Val<'a>, Option<&'a Path>), RenderError> {
         self.filtered(value).map_err(|stop| self.error(stop))
     }
 
@@ -191,16 +192,12 @@ impl<'a> Evaluator<'a> {
     }
 
     fn output(&mut self, output: &'a Filtered, out: &mut String) -> Result<(), Stop> {
-        let value = self.filtered(output)?;
+        let (value, given) = self.filtered(output)?;
         if let Val::Nil(origin) = &value {
             return self.nothing(*origin, output);
         }
         let text = value.to_text();
-        if self.manner.refuse_blank
-            && text.trim().is_empty()
-            && !has_default(&output.filters)
-            && let Some(path) = self.given_path(&output.expr)
-        {
+        if let (true, true, Some(path)) = (self.manner.refuse_blank, text.trim().is_empty(), given) {
             return Err(Stop::Missing(path.span));
         }
         let text = match self.manner.escape {
@@ -349,8 +346,10 @@ impl<'a> Evaluator<'a> {
     }
 
     fn assign(&mut self, node: &'a Assign) -> Result<(), Stop> {
-        let value = self.filtered(&node.value)?;
-        let given = self.given_path(&node.value.expr).map_or(Given::No, |origin| Given::Yes(Some(origin)));
+        let (value, given) = self.filtered(&node.value)?;
+        // What is in a list or an object came with it, whatever might have stood in for the whole.
+        let given = given.or_else(|| self.given_path(&node.value.expr).filter(|_| value.is_compound()));
+        let given = given.map_or(Given::No, |origin| Given::Yes(Some(origin)));
         self.set(&node.name, value, given);
         Ok(())
     }
@@ -369,16 +368,30 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn filtered(&mut self, filtered: &'a Filtered) -> Result<Val<'a>, Stop> {
+    fn filtered(&mut self, filtered: &'a Filtered) -> Result<(Val<'a>, Option<&'a Path>), Stop> {
         let mut value = self.expr(&filtered.expr)?;
+        let mut given = self.given_path(&filtered.expr);
         for (index, call) in filtered.filters.iter().enumerate() {
             let has_default = has_default(&filtered.filters[index..]);
             if let (Val::Nil(origin), true, false) = (&value, self.manner.strict, has_default) {
                 return Err(Stop::Missing(origin.map_or(span_of(&filtered.expr), |path| path.span)));
             }
+            if call.filter == Filter::Default
+                && self.manner.refuse_blank
+                && given.is_some()
+                && value.is_blank_text()
+            {
+                value = Val::Nil(None);
+            }
+            given = match filters::stand_in(call.filter, &value, call.allow_false) {
+                Some(index) => call.args.get(index).and_then(|arg| self.given_path(arg)),
+                // Its author has said what to print in its place, so what is kept is right.
+                None if call.filter == Filter::Default => None,
+                None => given,
+            };
             value = self.call(call, value)?;
         }
-        Ok(value)
+        Ok((value, given))
     }
 
     fn call(&mut self, call: &'a Call, input: Val<'a>) -> Result<Val<'a>, Stop> {

@@ -232,6 +232,11 @@ impl<'a> Val<'a> {
         matches!(self, Self::Json(_) | Self::List(_))
     }
 
+    /// Whether it is a text of nothing but whitespace, or of nothing at all.
+    pub fn is_blank_text(&self) -> bool {
+        self.as_str().is_some_and(|text| text.trim().is_empty())
+    }
+
     /// Whether it equals `blank`: nothing, `false`, no elements, or nothing but whitespace.
     pub fn is_blank(&self) -> bool {
         match self.as_str() {

@@ -70,19 +70,8 @@ impl<'s> Flow<'_, 's> {
         let shape = match key {
             "index" | "index0" | "rindex" | "rindex0" | "length" => Shape::count(),
             "first" | "last" => Shape::boolean(),
-            _ => {
-                let written = path.span.of(self.source);
-                let hint =
-                    "within a loop there are forloop.index, index0, rindex, rindex0, length, first and last";
-                self.report.add(
-                    Severity::Error,
-                    "unknown_path",
-                    path.span,
-                    format!("there is no `{written}` here"),
-                    hint,
-                );
-                Shape::foreign()
-            }
+            // The compiler tells it.
+            _ => Shape::foreign(),
         };
         Known::own(shape, self.fresh())
     }
@@ -160,6 +149,13 @@ impl<'s> Flow<'_, 's> {
         self.report.add_once("maybe_blank", (&format!("{event} {written}"), path.span), message, hint);
     }
 
+    /// Tells a value of the event that OneSignal is to print and that may be blank.
+    pub(super) fn check_given(&mut self, known: &Known<'s>, expr: &Expr) {
+        if let (Expr::Path(path), true, false) = (expr, known.given, known.shape.foreign) {
+            self.check_filled(known.shape.text.as_ref(), path);
+        }
+    }
+
     /// What an expression comes to.
     pub(super) fn expr(&mut self, expr: &Expr) -> Known<'s> {
         match expr {
@@ -181,23 +177,25 @@ impl<'s> Flow<'_, 's> {
     pub(super) fn filtered(&mut self, filtered: &Filtered) -> Known<'s> {
         // What OneSignal completes needs each of its parts, even those that a later default would stand in for.
         let mixed = self.origins.filtered(filtered).provider;
+        let computed = if mixed { self.origins.computed(filtered) } else { filtered.filters.len() };
         let mut known = self.expr(&filtered.expr);
         for (index, call) in filtered.filters.iter().enumerate() {
             let defaulted = has_default(&filtered.filters[index..]);
+            if index == computed && !defaulted {
+                self.check_given(&known, &filtered.expr);
+            }
             if let (false, Expr::Path(path)) = (defaulted, &filtered.expr) {
                 known = self.need(known, path);
             }
             let mut args = Vec::new();
             for arg in &call.args {
-                let strict = call.filter != Filter::Default || mixed;
+                let later = has_default(&filtered.filters[index + 1..]);
+                let strict = call.filter != Filter::Default || (mixed && !later);
                 args.push(if strict { self.needed(arg) } else { self.expr(arg) });
             }
-            if let (Filter::Default, true, Some(Expr::Path(path)), Some(arg)) =
-                (call.filter, known.shape.foreign, call.args.first(), args.first())
-                && arg.given
-                && !arg.shape.foreign
-            {
-                self.check_filled(arg.shape.text.as_ref(), path);
+            let printed = matches!(call.filter, Filter::Default | Filter::Pluralize);
+            if printed && index >= computed && !has_default(&filtered.filters[index + 1..]) {
+                args.iter().zip(&call.args).for_each(|(arg, expr)| self.check_given(arg, expr));
             }
             known = self.call(call, known, &args, filtered.span);
         }

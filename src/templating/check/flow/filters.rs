@@ -20,10 +20,10 @@ impl<'s> Flow<'_, 's> {
         let token = self.fresh();
         let sensitive = input.sensitive || args.iter().any(|arg| arg.sensitive);
         if call.filter == Filter::Default {
-            let kept = Known { shape: kept(input.shape), ..input };
-            let given = kept.given;
+            let shape = kept(input.shape, input.given);
+            let kept = Known { shape, given: false, ..input };
             let arg = args.first().cloned().unwrap_or_else(|| Known::own(Shape::nil(), ""));
-            return Known { given, ..kept.or(arg, token) };
+            return kept.or(arg, token);
         }
         if call.filter == Filter::TrackLink {
             return input;
@@ -47,7 +47,9 @@ impl<'s> Flow<'_, 's> {
             _ if structured => input.places,
             _ => Vec::new(),
         };
-        Known { shape, token, places, sensitive, given: input.given }
+        let chosen = call.filter == Filter::Pluralize;
+        let given = if chosen { args.iter().any(|arg| arg.given) } else { input.given };
+        Known { shape, token, places, sensitive, given }
     }
 
     fn result(&mut self, call: &Call, input: &Shape<'s>, args: &[Known<'s>]) -> Shape<'s> {
@@ -219,12 +221,12 @@ impl<'s> Flow<'_, 's> {
     }
 }
 
-/// What `default` leaves of its input.
-fn kept(shape: Shape<'_>) -> Shape<'_> {
+/// What `default` leaves of its input; of what the event brought, nothing blank.
+fn kept(shape: Shape<'_>, given: bool) -> Shape<'_> {
     let shape = shape.given();
     let text = shape
         .text
-        .map(Text::not_empty)
+        .map(if given { Text::filled } else { Text::not_empty })
         .filter(|text| text.values.as_ref().is_none_or(|values| !values.is_empty()));
     // An empty list gives way, too; one with elements stays.
     Shape { text, ..shape }.not_empty()

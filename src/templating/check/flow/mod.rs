@@ -17,7 +17,6 @@ use crate::templating::liquid::Template;
 use crate::templating::liquid::ast::{Assign, Case, Expr, Filtered, For, If, Node, Operator, Span};
 
 use env::{Env, Guard, Known};
-use expressions::has_default;
 use report::Report;
 
 pub use env::Place;
@@ -123,7 +122,6 @@ impl<'s> Flow<'_, 's> {
     fn output(&mut self, output: &Filtered) {
         let known = self.filtered(output);
         let Expr::Path(path) = &output.expr else { return };
-        let defaulted = has_default(&output.filters);
         let known = self.need(known, path);
         self.check_secret(&known, output.span);
         if known.shape.foreign {
@@ -134,8 +132,8 @@ impl<'s> Flow<'_, 's> {
             let message = format!("`{written}` is {}, which is no text", known.shape.kinds());
             let hint = "write one of its members, loop over it, or `join` it";
             self.wrong_type(!known.shape.may_be_plain(), output.span, message, hint);
-        } else if known.given && !defaulted {
-            self.check_filled(known.shape.text.as_ref(), path);
+        } else {
+            self.check_given(&known, &output.expr);
         }
     }
 
@@ -143,10 +141,14 @@ impl<'s> Flow<'_, 's> {
         let known = self.filtered(&node.value);
         let known = match &node.value.expr {
             // OneSignal is sent the value, whether it comes to be used or not.
-            Expr::Path(path) if self.origins.is_kept_by_provider(&node.name) => self.need(known, path),
+            Expr::Path(path) if self.origins.is_kept_by_provider(&node.name) => {
+                self.check_given(&known, &node.value.expr);
+                self.need(known, path)
+            }
             Expr::Path(_) | Expr::Literal(_) => known,
         };
-        let given = known.given && matches!(node.value.expr, Expr::Path(_));
+        let given =
+            known.given || (known.shape.may_be_compound() && matches!(node.value.expr, Expr::Path(_)));
         self.env.set(&node.name, Known { given, ..known });
     }
 

@@ -184,6 +184,7 @@ fn filtered(tape: &mut Tape, scope: &Scope, user: bool) -> String {
             "remove: 'x'",
             "replace: 'x', 'y'",
             "pluralize: 'a', 'b'",
+            "pluralize: '', @",
             "compact",
             "sort",
             "uniq",

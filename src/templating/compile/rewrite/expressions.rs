@@ -3,8 +3,7 @@
 use super::{Rewriter, push};
 use crate::templating::compile::checks::check_filters;
 use crate::templating::compile::escape::Place;
-use crate::templating::compile::origins::Origins;
-use crate::templating::compile::plan::Op;
+use crate::templating::compile::plan::{Need, Op};
 use crate::templating::compile::usage;
 use crate::templating::liquid::ast::{Call, Expr, Filtered, Path, Step};
 use crate::templating::liquid::filters::Filter;
@@ -17,24 +16,24 @@ impl Rewriter<'_> {
         place: Place,
         ops: &mut Vec<Op>,
     ) -> String {
-        let ours = |call: &Call, origins: &Origins| {
-            call.filter != Filter::TrackLink && call.args.iter().all(|arg| !origins.expr(arg).provider)
-        };
-        let head = self.origins.expr(&filtered.expr);
-        let ours = filtered.filters.iter().take_while(|call| ours(call, &self.origins)).count();
-        let done = if head.provider || !head.event { 0 } else { ours };
+        let done = self.origins.computed(filtered);
         let (computed, rest) = filtered.filters.split_at(done);
-        let defaulted = |calls: &[Call]| calls.iter().any(|call| call.filter == Filter::Default);
+        let need = if defaulted(rest) { Need::Replaceable } else { Need::Filled };
         let mut text = if done == 0 {
-            self.expr(&filtered.expr, place, defaulted(rest), ops)
+            self.expr(&filtered.expr, place, need, ops)
         } else {
             let part =
                 Filtered { expr: filtered.expr.clone(), filters: computed.to_vec(), span: filtered.span };
-            self.value_slot(part, place, defaulted(rest), ops)
+            self.value_slot(part, place, need, ops)
         };
         check_filters(filtered, done, &mut self.problems);
-        for call in rest {
+        for (at, call) in rest.iter().enumerate() {
             push(&mut text, &[" | ", call.filter.name()]);
+            let need = match call.filter {
+                Filter::Default if defaulted(&rest[at + 1..]) => Need::Replaceable,
+                Filter::Default | Filter::Pluralize if !defaulted(&rest[at + 1..]) => Need::Filled,
+                _ => Need::There,
+            };
             for (index, arg) in call.args.iter().enumerate() {
                 let place = match call.filter {
                     Filter::Default => place,
@@ -42,7 +41,7 @@ impl Rewriter<'_> {
                     Filter::Where if index == 0 => Place::Raw,
                     _ => inner(place),
                 };
-                let arg = self.expr(arg, place, false, ops);
+                let arg = self.expr(arg, place, need, ops);
                 push(&mut text, &[if index == 0 { ": " } else { ", " }, &arg]);
             }
             if call.allow_false {
@@ -53,21 +52,21 @@ impl Rewriter<'_> {
     }
 
     /// An expression without filters, for OneSignal to run.
-    pub(super) fn expr(&mut self, expr: &Expr, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+    pub(super) fn expr(&mut self, expr: &Expr, place: Place, need: Need, ops: &mut Vec<Op>) -> String {
         match expr {
             Expr::Literal(literal) => usage::print_literal(literal),
-            Expr::Path(path) => self.path(path, place, optional, ops),
+            Expr::Path(path) => self.path(path, place, need, ops),
         }
     }
 
-    fn path(&mut self, path: &Path, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+    fn path(&mut self, path: &Path, place: Place, need: Need, ops: &mut Vec<Op>) -> String {
         let mut text = path.root.clone();
         let mut steps = path.steps.as_slice();
         if !self.origins.root(&path.root).provider {
             let ours = steps.iter().take_while(|step| !self.origins.step(step).provider).count();
             let part = Path { root: path.root.clone(), steps: steps[..ours].to_vec(), span: path.span };
             let part = Filtered { expr: Expr::Path(part), filters: Vec::new(), span: path.span };
-            text = self.value_slot(part, place, optional, ops);
+            text = self.value_slot(part, place, need, ops);
             steps = &steps[ours..];
         }
         for step in steps {
@@ -76,7 +75,7 @@ impl Rewriter<'_> {
                 Step::Key(key) => push(&mut text, &["[", &usage::quote(key), "]"]),
                 Step::Index(index) => push(&mut text, &["[", &index.to_string(), "]"]),
                 Step::Dynamic(inner) => {
-                    let inner = self.path(inner, Place::Raw, false, ops);
+                    let inner = self.path(inner, Place::Raw, Need::There, ops);
                     push(&mut text, &["[", &inner, "]"]);
                 }
             }
@@ -84,13 +83,17 @@ impl Rewriter<'_> {
         text
     }
 
-    fn value_slot(&mut self, value: Filtered, place: Place, optional: bool, ops: &mut Vec<Op>) -> String {
+    fn value_slot(&mut self, value: Filtered, place: Place, need: Need, ops: &mut Vec<Op>) -> String {
         let used = self.reads.of(&value, &self.origins);
         let key = self.slot(None);
         let path = self.slot_path(&key);
-        ops.push(Op::Value { key, value, place, optional, used });
+        ops.push(Op::Value { key, value, place, need, used });
         path
     }
+}
+
+fn defaulted(calls: &[Call]) -> bool {
+    calls.iter().any(|call| call.filter == Filter::Default)
 }
 
 /// The place of what is put into a text that stands at `place`: it no longer begins a link.

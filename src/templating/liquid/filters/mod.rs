@@ -43,11 +43,7 @@ impl Bench<'_> {
 
     /// The value as a number; what is none counts as 0 where that is allowed.
     fn number(&self, value: &Val<'_>) -> Result<Number, Fault> {
-        let number = match value {
-            Val::Number(number) => Some(*number),
-            other => other.as_str().and_then(Number::parse),
-        };
-        match number {
+        match number_of(value) {
             Some(number) => Ok(number),
             None if self.strict => Err(Fault::Unusable("the value is no number")),
             None => Ok(Number::Int(0)),
@@ -263,10 +259,29 @@ pub fn apply<'a>(
     }
 }
 
+/// Which argument takes the place of `input`, if one does.
+pub fn stand_in(filter: Filter, input: &Val<'_>, allow_false: bool) -> Option<usize> {
+    match filter {
+        Filter::Default => (!is_kept(input, allow_false)).then_some(0),
+        Filter::Pluralize => Some(numbers::plural(number_of(input).unwrap_or(Number::Int(0)))),
+        _ => None,
+    }
+}
+
 fn or_default<'a>(input: Val<'a>, args: &[Val<'a>], allow_false: bool) -> Val<'a> {
-    let kept = match &input {
+    if is_kept(&input, allow_false) { input } else { args.first().cloned().unwrap_or(Val::Nil(None)) }
+}
+
+fn is_kept(input: &Val<'_>, allow_false: bool) -> bool {
+    match input {
         Val::Bool(false) => allow_false,
         value => !value.is_nil() && !value.is_empty(),
-    };
-    if kept { input } else { args.first().cloned().unwrap_or(Val::Nil(None)) }
+    }
+}
+
+fn number_of(value: &Val<'_>) -> Option<Number> {
+    match value {
+        Val::Number(number) => Some(*number),
+        other => other.as_str().and_then(Number::parse),
+    }
 }

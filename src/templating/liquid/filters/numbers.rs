@@ -13,8 +13,7 @@ pub fn apply<'a>(
 ) -> Result<Val<'a>, Fault> {
     let number = bench.number(input)?;
     if filter == Filter::Pluralize {
-        let one = number.compare(Number::Int(1)).is_some_and(std::cmp::Ordering::is_eq);
-        return Ok(args.get(usize::from(!one)).cloned().unwrap_or(Val::Nil(None)));
+        return Ok(args.get(plural(number)).cloned().unwrap_or(Val::Nil(None)));
     }
     let Some(arg) = args.first() else { return Ok(Val::Number(alone(filter, number))) };
     let arg = bench.number(arg)?;
@@ -23,6 +22,12 @@ pub fn apply<'a>(
         None if bench.strict => Err(Fault::Unusable("a division by zero has no result")),
         None => Ok(Val::Nil(None)),
     }
+}
+
+/// Which argument `pluralize` takes for a number.
+pub fn plural(number: Number) -> usize {
+    let one = number.compare(Number::Int(1)).is_some_and(std::cmp::Ordering::is_eq);
+    usize::from(!one)
 }
 
 fn alone(filter: Filter, number: Number) -> Number {

@@ -1,0 +1,267 @@
+//! Looking after what stands at OneSignal: what was edited or deleted there is found, and what nothing needs is deleted.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use serde::Serialize;
+
+use super::publish::{By, Publisher};
+use super::upload::{LEASE, UploadError, compiled, hash_of, seen};
+use crate::domain::app::{App, AppId};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{DeliveryId, TypedId};
+use crate::domain::snapshot::CatalogSnapshot;
+use crate::domain::template::{TemplateVersion, fields_of};
+use crate::provider::{ProviderError, RemoteTemplate, TemplateUpload};
+use crate::store::audit::{self, AuditEntry};
+use crate::store::upload_care::{Drift, UploadRecord};
+use crate::store::{StoreError, catalog};
+
+/// What to look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// This app alone.
+    pub app: Option<AppId>,
+    /// Only what was not looked at since.
+    pub before: Timestamp,
+    /// How many templates at most: OneSignal shows about one a second.
+    pub most: usize,
+    /// Whether what was edited is written again. What was deleted is uploaded again in any case.
+    pub repair: bool,
+}
+
+/// A template at OneSignal that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Looked {
+    /// The app's name.
+    pub app: String,
+    /// The template's key.
+    pub template: String,
+    /// The version's number.
+    pub version: i32,
+    /// The locale.
+    pub locale: String,
+    /// `edited` or `deleted`; nothing if it is as it was uploaded.
+    pub drift: Option<String>,
+    /// Whether it has been written or uploaded again.
+    pub mended: bool,
+}
+
+/// What a look came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct DriftReport {
+    /// What was looked at.
+    pub data: Vec<Looked>,
+    /// How many are still to be looked at.
+    pub unchecked: usize,
+    /// Whoever asks for the rest asks for what was not looked at since.
+    #[schema(value_type = String, format = DateTime)]
+    pub before: Timestamp,
+}
+
+/// Why the templates at OneSignal could not be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum CareError {
+    /// OneSignal did not show, change or delete one.
+    #[error("{name} in app {app} could not be looked after")]
+    Provider {
+        /// The template's name there.
+        name: String,
+        /// The app.
+        app: String,
+        /// What OneSignal said.
+        source: ProviderError,
+    },
+    /// What was deleted could not be uploaded again.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The database is away.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Publisher {
+    /// Compares what OneSignal has of live versions and canaries with what was uploaded, the longest not looked at
+    /// first.
+    ///
+    /// # Errors
+    /// [`CareError`]; what was found until then is noted, and trying again goes on from there.
+    pub async fn check_drift(&self, look: Look, by: By<'_>) -> Result<DriftReport, CareError> {
+        let snapshot = self.store.snapshot().await?;
+        let due = self.due(&look, &snapshot).await?;
+        let unchecked = due.len().saturating_sub(look.most);
+        let mut report = DriftReport { data: Vec::new(), unchecked, before: look.before };
+        for (index, record) in due.iter().take(look.most).enumerate() {
+            if index > 0 {
+                tokio::time::sleep(self.look_gap).await;
+            }
+            if let Some(looked) = self.look_at(record, &snapshot, look.repair, by).await? {
+                report.data.push(looked);
+            }
+        }
+        Ok(report)
+    }
+
+    async fn due(&self, look: &Look, snapshot: &CatalogSnapshot) -> Result<Vec<UploadRecord>, StoreError> {
+        let mut records = self.store.upload_records(None).await?;
+        records.retain(|record| {
+            record.provider_template_id.is_some()
+                && look.app.is_none_or(|app| app == record.key.app)
+                && record.checked_at.is_none_or(|at| at < look.before)
+                && snapshot.versions.iter().any(|version| version.id == record.key.version)
+        });
+        records.sort_by_key(|record| record.checked_at);
+        Ok(records)
+    }
+
+    /// Looks at one template; nothing if its app or its id are gone from the catalog meanwhile.
+    async fn look_at(
+        &self,
+        record: &UploadRecord,
+        snapshot: &CatalogSnapshot,
+        repair: bool,
+        by: By<'_>,
+    ) -> Result<Option<Looked>, CareError> {
+        let app = snapshot.apps.iter().find(|app| app.id == record.key.app);
+        let version = snapshot.versions.iter().find(|version| version.id == record.key.version);
+        let (Some(app), Some(version), Some(id)) = (app, version, &record.provider_template_id) else {
+            return Ok(None);
+        };
+        let upload = compiled(version, &record.key.locale)?;
+        let failed =
+            |source| CareError::Provider { name: upload.name.clone(), app: app.name.clone(), source };
+        let there = self.provider.get_template(app, id).await.map_err(failed)?;
+        let drift = match &there {
+            None => Some(Drift::Deleted),
+            Some(there) => (!is_same(there, &upload)).then_some(Drift::Edited),
+        };
+        let hash = there.as_ref().and_then(|there| there.contents.get("en")).map(hash_of);
+        self.store
+            .note_look(&record.key, id, (drift, hash.as_ref().map(|h| &h[..])), self.clock.now())
+            .await?;
+        let mended = match drift {
+            Some(Drift::Deleted) => self.upload_again(app, version, record, id).await?,
+            Some(Drift::Edited) if repair => {
+                self.provider.update_template(app, id, &upload).await.map_err(failed)?;
+                let hash = hash_of(&upload.fields);
+                self.store.note_look(&record.key, id, (None, Some(&hash)), self.clock.now()).await?;
+                true
+            }
+            Some(Drift::Edited) | None => false,
+        };
+        if let Some(drift) = drift {
+            tracing::warn!(app.id = %app.id, mended, "{} was {} in OneSignal", upload.name, drift.as_str());
+        }
+        if mended {
+            self.note_mended(record, by).await?;
+        }
+        Ok(Some(Looked {
+            app: app.name.clone(),
+            template: record.template.clone(),
+            version: record.version,
+            locale: record.key.locale.clone(),
+            drift: drift.map(|drift| drift.as_str().to_owned()),
+            mended,
+        }))
+    }
+
+    async fn upload_again(
+        &self,
+        app: &App,
+        version: &TemplateVersion,
+        record: &UploadRecord,
+        id: &str,
+    ) -> Result<bool, CareError> {
+        self.store.lose_upload(&record.key, id).await?;
+        self.upload_locale(app, version, &record.key.locale).await?;
+        Ok(true)
+    }
+
+    /// Notes who had a template at OneSignal mended; whoever plans sees its new id.
+    async fn note_mended(&self, record: &UploadRecord, by: By<'_>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let place =
+            serde_json::json!({"app": record.app, "version": record.version, "locale": record.key.locale});
+        let entry = AuditEntry {
+            id: self.ids.next::<DeliveryId>(now).uuid(),
+            at: now,
+            actor: by.actor.to_owned(),
+            action: "uploaded_again".to_owned(),
+            kind: "template".to_owned(),
+            subject: record.template.clone(),
+            before: None,
+            after: Some(place),
+            note: by.note.to_owned(),
+        };
+        let mut tx = self.store.begin().await?;
+        audit::append(&mut tx, &[entry]).await?;
+        catalog::raise_revision(&mut tx, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes an app's templates at OneSignal whose versions nothing has referred to for `keep`: not live, named by no
+    /// canary, pinned by no open delivery. Returns how many. A version that is needed again is uploaded again.
+    ///
+    /// # Errors
+    /// [`CareError`]; what OneSignal keeps for a Journey of its own is no error.
+    pub async fn delete_unused(&self, app: &App, keep: Duration) -> Result<usize, CareError> {
+        let now = self.clock.now();
+        let snapshot = self.store.snapshot().await?;
+        let used: Vec<_> = snapshot.versions.iter().map(|version| version.id).collect();
+        self.store.mark_unused(app.id, &used, now).await?;
+        let before = now - TimeDelta::from_std(keep).unwrap_or(TimeDelta::MAX);
+        let mut deleted = 0;
+        for record in self.store.unused_uploads(app.id, before).await? {
+            if deleted > 0 {
+                tokio::time::sleep(self.look_gap).await;
+            }
+            deleted += usize::from(self.delete_upload(app, &record).await?);
+        }
+        Ok(deleted)
+    }
+
+    async fn delete_upload(&self, app: &App, record: &UploadRecord) -> Result<bool, CareError> {
+        let now = self.clock.now();
+        let until = now + LEASE;
+        if !self.store.claim_unused(&record.key, until, now).await? {
+            return Ok(false);
+        }
+        let Some(version) = self.store.find_version(record.key.version).await? else { return Ok(false) };
+        let name = version.upload_name(&record.key.locale);
+        // Never confirmed, it may have been made all the same.
+        let id = match &record.provider_template_id {
+            Some(id) => Ok(Some(id.clone())),
+            None => self.provider.find_template(app, &name, version.channel).await,
+        };
+        let gone = match id {
+            Ok(Some(id)) => self.provider.delete_template(app, &id).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let Err(source) = gone else {
+            self.store.forget_unused(&record.key, until).await?;
+            tracing::info!(app.id = %app.id, "{name} was deleted in OneSignal: nothing needs it any more");
+            return Ok(true);
+        };
+        self.store.keep_unused(&record.key, record.provider_template_id.as_deref(), until, now).await?;
+        match source {
+            ProviderError::Refused { status: 400..=499, .. } => {
+                tracing::info!(app.id = %app.id, "OneSignal keeps {name}: {source}");
+                Ok(false)
+            }
+            source => Err(CareError::Provider { name, app: app.name.clone(), source }),
+        }
+    }
+}
+
+/// Whether a template says there what was uploaded, and in no other language anything else.
+fn is_same(there: &RemoteTemplate, upload: &TemplateUpload) -> bool {
+    let held =
+        |name: &str| fields_of(upload.channel).iter().any(|field| field.name == name && field.in_template);
+    let mut texts = there.contents.get("en").cloned().unwrap_or_default();
+    texts.retain(|name, _| held(name));
+    there.channel == upload.channel
+        && there.contents.keys().all(|language| language == "en")
+        && seen(&texts) == seen(&upload.fields)
+}

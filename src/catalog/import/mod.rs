@@ -1,0 +1,314 @@
+//! Bringing templates that were written in OneSignal's dashboard into the catalog's files.
+
+mod translate;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::checks::{find_app, is_key};
+use super::drift::CareError;
+use super::files::{Files, template_files};
+use super::forms::TemplateForm;
+use super::publish::Publisher;
+use crate::domain::app::App;
+use crate::domain::channel::Channel;
+use crate::domain::template::{Content, is_locale, main_field};
+use crate::provider::RemoteTemplate;
+use crate::templating;
+use translate::translate;
+
+/// What to bring in.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// One channel alone.
+    pub channel: Option<Channel>,
+    /// Names that begin so alone.
+    pub prefix: String,
+    /// Keys that are not to be used.
+    pub taken: BTreeSet<String>,
+    /// Where to go on: a channel and how many of its templates were dealt with.
+    pub from: Option<(Channel, usize)>,
+    /// How many templates are read at most.
+    pub most: usize,
+}
+
+/// Something that a person has to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ImportNote {
+    /// The template's name in OneSignal.
+    pub name: String,
+    /// The file that it is in, if there is one.
+    pub file: Option<String>,
+    /// The field, by Herald's name.
+    pub field: Option<String>,
+    /// From 1, within the field.
+    pub line: Option<usize>,
+    /// What could not be brought over, and what to do.
+    pub message: String,
+}
+
+/// What was brought in.
+#[derive(Debug, Clone, Default)]
+pub struct Imported {
+    /// The catalog's files.
+    pub files: Files,
+    /// What a person has to look at.
+    pub notes: Vec<ImportNote>,
+    /// How many names were left alone: Herald's own, and those that were not asked for.
+    pub skipped: usize,
+    /// Keys that are used already.
+    pub taken: BTreeSet<String>,
+    /// Where to go on.
+    pub next: Option<(Channel, usize)>,
+}
+
+/// Herald's own templates in OneSignal.
+const OWN: &str = "herald/";
+
+impl Publisher {
+    /// The app of this name or id, if there is one.
+    ///
+    /// # Errors
+    /// [`CareError::Store`] when the database is away.
+    pub async fn find_app(&self, name: &str) -> Result<Option<App>, CareError> {
+        Ok(find_app(&self.store.apps().await?, name).cloned())
+    }
+
+    /// Reads templates of an app in OneSignal and writes them as the catalog's files; nothing is stored.
+    ///
+    /// # Errors
+    /// [`CareError`] when OneSignal does not answer; trying again helps.
+    pub async fn import(&self, app: &App, wanted: &Wanted) -> Result<Imported, CareError> {
+        let mut imported = Imported { taken: wanted.taken.clone(), ..Imported::default() };
+        let mut left = wanted.most;
+        let channels = [Channel::Push, Channel::Email, Channel::Sms];
+        let asked = channels.into_iter().filter(|channel| wanted.channel.is_none_or(|one| one == *channel));
+        let begun = wanted.from.map(|(channel, _)| channel);
+        for channel in asked.skip_while(|channel| begun.is_some_and(|begun| begun != *channel)) {
+            let offset = wanted.from.filter(|(begun, _)| *begun == channel).map_or(0, |(_, offset)| offset);
+            imported.next =
+                self.import_channel(app, channel, (offset, &mut left), wanted, &mut imported).await?;
+            if imported.next.is_some() {
+                break;
+            }
+        }
+        Ok(imported)
+    }
+
+    /// Brings in one channel's templates; returns where to go on if not all were read.
+    async fn import_channel(
+        &self,
+        app: &App,
+        channel: Channel,
+        (mut offset, left): (usize, &mut usize),
+        wanted: &Wanted,
+        imported: &mut Imported,
+    ) -> Result<Option<(Channel, usize)>, CareError> {
+        let failed = |name: String| {
+            let app = app.name.clone();
+            move |source| CareError::Provider { name, app, source }
+        };
+        loop {
+            if *left == 0 {
+                return Ok(Some((channel, offset)));
+            }
+            let listed = self.provider.list_templates(app, channel, offset).await;
+            let page = listed.map_err(failed(format!("the list of {channel} templates")))?;
+            *left -= 1;
+            for (id, name) in page.templates {
+                if name.starts_with(OWN) || !name.starts_with(&wanted.prefix) {
+                    imported.skipped += 1;
+                } else if *left == 0 {
+                    return Ok(Some((channel, offset)));
+                } else {
+                    tokio::time::sleep(self.look_gap).await;
+                    let there = self.provider.get_template(app, &id).await.map_err(failed(name))?;
+                    *left -= 1;
+                    there.iter().for_each(|there| imported.add(there));
+                }
+                offset += 1;
+            }
+            if !page.has_more {
+                return Ok(None);
+            }
+            tokio::time::sleep(self.look_gap).await;
+        }
+    }
+}
+
+impl Imported {
+    /// Brings in one template.
+    fn add(&mut self, there: &RemoteTemplate) {
+        let key = self.free_key(&there.name);
+        let folder = format!("templates/{key}");
+        let mut content = Content::default();
+        for (language, fields) in &there.contents {
+            if !is_locale(language) {
+                let message = format!("`{language}` is no locale; its copy was left out");
+                self.note(there, None, (None, None), message);
+                continue;
+            }
+            let file = format!("{folder}/{}.{language}.liquid", there.channel);
+            let mut kept = content.contents.remove(language).unwrap_or_default();
+            for (name, text) in fields {
+                let (text, left) = translate(text);
+                for (line, what) in left {
+                    self.note(there, Some(&file), (Some(name), Some(line)), what);
+                }
+                kept.insert(name.clone(), text);
+            }
+            if !kept.contains_key(main_field(there.channel)) {
+                let message = format!("it has no {}; write one", main_field(there.channel));
+                self.note(there, Some(&file), (None, None), message);
+            }
+            for problem in templating::compile(there.channel, &kept).err().into_iter().flatten() {
+                let hint = problem.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                let place = (Some(&problem.field), Some(problem.line));
+                self.note(there, Some(&file), place, format!("{}{hint}", problem.message));
+            }
+            content.contents.insert(language.clone(), kept);
+        }
+        if let (false, Some(first)) = (content.contents.contains_key("en"), content.contents.keys().next()) {
+            content.default_locale.clone_from(first);
+        }
+        if !there.others.is_empty() {
+            let message = format!(
+                "not brought over: {}; set it in template.toml's options, if it is needed",
+                there.others.join(", ")
+            );
+            self.note(there, None, (None, None), message);
+        }
+        let form = TemplateForm {
+            channel: there.channel,
+            description: format!("From OneSignal: {}", there.name),
+            owner: None,
+            event: None,
+            needs_approval: false,
+            mode: content.mode,
+            default_locale: content.default_locale,
+            layout: None,
+            options: content.options,
+        };
+        self.files.extend(template_files(&key, &form, &content.contents));
+    }
+
+    fn note(
+        &mut self,
+        there: &RemoteTemplate,
+        file: Option<&str>,
+        (field, line): (Option<&String>, Option<usize>),
+        message: String,
+    ) {
+        let (name, file) = (there.name.clone(), file.map(str::to_owned));
+        self.notes.push(ImportNote { name, file, field: field.cloned(), line, message });
+    }
+
+    /// A key that is made of a name and that nothing has yet.
+    fn free_key(&mut self, name: &str) -> String {
+        let first = key_of(name);
+        let mut key = first.clone();
+        for number in 2.. {
+            if self.taken.insert(key.clone()) {
+                break;
+            }
+            key = format!("{first}-{number}");
+        }
+        key
+    }
+}
+
+/// A name as a key: lower-case letters and digits, with `-` for everything else.
+fn key_of(name: &str) -> String {
+    let mut key = String::new();
+    for c in name.chars().flat_map(char::to_lowercase) {
+        match c {
+            'a'..='z' | '0'..='9' | '.' | '_' => key.push(c),
+            _ if key.is_empty() || key.ends_with('-') => {}
+            _ => key.push('-'),
+        }
+    }
+    let key: String = key.trim_start_matches(['.', '_', '-']).chars().take(90).collect();
+    let key = key.trim_end_matches('-').to_owned();
+    if is_key(&key) { key } else { "template".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::catalog::files;
+
+    fn remote(name: &str, channel: Channel, fields: &[(&str, &str, &str)]) -> RemoteTemplate {
+        let mut contents: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for (language, field, text) in fields {
+            contents
+                .entry((*language).to_owned())
+                .or_default()
+                .insert((*field).to_owned(), (*text).to_owned());
+        }
+        RemoteTemplate { name: name.to_owned(), channel, contents, others: Vec::new() }
+    }
+
+    #[test]
+    fn a_name_becomes_a_key_and_two_names_never_the_same() {
+        assert_eq!(key_of("Order shipped (DE)!"), "order-shipped-de");
+        assert_eq!(key_of("--Ünïcode 2.0"), "n-code-2.0");
+        assert_eq!(key_of("日本"), "template");
+        assert!(is_key(&key_of(&"x ".repeat(200))));
+        let mut imported = Imported::default();
+        for name in ["Hello", "hello!", "HELLO"] {
+            imported.add(&remote(name, Channel::Sms, &[("en", "contents", "Hi")]));
+        }
+        let folders: BTreeSet<&str> =
+            imported.files.keys().filter_map(|path| path.split('/').nth(1)).collect();
+        assert_eq!(folders, ["hello", "hello-2", "hello-3"].into());
+    }
+
+    #[test]
+    fn what_is_brought_in_is_a_catalog_in_which_nothing_is_wrong() {
+        let mut imported = Imported::default();
+        imported.add(&remote("Shipped", Channel::Push, &[
+            ("en", "contents", "Order {{ message.custom_data.order_id }} is on its way, {{ user.tags.name | default: 'you' }}"),
+            ("en", "headings", "+++\nA \"title\""),
+            ("de", "contents", "Bestellung {{ message.custom_data.order_id }}"),
+        ]));
+        imported.add(&remote(
+            "Mail",
+            Channel::Email,
+            &[
+                ("en", "subject", "Hi {{ message.custom_data.name }}"),
+                ("en", "body", "<p>{% for i in message.custom_data.items %}{{ i.title }}{% endfor %}</p>"),
+            ],
+        ));
+        assert_eq!(imported.notes, []);
+        assert_eq!(
+            files::check(&imported.files).into_iter().filter(|p| p.is_error()).collect::<Vec<_>>(),
+            []
+        );
+        assert!(imported.files["templates/shipped/push.de.liquid"].contains("{{ data.order_id }}"));
+        assert!(imported.files["templates/mail/email.en.liquid"].contains("{% for i in data.items %}"));
+    }
+
+    #[test]
+    fn what_could_not_be_brought_over_is_said_with_its_place() {
+        let mut imported = Imported::default();
+        let mut there = remote(
+            "Odd",
+            Channel::Push,
+            &[
+                ("en", "contents", "x\n{{ message.custom_data | json }}"),
+                ("en", "headings", "{{ org.name }}"),
+                ("english", "contents", "x"),
+            ],
+        );
+        there.others = vec!["dynamic_content".to_owned()];
+        imported.add(&there);
+        let said = |text: &str| imported.notes.iter().find(|note| note.message.contains(text)).expect(text);
+        assert_eq!(said("`message.custom_data`").line, Some(2));
+        assert_eq!(said("there is no `org`").field.as_deref(), Some("headings"));
+        said("`english` is no locale");
+        said("not brought over: dynamic_content");
+    }
+}
