@@ -19,3 +19,4 @@ pub mod store;
 pub mod telemetry;
 pub mod templating;
 pub mod vault;
+pub mod webhooks;

@@ -14,6 +14,7 @@ use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::event::{EventTypeName, covers};
 use crate::domain::id::{IdSource, KeyId, SourceId};
 use crate::store::keys::{KnownKey, NewKey};
+use crate::store::sources::Source;
 use crate::store::{Store, StoreError};
 use crate::vault::sha256;
 
@@ -53,6 +54,24 @@ impl Identity {
             types.as_ref().is_none_or(|types| types.iter().any(|pattern| covers(pattern, event_type)))
         };
         allows(&self.key_types) && allows(&self.source_types)
+    }
+}
+
+impl Identity {
+    /// A source that proved itself otherwise than by an API key: it may post events, and nothing else. `key` names
+    /// what it proved itself with.
+    pub fn of_source(source: &Source, key: KeyId, is_test: bool) -> Self {
+        Self {
+            key,
+            source: source.id,
+            source_name: source.name.clone(),
+            is_test,
+            default_locale: source.default_locale.clone(),
+            scopes: vec![Scope::EventsWrite],
+            key_types: None,
+            source_types: source.allowed_types.clone(),
+            events_per_second: source.events_per_second,
+        }
     }
 }
 

@@ -17,13 +17,19 @@ pub enum Scope {
     CatalogWrite,
     /// Make, list and revoke keys.
     KeysWrite,
+    /// Read sources, and try their mappings.
+    SourcesRead,
+    /// Change sources, their secrets, and replay what they sent.
+    SourcesWrite,
+    /// Read the bodies that webhooks received: they may hold personal data.
+    BodiesRead,
     /// Read metrics.
     MetricsRead,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::EventsWrite,
         Self::EventsRead,
         Self::DeliveriesRead,
@@ -31,6 +37,9 @@ impl Scope {
         Self::CatalogRead,
         Self::CatalogWrite,
         Self::KeysWrite,
+        Self::SourcesRead,
+        Self::SourcesWrite,
+        Self::BodiesRead,
         Self::MetricsRead,
     ];
 
@@ -44,6 +53,9 @@ impl Scope {
             Self::CatalogRead => "catalog:read",
             Self::CatalogWrite => "catalog:write",
             Self::KeysWrite => "keys:write",
+            Self::SourcesRead => "sources:read",
+            Self::SourcesWrite => "sources:write",
+            Self::BodiesRead => "bodies:read",
             Self::MetricsRead => "metrics:read",
         }
     }
@@ -70,6 +82,9 @@ pub enum Use {
     ManageTestRecipients,
     CancelWaiting,
     ManageKeys,
+    ReadSources,
+    ChangeSource,
+    ReadBodies,
     ReadMetrics,
 }
 
@@ -77,16 +92,17 @@ impl Use {
     /// The permission table: the scope that each use needs.
     pub fn needs(self) -> Scope {
         match self {
-            Self::PostEvent => Scope::EventsWrite,
+            Self::PostEvent | Self::CancelWaiting => Scope::EventsWrite,
             Self::ReadEvents => Scope::EventsRead,
             Self::ReadDeliveries => Scope::DeliveriesRead,
             Self::ReleaseDelivery => Scope::DeliveriesWrite,
             Self::ReadCatalog | Self::PlanCatalog => Scope::CatalogRead,
             Self::ApplyCatalog | Self::ChangeCatalog | Self::TestSend => Scope::CatalogWrite,
             // Who may be reached by a test is decided by whoever hands out keys.
-            Self::ManageTestRecipients => Scope::KeysWrite,
-            Self::CancelWaiting => Scope::EventsWrite,
-            Self::ManageKeys => Scope::KeysWrite,
+            Self::ManageKeys | Self::ManageTestRecipients => Scope::KeysWrite,
+            Self::ReadSources => Scope::SourcesRead,
+            Self::ChangeSource => Scope::SourcesWrite,
+            Self::ReadBodies => Scope::BodiesRead,
             Self::ReadMetrics => Scope::MetricsRead,
         }
     }

@@ -29,7 +29,7 @@ pub(super) struct AuditBody {
     actor: String,
     /// `created`, `changed`, `published`, `rolled_back`, `archived`, `deleted`, …
     action: String,
-    /// `event_type`, `partial`, `template` or `rule`.
+    /// `event_type`, `partial`, `template`, `rule`, `source`, `key` or `test_recipient`.
     kind: String,
     subject: String,
     /// What it said before.
@@ -130,7 +130,7 @@ pub(super) async fn add_test_recipient(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    api.allow(&headers, Use::ManageTestRecipients).await?;
+    let identity = api.allow(&headers, Use::ManageTestRecipients).await?;
     let TestRecipient { recipient, note } = read(&headers, body).await?;
     let Some((label, id)) = recipient.iter().next().filter(|_| recipient.len() == 1) else {
         let detail = "one label with one id, such as {\"external_id\": \"user-42\"}";
@@ -140,6 +140,8 @@ pub(super) async fn add_test_recipient(
         ));
     };
     api.store.add_test_recipient(&parse(label, id)?, &note).await?;
+    let by = identity.by(&note);
+    api.publisher.record_change(("test_recipient", &format!("{label}={id}")), "added", None, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -154,8 +156,10 @@ pub(super) async fn remove_test_recipient(
     Path((label, id)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    api.allow(&headers, Use::ManageTestRecipients).await?;
+    let identity = api.allow(&headers, Use::ManageTestRecipients).await?;
     if api.store.remove_test_recipient(&parse(&label, &id)?).await? {
+        let subject = format!("{label}={id}");
+        api.publisher.record_change(("test_recipient", &subject), "removed", None, identity.by("")).await?;
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(Code::NotFound, "they are not on the list"))

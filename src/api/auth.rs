@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, header};
 use super::Api;
 use super::problem::{Code, Problem};
 use crate::access::{Identity, Use};
+use crate::catalog::By;
 
 impl Api {
     /// The identity behind a request, if its key allows this use.
@@ -37,4 +38,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+impl Identity {
+    /// Who changes something, for the record of changes.
+    pub(super) fn by<'a>(&'a self, note: &'a str) -> By<'a> {
+        By { actor: &self.source_name, note }
+    }
 }

@@ -13,7 +13,7 @@ use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, body, json};
 use crate::access::Use;
 use crate::catalog::files::{self, Files};
-use crate::catalog::{Applied, By};
+use crate::catalog::{Applied, Applying};
 
 /// The catalog's files together at most.
 const MAX_CATALOG_BYTES: usize = 8 * 1024 * 1024;
@@ -30,6 +30,9 @@ pub(super) struct CatalogRequest {
     /// Whether what the files don't mention goes: rules, partials and event types are deleted, templates archived.
     #[serde(default)]
     delete: bool,
+    /// Goes on though events that get their message today would be held.
+    #[serde(default)]
+    accept_held: bool,
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -72,6 +75,7 @@ pub(super) async fn plan_catalog(
     responses(
         (status = 200, description = "What changed", body = Applied),
         (status = 422, description = "What is wrong with the files", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Real events would be held (`accept_held` goes on)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 502, description = "OneSignal did not take a template; what was live still is", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -86,8 +90,9 @@ pub(super) async fn apply_catalog(
     let applied = if query.dry_run {
         api.publisher.plan(&request.files, request.delete).await?
     } else {
-        let by = By { actor: &identity.source_name, note: &request.note };
-        api.publisher.apply(&request.files, request.delete, by).await?
+        let by = identity.by(&request.note);
+        let how = Applying { deletes: request.delete, accepts_holes: request.accept_held };
+        api.publisher.apply(&request.files, how, by).await?
     };
     Ok(Json(applied))
 }

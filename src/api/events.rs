@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::body::Media;
+use super::cloudevents::CloudEventRequest;
 use super::listing::{DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, Problem, ProblemBody};
-use super::{Api, body, event_fields, json};
+use super::{Api, body, cloudevents, event_fields, json};
 use crate::access::{Identity, Use};
 use crate::domain::event::{Event, Recipient};
 use crate::domain::id::EventId;
-use crate::pipeline::ingest::{Accepted, DeliverySummary};
+use crate::pipeline::ingest::{Accepted, DeliverySummary, NewEvent};
 
 /// Deliveries that the answer to a post lists.
 const LISTED_DELIVERIES: usize = 100;
@@ -140,9 +142,16 @@ impl AcceptedBody {
     }
 }
 
-/// Posts one event.
+/// Posts one event: plain JSON, or a CloudEvent in structured or binary mode.
+///
+/// A CloudEvent's `id` and `source` together are the event's key, `source|id`. Its recipient and Herald's optional fields
+/// are extension attributes: `recipient` with `recipientlabel` (`external_id` if it is left out), `locale`, `sendafter`,
+/// `expiresat`, `cancellationkey`, `collapsekey`, `sequence`, `orderingkey`, `traceparent`. Other attributes are not kept.
 #[utoipa::path(
-    post, path = "/v1/events", tag = "events", params(WriteQuery), request_body = EventRequest,
+    post, path = "/v1/events", tag = "events", params(WriteQuery),
+    request_body(content(
+        (EventRequest = "application/json"), (CloudEventRequest = "application/cloudevents+json"),
+    )),
     responses(
         (status = 202, description = "Stored, with what was planned", body = AcceptedBody),
         (status = "4XX", description = "Not stored, and why", body = ProblemBody, content_type = "application/problem+json"),
@@ -156,27 +165,39 @@ pub(super) async fn post_event(
     body: Body,
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
     let identity = api.allow(&headers, Use::PostEvent).await?;
-    let bytes = body::read_json(&headers, body, api.max_bytes.0).await?;
-    let posted = json::parse(&bytes)?;
+    let is_binary = cloudevents::is_binary(&headers);
+    let known: &[Media] = if is_binary { &[Media::Json] } else { &[Media::Json, Media::CloudEvent] };
+    let (media, bytes) = body::read_any(&headers, body, api.max_bytes.0, known).await?;
     count(&api, &identity, 1)?;
-    let accepted = take(&api, &identity, &headers, posted, query.dry_run).await?;
-    Ok((StatusCode::ACCEPTED, Json(accepted)))
+    let new = if is_binary {
+        cloudevents::read_binary(&bytes, &identity, &headers)?
+    } else {
+        read_as(media, &bytes, &identity, &headers)?
+    };
+    Ok((StatusCode::ACCEPTED, Json(take(&api, new, query.dry_run).await?)))
 }
 
-fn count(api: &Api, identity: &Identity, events: usize) -> Result<(), Problem> {
+fn read_as(
+    media: Media,
+    bytes: &[u8],
+    identity: &Identity,
+    headers: &HeaderMap,
+) -> Result<NewEvent, Problem> {
+    let posted = json::parse(bytes)?;
+    match media {
+        Media::Json | Media::Lines => event_fields::read(posted, identity, headers),
+        Media::CloudEvent | Media::CloudEventBatch => cloudevents::read(posted, identity, headers),
+    }
+}
+
+/// Counts events against their source's rate.
+pub(super) fn count(api: &Api, identity: &Identity, events: usize) -> Result<(), Problem> {
     api.access.count(identity, events).map_err(|wait| {
         Problem::new(Code::RateLimited, "the source posts more events a second than it may").retry_after(wait)
     })
 }
 
-async fn take(
-    api: &Api,
-    identity: &Identity,
-    headers: &HeaderMap,
-    posted: Value,
-    is_dry: bool,
-) -> Result<AcceptedBody, Problem> {
-    let new = event_fields::read(posted, identity, headers)?;
+async fn take(api: &Api, new: NewEvent, is_dry: bool) -> Result<AcceptedBody, Problem> {
     let accepted = if is_dry { api.pipeline.try_out(new).await? } else { api.pipeline.accept(new).await? };
     Ok(AcceptedBody::new(accepted, is_dry))
 }
@@ -216,8 +237,14 @@ pub(super) struct BatchBody {
 }
 
 /// Posts up to 1,000 events; one that is refused takes no other with it.
+///
+/// A JSON array, a JSON document a line (`application/x-ndjson`; empty lines are passed over), or a list of CloudEvents.
 #[utoipa::path(
-    post, path = "/v1/events/batch", tag = "events", params(WriteQuery), request_body = Vec<EventRequest>,
+    post, path = "/v1/events/batch", tag = "events", params(WriteQuery),
+    request_body(content(
+        (Vec<EventRequest> = "application/json"), (EventRequest = "application/x-ndjson"),
+        (Vec<CloudEventRequest> = "application/cloudevents-batch+json"),
+    )),
     responses(
         (status = 202, description = "A result per event", body = BatchBody),
         (status = "4XX", description = "Nothing was read", body = ProblemBody, content_type = "application/problem+json"),
@@ -230,20 +257,21 @@ pub(super) async fn post_batch(
     body: Body,
 ) -> Result<(StatusCode, Json<BatchBody>), Problem> {
     let identity = api.allow(&headers, Use::PostEvent).await?;
-    let bytes = body::read_json(&headers, body, api.max_bytes.1).await?;
-    let items = split(&bytes)?;
+    let known = [Media::Json, Media::Lines, Media::CloudEventBatch];
+    let (media, bytes) = body::read_any(&headers, body, api.max_bytes.1, &known).await?;
+    let items = split(media, &bytes)?;
     count(&api, &identity, items.len())?;
     // The header names one event; in a batch each names itself.
     let mut item_headers = headers.clone();
     item_headers.remove("idempotency-key");
-    let each = items.iter().map(|item| async {
-        if item.get().len() > api.max_bytes.0 {
+    let each = items.into_iter().map(|item| async {
+        if item.len() > api.max_bytes.0 {
             return Err(Problem::new(
                 Code::TooLarge,
                 format!("an event has at most {} bytes", api.max_bytes.0),
             ));
         }
-        take(&api, &identity, &item_headers, json::parse(item.get().as_bytes())?, query.dry_run).await
+        take(&api, read_as(media, item, &identity, &item_headers)?, query.dry_run).await
     });
     let results: Vec<ItemBody> =
         futures_util::future::join_all(each).await.into_iter().map(item_body).collect();
@@ -252,16 +280,28 @@ pub(super) async fn post_batch(
 }
 
 /// The events of a batch, each still as text, so that one that is not well formed is refused alone.
-fn split(bytes: &[u8]) -> Result<Vec<&RawValue>, Problem> {
+fn split(media: Media, bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
+    let items = match media {
+        Media::Lines => bytes
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .filter(|line| !line.is_empty())
+            .collect(),
+        Media::Json | Media::CloudEvent | Media::CloudEventBatch => split_array(bytes)?,
+    };
+    if items.is_empty() || items.len() > MAX_BATCH {
+        return Err(Problem::new(Code::BadJson, format!("a batch has 1 to {MAX_BATCH} events")));
+    }
+    Ok(items)
+}
+
+fn split_array(bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
     let text =
         std::str::from_utf8(bytes).map_err(|_| Problem::new(Code::BadJson, "the body is not valid UTF-8"))?;
     let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
         Problem::new(Code::BadJson, format!("a batch is a JSON array of events: {error}"))
     })?;
-    if items.is_empty() || items.len() > MAX_BATCH {
-        return Err(Problem::new(Code::BadJson, format!("a batch has 1 to {MAX_BATCH} events")));
-    }
-    Ok(items)
+    Ok(items.into_iter().map(|item| item.get().as_bytes()).collect())
 }
 
 fn item_body(result: Result<AcceptedBody, Problem>) -> ItemBody {

@@ -69,12 +69,20 @@ pub(super) async fn create_key(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<NewKeyBody>), Problem> {
-    api.allow(&headers, Use::ManageKeys).await?;
+    let identity = api.allow(&headers, Use::ManageKeys).await?;
     let bytes = body::read_json(&headers, body, MAX_KEY_BYTES).await?;
     let request: NewKeyRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
         Problem::fields(Code::UnknownField, vec![FieldError::new("", "invalid", error.to_string())])
     })?;
-    let created = api.access.create_key(&key_request(request)?).await?;
+    if identity.is_test && !request.test {
+        let detail = "a test key makes test keys only: send `\"test\": true`";
+        return Err(Problem::new(Code::MissingScope, detail));
+    }
+    let request = key_request(request)?;
+    let source = request.source.clone();
+    let created = api.access.create_key(&request).await?;
+    let after = serde_json::json!({"id": created.id, "hint": created.hint});
+    api.publisher.record_change(("key", &source), "created", Some(after), identity.by("")).await?;
     let body =
         NewKeyBody { id: created.id, key: created.text.expose_secret().to_owned(), hint: created.hint };
     Ok((StatusCode::CREATED, Json(body)))
@@ -150,8 +158,12 @@ pub(super) async fn revoke_key(
     PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    api.allow(&headers, Use::ManageKeys).await?;
+    let identity = api.allow(&headers, Use::ManageKeys).await?;
     let unknown = || Problem::new(Code::NotFound, format!("there is no key {id} that could be revoked"));
     let parsed: KeyId = id.parse().map_err(|_| unknown())?;
-    if api.access.revoke_key(parsed).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+    if !api.access.revoke_key(parsed).await? {
+        return Err(unknown());
+    }
+    api.publisher.record_change(("key", &id), "revoked", None, identity.by("")).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -12,7 +12,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Api, audit, catalog, deliveries, entries, events, health, keys, templates, uploads};
+use super::{
+    Api, audit, catalog, deliveries, entries, events, health, hooks, keys, received, sources, templates, uploads,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -77,6 +79,14 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(catalog::apply_catalog))
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::revoke_key))
+        .routes(routes!(hooks::receive))
+        .routes(routes!(sources::list_sources))
+        .routes(routes!(sources::get_source, sources::put_source))
+        .routes(routes!(sources::create_secret))
+        .routes(routes!(sources::revoke_secret))
+        .routes(routes!(received::list_bodies))
+        .routes(routes!(received::replay_body))
+        .routes(routes!(received::test_source))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

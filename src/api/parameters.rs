@@ -33,3 +33,17 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
         }
     }
 }
+
+/// The two parameters in a request's path.
+pub(super) struct PathTexts(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathTexts {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<(String, String)>::from_request_parts(parts, state).await {
+            Ok(Path((first, second))) => Ok(Self(first, second)),
+            Err(_) => Err(Problem::new(Code::NotFound, "there is nothing at this address")),
+        }
+    }
+}

@@ -72,6 +72,8 @@ codes! {
     BadParameter = 400 "bad_parameter" "A query parameter can't be read",
     /// No key, or a wrong one.
     Unauthorized = 401 "unauthorized" "A valid API key is needed",
+    /// A webhook that nobody we know signed, or not in time.
+    BadSignature = 401 "bad_signature" "The webhook is not signed as it must be",
     /// The key's scopes don't allow it.
     MissingScope = 403 "missing_scope" "The key may not do this",
     /// The key or its source may not post this type.
@@ -116,6 +118,12 @@ codes! {
     InvalidCatalog = 422 "invalid_catalog" "The catalog has errors",
     /// It would be held again.
     StillHeld = 422 "still_held" "The delivery would be held again",
+    /// A source's settings make no sense.
+    InvalidSource = 422 "invalid_source" "The source's settings have errors",
+    /// No more of them at a time.
+    TooManySecrets = 409 "too_many_secrets" "The source has too many secrets in use",
+    /// The body is no longer there to be read again.
+    BodyGone = 409 "body_gone" "The body is not kept any more",
     /// The source is over its rate.
     RateLimited = 429 "rate_limited" "Too many events a second",
     /// A defect.
@@ -132,10 +140,16 @@ pub struct Problem {
     code: Code,
     detail: String,
     errors: Vec<FieldError>,
-    catalog: Vec<CatalogProblem>,
+    about_catalog: Option<Box<AboutCatalog>>,
+    retry_after: Option<Duration>,
+}
+
+/// What a problem says of the catalog.
+#[derive(Debug, Clone, Default)]
+struct AboutCatalog {
+    problems: Vec<CatalogProblem>,
     theirs: Option<Value>,
     traffic: Option<Box<TrafficReport>>,
-    retry_after: Option<Duration>,
 }
 
 /// A problem as it is sent.
@@ -171,15 +185,7 @@ pub struct ProblemBody {
 impl Problem {
     /// A problem with this code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            errors: Vec::new(),
-            catalog: Vec::new(),
-            theirs: None,
-            traffic: None,
-            retry_after: None,
-        }
+        Self { code, detail: detail.into(), errors: Vec::new(), about_catalog: None, retry_after: None }
     }
 
     /// A problem with these fields; the first one's words are the detail.
@@ -189,6 +195,18 @@ impl Problem {
             format!("{}: {}{rest}", first.pointer, first.detail)
         });
         Self { errors, ..Self::new(code, detail) }
+    }
+
+    /// The same, with each field called as its sender knows it.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Fn(&str) -> String) -> Self {
+        if self.errors.is_empty() {
+            return self;
+        }
+        for error in &mut self.errors {
+            error.pointer = name(&error.pointer);
+        }
+        Self { retry_after: self.retry_after, ..Self::fields(self.code, self.errors) }
     }
 
     /// The same, with how long to wait.
@@ -206,6 +224,7 @@ impl Problem {
     /// The problem as it is sent.
     pub fn body(&self) -> ProblemBody {
         let (status, code, title) = self.code.parts();
+        let about = self.about_catalog.as_deref().cloned().unwrap_or_default();
         ProblemBody {
             kind: "about:blank",
             title,
@@ -213,9 +232,9 @@ impl Problem {
             detail: self.detail.clone(),
             code,
             errors: self.errors.clone(),
-            problems: self.catalog.clone(),
-            theirs: self.theirs.clone(),
-            traffic: self.traffic.clone(),
+            problems: about.problems,
+            theirs: about.theirs,
+            traffic: about.traffic,
         }
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::checks::find_app;
 use super::document::{Document, RuleDocument, TemplateDocument};
 use super::forms::{EventTypeForm, RuleForm, TemplateForm};
+use super::source_files;
 use crate::domain::id::{RuleId, TemplateId, TypedId};
 use crate::domain::rule::{Definition, Rule};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
@@ -18,7 +19,7 @@ use crate::templating::partials::needed;
 /// One change that was, or would be, made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Change {
-    /// `event_type`, `partial`, `template` or `rule`.
+    /// `event_type`, `partial`, `template`, `rule` or `source`.
     pub kind: String,
     /// Its name or key.
     pub name: String,
@@ -87,6 +88,7 @@ pub(super) fn changes(document: &Document, snapshot: &CatalogSnapshot, deletes: 
             rule_json(&wanted, snapshot),
         );
     }
+    changes.extend(source_files::changes(&document.sources, &snapshot.sources));
     if deletes {
         changes.extend(missing(document, snapshot));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::source_files::SourceDocument;
 use crate::domain::channel::Channel;
 use crate::domain::rule::Definition;
 use crate::domain::snapshot::{EventTypeEntry, Partial};
@@ -14,6 +15,7 @@ pub(super) struct Document {
     pub partials: Vec<Partial>,
     pub templates: Vec<TemplateDocument>,
     pub rules: Vec<RuleDocument>,
+    pub sources: Vec<SourceDocument>,
     /// How many lines of a copy file stand above its body, by path.
     pub lines_above: BTreeMap<String, usize>,
 }

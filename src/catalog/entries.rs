@@ -6,7 +6,7 @@ use super::checks::is_key;
 use super::document::{Document, RuleDocument};
 use super::files::file_of;
 use super::forms::{EventTypeForm, FormProblem, RuleForm};
-use super::publish::{Applied, ApplyError, By, Publisher};
+use super::publish::{Applied, ApplyError, Applying, By, Publisher};
 use crate::domain::snapshot::{CatalogSnapshot, Partial};
 
 /// Why an entry was not changed.
@@ -76,9 +76,9 @@ impl Publisher {
         let document = document_of(name, entry).map_err(ApplyError::Problems)?;
         if dry {
             let snapshot = self.store.snapshot().await.map_err(ApplyError::Store)?;
-            return Ok(self.planned(&document, &snapshot, false)?);
+            return Ok(Self::planned(&document, &snapshot, false)?);
         }
-        Ok(self.change(&document, false, by).await?)
+        Ok(self.change(&document, Applying::default(), by).await?)
     }
 
     /// Deletes an entry that stands at `version`.

@@ -17,11 +17,13 @@ pub mod forms;
 pub mod import;
 pub mod publish;
 pub mod sample;
+mod source_files;
 pub mod templates;
 pub mod traffic;
 mod upload;
 
 pub use changes::Change;
 pub use check::{CatalogProblem, Severity};
-pub use publish::{Applied, ApplyError, By, Publisher};
+pub use publish::{Applied, ApplyError, Applying, By, Publisher};
+pub use source_files::is_source_name;
 pub use upload::UploadError;

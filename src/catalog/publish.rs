@@ -1,6 +1,6 @@
 //! Carrying a catalog's changes out: new versions are stored and uploaded first, and all goes live in one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use super::check::CatalogProblem;
 use super::checks::{check_document, find_app};
 use super::document::{Document, TemplateDocument};
 use super::files::{self, Files, file_of};
+use super::source_files;
+use super::traffic::TrafficReport;
 use super::upload::UploadError;
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::{Clock, Timestamp};
@@ -39,6 +41,9 @@ pub struct Publisher {
 pub struct Applied {
     /// What is different now; empty when the catalog already said the same.
     pub changes: Vec<Change>,
+    /// What the last real events say to each template that changes, by key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub traffic: BTreeMap<String, TrafficReport>,
     /// What is worth a look; none of it stops the change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<CatalogProblem>,
@@ -52,6 +57,14 @@ pub enum ApplyError {
     /// The files have errors.
     #[error("the catalog has {} problems", .0.len())]
     Problems(Vec<CatalogProblem>),
+    /// Events that get their message today would be held under a template that changes.
+    #[error("real events would be held")]
+    WouldHold {
+        /// The template.
+        template: String,
+        /// What the last events say to it.
+        report: Box<TrafficReport>,
+    },
     /// Somebody else changes the catalog all the time; trying again helps.
     #[error("the catalog was changed by somebody else meanwhile")]
     Busy,
@@ -61,6 +74,15 @@ pub enum ApplyError {
     /// The database is away.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How a catalog is applied.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Applying {
+    /// What is not mentioned goes.
+    pub deletes: bool,
+    /// Goes on though events that get their message today would be held.
+    pub accepts_holes: bool,
 }
 
 /// Who changes the catalog, and why.
@@ -110,7 +132,9 @@ impl Publisher {
     pub async fn plan(&self, files: &Files, deletes: bool) -> Result<Applied, ApplyError> {
         let document = read(files)?;
         let snapshot = self.store.snapshot().await?;
-        self.planned(&document, &snapshot, deletes)
+        let mut planned = Self::planned(&document, &snapshot, deletes)?;
+        planned.traffic = self.traffic_of(&document, &snapshot, &planned.changes).await?;
+        Ok(planned)
     }
 
     /// Makes the catalog say what these files say; what they don't mention stays, or goes with `deletes`. Applied
@@ -118,22 +142,28 @@ impl Publisher {
     ///
     /// # Errors
     /// [`ApplyError`].
-    pub async fn apply(&self, files: &Files, deletes: bool, by: By<'_>) -> Result<Applied, ApplyError> {
-        self.change(&read(files)?, deletes, by).await
+    pub async fn apply(&self, files: &Files, how: Applying, by: By<'_>) -> Result<Applied, ApplyError> {
+        self.change(&read(files)?, how, by).await
     }
 
     /// Makes the catalog say what a document says.
     pub(super) async fn change(
         &self,
         document: &Document,
-        deletes: bool,
+        how: Applying,
         by: By<'_>,
     ) -> Result<Applied, ApplyError> {
         for _ in 0..TRIES {
             let snapshot = self.store.snapshot().await?;
-            let mut applied = self.planned(document, &snapshot, deletes)?;
+            let mut applied = Self::planned(document, &snapshot, how.deletes)?;
             if applied.changes.is_empty() {
                 return Ok(applied);
+            }
+            applied.traffic = self.traffic_of(document, &snapshot, &applied.changes).await?;
+            let holes = applied.traffic.iter().find(|(_, report)| report.newly_held > 0);
+            if let Some((template, report)) = holes.filter(|_| !how.accepts_holes) {
+                let (template, report) = (template.clone(), Box::new(report.clone()));
+                return Err(ApplyError::WouldHold { template, report });
             }
             let versions = self.store_versions(document, &snapshot, &applied.changes, by).await?;
             for version in &versions {
@@ -155,7 +185,6 @@ impl Publisher {
     }
 
     pub(super) fn planned(
-        &self,
         document: &Document,
         snapshot: &CatalogSnapshot,
         deletes: bool,
@@ -166,7 +195,7 @@ impl Publisher {
         problems.extend(still_used(&changes, document, snapshot));
         let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
         if errors.is_empty() {
-            Ok(Applied { changes, warnings, revision: snapshot.revision })
+            Ok(Applied { changes, traffic: BTreeMap::new(), warnings, revision: snapshot.revision })
         } else {
             Err(ApplyError::Problems(errors))
         }
@@ -185,7 +214,8 @@ impl Publisher {
                 return Err(ApplyError::Problems(problems));
             }
             if let Some(revision) = self.go_live(&nothing, &snapshot, (&[], &changes), by).await? {
-                return Ok(Applied { changes, warnings: Vec::new(), revision });
+                let (traffic, warnings) = (BTreeMap::new(), Vec::new());
+                return Ok(Applied { changes, traffic, warnings, revision });
             }
         }
         Err(ApplyError::Busy)
@@ -285,6 +315,8 @@ impl Publisher {
             let id = known.map_or_else(|| self.ids.next(now), |known| known.id);
             catalog::upsert_rule(&mut tx, &rule_of(rule, snapshot, id), now).await?;
         }
+        let sources = document.sources.iter().filter(|s| is_changed("source", &s.name));
+        source_files::put_all(&mut tx, sources, &self.ids, now).await?;
         for change in changes.iter().filter(|change| change.after.is_none()) {
             self.remove(&mut tx, change, snapshot, now).await?;
         }
@@ -317,6 +349,26 @@ impl Publisher {
         };
         catalog::delete(tx, what, &change.name).await?;
         Ok(())
+    }
+
+    /// Enters something that was done beside the catalog into the record of changes: a key or a secret made or revoked,
+    /// somebody put on a list.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; what was done stays done.
+    pub async fn record_change(
+        &self,
+        (kind, subject): (&str, &str),
+        action: &str,
+        after: Option<serde_json::Value>,
+        by: By<'_>,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mut entry = self.entry(&Change::new(kind, subject, None, after), by, now);
+        action.clone_into(&mut entry.action);
+        let mut tx = self.store.begin().await?;
+        audit::append(&mut tx, &[entry]).await?;
+        tx.commit().await.map_err(StoreError::from)
     }
 
     /// A change as the record of changes keeps it.

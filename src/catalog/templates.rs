@@ -195,11 +195,18 @@ impl Publisher {
         let id = place.template.id;
         let based_on = place.live.map(|live| live.number).filter(|_| revision == 0);
         let mut tx = self.store.begin().await?;
+        let before = templates::find_draft(&mut tx, id).await?;
         if !templates::save_draft(&mut tx, id, (content, based_on, by.actor), revision, now).await? {
             let present = templates::find_draft(&mut tx, id).await?;
             return Err(TemplateError::Stale(present.map(Box::new)));
         }
         let draft = templates::find_draft(&mut tx, id).await?;
+        let json = |content: &Content| serde_json::to_value(content).ok();
+        let change =
+            Change::new("template", key, before.and_then(|draft| json(&draft.content)), json(content));
+        let mut entry = self.entry(&change, by, now);
+        "draft_saved".clone_into(&mut entry.action);
+        audit::append(&mut tx, &[entry]).await?;
         tx.commit().await.map_err(StoreError::from)?;
         draft.ok_or_else(|| TemplateError::NoDraft(key.to_owned()))
     }
@@ -429,10 +436,10 @@ impl Publisher {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         catalog::lock(&mut tx).await?;
-        if let Some(revision) = draft {
-            if !templates::delete_draft(&mut tx, place.template.id, revision).await? {
-                return Ok(false);
-            }
+        if let Some(revision) = draft
+            && !templates::delete_draft(&mut tx, place.template.id, revision).await?
+        {
+            return Ok(false);
         }
         templates::set_live(&mut tx, &version.template, version.id).await?;
         let content = |v: &TemplateVersion| serde_json::json!({"version": v.number, "content": v.content});

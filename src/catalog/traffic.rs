@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::changes::Change;
+use super::checks::Surroundings;
+use super::document::Document;
 use super::publish::Publisher;
 use crate::domain::channel::Channel;
-use crate::domain::snapshot::EventTypeEntry;
+use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 use crate::domain::template::{Content, TemplateVersion};
 use crate::store::StoreError;
 use crate::store::traffic::PastEvent;
@@ -120,10 +123,10 @@ impl Publisher {
         let events = self.store.last_events(&names, limit.min(MOST_EVENTS).into()).await?;
         let draft = Compiled::new(channel, content, partials);
         let live = live.map(|live| Compiled::new(channel, &live.content, &live.partials));
-        let mut report = TrafficReport { based_on: "events".to_owned(), ..TrafficReport::default() };
+        let based_on = if events.is_empty() { "samples" } else { "events" }.to_owned();
+        let mut report = TrafficReport { based_on, ..TrafficReport::default() };
         let mut bytes = Vec::new();
         if events.is_empty() {
-            report.based_on = "samples".to_owned();
             for entry in types {
                 for (name, sample) in &entry.samples {
                     let data = masked(sample, &entry.sensitive);
@@ -137,6 +140,32 @@ impl Publisher {
         bytes.sort_unstable();
         report.p99_bytes = bytes.get(bytes.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
         Ok(report)
+    }
+}
+
+impl Publisher {
+    /// What the last events say to each template that a document changes and that is live today.
+    pub(super) async fn traffic_of(
+        &self,
+        document: &Document,
+        snapshot: &CatalogSnapshot,
+        changes: &[Change],
+    ) -> Result<BTreeMap<String, TrafficReport>, StoreError> {
+        let around = Surroundings::of(document, Some(snapshot));
+        let mut reports = BTreeMap::new();
+        for change in
+            changes.iter().filter(|c| c.kind == "template" && c.before.is_some() && c.after.is_some())
+        {
+            let wanted = document.templates.iter().find(|t| t.key == change.name);
+            let known = snapshot.templates.iter().find(|t| t.key == change.name);
+            let (Some(wanted), Some(known)) = (wanted, known) else { continue };
+            let live = snapshot.versions.iter().find(|v| Some(v.id) == known.live);
+            let types = around.types_of(&wanted.key, wanted.about.event_type.as_deref());
+            let content = (&wanted.content, &around.partials);
+            let report = self.check_traffic(wanted.channel, content, live, &types, DEFAULT_EVENTS).await?;
+            reports.insert(wanted.key.clone(), report);
+        }
+        Ok(reports)
     }
 }
 

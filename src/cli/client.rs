@@ -34,6 +34,21 @@ impl ClientArgs {
         };
         Connection::new(&self.url, key.clone())?.call(method, path, body).await
     }
+
+    /// The same, if what it changes still is at this version.
+    ///
+    /// # Errors
+    /// As for [`ClientArgs::call`].
+    pub async fn call_if(
+        &self,
+        method: Method,
+        path: &str,
+        version: i64,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let Some(key) = self.key.as_ref() else { return self.call(method, path, body).await };
+        Connection::new(&self.url, key.clone())?.call_with(method, path, Some(version), body).await
+    }
 }
 
 /// A way to one Herald, with a key.
@@ -59,8 +74,21 @@ impl Connection {
     /// # Errors
     /// As for [`ClientArgs::call`].
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        self.call_with(method, path, None, body).await
+    }
+
+    async fn call_with(
+        &self,
+        method: Method,
+        path: &str,
+        version: Option<i64>,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         request = request.bearer_auth(self.key.expose_secret());
+        if let Some(version) = version {
+            request = request.header("if-match", format!("\"{version}\""));
+        }
         if let Some(body) = body {
             request = request.json(body);
         }

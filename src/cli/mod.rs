@@ -14,6 +14,8 @@ mod migrate;
 mod onesignal;
 mod sandbox;
 mod serve;
+mod sources;
+mod templates;
 mod why;
 
 use std::process::ExitCode;
@@ -49,6 +51,9 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Show sources, manage their webhook secrets, try mappings, read received bodies again
+    #[command(subcommand)]
+    Sources(sources::SourcesCommand),
     /// Send events
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -57,6 +62,9 @@ enum Command {
     /// The catalog as files
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
+    /// Look at templates, check and publish drafts, go back to an older version
+    #[command(subcommand)]
+    Templates(templates::TemplatesCommand),
 }
 
 /// Runs the command that the process was started with.
@@ -85,9 +93,11 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Keys(command) => keys::run(command).await,
+        Command::Sources(command) => sources::run(command).await,
         Command::Events(command) => events::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,
+        Command::Templates(command) => templates::run(command).await,
     }
 }
 
@@ -117,4 +127,14 @@ fn settings(overrides: &[(&str, String)]) -> anyhow::Result<Settings> {
 /// Starts logging as set.
 fn start_logs(settings: &Settings) {
     telemetry::log_to_stderr(settings.log.format == LogFormat::Json, &settings.log.filter);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_command_contradicts_itself() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -135,6 +135,14 @@ typed_id!(
     KeyId, "key"
 );
 typed_id!(
+    /// A webhook's secret (not its text).
+    WebhookSecretId, "whs"
+);
+typed_id!(
+    /// A body that a webhook received.
+    ReceivedBodyId, "bod"
+);
+typed_id!(
     /// One start of a process that sends.
     WorkerId, "wrk"
 );

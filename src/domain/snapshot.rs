@@ -1,5 +1,6 @@
 //! The catalog at one revision, as plain nouns.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -15,7 +16,7 @@ use super::template::{Template, TemplateVersion};
 pub struct EventTypeEntry {
     /// Its name.
     pub name: EventTypeName,
-    /// Raised by every change: its ETag.
+    /// Raised by every change: its `ETag`.
     pub version: i32,
     /// What it means.
     pub description: String,
@@ -36,7 +37,7 @@ pub struct EventTypeEntry {
 pub struct Partial {
     /// Its name.
     pub key: String,
-    /// Raised by every change: its ETag.
+    /// Raised by every change: its `ETag`.
     pub version: i32,
     /// What it is for.
     pub description: String,
@@ -72,6 +73,8 @@ pub struct CatalogSnapshot {
     pub versions: Vec<TemplateVersion>,
     /// OneSignal's ids of what is uploaded for them.
     pub uploads: Vec<(UploadKey, String)>,
+    /// What is said about sources, by name, as it is written.
+    pub sources: BTreeMap<String, Value>,
     /// Every app.
     pub apps: Vec<App>,
 }

@@ -2,7 +2,21 @@
 
 use serde_json::{Map, Value};
 
+use super::Pipeline;
+use crate::domain::event::EventTypeName;
 pub use crate::domain::event::MASK;
+use crate::store::StoreError;
+
+impl Pipeline {
+    /// Whether events of this type hold sensitive values.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the catalog can't be read; trying again helps.
+    pub async fn has_sensitive_values(&self, event_type: &EventTypeName) -> Result<bool, StoreError> {
+        let catalog = self.catalog.get(&self.store).await?;
+        Ok(catalog.event_type(event_type).is_some_and(|known| !known.entry.sensitive.is_empty()))
+    }
+}
 
 /// Cuts the values at `pointers` out of `data` and returns them by pointer. What is not there is not returned.
 pub fn cut(data: &mut Value, pointers: &[String]) -> Map<String, Value> {

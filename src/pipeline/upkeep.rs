@@ -21,6 +21,10 @@ use crate::telemetry::names;
 const ROWS_AT_ONCE: i64 = 1_000;
 /// How long sensitive values stay after they have served.
 const SECRETS_STAY: TimeDelta = TimeDelta::hours(1);
+/// How long a throttle's count stays: longer than any window.
+const THROTTLES_STAY: TimeDelta = TimeDelta::days(367);
+/// How long a body that a webhook received can be read again.
+const BODIES_STAY: TimeDelta = TimeDelta::days(30);
 /// How long a lapsed worker's row stays for people to see.
 const WORKERS_STAY: TimeDelta = TimeDelta::hours(1);
 
@@ -121,7 +125,8 @@ impl Pipeline {
         Ok(moved.len())
     }
 
-    /// Erases sensitive values that have served, buries workers, makes and drops partitions, prunes event keys.
+    /// Erases sensitive values that have served, buries workers, makes and drops partitions, prunes event keys and
+    /// received bodies.
     ///
     /// # Errors
     /// [`StoreError`] when the database is away; trying again helps.
@@ -135,6 +140,8 @@ impl Pipeline {
             self.store.drop_partitions_before(oldest).await?;
         }
         self.store.prune_event_keys(now - TimeDelta::days(i64::from(key_days)), 1_000).await?;
+        self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;
+        self.store.prune_received(now - BODIES_STAY, 1_000).await?;
         Ok(())
     }
 }

@@ -35,6 +35,7 @@ impl Store {
             partials: rows(&mut tx, "SELECT * FROM partials ORDER BY key", read_partial).await?,
             versions: versions(&mut tx, &wanted).await?,
             uploads: super::uploads::uploaded(&mut tx, &wanted).await?,
+            sources: super::webhooks::settings(&mut tx).await?,
             apps: super::apps::list(&mut tx, self.vault()).await?,
             rules,
             templates,

@@ -19,6 +19,7 @@ pub mod leases;
 pub mod listing;
 pub mod people;
 pub mod queue;
+pub mod received;
 pub mod results;
 pub mod retention;
 pub mod schema;
@@ -30,6 +31,7 @@ pub mod throttles;
 pub mod traffic;
 pub mod upload_care;
 pub mod uploads;
+pub mod webhooks;
 pub mod workers;
 
 use std::sync::Arc;

@@ -56,6 +56,18 @@ impl Store {
         rows.iter().map(|row| read_source(row, "id", "name")).collect()
     }
 
+    /// The source of that name.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn find_source(&self, name: &str) -> Result<Option<Source>, StoreError> {
+        let row = sqlx::query("SELECT * FROM sources WHERE name = $1")
+            .bind(name)
+            .fetch_optional(self.pool())
+            .await?;
+        row.map(|row| read_source(&row, "id", "name")).transpose()
+    }
+
     /// Sets or lifts a source's rate limit.
     ///
     /// # Errors

@@ -53,30 +53,7 @@ pub async fn take(
     .bind(&starts)
     .execute(&mut *connection)
     .await?;
-    let rows = sqlx::query(
-        "SELECT t.rule_id, t.person, t.window_start, t.used
-         FROM throttles t
-         JOIN unnest($1::uuid[], $2::bytea[], $3::timestamptz[]) AS w (rule_id, person, window_start)
-            USING (rule_id, person, window_start)
-         ORDER BY t.rule_id, t.person, t.window_start
-         FOR UPDATE OF t",
-    )
-    .bind(&rules)
-    .bind(&people)
-    .bind(&starts)
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut used = BTreeMap::new();
-    for row in rows {
-        let rule: Uuid = row.try_get("rule_id")?;
-        let person: Vec<u8> = row.try_get("person")?;
-        let key = ThrottleKey {
-            rule: RuleId::from_uuid(rule),
-            person: person.try_into().map_err(|_| StoreError::corrupt("throttles", "person", rule))?,
-            window_start: row.try_get("window_start")?,
-        };
-        used.insert(key, row.try_get::<i32, _>("used")?);
-    }
+    let used = lock_used(connection, (&rules, &people, &starts)).await?;
     let granted: BTreeMap<ThrottleKey, i32> = wishes
         .iter()
         .map(|(key, wish)| {
@@ -97,6 +74,38 @@ pub async fn take(
     .execute(connection)
     .await?;
     Ok(granted)
+}
+
+/// Locks the rows of these keys and reads how much is used of each.
+async fn lock_used(
+    connection: &mut PgConnection,
+    (rules, people, starts): (&[Uuid], &[Vec<u8>], &[Timestamp]),
+) -> Result<BTreeMap<ThrottleKey, i32>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT t.rule_id, t.person, t.window_start, t.used
+         FROM throttles t
+         JOIN unnest($1::uuid[], $2::bytea[], $3::timestamptz[]) AS w (rule_id, person, window_start)
+            USING (rule_id, person, window_start)
+         ORDER BY t.rule_id, t.person, t.window_start
+         FOR UPDATE OF t",
+    )
+    .bind(rules)
+    .bind(people)
+    .bind(starts)
+    .fetch_all(connection)
+    .await?;
+    let mut used = BTreeMap::new();
+    for row in rows {
+        let rule: Uuid = row.try_get("rule_id")?;
+        let person: Vec<u8> = row.try_get("person")?;
+        let key = ThrottleKey {
+            rule: RuleId::from_uuid(rule),
+            person: person.try_into().map_err(|_| StoreError::corrupt("throttles", "person", rule))?,
+            window_start: row.try_get("window_start")?,
+        };
+        used.insert(key, row.try_get::<i32, _>("used")?);
+    }
+    Ok(used)
 }
 
 impl Store {

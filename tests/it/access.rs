@@ -28,6 +28,19 @@ fn uses() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::POST, "/v1/keys", "keys:write", Some(json!({"source": "shop"}))),
         (Method::GET, "/v1/keys", "keys:write", None),
         (Method::DELETE, "/v1/keys/key_00000000000000000000000000", "keys:write", None),
+        (Method::GET, "/v1/sources", "sources:read", None),
+        (Method::GET, "/v1/sources/shop", "sources:read", None),
+        (Method::POST, "/v1/sources/shop/test", "sources:read", Some(json!({"body": {}}))),
+        (Method::PUT, "/v1/sources/shop", "sources:write", Some(json!({}))),
+        (Method::POST, "/v1/sources/shop/secrets", "sources:write", Some(json!({}))),
+        (Method::DELETE, "/v1/sources/shop/secrets/whs_00000000000000000000000000", "sources:write", None),
+        (
+            Method::POST,
+            "/v1/sources/shop/bodies/bod_00000000000000000000000000/replay",
+            "sources:write",
+            None,
+        ),
+        (Method::GET, "/v1/sources/shop/bodies", "bodies:read", None),
     ]
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use reading::{climbs, paths, read};
 
 /// A room, and what of ours it may import beside itself and `telemetry::names`. `*` is everything but `cli`.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("config", &[]),
     ("telemetry", &[]),
@@ -17,13 +17,14 @@ const ROOMS: [(&str, &[&str]); 18] = [
     ("store", &["domain", "vault"]),
     ("templating", &["domain"]),
     ("expressions", &["domain"]),
+    ("webhooks", &["domain", "expressions"]),
     ("provider", &["domain"]),
     ("sandbox", &["templating::liquid", "domain::clock"]),
     ("local_postgres", &[]),
-    ("catalog", &["domain", "store", "templating", "expressions", "provider"]),
+    ("catalog", &["domain", "store", "templating", "expressions", "webhooks", "provider"]),
     ("pipeline", &["domain", "store", "templating", "expressions", "vault", "provider"]),
     ("access", &["domain", "store", "vault"]),
-    ("api", &["domain", "access", "catalog", "pipeline", "templating", "expressions", "store"]),
+    ("api", &["domain", "access", "catalog", "pipeline", "templating", "expressions", "webhooks", "store"]),
     ("app", &["*"]),
     ("cli", &["*", "cli"]),
     ("main.rs", &["*", "cli"]),

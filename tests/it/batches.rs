@@ -88,7 +88,7 @@ async fn a_batch_that_is_none_is_refused_as_a_whole() {
         assert_eq!(answer.status(), status, "{}", &body[..body.len().min(40)]);
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
     }
-    let text = app.post_raw("/v1/events/batch", &[("content-type", "application/x-ndjson")], "{}").await;
+    let text = app.post_raw("/v1/events/batch", &[("content-type", "application/x-yaml")], "{}").await;
     assert_eq!(text.status(), 415);
     let (status, problem) = app.call(Method::GET, "/v1/events/batch", Some(&app.key), None).await;
     assert!([404, 405].contains(&status), "{problem}");

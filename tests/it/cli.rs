@@ -124,7 +124,7 @@ async fn a_catalog_is_checked_without_any_service() {
     write("templates/payment-failed-sms/sms.en.liquid", "{{ data.invoice | upcas }}");
     let bad = run(&["catalog", "check", dir], &[]).await;
     assert_eq!(bad.status.code(), Some(2));
-    assert!(out(&bad).starts_with("templates/payment-failed-sms/sms.en.liquid:1:"), "{}", out(&bad));
+    assert!(out(&bad).starts_with("error: templates/payment-failed-sms/sms.en.liquid:1:"), "{}", out(&bad));
     let machine = run(&["catalog", "check", dir, "--json"], &[]).await;
     let problems: Value = serde_json::from_str(&out(&machine)).unwrap();
     assert_eq!(problems[0]["code"], "liquid_syntax");
@@ -225,6 +225,50 @@ async fn keys_are_made_listed_and_revoked_from_the_shell() {
     assert!(processes.client(&["keys", "revoke", id]).await.status.success());
     assert!(!processes.client(&["keys", "revoke", id]).await.status.success());
     assert!(out(&processes.client(&["keys", "list"]).await).contains("revoked"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_connected_from_the_shell() {
+    let processes = Processes::start(&[]).await;
+    let folder = scratch("webhook");
+    std::fs::create_dir_all(folder.join("sources")).unwrap();
+    let mapping = r#"
+        [webhook]
+        auth = "bearer"
+        [[mapping]]
+        type = "order.shipped"
+        id = "body.id"
+        recipient = {external_id = "body.user"}
+        data = {order_id = "string(body.id)", carrier = "'DHL'", eta = "body.eta"}
+    "#;
+    let (file, body) = (folder.join("sources/webshop.toml"), scratch("webhook-body"));
+    std::fs::write(&file, mapping).unwrap();
+    std::fs::write(&body, r#"{"id": 7, "user": 42, "eta": "2026-11-25"}"#).unwrap();
+    let (folder, file, body) = (folder.to_str().unwrap(), file.to_str().unwrap(), body.to_str().unwrap());
+    let tried = processes.client(&["sources", "test", "webshop", body, "--mapping", file]).await;
+    assert!(tried.status.success() && out(&tried).contains("would be taken"), "{tried:?}");
+    assert!(out(&processes.client(&["catalog", "apply", folder]).await).contains("source webshop"));
+    let made = json_of(&processes.client(&["sources", "secret", "add", "webshop", "--json"]).await);
+    let shown = out(&processes.client(&["sources", "show", "webshop"]).await);
+    assert!(
+        shown.contains("/v1/hooks/webshop") && shown.contains("in use") && shown.contains("body.user"),
+        "{shown}"
+    );
+    let url = format!("http://127.0.0.1:{}/v1/hooks/webshop", processes.port);
+    let send = async |text: &'static str| {
+        let request = reqwest::Client::new().post(&url).bearer_auth(made["secret"].as_str().unwrap());
+        request.body(text).send().await.unwrap().json::<Value>().await.unwrap()
+    };
+    assert_eq!(send(r#"{"id": 7, "user": 42, "eta": "2026-11-25"}"#).await["state"], "accepted");
+    assert_eq!(send(r#"{"id": 8, "user": 42}"#).await["state"], "refused");
+    let kept =
+        json_of(&processes.client(&["sources", "bodies", "webshop", "--state", "refused", "--json"]).await);
+    let replay =
+        processes.client(&["sources", "replay", "webshop", kept["data"][0]["id"].as_str().unwrap()]).await;
+    assert_eq!((replay.status.code(), out(&replay).contains("still refused")), (Some(2), true));
+    let id = made["id"].as_str().unwrap();
+    assert!(processes.client(&["sources", "secret", "revoke", "webshop", id]).await.status.success());
+    assert_eq!(send("{}").await["code"], "bad_signature");
 }
 
 #[tokio::test(flavor = "multi_thread")]

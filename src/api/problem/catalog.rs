@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
-use super::{Code, Problem, RETRY_AFTER};
+use super::{AboutCatalog, Code, Problem, RETRY_AFTER};
 use crate::catalog::drift::CareError;
 use crate::catalog::entries::EntryError;
 use crate::catalog::templates::TemplateError;
+use crate::catalog::traffic::TrafficReport;
 use crate::catalog::{ApplyError, UploadError};
 use crate::pipeline::test_send::TestSendError;
 
@@ -14,8 +15,12 @@ impl From<ApplyError> for Problem {
         match error {
             ApplyError::Problems(problems) => {
                 let detail = problems.first().map(ToString::to_string).unwrap_or_default();
-                Self { catalog: problems, ..Self::new(Code::InvalidCatalog, detail) }
+                about(
+                    Self::new(Code::InvalidCatalog, detail),
+                    AboutCatalog { problems, ..AboutCatalog::default() },
+                )
             }
+            ApplyError::WouldHold { template, report } => would_hold(&template, report),
             ApplyError::Busy => {
                 Self::new(Code::Changed, "somebody else changes the catalog all the time; try again")
                     .retry_after(RETRY_AFTER)
@@ -79,7 +84,7 @@ impl From<TemplateError> for Problem {
                     ),
                     None => "the draft was published or thrown away meanwhile".to_owned(),
                 };
-                Self { theirs, ..Self::new(Code::Stale, detail) }
+                about(Self::new(Code::Stale, detail), AboutCatalog { theirs, ..AboutCatalog::default() })
             }
             TemplateError::Changed(version) => Self::new(
                 Code::Stale,
@@ -92,16 +97,7 @@ impl From<TemplateError> for Problem {
             }
             TemplateError::OwnDraft => Self::new(Code::NeedsApproval, format!("{words}; ask somebody else")),
             TemplateError::Problems(problems) => ApplyError::Problems(problems).into(),
-            TemplateError::WouldHold(report) => {
-                let missing: Vec<&str> = report.missing.keys().map(String::as_str).collect();
-                let why = if missing.is_empty() {
-                    String::new()
-                } else {
-                    format!(" for want of {}", missing.join(", "))
-                };
-                let detail = format!("{words}{why}; give it a default, or publish with `accept_held`");
-                Self { traffic: Some(report), ..Self::new(Code::WouldHold, detail) }
-            }
+            TemplateError::WouldHold(report) => would_hold("this template", report),
             TemplateError::InUse(_) => {
                 Self::new(Code::InUse, format!("{words}: change or delete that rule first"))
             }
@@ -121,4 +117,20 @@ impl From<TestSendError> for Problem {
             TestSendError::Ingest(error) => error.into(),
         }
     }
+}
+
+/// Events that get their message today would be held under `template`.
+fn would_hold(template: &str, report: Box<TrafficReport>) -> Problem {
+    let missing: Vec<&str> = report.missing.keys().map(String::as_str).collect();
+    let why = if missing.is_empty() { String::new() } else { format!(" for want of {}", missing.join(", ")) };
+    let detail = format!(
+        "{} of the last {} events would be held under {template}{why}; give it a default, or go on with `accept_held`",
+        report.newly_held, report.checked
+    );
+    let traffic = Some(report);
+    about(Problem::new(Code::WouldHold, detail), AboutCatalog { traffic, ..AboutCatalog::default() })
+}
+
+fn about(problem: Problem, catalog: AboutCatalog) -> Problem {
+    Problem { about_catalog: Some(Box::new(catalog)), ..problem }
 }

@@ -15,9 +15,9 @@ use super::super::parameters::{Parameters, PathText};
 use super::super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::super::{Api, matching};
 use crate::access::Use;
+use crate::catalog::CatalogProblem;
 use crate::catalog::templates::{Publishing, TemplateError};
 use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport};
-use crate::catalog::{By, CatalogProblem};
 use crate::domain::event::Recipient;
 use crate::domain::id::{EventId, TemplateVersionId, TypedId};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
@@ -273,7 +273,7 @@ pub(in super::super) async fn approve_draft(
     let request: ApproveRequest = read(&headers, body).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
-    let by = By { actor: &identity.source_name, note: &request.note };
+    let by = identity.by(&request.note);
     api.publisher.approve_draft(&key, revision, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -341,7 +341,7 @@ pub(in super::super) async fn publish_draft(
         return Ok(Json(PublishedBody { version, warnings, traffic }));
     }
     let how = Publishing { revision, accepts_holes: request.accept_held, events };
-    let by = By { actor: &identity.source_name, note: &request.note };
+    let by = identity.by(&request.note);
     let done = api.publisher.publish_draft(&key, how, by).await?;
     Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic: done.traffic }))
 }
@@ -371,7 +371,7 @@ pub(in super::super) async fn roll_back(
 ) -> Result<Json<PublishedBody>, Problem> {
     let identity = api.allow(&headers, Use::ChangeCatalog).await?;
     let request: RollbackRequest = read(&headers, body).await?;
-    let by = By { actor: &identity.source_name, note: &request.note };
+    let by = identity.by(&request.note);
     let done = api.publisher.roll_back(&key, request.version, by).await?;
     Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic: done.traffic }))
 }
@@ -426,7 +426,7 @@ pub(in super::super) async fn test_send(
         Problem::fields(Code::InvalidFields, vec![FieldError::new("/event_type", "required", detail)])
     })?;
     let content = api.content(&key, request.version.as_deref().unwrap_or("draft")).await?;
-    let by = By { actor: &identity.source_name, note: "made for a test send" };
+    let by = identity.by("made for a test send");
     let version = api.publisher.version_for_test(&key, content, by).await?;
     let test = TestSend {
         by: (identity.source, identity.key),

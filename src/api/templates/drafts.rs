@@ -15,7 +15,6 @@ use super::super::parameters::{Parameters, PathText};
 use super::super::problem::{Code, Problem, ProblemBody};
 use super::super::{Api, matching};
 use crate::access::Use;
-use crate::catalog::By;
 use crate::catalog::diff::{FieldDiff, diff};
 use crate::domain::template::Content;
 use crate::store::templates::{Draft, VersionRecord};
@@ -163,7 +162,7 @@ pub(in super::super) async fn put_draft(
     let content: Content = read(&headers, body).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
-    let by = By { actor: &identity.source_name, note: "" };
+    let by = identity.by("");
     let draft = api.publisher.save_draft(&key, &content, revision, by).await?;
     Ok((matching::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
 }
@@ -181,7 +180,7 @@ pub(in super::super) async fn delete_draft(
     let identity = api.allow(&headers, Use::ChangeCatalog).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
-    api.publisher.discard_draft(&key, revision, By { actor: &identity.source_name, note: "" }).await?;
+    api.publisher.discard_draft(&key, revision, identity.by("")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

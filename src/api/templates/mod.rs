@@ -18,7 +18,6 @@ use super::parameters::PathText;
 use super::problem::{Code, Problem, ProblemBody};
 use super::{Api, matching};
 use crate::access::Use;
-use crate::catalog::By;
 use crate::catalog::templates::new_template;
 use crate::domain::channel::Channel;
 use crate::domain::snapshot::CatalogSnapshot;
@@ -26,6 +25,7 @@ use crate::domain::template::Template;
 
 /// A template as it is listed.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, named as in the API")]
 pub(super) struct TemplateBody {
     key: String,
     /// `push`, `email` or `sms`.
@@ -172,7 +172,7 @@ pub(super) async fn create_template(
     let NewTemplate { key, channel, about } = read(&headers, request).await?;
     let mut template = new_template(&key, channel);
     about.lay_over(&mut template);
-    api.publisher.create_template(template, By { actor: &identity.source_name, note: "" }).await?;
+    api.publisher.create_template(template, identity.by("")).await?;
     let (version, body) = found(&api, &key).await?;
     Ok((StatusCode::CREATED, matching::etag(version), Json(body)).into_response())
 }
@@ -221,7 +221,7 @@ pub(super) async fn change_template(
         read(&headers, request).await?;
     let version = matching::wanted(&headers, found(&api, &key).await?.0)?;
     let about = About { description, owner, event, needs_approval, archived };
-    let by = By { actor: &identity.source_name, note: &note };
+    let by = identity.by(&note);
     api.publisher.change_template(&key, version, |template| about.lay_over(template), by).await?;
     let (version, body) = found(&api, &key).await?;
     Ok((matching::etag(version), Json(body)).into_response())

@@ -8,6 +8,7 @@ mod surroundings;
 use super::check::CatalogProblem;
 use super::document::Document;
 use super::files::file_of;
+use super::source_files;
 use crate::domain::snapshot::CatalogSnapshot;
 
 pub(super) use copy::check_copy;
@@ -29,6 +30,8 @@ pub(super) fn check_document(document: &Document, snapshot: Option<&CatalogSnaps
         problems.extend(rules::check_rule(rule, &around));
     }
     if let Some(snapshot) = snapshot {
+        let types = around.event_types.keys().copied().collect();
+        problems.extend(source_files::loose_ends(&document.sources, &types));
         problems.extend(changed_channels(document, snapshot));
         problems.extend(breaks::check_breaks(document, snapshot));
     }

@@ -1,5 +1,5 @@
 //! The catalog as files: `events/<type>/{schema.json,event.toml,samples/<name>.json}`, `partials/<key>.liquid`,
-//! `templates/<key>/{template.toml,<channel>.<locale>.liquid}` and `rules/<key>.toml`.
+//! `templates/<key>/{template.toml,<channel>.<locale>.liquid}`, `rules/<key>.toml` and `sources/<name>.toml`.
 //!
 //! A copy file is its channel's main field; the other fields stand above it as TOML between `+++` lines. What `write`
 //! makes of a catalog, `read` makes the same catalog of.

@@ -8,6 +8,7 @@ use super::{Files, lines_above_body, split_front};
 use crate::catalog::check::CatalogProblem;
 use crate::catalog::document::{Document, RuleDocument, TemplateDocument};
 use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm};
+use crate::catalog::source_files;
 use crate::domain::channel::Channel;
 use crate::domain::snapshot::Partial;
 use crate::domain::template::{Fields, is_locale, main_field};
@@ -62,11 +63,17 @@ impl<'a> Reader<'a> {
             ["rules", file] if has_stem(file, ".toml") => {
                 self.read_rule(path, file.trim_end_matches(".toml"), text);
             }
+            ["sources", file] if has_stem(file, ".toml") => {
+                let Some(settings) = self.toml(path, text) else { return };
+                let name = file.trim_end_matches(".toml");
+                self.document.sources.extend(source_files::read(path, name, settings, &mut self.problems));
+            }
             _ => {
                 let problem = CatalogProblem::error("unknown_file", path, "the catalog has no such file");
                 self.problems.push(problem.hint(
                     "files are events/<type>/{schema.json,event.toml,samples/<name>.json}, partials/<key>.liquid, \
-                     templates/<key>/{template.toml,<channel>.<locale>.liquid} and rules/<key>.toml",
+                     templates/<key>/{template.toml,<channel>.<locale>.liquid}, rules/<key>.toml and \
+                     sources/<name>.toml",
                 ));
             }
         }

@@ -44,6 +44,11 @@ pub fn write(snapshot: &CatalogSnapshot) -> Files {
         });
         files.insert(format!("rules/{}.toml", rule.key), toml(&RuleForm::of(rule, app)));
     }
+    for (name, settings) in &snapshot.sources {
+        if settings.as_object().is_some_and(|members| !members.is_empty()) {
+            files.insert(format!("sources/{name}.toml"), toml(settings));
+        }
+    }
     files
 }
 

@@ -17,7 +17,7 @@ use self::children::{Sandbox, start_postgres};
 use self::folder::DataFolder;
 use super::client::Connection;
 use crate::app::{Herald, Overrides, Running, Stop, open_store, stop_signal};
-use crate::catalog::{By, sample};
+use crate::catalog::{Applying, By, sample};
 use crate::config::{Loader, Settings};
 use crate::local_postgres::LocalPostgres;
 use crate::telemetry;
@@ -114,7 +114,7 @@ async fn start_herald(settings: Settings, listener: tokio::net::TcpListener) -> 
     store.close().await;
     let metrics = telemetry::collect_metrics().ok();
     let herald = Herald::build(settings, Overrides { metrics, ..Overrides::default() }).await?;
-    let applied = herald.publisher.apply(&sample::files(), false, BY).await;
+    let applied = herald.publisher.apply(&sample::files(), Applying::default(), BY).await;
     let applied = applied.context("the sample catalog could not be applied")?;
     let what = match applied.changes.len() {
         0 => "Sample catalog is live".to_owned(),

@@ -89,7 +89,11 @@ impl TestApp {
         };
         let herald = Herald::build(settings, overrides).await.expect("Herald");
         if !wanted.without_catalog {
-            herald.publisher.apply(&sample::files(), false, BY).await.expect("the sample catalog");
+            herald
+                .publisher
+                .apply(&sample::files(), herald::catalog::Applying::default(), BY)
+                .await
+                .expect("the sample catalog");
         }
         let key = make_key(&herald, Scope::ALL.to_vec(), false).await;
         let url = serve(&herald, &stop).await;
@@ -221,7 +225,7 @@ impl TestApp {
     pub async fn apply(&self, files: &[(&str, &str)]) {
         let files: Files =
             files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        self.herald.publisher.apply(&files, false, BY).await.expect("applied");
+        self.herald.publisher.apply(&files, herald::catalog::Applying::default(), BY).await.expect("applied");
     }
 
     /// One value straight from the database.

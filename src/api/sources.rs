@@ -1,0 +1,286 @@
+//! Sources: what is said about each, and the secrets of their webhooks.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::parameters::{PathText, PathTexts};
+use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::{Api, body, json};
+use crate::access::Use;
+use crate::domain::id::{SourceId, WebhookSecretId};
+use crate::store::sources::Source;
+use crate::store::webhooks::{ListedSecret, WebhookSecret};
+use crate::webhooks::{SettingsProblem, SourceSettings, check};
+
+/// A request's size at most.
+const MAX_BYTES: usize = 256 * 1024;
+/// Secrets of a source in use at most: rotation needs two.
+const MAX_SECRETS: i64 = 5;
+
+/// A source as it is shown.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct SourceBody {
+    #[schema(value_type = String)]
+    id: SourceId,
+    name: String,
+    /// The event types that it may send; all if `null`.
+    allowed_types: Option<Vec<String>>,
+    default_locale: Option<String>,
+    /// Its limit, if one is set.
+    events_per_second: Option<u32>,
+    /// Where its webhooks go, if it has any.
+    webhook_path: Option<String>,
+    /// What is said about it, as in its file.
+    settings: Option<SourceSettings>,
+    /// Its webhook's secrets, newest first; what is shown of them is a hint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrets: Option<Vec<SecretBody>>,
+}
+
+/// A webhook's secret as it is listed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct SecretBody {
+    #[schema(value_type = String)]
+    id: WebhookSecretId,
+    hint: String,
+    /// Its events reach sandbox apps only.
+    test: bool,
+    created_at: DateTime<Utc>,
+    revoked_at: Option<DateTime<Utc>>,
+}
+
+impl From<ListedSecret> for SecretBody {
+    fn from(secret: ListedSecret) -> Self {
+        Self {
+            id: secret.id,
+            hint: secret.hint,
+            test: secret.is_test,
+            created_at: secret.created_at,
+            revoked_at: secret.revoked_at,
+        }
+    }
+}
+
+fn source_body(source: Source, settings: Option<serde_json::Value>) -> SourceBody {
+    let settings: Option<SourceSettings> = settings.and_then(|said| serde_json::from_value(said).ok());
+    let has_webhook = settings.as_ref().is_some_and(|settings| settings.webhook.is_some());
+    SourceBody {
+        webhook_path: has_webhook.then(|| format!("/v1/hooks/{}", source.name)),
+        id: source.id,
+        name: source.name,
+        allowed_types: source.allowed_types,
+        default_locale: source.default_locale,
+        events_per_second: source.events_per_second,
+        settings,
+        secrets: None,
+    }
+}
+
+/// Lists sources.
+#[utoipa::path(get, path = "/v1/sources", tag = "sources", responses((status = 200, description = "Every source", body = Vec<SourceBody>)))]
+pub(super) async fn list_sources(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<SourceBody>>, Problem> {
+    api.allow(&headers, Use::ReadSources).await?;
+    let mut said = api.store.source_settings().await?;
+    let sources = api.store.sources().await?.into_iter();
+    Ok(Json(
+        sources
+            .map(|source| {
+                let settings = said.remove(&source.name);
+                source_body(source, settings)
+            })
+            .collect(),
+    ))
+}
+
+/// Shows a source.
+#[utoipa::path(
+    get, path = "/v1/sources/{name}", tag = "sources", params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The source", body = SourceBody), (status = 404, description = "No such source"))
+)]
+pub(super) async fn get_source(
+    State(api): State<Arc<Api>>,
+    PathText(name): PathText,
+    headers: HeaderMap,
+) -> Result<Json<SourceBody>, Problem> {
+    api.allow(&headers, Use::ReadSources).await?;
+    shown(&api, &name).await.map(Json)
+}
+
+async fn shown(api: &Api, name: &str) -> Result<SourceBody, Problem> {
+    let source = find(api, name).await?;
+    let secrets = api.store.webhook_secrets(source.id).await?;
+    let settings = api.store.source_settings().await?.remove(name);
+    Ok(SourceBody {
+        secrets: Some(secrets.into_iter().map(SecretBody::from).collect()),
+        ..source_body(source, settings)
+    })
+}
+
+/// The source of that name.
+///
+/// # Errors
+/// 404 if there is none.
+pub(super) async fn find(api: &Api, name: &str) -> Result<Source, Problem> {
+    let unknown = || Problem::new(Code::NotFound, format!("there is no source {name}"));
+    api.store.find_source(name).await?.ok_or_else(unknown)
+}
+
+/// Says everything about a source; it is entered if it is new. Its secrets stay.
+#[utoipa::path(
+    put, path = "/v1/sources/{name}", tag = "sources", request_body = SourceSettings,
+    params(("name" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "It is so from now on", body = SourceBody),
+        (status = 422, description = "It makes no sense, and why", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn put_source(
+    State(api): State<Arc<Api>>,
+    PathText(name): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<SourceBody>, Problem> {
+    let identity = api.allow(&headers, Use::ChangeSource).await?;
+    let bytes = body::read_json(&headers, body, MAX_BYTES).await?;
+    let settings = read_settings(json::parse(&bytes)?)?;
+    if !crate::catalog::is_source_name(&name) {
+        let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
+        return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
+    }
+    api.publisher.put_source(&name, &settings, identity.by("")).await?;
+    shown(&api, &name).await.map(Json)
+}
+
+/// Settings that make sense.
+///
+/// # Errors
+/// 400 for what can't be read, 422 for what makes no sense.
+pub(super) fn read_settings(said: serde_json::Value) -> Result<SourceSettings, Problem> {
+    let settings: SourceSettings = serde_json::from_value(said).map_err(|error| {
+        Problem::fields(Code::UnknownField, vec![FieldError::new("", "invalid", error.to_string())])
+    })?;
+    let problems = check(&settings);
+    if problems.is_empty() { Ok(settings) } else { Err(refused(problems)) }
+}
+
+fn refused(problems: Vec<SettingsProblem>) -> Problem {
+    let as_field = |problem: SettingsProblem| {
+        let pointer = problem.place.replace(['.', '['], "/").replace(']', "");
+        let error = FieldError::new(format!("/{pointer}"), problem.code, problem.message);
+        FieldError { hint: problem.hint, ..error }
+    };
+    Problem::fields(Code::InvalidSource, problems.into_iter().map(as_field).collect())
+}
+
+/// A new secret: the sender's, or one that Herald makes.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct NewSecretRequest {
+    /// The sender's own secret, 16 to 256 characters; Herald makes one if nothing is said.
+    secret: Option<String>,
+    /// Its events reach sandbox apps only. With a test key they always do.
+    test: bool,
+}
+
+/// A new secret. Its text is shown this once.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct NewSecretBody {
+    #[schema(value_type = String)]
+    id: WebhookSecretId,
+    /// The secret itself.
+    secret: String,
+    /// What is shown of it later.
+    hint: String,
+    /// Its events reach sandbox apps only.
+    test: bool,
+}
+
+/// Makes or takes a webhook secret. Earlier ones stay in use until they are revoked.
+#[utoipa::path(
+    post, path = "/v1/sources/{name}/secrets", tag = "sources", request_body = NewSecretRequest,
+    params(("name" = String, Path, description = "The source's name")),
+    responses(
+        (status = 201, description = "The secret, shown this once", body = NewSecretBody),
+        (status = 409, description = "Five are in use already", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create_secret(
+    State(api): State<Arc<Api>>,
+    PathText(name): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<NewSecretBody>), Problem> {
+    let identity = api.allow(&headers, Use::ChangeSource).await?;
+    let bytes = body::read_json(&headers, body, MAX_BYTES).await?;
+    let request: NewSecretRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
+        Problem::fields(Code::UnknownField, vec![FieldError::new("", "invalid", error.to_string())])
+    })?;
+    let source = find(&api, &name).await?;
+    let text = secret_text(&api, request.secret)?;
+    let now = api.clock.now();
+    let is_test = request.test || identity.is_test;
+    let secret = WebhookSecret { id: api.ids.next(now), is_test, text };
+    let hint = format!(
+        "…{}",
+        secret.text.chars().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect::<String>()
+    );
+    if !api.store.insert_webhook_secret(source.id, &secret, &hint, MAX_SECRETS, now).await? {
+        let detail = format!("{MAX_SECRETS} secrets are in use; revoke one first");
+        return Err(Problem::new(Code::TooManySecrets, detail));
+    }
+    let after = serde_json::json!({"id": secret.id, "hint": hint, "test": is_test});
+    api.publisher.record_change(("source", &name), "secret_created", Some(after), identity.by("")).await?;
+    let body = NewSecretBody { id: secret.id, secret: secret.text, hint, test: is_test };
+    Ok((StatusCode::CREATED, Json(body)))
+}
+
+fn secret_text(api: &Api, given: Option<String>) -> Result<String, Problem> {
+    let Some(text) = given else {
+        // As Standard Webhooks writes them; any other way of signing takes the text as it is.
+        return Ok(format!("whsec_{}", BASE64_STANDARD.encode(api.ids.secret())));
+    };
+    if !(16..=256).contains(&text.len()) || !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+    {
+        let detail = "a secret has 16 to 256 visible ASCII characters";
+        return Err(Problem::fields(
+            Code::InvalidFields,
+            vec![FieldError::new("/secret", "invalid", detail)],
+        ));
+    }
+    Ok(text)
+}
+
+/// Revokes a webhook secret.
+#[utoipa::path(
+    delete, path = "/v1/sources/{name}/secrets/{id}", tag = "sources",
+    params(("name" = String, Path, description = "The source's name"), ("id" = String, Path, description = "whs_…")),
+    responses((status = 204, description = "It is refused from now on"), (status = 404, description = "No such secret"))
+)]
+pub(super) async fn revoke_secret(
+    State(api): State<Arc<Api>>,
+    PathTexts(name, id): PathTexts,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let identity = api.allow(&headers, Use::ChangeSource).await?;
+    let unknown = || Problem::new(Code::NotFound, format!("there is no secret {id} that could be revoked"));
+    let source = find(&api, &name).await?;
+    let parsed: WebhookSecretId = id.parse().map_err(|_| unknown())?;
+    let is_revoked = api.store.revoke_webhook_secret(source.id, parsed, api.clock.now()).await?;
+    if !is_revoked {
+        return Err(unknown());
+    }
+    let after = serde_json::json!({"id": id});
+    api.publisher.record_change(("source", &name), "secret_revoked", Some(after), identity.by("")).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,94 @@
+//! A catalog's folder: read whole, and written so that only what is different is touched.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+/// Folders that a catalog has: nothing else in a folder is ours to read or delete.
+const FOLDERS: [&str; 5] = ["events", "templates", "partials", "rules", "sources"];
+
+/// What writing a folder came to.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Files that are new or say something else now.
+    pub changed: Vec<String>,
+    /// Files that were deleted.
+    pub deleted: Vec<String>,
+    /// Files that the catalog does not have and that were left.
+    pub left: Vec<String>,
+    /// How many files said the same already.
+    pub same: usize,
+}
+
+/// Reads every file below a folder, apart from hidden ones and READMEs.
+pub(super) fn read_folder(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    if !dir.is_dir() {
+        bail!("{} is no folder", dir.display());
+    }
+    let found = read_below(dir)?;
+    if found.is_empty() {
+        bail!("{} has no files; a catalog has events/, templates/, rules/ and sources/", dir.display());
+    }
+    Ok(found)
+}
+
+fn read_below(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![(dir.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        let entries =
+            std::fs::read_dir(&folder).with_context(|| format!("can't read {}", folder.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') || name.eq_ignore_ascii_case("readme.md") {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            if entry.file_type()?.is_dir() {
+                folders.push((entry.path(), format!("{path}/")));
+            } else {
+                let text = std::fs::read_to_string(entry.path());
+                found.insert(path, text.with_context(|| format!("can't read {}", entry.path().display()))?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Makes a folder say what `files` say.
+pub(super) fn write_folder(
+    dir: &Path,
+    files: &BTreeMap<String, String>,
+    deletes: bool,
+) -> anyhow::Result<Written> {
+    let present = if dir.is_dir() { read_below(dir)? } else { BTreeMap::new() };
+    let mut written = Written::default();
+    for (path, text) in files {
+        if Path::new(path).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+            bail!("`{path}` is no path below the folder");
+        }
+        if present.get(path) == Some(text) {
+            written.same += 1;
+            continue;
+        }
+        let file = dir.join(path);
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+        }
+        std::fs::write(&file, text).with_context(|| format!("can't write {}", file.display()))?;
+        written.changed.push(path.clone());
+    }
+    let is_ours = |path: &&String| FOLDERS.iter().any(|folder| path.starts_with(&format!("{folder}/")));
+    for path in present.keys().filter(is_ours).filter(|path| !files.contains_key(*path)) {
+        if deletes {
+            let file = dir.join(path);
+            std::fs::remove_file(&file).with_context(|| format!("can't delete {}", file.display()))?;
+            written.deleted.push(path.clone());
+        } else {
+            written.left.push(path.clone());
+        }
+    }
+    Ok(written)
+}
