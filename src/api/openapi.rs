@@ -13,7 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, audit, catalog, deliveries, entries, events, health, hooks, keys, received, sources, templates, uploads,
+    Api, audit, catalog, deliveries, entries, events, health, hooks, keys, received, sources, templates,
+    uploads,
 };
 
 #[derive(OpenApi)]

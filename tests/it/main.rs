@@ -16,6 +16,7 @@ mod documents;
 mod generated;
 mod hostile;
 mod ingest;
+mod languages;
 mod licences;
 mod onesignal_import;
 mod outages;
