@@ -5,6 +5,8 @@
 //! template between files: drafts, approval, versions, roll-backs; `traffic` holds copy against real events. Nothing
 //! here sends a message; the pipeline reads what is live and never writes it.
 
+mod about;
+mod canaries;
 mod changes;
 pub mod check;
 mod checks;
@@ -13,6 +15,7 @@ mod document;
 pub mod entries;
 pub mod files;
 pub mod forms;
+mod guards;
 pub mod publish;
 pub mod sample;
 mod source_files;

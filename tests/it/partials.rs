@@ -13,7 +13,7 @@ async fn with_footer() -> TestApp {
     app.apply(&[
         ("partials/footer.liquid", "Your shop"),
         ("templates/payment-failed-sms/template.toml", "channel = \"sms\""),
-        ("templates/payment-failed-sms/sms.en.liquid", "Pay {{ data.invoice }}. {% render \"footer\" %}"),
+        ("templates/payment-failed-sms/sms.en.liquid", "Pay {{ data.invoice }}. {% include 'footer' %}"),
     ])
     .await;
     app
@@ -32,7 +32,7 @@ async fn said(app: &TestApp, id: &str) -> Value {
 
 /// Saves the live copy as a draft and publishes it.
 async fn publish_again(app: &TestApp) -> (u16, Value) {
-    let content = json!({"contents": {"en": {"contents": "Pay {{ data.invoice }}. {% render \"footer\" %}"}}});
+    let content = json!({"contents": {"en": {"contents": "Pay {{ data.invoice }}. {% include 'footer' %}"}}});
     let draft = format!("{SMS}/draft");
     let (_, revision, _) = app.call_seen((Method::PUT, &draft), &app.key, None, &content).await;
     let publish = format!("{SMS}/publish");
@@ -75,7 +75,7 @@ async fn a_partial_that_is_used_can_t_go() {
 async fn a_draft_whose_partial_is_gone_is_not_published() {
     let app = TestApp::start().await;
     app.apply(&[("partials/footer.liquid", "Your shop")]).await;
-    let content = json!({"contents": {"en": {"contents": "Pay. {% render \"footer\" %}"}}});
+    let content = json!({"contents": {"en": {"contents": "Pay. {% include 'footer' %}"}}});
     let draft = format!("{SMS}/draft");
     let (_, revision, _) = app.call_seen((Method::PUT, &draft), &app.key, None, &content).await;
     assert_eq!(app.call_seen((Method::DELETE, FOOTER), &app.key, Some("1"), &json!({})).await.0, 200);

@@ -140,7 +140,8 @@ impl TestApp {
         seen: Option<&str>,
         body: &Value,
     ) -> (u16, String, Value) {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(key).json(body);
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.url)).bearer_auth(key).json(body);
         if let Some(seen) = seen {
             request = request.header("if-match", format!("\"{seen}\""));
         }
