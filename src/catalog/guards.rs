@@ -60,6 +60,13 @@ pub(super) fn still_used(
             say("template", template, format!("rule {}", rule.key));
         }
     }
+    for template in snapshot.templates.iter().filter(|t| !t.is_archived && !goes("template", &t.key)) {
+        let new = document.templates.iter().find(|t| t.key == template.key);
+        let named = new.map_or(template.event_type.as_deref(), |new| new.about.event_type.as_deref());
+        if let Some(named) = named.filter(|named| goes("event_type", named)) {
+            say("event_type", named, format!("template {}", template.key));
+        }
+    }
     let users = |key: &str| {
         snapshot.templates.iter().filter(|t| !goes("template", &t.key)).find(|t| {
             let live = snapshot.versions.iter().find(|v| Some(v.id) == t.live);

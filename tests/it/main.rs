@@ -13,6 +13,7 @@ mod crash_recovery;
 mod delivery;
 mod dev;
 mod documents;
+mod event_types;
 mod generated;
 mod hostile;
 mod ingest;
