@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, payment_failed};
+use crate::support::app::{TestApp, order_shipped, payment_failed};
 
 const PAYMENT: &str = "/v1/event-types/payment.failed";
 
@@ -167,6 +167,8 @@ async fn events_are_held_against_the_new_schema_from_then_on() {
     wanted["schema"]["required"].as_array_mut().unwrap().push(json!("country"));
     wanted["samples"] = json!({});
     assert_eq!(put(&app, PAYMENT, Some("1"), &wanted).await.0, 200);
+    // The next commit of any event notices that the catalog has moved.
+    app.accept(&order_shipped("o-1", "u")).await;
     let (status, problem) = app.post(&payment_failed("p-2", "u")).await;
     assert_eq!((status, &problem["code"]), (422, &json!("invalid_data")), "{problem}");
     let again = app.accept(&payment_failed("p-1", "u")).await;
