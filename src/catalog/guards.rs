@@ -2,8 +2,9 @@
 
 use super::changes::Change;
 use super::check::CatalogProblem;
-use super::document::Document;
+use super::document::{Document, RuleDocument};
 use super::files::file_of;
+use crate::domain::channel::Channel;
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 
@@ -19,6 +20,24 @@ pub(super) fn unapproved(changes: &[Change], snapshot: &CatalogSnapshot) -> Vec<
             .hint("save it as a draft, have it approved, and publish that")
     };
     changes.iter().filter(guarded).map(problem).collect()
+}
+
+/// Rules that ask OneSignal for a timing that it does not offer for SMS.
+pub(super) fn untimely(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+    let channel_of = |key: &str| {
+        let new = document.templates.iter().find(|t| t.key == key).map(|t| t.channel);
+        new.or_else(|| snapshot.templates.iter().find(|t| t.key == key).map(|t| t.channel))
+    };
+    let is_untimely = |rule: &&RuleDocument| {
+        let channel = rule.definition.template().and_then(channel_of);
+        rule.definition.timing.provider.is_some() && channel == Some(Channel::Sms)
+    };
+    let problem = |rule: &RuleDocument| CatalogProblem {
+        field: Some("deliver".to_owned()),
+        ..CatalogProblem::error("bad_deliver", &file_of("rule", &rule.key), "OneSignal does not time SMS")
+            .hint("use a window with recipient_zone instead")
+    };
+    document.rules.iter().filter(is_untimely).map(problem).collect()
 }
 
 /// What would go though something still refers to it.

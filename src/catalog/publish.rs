@@ -12,7 +12,7 @@ use super::checks::{check_document, find_app};
 use super::document::{Document, TemplateDocument};
 use super::entries::entry_version;
 use super::files::{self, Files};
-use super::guards::{still_used, unapproved};
+use super::guards::{still_used, unapproved, untimely};
 use super::source_files;
 use super::traffic::TrafficReport;
 use super::upload::UploadError;
@@ -199,6 +199,7 @@ impl Publisher {
         let mut problems = check_document(document, Some(snapshot));
         problems.extend(unapproved(&changes, snapshot));
         problems.extend(self.check_canaries(document, snapshot, &changes).await?);
+        problems.extend(untimely(document, snapshot));
         problems.extend(still_used(&changes, document, snapshot));
         let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
         if errors.is_empty() {

@@ -218,6 +218,7 @@ async fn what_can_t_be_right_is_refused_with_its_place() {
         (json!({"before": "1h"}), "bad_timing", "before"),
         (json!({"zone": "Europe/Berlun"}), "bad_zone", "zone"),
         (json!({"deliver": "soon"}), "bad_deliver", "deliver"),
+        (json!({"deliver": "timezone", "time_of_day": "lunch"}), "bad_deliver", "time_of_day"),
         (json!({"canary": {"version": 2, "percent": 101}}), "bad_canary", "canary"),
         (json!({"template": "payment-failed-sm"}), "unknown_template", ""),
         (json!({"app": "nowhere"}), "unknown_app", ""),

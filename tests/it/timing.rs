@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, Wanted, payment_failed};
+use crate::support::app::{TestApp, Wanted, order_shipped, payment_failed};
 
 const SMS: &str = "/v1/rules/payment-failed-sms";
 
@@ -119,20 +119,31 @@ async fn a_delay_counts_from_the_event() {
 }
 
 #[tokio::test]
-async fn onesignals_own_timing_reaches_its_request() {
-    let app = with(json!({"deliver": "timezone", "time_of_day": "9:00AM"})).await;
-    app.accept(&payment_failed("p-1", "u")).await;
-    app.run_until_idle().await;
-    let request = &app.messages().await[0]["request"];
-    assert_eq!(
-        (&request["delayed_option"], &request["delivery_time_of_day"]),
-        (&json!("timezone"), &json!("9:00AM")),
-        "{request}"
-    );
-    let app = with(json!({"deliver": "last-active"})).await;
-    app.accept(&payment_failed("p-1", "u")).await;
-    app.run_until_idle().await;
-    assert_eq!(app.messages().await[0]["request"]["delayed_option"], "last-active");
+async fn onesignals_own_timing_reaches_its_request_and_is_refused_for_sms() {
+    let app = TestApp::start().await;
+    for (n, (timing, option, time)) in [
+        (json!({"deliver": "timezone", "time_of_day": "9:00AM"}), "timezone", json!("9:00AM")),
+        (json!({"deliver": "last-active"}), "last-active", Value::Null),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut rule = json!({"event": "order.shipped", "template": "order-shipped-push"});
+        rule.as_object_mut().unwrap().extend(timing.as_object().unwrap().clone());
+        let path = (Method::PUT, "/v1/rules/order-shipped-push");
+        let seen = (n + 1).to_string();
+        assert_eq!(app.call_seen(path, &app.key, Some(&seen), &rule).await.0, 200);
+        app.accept(&order_shipped(&format!("o-{n}"), "u")).await;
+        app.run_until_idle().await;
+        let messages = app.messages().await;
+        let of_push = messages.iter().filter(|message| message["channel"] == "push");
+        let request = &of_push.last().unwrap()["request"];
+        assert_eq!((&request["delayed_option"], &request["delivery_time_of_day"]), (&json!(option), &time));
+        rule["template"] = json!("payment-failed-sms");
+        rule["event"] = json!("payment.failed");
+        let (status, _, problem) = app.call_seen((Method::PUT, SMS), &app.key, Some("1"), &rule).await;
+        assert_eq!((status, &problem["problems"][0]["code"]), (422, &json!("bad_deliver")), "{problem}");
+    }
 }
 
 #[tokio::test]
