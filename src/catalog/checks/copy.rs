@@ -235,7 +235,8 @@ pub(super) fn check_partial(partial: &Partial) -> Vec<CatalogProblem> {
     error
         .map(|error| {
             let file = file_of("partial", &partial.key);
-            CatalogProblem::error("syntax", &file, error.message).at(Some(error.line), Some(error.column))
+            CatalogProblem::error("liquid_syntax", &file, error.message)
+                .at(Some(error.line), Some(error.column))
         })
         .into_iter()
         .collect()
