@@ -105,6 +105,7 @@ impl PreparedCatalog {
                 .map(|entry| (entry.name.clone(), prepare_type(entry)))
                 .collect(),
             rules,
+            by_key,
             numbers,
             archived,
             live,
