@@ -15,6 +15,7 @@ pub mod entries;
 pub mod files;
 pub mod forms;
 pub mod import;
+pub mod infer;
 pub mod publish;
 pub mod sample;
 mod source_files;

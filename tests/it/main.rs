@@ -15,6 +15,7 @@ mod dev;
 mod documents;
 mod generated;
 mod hostile;
+mod inference;
 mod ingest;
 mod licences;
 mod onesignal_import;
