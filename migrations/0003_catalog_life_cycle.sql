@@ -22,11 +22,12 @@ ALTER TABLE templates ALTER COLUMN version DROP DEFAULT, ALTER COLUMN needs_appr
 
 -- `partials` holds what the version was published with: a later change of a partial does not change it.
 ALTER TABLE template_versions
+    ADD COLUMN language_by text NOT NULL DEFAULT 'herald' CHECK (language_by IN ('herald', 'onesignal')),
     ADD COLUMN layout text,
     ADD COLUMN partials json NOT NULL DEFAULT '{}',
     ADD COLUMN restores integer,                    -- rolled back: the number of the version that it repeats
     ADD COLUMN approved_by text;
-ALTER TABLE template_versions ALTER COLUMN partials DROP DEFAULT;
+ALTER TABLE template_versions ALTER COLUMN language_by DROP DEFAULT, ALTER COLUMN partials DROP DEFAULT;
 
 -- One draft a template. `revision` is its ETag: who saves over an older one is told.
 CREATE TABLE template_drafts (

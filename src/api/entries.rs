@@ -108,7 +108,7 @@ async fn delete(
     }
     let version = matching::wanted(headers, present)?;
     let by = identity.by(&query.note);
-    Ok(Json(api.publisher.delete_entry(kind, name, version, by).await?))
+    Ok(Json(api.publisher.delete_entry((kind, name), (version, query.dry_run), by).await?))
 }
 
 fn event_type_body(snapshot: &CatalogSnapshot, name: &str) -> Option<(Value, i32)> {

@@ -92,6 +92,8 @@ codes! {
     InUse = 409 "in_use" "Something else uses it",
     /// It exists already.
     Exists = 409 "exists" "It exists already",
+    /// It was put away.
+    Archived = 409 "archived" "It was put away",
     /// A second person has to approve it.
     NeedsApproval = 409 "needs_approval" "A second person has to approve it",
     /// Events that get their message today would be held.

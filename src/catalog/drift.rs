@@ -1,5 +1,7 @@
 //! Looking after what stands at OneSignal: what was edited or deleted there is found, and what nothing needs is deleted.
 
+use std::collections::BTreeMap;
+
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -11,7 +13,7 @@ use crate::domain::app::{App, AppId};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, TypedId};
 use crate::domain::snapshot::CatalogSnapshot;
-use crate::domain::template::{TemplateVersion, fields_of};
+use crate::domain::template::{Fields, TemplateVersion, fields_of};
 use crate::provider::{ProviderError, RemoteTemplate, TemplateUpload};
 use crate::store::audit::{self, AuditEntry};
 use crate::store::upload_care::{Drift, UploadRecord};
@@ -135,7 +137,7 @@ impl Publisher {
             None => Some(Drift::Deleted),
             Some(there) => (!is_same(there, &upload)).then_some(Drift::Edited),
         };
-        let hash = there.as_ref().and_then(|there| there.contents.get("en")).map(hash_of);
+        let hash = there.as_ref().map(|there| hash_of(&there.contents));
         self.store
             .note_look(&record.key, id, (drift, hash.as_ref().map(|h| &h[..])), self.clock.now())
             .await?;
@@ -143,7 +145,7 @@ impl Publisher {
             Some(Drift::Deleted) => self.upload_again(app, version, record, id).await?,
             Some(Drift::Edited) if repair => {
                 self.provider.update_template(app, id, &upload).await.map_err(failed)?;
-                let hash = hash_of(&upload.fields);
+                let hash = hash_of(&upload.contents);
                 self.store.note_look(&record.key, id, (None, Some(&hash)), self.clock.now()).await?;
                 true
             }
@@ -259,9 +261,17 @@ impl Publisher {
 fn is_same(there: &RemoteTemplate, upload: &TemplateUpload) -> bool {
     let held =
         |name: &str| fields_of(upload.channel).iter().any(|field| field.name == name && field.in_template);
-    let mut texts = there.contents.get("en").cloned().unwrap_or_default();
-    texts.retain(|name, _| held(name));
-    there.channel == upload.channel
-        && there.contents.keys().all(|language| language == "en")
-        && seen(&texts) == seen(&upload.fields)
+    let texts = |contents: &BTreeMap<String, Fields>| -> BTreeMap<String, Fields> {
+        let held = |fields: &Fields| {
+            let mut fields = fields.clone();
+            fields.retain(|name, _| held(name));
+            seen(&fields)
+        };
+        contents
+            .iter()
+            .map(|(language, fields)| (language.clone(), held(fields)))
+            .filter(|(_, f)| !f.is_empty())
+            .collect()
+    };
+    there.channel == upload.channel && texts(&there.contents) == texts(&upload.contents)
 }

@@ -6,22 +6,8 @@ use super::checks::is_key;
 use super::document::{Document, RuleDocument};
 use super::files::file_of;
 use super::forms::{EventTypeForm, FormProblem, RuleForm};
-use super::publish::{Applied, ApplyError, Applying, By, Publisher};
+use super::publish::{Applied, ApplyError, Applying, By, Publisher, Seen};
 use crate::domain::snapshot::{CatalogSnapshot, Partial};
-
-/// Why an entry was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum EntryError {
-    /// There is none of this name.
-    #[error("there is no {0}")]
-    NotFound(String),
-    /// It stands at this version (0: there is none), not at the one that was named.
-    #[error("it was changed by somebody else meanwhile and stands at version {0}")]
-    Changed(i32),
-    /// The change can't be made.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-}
 
 /// What can be changed by itself.
 #[derive(Debug, Clone)]
@@ -63,45 +49,35 @@ impl Publisher {
     /// Enters or replaces an entry that stands at `version` (0: there is none). With `dry`, nothing is changed.
     ///
     /// # Errors
-    /// [`EntryError`].
+    /// [`ApplyError`]: [`ApplyError::Changed`] when it stands at another version.
     pub async fn put_entry(
         &self,
         name: &str,
         entry: Entry,
         (version, dry): (i32, bool),
         by: By<'_>,
-    ) -> Result<Applied, EntryError> {
-        let kind = entry.kind();
-        self.match_version(kind, name, version).await?;
+    ) -> Result<Applied, ApplyError> {
+        let seen = Seen { kind: entry.kind(), name, version };
         let document = document_of(name, entry).map_err(ApplyError::Problems)?;
         if dry {
-            let snapshot = self.store.snapshot().await.map_err(ApplyError::Store)?;
-            return Ok(Self::planned(&document, &snapshot, false)?);
+            let snapshot = self.store.snapshot().await?;
+            seen.check(&snapshot)?;
+            return self.planned(&document, &snapshot, false).await;
         }
-        Ok(self.change(&document, Applying::default(), by).await?)
+        self.change(&document, Some(seen), Applying::default(), by).await
     }
 
-    /// Deletes an entry that stands at `version`.
+    /// Deletes an entry that stands at `version`. With `dry`, nothing is changed.
     ///
     /// # Errors
-    /// [`EntryError::NotFound`]; [`EntryError::Apply`] while something refers to it.
+    /// [`ApplyError`]: [`ApplyError::Problems`] while something refers to it.
     pub async fn delete_entry(
         &self,
-        kind: &'static str,
-        name: &str,
-        version: i32,
+        (kind, name): (&'static str, &str),
+        (version, dry): (i32, bool),
         by: By<'_>,
-    ) -> Result<Applied, EntryError> {
-        if self.match_version(kind, name, version).await? == 0 {
-            return Err(EntryError::NotFound(format!("{} {name}", kind.replace('_', " "))));
-        }
-        Ok(self.delete(kind, name, by).await?)
-    }
-
-    async fn match_version(&self, kind: &str, name: &str, version: i32) -> Result<i32, EntryError> {
-        let snapshot = self.store.snapshot().await.map_err(ApplyError::Store)?;
-        let present = entry_version(&snapshot, kind, name);
-        if present == version { Ok(present) } else { Err(EntryError::Changed(present)) }
+    ) -> Result<Applied, ApplyError> {
+        self.delete(Seen { kind, name, version }, dry, by).await
     }
 }
 

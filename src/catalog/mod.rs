@@ -5,6 +5,8 @@
 //! template between files: drafts, approval, versions, roll-backs; `traffic` holds copy against real events. Nothing
 //! here sends a message; the pipeline reads what is live and never writes it.
 
+mod about;
+mod canaries;
 mod changes;
 pub mod check;
 mod checks;
@@ -14,6 +16,7 @@ pub mod drift;
 pub mod entries;
 pub mod files;
 pub mod forms;
+mod guards;
 pub mod import;
 pub mod infer;
 pub mod publish;

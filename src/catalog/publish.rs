@@ -11,7 +11,9 @@ use super::changes::{Change, changes, content_hash, partials_of, rule_of, templa
 use super::check::CatalogProblem;
 use super::checks::{check_document, find_app};
 use super::document::{Document, TemplateDocument};
-use super::files::{self, Files, file_of};
+use super::entries::entry_version;
+use super::files::{self, Files};
+use super::guards::{still_used, unapproved, untimely};
 use super::source_files;
 use super::traffic::TrafficReport;
 use super::upload::UploadError;
@@ -65,6 +67,9 @@ pub enum ApplyError {
         /// What the last events say to it.
         report: Box<TrafficReport>,
     },
+    /// The entry stands at this version (0: there is none), not at the one that was seen.
+    #[error("it was changed by somebody else meanwhile and stands at version {0}")]
+    Changed(i32),
     /// Somebody else changes the catalog all the time; trying again helps.
     #[error("the catalog was changed by somebody else meanwhile")]
     Busy,
@@ -83,6 +88,22 @@ pub struct Applying {
     pub deletes: bool,
     /// Goes on though events that get their message today would be held.
     pub accepts_holes: bool,
+}
+
+/// The version of an entry that somebody has seen and means to change (0: there is none).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub kind: &'a str,
+    pub name: &'a str,
+    pub version: i32,
+}
+
+impl Seen<'_> {
+    /// Refuses a change of what stands at another version.
+    pub fn check(self, snapshot: &CatalogSnapshot) -> Result<(), ApplyError> {
+        let present = entry_version(snapshot, self.kind, self.name);
+        if present == self.version { Ok(()) } else { Err(ApplyError::Changed(present)) }
+    }
 }
 
 /// Who changes the catalog, and why.
@@ -132,7 +153,7 @@ impl Publisher {
     pub async fn plan(&self, files: &Files, deletes: bool) -> Result<Applied, ApplyError> {
         let document = read(files)?;
         let snapshot = self.store.snapshot().await?;
-        let mut planned = Self::planned(&document, &snapshot, deletes)?;
+        let mut planned = self.planned(&document, &snapshot, deletes).await?;
         planned.traffic = self.traffic_of(&document, &snapshot, &planned.changes).await?;
         Ok(planned)
     }
@@ -143,19 +164,21 @@ impl Publisher {
     /// # Errors
     /// [`ApplyError`].
     pub async fn apply(&self, files: &Files, how: Applying, by: By<'_>) -> Result<Applied, ApplyError> {
-        self.change(&read(files)?, how, by).await
+        self.change(&read(files)?, None, how, by).await
     }
 
-    /// Makes the catalog say what a document says.
+    /// Makes the catalog say what a document says, as long as what was seen still stands.
     pub(super) async fn change(
         &self,
         document: &Document,
+        seen: Option<Seen<'_>>,
         how: Applying,
         by: By<'_>,
     ) -> Result<Applied, ApplyError> {
         for _ in 0..TRIES {
             let snapshot = self.store.snapshot().await?;
-            let mut applied = Self::planned(document, &snapshot, how.deletes)?;
+            seen.map_or(Ok(()), |seen| seen.check(&snapshot))?;
+            let mut applied = self.planned(document, &snapshot, how.deletes).await?;
             if applied.changes.is_empty() {
                 return Ok(applied);
             }
@@ -184,7 +207,8 @@ impl Publisher {
         Err(ApplyError::Busy)
     }
 
-    pub(super) fn planned(
+    pub(super) async fn planned(
+        &self,
         document: &Document,
         snapshot: &CatalogSnapshot,
         deletes: bool,
@@ -192,6 +216,8 @@ impl Publisher {
         let changes = changes(document, snapshot, deletes);
         let mut problems = check_document(document, Some(snapshot));
         problems.extend(unapproved(&changes, snapshot));
+        problems.extend(self.check_canaries(document, snapshot, &changes).await?);
+        problems.extend(untimely(document, snapshot));
         problems.extend(still_used(&changes, document, snapshot));
         let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
         if errors.is_empty() {
@@ -201,20 +227,24 @@ impl Publisher {
         }
     }
 
-    /// Deletes one entry.
-    pub(super) async fn delete(&self, kind: &str, name: &str, by: By<'_>) -> Result<Applied, ApplyError> {
+    /// Deletes an entry as it was seen. With `dry`, nothing is changed.
+    pub(super) async fn delete(&self, seen: Seen<'_>, dry: bool, by: By<'_>) -> Result<Applied, ApplyError> {
         for _ in 0..TRIES {
             let snapshot = self.store.snapshot().await?;
+            seen.check(&snapshot)?;
             let nothing = Document::default();
-            let gone = |change: &Change| change.kind == kind && change.name == name;
+            let gone = |change: &Change| change.kind == seen.kind && change.name == seen.name;
             let all = changes(&nothing, &snapshot, true).into_iter();
             let changes: Vec<Change> = all.filter(gone).collect();
             let problems = still_used(&changes, &nothing, &snapshot);
             if !problems.is_empty() {
                 return Err(ApplyError::Problems(problems));
             }
+            let (traffic, warnings) = (BTreeMap::new(), Vec::new());
+            if dry {
+                return Ok(Applied { changes, traffic, warnings, revision: snapshot.revision });
+            }
             if let Some(revision) = self.go_live(&nothing, &snapshot, (&[], &changes), by).await? {
-                let (traffic, warnings) = (BTreeMap::new(), Vec::new());
                 return Ok(Applied { changes, traffic, warnings, revision });
             }
         }
@@ -404,61 +434,6 @@ fn read(files: &Files) -> Result<Document, ApplyError> {
     // Everything at once: what could be read is checked as far as it goes by itself.
     problems.extend(check_document(&document, None).into_iter().filter(CatalogProblem::is_error));
     Err(ApplyError::Problems(problems))
-}
-
-/// Templates whose copy needs a second person: files can't bring it live by themselves.
-fn unapproved(changes: &[Change], snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
-    let guarded = |c: &&Change| {
-        let known = snapshot.templates.iter().find(|t| t.key == c.name);
-        c.kind == "template" && c.after.is_some() && known.is_some_and(|t| t.needs_approval)
-    };
-    let problem = |change: &Change| {
-        let message = format!("{} needs a second person's approval before it goes live", change.name);
-        CatalogProblem::error("needs_approval", &file_of("template", &change.name), message)
-            .hint("save it as a draft, have it approved, and publish that")
-    };
-    changes.iter().filter(guarded).map(problem).collect()
-}
-
-/// What would go though something still refers to it.
-fn still_used(changes: &[Change], document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
-    let goes = |kind: &str, name: &str| {
-        changes.iter().any(|c| c.after.is_none() && c.kind == kind && c.name == name)
-    };
-    let mut problems = Vec::new();
-    let mut say = |kind: &str, name: &str, user: String| {
-        let message = format!("{name} can't go: {user} uses it");
-        problems.push(
-            CatalogProblem::error("in_use", &file_of(kind, name), message)
-                .hint("change or delete that first"),
-        );
-    };
-    let replaced = |key: &str| document.rules.iter().find(|r| r.key == key);
-    for rule in snapshot.rules.iter().filter(|rule| !goes("rule", &rule.key)) {
-        let (event_type, template) = match replaced(&rule.key) {
-            Some(new) => (new.event_type.as_str(), new.definition.template()),
-            None => (rule.event_type.as_str(), rule.template()),
-        };
-        let covered = changes.iter().filter(|c| c.after.is_none() && c.kind == "event_type");
-        for gone in covered.filter(|c| c.name == event_type) {
-            say("event_type", &gone.name, format!("rule {}", rule.key));
-        }
-        if let Some(template) = template.filter(|template| goes("template", template)) {
-            say("template", template, format!("rule {}", rule.key));
-        }
-    }
-    let users = |key: &str| {
-        snapshot.templates.iter().filter(|t| !goes("template", &t.key)).find(|t| {
-            let live = snapshot.versions.iter().find(|v| Some(v.id) == t.live);
-            live.is_some_and(|live| live.partials.contains_key(key))
-        })
-    };
-    for partial in changes.iter().filter(|c| c.after.is_none() && c.kind == "partial") {
-        if let Some(template) = users(&partial.name) {
-            say("partial", &partial.name, format!("template {}", template.key));
-        }
-    }
-    problems
 }
 
 /// The apps that a template is sent through: those of its rules, and the default one.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::changes::{Change, content_hash};
 use super::check::CatalogProblem;
-use super::checks::{Surroundings, check_copy, is_key, shape};
+use super::checks::{Surroundings, check_copy, shape};
 use super::document::Document;
 use super::publish::{By, Publisher, apps_of};
 use super::traffic::{DEFAULT_EVENTS, TrafficReport};
 use super::upload::UploadError;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
+use crate::domain::id::{TemplateId, TemplateVersionId, TypedId};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 use crate::domain::template::{Content, Template, TemplateVersion};
 use crate::store::templates::{self, Draft, VersionNote, VersionRecord};
@@ -23,9 +24,15 @@ pub enum TemplateError {
     /// There is no such template, or no such version of it.
     #[error("there is no {0}")]
     NotFound(String),
-    /// The key is taken, or can't be one.
+    /// The key is taken.
     #[error("{0}")]
-    Invalid(String),
+    Exists(String),
+    /// A field can't be so; why.
+    #[error("{1}")]
+    Invalid(&'static str, String),
+    /// It was put away.
+    #[error("template {0} was put away")]
+    Archived(String),
     /// It has no draft to publish.
     #[error("template {0} has no draft")]
     NoDraft(String),
@@ -105,79 +112,42 @@ impl<'a> Place<'a> {
         })
     }
 
+    /// A template that is not put away.
+    ///
+    /// # Errors
+    /// [`TemplateError::NotFound`], [`TemplateError::Archived`].
+    pub fn open(snapshot: &'a CatalogSnapshot, key: &str) -> Result<Self, TemplateError> {
+        let place = Self::find(snapshot, key)?;
+        if place.template.is_archived {
+            return Err(TemplateError::Archived(key.to_owned()));
+        }
+        Ok(place)
+    }
+
     /// The partials that this content needs.
     pub fn partials_for(&self, content: &Content) -> BTreeMap<String, String> {
         needed(content.contents.values(), content.layout.as_deref(), &self.partials)
     }
+
+    /// Content as a version that is yet to be stored; with today's partials unless others are given.
+    fn version(
+        &self,
+        id: TemplateVersionId,
+        content: Content,
+        partials: Option<BTreeMap<String, String>>,
+    ) -> TemplateVersion {
+        TemplateVersion {
+            id,
+            template: self.template.key.clone(),
+            number: 0,
+            channel: self.template.channel,
+            partials: partials.unwrap_or_else(|| self.partials_for(&content)),
+            content,
+        }
+    }
 }
 
 impl Publisher {
-    /// Enters a template without any copy yet.
-    ///
-    /// # Errors
-    /// [`TemplateError::Invalid`] when the key is taken or can't be one.
-    pub async fn create_template(&self, template: Template, by: By<'_>) -> Result<(), TemplateError> {
-        if !is_key(&template.key) {
-            let detail =
-                format!("`{}` is no key: 1 to 100 lower-case letters, digits, `.`, `_` or `-`", template.key);
-            return Err(TemplateError::Invalid(detail));
-        }
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        catalog::lock(&mut tx).await?;
-        let snapshot = self.store.snapshot().await?;
-        if snapshot.templates.iter().any(|t| t.key == template.key) {
-            let detail = format!("template `{}` exists; save a draft of it instead", template.key);
-            return Err(TemplateError::Invalid(detail));
-        }
-        let template = Template { id: self.ids.next(now), live: None, ..template };
-        templates::upsert_template(&mut tx, &template, now).await?;
-        self.note(tx, (&template, "created", None, None), by, now).await
-    }
-
-    /// Changes what stands beside a template's copy, and whether it is put away, if it still is at `version`.
-    ///
-    /// # Errors
-    /// [`TemplateError::Changed`], [`TemplateError::InUse`] when a rule sends what would be put away.
-    pub async fn change_template(
-        &self,
-        key: &str,
-        version: i32,
-        change: impl FnOnce(&mut Template),
-        by: By<'_>,
-    ) -> Result<Template, TemplateError> {
-        let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        catalog::lock(&mut tx).await?;
-        let snapshot = self.store.snapshot().await?;
-        let known = Place::find(&snapshot, key)?.template;
-        if known.version != version {
-            return Err(TemplateError::Changed(known.version));
-        }
-        let mut wanted = known.clone();
-        change(&mut wanted);
-        if wanted == *known {
-            return Ok(wanted);
-        }
-        let action = match (known.is_archived, wanted.is_archived) {
-            (false, true) => "archived",
-            (true, false) => "restored",
-            _ => "changed",
-        };
-        let sender = snapshot.rules.iter().find(|rule| rule.template() == Some(key));
-        if let Some(rule) = sender.filter(|_| action == "archived") {
-            return Err(TemplateError::InUse(rule.key.clone()));
-        }
-        templates::upsert_template(&mut tx, &wanted, now).await?;
-        wanted.version += 1;
-        let about = |t: &Template| {
-            serde_json::json!({"description": t.description, "owner": t.owner, "event": t.event_type,
-                "needs_approval": t.needs_approval, "archived": t.is_archived})
-        };
-        self.note(tx, (&wanted, action, Some(about(known)), Some(about(&wanted))), by, now).await?;
-        Ok(wanted)
-    }
-
     /// Saves a template's draft over `revision`; 0 says that there is none yet. Drafts may have errors.
     ///
     /// # Errors
@@ -191,7 +161,7 @@ impl Publisher {
     ) -> Result<Draft, TemplateError> {
         let now = self.clock.now();
         let snapshot = self.store.snapshot().await?;
-        let place = Place::find(&snapshot, key)?;
+        let place = Place::open(&snapshot, key)?;
         let id = place.template.id;
         let based_on = place.live.map(|live| live.number).filter(|_| revision == 0);
         let mut tx = self.store.begin().await?;
@@ -297,23 +267,8 @@ impl Publisher {
         by: By<'_>,
     ) -> Result<Published, TemplateError> {
         let snapshot = self.store.snapshot().await?;
-        let place = Place::find(&snapshot, key)?;
-        let draft = self.store.find_draft(place.template.id).await?;
-        let draft = draft.ok_or_else(|| TemplateError::NoDraft(key.to_owned()))?;
-        if draft.revision != how.revision {
-            return Err(TemplateError::Stale(Some(Box::new(draft))));
-        }
-        if place.template.needs_approval && draft.approved_by.is_none() {
-            return Err(TemplateError::NeedsApproval);
-        }
-        let (problems, traffic) = self.check_in_place(&place, &draft.content, how.events).await?;
-        let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
-        if !errors.is_empty() {
-            return Err(TemplateError::Problems(errors));
-        }
-        if traffic.newly_held > 0 && !how.accepts_holes {
-            return Err(TemplateError::WouldHold(Box::new(traffic)));
-        }
+        let place = Place::open(&snapshot, key)?;
+        let (draft, warnings, traffic) = self.publishable(&place, how).await?;
         let note = (None, draft.approved_by.as_deref());
         let version = self.store_version(&place, draft.content.clone(), None, note, by).await?;
         self.upload_everywhere(&snapshot, &version).await?;
@@ -325,14 +280,59 @@ impl Publisher {
         Ok(Published { version: version.number, warnings, traffic })
     }
 
+    /// What publishing a draft would come to; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::publish_draft`], but for what OneSignal would say.
+    pub async fn rehearse_publishing(&self, key: &str, how: Publishing) -> Result<Published, TemplateError> {
+        let snapshot = self.store.snapshot().await?;
+        let place = Place::open(&snapshot, key)?;
+        let (draft, warnings, traffic) = self.publishable(&place, how).await?;
+        let wanted = place.version(TemplateVersionId::from_uuid(uuid::Uuid::nil()), draft.content, None);
+        let latest = self.store.version_records(key, None, 1).await?.pop();
+        let version = latest.map_or(1, |latest| {
+            latest.version.number + i32::from(latest.content_hash != content_hash(&wanted))
+        });
+        Ok(Published { version, warnings, traffic })
+    }
+
+    /// A draft that may go live, with its warnings and what the last events say to it.
+    async fn publishable(
+        &self,
+        place: &Place<'_>,
+        how: Publishing,
+    ) -> Result<(Draft, Vec<CatalogProblem>, TrafficReport), TemplateError> {
+        let draft = self.store.find_draft(place.template.id).await?;
+        let draft = draft.ok_or_else(|| TemplateError::NoDraft(place.template.key.clone()))?;
+        if draft.revision != how.revision {
+            return Err(TemplateError::Stale(Some(Box::new(draft))));
+        }
+        if place.template.needs_approval && draft.approved_by.is_none() {
+            return Err(TemplateError::NeedsApproval);
+        }
+        let (problems, traffic) = self.check_in_place(place, &draft.content, how.events).await?;
+        let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
+        if !errors.is_empty() {
+            return Err(TemplateError::Problems(errors));
+        }
+        if traffic.newly_held > 0 && !how.accepts_holes {
+            return Err(TemplateError::WouldHold(Box::new(traffic)));
+        }
+        Ok((draft, warnings, traffic))
+    }
+
     /// Makes a new version that says what an older one said, and brings it live.
     ///
     /// # Errors
-    /// [`TemplateError::NotFound`] when there is no such version.
+    /// [`TemplateError::NotFound`] when there is no such version, [`TemplateError::NeedsApproval`] when it was stored for
+    /// a test alone and copy of this template needs approval.
     pub async fn roll_back(&self, key: &str, number: i32, by: By<'_>) -> Result<Published, TemplateError> {
         let snapshot = self.store.snapshot().await?;
-        let place = Place::find(&snapshot, key)?;
+        let place = Place::open(&snapshot, key)?;
         let old = self.record(key, number).await?;
+        if place.template.needs_approval && !self.is_settled(&old).await? {
+            return Err(TemplateError::NeedsApproval);
+        }
         let shapes: Vec<_> = place.types.iter().map(|entry| shape(entry)).collect();
         let content = &old.version.content;
         let warnings = check_copy(key, place.template.channel, content, &old.version.partials, &shapes);
@@ -351,6 +351,12 @@ impl Publisher {
             )
             .await?;
         Ok(Published { version: version.number, warnings, traffic })
+    }
+
+    /// Whether a version was approved or live before, so that it may be sent of a template that needs approval.
+    pub(super) async fn is_settled(&self, record: &VersionRecord) -> Result<bool, StoreError> {
+        let TemplateVersion { template, number, .. } = &record.version;
+        Ok(record.approved_by.is_some() || self.store.was_live(template, *number).await?)
     }
 
     /// A version with its history.
@@ -374,7 +380,7 @@ impl Publisher {
         by: By<'_>,
     ) -> Result<TemplateVersion, TemplateError> {
         let snapshot = self.store.snapshot().await?;
-        let place = Place::find(&snapshot, key)?;
+        let place = Place::open(&snapshot, key)?;
         let shapes: Vec<_> = place.types.iter().map(|entry| shape(entry)).collect();
         let problems = check_copy(key, place.template.channel, &content, &place.partials, &shapes);
         let errors: Vec<CatalogProblem> = problems.into_iter().filter(CatalogProblem::is_error).collect();
@@ -395,14 +401,7 @@ impl Publisher {
         by: By<'_>,
     ) -> Result<TemplateVersion, TemplateError> {
         let now = self.clock.now();
-        let mut version = TemplateVersion {
-            id: self.ids.next(now),
-            template: place.template.key.clone(),
-            number: 0,
-            channel: place.template.channel,
-            partials: partials.unwrap_or_else(|| place.partials_for(&content)),
-            content,
-        };
+        let mut version = place.version(self.ids.next(now), content, partials);
         let hash = content_hash(&version);
         let note =
             VersionNote { content_hash: &hash, author: by.actor, note: by.note, restores, approved_by };
@@ -450,7 +449,7 @@ impl Publisher {
     }
 
     /// Enters a change of a template into the record, raises the revision and commits.
-    async fn note(
+    pub(super) async fn note(
         &self,
         mut tx: Tx,
         (template, action, before, after): (
@@ -474,7 +473,6 @@ impl Publisher {
 
 /// A template that is yet to be entered.
 pub fn new_template(key: &str, channel: Channel) -> Template {
-    use crate::domain::id::{TemplateId, TypedId};
     Template {
         id: TemplateId::from_uuid(uuid::Uuid::nil()),
         key: key.to_owned(),

@@ -16,9 +16,8 @@ use crate::store::StoreError;
 use crate::store::traffic::PastEvent;
 use crate::templating::check::Observed;
 use crate::templating::liquid::Limits;
-use crate::templating::partials::expanded_fields;
 use crate::templating::preview::{Person, preview};
-use crate::templating::{CompiledContent, ValueError, compile};
+use crate::templating::{CompiledContent, ValueError, compile_content};
 
 /// Events that are looked at when nobody says how many.
 pub const DEFAULT_EVENTS: u32 = 500;
@@ -89,23 +88,19 @@ pub struct Hole {
 /// Copy made ready to be rendered.
 pub(super) struct Compiled<'a> {
     content: &'a Content,
-    by_locale: BTreeMap<&'a str, CompiledContent>,
+    by_locale: BTreeMap<String, CompiledContent>,
 }
 
 impl<'a> Compiled<'a> {
     /// Compiles every locale that compiles.
     pub fn new(channel: Channel, content: &'a Content, partials: &BTreeMap<String, String>) -> Self {
-        let compile = |(locale, fields): (&'a String, _)| {
-            let fields = expanded_fields(fields, content.layout.as_deref(), partials);
-            Some((locale.as_str(), compile(channel, &fields).ok()?))
-        };
-        Self { content, by_locale: content.contents.iter().filter_map(compile).collect() }
+        Self { content, by_locale: compile_content(channel, content, partials).0 }
     }
 
     /// The locale for a wish, with its copy.
     pub fn choose(&self, wish: Option<&str>) -> Option<(&'a str, &CompiledContent)> {
         let locale = self.content.choose_locale(wish);
-        self.by_locale.get_key_value(locale).map(|(locale, content)| (*locale, content))
+        Some((locale, self.by_locale.get(locale)?))
     }
 }
 

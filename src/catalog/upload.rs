@@ -1,5 +1,7 @@
 //! Uploading compiled copy to OneSignal: each app, version and locale is a template of its own there.
 
+use std::collections::BTreeMap;
+
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -12,7 +14,6 @@ use crate::provider::{ProviderError, TemplateUpload};
 use crate::store::StoreError;
 use crate::store::uploads::UploadClaim;
 use crate::templating;
-use crate::templating::partials::expanded_fields;
 
 /// How long one process may take to make a template. Longer than a look through the names and a call together.
 pub(super) const LEASE: TimeDelta = TimeDelta::minutes(3);
@@ -54,7 +55,10 @@ impl Publisher {
         if version.content.mode == Mode::Inline {
             return Ok(());
         }
-        for locale in version.content.contents.keys() {
+        let copy = &version.content;
+        let chosen =
+            copy.contents.keys().filter(|l| copy.language_by.is_herald() || **l == copy.default_locale);
+        for locale in chosen {
             self.upload_locale(app, version, locale).await?;
         }
         Ok(())
@@ -101,7 +105,7 @@ impl Publisher {
                 return Err(UploadError::Provider { name: upload.name, app: app.name.clone(), source });
             }
         };
-        let facts = (made.as_str(), &hash_of(&upload.fields)[..]);
+        let facts = (made.as_str(), &hash_of(&upload.contents)[..]);
         let kept = self.store.confirm_upload(&key, facts, until, self.clock.now()).await?;
         if !kept {
             // Whoever took the lease over has looked by name: at worst one template is left that nothing names.
@@ -153,16 +157,16 @@ impl Publisher {
 /// One locale as it is uploaded.
 pub(super) fn compiled(version: &TemplateVersion, locale: &str) -> Result<TemplateUpload, UploadError> {
     let (name, copy) = (version.upload_name(locale), &version.content);
-    let bad = || UploadError::Copy(name.clone());
-    let fields = copy.contents.get(locale).ok_or_else(bad)?;
-    let fields = expanded_fields(fields, copy.layout.as_deref(), &version.partials);
-    let content = templating::compile(version.channel, &fields).map_err(|_| bad())?;
-    Ok(TemplateUpload { channel: version.channel, fields: content.template_fields().clone(), name })
+    let (compiled, _) = templating::compile_content(version.channel, copy, &version.partials);
+    let content = compiled.get(locale).ok_or_else(|| UploadError::Copy(name.clone()))?;
+    Ok(TemplateUpload { channel: version.channel, contents: content.template_languages(), name })
 }
 
 /// SHA-256 of what OneSignal holds: the same for what it would show as the same.
-pub(super) fn hash_of(fields: &Fields) -> [u8; 32] {
-    crate::store::content_hash(serde_json::json!(seen(fields)).to_string().as_bytes())
+pub(super) fn hash_of(contents: &BTreeMap<String, Fields>) -> [u8; 32] {
+    let seen: BTreeMap<&String, Fields> =
+        contents.iter().map(|(language, fields)| (language, seen(fields))).collect();
+    crate::store::content_hash(serde_json::json!(seen).to_string().as_bytes())
 }
 
 /// Fields as OneSignal may give them back: without those that are empty, and with its line ends.

@@ -22,6 +22,24 @@ pub enum Mode {
     Inline,
 }
 
+/// Who chooses the language of a message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LanguageBy {
+    /// Herald does, by event and person: each locale is a OneSignal template of its own.
+    #[default]
+    Herald,
+    /// OneSignal does, by the language of each device: one template holds all of them. Push alone.
+    Onesignal,
+}
+
+impl LanguageBy {
+    /// Whether Herald chooses.
+    pub fn is_herald(&self) -> bool {
+        *self == Self::Herald
+    }
+}
+
 /// What people edit of a template, and what a version keeps unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +47,9 @@ pub struct Content {
     /// How the copy reaches OneSignal.
     #[serde(default)]
     pub mode: Mode,
+    /// Who chooses the language.
+    #[serde(default, rename = "locale", skip_serializing_if = "LanguageBy::is_herald")]
+    pub language_by: LanguageBy,
     /// Where the fallback chain ends.
     #[serde(default = "english")]
     pub default_locale: String,
@@ -51,6 +72,7 @@ impl Default for Content {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
+            language_by: LanguageBy::default(),
             default_locale: english(),
             layout: None,
             options: Map::new(),
@@ -189,8 +211,12 @@ pub struct TemplateVersion {
 }
 
 impl Content {
-    /// The locale to use for a wish: `de-AT`, else `de`, else the default.
+    /// The locale to use for a wish: `de-AT`, else `de`, else the default. Where OneSignal chooses, the default one
+    /// stands for all of them.
     pub fn choose_locale(&self, wish: Option<&str>) -> &str {
+        if self.language_by == LanguageBy::Onesignal {
+            return &self.default_locale;
+        }
         let mut wish = wish.unwrap_or_default();
         loop {
             if let Some((locale, _)) =

@@ -155,7 +155,10 @@ impl Pipeline {
         test_of: Option<Arc<PreparedVersion>>,
     ) -> Result<Accepted, IngestError> {
         let now = self.clock.now();
-        let catalog = self.check(&new, now).await?;
+        let catalog = match self.check(&new, now).await {
+            Ok(catalog) => catalog,
+            Err(refused) => return self.answer_to_repeat(&new, refused, now).await,
+        };
         let place = self.intake.enter().ok_or(IngestError::Busy)?;
         let content = new.content.clone();
         let event = self.event(new, now);
@@ -185,13 +188,31 @@ impl Pipeline {
         answer.await.unwrap_or(Err(IngestError::Unavailable))
     }
 
+    /// The first answer to what the catalog refuses today and took before; else the refusal.
+    async fn answer_to_repeat(
+        &self,
+        new: &NewEvent,
+        refused: IngestError,
+        now: Timestamp,
+    ) -> Result<Accepted, IngestError> {
+        if matches!(refused, IngestError::Unavailable) {
+            return Err(refused);
+        }
+        let key = (new.source, sha256(new.event_key.as_bytes()));
+        let first = self.first_answer_to(key, &new.content, now).await;
+        first.map_err(|_| IngestError::Unavailable)?.unwrap_or(Err(refused))
+    }
+
     /// What [`Pipeline::accept`] would do, without storing anything.
     ///
     /// # Errors
     /// As for [`Pipeline::accept`].
     pub async fn try_out(&self, new: NewEvent) -> Result<Accepted, IngestError> {
         let now = self.clock.now();
-        let catalog = self.check(&new, now).await?;
+        let catalog = match self.check(&new, now).await {
+            Ok(catalog) => catalog,
+            Err(refused) => return self.answer_to_repeat(&new, refused, now).await,
+        };
         let key = (new.source, sha256(new.event_key.as_bytes()));
         let first = self.first_answer_to(key, &new.content, now).await;
         if let Some(first) = first.map_err(|_| IngestError::Unavailable)? {

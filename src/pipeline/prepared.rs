@@ -15,8 +15,7 @@ use crate::domain::rule::Rule;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry, UploadKey};
 use crate::domain::template::TemplateVersion;
 use crate::store::{Store, StoreError};
-use crate::templating::partials::expanded_fields;
-use crate::templating::{CompiledContent, compile};
+use crate::templating::{CompiledContent, compile_content};
 
 /// An event type with its schema compiled.
 pub struct PreparedType {
@@ -37,25 +36,16 @@ pub struct PreparedVersion {
 impl PreparedVersion {
     /// Compiles a version's copy; a locale that does not compile is left out.
     pub fn new(version: TemplateVersion) -> Self {
-        let mut contents = BTreeMap::new();
-        let copy = &version.content;
-        for (locale, fields) in &copy.contents {
-            let fields = expanded_fields(fields, copy.layout.as_deref(), &version.partials);
-            match compile(version.channel, &fields) {
-                Ok(compiled) => {
-                    contents.insert(locale.clone(), compiled);
-                }
-                Err(problems) => {
-                    tracing::error!(
-                        template.key = version.template,
-                        template.version = version.number,
-                        problems = problems.len(),
-                        "template {} version {} locale {locale} does not compile",
-                        version.template,
-                        version.number
-                    );
-                }
-            }
+        let (contents, problems) = compile_content(version.channel, &version.content, &version.partials);
+        for (locale, problems) in problems {
+            tracing::error!(
+                template.key = version.template,
+                template.version = version.number,
+                problems = problems.len(),
+                "template {} version {} locale {locale} does not compile",
+                version.template,
+                version.number
+            );
         }
         Self { version, contents }
     }

@@ -85,7 +85,10 @@ impl Pipeline {
         {
             members.entry("external_id").or_insert_with(|| json!(wish.recipient.id));
         }
-        if let Some(content) = version.content(&shown.locale)
+        let language = wish.locale.unwrap_or(&shown.locale);
+        let whole = version.content(&shown.locale);
+        let content = whole.and_then(|all| all.in_language(language)).or(whole);
+        if let Some(content) = content
             && let Ok(rendered) = preview(content, wish.data, &Person { user }, &Limits::default())
         {
             (shown.fields, shown.blanks) = (rendered.fields, rendered.blanks);

@@ -91,8 +91,9 @@ pub struct TemplateUpload {
     pub name: String,
     /// Where its messages appear.
     pub channel: Channel,
-    /// The compiled fields that the provider can hold, by Herald's names.
-    pub fields: Fields,
+    /// The compiled fields that the provider can hold, by language and Herald's names; `en` is always there and holds
+    /// what is not kept by language.
+    pub contents: BTreeMap<String, Fields>,
 }
 
 /// Templates as they are listed: without their contents.

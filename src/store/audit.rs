@@ -58,6 +58,25 @@ pub async fn append(tx: &mut Tx, entries: &[AuditEntry]) -> Result<(), StoreErro
 }
 
 impl Store {
+    /// Whether a template's version was live at any time.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn was_live(&self, template: &str, number: i32) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT EXISTS (
+                SELECT 1 FROM audit_log
+                WHERE kind = 'template' AND subject = $1
+                  AND action IN ('published', 'rolled_back')
+                  AND (after ->> 'version')::integer = $2
+             )",
+        )
+        .bind(template)
+        .bind(number)
+        .fetch_one(self.pool())
+        .await?)
+    }
+
     /// Changes, newest first, before `before` if it is given; of one thing if `kind` and `subject` are.
     ///
     /// # Errors

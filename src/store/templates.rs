@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TemplateId, TemplateVersionId, TypedId};
-use crate::domain::template::{Content, Mode, Template, TemplateVersion};
+use crate::domain::template::{Content, LanguageBy, Mode, Template, TemplateVersion};
 
 /// A template's draft.
 #[derive(Debug, Clone)]
@@ -113,6 +113,10 @@ fn read_version(row: &PgRow) -> Result<TemplateVersion, StoreError> {
         channel: super::events::read_channel(row.try_get("channel_text")?, "template_versions", id)?,
         content: Content {
             mode: if row.try_get::<&str, _>("mode")? == "inline" { Mode::Inline } else { Mode::Provider },
+            language_by: match row.try_get::<&str, _>("language_by")? {
+                "onesignal" => LanguageBy::Onesignal,
+                _ => LanguageBy::Herald,
+            },
             default_locale: row.try_get("default_locale")?,
             layout: row.try_get("layout")?,
             options: serde_json::from_value(options).map_err(|_| corrupt("options"))?,
@@ -379,8 +383,8 @@ async fn insert_version(
     let content = &version.content;
     sqlx::query(
         "INSERT INTO template_versions (id, template_id, number, mode, default_locale, layout, options,
-            partials, content_hash, author, note, restores, approved_by, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            partials, content_hash, author, note, restores, approved_by, created_at, language_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(version.id.uuid())
     .bind(template.uuid())
@@ -399,6 +403,7 @@ async fn insert_version(
     .bind(by.restores)
     .bind(by.approved_by)
     .bind(now)
+    .bind(if content.language_by.is_herald() { "herald" } else { "onesignal" })
     .execute(&mut **tx)
     .await?;
     let fields: BTreeMap<&String, String> = content

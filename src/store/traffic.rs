@@ -22,7 +22,7 @@ pub struct PastEvent {
 }
 
 impl Store {
-    /// The last `limit` events of these types (each by its own index), newest first.
+    /// The last `limit` events of these types (each by its own index), newest first; test sends are none.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -31,7 +31,11 @@ impl Store {
             "SELECT e.id, e.type, e.locale, e.event_key, p.data
              FROM unnest($1::text[]) AS t (type)
              CROSS JOIN LATERAL (
-                SELECT id, type, locale, event_key FROM events WHERE type = t.type ORDER BY id DESC LIMIT $2
+                SELECT id, type, locale, event_key
+                FROM events
+                WHERE type = t.type AND event_key NOT LIKE 'test-send-%'
+                ORDER BY id DESC
+                LIMIT $2
              ) AS e
              JOIN event_payloads p ON p.event_id = e.id
              ORDER BY e.id DESC

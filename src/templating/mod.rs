@@ -17,4 +17,5 @@ pub mod mjml;
 pub mod partials;
 pub mod preview;
 
+pub use compile::compile_content;
 pub use compile::{CompiledContent, FieldPath, LOOKUP, Problem, ValueError, compile};

@@ -34,13 +34,16 @@ async fn sensitive_values_say_nothing_and_whoever_may_not_read_events_learns_not
     let app = TestApp::start().await;
     for n in 0..60 {
         let event = json!({"id": format!("r-{n}"), "type": "password.reset", "recipient": {"email": "a@shop.example"},
-            "data": {"code": "314159", "url": "https://shop.example/reset"}});
-        let (status, body) = app.post(&event).await;
-        assert!(status == 202 || status == 422, "{body}");
+            "data": {"code": "314159"}});
+        app.accept(&event).await;
     }
     let path = "/v1/event-types/password.reset/infer";
     let (_, found) = app.call(Method::POST, path, Some(&app.key), Some(&json!({}))).await;
-    assert!(!found.to_string().contains("314159"), "{found}");
+    assert_eq!(
+        (&found["based_on"], &found["schema"]["properties"]),
+        (&json!(60), &json!({"code": {}})),
+        "{found}"
+    );
     let key = app.key_with(vec![Scope::CatalogRead]).await;
     assert_eq!(app.call(Method::POST, PATH, Some(&key), Some(&json!({}))).await.0, 403);
     assert_eq!(app.call(Method::POST, PATH, Some(&app.key), Some(&json!({}))).await.0, 404, "none has come");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use herald::catalog::Applying;
 use herald::catalog::{By, Publisher, sample};
 use herald::domain::answer::BatchAnswer;
 use herald::domain::app::{App, AppId};
@@ -167,14 +168,15 @@ async fn two_processes_that_publish_the_same_make_each_template_once() {
     let provider = Arc::clone(&held) as Arc<dyn MessageProvider>;
     let other = Publisher::new(store.clone(), clock, Arc::new(IdSource::seeded(9)), provider);
     let files = sample::files();
-    let others = tokio::spawn(async move { other.apply(&sample::files(), false, BY).await.map(|_| ()) });
+    let others =
+        tokio::spawn(async move { other.apply(&sample::files(), Applying::default(), BY).await.map(|_| ()) });
     held.asked.notified().await;
     // OneSignal does not have it yet, so a look by name would not help.
     let wanted = store.upload_records(None).await.unwrap().pop().expect("a lease").key;
     let refused = app.herald.publisher.ensure_uploaded(&wanted).await.unwrap_err();
     assert!(refused.to_string().contains("another process"), "{refused}");
     held.go.notify_one();
-    app.herald.publisher.apply(&files, false, BY).await.unwrap();
+    app.herald.publisher.apply(&files, Applying::default(), BY).await.unwrap();
     others.await.unwrap().unwrap();
     let names = names(&app).await;
     assert!(names.contains_key("herald/order-shipped-push@1/de"), "{names:?}");
@@ -206,9 +208,9 @@ async fn what_a_crashed_process_has_made_is_adopted_by_name_once_its_lease_is_ov
 async fn a_refused_upload_gives_its_lease_back() {
     let app = TestApp::start_with(Wanted { without_catalog: true, ..quick() }).await;
     app.fault(json!({"endpoint": "templates", "kind": "status", "status": 403})).await;
-    app.herald.publisher.apply(&sample::files(), false, BY).await.unwrap_err();
+    app.herald.publisher.apply(&sample::files(), Applying::default(), BY).await.unwrap_err();
     app.clear_faults().await;
-    app.herald.publisher.apply(&sample::files(), false, BY).await.unwrap();
+    app.herald.publisher.apply(&sample::files(), Applying::default(), BY).await.unwrap();
     assert!(names(&app).await.values().all(|count| *count == 1));
 }
 

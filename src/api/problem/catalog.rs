@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::{AboutCatalog, Code, Problem, RETRY_AFTER};
+use super::{AboutCatalog, Code, FieldError, Problem, RETRY_AFTER};
 use crate::catalog::drift::CareError;
-use crate::catalog::entries::EntryError;
 use crate::catalog::templates::TemplateError;
 use crate::catalog::traffic::TrafficReport;
 use crate::catalog::{ApplyError, UploadError};
@@ -21,6 +20,7 @@ impl From<ApplyError> for Problem {
                 )
             }
             ApplyError::WouldHold { template, report } => would_hold(&template, report),
+            ApplyError::Changed(version) => Self::new(Code::Stale, stands_at(version)),
             ApplyError::Busy => {
                 Self::new(Code::Changed, "somebody else changes the catalog all the time; try again")
                     .retry_after(RETRY_AFTER)
@@ -50,27 +50,20 @@ impl From<CareError> for Problem {
     }
 }
 
-impl From<EntryError> for Problem {
-    fn from(error: EntryError) -> Self {
-        match error {
-            EntryError::NotFound(_) => Self::new(Code::NotFound, error.to_string()),
-            EntryError::Changed(version) => Self::new(
-                Code::Stale,
-                format!(
-                    "it stands at version {version} now: read it again and send `If-Match: \"{version}\"`"
-                ),
-            ),
-            EntryError::Apply(error) => error.into(),
-        }
-    }
-}
-
 impl From<TemplateError> for Problem {
     fn from(error: TemplateError) -> Self {
         let words = error.to_string();
         match error {
             TemplateError::NotFound(_) | TemplateError::NoDraft(_) => Self::new(Code::NotFound, words),
-            TemplateError::Invalid(_) => Self::new(Code::Exists, words),
+            TemplateError::Exists(_) => Self::new(Code::Exists, words),
+            TemplateError::Invalid(field, words) => Self::fields(
+                Code::InvalidFields,
+                vec![FieldError::new(format!("/{field}"), "invalid", words)],
+            ),
+            TemplateError::Archived(_) => Self::new(
+                Code::Archived,
+                format!("{words}: bring it back with `{{\"archived\": false}}` first"),
+            ),
             TemplateError::Stale(draft) => {
                 let theirs = draft.map(|draft| {
                     json!({"revision": draft.revision, "author": draft.author, "updated_at": draft.updated_at,
@@ -86,12 +79,7 @@ impl From<TemplateError> for Problem {
                 };
                 about(Self::new(Code::Stale, detail), AboutCatalog { theirs, ..AboutCatalog::default() })
             }
-            TemplateError::Changed(version) => Self::new(
-                Code::Stale,
-                format!(
-                    "it stands at version {version} now: read it again and send `If-Match: \"{version}\"`"
-                ),
-            ),
+            TemplateError::Changed(version) => Self::new(Code::Stale, stands_at(version)),
             TemplateError::NeedsApproval => {
                 Self::new(Code::NeedsApproval, format!("{words}: somebody else posts to `/approve` first"))
             }
@@ -133,4 +121,12 @@ fn would_hold(template: &str, report: Box<TrafficReport>) -> Problem {
 
 fn about(problem: Problem, catalog: AboutCatalog) -> Problem {
     Problem { about_catalog: Some(Box::new(catalog)), ..problem }
+}
+
+/// What somebody is told whose `If-Match` names another version than the present one.
+fn stands_at(version: i32) -> String {
+    if version == 0 {
+        return "there is none, or none any more: send no `If-Match` to make it anew".to_owned();
+    }
+    format!("it stands at version {version} now: read it again and send `If-Match: \"{version}\"`")
 }

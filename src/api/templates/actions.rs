@@ -334,15 +334,13 @@ pub(in super::super) async fn publish_draft(
     let draft = draft.ok_or_else(|| Problem::from(TemplateError::NoDraft(key.clone())))?;
     let revision = matching::wanted(&headers, draft.revision)?;
     let events = request.events.unwrap_or(DEFAULT_EVENTS);
-    if query.dry_run {
-        let (warnings, traffic) = api.publisher.check_template(&key, &draft.content, events).await?;
-        let version =
-            api.store.version_records(&key, None, 1).await?.first().map_or(1, |r| r.version.number + 1);
-        return Ok(Json(PublishedBody { version, warnings, traffic }));
-    }
     let how = Publishing { revision, accepts_holes: request.accept_held, events };
     let by = identity.by(&request.note);
-    let done = api.publisher.publish_draft(&key, how, by).await?;
+    let done = if query.dry_run {
+        api.publisher.rehearse_publishing(&key, how).await?
+    } else {
+        api.publisher.publish_draft(&key, how, by).await?
+    };
     Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic: done.traffic }))
 }
 

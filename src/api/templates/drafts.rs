@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::super::entries::read;
-use super::super::parameters::{Parameters, PathText};
+use super::super::parameters::{Parameters, PathText, PathTexts};
 use super::super::problem::{Code, Problem, ProblemBody};
 use super::super::{Api, matching};
 use crate::access::Use;
@@ -238,11 +238,13 @@ pub(in super::super) async fn list_versions(
 )]
 pub(in super::super) async fn get_version(
     State(api): State<Arc<Api>>,
-    Path((key, number)): Path<(String, i32)>,
+    PathTexts(key, number): PathTexts,
     headers: HeaderMap,
 ) -> Result<Json<VersionBody>, Problem> {
     api.allow(&headers, Use::ReadCatalog).await?;
     let live = api.live_number(&key).await?;
+    let none = || Problem::new(Code::NotFound, format!("template {key} has no version {number}"));
+    let number: i32 = number.parse().map_err(|_| none())?;
     Ok(Json(version_body(api.publisher.record(&key, number).await?, live, true)))
 }
 

@@ -9,7 +9,7 @@ use super::Surroundings;
 use super::surroundings::shape;
 use crate::domain::channel::Channel;
 use crate::domain::snapshot::Partial;
-use crate::domain::template::{Content, Fields, Mode, main_field};
+use crate::domain::template::{Content, Fields, LanguageBy, Mode, fields_of, main_field};
 use crate::templating::check::{Copy, EventShape, Finding, check};
 use crate::templating::liquid::Template;
 use crate::templating::partials::{Expanded, IncludeProblem, expand};
@@ -122,9 +122,44 @@ fn check_content(key: &str, channel: Channel, content: &Content) -> Vec<CatalogP
         let message = format!("option `{name}` is set by Herald");
         problems.push(CatalogProblem::error("reserved_option", &file, message).hint("leave it out"));
     }
+    if content.language_by == LanguageBy::Onesignal {
+        problems.extend(check_languages(&file, channel, content));
+    }
     if content.layout.is_some() && channel != Channel::Email {
         let message = format!("{channel} messages have no layout");
         problems.push(CatalogProblem::error("no_layout", &file, message).hint("leave `layout` out"));
+    }
+    problems
+}
+
+/// What OneSignal needs to choose the language by itself.
+fn check_languages(file: &str, channel: Channel, content: &Content) -> Vec<CatalogProblem> {
+    if channel != Channel::Push || content.mode == Mode::Inline {
+        let message = "only a push template that OneSignal renders can leave the language to OneSignal";
+        return vec![CatalogProblem::error("bad_locale_mode", file, message).hint("leave `locale` out")];
+    }
+    let mut problems = Vec::new();
+    let is_code = |locale: &str| locale.len() == 2 || matches!(locale, "zh-Hans" | "zh-Hant");
+    for locale in content.contents.keys().filter(|locale| !is_code(locale)) {
+        let message = format!("OneSignal knows no language `{locale}`");
+        problems.push(
+            CatalogProblem::error("bad_language", file, message).hint("use two letters, zh-Hans or zh-Hant"),
+        );
+    }
+    for field in fields_of(channel).iter().filter(|field| field.by_language) {
+        let has = |fields: &Fields| fields.get(field.name).is_some_and(|text| !text.is_empty());
+        let lacking =
+            content.contents.iter().filter(|(_, fields)| !has(fields)).map(|(locale, _)| locale.as_str());
+        let lacking: Vec<&str> = lacking.collect();
+        if !lacking.is_empty() && lacking.len() < content.contents.len() {
+            let message = format!(
+                "`{}` is missing in {}: OneSignal wants it in each language or in none",
+                field.name,
+                lacking.join(", ")
+            );
+            problems
+                .push(CatalogProblem::error("missing_language", file, message).hint("write it there too"));
+        }
     }
     problems
 }
@@ -200,7 +235,8 @@ pub(super) fn check_partial(partial: &Partial) -> Vec<CatalogProblem> {
     error
         .map(|error| {
             let file = file_of("partial", &partial.key);
-            CatalogProblem::error("syntax", &file, error.message).at(Some(error.line), Some(error.column))
+            CatalogProblem::error("liquid_syntax", &file, error.message)
+                .at(Some(error.line), Some(error.column))
         })
         .into_iter()
         .collect()

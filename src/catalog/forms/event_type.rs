@@ -110,11 +110,16 @@ impl EventTypeForm {
     }
 }
 
+/// What refers to another schema.
+const REFERENCES: [&str; 2] = ["$ref", "$dynamicRef"];
+
 /// A reference to something outside the schema.
 fn remote_reference(schema: &Value) -> Option<&str> {
     match schema {
         Value::Object(members) => members.iter().find_map(|(name, value)| match value {
-            Value::String(target) if name == "$ref" && !target.starts_with('#') => Some(target.as_str()),
+            Value::String(target) if REFERENCES.contains(&name.as_str()) && !target.starts_with('#') => {
+                Some(target.as_str())
+            }
             other => remote_reference(other),
         }),
         Value::Array(list) => list.iter().find_map(remote_reference),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::NaiveTime;
 use serde::{Deserialize, Serialize};
 
 use super::FormProblem;
@@ -348,6 +349,12 @@ impl RuleForm {
             let message = "time_of_day belongs to `deliver = \"timezone\"`";
             problems.push(FormProblem::new("bad_deliver", "time_of_day", message));
         }
+        for time in self.time_of_day.iter().filter(|time| !is_time_of_day(time)) {
+            let message = format!("`{time}` is no time of day");
+            problems.push(
+                FormProblem::new("bad_deliver", "time_of_day", message).hint("write it as 9:00AM or 21:45"),
+            );
+        }
         if self.at.is_none() && !self.before.is_zero() {
             let message = "`before` counts back from `at`, and there is none";
             problems.push(
@@ -387,6 +394,11 @@ const RESERVED_TAGS: [&str; 11] = [
     "journey",
     "custom_data",
 ];
+
+/// Whether OneSignal can read it: `9:00AM`, `21:45` or `09:45:30`.
+fn is_time_of_day(text: &str) -> bool {
+    ["%I:%M%p", "%H:%M", "%H:%M:%S"].iter().any(|form| NaiveTime::parse_from_str(text, form).is_ok())
+}
 
 fn seconds(value: u32) -> Duration {
     Duration::from_secs(value.into())

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::catalog::document::TemplateAbout;
 use crate::domain::channel::Channel;
-use crate::domain::template::{Content, Mode, Template};
+use crate::domain::template::{Content, LanguageBy, Mode, Template};
 
 /// `template.toml`: everything but the copy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct TemplateForm {
     /// How the copy reaches OneSignal.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
+    /// Who chooses the language: `herald`, or `onesignal` for push.
+    #[serde(default, rename = "locale", skip_serializing_if = "LanguageBy::is_herald")]
+    pub language_by: LanguageBy,
     /// Where the fallback chain ends.
     #[serde(default = "english")]
     pub default_locale: String,
@@ -57,6 +60,7 @@ impl TemplateForm {
             event: template.event_type.clone(),
             needs_approval: template.needs_approval,
             mode: content.mode,
+            language_by: content.language_by,
             default_locale: content.default_locale.clone(),
             layout: content.layout.clone(),
             options: content.options.clone(),
@@ -73,6 +77,7 @@ impl TemplateForm {
         };
         let content = Content {
             mode: self.mode,
+            language_by: self.language_by,
             default_locale: self.default_locale,
             layout: self.layout,
             options: self.options,

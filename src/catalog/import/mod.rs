@@ -13,7 +13,7 @@ use super::forms::TemplateForm;
 use super::publish::Publisher;
 use crate::domain::app::App;
 use crate::domain::channel::Channel;
-use crate::domain::template::{Content, is_locale, main_field};
+use crate::domain::template::{Content, LanguageBy, is_locale, main_field};
 use crate::provider::RemoteTemplate;
 use crate::templating;
 use translate::translate;
@@ -187,6 +187,7 @@ impl Imported {
             owner: None,
             event: None,
             needs_approval: false,
+            language_by: LanguageBy::Herald,
             mode: content.mode,
             default_locale: content.default_locale,
             layout: None,

@@ -8,7 +8,7 @@ use crate::domain::app::AppId;
 use crate::domain::batch::{Batch, BatchContent, Targets};
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
-use crate::domain::template::{FieldSpec, Fields, fields_of};
+use crate::domain::template::{Fields, fields_of};
 use crate::provider::{RemoteTemplate, TemplatePage, TemplateUpload};
 
 /// OneSignal's longest `ttl`, in seconds.
@@ -27,7 +27,7 @@ pub fn create_message(batch: &Batch, now: Timestamp) -> Value {
         body.insert("custom_data".into(), custom_data.clone());
     }
     insert_targets(&mut body, content);
-    insert_fields(&mut body, content.channel, |name| content.fields.get(name), |_| true);
+    insert_fields(&mut body, content.channel, |name| content.fields.get(name));
     if content.channel == Channel::Push {
         let left = (batch.expires_at - now).num_seconds().clamp(0, MAX_TTL_S);
         body.insert("ttl".into(), json!(left));
@@ -68,9 +68,8 @@ fn insert_fields<'a>(
     body: &mut Map<String, Value>,
     channel: Channel,
     text_of: impl Fn(&str) -> Option<&'a String>,
-    wanted: impl Fn(&FieldSpec) -> bool,
 ) {
-    for field in fields_of(channel).iter().filter(|field| wanted(field)) {
+    for field in fields_of(channel) {
         let Some(text) = text_of(field.name) else { continue };
         let value = if field.by_language { json!({ "en": text }) } else { json!(text) };
         body.insert(field.wire.into(), value);
@@ -91,7 +90,17 @@ pub fn create_template(app: AppId, upload: &TemplateUpload) -> Value {
             body.insert("isSMS".into(), json!(true));
         }
     }
-    insert_fields(&mut body, upload.channel, |name| upload.fields.get(name), |field| field.in_template);
+    let english = upload.contents.get("en");
+    for field in fields_of(upload.channel).iter().filter(|field| field.in_template) {
+        let texts = upload.contents.iter();
+        let texts: BTreeMap<&String, &String> =
+            texts.filter_map(|(language, fields)| Some((language, fields.get(field.name)?))).collect();
+        if field.by_language && !texts.is_empty() {
+            body.insert(field.wire.into(), json!(texts));
+        } else if let Some(text) = english.and_then(|fields| fields.get(field.name)) {
+            body.insert(field.wire.into(), json!(text));
+        }
+    }
     Value::Object(body)
 }
 
@@ -99,7 +108,7 @@ pub fn create_template(app: AppId, upload: &TemplateUpload) -> Value {
 pub fn update_template(app: AppId, upload: &TemplateUpload) -> Value {
     let mut body = create_template(app, upload);
     for field in fields_of(upload.channel).iter().filter(|field| field.in_template) {
-        if !upload.fields.contains_key(field.name) {
+        if !upload.contents.values().any(|fields| fields.contains_key(field.name)) {
             body[field.wire] = Value::Null;
         }
     }
@@ -248,7 +257,8 @@ mod tests {
             ("body".to_owned(), "B".to_owned()),
             ("preheader".to_owned(), "P".to_owned()),
         ]);
-        let upload = TemplateUpload { name: "herald/x@1/en".into(), channel: Channel::Email, fields };
+        let contents = BTreeMap::from([("en".to_owned(), fields)]);
+        let upload = TemplateUpload { name: "herald/x@1/en".into(), channel: Channel::Email, contents };
         let body = create_template(AppId(Uuid::from_u128(1)), &upload);
         assert_eq!((&body["isEmail"], &body["email_subject"]), (&json!(true), &json!("S")));
         assert!(body.get("email_preheader").is_none(), "{body}");
@@ -259,8 +269,12 @@ mod tests {
             ("contents".to_owned(), "C".to_owned()),
             ("headings".to_owned(), "H".to_owned()),
         ]);
-        let upload =
-            TemplateUpload { name: "herald/x@1/en".into(), channel: Channel::Push, fields: fields.clone() };
+        let contents = BTreeMap::from([("en".to_owned(), fields.clone())]);
+        let upload = TemplateUpload {
+            name: "herald/x@1/en".into(),
+            channel: Channel::Push,
+            contents: contents.clone(),
+        };
         let mut content = create_template(AppId(Uuid::from_u128(1)), &upload);
         content["contents"]["de"] = json!("D");
         content["subtitle"] = Value::Null;
@@ -281,7 +295,8 @@ mod tests {
     #[test]
     fn an_update_empties_what_the_new_copy_lacks() {
         let fields = BTreeMap::from([("contents".to_owned(), "C".to_owned())]);
-        let upload = TemplateUpload { name: "n".into(), channel: Channel::Push, fields };
+        let contents = BTreeMap::from([("en".to_owned(), fields)]);
+        let upload = TemplateUpload { name: "n".into(), channel: Channel::Push, contents };
         let body = update_template(AppId(Uuid::from_u128(1)), &upload);
         assert_eq!((&body["contents"], &body["headings"]), (&json!({"en": "C"}), &Value::Null));
     }

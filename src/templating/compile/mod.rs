@@ -2,6 +2,7 @@
 
 mod checks;
 mod escape;
+mod languages;
 pub(in crate::templating) mod origins;
 mod places;
 mod plan;
@@ -27,6 +28,7 @@ use crate::templating::liquid::{Limits, PathUse, RenderError, Template};
 use crate::templating::mjml;
 
 use escape::{Places, literal};
+pub use languages::compile_content;
 use origins::{Origins, PROVIDER_NAMES};
 use plan::Op;
 pub use problems::Problem;
@@ -83,6 +85,8 @@ pub struct CompiledContent {
     call_fields: BTreeMap<String, String>,
     paths: Vec<FieldPath>,
     reads_provider: bool,
+    /// The languages that OneSignal chooses from, if it does.
+    languages: BTreeMap<String, CompiledContent>,
 }
 
 #[derive(Debug, Clone)]
@@ -120,6 +124,7 @@ pub fn compile(channel: Channel, fields: &Fields) -> Result<CompiledContent, Vec
         call_fields: BTreeMap::new(),
         paths: Vec::new(),
         reads_provider: false,
+        languages: BTreeMap::new(),
     };
     let mut found = unknown_fields(channel, fields);
     let mut slots = Slots::default();
@@ -248,6 +253,9 @@ impl CompiledContent {
 
     /// Whether events carry values; if not, there is no `custom_data` at all.
     pub fn needs_values(&self) -> bool {
+        if !self.languages.is_empty() {
+            return self.languages.values().any(Self::needs_values);
+        }
         self.template_fields.values().chain(self.call_fields.values()).any(|text| text.starts_with(LOOKUP))
     }
 
@@ -282,6 +290,9 @@ impl CompiledContent {
     /// # Errors
     /// [`ValueError`]; with the same event and template it stays the same, but for a deadline in `limits`.
     pub fn values(&self, data: &Value, limits: &Limits) -> Result<Map<String, Value>, ValueError> {
+        if !self.languages.is_empty() {
+            return self.values_by_language(data, limits);
+        }
         let mut entry = Map::new();
         let globals = [("data", data)];
         for field in self.fields.iter().filter(|field| !field.ops.is_empty()) {

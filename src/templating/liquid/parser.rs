@@ -249,6 +249,9 @@ fn is_end(name: &str) -> bool {
 }
 
 fn unknown_tag(name: &str) -> String {
+    if name == "render" {
+        return "unknown tag `render`; did you mean `include`?".to_owned();
+    }
     match super::filters::nearest(name, TAGS.into_iter()) {
         Some(known) => format!("unknown tag `{name}`; did you mean `{known}`?"),
         None => format!("unknown tag `{name}`; there are {}", TAGS.join(", ")),

@@ -132,6 +132,26 @@ impl TestApp {
         read(request.send().await.expect("an answer")).await
     }
 
+    /// Calls the API as one who has seen this version; the answer comes with its `ETag`, without quotes.
+    pub async fn call_seen(
+        &self,
+        (method, path): (Method, &str),
+        key: &str,
+        seen: Option<&str>,
+        body: &Value,
+    ) -> (u16, String, Value) {
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.url)).bearer_auth(key).json(body);
+        if let Some(seen) = seen {
+            request = request.header("if-match", format!("\"{seen}\""));
+        }
+        let response = request.send().await.expect("an answer");
+        let etag = response.headers().get("etag").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let etag = etag.trim_matches('"').to_owned();
+        let (status, body) = read(response).await;
+        (status, etag, body)
+    }
+
     /// Posts raw bytes as an event.
     pub async fn post_raw(
         &self,
@@ -275,6 +295,18 @@ impl TestApp {
     /// A key with these scopes only.
     pub async fn key_with(&self, scopes: Vec<Scope>) -> String {
         make_key(&self.herald, scopes, false).await
+    }
+
+    /// A key of somebody else, who may do everything.
+    pub async fn key_of(&self, source: &str) -> String {
+        let request = KeyRequest {
+            source: source.into(),
+            is_test: false,
+            scopes: Scope::ALL.to_vec(),
+            allowed_types: None,
+        };
+        let created = self.herald.access.create_key(&request).await.expect("a key");
+        created.text.expose_secret().to_owned()
     }
 
     pub async fn test_key(&self) -> String {

@@ -1,0 +1,90 @@
+//! What stands beside a template's copy: entered, changed, and whether it is put away.
+
+use super::checks::is_key;
+use super::publish::{By, Publisher};
+use super::templates::{Place, TemplateError};
+use crate::domain::snapshot::CatalogSnapshot;
+use crate::domain::template::Template;
+use crate::store::{catalog, templates};
+
+impl Publisher {
+    /// Enters a template without any copy yet.
+    ///
+    /// # Errors
+    /// [`TemplateError::Exists`] when the key is taken, [`TemplateError::Invalid`] when it can't be one.
+    pub async fn create_template(&self, template: Template, by: By<'_>) -> Result<(), TemplateError> {
+        if !is_key(&template.key) {
+            let detail =
+                format!("`{}` is no key: 1 to 100 lower-case letters, digits, `.`, `_` or `-`", template.key);
+            return Err(TemplateError::Invalid("key", detail));
+        }
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        catalog::lock(&mut tx).await?;
+        let snapshot = self.store.snapshot().await?;
+        if snapshot.templates.iter().any(|t| t.key == template.key) {
+            let detail = format!("template `{}` exists; save a draft of it instead", template.key);
+            return Err(TemplateError::Exists(detail));
+        }
+        known_event(&template, &snapshot)?;
+        let template = Template { id: self.ids.next(now), live: None, ..template };
+        templates::upsert_template(&mut tx, &template, now).await?;
+        self.note(tx, (&template, "created", None, None), by, now).await
+    }
+
+    /// Changes what stands beside a template's copy, and whether it is put away, if it still is at `version`.
+    ///
+    /// # Errors
+    /// [`TemplateError::Changed`], [`TemplateError::InUse`] when a rule sends what would be put away,
+    /// [`TemplateError::Invalid`] when the event type that it names is unknown.
+    pub async fn change_template(
+        &self,
+        key: &str,
+        version: i32,
+        change: impl FnOnce(&mut Template),
+        by: By<'_>,
+    ) -> Result<Template, TemplateError> {
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        catalog::lock(&mut tx).await?;
+        let snapshot = self.store.snapshot().await?;
+        let known = Place::find(&snapshot, key)?.template;
+        if known.version != version {
+            return Err(TemplateError::Changed(known.version));
+        }
+        let mut wanted = known.clone();
+        change(&mut wanted);
+        if wanted == *known {
+            return Ok(wanted);
+        }
+        if wanted.event_type != known.event_type {
+            known_event(&wanted, &snapshot)?;
+        }
+        let action = match (known.is_archived, wanted.is_archived) {
+            (false, true) => "archived",
+            (true, false) => "restored",
+            _ => "changed",
+        };
+        let sender = snapshot.rules.iter().find(|rule| rule.template() == Some(key));
+        if let Some(rule) = sender.filter(|_| action == "archived") {
+            return Err(TemplateError::InUse(rule.key.clone()));
+        }
+        templates::upsert_template(&mut tx, &wanted, now).await?;
+        wanted.version += 1;
+        let about = |t: &Template| {
+            serde_json::json!({"description": t.description, "owner": t.owner, "event": t.event_type,
+                "needs_approval": t.needs_approval, "archived": t.is_archived})
+        };
+        self.note(tx, (&wanted, action, Some(about(known)), Some(about(&wanted))), by, now).await?;
+        Ok(wanted)
+    }
+}
+
+/// Refuses an event type that the catalog does not have.
+fn known_event(template: &Template, snapshot: &CatalogSnapshot) -> Result<(), TemplateError> {
+    let Some(name) = template.event_type.as_deref() else { return Ok(()) };
+    if snapshot.event_types.iter().any(|entry| entry.name.as_str() == name) {
+        return Ok(());
+    }
+    Err(TemplateError::Invalid("event", format!("there is no event type {name}")))
+}

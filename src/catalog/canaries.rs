@@ -1,0 +1,52 @@
+//! Canaries: the version that a part of a rule's recipients gets has to be there, and approved where copy needs that.
+
+use super::changes::Change;
+use super::check::{CatalogProblem, Severity};
+use super::document::{Document, RuleDocument};
+use super::files::file_of;
+use super::publish::Publisher;
+use crate::domain::rule::Action;
+use crate::domain::snapshot::CatalogSnapshot;
+use crate::store::StoreError;
+
+impl Publisher {
+    /// What is wrong with the canaries of rules that change.
+    pub(super) async fn check_canaries(
+        &self,
+        document: &Document,
+        snapshot: &CatalogSnapshot,
+        changes: &[Change],
+    ) -> Result<Vec<CatalogProblem>, StoreError> {
+        let is_changed =
+            |rule: &&RuleDocument| changes.iter().any(|c| c.kind == "rule" && c.name == rule.key);
+        let mut problems = Vec::new();
+        for rule in document.rules.iter().filter(is_changed) {
+            let Action::Send { template, canary: Some(canary), .. } = &rule.definition.action else {
+                continue;
+            };
+            let known = snapshot.templates.iter().find(|t| t.key == *template);
+            let needs_approval = known.is_some_and(|t| t.needs_approval);
+            let problem = |code: &str, message: String| CatalogProblem {
+                field: Some("canary".to_owned()),
+                ..CatalogProblem::error(code, &file_of("rule", &rule.key), message)
+            };
+            match self.store.find_version_number(template, canary.version).await? {
+                None => {
+                    let message = format!("template {template} has no version {}", canary.version);
+                    let hint = "until it has, everybody gets the live one";
+                    // Files may come from another Herald, which counts its versions by itself.
+                    let severity = if needs_approval { Severity::Error } else { Severity::Warning };
+                    problems
+                        .push(CatalogProblem { severity, ..problem("unknown_version", message).hint(hint) });
+                }
+                Some(record) if needs_approval && !self.is_settled(&record).await? => {
+                    let message = format!("version {} of {template} was never approved", canary.version);
+                    let hint = "have a draft of it approved and publish that";
+                    problems.push(problem("needs_approval", message).hint(hint));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(problems)
+    }
+}

@@ -1,0 +1,101 @@
+//! What stands in a change's way: what still refers to what would go, and copy that a second person has not seen.
+
+use super::changes::Change;
+use super::check::CatalogProblem;
+use super::document::{Document, RuleDocument};
+use super::files::file_of;
+use crate::domain::channel::Channel;
+use crate::domain::event::covers;
+use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
+
+/// Templates whose copy needs a second person: files can't bring it live by themselves.
+pub(super) fn unapproved(changes: &[Change], snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+    let guarded = |c: &&Change| {
+        let known = snapshot.templates.iter().find(|t| t.key == c.name);
+        c.kind == "template" && c.after.is_some() && known.is_some_and(|t| t.needs_approval)
+    };
+    let problem = |change: &Change| {
+        let message = format!("{} needs a second person's approval before it goes live", change.name);
+        CatalogProblem::error("needs_approval", &file_of("template", &change.name), message)
+            .hint("save it as a draft, have it approved, and publish that")
+    };
+    changes.iter().filter(guarded).map(problem).collect()
+}
+
+/// Rules that ask OneSignal for a timing that it does not offer for SMS.
+pub(super) fn untimely(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+    let channel_of = |key: &str| {
+        let new = document.templates.iter().find(|t| t.key == key).map(|t| t.channel);
+        new.or_else(|| snapshot.templates.iter().find(|t| t.key == key).map(|t| t.channel))
+    };
+    let is_untimely = |rule: &&RuleDocument| {
+        let channel = rule.definition.template().and_then(channel_of);
+        rule.definition.timing.provider.is_some() && channel == Some(Channel::Sms)
+    };
+    let problem = |rule: &RuleDocument| CatalogProblem {
+        field: Some("deliver".to_owned()),
+        ..CatalogProblem::error("bad_deliver", &file_of("rule", &rule.key), "OneSignal does not time SMS")
+            .hint("use a window with recipient_zone instead")
+    };
+    document.rules.iter().filter(is_untimely).map(problem).collect()
+}
+
+/// What would go though something still refers to it.
+pub(super) fn still_used(
+    changes: &[Change],
+    document: &Document,
+    snapshot: &CatalogSnapshot,
+) -> Vec<CatalogProblem> {
+    let goes = |kind: &str, name: &str| {
+        changes.iter().any(|c| c.after.is_none() && c.kind == kind && c.name == name)
+    };
+    let mut problems = Vec::new();
+    let mut say = |kind: &str, name: &str, user: String| {
+        let message = format!("{name} can't go: {user} uses it");
+        problems.push(
+            CatalogProblem::error("in_use", &file_of(kind, name), message)
+                .hint("change or delete that first"),
+        );
+    };
+    let stays = |name: &str| !goes("event_type", name);
+    // A family stands as long as there is one type that it covers.
+    let is_last = |pattern: &str, name: &str| {
+        let of_pattern = |entry: &&EventTypeEntry| covers(pattern, &entry.name);
+        let mut covered = snapshot.event_types.iter().chain(&document.event_types).filter(of_pattern);
+        let is_covered = snapshot.event_types.iter().filter(of_pattern).any(|e| e.name.as_str() == name);
+        is_covered && covered.all(|entry| !stays(entry.name.as_str()))
+    };
+    let replaced = |key: &str| document.rules.iter().find(|r| r.key == key);
+    for rule in snapshot.rules.iter().filter(|rule| !goes("rule", &rule.key)) {
+        let (event_type, template) = match replaced(&rule.key) {
+            Some(new) => (new.event_type.as_str(), new.definition.template()),
+            None => (rule.event_type.as_str(), rule.template()),
+        };
+        let covered = changes.iter().filter(|c| c.after.is_none() && c.kind == "event_type");
+        for gone in covered.filter(|c| is_last(event_type, &c.name)) {
+            say("event_type", &gone.name, format!("rule {}", rule.key));
+        }
+        if let Some(template) = template.filter(|template| goes("template", template)) {
+            say("template", template, format!("rule {}", rule.key));
+        }
+    }
+    for template in snapshot.templates.iter().filter(|t| !t.is_archived && !goes("template", &t.key)) {
+        let new = document.templates.iter().find(|t| t.key == template.key);
+        let named = new.map_or(template.event_type.as_deref(), |new| new.about.event_type.as_deref());
+        if let Some(named) = named.filter(|named| goes("event_type", named)) {
+            say("event_type", named, format!("template {}", template.key));
+        }
+    }
+    let users = |key: &str| {
+        snapshot.templates.iter().filter(|t| !goes("template", &t.key)).find(|t| {
+            let live = snapshot.versions.iter().find(|v| Some(v.id) == t.live);
+            live.is_some_and(|live| live.partials.contains_key(key))
+        })
+    };
+    for partial in changes.iter().filter(|c| c.after.is_none() && c.kind == "partial") {
+        if let Some(template) = users(&partial.name) {
+            say("partial", &partial.name, format!("template {}", template.key));
+        }
+    }
+    problems
+}
