@@ -14,6 +14,7 @@ mod event_fields;
 mod events;
 mod health;
 mod hooks;
+mod infer;
 mod json;
 mod keys;
 mod listing;

@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, audit, catalog, deliveries, entries, events, health, hooks, keys, received, sources, templates,
-    uploads,
+    Api, audit, catalog, deliveries, entries, events, health, hooks, infer, keys, received, sources,
+    templates, uploads,
 };
 
 #[derive(OpenApi)]
@@ -70,6 +70,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(templates::actions::publish_draft))
         .routes(routes!(templates::actions::roll_back))
         .routes(routes!(templates::actions::test_send))
+        .routes(routes!(infer::infer_schema))
         .routes(routes!(uploads::list_uploads))
         .routes(routes!(uploads::check_drift))
         .routes(routes!(uploads::import_templates))

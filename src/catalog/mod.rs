@@ -18,6 +18,7 @@ pub mod files;
 pub mod forms;
 mod guards;
 pub mod import;
+pub mod infer;
 pub mod publish;
 pub mod sample;
 mod source_files;

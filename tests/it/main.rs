@@ -16,6 +16,7 @@ mod documents;
 mod event_types;
 mod generated;
 mod hostile;
+mod inference;
 mod ingest;
 mod languages;
 mod licences;

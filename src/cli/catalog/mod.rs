@@ -1,6 +1,7 @@
 //! `herald catalog`: the catalog as files.
 
 mod folder;
+mod infer;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -29,6 +30,8 @@ pub enum CatalogCommand {
     Check(CheckArgs),
     /// Write Herald's catalog into a folder; applying it again changes nothing
     Pull(PullArgs),
+    /// Make a JSON Schema of the last events of a type
+    Infer(infer::InferArgs),
     /// Compare the templates in OneSignal with what was uploaded (exit 2 if any differs)
     Drift(onesignal::DriftArgs),
     /// Bring templates that were written in OneSignal into the catalog's files
@@ -128,6 +131,7 @@ pub(super) async fn run(command: CatalogCommand) -> anyhow::Result<ExitCode> {
         CatalogCommand::Check(args) => check(&args),
         CatalogCommand::Pull(args) => pull(&args).await,
         CatalogCommand::Diff(args) => diff(&args).await,
+        CatalogCommand::Infer(args) => infer::run(&args).await,
         CatalogCommand::Drift(args) => onesignal::drift(&args).await,
         CatalogCommand::ImportOnesignal(args) => onesignal::import(&args).await,
     }

@@ -1,0 +1,132 @@
+//! What the values in one place were.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::texts::{Formats, Texts};
+use crate::domain::event::MASK;
+
+/// So many different members, none of them in all objects, and the object is a dictionary.
+const MANY_MEMBERS: usize = 40;
+
+/// The values that were seen in one place.
+#[derive(Debug, Clone, Default)]
+pub struct Shape {
+    count: usize,
+    masked: bool,
+    null: bool,
+    boolean: bool,
+    integer: bool,
+    number: bool,
+    texts: Texts,
+    array: bool,
+    items: Option<Box<Shape>>,
+    objects: usize,
+    members: BTreeMap<String, Shape>,
+}
+
+impl Shape {
+    /// Takes one more value into account.
+    pub fn add(&mut self, value: &Value, formats: &Formats) {
+        self.count += 1;
+        match value {
+            Value::Null => self.null = true,
+            Value::Bool(_) => self.boolean = true,
+            Value::Number(number) if number.is_f64() => self.number = true,
+            Value::Number(_) => self.integer = true,
+            Value::String(text) if text == MASK => self.masked = true,
+            Value::String(text) => self.texts.add(text, formats),
+            Value::Array(list) => {
+                self.array = true;
+                list.iter().for_each(|item| self.items.get_or_insert_default().add(item, formats));
+            }
+            Value::Object(members) => {
+                self.objects += 1;
+                for (name, member) in members {
+                    self.members.entry(name.clone()).or_default().add(member, formats);
+                }
+            }
+        }
+    }
+
+    /// Takes the values of another place into account.
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.masked |= other.masked;
+        self.null |= other.null;
+        self.boolean |= other.boolean;
+        self.integer |= other.integer;
+        self.number |= other.number;
+        self.texts.merge(&other.texts);
+        self.array |= other.array;
+        if let Some(items) = &other.items {
+            self.items.get_or_insert_default().merge(items);
+        }
+        self.objects += other.objects;
+        for (name, member) in &other.members {
+            self.members.entry(name.clone()).or_default().merge(member);
+        }
+    }
+
+    /// The schema of the place; `name` is that of the member that it is.
+    pub fn schema(&self, name: &str) -> Value {
+        let mut schema = Map::new();
+        if self.masked || self.count == 0 {
+            return Value::Object(schema);
+        }
+        let types = self.types();
+        let only_words = types.iter().all(|word| matches!(*word, "string" | "null"));
+        schema.insert("type".into(), if types.len() == 1 { json!(types[0]) } else { json!(types) });
+        if let Some(words) = self.texts.words(name).filter(|_| only_words) {
+            let nothing = self.null.then_some(Value::Null);
+            let listed = nothing.into_iter().chain(words.iter().map(|word| json!(word)));
+            schema.insert("enum".into(), listed.collect());
+        } else if let Some(format) = self.texts.format() {
+            schema.insert("format".into(), json!(format));
+        } else if self.texts.is_filled() {
+            schema.insert("pattern".into(), json!("\\S"));
+        }
+        if let Some(items) = &self.items {
+            schema.insert("items".into(), items.schema(name));
+        }
+        self.describe_members(&mut schema, name);
+        Value::Object(schema)
+    }
+
+    fn types(&self) -> Vec<&'static str> {
+        let seen = [
+            (self.array, "array"),
+            (self.boolean, "boolean"),
+            (self.integer && !self.number, "integer"),
+            (self.null, "null"),
+            (self.number, "number"),
+            (self.objects > 0, "object"),
+            (self.texts.any(), "string"),
+        ];
+        seen.into_iter().filter(|(seen, _)| *seen).map(|(_, word)| word).collect()
+    }
+
+    fn describe_members(&self, schema: &mut Map<String, Value>, name: &str) {
+        let always: Vec<&String> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.count == self.objects)
+            .map(|(name, _)| name)
+            .collect();
+        if always.is_empty() && self.members.len() > MANY_MEMBERS {
+            let mut any = Self::default();
+            self.members.values().for_each(|member| any.merge(member));
+            schema.insert("additionalProperties".into(), any.schema(name));
+            return;
+        }
+        if self.members.is_empty() {
+            return;
+        }
+        let described = self.members.iter().map(|(name, member)| (name.clone(), member.schema(name)));
+        schema.insert("properties".into(), Value::Object(described.collect()));
+        if !always.is_empty() {
+            schema.insert("required".into(), json!(always));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What texts have in common.
+
+use std::collections::BTreeSet;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+/// The formats that are looked for, the narrowest first.
+const FORMATS: [&str; 5] = ["uuid", "date-time", "date", "email", "uri"];
+/// Words that are listed at most, and how many texts have to be seen before any are.
+const MOST_WORDS: usize = 8;
+const LEAST_TEXTS: usize = 50;
+/// Words in the names of members whose values are nobody else's business, or as many as there are people.
+const PRIVATE: [&str; 31] = [
+    "code",
+    "token",
+    "secret",
+    "password",
+    "passcode",
+    "pass",
+    "pin",
+    "otp",
+    "key",
+    "hash",
+    "signature",
+    "auth",
+    "email",
+    "mail",
+    "phone",
+    "mobile",
+    "tel",
+    "name",
+    "address",
+    "street",
+    "birthday",
+    "birth",
+    "ip",
+    "iban",
+    "card",
+    "account",
+    "id",
+    "url",
+    "link",
+    "user",
+    "ssn",
+];
+
+/// Tells whether a text has a format, as the check of events does.
+pub struct Formats(Vec<(&'static str, Validator)>);
+
+impl Formats {
+    /// Makes ready for every format.
+    pub fn new() -> Self {
+        let validator = |format: &'static str| {
+            let schema = json!({ "format": format });
+            let built = jsonschema::options().should_validate_formats(true).build(&schema).ok()?;
+            Some((format, built))
+        };
+        Self(FORMATS.into_iter().filter_map(validator).collect())
+    }
+
+    /// The formats that `text` has. Nearly everything with a colon is a URI, so only links count as one.
+    fn of(&self, text: &str) -> BTreeSet<&'static str> {
+        let is_link = text.starts_with("https://") || text.starts_with("http://");
+        let value = Value::from(text);
+        let fits = |(format, validator): &&(&'static str, Validator)| {
+            (*format != "uri" || is_link) && validator.is_valid(&value)
+        };
+        self.0.iter().filter(fits).map(|(format, _)| *format).collect()
+    }
+}
+
+/// Texts in one place.
+#[derive(Debug, Clone, Default)]
+pub struct Texts {
+    count: usize,
+    /// Whether one of them was nothing but what `\s` stands for in a schema's patterns.
+    blank: bool,
+    /// The formats that all of them have.
+    formats: BTreeSet<&'static str>,
+    /// The different ones, up to one more than are ever listed.
+    words: BTreeSet<String>,
+}
+
+impl Texts {
+    /// Takes one more into account.
+    pub fn add(&mut self, text: &str, formats: &Formats) {
+        if self.count == 0 {
+            self.formats = formats.of(text);
+        } else if !self.formats.is_empty() {
+            let also = formats.of(text);
+            self.formats.retain(|format| also.contains(format));
+        }
+        self.count += 1;
+        self.blank |= text.chars().all(|c| c.is_whitespace() || c == '\u{feff}');
+        if self.words.len() <= MOST_WORDS {
+            self.words.insert(text.to_owned());
+        }
+    }
+
+    /// Takes those of another place into account.
+    pub fn merge(&mut self, other: &Self) {
+        if self.count == 0 {
+            self.formats.clone_from(&other.formats);
+        } else if other.count > 0 {
+            self.formats.retain(|format| other.formats.contains(format));
+        }
+        self.count += other.count;
+        self.blank |= other.blank;
+        self.words.extend(other.words.iter().cloned());
+    }
+
+    /// Whether there was any.
+    pub fn any(&self) -> bool {
+        self.count > 0
+    }
+
+    /// The words, if there are few and each place of this name may have them shown.
+    pub fn words(&self, name: &str) -> Option<&BTreeSet<String>> {
+        let few = self.words.len() <= MOST_WORDS && self.count >= LEAST_TEXTS && self.formats.is_empty();
+        (few && !self.blank && !is_private(name)).then_some(&self.words)
+    }
+
+    /// The format that all of them have.
+    pub fn format(&self) -> Option<&'static str> {
+        FORMATS.into_iter().find(|format| self.formats.contains(format))
+    }
+
+    /// Whether none was blank.
+    pub fn is_filled(&self) -> bool {
+        self.any() && !self.blank
+    }
+}
+
+/// Whether a member's name says that its values are private: `resetToken`, `reset_token`.
+fn is_private(name: &str) -> bool {
+    let mut words = vec![String::new()];
+    for c in name.chars() {
+        if c.is_uppercase() || !c.is_alphanumeric() {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut() {
+            word.extend(c.to_lowercase().filter(|c| c.is_alphanumeric()));
+        }
+    }
+    let whole = name.to_lowercase();
+    words.iter().any(|word| PRIVATE.contains(&word.as_str()) || PRIVATE.contains(&word.trim_end_matches('s')))
+        || PRIVATE.iter().any(|private| private.len() > 4 && whole.contains(private))
+}
