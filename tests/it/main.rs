@@ -30,4 +30,5 @@ mod store;
 mod support;
 mod templates;
 mod timing;
+mod traffic;
 mod webhooks;

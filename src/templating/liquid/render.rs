@@ -198,7 +198,7 @@ impl<'a> Evaluator<'a> {
         let text = value.to_text();
         if self.manner.refuse_blank
             && text.trim().is_empty()
-            && !has_default(&output.filters)
+            && !has_own_default(&output.filters)
             && let Some(path) = self.given_path(&output.expr)
         {
             return Err(Stop::Missing(path.span));
@@ -376,6 +376,13 @@ impl<'a> Evaluator<'a> {
             if let (Val::Nil(origin), true, false) = (&value, self.manner.strict, has_default) {
                 return Err(Stop::Missing(origin.map_or(span_of(&filtered.expr), |path| path.span)));
             }
+            // A name of three spaces is no name: where blanks are refused, a default stands in for them too.
+            if self.manner.refuse_blank
+                && call.filter == Filter::Default
+                && value.as_str().is_some_and(|text| text.trim().is_empty())
+            {
+                value = Val::Empty;
+            }
             value = self.call(call, value)?;
         }
         Ok(value)
@@ -449,6 +456,11 @@ impl<'a> Evaluator<'a> {
 
 fn has_default(filters: &[Call]) -> bool {
     filters.iter().any(|call| call.filter == Filter::Default)
+}
+
+/// Whether a default is the author's own text: if that is blank, it is meant to be.
+fn has_own_default(filters: &[Call]) -> bool {
+    filters.iter().any(|call| call.filter == Filter::Default && !call.args.iter().any(is_path))
 }
 
 fn is_path(expr: &Expr) -> bool {
