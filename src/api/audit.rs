@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::Api;
 use super::entries::read;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, PathTexts};
 use super::problem::{Code, FieldError, Problem};
 use crate::access::Use;
+use crate::catalog::By;
 use crate::domain::event::Recipient;
 
 /// One change.
@@ -29,7 +30,7 @@ pub(super) struct AuditBody {
     actor: String,
     /// `created`, `changed`, `published`, `rolled_back`, `archived`, `deleted`, …
     action: String,
-    /// `event_type`, `partial`, `template` or `rule`.
+    /// `event_type`, `partial`, `template`, `rule`, `source` or `test_recipient`.
     kind: String,
     subject: String,
     /// What it said before.
@@ -51,7 +52,7 @@ pub(super) struct AuditPage {
 /// Which changes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 pub(super) struct AuditQuery {
-    /// `event_type`, `partial`, `template` or `rule`.
+    /// `event_type`, `partial`, `template`, `rule`, `source` or `test_recipient`.
     kind: Option<String>,
     /// A name or key.
     subject: Option<String>,
@@ -130,7 +131,7 @@ pub(super) async fn add_test_recipient(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    api.allow(&headers, Use::ManageTestRecipients).await?;
+    let identity = api.allow(&headers, Use::ManageTestRecipients).await?;
     let TestRecipient { recipient, note } = read(&headers, body).await?;
     let Some((label, id)) = recipient.iter().next().filter(|_| recipient.len() == 1) else {
         let detail = "one label with one id, such as {\"external_id\": \"user-42\"}";
@@ -139,7 +140,8 @@ pub(super) async fn add_test_recipient(
             vec![FieldError::new("/recipient", "invalid", detail)],
         ));
     };
-    api.store.add_test_recipient(&parse(label, id)?, &note).await?;
+    let by = By { actor: &identity.source_name, note: &note };
+    api.publisher.add_tester(&parse(label, id)?, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -151,11 +153,12 @@ pub(super) async fn add_test_recipient(
 )]
 pub(super) async fn remove_test_recipient(
     State(api): State<Arc<Api>>,
-    Path((label, id)): Path<(String, String)>,
+    PathTexts(label, id): PathTexts,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    api.allow(&headers, Use::ManageTestRecipients).await?;
-    if api.store.remove_test_recipient(&parse(&label, &id)?).await? {
+    let identity = api.allow(&headers, Use::ManageTestRecipients).await?;
+    let by = By { actor: &identity.source_name, note: "" };
+    if api.publisher.remove_tester(&parse(&label, &id)?, by).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(Code::NotFound, "they are not on the list"))

@@ -5,8 +5,10 @@
 mod access;
 mod answers;
 mod architecture;
+mod audit;
 mod batches;
 mod catalog;
+mod catalog_files;
 mod cli;
 mod cloudevents;
 mod crash_recovery;
