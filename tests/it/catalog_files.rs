@@ -34,7 +34,7 @@ fn rich() -> Value {
         "rules/paid-tag.toml": "event = \"payment.made\"\n[tag]\ncity = \"data.city\"\n",
         "rules/paid-track.toml": "event = \"payment.made\"\n[track]\nname = \"paid\"\n[track.properties]\ncity = \"data.city\"\n",
         "rules/paid-cancel.toml": "event = \"payment.made\"\ncancel = \"event.id\"\n",
-        "sources/till.toml": "[[mapping]]\nwhen = \"body.topic == 'paid'\"\ntype = \"payment.made\"\nid = \"body.id\"\nrecipient = {external_id = \"body.user\"}\ndata = {city = \"body.city\"}\n",
+        "sources/till.toml": "[webhook]\nauth = \"standard_webhooks\"\n[[mapping]]\nwhen = \"body.topic == 'paid'\"\ntype = \"payment.made\"\nrecipient = {external_id = \"body.user\"}\ndata = {city = \"body.city\"}\n",
     })
 }
 
