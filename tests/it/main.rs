@@ -23,6 +23,7 @@ mod licences;
 mod outages;
 mod partials;
 mod planning;
+mod previews;
 mod release;
 mod replicas;
 mod retries;
