@@ -92,16 +92,14 @@ impl Use {
     /// The permission table: the scope that each use needs.
     pub fn needs(self) -> Scope {
         match self {
-            Self::PostEvent => Scope::EventsWrite,
+            Self::PostEvent | Self::CancelWaiting => Scope::EventsWrite,
             Self::ReadEvents => Scope::EventsRead,
             Self::ReadDeliveries => Scope::DeliveriesRead,
             Self::ReleaseDelivery => Scope::DeliveriesWrite,
             Self::ReadCatalog | Self::PlanCatalog => Scope::CatalogRead,
             Self::ApplyCatalog | Self::ChangeCatalog | Self::TestSend => Scope::CatalogWrite,
             // Who may be reached by a test is decided by whoever hands out keys.
-            Self::ManageTestRecipients => Scope::KeysWrite,
-            Self::CancelWaiting => Scope::EventsWrite,
-            Self::ManageKeys => Scope::KeysWrite,
+            Self::ManageTestRecipients | Self::ManageKeys => Scope::KeysWrite,
             Self::ReadSources => Scope::SourcesRead,
             Self::ChangeSource => Scope::SourcesWrite,
             Self::ReadBodies => Scope::BodiesRead,

@@ -143,7 +143,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     catalog: Vec<CatalogProblem>,
-    theirs: Option<Value>,
+    theirs: Option<Box<Value>>,
     traffic: Option<Box<TrafficReport>>,
     retry_after: Option<Duration>,
 }
@@ -172,7 +172,7 @@ pub struct ProblemBody {
     /// What somebody else saved meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub theirs: Option<Value>,
+    pub theirs: Option<Box<Value>>,
     /// What the last events say to the copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Box<TrafficReport>>,

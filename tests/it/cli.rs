@@ -124,7 +124,7 @@ async fn a_catalog_is_checked_without_any_service() {
     write("templates/payment-failed-sms/sms.en.liquid", "{{ data.invoice | upcas }}");
     let bad = run(&["catalog", "check", dir], &[]).await;
     assert_eq!(bad.status.code(), Some(2));
-    assert!(out(&bad).starts_with("templates/payment-failed-sms/sms.en.liquid:1:"), "{}", out(&bad));
+    assert!(out(&bad).starts_with("error: templates/payment-failed-sms/sms.en.liquid:1:"), "{}", out(&bad));
     let machine = run(&["catalog", "check", dir, "--json"], &[]).await;
     let problems: Value = serde_json::from_str(&out(&machine)).unwrap();
     assert_eq!(problems[0]["code"], "liquid_syntax");

@@ -60,7 +60,7 @@ impl From<TemplateError> for Problem {
                     ),
                     None => "the draft was published or thrown away meanwhile".to_owned(),
                 };
-                Self { theirs, ..Self::new(Code::Stale, detail) }
+                Self { theirs: theirs.map(Box::new), ..Self::new(Code::Stale, detail) }
             }
             TemplateError::Changed(version) => Self::new(Code::Stale, stands_at(version)),
             TemplateError::NeedsApproval => {
