@@ -127,3 +127,13 @@ fn settings(overrides: &[(&str, String)]) -> anyhow::Result<Settings> {
 fn start_logs(settings: &Settings) {
     telemetry::log_to_stderr(settings.log.format == LogFormat::Json, &settings.log.filter);
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_can_be_built() {
+        super::Cli::command().debug_assert();
+    }
+}

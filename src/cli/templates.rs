@@ -40,7 +40,8 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct OneArgs {
     /// The template's key
-    key: String,
+    #[arg(value_name = "KEY")]
+    template: String,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -130,7 +131,7 @@ pub struct RollbackArgs {
 
 impl OneArgs {
     async fn post(&self, action: &str, body: Value) -> anyhow::Result<Value> {
-        let path = format!("/v1/templates/{}/{action}", self.key);
+        let path = format!("/v1/templates/{}/{action}", self.template);
         self.client.call(Method::POST, &path, Some(&body)).await
     }
 }
@@ -267,12 +268,12 @@ async fn test_send(args: &TestSendArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn publish(args: &PublishArgs) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/templates/{}/draft", args.one.key);
+    let path = format!("/v1/templates/{}/draft", args.one.template);
     let draft = args.one.client.call(Method::GET, &path, None).await?;
     let revision = draft["revision"].as_i64().unwrap_or_default();
     let body = json!({"note": args.note, "accept_held": args.accept_held});
     let query = if args.dry_run { "?dry_run=true" } else { "" };
-    let path = format!("/v1/templates/{}/publish{query}", args.one.key);
+    let path = format!("/v1/templates/{}/publish{query}", args.one.template);
     let done = args.one.client.call_if(Method::POST, &path, revision, Some(&body)).await?;
     print_published(&args.one, &done, args.dry_run);
     Ok(ExitCode::SUCCESS)
@@ -285,12 +286,12 @@ fn print_published(one: &OneArgs, done: &Value, is_dry: bool) {
     }
     print_problems(&done["warnings"], "warning");
     let what = if is_dry { "would be live" } else { "is live" };
-    println!("version {} of {} {what}", done["version"], one.key);
+    println!("version {} of {} {what}", done["version"], one.template);
     print_traffic(&done["traffic"]);
 }
 
 async fn versions(args: &OneArgs) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/templates/{}/versions", args.key);
+    let path = format!("/v1/templates/{}/versions", args.template);
     let listed = args.client.call(Method::GET, &path, None).await?;
     if args.client.json {
         println!("{listed:#}");
