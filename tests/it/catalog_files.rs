@@ -233,3 +233,19 @@ async fn a_thousand_templates_are_applied_and_an_event_is_planned_over_them() {
     app.run_until_idle().await;
     assert_eq!(app.messages().await[0]["recipients"][0]["rendered"]["contents"], "Copy 777");
 }
+
+#[tokio::test]
+async fn the_files_that_the_documentation_shows_can_be_applied() {
+    let page = include_str!("../../docs/catalog.md");
+    let mut files = Map::new();
+    for part in page.split("\nFile `").skip(1) {
+        let (path, rest) = part.split_once("`:\n\n```").expect("a file's name");
+        let (_, text) = rest.split_once('\n').expect("a language");
+        let (text, _) = text.split_once("```\n").expect("an end");
+        files.insert(path.to_owned(), json!(text));
+    }
+    assert_eq!(files.len(), 11, "{:?}", files.keys());
+    let app = empty().await;
+    let (status, done) = apply(&app, json!({"files": files})).await;
+    assert_eq!((status, &done["changes"].as_array().map(Vec::len)), (200, &Some(9)), "{done:#}");
+}
