@@ -32,6 +32,7 @@ mod sandbox;
 mod store;
 mod support;
 mod templates;
+mod templates_cli;
 mod timing;
 mod traffic;
 mod webhooks;
