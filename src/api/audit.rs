@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::Api;
 use super::entries::read;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, PathTexts};
 use super::problem::{Code, FieldError, Problem};
 use crate::access::Use;
 use crate::domain::event::Recipient;
@@ -51,7 +51,7 @@ pub(super) struct AuditPage {
 /// Which changes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 pub(super) struct AuditQuery {
-    /// `event_type`, `partial`, `template` or `rule`.
+    /// `event_type`, `partial`, `template`, `rule`, `source` or `test_recipient`.
     kind: Option<String>,
     /// A name or key.
     subject: Option<String>,
@@ -139,9 +139,8 @@ pub(super) async fn add_test_recipient(
             vec![FieldError::new("/recipient", "invalid", detail)],
         ));
     };
-    api.store.add_test_recipient(&parse(label, id)?, &note).await?;
     let by = identity.by(&note);
-    api.publisher.record_change(("test_recipient", &format!("{label}={id}")), "added", None, by).await?;
+    api.publisher.add_tester(&parse(label, id)?, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -153,13 +152,12 @@ pub(super) async fn add_test_recipient(
 )]
 pub(super) async fn remove_test_recipient(
     State(api): State<Arc<Api>>,
-    Path((label, id)): Path<(String, String)>,
+    PathTexts(label, id): PathTexts,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let identity = api.allow(&headers, Use::ManageTestRecipients).await?;
-    if api.store.remove_test_recipient(&parse(&label, &id)?).await? {
-        let subject = format!("{label}={id}");
-        api.publisher.record_change(("test_recipient", &subject), "removed", None, identity.by("")).await?;
+    let by = identity.by("");
+    if api.publisher.remove_tester(&parse(&label, &id)?, by).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(Code::NotFound, "they are not on the list"))

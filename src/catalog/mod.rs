@@ -23,6 +23,7 @@ pub mod publish;
 pub mod sample;
 mod source_files;
 pub mod templates;
+mod testers;
 pub mod traffic;
 mod upload;
 

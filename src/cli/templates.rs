@@ -15,7 +15,7 @@ use super::client::{ClientArgs, plain};
 pub enum TemplatesCommand {
     /// List templates with their live version, draft and where they are used
     List(ListArgs),
-    /// Say what is wrong with a draft or version, and what the last real events say to it (exit 2 if it has errors)
+    /// Say what is wrong with a draft or version, and what the last real events say to it (exit 2 if publishing would be refused)
     Check(CheckArgs),
     /// Show what a person would see and what OneSignal would get; nothing is sent
     Preview(PreviewArgs),
@@ -64,7 +64,7 @@ pub struct PreviewArgs {
     #[command(flatten)]
     one: OneArgs,
     /// `draft`, `live`, or a version's number
-    #[arg(long, default_value = "live")]
+    #[arg(long, default_value = "draft")]
     version: String,
     /// The locale; the default one if none is named
     #[arg(long)]
@@ -202,14 +202,30 @@ fn print_problems(problems: &Value, word: &str) {
 async fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let found = args.one.post("check", json!({"version": args.version, "events": args.events})).await?;
     let is_ok = found["ok"] == true;
+    let holds = found["traffic"]["newly_held"].as_u64().unwrap_or_default();
     if args.one.client.json {
         println!("{found:#}");
     } else {
         print_problems(&found["problems"], "error");
-        println!("{}", if is_ok { "it can be published" } else { "it can't be published" });
+        println!("{}", verdict(is_ok, holds));
         print_traffic(&found["traffic"]);
     }
-    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    Ok(if is_ok && holds == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// What publishing would say, in words; `holds` events would be held that get their message today.
+fn verdict(is_ok: bool, holds: u64) -> String {
+    match (is_ok, holds) {
+        (false, _) => "it can't be published".to_owned(),
+        (true, 0) => "it can be published".to_owned(),
+        (true, 1) => {
+            "1 event that gets its message today would be held: publishing is refused without --accept-held"
+                .to_owned()
+        }
+        (true, many) => format!(
+            "{many} events that get their message today would be held: publishing is refused without --accept-held"
+        ),
+    }
 }
 
 fn data(text: Option<&str>) -> anyhow::Result<Option<Value>> {

@@ -51,16 +51,25 @@ pub enum TestSendError {
 }
 
 impl Pipeline {
+    /// Refuses whom test sends may not reach.
+    ///
+    /// # Errors
+    /// [`TestSendError::NotListed`].
+    pub async fn check_listed(&self, recipient: &Recipient) -> Result<(), TestSendError> {
+        let listed = self.store.is_test_recipient(recipient).await;
+        if listed.map_err(|_| IngestError::Unavailable)? {
+            return Ok(());
+        }
+        let Recipient { label, id } = recipient;
+        Err(TestSendError::NotListed(format!("{} {id}", label.as_str())))
+    }
+
     /// Sends it; returns once it is committed.
     ///
     /// # Errors
     /// [`TestSendError`].
     pub async fn test_send(&self, test: TestSend) -> Result<Accepted, TestSendError> {
-        let listed = self.store.is_test_recipient(&test.recipient).await;
-        if !listed.map_err(|_| IngestError::Unavailable)? {
-            let Recipient { label, id } = &test.recipient;
-            return Err(TestSendError::NotListed(format!("{} {id}", label.as_str())));
-        }
+        self.check_listed(&test.recipient).await?;
         // Asked for before the commit, so that its upload is known when it is frozen.
         let version = self.catalog.version(&self.store, test.version).await;
         let version = version.ok().flatten().ok_or(IngestError::Unavailable)?;

@@ -338,7 +338,8 @@ pub async fn upsert_template(
     Ok(TemplateId::from_uuid(id))
 }
 
-/// Stores a new version under the next number. It is not live yet. The latest again is found, not stored twice.
+/// Stores a new version under the next number. It is not live yet. The latest again is found, not stored twice; as long
+/// as it was never live, it is by whom stored it last.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -359,17 +360,45 @@ pub async fn find_or_insert_version(
     if let Some(row) = latest {
         number = row.try_get::<i32, _>("number")? + 1;
         if by.restores.is_none() && row.try_get::<&[u8], _>("content_hash")? == by.content_hash {
-            let id = row.try_get("id")?;
-            sqlx::query("UPDATE template_versions SET approved_by = coalesce(approved_by, $2) WHERE id = $1")
-                .bind::<Uuid>(id)
-                .bind(by.approved_by)
-                .execute(&mut **tx)
-                .await?;
+            let id: Uuid = row.try_get("id")?;
+            note_again(tx, id, &version.template, number - 1, by).await?;
             return Ok((TemplateVersionId::from_uuid(id), number - 1));
         }
     }
     insert_version(tx, template, version, number, by, now).await?;
     Ok((version.id, number))
+}
+
+async fn note_again(
+    tx: &mut Tx,
+    id: Uuid,
+    template: &str,
+    number: i32,
+    by: VersionNote<'_>,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE template_versions SET approved_by = coalesce(approved_by, $2) WHERE id = $1")
+        .bind(id)
+        .bind(by.approved_by)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query(
+        "UPDATE template_versions SET author = $2, note = $3
+         WHERE id = $1
+           AND NOT EXISTS (
+                SELECT 1 FROM audit_log
+                WHERE kind = 'template' AND subject = $4
+                  AND action IN ('published', 'rolled_back')
+                  AND (after ->> 'version')::integer = $5
+           )",
+    )
+    .bind(id)
+    .bind(by.author)
+    .bind(by.note)
+    .bind(template)
+    .bind(number)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 async fn insert_version(

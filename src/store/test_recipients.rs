@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, Tx};
 use crate::domain::event::{Recipient, RecipientLabel};
 
 impl Store {
@@ -33,34 +33,34 @@ impl Store {
             .fetch_one(self.pool())
             .await?)
     }
+}
 
-    /// Puts a person on the list.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn add_test_recipient(&self, recipient: &Recipient, note: &str) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO test_recipients (label, id, note) VALUES ($1, $2, $3)
-             ON CONFLICT (label, id) DO UPDATE SET note = $3",
-        )
+/// Puts a person on the list, or notes something else of them.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn add(tx: &mut Tx, recipient: &Recipient, note: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO test_recipients (label, id, note) VALUES ($1, $2, $3)
+         ON CONFLICT (label, id) DO UPDATE SET note = $3",
+    )
+    .bind(recipient.label.as_str())
+    .bind(&recipient.id)
+    .bind(note)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes a person off the list; `false` if they were not on it.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn remove(tx: &mut Tx, recipient: &Recipient) -> Result<bool, StoreError> {
+    let gone = sqlx::query("DELETE FROM test_recipients WHERE label = $1 AND id = $2")
         .bind(recipient.label.as_str())
         .bind(&recipient.id)
-        .bind(note)
-        .execute(self.pool())
+        .execute(&mut **tx)
         .await?;
-        Ok(())
-    }
-
-    /// Takes a person off the list; `false` if they were not on it.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn remove_test_recipient(&self, recipient: &Recipient) -> Result<bool, StoreError> {
-        let gone = sqlx::query("DELETE FROM test_recipients WHERE label = $1 AND id = $2")
-            .bind(recipient.label.as_str())
-            .bind(&recipient.id)
-            .execute(self.pool())
-            .await?;
-        Ok(gone.rows_affected() > 0)
-    }
+    Ok(gone.rows_affected() > 0)
 }

@@ -217,6 +217,9 @@ impl Api {
         let entry = types.iter().find(wanted).copied();
         let name = wish.event_type.clone().or_else(|| entry.map(|entry| entry.name.to_string()));
         if let Some(data) = &wish.data {
+            if !data.is_object() {
+                return Err(wrong("/data", "an event's values are an object".to_owned()));
+            }
             return Ok((name, data.clone()));
         }
         let sample = entry.and_then(|entry| match &wish.sample {
@@ -412,6 +415,8 @@ pub(in super::super) async fn test_send(
     let request: TestSendRequest = read(&headers, body).await?;
     let snapshot = api.store.snapshot().await?;
     let recipient = recipient_of(Some(&request.recipient))?;
+    // Before a version is stored and uploaded for nothing.
+    api.pipeline.check_listed(&recipient).await?;
     let wish = PreviewRequest {
         data: request.data,
         sample: request.sample,

@@ -202,6 +202,21 @@ fn defaults_and_tests_let_a_value_be_missing() {
 }
 
 #[test]
+fn a_default_stands_in_for_blanks_and_does_not_hide_another_blank() {
+    let content = push("Hi {{ data.name | default: 'you' }}");
+    for blank in ["  ", "\n", "\u{a0}"] {
+        assert_eq!(values(&content, &json!({"name": blank})), Ok(json!({"a": "you"})), "{blank:?}");
+    }
+    let nick = push("Hi {{ data.name | default: data.nick }}");
+    assert_eq!(values(&nick, &json!({"name": " ", "nick": "Al"})), Ok(json!({"a": "Al"})));
+    assert_eq!(
+        values(&nick, &json!({"name": "", "nick": " "})),
+        Err(ValueError::Missing { field: "contents".into(), path: "data.name".into() })
+    );
+    assert_eq!(values(&push("Hi{{ data.name | default: '' }}"), &json!({"name": " "})), Ok(json!({"a": ""})));
+}
+
+#[test]
 fn values_in_html_are_escaped_for_their_place() {
     let content = email(
         r#"<a href="https://x.io/?q={{ data.q }}" title='{{ data.q }}' style="width: {{ data.w }}">{{ data.q }}</a><a href="{{ data.link }}">"#,

@@ -1,0 +1,49 @@
+//! Whom test sends may reach: every change of the list is recorded.
+
+use serde_json::json;
+
+use super::changes::Change;
+use super::publish::{By, Publisher};
+use crate::domain::event::Recipient;
+use crate::store::{StoreError, Tx, audit, test_recipients};
+
+impl Publisher {
+    /// Puts a person on the list of those whom test sends may reach; `by.note` says who they are.
+    ///
+    /// # Errors
+    /// [`StoreError`]; trying again helps.
+    pub async fn add_tester(&self, recipient: &Recipient, by: By<'_>) -> Result<(), StoreError> {
+        let mut tx = self.store.begin().await?;
+        test_recipients::add(&mut tx, recipient, by.note).await?;
+        self.note_tester(tx, recipient, true, by).await
+    }
+
+    /// Takes a person off that list; `false` if they were not on it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; trying again helps.
+    pub async fn remove_tester(&self, recipient: &Recipient, by: By<'_>) -> Result<bool, StoreError> {
+        let mut tx = self.store.begin().await?;
+        if !test_recipients::remove(&mut tx, recipient).await? {
+            return Ok(false);
+        }
+        self.note_tester(tx, recipient, false, by).await?;
+        Ok(true)
+    }
+
+    async fn note_tester(
+        &self,
+        mut tx: Tx,
+        recipient: &Recipient,
+        is_listed: bool,
+        by: By<'_>,
+    ) -> Result<(), StoreError> {
+        let Recipient { label, id } = recipient;
+        let listed = json!({ label.as_str(): id });
+        let (before, after) = if is_listed { (None, Some(listed)) } else { (Some(listed), None) };
+        let subject = format!("{} {id}", label.as_str());
+        let change = Change::new("test_recipient", &subject, before, after);
+        audit::append(&mut tx, &[self.entry(&change, by, self.clock.now())]).await?;
+        Ok(tx.commit().await?)
+    }
+}
