@@ -62,6 +62,7 @@ pub struct PreparedCatalog {
     pub revision: i64,
     types: HashMap<EventTypeName, PreparedType>,
     rules: HashMap<EventTypeName, Vec<Arc<PreparedRule>>>,
+    by_key: BTreeMap<String, Arc<PreparedRule>>,
     numbers: HashMap<(String, i32), TemplateVersionId>,
     archived: HashSet<String>,
     live: HashMap<String, TemplateVersionId>,
@@ -75,7 +76,17 @@ pub struct PreparedCatalog {
 impl PreparedCatalog {
     /// Prepares a snapshot; versions that `previous` has compiled are taken from there.
     pub fn new(snapshot: CatalogSnapshot, previous: Option<&Self>) -> Self {
-        let rules = sort_rules(snapshot.rules, &snapshot.event_types);
+        let known_rule =
+            |rule: &Rule| previous.and_then(|p| p.by_key.get(&rule.key)).filter(|known| *known.rule == *rule);
+        let by_key: BTreeMap<String, Arc<PreparedRule>> = snapshot
+            .rules
+            .into_iter()
+            .map(|rule| {
+                let known = known_rule(&rule).cloned();
+                (rule.key.clone(), known.unwrap_or_else(|| Arc::new(PreparedRule::new(rule))))
+            })
+            .collect();
+        let rules = sort_rules(&by_key, &snapshot.event_types);
         let numbers = snapshot.versions.iter().map(|v| ((v.template.clone(), v.number), v.id)).collect();
         let archived = snapshot.templates.iter().filter(|t| t.is_archived).map(|t| t.key.clone()).collect();
         let live = snapshot.templates.iter().filter_map(|t| Some((t.key.clone(), t.live?))).collect();
@@ -94,6 +105,7 @@ impl PreparedCatalog {
                 .map(|entry| (entry.name.clone(), prepare_type(entry)))
                 .collect(),
             rules,
+            by_key,
             numbers,
             archived,
             live,
@@ -163,18 +175,21 @@ impl PreparedCatalog {
     }
 }
 
-/// Rules by the types that they answer; those of a family stand with each known type that it covers.
-fn sort_rules(rules: Vec<Rule>, types: &[EventTypeEntry]) -> HashMap<EventTypeName, Vec<Arc<PreparedRule>>> {
+/// Rules by the types that they answer, in the order of their keys; those of a family stand with each known type that
+/// it covers.
+fn sort_rules(
+    rules: &BTreeMap<String, Arc<PreparedRule>>,
+    types: &[EventTypeEntry],
+) -> HashMap<EventTypeName, Vec<Arc<PreparedRule>>> {
     let mut sorted: HashMap<EventTypeName, Vec<Arc<PreparedRule>>> = HashMap::new();
-    for rule in rules {
-        let rule = Arc::new(PreparedRule::new(rule));
+    for rule in rules.values() {
         let pattern = &rule.rule.event_type;
         if pattern.ends_with('*') {
             for entry in types.iter().filter(|entry| covers(pattern, &entry.name)) {
-                sorted.entry(entry.name.clone()).or_default().push(Arc::clone(&rule));
+                sorted.entry(entry.name.clone()).or_default().push(Arc::clone(rule));
             }
         } else if let Ok(name) = pattern.parse() {
-            sorted.entry(name).or_default().push(rule);
+            sorted.entry(name).or_default().push(Arc::clone(rule));
         }
     }
     sorted

@@ -1,5 +1,6 @@
 //! A rule made ready for planning: its expressions parsed.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,26 +22,29 @@ pub struct PreparedRule {
     expressions: BTreeMap<String, Option<Expression>>,
 }
 
-/// What expressions see of an event.
+/// What expressions see of an event. Most rules have none, so it is put together when the first one asks.
 pub struct Globals<'a> {
-    data: &'a Value,
-    event: Value,
+    event: &'a Event,
+    about: OnceCell<Value>,
 }
 
 impl<'a> Globals<'a> {
     /// The names `data` and `event`.
     pub fn of(event: &'a Event) -> Self {
-        let about = json!({
-            "id": event.event_key,
-            "type": event.event_type.as_str(),
-            "time": event.occurred_at.unwrap_or(event.received_at).to_rfc3339(),
-            "locale": event.locale,
-        });
-        Self { data: &event.data, event: about }
+        Self { event, about: OnceCell::new() }
     }
 
     fn names(&self) -> [(&str, &Value); 2] {
-        [("data", self.data), ("event", &self.event)]
+        let event = self.event;
+        let about = self.about.get_or_init(|| {
+            json!({
+                "id": event.event_key,
+                "type": event.event_type.as_str(),
+                "time": event.occurred_at.unwrap_or(event.received_at).to_rfc3339(),
+                "locale": event.locale,
+            })
+        });
+        [("data", &event.data), ("event", about)]
     }
 }
 

@@ -189,7 +189,7 @@ async fn an_event_is_sent_told_about_and_its_catalog_applied_from_the_shell() {
         Some(2),
         "changes are pending"
     );
-    assert!(out(&processes.client(&["catalog", "apply", dir]).await).contains("1 changes applied"));
+    assert!(out(&processes.client(&["catalog", "apply", dir]).await).contains("1 change applied"));
     assert_eq!(processes.client(&["catalog", "plan", dir]).await.status.code(), Some(0), "it says the same");
 }
 
