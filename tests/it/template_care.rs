@@ -69,9 +69,10 @@ async fn provider_id(app: &TestApp, key: &str, locale: &str) -> String {
 
 /// The key of one locale of the live version.
 async fn key_of(app: &TestApp, template: &str, locale: &str) -> UploadKey {
-    let snapshot = app.herald.store.snapshot().await.unwrap();
-    let version = snapshot.templates.iter().find(|t| t.key == template).and_then(|t| t.live).unwrap();
-    UploadKey { app: AppId(APP.parse().unwrap()), version, locale: locale.to_owned() }
+    let snapshot = app.herald.store.snapshot().await.expect("it is there");
+    let version =
+        snapshot.templates.iter().find(|t| t.key == template).and_then(|t| t.live).expect("it is there");
+    UploadKey { app: AppId(APP.parse().expect("it is there")), version, locale: locale.to_owned() }
 }
 
 async fn drift(app: &TestApp, body: Value) -> Value {

@@ -1,6 +1,6 @@
 //! What the values in one place were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -15,12 +15,9 @@ const MANY_MEMBERS: usize = 40;
 pub struct Shape {
     count: usize,
     masked: bool,
-    null: bool,
-    boolean: bool,
-    integer: bool,
-    number: bool,
+    /// The names of their types.
+    types: BTreeSet<&'static str>,
     texts: Texts,
-    array: bool,
     items: Option<Box<Shape>>,
     objects: usize,
     members: BTreeMap<String, Shape>,
@@ -30,16 +27,15 @@ impl Shape {
     /// Takes one more value into account.
     pub fn add(&mut self, value: &Value, formats: &Formats) {
         self.count += 1;
+        self.types.insert(type_of(value));
         match value {
-            Value::Null => self.null = true,
-            Value::Bool(_) => self.boolean = true,
-            Value::Number(number) if number.is_f64() => self.number = true,
-            Value::Number(_) => self.integer = true,
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
             Value::String(text) if text == MASK => self.masked = true,
             Value::String(text) => self.texts.add(text, formats),
             Value::Array(list) => {
-                self.array = true;
-                list.iter().for_each(|item| self.items.get_or_insert_default().add(item, formats));
+                for item in list {
+                    self.items.get_or_insert_default().add(item, formats);
+                }
             }
             Value::Object(members) => {
                 self.objects += 1;
@@ -54,12 +50,8 @@ impl Shape {
     fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.masked |= other.masked;
-        self.null |= other.null;
-        self.boolean |= other.boolean;
-        self.integer |= other.integer;
-        self.number |= other.number;
+        self.types.extend(&other.types);
         self.texts.merge(&other.texts);
-        self.array |= other.array;
         if let Some(items) = &other.items {
             self.items.get_or_insert_default().merge(items);
         }
@@ -79,7 +71,7 @@ impl Shape {
         let only_words = types.iter().all(|word| matches!(*word, "string" | "null"));
         schema.insert("type".into(), if types.len() == 1 { json!(types[0]) } else { json!(types) });
         if let Some(words) = self.texts.words(name).filter(|_| only_words) {
-            let nothing = self.null.then_some(Value::Null);
+            let nothing = self.types.contains("null").then_some(Value::Null);
             let listed = nothing.into_iter().chain(words.iter().map(|word| json!(word)));
             schema.insert("enum".into(), listed.collect());
         } else if let Some(format) = self.texts.format() {
@@ -94,17 +86,10 @@ impl Shape {
         Value::Object(schema)
     }
 
+    /// The types; every integer is a number.
     fn types(&self) -> Vec<&'static str> {
-        let seen = [
-            (self.array, "array"),
-            (self.boolean, "boolean"),
-            (self.integer && !self.number, "integer"),
-            (self.null, "null"),
-            (self.number, "number"),
-            (self.objects > 0, "object"),
-            (self.texts.any(), "string"),
-        ];
-        seen.into_iter().filter(|(seen, _)| *seen).map(|(_, word)| word).collect()
+        let has_numbers = self.types.contains("number");
+        self.types.iter().copied().filter(|word| !(has_numbers && *word == "integer")).collect()
     }
 
     fn describe_members(&self, schema: &mut Map<String, Value>, name: &str) {
@@ -128,5 +113,17 @@ impl Shape {
         if !always.is_empty() {
             schema.insert("required".into(), json!(always));
         }
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }

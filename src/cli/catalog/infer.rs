@@ -28,19 +28,15 @@ pub struct InferArgs {
 }
 
 pub(super) async fn run(args: &InferArgs) -> anyhow::Result<ExitCode> {
-    let inferred = match &args.from {
-        Some(file) => {
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
-            let events = events_in(&text, &args.event_type)?;
-            let last = usize::try_from(args.last).unwrap_or(usize::MAX);
-            let inferred = infer(&events[events.len().saturating_sub(last)..]);
-            json!({"based_on": inferred.based_on, "schema": inferred.schema})
-        }
-        None => {
-            let path = format!("/v1/event-types/{}/infer", args.event_type);
-            args.client.call(Method::POST, &path, Some(&json!({"last": args.last}))).await?
-        }
+    let inferred = if let Some(file) = &args.from {
+        let text = std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
+        let events = events_in(&text, &args.event_type)?;
+        let last = usize::try_from(args.last).unwrap_or(usize::MAX);
+        let inferred = infer(&events[events.len().saturating_sub(last)..]);
+        json!({"based_on": inferred.based_on, "schema": inferred.schema})
+    } else {
+        let path = format!("/v1/event-types/{}/infer", args.event_type);
+        args.client.call(Method::POST, &path, Some(&json!({"last": args.last}))).await?
     };
     if args.client.json {
         println!("{inferred:#}");

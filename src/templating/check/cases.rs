@@ -87,6 +87,7 @@ const CASES: &[Case] = &[
     (Push, "contents", "{{ data.order_id | remove: 'x' }}", "maybe_blank", Warning, (1, 4)),
     (Push, "contents", "{{ data.count | pluralize: data.note, 's' }}", "maybe_blank", Warning, (1, 4)),
     (Push, "contents", "{{ data.gift | default: data.note }}", "maybe_blank", Warning, (1, 4)),
+    (Push, "contents", "{{ user.x | append: data.note | default: 'z' }}", "maybe_blank", Warning, (1, 21)),
     (Push, "contents", "{{ data.note | append: user.x }}", "maybe_blank", Warning, (1, 4)),
     (Push, "contents", "{{ user.n | pluralize: data.note, 's' }}", "maybe_blank", Warning, (1, 24)),
     (Push, "contents", "{% if user.vip %}{% assign v = data.note %}{% if v %}x{% endif %}{% endif %}", "maybe_blank", Warning, (1, 32)),

@@ -188,13 +188,17 @@ impl<'s> Flow<'_, 's> {
                 known = self.need(known, path);
             }
             let mut args = Vec::new();
+            let later = has_default(&filtered.filters[index + 1..]);
             for arg in &call.args {
-                let later = has_default(&filtered.filters[index + 1..]);
                 let strict = call.filter != Filter::Default || (mixed && !later);
                 args.push(if strict { self.needed(arg) } else { self.expr(arg) });
             }
-            let printed = matches!(call.filter, Filter::Default | Filter::Pluralize);
-            if printed && index >= computed && !has_default(&filtered.filters[index + 1..]) {
+            let filled = match call.filter {
+                Filter::Default => !later,
+                Filter::Pluralize => true,
+                _ => later,
+            };
+            if filled && index >= computed {
                 args.iter().zip(&call.args).for_each(|(arg, expr)| self.check_given(arg, expr));
             }
             known = self.call(call, known, &args, filtered.span);

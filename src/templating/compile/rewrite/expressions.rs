@@ -29,10 +29,12 @@ impl Rewriter<'_> {
         check_filters(filtered, done, &mut self.problems);
         for (at, call) in rest.iter().enumerate() {
             push(&mut text, &[" | ", call.filter.name()]);
-            let need = match call.filter {
-                Filter::Default if defaulted(&rest[at + 1..]) => Need::Replaceable,
-                Filter::Default | Filter::Pluralize if !defaulted(&rest[at + 1..]) => Need::Filled,
-                _ => Need::There,
+            // What is put beside something is printed alone where that comes to nothing; OneSignal's `default` takes only
+            // what has no character for nothing.
+            let need = match (call.filter, defaulted(&rest[at + 1..])) {
+                (Filter::Default, true) => Need::Replaceable,
+                (Filter::Default | Filter::Pluralize, _) | (_, true) => Need::Filled,
+                (_, false) => Need::There,
             };
             for (index, arg) in call.args.iter().enumerate() {
                 let place = match call.filter {
