@@ -211,7 +211,7 @@ fn a_default_stands_in_for_blanks_and_does_not_hide_another_blank() {
     assert_eq!(values(&nick, &json!({"name": " ", "nick": "Al"})), Ok(json!({"a": "Al"})));
     assert_eq!(
         values(&nick, &json!({"name": "", "nick": " "})),
-        Err(ValueError::Missing { field: "contents".into(), path: "data.name".into() })
+        Err(ValueError::Missing { field: "contents".into(), path: "data.nick".into() })
     );
     assert_eq!(values(&push("Hi{{ data.name | default: '' }}"), &json!({"name": " "})), Ok(json!({"a": ""})));
 }
