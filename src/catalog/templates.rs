@@ -428,10 +428,10 @@ impl Publisher {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         catalog::lock(&mut tx).await?;
-        if let Some(revision) = draft {
-            if !templates::delete_draft(&mut tx, place.template.id, revision).await? {
-                return Ok(false);
-            }
+        if let Some(revision) = draft
+            && !templates::delete_draft(&mut tx, place.template.id, revision).await?
+        {
+            return Ok(false);
         }
         templates::set_live(&mut tx, &version.template, version.id).await?;
         let content = |v: &TemplateVersion| serde_json::json!({"version": v.number, "content": v.content});

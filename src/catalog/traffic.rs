@@ -126,7 +126,7 @@ impl Publisher {
         let mut report = TrafficReport { based_on: "events".to_owned(), ..TrafficReport::default() };
         let mut bytes = Vec::new();
         if events.is_empty() {
-            report.based_on = "samples".to_owned();
+            "samples".clone_into(&mut report.based_on);
             for entry in types {
                 for (name, sample) in &entry.samples {
                     let data = masked(sample, &entry.sensitive);

@@ -154,7 +154,7 @@ pub struct Rule {
     pub id: RuleId,
     /// The name that people use.
     pub key: String,
-    /// Raised by every change: its ETag.
+    /// Raised by every change: its `ETag`.
     pub version: i32,
     /// The event types that it answers: `order.shipped`, or `order.*` for a family.
     pub event_type: String,

@@ -16,7 +16,7 @@ use super::template::{Template, TemplateVersion};
 pub struct EventTypeEntry {
     /// Its name.
     pub name: EventTypeName,
-    /// Raised by every change: its ETag.
+    /// Raised by every change: its `ETag`.
     pub version: i32,
     /// What it means.
     pub description: String,
@@ -37,7 +37,7 @@ pub struct EventTypeEntry {
 pub struct Partial {
     /// Its name.
     pub key: String,
-    /// Raised by every change: its ETag.
+    /// Raised by every change: its `ETag`.
     pub version: i32,
     /// What it is for.
     pub description: String,

@@ -155,7 +155,7 @@ pub struct Template {
     pub key: String,
     /// Where its messages appear.
     pub channel: Channel,
-    /// Raised by every change of what stands here: its ETag.
+    /// Raised by every change of what stands here: its `ETag`.
     pub version: i32,
     /// What it is for.
     pub description: String,

@@ -85,10 +85,10 @@ impl Pipeline {
         {
             members.entry("external_id").or_insert_with(|| json!(wish.recipient.id));
         }
-        if let Some(content) = version.content(&shown.locale) {
-            if let Ok(rendered) = preview(content, wish.data, &Person { user }, &Limits::default()) {
-                (shown.fields, shown.blanks) = (rendered.fields, rendered.blanks);
-            }
+        if let Some(content) = version.content(&shown.locale)
+            && let Ok(rendered) = preview(content, wish.data, &Person { user }, &Limits::default())
+        {
+            (shown.fields, shown.blanks) = (rendered.fields, rendered.blanks);
         }
         if let Some(app) = app {
             shown.request = self.request(&app, version, &shown.locale, (wish.recipient, message), now);

@@ -59,11 +59,10 @@ impl PreparedRule {
     pub fn applies(&self, globals: &Globals<'_>) -> Result<(), Decision> {
         let Some(text) = &self.rule.definition.condition else { return Ok(()) };
         let holds = self.expression(text)?.holds(&globals.names());
-        match holds.map_err(|error| failed(text, &error))? {
-            true => Ok(()),
-            false => {
-                Err(Decision::new(DecisionCode::ConditionFalse, format!("`{text}` is false for this event")))
-            }
+        if holds.map_err(|error| failed(text, &error))? {
+            Ok(())
+        } else {
+            Err(Decision::new(DecisionCode::ConditionFalse, format!("`{text}` is false for this event")))
         }
     }
 

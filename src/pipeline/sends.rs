@@ -51,9 +51,8 @@ fn timing(
     let due = event.send_after.map_or(wanted, |after| after.max(wanted)).max(received);
     let type_life = planner.catalog.event_type(&event.event_type).and_then(|t| t.entry.time_to_live);
     match (rule.expires_in(), type_life) {
-        (Some(life), _) => (due, delta(life), None),
         (None, Some(life)) if named.is_none() => (due, TimeDelta::MAX, Some(happened + delay + delta(life))),
-        (None, Some(life)) => (due, delta(life), None),
+        (Some(life), _) | (None, Some(life)) => (due, delta(life), None),
         (None, None) => (due, delta(planner.default_life), None),
     }
 }

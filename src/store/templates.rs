@@ -16,7 +16,7 @@ use crate::domain::template::{Content, Mode, Template, TemplateVersion};
 /// A template's draft.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// Its ETag.
+    /// Its `ETag`.
     pub revision: i32,
     /// What it says.
     pub content: Content,

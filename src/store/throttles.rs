@@ -77,13 +77,7 @@ pub async fn take(
         };
         used.insert(key, row.try_get::<i32, _>("used")?);
     }
-    let granted: BTreeMap<ThrottleKey, i32> = wishes
-        .iter()
-        .map(|(key, wish)| {
-            let left = wish.most - used.get(key).copied().unwrap_or_default();
-            (*key, wish.wanted.min(left).max(0))
-        })
-        .collect();
+    let granted = granted(wishes, &used);
     sqlx::query(
         "UPDATE throttles t SET used = t.used + g.granted
          FROM unnest($1::uuid[], $2::bytea[], $3::timestamptz[], $4::integer[])
@@ -97,6 +91,18 @@ pub async fn take(
     .execute(connection)
     .await?;
     Ok(granted)
+}
+
+/// How many of each wish may go, given what is used.
+fn granted(
+    wishes: &BTreeMap<ThrottleKey, Wish>,
+    used: &BTreeMap<ThrottleKey, i32>,
+) -> BTreeMap<ThrottleKey, i32> {
+    let grant = |(key, wish): (&ThrottleKey, &Wish)| {
+        let left = wish.most - used.get(key).copied().unwrap_or_default();
+        (*key, wish.wanted.min(left).max(0))
+    };
+    wishes.iter().map(grant).collect()
 }
 
 impl Store {

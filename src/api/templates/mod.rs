@@ -26,6 +26,7 @@ use crate::domain::template::Template;
 
 /// A template as it is listed.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent answers, each named in JSON")]
 pub(super) struct TemplateBody {
     key: String,
     /// `push`, `email` or `sms`.

@@ -29,22 +29,22 @@ pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<
         problem.hint = near.map(|near| format!("did you mean `{near}`?"));
         problems.push(problem);
     }
-    if let Action::Send { template, .. } = &rule.definition.action {
-        if around.apps.is_some() && !around.templates.contains(&template.as_str()) {
-            let near =
-                around.templates.iter().min_by_key(|known| strsim::damerau_levenshtein(known, template));
-            let mut problem =
-                CatalogProblem::error("unknown_template", &file, format!("there is no template {template}"));
-            problem.hint = near.map(|near| format!("did you mean `{near}`?"));
-            problems.push(problem);
-        }
+    if let Action::Send { template, .. } = &rule.definition.action
+        && around.apps.is_some()
+        && !around.templates.contains(&template.as_str())
+    {
+        let near = around.templates.iter().min_by_key(|known| strsim::damerau_levenshtein(known, template));
+        let mut problem =
+            CatalogProblem::error("unknown_template", &file, format!("there is no template {template}"));
+        problem.hint = near.map(|near| format!("did you mean `{near}`?"));
+        problems.push(problem);
     }
-    if let (Some(name), Some(apps)) = (&rule.app, around.apps) {
-        if find_app(apps, name).is_none() {
-            let known: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
-            let problem = CatalogProblem::error("unknown_app", &file, format!("there is no app {name}"));
-            problems.push(problem.hint(format!("there are {}", known.join(", "))));
-        }
+    if let (Some(name), Some(apps)) = (&rule.app, around.apps)
+        && find_app(apps, name).is_none()
+    {
+        let known: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
+        let problem = CatalogProblem::error("unknown_app", &file, format!("there is no app {name}"));
+        problems.push(problem.hint(format!("there are {}", known.join(", "))));
     }
     problems.extend(check_expressions(&file, &rule.definition, &types));
     problems

@@ -323,15 +323,14 @@ impl RuleForm {
     fn read_timing(&self, problems: &mut Vec<FormProblem>) -> Timing {
         let mut zone = Zone { of_recipient: self.recipient_zone, ..Zone::default() };
         if let Some(name) = &self.zone {
-            match name.parse() {
-                Ok(found) => zone.name = found,
-                Err(_) => {
-                    let message = format!("there is no time zone `{name}`");
-                    problems.push(
-                        FormProblem::new("bad_zone", "zone", message)
-                            .hint("use an IANA name such as Europe/Berlin"),
-                    );
-                }
+            if let Ok(found) = name.parse() {
+                zone.name = found;
+            } else {
+                let message = format!("there is no time zone `{name}`");
+                problems.push(
+                    FormProblem::new("bad_zone", "zone", message)
+                        .hint("use an IANA name such as Europe/Berlin"),
+                );
             }
         }
         let provider = match self.deliver.as_deref() {
