@@ -16,7 +16,7 @@ async fn put(app: &TestApp, path: &str, seen: Option<&str>, form: &Value) -> (u1
 async fn form(app: &TestApp, path: &str) -> Value {
     let mut form = app.get(path).await;
     for name in ["name", "version", "used_by"] {
-        form.as_object_mut().unwrap().remove(name);
+        form.as_object_mut().expect("it is there").remove(name);
     }
     form
 }

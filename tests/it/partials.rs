@@ -27,7 +27,7 @@ async fn put(app: &TestApp, seen: Option<&str>, body: &str) -> (u16, Value) {
 async fn said(app: &TestApp, id: &str) -> Value {
     app.accept(&payment_failed(id, "u")).await;
     app.run_until_idle().await;
-    app.messages().await.last().unwrap()["recipients"][0]["rendered"]["contents"].clone()
+    app.messages().await.last().expect("it is there")["recipients"][0]["rendered"]["contents"].clone()
 }
 
 /// Saves the live copy as a draft and publishes it.

@@ -1,7 +1,7 @@
 //! Rules: conditions, families, tags and custom events, cancellations, audiences; what can't be right is refused.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::support::app::{TestApp, order_shipped, payment_failed};
 
@@ -20,7 +20,7 @@ async fn with_tries() -> TestApp {
 /// The sample rule for failed payments with these members on top.
 fn sms(more: Value) -> Value {
     let mut rule = json!({"event": "payment.failed", "template": "payment-failed-sms"});
-    rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    rule.as_object_mut().expect("it is there").extend(members(more));
     rule
 }
 
@@ -37,7 +37,7 @@ async fn enter(app: &TestApp, path: &str, seen: Option<&str>, rule: &Value) {
 /// A failed payment with these values on top.
 fn failed(id: &str, user: &str, more: Value) -> Value {
     let mut event = payment_failed(id, user);
-    event["data"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    event["data"].as_object_mut().expect("it is there").extend(members(more));
     event
 }
 
@@ -262,4 +262,11 @@ async fn a_sensitive_value_does_not_leave_by_a_tag() {
     let tag = json!({"event": "password.reset", "tag": {"code": "data.code"}});
     let (status, problem) = put(&app, "/v1/rules/leak", None, &tag).await;
     assert_eq!((status, &problem["problems"][0]["code"]), (422, &json!("sensitive_value")), "{problem}");
+}
+
+fn members(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(members) => members,
+        other => panic!("no object: {other}"),
+    }
 }

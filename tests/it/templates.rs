@@ -46,13 +46,20 @@ async fn said(app: &TestApp, id: &str) -> String {
     app.accept(&payment_failed(id, "u")).await;
     app.run_until_idle().await;
     let messages = app.messages().await;
-    messages.last().unwrap()["recipients"][0]["rendered"]["contents"].as_str().unwrap().to_owned()
+    messages.last().expect("it is there")["recipients"][0]["rendered"]["contents"]
+        .as_str()
+        .expect("it is there")
+        .to_owned()
 }
 
 /// The names of OneSignal's templates that are this template's.
 async fn uploaded(app: &TestApp) -> Vec<String> {
     let list = app.sandbox_call(Method::GET, &format!("/templates?app_id={APP}"), None).await;
-    let names = list["templates"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap().to_owned());
+    let names = list["templates"]
+        .as_array()
+        .expect("it is there")
+        .iter()
+        .map(|t| t["name"].as_str().expect("it is there").to_owned());
     let mut names: Vec<String> =
         names.filter(|name| name.starts_with("herald/payment-failed-sms@")).collect();
     names.sort();

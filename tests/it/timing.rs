@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::support::app::{TestApp, Wanted, order_shipped, payment_failed};
 
@@ -18,7 +18,7 @@ async fn with(more: Value) -> TestApp {
 
 async fn enter(app: &TestApp, more: Value) {
     let mut rule = json!({"event": "payment.failed", "template": "payment-failed-sms"});
-    rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    rule.as_object_mut().expect("it is there").extend(members(more));
     let (status, _, body) = app.call_seen((Method::PUT, SMS), &app.key, Some("1"), &rule).await;
     assert_eq!(status, 200, "{body}");
 }
@@ -26,7 +26,7 @@ async fn enter(app: &TestApp, more: Value) {
 /// When an event's only delivery is due.
 async fn due(app: &TestApp, event: &Value) -> Value {
     let accepted = app.accept(event).await;
-    assert_eq!(accepted["deliveries"].as_array().unwrap().len(), 1, "{accepted}");
+    assert_eq!(accepted["deliveries"].as_array().expect("it is there").len(), 1, "{accepted}");
     app.delivery(&accepted, "payment-failed-sms").await["due_at"].clone()
 }
 
@@ -136,8 +136,8 @@ async fn onesignals_own_timing_reaches_its_request_and_is_refused_for_sms() {
         app.accept(&order_shipped(&format!("o-{n}"), "u")).await;
         app.run_until_idle().await;
         let messages = app.messages().await;
-        let of_push = messages.iter().filter(|message| message["channel"] == "push");
-        let request = &of_push.last().unwrap()["request"];
+        let mut of_push = messages.iter().filter(|message| message["channel"] == "push");
+        let request = &of_push.next_back().unwrap()["request"];
         assert_eq!((&request["delayed_option"], &request["delivery_time_of_day"]), (&json!(option), &time));
         rule["template"] = json!("payment-failed-sms");
         rule["event"] = json!("payment.failed");
@@ -232,4 +232,11 @@ async fn a_canary_of_a_version_that_is_not_there_is_told() {
     let (status, _, body) = app.call_seen((Method::PUT, SMS), &app.key, Some("1"), &rule).await;
     assert_eq!((status, &body["warnings"][0]["code"]), (200, &json!("unknown_version")), "{body}");
     assert_eq!(app.accept(&payment_failed("p-1", "u")).await["deliveries"][0]["version"], 1);
+}
+
+fn members(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(members) => members,
+        other => panic!("no object: {other}"),
+    }
 }

@@ -14,7 +14,7 @@ async fn with_traffic() -> TestApp {
         let mut event = order_shipped(&format!("o-{n}"), "u");
         match n {
             3 => event["data"]["name"] = json!("  "),
-            4 => drop(event["data"].as_object_mut().unwrap().remove("name")),
+            4 => drop(event["data"].as_object_mut().expect("it is there").remove("name")),
             _ => {}
         }
         app.accept(&event).await;
@@ -33,10 +33,10 @@ fn copy(greeting: &str) -> Value {
 async fn promised(app: &TestApp) {
     let mut form = app.get("/v1/event-types/order.shipped").await;
     for name in ["name", "version", "used_by"] {
-        form.as_object_mut().unwrap().remove(name);
+        form.as_object_mut().expect("it is there").remove(name);
     }
     form["schema"]["properties"]["name"] = json!({"type": "string", "pattern": "\\S"});
-    form["schema"]["required"].as_array_mut().unwrap().push(json!("name"));
+    form["schema"]["required"].as_array_mut().expect("it is there").push(json!("name"));
     form["samples"] = json!({});
     let path = (Method::PUT, "/v1/event-types/order.shipped");
     let (status, _, body) = app.call_seen(path, &app.key, Some("1"), &form).await;

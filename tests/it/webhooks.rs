@@ -357,11 +357,12 @@ async fn files_that_make_no_sense_are_refused_with_every_reason_and_the_same_fil
     let (_, problem) = call("/v1/catalog/apply", &unknown).await;
     assert_eq!(problem["problems"][0]["code"], "unknown_event_type");
     let planned = call("/v1/catalog/plan", SHOP).await.1;
-    let change = &planned["changes"][0];
+    let only = &planned["changes"][0];
     assert_eq!(
-        (&change["kind"], &change["name"], &change["change"]),
+        (&only["kind"], &only["name"], &only["change"]),
         (&json!("source"), &json!("webshop"), &json!("new"))
     );
+    assert!(planned["changes"].get(1).is_none() && only.get("before").is_none(), "{planned}");
     apply(&app, SHOP).await;
     assert_eq!(call("/v1/catalog/plan", SHOP).await.1["changes"], json!([]));
     let changed = call("/v1/catalog/plan", &SHOP.replace("body.at", "body.sent_at")).await.1;
