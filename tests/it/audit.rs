@@ -85,6 +85,7 @@ async fn every_change_says_who_when_what_and_why() {
             "deleted event_type parcel.lost",
             "created template lost-sms",
             "changed template lost-sms",
+            "draft_saved template lost-sms",
             "draft_discarded template lost-sms",
             "archived template lost-sms",
             "created test_recipient external_id tester",

@@ -1,5 +1,7 @@
 //! What the compiler makes of what authors write.
 
+mod blanks;
+
 use serde_json::{Value, json};
 
 use super::{CompiledContent, LOOKUP, Problem, ValueError, compile};
@@ -172,48 +174,6 @@ fn a_list_that_onesignal_filters_travels_with_what_is_looked_at() {
     assert_eq!(values(&content, &data), Ok(json!({"a": [{"name": "&lt;T&gt;", "kind": "d"}]})));
     let missing = ValueError::Missing { path: "data.items[].name".into(), field: "body".into() };
     assert_eq!(values(&content, &json!({"items": [{"kind": "d"}]})), Err(missing));
-}
-
-#[test]
-fn a_missing_or_blank_value_is_named_with_its_field() {
-    let missing = |path: &str| Err(ValueError::Missing { path: path.into(), field: "contents".into() });
-    let content = push("Hi {{ data.name }}, {% for i in data.items %}{{ i.name }}{% endfor %}");
-    assert_eq!(values(&content, &json!({"items": []})), missing("data.name"));
-    assert_eq!(values(&content, &json!({"name": null, "items": []})), missing("data.name"));
-    assert_eq!(values(&content, &json!({"name": " \n", "items": []})), missing("data.name"));
-    assert_eq!(values(&content, &json!({"name": "x"})), missing("data.items"));
-    assert_eq!(
-        values(&content, &json!({"name": "x", "items": [{"name": "y"}, {}]})),
-        missing("data.items[].name")
-    );
-    assert_eq!(
-        values(&push("{% assign n = data.name | strip %}Hi {{ n }}"), &json!({"name": " "})),
-        missing("data.name")
-    );
-    assert_eq!(values(&push("{{ data.x | append: user.y }}"), &json!({})), missing("data.x"));
-}
-
-#[test]
-fn defaults_and_tests_let_a_value_be_missing() {
-    let content = push(
-        "{{ data.name | default: 'you' }}{% if data.code %} {{ data.code }}{% endif %}{{ data.x | append: user.y | default: 'z' }}",
-    );
-    assert_eq!(values(&content, &json!({"name": ""})), Ok(json!({"a": "you", "b": ""})));
-}
-
-#[test]
-fn a_default_stands_in_for_blanks_and_does_not_hide_another_blank() {
-    let content = push("Hi {{ data.name | default: 'you' }}");
-    for blank in ["  ", "\n", "\u{a0}"] {
-        assert_eq!(values(&content, &json!({"name": blank})), Ok(json!({"a": "you"})), "{blank:?}");
-    }
-    let nick = push("Hi {{ data.name | default: data.nick }}");
-    assert_eq!(values(&nick, &json!({"name": " ", "nick": "Al"})), Ok(json!({"a": "Al"})));
-    assert_eq!(
-        values(&nick, &json!({"name": "", "nick": " "})),
-        Err(ValueError::Missing { field: "contents".into(), path: "data.nick".into() })
-    );
-    assert_eq!(values(&push("Hi{{ data.name | default: '' }}"), &json!({"name": " "})), Ok(json!({"a": ""})));
 }
 
 #[test]
@@ -435,57 +395,6 @@ fn the_keys_go_on_after_z() {
         text(&push(&source))
             .ends_with("{{ herald.z }}{{ herald.aa }}{{ herald.ab }}{{ herald.ac }}{{ herald.ad }}")
     );
-}
-
-#[test]
-fn a_blank_of_the_event_is_held_wherever_it_would_be_printed() {
-    for source in [
-        "{{ data.x }}",
-        "{{ user.name | default: data.x }}",
-        "{{ user.a | default: user.b | default: data.x }}",
-        "{{ data.missing | default: data.x }}",
-        "{{ data.x | truncate: user.n }}",
-        "{{ user.n | pluralize: data.x, 's' }}",
-        "{% if user.vip %}{% assign v = data.x %}{{ v }}{% endif %}",
-    ] {
-        for blank in ["", " ", "\n\t"] {
-            let found = push(source).values(&json!({"x": blank}), &Limits::default());
-            assert!(
-                matches!(&found, Err(ValueError::Missing { path, .. }) if path == "data.x"),
-                "{source}: {found:?}"
-            );
-        }
-        assert!(push(source).values(&json!({"x": "y"}), &Limits::default()).is_ok(), "{source}");
-    }
-}
-
-#[test]
-fn what_stands_in_for_a_blank_is_taken() {
-    let text = |source: &str, data: &Value| {
-        push(source).render_inline(data, &Limits::default()).map(|f| f["contents"].clone())
-    };
-    assert_eq!(text("Hi {{ data.x | default: 'you' }},", &json!({"x": "  "})), Ok("Hi you,".to_owned()));
-    assert_eq!(text("Hi {{ data.x | default: '' }},", &json!({"x": "  "})), Ok("Hi ,".to_owned()));
-    let content = push("{{ user.x | default: data.b | default: 'z' }}");
-    assert_eq!(values(&content, &json!({})), Ok(json!({})));
-    assert_eq!(values(&content, &json!({"b": " "})), Ok(json!({})));
-    assert_eq!(values(&content, &json!({"b": "y"})), Ok(json!({"a": "y"})));
-    assert_eq!(
-        values(&push("{% if data.x == user.x %}y{% endif %}"), &json!({"x": ""})),
-        Ok(json!({"a": ""}))
-    );
-}
-
-#[test]
-fn an_empty_text_of_the_authors_own_is_printed() {
-    let content = push("{{ data.n }} parcel{{ data.n | pluralize: '', 's' }}");
-    assert_eq!(values(&content, &json!({"n": 1})), Ok(json!({"a": "1", "b": ""})));
-    assert_eq!(values(&content, &json!({"n": 2})), Ok(json!({"a": "2", "b": "s"})));
-    let content = push("{% assign s = data.n | pluralize: '', 's' %}{{ s }}");
-    assert_eq!(values(&content, &json!({"n": 1})), Ok(json!({"a": ""})));
-    let content = push("{{ data.n | pluralize: '', data.s }}");
-    assert!(values(&content, &json!({"n": 2, "s": ""})).is_err());
-    assert!(values(&content, &json!({"n": 1, "s": ""})).is_ok());
 }
 
 #[test]
