@@ -6,6 +6,7 @@ mod access;
 mod answers;
 mod architecture;
 mod batches;
+mod cancelled_batches;
 mod catalog;
 mod cli;
 mod cloudevents;
