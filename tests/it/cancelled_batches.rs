@@ -34,7 +34,12 @@ async fn who_is_cancelled_while_the_batch_waits_for_another_try_gets_nothing() {
     app.advance(Duration::from_secs(60)).await;
     app.run_until_idle().await;
     assert_eq!(app.delivery(&stays, "payment-failed-sms").await["state"], "accepted");
-    assert_eq!(app.delivery(&goes, "payment-failed-sms").await["state"], "cancelled");
+    let gone = app.delivery(&goes, "payment-failed-sms").await;
+    assert_eq!(
+        (&gone["state"], &gone["attempts"][0]["answer"]),
+        (&json!("cancelled"), &json!("not_connected")),
+        "its try is still told: {gone}"
+    );
     let messages = app.messages().await;
     let reached: Vec<&Value> = messages
         .iter()
