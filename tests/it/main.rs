@@ -14,6 +14,7 @@ mod crash_recovery;
 mod delivery;
 mod dev;
 mod documents;
+mod draft_revisions;
 mod event_types;
 mod generated;
 mod hostile;
