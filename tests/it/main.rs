@@ -23,6 +23,7 @@ mod ingest;
 mod languages;
 mod licences;
 mod onesignal_import;
+mod open_secrets;
 mod outages;
 mod partials;
 mod planning;
