@@ -120,7 +120,7 @@ const LOOK_GAP: Duration = Duration::from_secs(1);
 /// Templates that are looked at on one request at most.
 const MOST_LOOKS: usize = 500;
 /// How often a change is planned anew when somebody else was quicker.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 
 impl Publisher {
     /// A publisher that uploads through `provider`.

@@ -6,7 +6,7 @@ use super::changes::{Change, content_hash};
 use super::check::CatalogProblem;
 use super::checks::{Surroundings, check_copy, shape};
 use super::document::Document;
-use super::publish::{By, Publisher, apps_of};
+use super::publish::{By, Publisher, TRIES, apps_of};
 use super::traffic::{DEFAULT_EVENTS, TrafficReport};
 use super::upload::UploadError;
 use crate::domain::channel::Channel;
@@ -57,6 +57,9 @@ pub enum TemplateError {
     /// A rule sends it.
     #[error("rule {0} sends it")]
     InUse(String),
+    /// Somebody else changes the catalog all the time; trying again helps.
+    #[error("the catalog was changed by somebody else meanwhile")]
+    Busy,
     /// OneSignal did not take it.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -266,18 +269,18 @@ impl Publisher {
         how: Publishing,
         by: By<'_>,
     ) -> Result<Published, TemplateError> {
-        let snapshot = self.store.snapshot().await?;
-        let place = Place::open(&snapshot, key)?;
-        let (draft, warnings, traffic) = self.publishable(&place, how).await?;
-        let note = (None, draft.approved_by.as_deref());
-        let version = self.store_version(&place, draft.content.clone(), None, note, by).await?;
-        self.upload_everywhere(&snapshot, &version).await?;
-        let done = self.bring_live(&place, &version, Some(draft.revision), by).await?;
-        if !done {
-            let present = self.store.find_draft(place.template.id).await?;
-            return Err(TemplateError::Stale(present.map(Box::new)));
+        for _ in 0..TRIES {
+            let snapshot = self.store.snapshot().await?;
+            let place = Place::open(&snapshot, key)?;
+            let (draft, warnings, traffic) = self.publishable(&place, how).await?;
+            let note = (None, draft.approved_by.as_deref());
+            let version = self.store_version(&place, draft.content.clone(), None, note, by).await?;
+            self.upload_everywhere(&snapshot, &version).await?;
+            if self.bring_live((&snapshot, &place), &version, Some(draft.revision), by).await? {
+                return Ok(Published { version: version.number, warnings, traffic });
+            }
         }
-        Ok(Published { version: version.number, warnings, traffic })
+        Err(TemplateError::Busy)
     }
 
     /// What publishing a draft would come to; nothing is changed.
@@ -327,30 +330,28 @@ impl Publisher {
     /// [`TemplateError::NotFound`] when there is no such version, [`TemplateError::NeedsApproval`] when it was stored for
     /// a test alone and copy of this template needs approval.
     pub async fn roll_back(&self, key: &str, number: i32, by: By<'_>) -> Result<Published, TemplateError> {
-        let snapshot = self.store.snapshot().await?;
-        let place = Place::open(&snapshot, key)?;
-        let old = self.record(key, number).await?;
-        if place.template.needs_approval && !self.is_settled(&old).await? {
-            return Err(TemplateError::NeedsApproval);
+        for _ in 0..TRIES {
+            let snapshot = self.store.snapshot().await?;
+            let place = Place::open(&snapshot, key)?;
+            let old = self.record(key, number).await?;
+            if place.template.needs_approval && !self.is_settled(&old).await? {
+                return Err(TemplateError::NeedsApproval);
+            }
+            let shapes: Vec<_> = place.types.iter().map(|entry| shape(entry)).collect();
+            let TemplateVersion { content, partials, channel, .. } = &old.version;
+            let warnings = check_copy(key, *channel, content, partials, &shapes);
+            let note = (Some(number), None);
+            let version =
+                self.store_version(&place, content.clone(), Some(partials.clone()), note, by).await?;
+            self.upload_everywhere(&snapshot, &version).await?;
+            if self.bring_live((&snapshot, &place), &version, None, by).await? {
+                let copy = (&version.content, &version.partials);
+                let traffic =
+                    self.check_traffic(*channel, copy, place.live, &place.types, DEFAULT_EVENTS).await?;
+                return Ok(Published { version: version.number, warnings, traffic });
+            }
         }
-        let shapes: Vec<_> = place.types.iter().map(|entry| shape(entry)).collect();
-        let content = &old.version.content;
-        let warnings = check_copy(key, place.template.channel, content, &old.version.partials, &shapes);
-        let partials = Some(old.version.partials.clone());
-        let note = (Some(number), None);
-        let version = self.store_version(&place, content.clone(), partials, note, by).await?;
-        self.upload_everywhere(&snapshot, &version).await?;
-        self.bring_live(&place, &version, None, by).await?;
-        let traffic = self
-            .check_traffic(
-                place.template.channel,
-                (&version.content, &version.partials),
-                place.live,
-                &place.types,
-                DEFAULT_EVENTS,
-            )
-            .await?;
-        Ok(Published { version: version.number, warnings, traffic })
+        Err(TemplateError::Busy)
     }
 
     /// Whether a version was approved or live before, so that it may be sent of a template that needs approval.
@@ -424,17 +425,20 @@ impl Publisher {
         Ok(())
     }
 
-    /// Makes a version live and ends the draft that it was; `false` if that was saved over meanwhile.
+    /// Makes a version live and ends the draft that it was; `false` if the catalog was changed since the snapshot: then
+    /// what was checked may not hold any more.
     async fn bring_live(
         &self,
-        place: &Place<'_>,
+        (snapshot, place): (&CatalogSnapshot, &Place<'_>),
         version: &TemplateVersion,
         draft: Option<i32>,
         by: By<'_>,
     ) -> Result<bool, TemplateError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        catalog::lock(&mut tx).await?;
+        if catalog::lock(&mut tx).await? != snapshot.revision {
+            return Ok(false);
+        }
         if let Some(revision) = draft
             && !templates::delete_draft(&mut tx, place.template.id, revision).await?
         {

@@ -129,8 +129,11 @@ impl Publisher {
                 }
             }
         }
-        for PastEvent { id, data, locale, .. } in &events {
-            report.look((&id.to_string(), data, locale.as_deref()), &draft, live.as_ref(), &mut bytes);
+        for PastEvent { id, event_type, data, locale, .. } in &events {
+            // What became sensitive after an event was stored stands in it openly.
+            let pointers = types.iter().filter(|t| t.name.as_str() == event_type).map(|t| &t.sensitive);
+            let data = pointers.fold(data.clone(), |data, pointers| masked(&data, pointers));
+            report.look((&id.to_string(), &data, locale.as_deref()), &draft, live.as_ref(), &mut bytes);
         }
         bytes.sort_unstable();
         report.p99_bytes = bytes.get(bytes.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
@@ -247,7 +250,7 @@ fn shown(content: &CompiledContent, data: &Value) -> Result<(BTreeMap<String, St
 }
 
 /// A copy of `data` with its sensitive values masked, as past events have them.
-pub(super) fn masked(data: &Value, pointers: &[String]) -> Value {
+pub fn masked(data: &Value, pointers: &[String]) -> Value {
     let mut data = data.clone();
     for pointer in pointers {
         if let Some(place) = data.pointer_mut(pointer) {

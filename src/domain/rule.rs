@@ -119,7 +119,7 @@ pub struct Definition {
     /// The app to act through; the default app if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppId>,
-    /// When it applies: an expression over `data`, `event` and `recipient`; always if there is none.
+    /// When it applies: an expression over `data` and `event`; always if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
     /// What it does.

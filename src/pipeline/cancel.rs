@@ -88,7 +88,7 @@ impl Pipeline {
                 epoch: waiting.claim.epoch,
                 after: waiting.claim.delivery.into_state(DeliveryState::Cancelled),
                 worker: waiting.worker,
-                batch: None,
+                batch: waiting.claim.batch,
                 crashed: false,
                 event: waiting.event,
                 decision: Some(decision.of_rule(&waiting.rule).of_delivery(id)),

@@ -204,6 +204,7 @@ fn act(
         return Err(Decision::new(DecisionCode::NoRecipient, detail));
     }
     let body = Arc::new(body);
+    let before = plan.actions.len();
     for recipient in &event.recipients {
         if facts.of(recipient).is_some_and(|facts| facts.is_erased) {
             let erased = Decision::new(DecisionCode::Erased, "the person asked to be forgotten");
@@ -218,7 +219,10 @@ fn act(
             body: Arc::clone(&body),
         });
     }
-    let people = event.recipients.len();
+    let people = plan.actions.len() - before;
+    if people == 0 {
+        return Ok(());
+    }
     let what = if kind == "tag" { "tags were planned" } else { "a custom event was planned" };
     let detail = format!("{what} for {people} {}", if people == 1 { "person" } else { "people" });
     plan.decisions.push(Decision::new(DecisionCode::ActionPlanned, detail).of_rule(&rule.rule.key));

@@ -137,6 +137,10 @@ impl Pipeline {
         // What was surely never sent is packed anew without those who don't want it any more. What may have been sent is
         // not: without its whole batch it could not keep its key.
         let is_doubtful = claims.iter().any(|claim| claim.delivery.may_have_been_sent());
+        if !is_doubtful && claims.len() < frozen.members.len() {
+            // Somebody was cancelled since it was frozen.
+            return Ok(Thawed::Over);
+        }
         if (!is_doubtful || frozen.members.len() == 1) && self.somebody_is_out(stored, loaded).await? {
             return Ok(Thawed::Over);
         }

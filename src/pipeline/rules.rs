@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{NaiveDate, NaiveDateTime};
+use chrono::{Datelike, NaiveDate, NaiveDateTime};
 use serde_json::{Map, Value, json};
 
 use crate::domain::clock::Timestamp;
@@ -164,8 +164,13 @@ fn failed(text: &str, error: &EvaluationError) -> Decision {
     }
 }
 
-/// A time as events carry it: RFC 3339, or a date or a time without zone, which is in `zone`.
+/// A time as events carry it: RFC 3339, or a date or a time without zone, which is in `zone`. None outside of the years
+/// that RFC 3339 can write: what is reckoned from it stays within the calendar.
 fn read_time(text: &str, zone: chrono_tz::Tz) -> Option<Timestamp> {
+    read_any_time(text, zone).filter(|time| (0..=9999).contains(&time.year()))
+}
+
+fn read_any_time(text: &str, zone: chrono_tz::Tz) -> Option<Timestamp> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);
     }
@@ -190,5 +195,12 @@ mod tests {
         assert_eq!(at("2026-11-25T09:30").as_deref(), Some("2026-11-25T08:30:00+00:00"));
         assert_eq!(at("2026-11-25T09:30:00+05:00").as_deref(), Some("2026-11-25T04:30:00+00:00"));
         assert_eq!(at("tomorrow"), None);
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_none() {
+        for text in ["+262142-12-31T23:59:59Z", "+262142-12-31", "+010000-01-01T00:00:00Z", "-0001-01-01"] {
+            assert_eq!(read_time(text, chrono_tz::Tz::Pacific__Apia), None, "{text}");
+        }
     }
 }

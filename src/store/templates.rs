@@ -238,7 +238,9 @@ pub async fn find_draft(
     }))
 }
 
-/// Saves a draft over `revision` (0: there must be none); `false` if somebody else was quicker.
+/// Saves a draft over `revision` (0: there must be none); `false` if somebody else was quicker. A new draft goes on
+/// counting where the last one of its template stopped (each save is in the record of changes), so that nobody approves
+/// or publishes one in the belief that it is the other.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -252,7 +254,12 @@ pub async fn save_draft(
     let (content, based_on, author) = draft;
     let query = if revision == 0 {
         "INSERT INTO template_drafts (template_id, revision, content, based_on, author, updated_at)
-         SELECT $1, $6 + 1, $2, $3, $4, $5
+         SELECT $1, $6 + 1 + (
+            SELECT count(*)
+            FROM audit_log a
+            JOIN templates t ON t.key = a.subject
+            WHERE t.id = $1 AND a.kind = 'template' AND a.action = 'draft_saved'
+         )::integer, $2, $3, $4, $5
          ON CONFLICT DO NOTHING"
     } else {
         "UPDATE template_drafts

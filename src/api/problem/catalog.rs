@@ -89,6 +89,7 @@ impl From<TemplateError> for Problem {
             TemplateError::InUse(_) => {
                 Self::new(Code::InUse, format!("{words}: change or delete that rule first"))
             }
+            TemplateError::Busy => ApplyError::Busy.into(),
             TemplateError::Upload(error) => ApplyError::Upload(error).into(),
             TemplateError::Store(error) => error.into(),
         }

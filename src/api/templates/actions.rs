@@ -17,7 +17,7 @@ use super::super::{Api, matching};
 use crate::access::Use;
 use crate::catalog::CatalogProblem;
 use crate::catalog::templates::{Publishing, TemplateError};
-use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport};
+use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport, masked};
 use crate::domain::event::Recipient;
 use crate::domain::id::{EventId, TemplateVersionId, TypedId};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
@@ -141,6 +141,10 @@ pub(in super::super) async fn preview_template(
 ) -> Result<Json<PreviewBody>, Problem> {
     api.allow(&headers, Use::ReadCatalog).await?;
     let mut wish: PreviewRequest = read(&headers, body).await?;
+    if wish.event.is_some() {
+        // It shows what the event says.
+        api.allow(&headers, Use::ReadEvents).await?;
+    }
     let snapshot = api.store.snapshot().await?;
     let content = api.given(&key, wish.content.take(), wish.version.take()).await?;
     let (_, data) = api.example(&snapshot, &key, &wish).await?;
@@ -208,7 +212,10 @@ impl Api {
             let none = || wrong("/event", format!("there is no event {id}"));
             let parsed: EventId = id.parse().map_err(|_| none())?;
             let event = self.store.find_events(&[parsed]).await?.pop().ok_or_else(none)?.event;
-            return Ok((Some(event.event_type.to_string()), event.data));
+            let known = snapshot.event_types.iter().find(|entry| entry.name == event.event_type);
+            // What became sensitive after it was stored stands in it openly.
+            let data = known.map_or(event.data.clone(), |known| masked(&event.data, &known.sensitive));
+            return Ok((Some(event.event_type.to_string()), data));
         }
         let types = types_of(snapshot, key);
         let wanted = |entry: &&&EventTypeEntry| {

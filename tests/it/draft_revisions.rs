@@ -1,0 +1,59 @@
+//! A draft's revision names one text for good, and what is published is what was checked.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::app::TestApp;
+
+const SMS: &str = "/v1/templates/payment-failed-sms";
+
+fn says(text: &str) -> Value {
+    json!({"contents": {"en": {"contents": text}}})
+}
+
+#[tokio::test]
+async fn a_draft_begun_anew_is_never_taken_for_the_one_that_was_thrown_away() {
+    let app = TestApp::start().await;
+    let other = app.key_of("anna").await;
+    let draft = format!("{SMS}/draft");
+    let (_, read, _) =
+        app.call_seen((Method::PUT, &draft), &app.key, None, &says("Pay {{ data.invoice }}")).await;
+    let (status, ..) = app.call_seen((Method::DELETE, &draft), &app.key, Some(&read), &json!({})).await;
+    assert_eq!(status, 204);
+    let sly = says("Pay my own account {{ data.invoice }}");
+    let (status, anew, _) = app.call_seen((Method::PUT, &draft), &app.key, None, &sly).await;
+    assert_eq!(status, 200);
+    assert_ne!(read, anew);
+    let approve = format!("{SMS}/approve");
+    let (status, ..) = app.call_seen((Method::POST, &approve), &other, Some(&read), &json!({})).await;
+    assert_eq!(status, 412, "she has never seen this text");
+    let (status, ..) = app.call_seen((Method::POST, &approve), &other, Some(&anew), &json!({})).await;
+    assert_eq!(status, 204);
+}
+
+#[tokio::test]
+async fn what_changes_while_a_draft_is_uploaded_is_heeded_before_it_goes_live() {
+    let app = TestApp::start().await;
+    let draft = format!("{SMS}/draft");
+    let (_, seen, _) =
+        app.call_seen((Method::PUT, &draft), &app.key, None, &says("Pay {{ data.invoice }}")).await;
+    app.fault(json!({"endpoint": "templates", "kind": "delay", "delay_ms": 1500, "probability": 1.0})).await;
+    let publish = format!("{SMS}/publish");
+    let guard = async {
+        // The version is stored before it is uploaded.
+        while app.sql::<i64>("SELECT count(*) FROM template_uploads WHERE leased_until IS NOT NULL").await
+            == 0
+        {
+            tokio::task::yield_now().await;
+        }
+        let about = json!({"needs_approval": true});
+        let version = app.get(SMS).await["version"].to_string();
+        app.call_seen((Method::PATCH, SMS), &app.key, Some(&version), &about).await.0
+    };
+    let body = json!({});
+    let (published, guarded) =
+        tokio::join!(app.call_seen((Method::POST, &publish), &app.key, Some(&seen), &body), guard);
+    assert_eq!(guarded, 200);
+    assert_eq!((published.0, &published.2["code"]), (409, &json!("needs_approval")), "{}", published.2);
+    assert_eq!(app.get(SMS).await["live_version"], 1);
+}
