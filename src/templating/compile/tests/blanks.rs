@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ValueError, email, push, values};
+use super::{ValueError, push, values};
 use crate::templating::liquid::Limits;
 
 #[test]
