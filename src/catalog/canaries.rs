@@ -1,9 +1,9 @@
 //! Canaries: the version that a part of a rule's recipients gets has to be there, and approved where copy needs that.
 
 use super::changes::Change;
+use super::check::file_of;
 use super::check::{CatalogProblem, Severity};
 use super::document::{Document, RuleDocument};
-use super::files::file_of;
 use super::publish::Publisher;
 use crate::domain::rule::Action;
 use crate::domain::snapshot::CatalogSnapshot;

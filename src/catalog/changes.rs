@@ -6,7 +6,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::checks::find_app;
 use super::document::{Document, RuleDocument, TemplateDocument};
 use super::forms::{EventTypeForm, RuleForm, TemplateForm};
 use super::source_files;
@@ -179,7 +178,11 @@ pub(super) fn template_of(document: &TemplateDocument, snapshot: &CatalogSnapsho
 
 /// The rule as the document wants it, under this id.
 pub(super) fn rule_of(document: &RuleDocument, snapshot: &CatalogSnapshot, id: RuleId) -> Rule {
-    let app = document.app.as_deref().and_then(|name| find_app(&snapshot.apps, name)).map(|app| app.id);
+    let app = document
+        .app
+        .as_deref()
+        .and_then(|name| snapshot.apps.iter().find(|app| app.is_called(name)))
+        .map(|app| app.id);
     Rule {
         id,
         key: document.key.clone(),

@@ -68,6 +68,16 @@ impl CatalogProblem {
     }
 }
 
+/// The file that a thing of the catalog is written in: for problems that are found elsewhere.
+pub(super) fn file_of(kind: &str, name: &str) -> String {
+    match kind {
+        "event_type" => format!("events/{name}/schema.json"),
+        "template" => format!("templates/{name}/template.toml"),
+        "partial" => format!("partials/{name}.liquid"),
+        _ => format!("rules/{name}.toml"),
+    }
+}
+
 impl std::fmt::Display for CatalogProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.file)?;

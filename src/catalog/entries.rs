@@ -2,9 +2,9 @@
 
 use super::changes::rule_json;
 use super::check::CatalogProblem;
+use super::check::file_of;
 use super::checks::is_key;
 use super::document::{Document, RuleDocument};
-use super::files::file_of;
 use super::forms::{EventTypeForm, FormProblem, RuleForm};
 use super::publish::{Applied, ApplyError, Applying, By, Publisher, Seen};
 use crate::domain::snapshot::{CatalogSnapshot, Partial};

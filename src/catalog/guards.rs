@@ -2,8 +2,8 @@
 
 use super::changes::Change;
 use super::check::CatalogProblem;
+use super::check::file_of;
 use super::document::{Document, RuleDocument};
-use super::files::file_of;
 use crate::domain::channel::Channel;
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::changes::{Change, changes, content_hash, partials_of, rule_of, template_of};
 use super::check::CatalogProblem;
-use super::checks::{check_document, find_app};
+use super::checks::check_document;
 use super::document::{Document, TemplateDocument};
 use super::entries::entry_version;
 use super::files::{self, Files};
@@ -448,6 +448,8 @@ pub(super) fn apps_of<'a>(
     ids.extend(known.filter_map(|rule| rule.definition.app));
     let sends = |d: &&super::document::RuleDocument| d.definition.template() == Some(template);
     let named = document.rules.iter().filter(sends).filter_map(|rule| rule.app.as_deref());
-    ids.extend(named.filter_map(|name| find_app(&snapshot.apps, name)).map(|app| app.id));
+    ids.extend(
+        named.filter_map(|name| snapshot.apps.iter().find(|app| app.is_called(name))).map(|app| app.id),
+    );
     snapshot.apps.iter().filter(|app| ids.contains(&app.id)).collect()
 }

@@ -36,3 +36,10 @@ pub struct App {
     /// Why it is paused, if it is.
     pub paused: Option<String>,
 }
+
+impl App {
+    /// Whether people mean this app by `name`: its name, or OneSignal's id.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.id.to_string() == name
+    }
+}

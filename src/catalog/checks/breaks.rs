@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::check::CatalogProblem;
+use super::super::check::file_of;
 use super::super::document::Document;
-use super::super::files::file_of;
 use super::Surroundings;
 use super::copy::check_copy;
 use super::rules::check_expressions;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::super::check::file_of;
 use super::super::check::{CatalogProblem, Severity};
 use super::super::document::TemplateDocument;
-use super::super::files::file_of;
 use super::Surroundings;
 use super::surroundings::shape;
 use crate::domain::channel::Channel;

@@ -6,13 +6,12 @@ mod rules;
 mod surroundings;
 
 use super::check::CatalogProblem;
+use super::check::file_of;
 use super::document::Document;
-use super::files::file_of;
 use super::source_files;
 use crate::domain::snapshot::CatalogSnapshot;
 
 pub(super) use copy::check_copy;
-pub(super) use rules::find_app;
 pub(super) use surroundings::{Surroundings, shape};
 
 /// Everything that is wrong with a document, errors and warnings. Without a snapshot, what it refers to outside is not

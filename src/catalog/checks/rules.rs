@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::super::check::file_of;
 use super::super::check::{CatalogProblem, Severity};
 use super::super::document::RuleDocument;
-use super::super::files::file_of;
 use super::Surroundings;
-use crate::domain::app::App;
 use crate::domain::rule::{Action, Audience, Definition};
 use crate::domain::snapshot::EventTypeEntry;
 use crate::expressions::{Expression, Kind};
@@ -40,7 +39,7 @@ pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<
         problems.push(problem);
     }
     if let (Some(name), Some(apps)) = (&rule.app, around.apps)
-        && find_app(apps, name).is_none()
+        && !apps.iter().any(|app| app.is_called(name))
     {
         let known: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
         let problem = CatalogProblem::error("unknown_app", &file, format!("there is no app {name}"));
@@ -48,11 +47,6 @@ pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<
     }
     problems.extend(check_expressions(&file, &rule.definition, &types));
     problems
-}
-
-/// An app by its name or id.
-pub(in crate::catalog) fn find_app<'a>(apps: &'a [App], name: &str) -> Option<&'a App> {
-    apps.iter().find(|app| app.name == name || app.id.to_string() == name)
 }
 
 /// What is wrong with a rule's expressions, for any event of these types.

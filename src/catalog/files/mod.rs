@@ -18,16 +18,6 @@ pub use write::write;
 /// A catalog's files: their paths below its folder, with `/`, and their texts.
 pub type Files = BTreeMap<String, String>;
 
-/// The file that a thing of the catalog is written in: for problems that are found elsewhere.
-pub(super) fn file_of(kind: &str, name: &str) -> String {
-    match kind {
-        "event_type" => format!("events/{name}/schema.json"),
-        "template" => format!("templates/{name}/template.toml"),
-        "partial" => format!("partials/{name}.liquid"),
-        _ => format!("rules/{name}.toml"),
-    }
-}
-
 /// Everything that is wrong with these files by themselves; what they refer to outside is not looked at.
 pub fn check(files: &Files) -> Vec<CatalogProblem> {
     let (document, mut problems) = read(files);

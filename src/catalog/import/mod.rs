@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::checks::{find_app, is_key};
+use super::checks::is_key;
 use super::drift::CareError;
 use super::files::{Files, template_files};
 use super::forms::TemplateForm;
@@ -72,7 +72,7 @@ impl Publisher {
     /// # Errors
     /// [`CareError::Store`] when the database is away.
     pub async fn find_app(&self, name: &str) -> Result<Option<App>, CareError> {
-        Ok(find_app(&self.store.apps().await?, name).cloned())
+        Ok(self.store.apps().await?.into_iter().find(|app| app.is_called(name)))
     }
 
     /// Reads templates of an app in OneSignal and writes them as the catalog's files; nothing is stored.
