@@ -82,3 +82,23 @@ async fn a_version_that_was_tested_first_names_who_published_it_and_why() {
     app.call(Method::POST, &format!("{SMS}/test-send"), Some(&tester), Some(&test)).await;
     assert_eq!(app.get(&format!("{SMS}/versions/2")).await, version);
 }
+
+#[tokio::test]
+async fn a_test_of_a_stored_version_sends_that_one_and_stores_no_other() {
+    let app = TestApp::start().await;
+    let draft = format!("{SMS}/draft");
+    app.call_seen((Method::PUT, &draft), &app.key, None, &says("Pay {{ data.invoice }}")).await;
+    let listed = json!({"recipient": {"external_id": "u"}});
+    app.call(Method::POST, "/v1/test-recipients", Some(&app.key), Some(&listed)).await;
+    let data = json!({"invoice": "1", "amount": "2 EUR", "pay_url": "https://shop.example/pay"});
+    for (which, number) in [("draft", 2), ("live", 1), ("1", 1), ("2", 2)] {
+        let test = json!({"data": data, "recipient": {"external_id": "u"}, "version": which});
+        let (status, sent) =
+            app.call(Method::POST, &format!("{SMS}/test-send"), Some(&app.key), Some(&test)).await;
+        assert_eq!((status, &sent["version"]), (202, &json!(number)), "{which}: {sent}");
+    }
+    let versions = app.get(&format!("{SMS}/versions")).await;
+    assert_eq!(versions["data"].as_array().expect("versions").len(), 2, "{versions}");
+    app.run_until_idle().await;
+    assert_eq!(app.messages().await.len(), 4);
+}

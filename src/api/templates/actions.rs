@@ -80,6 +80,16 @@ impl Api {
             None => self.content(key, version.as_deref().unwrap_or("draft")).await,
         }
     }
+
+    /// The number of the stored version that a request names; `None` for the draft.
+    async fn stored(&self, key: &str, which: Option<&str>) -> Result<Option<i32>, Problem> {
+        let none = || Problem::new(Code::NotFound, format!("template {key} has no live version"));
+        match which.unwrap_or("draft") {
+            "draft" => Ok(None),
+            "live" => Ok(Some(self.live_number(key).await?.ok_or_else(none)?)),
+            number => Ok(Some(Self::number(number)?)),
+        }
+    }
 }
 
 /// What is previewed.
@@ -146,11 +156,18 @@ pub(in super::super) async fn preview_template(
         api.allow(&headers, Use::ReadEvents).await?;
     }
     let snapshot = api.store.snapshot().await?;
+    let stored = match &wish.content {
+        None => api.stored(&key, wish.version.as_deref()).await?,
+        Some(_) => None,
+    };
     let content = api.given(&key, wish.content.take(), wish.version.take()).await?;
     let (_, data) = api.example(&snapshot, &key, &wish).await?;
     let recipient = recipient_of(wish.recipient.as_ref())?;
     let (problems, _) = api.publisher.check_template(&key, &content, 0).await?;
-    let version = draft_version(&snapshot, &key, content)?;
+    let version = match stored {
+        Some(number) => api.publisher.record(&key, number).await?.version,
+        None => draft_version(&snapshot, &key, content)?,
+    };
     let preview =
         PreviewWish { version, locale: wish.locale.as_deref(), data: &data, recipient, user: wish.user };
     let Previewed { locale, fields, blanks, request, held } = api.pipeline.preview(preview).await?;
@@ -430,9 +447,11 @@ pub(in super::super) async fn test_send(
         let detail = "no rule leads to this template: name the event type that the data is of";
         Problem::fields(Code::InvalidFields, vec![FieldError::new("/event_type", "required", detail)])
     })?;
-    let content = api.content(&key, request.version.as_deref().unwrap_or("draft")).await?;
     let by = identity.by("made for a test send");
-    let version = api.publisher.version_for_test(&key, content, by).await?;
+    let version = match api.stored(&key, request.version.as_deref()).await? {
+        Some(number) => api.publisher.uploaded_version(&key, number).await?,
+        None => api.publisher.version_for_test(&key, api.content(&key, "draft").await?, by).await?,
+    };
     let test = TestSend {
         by: (identity.source, identity.key),
         is_test: identity.is_test,
