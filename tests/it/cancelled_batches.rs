@@ -20,9 +20,8 @@ async fn who_is_cancelled_while_the_batch_waits_for_another_try_gets_nothing() {
     let app = TestApp::start().await;
     let good = app.sandbox_url.clone();
     app.move_onesignal("http://127.0.0.1:1").await;
-    let stays = app.accept(&keyed("anna")).await;
-    let goes = app.accept(&keyed("berta")).await;
-    app.advance(Duration::from_secs(60)).await;
+    let [stays, goes] = [app.accept(&keyed("anna")).await, app.accept(&keyed("berta")).await];
+    app.advance(Duration::from_mins(1)).await;
     app.run_until_idle().await;
     let retrying = "SELECT count(*) FROM queue WHERE state = 'retrying'";
     assert_eq!(app.sql::<i64>(retrying).await, 2, "no connection was made");
@@ -31,7 +30,7 @@ async fn who_is_cancelled_while_the_batch_waits_for_another_try_gets_nothing() {
         app.call(Method::POST, "/v1/cancellations", Some(&app.key), Some(&json!({"key": "berta"}))).await;
     assert_eq!(answer["cancelled"], 1, "{answer}");
     app.move_onesignal(&good).await;
-    app.advance(Duration::from_secs(60)).await;
+    app.advance(Duration::from_mins(1)).await;
     app.run_until_idle().await;
     assert_eq!(app.delivery(&stays, "payment-failed-sms").await["state"], "accepted");
     let gone = app.delivery(&goes, "payment-failed-sms").await;

@@ -102,3 +102,17 @@ async fn a_test_of_a_stored_version_sends_that_one_and_stores_no_other() {
     app.run_until_idle().await;
     assert_eq!(app.messages().await.len(), 4);
 }
+
+#[tokio::test]
+async fn many_who_enter_templates_at_once_do_not_wait_for_each_others_connections() {
+    let app = TestApp::start().await;
+    let answers = futures_util::future::join_all((0..30).map(|n| {
+        let app = &app;
+        async move {
+            let new = json!({"key": format!("sms-{n}"), "channel": "sms"});
+            app.call(Method::POST, "/v1/templates", Some(&app.key), Some(&new)).await.0
+        }
+    }))
+    .await;
+    assert_eq!(answers, [201; 30]);
+}
