@@ -139,7 +139,7 @@ pub(super) async fn add_test_recipient(
             vec![FieldError::new("/recipient", "invalid", detail)],
         ));
     };
-    let by = identity.by(&note);
+    let by = identity.by(&note)?;
     api.publisher.add_tester(&parse(label, id)?, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -156,7 +156,7 @@ pub(super) async fn remove_test_recipient(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let identity = api.allow(&headers, Use::ManageTestRecipients).await?;
-    let by = identity.by("");
+    let by = identity.by("")?;
     if api.publisher.remove_tester(&parse(&label, &id)?, by).await? {
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 
 use super::Api;
-use super::problem::{Code, Problem};
+use super::problem::{Code, FieldError, Problem};
 use crate::access::{Identity, Use};
 use crate::catalog::By;
 
@@ -40,9 +40,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
+/// Characters of a note at most.
+const LONGEST_NOTE: usize = 1_000;
+
 impl Identity {
-    /// Who changes something, for the record of changes.
-    pub(super) fn by<'a>(&'a self, note: &'a str) -> By<'a> {
-        By { actor: &self.source_name, note }
+    /// Who changes something and why, for the record of changes.
+    ///
+    /// # Errors
+    /// 422 for a note that is too long, or that would play tricks on a terminal.
+    pub(super) fn by<'a>(&'a self, note: &'a str) -> Result<By<'a>, Problem> {
+        let is_trick = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if note.chars().count() > LONGEST_NOTE || note.chars().any(is_trick) {
+            let detail = format!("a note is one line of at most {LONGEST_NOTE} characters");
+            return Err(Problem::fields(Code::InvalidFields, vec![FieldError::new("/note", "invalid", detail)]));
+        }
+        Ok(By { actor: &self.source_name, note })
     }
 }

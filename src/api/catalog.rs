@@ -90,7 +90,7 @@ pub(super) async fn apply_catalog(
     let applied = if query.dry_run {
         api.publisher.plan(&request.files, request.delete).await?
     } else {
-        let by = identity.by(&request.note);
+        let by = identity.by(&request.note)?;
         let how = Applying { deletes: request.delete, accepts_holes: request.accept_held };
         api.publisher.apply(&request.files, how, by).await?
     };

@@ -89,7 +89,7 @@ async fn put(
 ) -> Result<Response, Problem> {
     let identity = api.allow(headers, Use::ChangeCatalog).await?;
     let version = matching::wanted(headers, entry_version(&api.store.snapshot().await?, kind, name))?;
-    let by = identity.by(&query.note);
+    let by = identity.by(&query.note)?;
     let applied = api.publisher.put_entry(name, entry, (version, query.dry_run), by).await?;
     let present = entry_version(&api.store.snapshot().await?, kind, name);
     Ok((matching::etag(present), Json(applied)).into_response())
@@ -107,7 +107,7 @@ async fn delete(
         return Err(missing(&kind.replace('_', " "), name));
     }
     let version = matching::wanted(headers, present)?;
-    let by = identity.by(&query.note);
+    let by = identity.by(&query.note)?;
     Ok(Json(api.publisher.delete_entry((kind, name), (version, query.dry_run), by).await?))
 }
 

@@ -82,7 +82,7 @@ pub(super) async fn create_key(
     let source = request.source.clone();
     let created = api.access.create_key(&request).await?;
     let after = serde_json::json!({"id": created.id, "hint": created.hint});
-    api.publisher.record_change(("key", &source), "created", Some(after), identity.by("")).await?;
+    api.publisher.record_change(("key", &source), "created", Some(after), identity.by("")?).await?;
     let body =
         NewKeyBody { id: created.id, key: created.text.expose_secret().to_owned(), hint: created.hint };
     Ok((StatusCode::CREATED, Json(body)))
@@ -164,6 +164,6 @@ pub(super) async fn revoke_key(
     if !api.access.revoke_key(parsed).await? {
         return Err(unknown());
     }
-    api.publisher.record_change(("key", &id), "revoked", None, identity.by("")).await?;
+    api.publisher.record_change(("key", &id), "revoked", None, identity.by("")?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -128,6 +128,12 @@ async fn with_request_id(
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("req"))
     });
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if request.uri().path_and_query().is_some_and(|whole| whole.as_str().contains("%00")) {
+        // No name and no text of ours holds a NUL, and Postgres takes none.
+        let mut response = Problem::new(Code::NotFound, "there is nothing at this address").into_response();
+        response.headers_mut().insert(NAME, id);
+        return response;
+    }
     let mut response = tokio::time::timeout(REQUEST_TIME, next.run(request)).await.unwrap_or_else(|_| {
         Problem::new(Code::Unavailable, "the request took too long; post it again with the same id")
             .retry_after(Duration::from_secs(1))

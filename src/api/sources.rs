@@ -158,7 +158,7 @@ pub(super) async fn put_source(
         let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
         return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
     }
-    api.publisher.put_source(&name, &settings, identity.by("")).await?;
+    api.publisher.put_source(&name, &settings, identity.by("")?).await?;
     shown(&api, &name).await.map(Json)
 }
 
@@ -240,7 +240,7 @@ pub(super) async fn create_secret(
         return Err(Problem::new(Code::TooManySecrets, detail));
     }
     let after = serde_json::json!({"id": secret.id, "hint": hint, "test": is_test});
-    api.publisher.record_change(("source", &name), "secret_created", Some(after), identity.by("")).await?;
+    api.publisher.record_change(("source", &name), "secret_created", Some(after), identity.by("")?).await?;
     let body = NewSecretBody { id: secret.id, secret: secret.text, hint, test: is_test };
     Ok((StatusCode::CREATED, Json(body)))
 }
@@ -281,6 +281,6 @@ pub(super) async fn revoke_secret(
         return Err(unknown());
     }
     let after = serde_json::json!({"id": id});
-    api.publisher.record_change(("source", &name), "secret_revoked", Some(after), identity.by("")).await?;
+    api.publisher.record_change(("source", &name), "secret_revoked", Some(after), identity.by("")?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

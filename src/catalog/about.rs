@@ -21,7 +21,7 @@ impl Publisher {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         catalog::lock(&mut tx).await?;
-        let snapshot = self.store.snapshot().await?;
+        let snapshot = self.store.snapshot_within(&mut tx).await?;
         if snapshot.templates.iter().any(|t| t.key == template.key) {
             let detail = format!("template `{}` exists; save a draft of it instead", template.key);
             return Err(TemplateError::Exists(detail));
@@ -47,7 +47,7 @@ impl Publisher {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         catalog::lock(&mut tx).await?;
-        let snapshot = self.store.snapshot().await?;
+        let snapshot = self.store.snapshot_within(&mut tx).await?;
         let known = Place::find(&snapshot, key)?.template;
         if known.version != version {
             return Err(TemplateError::Changed(known.version));

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::publish::Publisher;
+use super::document::Document;
+use super::publish::{Publisher, apps_of};
+use super::templates::{Place, TemplateError};
 use crate::domain::app::App;
 use crate::domain::snapshot::UploadKey;
 use crate::domain::template::{Fields, Mode, TemplateVersion};
@@ -46,6 +48,20 @@ pub enum UploadError {
 }
 
 impl Publisher {
+    /// A stored version, uploaded wherever it may be sent, so that a test can be sent of it.
+    ///
+    /// # Errors
+    /// [`TemplateError::NotFound`] when there is none, [`TemplateError::Archived`], [`TemplateError::Upload`].
+    pub async fn uploaded_version(&self, key: &str, number: i32) -> Result<TemplateVersion, TemplateError> {
+        let snapshot = self.store.snapshot().await?;
+        Place::open(&snapshot, key)?;
+        let version = self.record(key, number).await?.version;
+        for app in apps_of(key, &Document::default(), &snapshot) {
+            self.upload_version(app, &version).await?;
+        }
+        Ok(version)
+    }
+
     /// Uploads every locale of a version to an app, unless that has been done.
     pub(super) async fn upload_version(
         &self,

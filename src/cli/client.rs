@@ -65,6 +65,9 @@ impl Connection {
     /// # Errors
     /// When there is no TLS.
     pub fn new(url: &str, key: SecretString) -> anyhow::Result<Self> {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            bail!("`{url}` is no address: HERALD_URL (or --url) begins with http:// or https://");
+        }
         let http = reqwest::Client::builder().timeout(Duration::from_mins(1)).build()?;
         Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key })
     }
@@ -93,7 +96,9 @@ impl Connection {
             request = request.json(body);
         }
         let answer = request.send().await.map_err(|error| {
-            if error.is_connect() {
+            if error.is_builder() {
+                anyhow::anyhow!("HERALD_URL or HERALD_KEY can't be sent as it is: look for spaces and line breaks")
+            } else if error.is_connect() {
                 anyhow::anyhow!(
                     "nothing answers at {}: is Herald running there? (HERALD_URL or --url)",
                     self.url
@@ -108,6 +113,9 @@ impl Connection {
             return Ok(serde_json::from_str(&text).unwrap_or(Value::Null));
         }
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+        if problem["code"].is_null() {
+            bail!("no Herald answers at {} ({status}): HERALD_URL may lead elsewhere", self.url);
+        }
         bail!("{}", shown(status.as_u16(), &problem))
     }
 }
@@ -132,7 +140,9 @@ fn shown(status: u16, problem: &Value) -> String {
             _ => String::new(),
         };
         let hint = problem["hint"].as_str().map(|hint| format!("; {hint}")).unwrap_or_default();
-        let _ = write!(text, "\n  {}{place}: {}{hint}", plain(&problem["file"]), plain(&problem["message"]));
+        let field = problem["field"].as_str().map(|field| format!("{field}: ")).unwrap_or_default();
+        let (file, message) = (plain(&problem["file"]), plain(&problem["message"]));
+        let _ = write!(text, "\n  {file}{place}: {field}{message}{hint}");
     }
     text
 }

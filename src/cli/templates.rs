@@ -50,9 +50,9 @@ pub struct OneArgs {
 pub struct CheckArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// `draft`, `live`, or a version's number
-    #[arg(long, default_value = "draft")]
-    version: String,
+    /// `draft`, `live`, or a version's number; the draft, or what is live where there is none, if nothing is said
+    #[arg(long)]
+    version: Option<String>,
     /// How many of the last events are looked at
     #[arg(long, default_value_t = 500)]
     events: u32,
@@ -63,9 +63,9 @@ pub struct CheckArgs {
 pub struct PreviewArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// `draft`, `live`, or a version's number
-    #[arg(long, default_value = "draft")]
-    version: String,
+    /// `draft`, `live`, or a version's number; the draft, or what is live where there is none, if nothing is said
+    #[arg(long)]
+    version: Option<String>,
     /// The locale; the default one if none is named
     #[arg(long)]
     locale: Option<String>,
@@ -88,9 +88,9 @@ pub struct TestSendArgs {
     /// The person: `label=id`, such as `external_id=user-42`
     #[arg(long, value_name = "LABEL=ID")]
     to: String,
-    /// `draft`, `live`, or a version's number
-    #[arg(long, default_value = "draft")]
-    version: String,
+    /// `draft`, `live`, or a version's number; the draft, or what is live where there is none, if nothing is said
+    #[arg(long)]
+    version: Option<String>,
     /// The locale; the default one if none is named
     #[arg(long)]
     locale: Option<String>,

@@ -23,25 +23,33 @@ impl Store {
     pub async fn snapshot(&self) -> Result<CatalogSnapshot, StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *tx).await?;
-        let revision =
-            sqlx::query_scalar("SELECT revision FROM catalog_revision").fetch_one(&mut *tx).await?;
-        let rules = rows(&mut tx, "SELECT * FROM rules ORDER BY key", read_rule).await?;
-        let templates = rows(&mut tx, TEMPLATES, read_template).await?;
-        let mut wanted: Vec<TemplateVersionId> = templates.iter().filter_map(|t| t.live).collect();
-        wanted.extend(canary_versions(&mut tx, &rules).await?);
-        let snapshot = CatalogSnapshot {
-            revision,
-            event_types: rows(&mut tx, "SELECT * FROM event_types ORDER BY name", read_event_type).await?,
-            partials: rows(&mut tx, "SELECT * FROM partials ORDER BY key", read_partial).await?,
-            versions: versions(&mut tx, &wanted).await?,
-            uploads: super::uploads::uploaded(&mut tx, &wanted).await?,
-            sources: super::webhooks::settings(&mut tx).await?,
-            apps: super::apps::list(&mut tx, self.vault()).await?,
-            rules,
-            templates,
-        };
+        let snapshot = self.snapshot_within(&mut tx).await?;
         tx.commit().await?;
         Ok(snapshot)
+    }
+
+    /// The same as a transaction sees it that has [`lock`]ed the catalog: it needs no second connection.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`], [`StoreError::Sealed`].
+    pub async fn snapshot_within(&self, tx: &mut Tx) -> Result<CatalogSnapshot, StoreError> {
+        let revision =
+            sqlx::query_scalar("SELECT revision FROM catalog_revision").fetch_one(&mut **tx).await?;
+        let rules = rows(tx, "SELECT * FROM rules ORDER BY key", read_rule).await?;
+        let templates = rows(tx, TEMPLATES, read_template).await?;
+        let mut wanted: Vec<TemplateVersionId> = templates.iter().filter_map(|t| t.live).collect();
+        wanted.extend(canary_versions(tx, &rules).await?);
+        Ok(CatalogSnapshot {
+            revision,
+            event_types: rows(tx, "SELECT * FROM event_types ORDER BY name", read_event_type).await?,
+            partials: rows(tx, "SELECT * FROM partials ORDER BY key", read_partial).await?,
+            versions: versions(tx, &wanted).await?,
+            uploads: super::uploads::uploaded(tx, &wanted).await?,
+            sources: super::webhooks::settings(tx).await?,
+            apps: super::apps::list(tx, self.vault()).await?,
+            rules,
+            templates,
+        })
     }
 
     /// The catalog's present revision.

@@ -368,7 +368,7 @@ pub async fn find_or_insert_version(
         number = row.try_get::<i32, _>("number")? + 1;
         if by.restores.is_none() && row.try_get::<&[u8], _>("content_hash")? == by.content_hash {
             let id: Uuid = row.try_get("id")?;
-            note_again(tx, id, &version.template, number - 1, by).await?;
+            take_over(tx, id, by, now).await?;
             return Ok((TemplateVersionId::from_uuid(id), number - 1));
         }
     }
@@ -376,33 +376,34 @@ pub async fn find_or_insert_version(
     Ok((version.id, number))
 }
 
-async fn note_again(
+/// Notes who stores a version again. One that was never live, made for a test or by a try that failed, is theirs from here
+/// on: what is live names who brought it there, and why.
+async fn take_over(
     tx: &mut Tx,
-    id: Uuid,
-    template: &str,
-    number: i32,
+    version: Uuid,
     by: VersionNote<'_>,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query("UPDATE template_versions SET approved_by = coalesce(approved_by, $2) WHERE id = $1")
-        .bind(id)
+        .bind(version)
         .bind(by.approved_by)
         .execute(&mut **tx)
         .await?;
     sqlx::query(
-        "UPDATE template_versions SET author = $2, note = $3
-         WHERE id = $1
-           AND NOT EXISTS (
-                SELECT 1 FROM audit_log
-                WHERE kind = 'template' AND subject = $4
-                  AND action IN ('published', 'rolled_back')
-                  AND (after ->> 'version')::integer = $5
-           )",
+        "UPDATE template_versions v
+         SET author = $2, note = $3, created_at = $4
+         FROM templates t
+         WHERE v.id = $1 AND t.id = v.template_id AND t.live_version IS DISTINCT FROM v.id
+            AND NOT EXISTS (
+                SELECT 1 FROM audit_log a
+                WHERE a.kind = 'template' AND a.subject = t.key AND a.action IN ('published', 'rolled_back')
+                    AND (a.after ->> 'version')::integer = v.number
+            )",
     )
-    .bind(id)
+    .bind(version)
     .bind(by.author)
     .bind(by.note)
-    .bind(template)
-    .bind(number)
+    .bind(now)
     .execute(&mut **tx)
     .await?;
     Ok(())

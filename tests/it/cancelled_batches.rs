@@ -20,8 +20,7 @@ async fn who_is_cancelled_while_the_batch_waits_for_another_try_gets_nothing() {
     let app = TestApp::start().await;
     let good = app.sandbox_url.clone();
     app.move_onesignal("http://127.0.0.1:1").await;
-    let stays = app.accept(&keyed("anna")).await;
-    let goes = app.accept(&keyed("berta")).await;
+    let [stays, goes] = [app.accept(&keyed("anna")).await, app.accept(&keyed("berta")).await];
     app.advance(Duration::from_mins(1)).await;
     app.run_until_idle().await;
     let retrying = "SELECT count(*) FROM queue WHERE state = 'retrying'";

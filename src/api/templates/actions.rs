@@ -32,7 +32,7 @@ pub(in super::super) struct CheckRequest {
     /// The content itself; or
     #[schema(value_type = Option<Object>)]
     content: Option<Content>,
-    /// `draft` (if nothing is said), `live`, or a version's number.
+    /// `draft`, `live`, or a version's number; if nothing is said, the draft, or what is live where there is none.
     version: Option<String>,
     /// How many of the last events are looked at; 500 if nothing is said, 0 for none.
     events: Option<u32>,
@@ -77,7 +77,26 @@ impl Api {
     ) -> Result<Content, Problem> {
         match content {
             Some(content) => Ok(content),
-            None => self.content(key, version.as_deref().unwrap_or("draft")).await,
+            None => self.content(key, version.as_deref().unwrap_or(self.usual(key).await?)).await,
+        }
+    }
+
+    /// What is meant when nothing is named: the draft, or what is live where there is none.
+    async fn usual(&self, key: &str) -> Result<&'static str, Problem> {
+        Ok(if self.draft(key).await?.is_some() { "draft" } else { "live" })
+    }
+
+    /// The number of the stored version that a request names; `None` for the draft.
+    async fn stored(&self, key: &str, which: Option<&str>) -> Result<Option<i32>, Problem> {
+        let none = || Problem::new(Code::NotFound, format!("template {key} has no live version"));
+        let which = match which {
+            Some(which) => which,
+            None => self.usual(key).await?,
+        };
+        match which {
+            "draft" => Ok(None),
+            "live" => Ok(Some(self.live_number(key).await?.ok_or_else(none)?)),
+            number => Ok(Some(Self::number(number)?)),
         }
     }
 }
@@ -89,7 +108,7 @@ pub(in super::super) struct PreviewRequest {
     /// The content itself; or
     #[schema(value_type = Option<Object>)]
     content: Option<Content>,
-    /// `draft` (if nothing is said), `live`, or a version's number.
+    /// `draft`, `live`, or a version's number; if nothing is said, the draft, or what is live where there is none.
     version: Option<String>,
     /// The locale; the default one if none is named.
     locale: Option<String>,
@@ -146,11 +165,18 @@ pub(in super::super) async fn preview_template(
         api.allow(&headers, Use::ReadEvents).await?;
     }
     let snapshot = api.store.snapshot().await?;
+    let stored = match &wish.content {
+        None => api.stored(&key, wish.version.as_deref()).await?,
+        Some(_) => None,
+    };
     let content = api.given(&key, wish.content.take(), wish.version.take()).await?;
     let (_, data) = api.example(&snapshot, &key, &wish).await?;
     let recipient = recipient_of(wish.recipient.as_ref())?;
     let (problems, _) = api.publisher.check_template(&key, &content, 0).await?;
-    let version = draft_version(&snapshot, &key, content)?;
+    let version = match stored {
+        Some(number) => api.publisher.record(&key, number).await?.version,
+        None => draft_version(&snapshot, &key, content)?,
+    };
     let preview =
         PreviewWish { version, locale: wish.locale.as_deref(), data: &data, recipient, user: wish.user };
     let Previewed { locale, fields, blanks, request, held } = api.pipeline.preview(preview).await?;
@@ -283,7 +309,7 @@ pub(in super::super) async fn approve_draft(
     let request: ApproveRequest = read(&headers, body).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
-    let by = identity.by(&request.note);
+    let by = identity.by(&request.note)?;
     api.publisher.approve_draft(&key, revision, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -345,7 +371,7 @@ pub(in super::super) async fn publish_draft(
     let revision = matching::wanted(&headers, draft.revision)?;
     let events = request.events.unwrap_or(DEFAULT_EVENTS);
     let how = Publishing { revision, accepts_holes: request.accept_held, events };
-    let by = identity.by(&request.note);
+    let by = identity.by(&request.note)?;
     let done = if query.dry_run {
         api.publisher.rehearse_publishing(&key, how).await?
     } else {
@@ -379,7 +405,7 @@ pub(in super::super) async fn roll_back(
 ) -> Result<Json<PublishedBody>, Problem> {
     let identity = api.allow(&headers, Use::ChangeCatalog).await?;
     let request: RollbackRequest = read(&headers, body).await?;
-    let by = identity.by(&request.note);
+    let by = identity.by(&request.note)?;
     let done = api.publisher.roll_back(&key, request.version, by).await?;
     Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic: done.traffic }))
 }
@@ -388,7 +414,7 @@ pub(in super::super) async fn roll_back(
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in super::super) struct TestSendRequest {
-    /// `draft` (if nothing is said), `live`, or a version's number.
+    /// `draft`, `live`, or a version's number; if nothing is said, the draft, or what is live where there is none.
     version: Option<String>,
     /// The locale; the default one if none is named.
     locale: Option<String>,
@@ -435,9 +461,11 @@ pub(in super::super) async fn test_send(
         let detail = "no rule leads to this template: name the event type that the data is of";
         Problem::fields(Code::InvalidFields, vec![FieldError::new("/event_type", "required", detail)])
     })?;
-    let content = api.content(&key, request.version.as_deref().unwrap_or("draft")).await?;
-    let by = identity.by("made for a test send");
-    let version = api.publisher.version_for_test(&key, content, by).await?;
+    let by = identity.by("made for a test send")?;
+    let version = match api.stored(&key, request.version.as_deref()).await? {
+        Some(number) => api.publisher.uploaded_version(&key, number).await?,
+        None => api.publisher.version_for_test(&key, api.content(&key, "draft").await?, by).await?,
+    };
     let test = TestSend {
         by: (identity.source, identity.key),
         is_test: identity.is_test,

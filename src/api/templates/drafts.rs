@@ -115,12 +115,7 @@ impl Api {
                 Ok(version.ok_or_else(|| none("live version"))?.content.clone())
             }
             number => {
-                let number = number.parse().map_err(|_| {
-                    Problem::new(
-                        Code::BadParameter,
-                        format!("`{number}` is no version: a number, `live` or `draft`"),
-                    )
-                })?;
+                let number = Self::number(number)?;
                 Ok(self.publisher.record(key, number).await?.version.content)
             }
         }
@@ -162,7 +157,7 @@ pub(in super::super) async fn put_draft(
     let content: Content = read(&headers, body).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
-    let by = identity.by("");
+    let by = identity.by("")?;
     let draft = api.publisher.save_draft(&key, &content, revision, by).await?;
     Ok((matching::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
 }
@@ -180,7 +175,7 @@ pub(in super::super) async fn delete_draft(
     let identity = api.allow(&headers, Use::ChangeCatalog).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
-    api.publisher.discard_draft(&key, revision, identity.by("")).await?;
+    api.publisher.discard_draft(&key, revision, identity.by("")?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -200,7 +195,21 @@ fn version_body(record: VersionRecord, live: Option<i32>, is_whole: bool) -> Ver
 }
 
 impl Api {
-    async fn live_number(&self, key: &str) -> Result<Option<i32>, Problem> {
+    /// A version's number as it is written.
+    ///
+    /// # Errors
+    /// 400 when it is none.
+    pub(in super::super) fn number(text: &str) -> Result<i32, Problem> {
+        text.parse().map_err(|_| {
+            Problem::new(Code::BadParameter, format!("`{text}` is no version: a number, `live` or `draft`"))
+        })
+    }
+
+    /// The number of a template's live version.
+    ///
+    /// # Errors
+    /// 404 without such a template.
+    pub(in super::super) async fn live_number(&self, key: &str) -> Result<Option<i32>, Problem> {
         let snapshot = self.store.snapshot().await?;
         let template = snapshot.templates.iter().find(|template| template.key == key);
         let template =

@@ -172,7 +172,7 @@ pub(super) async fn create_template(
     let NewTemplate { key, channel, about } = read(&headers, request).await?;
     let mut template = new_template(&key, channel);
     about.lay_over(&mut template);
-    api.publisher.create_template(template, identity.by("")).await?;
+    api.publisher.create_template(template, identity.by("")?).await?;
     let (version, body) = found(&api, &key).await?;
     Ok((StatusCode::CREATED, matching::etag(version), Json(body)).into_response())
 }
@@ -221,7 +221,7 @@ pub(super) async fn change_template(
         read(&headers, request).await?;
     let version = matching::wanted(&headers, found(&api, &key).await?.0)?;
     let about = About { description, owner, event, needs_approval, archived };
-    let by = identity.by(&note);
+    let by = identity.by(&note)?;
     api.publisher.change_template(&key, version, |template| about.lay_over(template), by).await?;
     let (version, body) = found(&api, &key).await?;
     Ok((matching::etag(version), Json(body)).into_response())

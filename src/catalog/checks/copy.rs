@@ -9,7 +9,8 @@ use super::Surroundings;
 use super::surroundings::shape;
 use crate::domain::channel::Channel;
 use crate::domain::snapshot::Partial;
-use crate::domain::template::{Content, Fields, LanguageBy, Mode, fields_of, main_field};
+use crate::domain::event::Recipient;
+use crate::domain::template::{Content, FieldKind, Fields, LanguageBy, Mode, fields_of, main_field};
 use crate::templating::check::{Copy, EventShape, Finding, check};
 use crate::templating::liquid::Template;
 use crate::templating::partials::{Expanded, IncludeProblem, expand};
@@ -82,6 +83,7 @@ pub(in crate::catalog) fn check_copy(
     shapes: &[EventShape<'_>],
 ) -> Vec<CatalogProblem> {
     let mut problems = check_content(key, channel, content);
+    problems.extend(check_characters(key, channel, content));
     let (mut expanded, mut broken) = (BTreeMap::new(), false);
     for (locale, fields) in &content.contents {
         match expand(fields, content.layout.as_deref(), partials) {
@@ -122,12 +124,47 @@ fn check_content(key: &str, channel: Channel, content: &Content) -> Vec<CatalogP
         let message = format!("option `{name}` is set by Herald");
         problems.push(CatalogProblem::error("reserved_option", &file, message).hint("leave it out"));
     }
+    for name in ["web_url", "app_url"] {
+        let link = content.options.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let scheme = link.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if link.contains(':') && matches!(scheme.as_str(), "javascript" | "data" | "vbscript" | "file") {
+            let message = format!("option `{name}` must not begin with `{scheme}:`");
+            problems.push(CatalogProblem::error("bad_link", &file, message).hint("write the whole address: `https://…`"));
+        }
+    }
     if content.language_by == LanguageBy::Onesignal {
         problems.extend(check_languages(&file, channel, content));
     }
     if content.layout.is_some() && channel != Channel::Email {
         let message = format!("{channel} messages have no layout");
         problems.push(CatalogProblem::error("no_layout", &file, message).hint("leave `layout` out"));
+    }
+    problems
+}
+
+/// Characters that no message can hold, line breaks where one line is wanted, and addresses that are none.
+fn check_characters(key: &str, channel: Channel, content: &Content) -> Vec<CatalogProblem> {
+    let mut problems = Vec::new();
+    for (locale, fields) in &content.contents {
+        for (name, text) in fields {
+            let kind = fields_of(channel).iter().find(|field| field.name == name).map(|field| field.kind);
+            let is_one_line = matches!(kind, Some(FieldKind::Line | FieldKind::Fixed | FieldKind::Link));
+            let is_bad = |c: char| c.is_control() && (is_one_line || !matches!(c, '\n' | '\r' | '\t'));
+            let is_address = name == "from_address" || (name == "reply_to" && !text.contains("{{"));
+            let is_wrong = is_address && !text.is_empty() && Recipient::parse("email", text).is_err();
+            let (code, message) = match (text.chars().any(is_bad), is_wrong) {
+                (true, _) if is_one_line => ("line_break", format!("`{name}` is one line, without control characters")),
+                (true, _) => ("control_character", format!("`{name}` holds a control character")),
+                (false, true) => ("bad_address", format!("`{name}` is no email address")),
+                (false, false) => continue,
+            };
+            let file = copy_file(key, channel, Some(locale));
+            problems.push(CatalogProblem {
+                locale: Some(locale.clone()),
+                field: Some(name.clone()),
+                ..CatalogProblem::error(code, &file, message).hint("take it out, or write it anew")
+            });
+        }
     }
     problems
 }
@@ -226,7 +263,15 @@ fn copy_file(key: &str, channel: Channel, locale: Option<&str>) -> String {
 }
 
 /// A partial by itself: its syntax.
-pub(super) fn check_partial(partial: &Partial) -> Vec<CatalogProblem> {
+pub(super) fn check_partial(partial: &Partial, partials: &BTreeMap<String, String>) -> Vec<CatalogProblem> {
+    let file = file_of("partial", &partial.key);
+    let included = Fields::from([("text".to_owned(), format!("{{% include '{}' %}}", partial.key))]);
+    if let Err(found) = expand(&included, None, partials) {
+        let loops = found.into_iter().filter(|(_, problem)| problem.code != "unknown_partial");
+        return loops
+            .map(|(_, problem)| CatalogProblem::error(problem.code, &file, problem.message).hint(problem.hint))
+            .collect();
+    }
     // Its includes and its place for the content are put in later.
     let alone = BTreeMap::from([(partial.key.clone(), String::new())]);
     let fields = Fields::from([("text".to_owned(), without_includes(&partial.body))]);

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod copy;
+mod fit;
 mod rules;
 mod surroundings;
 
@@ -23,7 +24,7 @@ pub(super) fn check_document(document: &Document, snapshot: Option<&CatalogSnaps
         problems.extend(copy::check_template(template, &document.lines_above, &around));
     }
     for partial in &document.partials {
-        problems.extend(copy::check_partial(partial));
+        problems.extend(copy::check_partial(partial, &around.partials));
     }
     for rule in &document.rules {
         problems.extend(rules::check_rule(rule, &around));
@@ -32,6 +33,7 @@ pub(super) fn check_document(document: &Document, snapshot: Option<&CatalogSnaps
         let types = around.event_types.keys().copied().collect();
         problems.extend(source_files::loose_ends(&document.sources, &types));
         problems.extend(changed_channels(document, snapshot));
+        problems.extend(fit::check_fit(document, snapshot, &around));
         problems.extend(breaks::check_breaks(document, snapshot));
     }
     problems

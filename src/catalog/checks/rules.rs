@@ -8,7 +8,7 @@ use super::super::document::RuleDocument;
 use super::Surroundings;
 use crate::domain::rule::{Action, Audience, Definition};
 use crate::domain::snapshot::EventTypeEntry;
-use crate::expressions::{Expression, Kind};
+use crate::expressions::{Expression, ExpressionProblem, Kind};
 
 /// What is wrong with a rule.
 pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<CatalogProblem> {
@@ -73,9 +73,8 @@ pub(super) fn check_expressions(
                 problems.push(CatalogProblem {
                     severity: Severity::Error,
                     field: Some(field),
-                    hint: found.hint,
-                    ..CatalogProblem::error(found.code, file, found.message)
-                        .at(Some(found.line), Some(found.column))
+                    hint: found.hint.clone(),
+                    ..CatalogProblem::error(found.code, file, at(&found))
                 });
                 continue;
             }
@@ -106,8 +105,8 @@ fn found_in(
             // What may be missing makes the condition fail, with a decision that says so.
             severity: if found.code == "optional_path" { Severity::Warning } else { Severity::Error },
             field: Some(field.to_owned()),
-            hint: found.hint,
-            ..CatalogProblem::error(found.code, file, found.message).at(Some(found.line), Some(found.column))
+            hint: found.hint.clone(),
+            ..CatalogProblem::error(found.code, file, at(&found))
         })
         .collect();
     let is_kept = field != "when" && field != "at";
@@ -156,4 +155,12 @@ fn expressions(definition: &Definition) -> Vec<(String, &str, Kind)> {
         Action::Cancel(text) => found.push(("cancel".to_owned(), text.as_str(), Kind::Text)),
     }
     found
+}
+
+/// A finding with its place, which is one within the expression and not in the rule's file.
+fn at(found: &ExpressionProblem) -> String {
+    if found.line > 1 {
+        return format!("{} (line {}, column {} of the expression)", found.message, found.line, found.column);
+    }
+    format!("{} (column {} of the expression)", found.message, found.column)
 }

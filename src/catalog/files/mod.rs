@@ -30,6 +30,12 @@ fn split_front(text: &str) -> (&str, &str) {
     text.strip_prefix("+++\n").and_then(|rest| rest.split_once("\n+++\n")).unwrap_or(("", text))
 }
 
+/// Whether a file begins as if fields stood above its body, and never ends them.
+fn is_unclosed(text: &str) -> bool {
+    let first = text.lines().next().unwrap_or_default().trim_end();
+    first == "+++" && split_front(text).1.len() == text.len()
+}
+
 /// How many lines of a copy file stand above its body.
 fn lines_above_body(text: &str) -> usize {
     let (_, body) = split_front(text);

@@ -160,6 +160,7 @@ impl<'a> Reader<'a> {
 
     fn read_partial(&mut self, path: &str, key: &str, text: &str) {
         self.check_key(path, key);
+        self.check_front(path, text);
         let (front, body) = split_front(text);
         let Some(front) = self.toml::<PartialFront>(path, front) else { return };
         self.document.partials.push(Partial {
@@ -194,6 +195,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read_fields(&mut self, path: &str, channel: Channel, text: &str) -> Option<Fields> {
+        self.check_front(path, text);
         let (front, body) = split_front(text);
         self.document.lines_above.insert(path.to_owned(), lines_above_body(text));
         let mut fields: Fields = self.toml(path, front)?;
@@ -210,6 +212,14 @@ impl<'a> Reader<'a> {
         if let Some(definition) = definition {
             let key = key.to_owned();
             self.document.rules.push(RuleDocument { key, event_type, app, is_enabled, definition });
+        }
+    }
+
+    /// Says so if the fields above the body are never closed: they would be sent as text.
+    fn check_front(&mut self, path: &str, text: &str) {
+        if text.starts_with("+++") && super::is_unclosed(text) {
+            let problem = CatalogProblem::error("unclosed_fields", path, "`+++` on line 1 is not closed");
+            self.problems.push(problem.hint("write `+++` on a line of its own below the fields").at(Some(1), Some(1)));
         }
     }
 

@@ -69,6 +69,14 @@ impl EventTypeForm {
             );
         }
         self.check_schema(&mut problems);
+        for pointer in self.sensitive.iter().filter(|pointer| pointer.starts_with('/')) {
+            if let Err(known) = leads_somewhere(&self.schema, &self.schema, pointer) {
+                let message = format!("the schema has no `{pointer}`: nothing would be sealed");
+                let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, last(pointer)));
+                let hint = near.map_or("name a value of the schema".to_owned(), |near| format!("did you mean `{near}`?"));
+                problems.push(FormProblem::new("unknown_path", "sensitive", message).hint(hint));
+            }
+        }
         let entry = name.filter(|_| problems.is_empty()).map(|name| EventTypeEntry {
             name,
             version: 0,
@@ -112,6 +120,39 @@ impl EventTypeForm {
 
 /// What refers to another schema.
 const REFERENCES: [&str; 2] = ["$ref", "$dynamicRef"];
+
+fn last(pointer: &str) -> &str {
+    pointer.rsplit('/').next().unwrap_or_default()
+}
+
+/// Whether a pointer leads to something that the schema lists or leaves open; if not, the names that are listed there.
+fn leads_somewhere(root: &Value, schema: &Value, pointer: &str) -> Result<(), Vec<String>> {
+    let Some(rest) = pointer.strip_prefix('/') else { return Ok(()) };
+    let (step, rest) = rest.split_once('/').map_or((rest, ""), |(step, _)| (step, &rest[step.len()..]));
+    let step = step.replace("~1", "/").replace("~0", "~");
+    if let Some(target) = schema["$ref"].as_str().and_then(|r| root.pointer(r.trim_start_matches('#'))) {
+        return if target == schema { Ok(()) } else { leads_somewhere(root, target, pointer) };
+    }
+    let mut known: Vec<String> = Vec::new();
+    if let Some(members) = schema["properties"].as_object() {
+        if let Some(member) = members.get(&step) {
+            return leads_somewhere(root, member, rest);
+        }
+        known.extend(members.keys().cloned());
+    }
+    if schema["items"].is_object() && step.parse::<usize>().is_ok() {
+        return leads_somewhere(root, &schema["items"], rest);
+    }
+    let parts = ["allOf", "anyOf", "oneOf"].iter().filter_map(|word| schema[*word].as_array()).flatten();
+    for part in parts {
+        match leads_somewhere(root, part, pointer) {
+            Ok(()) => return Ok(()),
+            Err(names) => known.extend(names),
+        }
+    }
+    // A schema that lists nothing leaves everything open.
+    if known.is_empty() { Ok(()) } else { Err(known) }
+}
 
 /// A reference to something outside the schema.
 fn remote_reference(schema: &Value) -> Option<&str> {

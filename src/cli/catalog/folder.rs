@@ -46,7 +46,11 @@ fn read_below(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
                 continue;
             }
             let path = format!("{prefix}{name}");
-            if entry.file_type()?.is_dir() {
+            let kind = entry.file_type()?;
+            if !kind.is_dir() && !kind.is_file() {
+                bail!("{} is a link or no file at all; a catalog is made of plain files", entry.path().display());
+            }
+            if kind.is_dir() {
                 folders.push((entry.path(), format!("{path}/")));
             } else {
                 let text = std::fs::read_to_string(entry.path());

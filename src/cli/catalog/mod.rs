@@ -151,10 +151,13 @@ async fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
         print_changes(&args.plan.plan().await?, client.json, true);
         return Ok(ExitCode::SUCCESS);
     }
-    if args.plan.delete && !args.yes && std::io::stdin().is_terminal() {
+    if args.plan.delete && !args.yes {
         let planned = args.plan.plan().await?;
         let gone: Vec<&Value> =
             changes_of(&planned).iter().filter(|change| change["after"].is_null()).collect();
+        if !gone.is_empty() && !std::io::stdin().is_terminal() {
+            bail!("{} would go, and there is no terminal to ask at: say --yes; nothing was changed", gone.len());
+        }
         if !gone.is_empty() && !confirm(&gone)? {
             bail!("nothing was changed");
         }

@@ -1,0 +1,39 @@
+//! Whether the live template that a rule sends has what it needs in the events that the rule answers.
+
+use super::super::check::{CatalogProblem, file_of};
+use super::super::document::Document;
+use super::Surroundings;
+use super::copy::check_copy;
+use super::surroundings::shape;
+use crate::domain::snapshot::CatalogSnapshot;
+
+/// Errors of live templates under the event types of the document's rules. Templates of the document itself are checked
+/// with their copy.
+pub(super) fn check_fit(
+    document: &Document,
+    snapshot: &CatalogSnapshot,
+    around: &Surroundings<'_>,
+) -> Vec<CatalogProblem> {
+    let mut problems = Vec::new();
+    for rule in &document.rules {
+        let Some(key) = rule.definition.template() else { continue };
+        let is_replaced = document.templates.iter().any(|template| template.key == key);
+        let template = snapshot.templates.iter().find(|template| template.key == key);
+        let live = template.and_then(|t| snapshot.versions.iter().find(|v| Some(v.id) == t.live));
+        let Some(live) = live.filter(|_| !is_replaced) else { continue };
+        for entry in around.covered(&rule.event_type) {
+            let found = check_copy(key, live.channel, &live.content, &live.partials, &[shape(entry)]);
+            let hint = "send another template, or publish one that does without it first";
+            problems.extend(found.into_iter().filter(CatalogProblem::is_error).map(|found| CatalogProblem {
+                code: "template_does_not_fit".to_owned(),
+                file: file_of("rule", &rule.key),
+                message: format!("template {key} version {} does not fit: {}", live.number, found.message),
+                hint: Some(hint.to_owned()),
+                line: None,
+                column: None,
+                ..found
+            }));
+        }
+    }
+    problems
+}
