@@ -49,10 +49,14 @@ impl Identity {
     /// # Errors
     /// 422 for a note that is too long, or that would play tricks on a terminal.
     pub(super) fn by<'a>(&'a self, note: &'a str) -> Result<By<'a>, Problem> {
-        let is_trick = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let is_trick =
+            |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if note.chars().count() > LONGEST_NOTE || note.chars().any(is_trick) {
             let detail = format!("a note is one line of at most {LONGEST_NOTE} characters");
-            return Err(Problem::fields(Code::InvalidFields, vec![FieldError::new("/note", "invalid", detail)]));
+            return Err(Problem::fields(
+                Code::InvalidFields,
+                vec![FieldError::new("/note", "invalid", detail)],
+            ));
         }
         Ok(By { actor: &self.source_name, note })
     }

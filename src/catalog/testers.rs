@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::changes::Change;
 use super::publish::{By, Publisher};
-use crate::domain::event::Recipient;
+use crate::domain::event::{Recipient, RecipientLabel};
 use crate::store::{StoreError, Tx, audit, test_recipients};
 
 impl Publisher {
@@ -41,9 +41,21 @@ impl Publisher {
         let Recipient { label, id } = recipient;
         let listed = json!({ label.as_str(): id });
         let (before, after) = if is_listed { (None, Some(listed)) } else { (Some(listed), None) };
-        let subject = format!("{} {id}", label.as_str());
+        let subject = format!("{} {}", label.as_str(), hinted(label, id));
         let change = Change::new("test_recipient", &subject, before, after);
         audit::append(&mut tx, &[self.entry(&change, by, self.clock.now())]).await?;
         Ok(tx.commit().await?)
+    }
+}
+
+/// What the record, which nothing can be taken out of, keeps of a person: an address or a number is only hinted at.
+fn hinted(label: &RecipientLabel, id: &str) -> String {
+    let tail: String = id.chars().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect();
+    match label {
+        RecipientLabel::Email | RecipientLabel::Phone => format!("…{tail}"),
+        RecipientLabel::ExternalId
+        | RecipientLabel::OnesignalId
+        | RecipientLabel::SubscriptionId
+        | RecipientLabel::Alias(_) => id.to_owned(),
     }
 }

@@ -97,7 +97,9 @@ impl Connection {
         }
         let answer = request.send().await.map_err(|error| {
             if error.is_builder() {
-                anyhow::anyhow!("HERALD_URL or HERALD_KEY can't be sent as it is: look for spaces and line breaks")
+                anyhow::anyhow!(
+                    "HERALD_URL or HERALD_KEY can't be sent as it is: look for spaces and line breaks"
+                )
             } else if error.is_connect() {
                 anyhow::anyhow!(
                     "nothing answers at {}: is Herald running there? (HERALD_URL or --url)",

@@ -22,7 +22,7 @@ const ROWS_AT_ONCE: i64 = 1_000;
 /// How long sensitive values stay after they have served.
 const SECRETS_STAY: TimeDelta = TimeDelta::hours(1);
 /// How long a throttle's count stays: longer than any window.
-const THROTTLES_STAY: TimeDelta = TimeDelta::days(367);
+const THROTTLES_STAY: TimeDelta = TimeDelta::days(33);
 /// How long a body that a webhook received can be read again.
 const BODIES_STAY: TimeDelta = TimeDelta::days(30);
 /// How long a lapsed worker's row stays for people to see.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -193,7 +194,14 @@ impl Journal {
     pub(super) fn rewrite(&mut self, lines: Vec<Line>) -> Result<(), SandboxError> {
         let Some(open) = &mut self.0 else { return Ok(()) };
         let fresh_path = beside(&open.path, "new");
-        let fresh = File::create(&fresh_path).map_err(failed("make", &fresh_path))?;
+        // Messages hold people's values: they are for whoever runs the sandbox alone.
+        let fresh = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh_path)
+            .map_err(failed("make", &fresh_path))?;
         let mut writer = BufWriter::new(fresh);
         let mut length = 0;
         for line in lines {

@@ -109,7 +109,13 @@ async fn a_folder_goes_round_by_the_command_line_with_exit_codes_that_mean_somet
     assert_eq!(herald(&["catalog", "apply", dir]).await.0, 0);
     assert_eq!(herald(&["catalog", "plan", dir]).await.0, 0, "what is not mentioned stays");
     assert!(pull(&app).await.get("rules/paid-tag.toml").is_some());
-    assert_eq!(herald(&["catalog", "apply", dir, "--delete"]).await.0, 0, "no prompt without a terminal");
+    let silent = herald(&["catalog", "apply", dir, "--delete"]).await;
+    assert!(
+        silent.0 == 1 && silent.2.contains("say --yes"),
+        "nobody is asked without a terminal: {silent:?}"
+    );
+    assert!(pull(&app).await.get("rules/paid-tag.toml").is_some());
+    assert_eq!(herald(&["catalog", "apply", dir, "--delete", "--yes"]).await.0, 0);
     assert!(pull(&app).await.get("rules/paid-tag.toml").is_none());
     std::fs::write(folder.join("rules/broken.toml"), "event = 3\n").unwrap();
     let check = herald(&["catalog", "check", dir]).await;

@@ -10,6 +10,7 @@ mod batches;
 mod cancelled_batches;
 mod catalog;
 mod catalog_files;
+mod catalog_slips;
 mod cli;
 mod cloudevents;
 mod crash_recovery;

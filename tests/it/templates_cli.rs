@@ -30,7 +30,12 @@ async fn draft(app: &TestApp, text: &str) {
 #[tokio::test]
 async fn a_draft_is_checked_shown_tested_published_and_rolled_back() {
     let app = TestApp::start().await;
-    let none = templates(&app, &["check", KEY]).await;
+    let live = templates(&app, &["check", KEY]).await;
+    assert!(
+        live.0 == 0 && live.1.contains("it can be published"),
+        "without a draft it is about what is live: {live:?}"
+    );
+    let none = templates(&app, &["check", KEY, "--version", "draft"]).await;
     assert!(none.0 == 1 && none.1.contains("has no draft"), "{none:?}");
     draft(&app, "Pay {{ data.invoic }}").await;
     let check = templates(&app, &["check", KEY]).await;

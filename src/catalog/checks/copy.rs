@@ -8,8 +8,8 @@ use super::super::document::TemplateDocument;
 use super::Surroundings;
 use super::surroundings::shape;
 use crate::domain::channel::Channel;
-use crate::domain::snapshot::Partial;
 use crate::domain::event::Recipient;
+use crate::domain::snapshot::Partial;
 use crate::domain::template::{Content, FieldKind, Fields, LanguageBy, Mode, fields_of, main_field};
 use crate::templating::check::{Copy, EventShape, Finding, check};
 use crate::templating::liquid::Template;
@@ -129,7 +129,10 @@ fn check_content(key: &str, channel: Channel, content: &Content) -> Vec<CatalogP
         let scheme = link.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
         if link.contains(':') && matches!(scheme.as_str(), "javascript" | "data" | "vbscript" | "file") {
             let message = format!("option `{name}` must not begin with `{scheme}:`");
-            problems.push(CatalogProblem::error("bad_link", &file, message).hint("write the whole address: `https://…`"));
+            problems.push(
+                CatalogProblem::error("bad_link", &file, message)
+                    .hint("write the whole address: `https://…`"),
+            );
         }
     }
     if content.language_by == LanguageBy::Onesignal {
@@ -148,12 +151,16 @@ fn check_characters(key: &str, channel: Channel, content: &Content) -> Vec<Catal
     for (locale, fields) in &content.contents {
         for (name, text) in fields {
             let kind = fields_of(channel).iter().find(|field| field.name == name).map(|field| field.kind);
-            let is_one_line = matches!(kind, Some(FieldKind::Line | FieldKind::Fixed | FieldKind::Link));
+            let is_header =
+                channel == Channel::Email && matches!(kind, Some(FieldKind::Line | FieldKind::Fixed));
+            let is_one_line = is_header || kind == Some(FieldKind::Link);
             let is_bad = |c: char| c.is_control() && (is_one_line || !matches!(c, '\n' | '\r' | '\t'));
             let is_address = name == "from_address" || (name == "reply_to" && !text.contains("{{"));
             let is_wrong = is_address && !text.is_empty() && Recipient::parse("email", text).is_err();
             let (code, message) = match (text.chars().any(is_bad), is_wrong) {
-                (true, _) if is_one_line => ("line_break", format!("`{name}` is one line, without control characters")),
+                (true, _) if is_one_line => {
+                    ("line_break", format!("`{name}` is one line, without control characters"))
+                }
                 (true, _) => ("control_character", format!("`{name}` holds a control character")),
                 (false, true) => ("bad_address", format!("`{name}` is no email address")),
                 (false, false) => continue,
@@ -269,7 +276,9 @@ pub(super) fn check_partial(partial: &Partial, partials: &BTreeMap<String, Strin
     if let Err(found) = expand(&included, None, partials) {
         let loops = found.into_iter().filter(|(_, problem)| problem.code != "unknown_partial");
         return loops
-            .map(|(_, problem)| CatalogProblem::error(problem.code, &file, problem.message).hint(problem.hint))
+            .map(|(_, problem)| {
+                CatalogProblem::error(problem.code, &file, problem.message).hint(problem.hint)
+            })
             .collect();
     }
     // Its includes and its place for the content are put in later.

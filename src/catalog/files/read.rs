@@ -219,7 +219,8 @@ impl<'a> Reader<'a> {
     fn check_front(&mut self, path: &str, text: &str) {
         if text.starts_with("+++") && super::is_unclosed(text) {
             let problem = CatalogProblem::error("unclosed_fields", path, "`+++` on line 1 is not closed");
-            self.problems.push(problem.hint("write `+++` on a line of its own below the fields").at(Some(1), Some(1)));
+            self.problems
+                .push(problem.hint("write `+++` on a line of its own below the fields").at(Some(1), Some(1)));
         }
     }
 

@@ -73,7 +73,9 @@ impl EventTypeForm {
             if let Err(known) = leads_somewhere(&self.schema, &self.schema, pointer) {
                 let message = format!("the schema has no `{pointer}`: nothing would be sealed");
                 let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, last(pointer)));
-                let hint = near.map_or("name a value of the schema".to_owned(), |near| format!("did you mean `{near}`?"));
+                let hint = near.map_or("name a value of the schema".to_owned(), |near| {
+                    format!("did you mean `{near}`?")
+                });
                 problems.push(FormProblem::new("unknown_path", "sensitive", message).hint(hint));
             }
         }

@@ -217,6 +217,12 @@ impl RuleForm {
         let timing = self.read_timing(&mut problems);
         let throttle = self.throttle.map(|form| {
             let within_s = whole("throttle", form.within, &mut problems);
+            if form.within > LONGEST_THROTTLE {
+                let message = "a throttle counts within at most 31 days";
+                problems.push(
+                    FormProblem::new("bad_throttle", "throttle", message).hint("name a shorter stretch"),
+                );
+            }
             if form.most == 0 || within_s == 0 {
                 let message = "a throttle lets at least one message through, within at least a second";
                 problems.push(
@@ -379,6 +385,9 @@ impl RuleForm {
         timing
     }
 }
+
+/// The longest stretch of a throttle: counts are kept a little longer than that.
+const LONGEST_THROTTLE: Duration = Duration::from_hours(31 * 24);
 
 /// Names that OneSignal's Liquid keeps for itself.
 const RESERVED_TAGS: [&str; 11] = [

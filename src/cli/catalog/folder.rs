@@ -48,7 +48,10 @@ fn read_below(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
             let path = format!("{prefix}{name}");
             let kind = entry.file_type()?;
             if !kind.is_dir() && !kind.is_file() {
-                bail!("{} is a link or no file at all; a catalog is made of plain files", entry.path().display());
+                bail!(
+                    "{} is a link or no file at all; a catalog is made of plain files",
+                    entry.path().display()
+                );
             }
             if kind.is_dir() {
                 folders.push((entry.path(), format!("{path}/")));

@@ -156,7 +156,10 @@ async fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
         let gone: Vec<&Value> =
             changes_of(&planned).iter().filter(|change| change["after"].is_null()).collect();
         if !gone.is_empty() && !std::io::stdin().is_terminal() {
-            bail!("{} would go, and there is no terminal to ask at: say --yes; nothing was changed", gone.len());
+            bail!(
+                "{} would go, and there is no terminal to ask at: say --yes; nothing was changed",
+                gone.len()
+            );
         }
         if !gone.is_empty() && !confirm(&gone)? {
             bail!("nothing was changed");
