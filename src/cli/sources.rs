@@ -84,7 +84,7 @@ pub struct TestArgs {
     /// A header, such as x-topic=orders/paid
     #[arg(long = "header", value_name = "NAME=VALUE")]
     headers: Vec<String>,
-    /// Try this file (sources/<name>.toml) instead of what Herald has
+    /// Try this file (sources/NAME.toml) instead of what Herald has
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
     #[command(flatten)]
