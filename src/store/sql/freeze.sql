@@ -3,10 +3,19 @@ WITH wanted AS (
     FROM unnest(
         $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[]
     ) AS w (delivery_id, claim_epoch, batch_id, label, alias, channel, alive_until)
+), locked AS MATERIALIZED (
+    -- In the order of ids, as cancellations lock them: neither waits for the other in a circle.
+    SELECT q.delivery_id
+    FROM queue q
+    JOIN wanted w ON w.delivery_id = q.delivery_id
+    WHERE q.worker_id = $1 AND q.claim_epoch = w.claim_epoch AND q.state = 'queued'
+    ORDER BY q.delivery_id
+    FOR UPDATE OF q
 )
 UPDATE queue q
 SET state = 'sending', batch_id = w.batch_id, first_attempt_at = coalesce(q.first_attempt_at, $9)
 FROM wanted w
+JOIN locked l ON l.delivery_id = w.delivery_id
 WHERE q.delivery_id = w.delivery_id AND q.worker_id = $1 AND q.claim_epoch = w.claim_epoch AND q.state = 'queued'
   AND q.expires_at > w.alive_until
   AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.lease_until > $9)
