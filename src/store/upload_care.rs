@@ -187,7 +187,18 @@ impl Store {
              SET provider_template_id = NULL, uploaded_at = NULL, leased_until = $5
              WHERE app_id = $1 AND version_id = $2 AND locale = $3 AND unused_since IS NOT NULL
                 AND (leased_until IS NULL OR leased_until <= $4)
-                AND NOT EXISTS (SELECT FROM templates t WHERE t.live_version = u.version_id)",
+                AND NOT EXISTS (SELECT FROM templates t WHERE t.live_version = u.version_id)
+                AND NOT EXISTS (
+                    SELECT FROM queue q JOIN deliveries d ON d.id = q.delivery_id
+                    WHERE d.template_version_id = u.version_id
+                )
+                AND NOT EXISTS (
+                    SELECT FROM template_versions v
+                    JOIN templates t ON t.id = v.template_id
+                    JOIN rules r ON r.template_key = t.key
+                    WHERE v.id = u.version_id
+                      AND (r.definition #>> '{action,send,canary,version}')::integer = v.number
+                )",
         );
         let claimed = bind(claimed, key).bind(now).bind(until).execute(self.pool()).await?;
         Ok(claimed.rows_affected() == 1)
