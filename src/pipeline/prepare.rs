@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::message;
 use super::pack::{PackKey, Ready};
-use super::plan::{Addressee, TEST_SEND};
+use super::plan::Addressee;
 use super::record::Moved;
 use super::{Pipeline, sensitive};
 use crate::domain::channel::Lane;
@@ -18,6 +18,7 @@ use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EventId, WorkerId};
 use crate::domain::retry::delta;
+use crate::domain::rule::TEST_SEND;
 use crate::domain::timing::ProviderTiming;
 use crate::store::StoreError;
 use crate::store::listing::DeliveryRow;
@@ -47,8 +48,7 @@ impl Loaded {
 
     /// What OneSignal does with the time of the message.
     pub fn schedule(&self) -> Option<Arc<ProviderTiming>> {
-        let schedule = self.row.schedule.clone()?;
-        serde_json::from_value(schedule).ok().map(Arc::new)
+        self.row.schedule.clone().map(Arc::new)
     }
 
     /// Whom it is for.

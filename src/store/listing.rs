@@ -14,6 +14,7 @@ use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{
     BatchId, DecisionId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, floor, same_millisecond,
 };
+use crate::domain::timing::ProviderTiming;
 
 /// A delivery as it is shown and as it is prepared for sending.
 #[derive(Debug, Clone)]
@@ -30,7 +31,7 @@ pub struct DeliveryRow {
     pub locale: Option<String>,
     pub recipient: Option<Recipient>,
     pub audience: Option<Value>,
-    pub schedule: Option<Value>,
+    pub schedule: Option<ProviderTiming>,
     pub expires_at: Timestamp,
     pub created_at: Timestamp,
     pub state: StateName,
@@ -67,7 +68,11 @@ fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
         recipient: label
             .zip(recipient_id)
             .map(|(label, id)| Recipient { label: RecipientLabel::from_label(&label), id }),
-        schedule: row.try_get("schedule")?,
+        schedule: row
+            .try_get::<Option<Value>, _>("schedule")?
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|_| StoreError::corrupt("deliveries", "schedule", id))?,
         audience: row.try_get("audience")?,
         expires_at: row.try_get("expires_at")?,
         created_at: row.try_get("created_at")?,
