@@ -11,6 +11,9 @@ use super::channel::Lane;
 use super::id::RuleId;
 use super::timing::Timing;
 
+/// The key of the rule that stands for a test send: no rule of the catalog can be called so.
+pub const TEST_SEND: &str = "(test-send)";
+
 /// Who gets what a rule sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

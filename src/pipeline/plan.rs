@@ -22,9 +22,6 @@ use crate::domain::id::{DeliveryId, IdSource};
 use crate::domain::rule::{Action, Audience, Rule};
 use crate::domain::timing::ProviderTiming;
 
-/// The key of the rule that stands for a test send: no rule of the catalog can be called so.
-pub const TEST_SEND: &str = "(test-send)";
-
 /// What planning needs to know beside the event.
 #[derive(Clone, Copy)]
 pub struct Planner<'a> {

@@ -34,7 +34,14 @@ pub struct PreparedVersion {
 }
 
 impl PreparedVersion {
-    /// Compiles a version's copy; a locale that does not compile is left out.
+    /// Compiles what may be a draft: a locale that does not compile is left out.
+    pub fn of_draft(version: TemplateVersion) -> Self {
+        let contents = compile_content(version.channel, &version.content, &version.partials).0;
+        Self { version, contents }
+    }
+
+    /// Compiles a version's copy. A locale that does not compile, though it did when it was published, is left out and
+    /// logged.
     pub fn new(version: TemplateVersion) -> Self {
         let (contents, problems) = compile_content(version.channel, &version.content, &version.partials);
         for (locale, problems) in problems {

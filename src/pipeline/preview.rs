@@ -66,7 +66,7 @@ impl Pipeline {
         let now = self.clock.now();
         let catalog = self.catalog.get(&self.store).await?;
         let app = catalog.app(None).cloned();
-        let version = Arc::new(PreparedVersion::new(wish.version));
+        let version = Arc::new(PreparedVersion::of_draft(wish.version));
         let locale = version.version.choose_locale(wish.locale).to_owned();
         let mut shown =
             Previewed { locale, fields: BTreeMap::new(), blanks: Vec::new(), request: None, held: None };

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Pipeline;
 use super::ingest::{Accepted, IngestError, NewEvent};
-use super::plan::{Plan, Planner, TEST_SEND};
+use super::plan::{Plan, Planner};
 use super::prepared::PreparedVersion;
 use super::sends::{RulePlan, Send};
 use crate::domain::channel::Lane;
@@ -14,6 +14,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, EventTypeName, Recipient};
 use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, KeyId, RuleId, SourceId, TemplateVersionId, TypedId};
+use crate::domain::rule::TEST_SEND;
 use crate::domain::rule::{Action, Audience, Definition, Rule};
 use crate::domain::timing::Timing;
 

@@ -5,6 +5,7 @@ use sqlx::Row;
 
 use super::{Store, StoreError};
 use crate::domain::id::{EventId, TypedId};
+use crate::domain::rule::TEST_SEND;
 
 /// An event as it really came. Sensitive values are masked: they are kept apart.
 #[derive(Debug, Clone)]
@@ -33,7 +34,12 @@ impl Store {
              CROSS JOIN LATERAL (
                 SELECT id, type, locale, event_key
                 FROM events
-                WHERE type = t.type AND event_key NOT LIKE 'test-send-%'
+                WHERE type = t.type
+                  AND NOT EXISTS (
+                    SELECT 1 FROM deliveries d
+                    WHERE d.event_id = events.id AND d.rule_key = $3
+                      AND d.id >= uuid_of_millisecond(events.id, 0) AND d.id < uuid_of_millisecond(events.id, 1)
+                  )
                 ORDER BY id DESC
                 LIMIT $2
              ) AS e
@@ -43,6 +49,7 @@ impl Store {
         )
         .bind(types)
         .bind(limit)
+        .bind(TEST_SEND)
         .fetch_all(self.pool())
         .await?;
         rows.iter()
