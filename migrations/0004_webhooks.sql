@@ -3,6 +3,7 @@
 CREATE TABLE webhooks (
     source_id   uuid PRIMARY KEY REFERENCES sources (id),
     settings    json NOT NULL,                      -- as in sources/<name>.toml; no secrets
+    version     integer NOT NULL CHECK (version > 0),
     updated_at  timestamptz NOT NULL
 );
 

@@ -80,6 +80,7 @@ pub enum Use {
     ChangeCatalog,
     TestSend,
     ManageTestRecipients,
+    LiftApproval,
     CancelWaiting,
     ManageKeys,
     ReadSources,
@@ -99,7 +100,8 @@ impl Use {
             Self::ReadCatalog | Self::PlanCatalog => Scope::CatalogRead,
             Self::ApplyCatalog | Self::ChangeCatalog | Self::TestSend => Scope::CatalogWrite,
             // Who may be reached by a test is decided by whoever hands out keys.
-            Self::ManageKeys | Self::ManageTestRecipients => Scope::KeysWrite,
+            // Nor does whoever writes copy decide that nobody else has to look at it.
+            Self::ManageKeys | Self::ManageTestRecipients | Self::LiftApproval => Scope::KeysWrite,
             Self::ReadSources => Scope::SourcesRead,
             Self::ChangeSource => Scope::SourcesWrite,
             Self::ReadBodies => Scope::BodiesRead,

@@ -50,6 +50,7 @@ pub(super) struct AuditPage {
 
 /// Which changes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
     /// `event_type`, `partial`, `template`, `rule`, `source` or `test_recipient`.
     kind: Option<String>,

@@ -9,8 +9,8 @@ use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use super::parameters::Parameters;
-use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, body, json};
+use super::problem::{Problem, ProblemBody};
+use super::{Api, request};
 use crate::access::Use;
 use crate::catalog::files::{self, Files};
 use crate::catalog::{Applied, Applying};
@@ -36,19 +36,11 @@ pub(super) struct CatalogRequest {
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ApplyQuery {
     /// `true`: answers what would change and changes nothing.
     #[serde(default)]
     dry_run: bool,
-}
-
-async fn read(headers: &HeaderMap, body: Body) -> Result<CatalogRequest, Problem> {
-    let bytes = body::read_json(headers, body, MAX_CATALOG_BYTES).await?;
-    serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
-        let error = FieldError::new("", "bad_json", error.to_string());
-        let hint = r#"the body is {"files": {"rules/order-shipped-push.toml": "…"}}"#;
-        Problem::fields(Code::BadJson, vec![error.hint(hint)])
-    })
 }
 
 /// Says what applying these files would change.
@@ -65,7 +57,7 @@ pub(super) async fn plan_catalog(
     body: Body,
 ) -> Result<Json<Applied>, Problem> {
     api.allow(&headers, Use::PlanCatalog).await?;
-    let request = read(&headers, body).await?;
+    let request = request::read::<CatalogRequest>(&headers, body, MAX_CATALOG_BYTES).await?;
     Ok(Json(api.publisher.plan(&request.files, request.delete).await?))
 }
 
@@ -86,7 +78,7 @@ pub(super) async fn apply_catalog(
     body: Body,
 ) -> Result<Json<Applied>, Problem> {
     let identity = api.allow(&headers, Use::ApplyCatalog).await?;
-    let request = read(&headers, body).await?;
+    let request = request::read::<CatalogRequest>(&headers, body, MAX_CATALOG_BYTES).await?;
     let applied = if query.dry_run {
         api.publisher.plan(&request.files, request.delete).await?
     } else {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::listing::{AttemptBody, DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, body, json};
+use super::{Api, request};
 use crate::access::Use;
 use crate::domain::id::DeliveryId;
 use crate::pipeline::release::Release;
@@ -104,14 +104,7 @@ pub(super) async fn release_delivery(
     body: Body,
 ) -> Result<Json<DeliveryTrace>, Problem> {
     let identity = api.allow(&headers, Use::ReleaseDelivery).await?;
-    let bytes = body::read_json(&headers, body, MAX_RELEASE_BYTES).await?;
-    let request: ReleaseRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
-        let hint = r#"the body is {"version": 3, "values": {"name": "Anna"}}, both optional"#;
-        Problem::fields(
-            Code::UnknownField,
-            vec![FieldError::new("", "unknown_field", error.to_string()).hint(hint)],
-        )
-    })?;
+    let request: ReleaseRequest = request::read(&headers, body, MAX_RELEASE_BYTES).await?;
     if request.values.as_ref().is_some_and(|values| !values.is_object()) {
         let error = FieldError::new("/values", "invalid", "values are a JSON object, as in the event's data");
         return Err(Problem::fields(Code::InvalidFields, vec![error]));

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::parameters::{Parameters, PathText};
-use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, body, json as strict, matching};
+use super::problem::{Code, Problem, ProblemBody};
+use super::{Api, matching, request};
 use crate::access::Use;
 use crate::catalog::Applied;
 use crate::catalog::entries::{Entry, entry_version, rule_form};
@@ -26,6 +26,7 @@ const MAX_ENTRY_BYTES: usize = 1024 * 1024;
 
 /// What is said beside a change.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ChangeQuery {
     /// `true`: answers what would change and changes nothing.
     #[serde(default)]
@@ -58,12 +59,9 @@ pub(super) struct PartialForm {
 /// Reads a JSON body into what a handler takes.
 ///
 /// # Errors
-/// 400 with the field that is unknown or wrong.
+/// As for [`request::read`].
 pub(super) async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    let bytes = body::read_json(headers, body, MAX_ENTRY_BYTES).await?;
-    serde_json::from_value(strict::parse(&bytes)?).map_err(|error| {
-        Problem::fields(Code::InvalidFields, vec![FieldError::new("", "invalid", error.to_string())])
-    })
+    request::read(headers, body, MAX_ENTRY_BYTES).await
 }
 
 fn entries(data: Vec<Value>) -> Json<Entries> {

@@ -29,6 +29,7 @@ const MAX_BATCH: usize = 1_000;
 
 /// Whether to only say what would happen.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WriteQuery {
     /// `true`: answers what would happen and stores nothing.

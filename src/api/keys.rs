@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parameters::PathText;
 use super::problem::{Code, FieldError, Problem};
-use super::{Api, body, json};
+use super::{Api, request};
 use crate::access::{KeyRequest, Scope, Use};
 use crate::domain::event::is_pattern;
 use crate::domain::id::KeyId;
@@ -70,10 +70,7 @@ pub(super) async fn create_key(
     body: Body,
 ) -> Result<(StatusCode, Json<NewKeyBody>), Problem> {
     let identity = api.allow(&headers, Use::ManageKeys).await?;
-    let bytes = body::read_json(&headers, body, MAX_KEY_BYTES).await?;
-    let request: NewKeyRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
-        Problem::fields(Code::UnknownField, vec![FieldError::new("", "invalid", error.to_string())])
-    })?;
+    let request: NewKeyRequest = request::read(&headers, body, MAX_KEY_BYTES).await?;
     if identity.is_test && !request.test {
         let detail = "a test key makes test keys only: send `\"test\": true`";
         return Err(Problem::new(Code::MissingScope, detail));

@@ -23,6 +23,7 @@ mod openapi;
 mod parameters;
 mod problem;
 mod received;
+mod request;
 mod sources;
 mod templates;
 mod trace;
@@ -91,6 +92,7 @@ pub fn router(api: Arc<Api>) -> Router {
     };
     let (routes, _) = openapi::routes().split_for_parts();
     routes
+        .route_layer(middleware::from_fn(request::refuse_unknown_parameters))
         .merge(openapi::pages())
         .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {

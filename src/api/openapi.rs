@@ -141,24 +141,34 @@ fn page(document: &serde_json::Value) -> Markup {
     }
 }
 
+/// A text of the description, what stands between backticks as code.
+fn words(value: &serde_json::Value) -> Markup {
+    let parts = value.as_str().unwrap_or_default().split('`').enumerate();
+    html! {
+        @for (place, part) in parts {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 fn operation_section(path: &str, method: &str, operation: &serde_json::Value) -> Markup {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     html! {
         section {
             h2 { code { (method.to_uppercase()) " " (path) } }
-            p { (text(&operation["summary"])) }
+            p { (words(&operation["summary"])) }
             @if let Some(parameters) = operation["parameters"].as_array() {
                 table {
                     caption { "Parameters" }
                     @for parameter in parameters {
-                        tr { td { code { (text(&parameter["name"])) } } td { (text(&parameter["description"])) } }
+                        tr { td { code { (text(&parameter["name"])) } } td { (words(&parameter["description"])) } }
                     }
                 }
             }
             table {
                 caption { "Answers" }
                 @for (status, answer) in operation["responses"].as_object().into_iter().flatten() {
-                    tr { td { code { (status) } } td { (text(&answer["description"])) } }
+                    tr { td { code { (status) } } td { (words(&answer["description"])) } }
                 }
             }
         }

@@ -69,7 +69,7 @@ codes! {
     /// Neither `id` nor `Idempotency-Key`.
     MissingId = 400 "missing_id" "The event has no id",
     /// A query parameter that can't be read.
-    BadParameter = 400 "bad_parameter" "A query parameter can't be read",
+    BadParameter = 400 "bad_parameter" "A parameter or header can't be read",
     /// No key, or a wrong one.
     Unauthorized = 401 "unauthorized" "A valid API key is needed",
     /// A webhook that nobody we know signed, or not in time.
@@ -194,7 +194,8 @@ impl Problem {
     pub fn fields(code: Code, errors: Vec<FieldError>) -> Self {
         let detail = errors.first().map_or(String::new(), |first| {
             let rest = if errors.len() > 1 { format!(" ({} more)", errors.len() - 1) } else { String::new() };
-            format!("{}: {}{rest}", first.pointer, first.detail)
+            let place = if first.pointer.is_empty() { String::new() } else { format!("{}: ", first.pointer) };
+            format!("{place}{}{rest}", first.detail)
         });
         Self { errors, ..Self::new(code, detail) }
     }

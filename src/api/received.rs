@@ -15,7 +15,7 @@ use super::listing::Page;
 use super::parameters::{Parameters, PathText, PathTexts};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::sources::{find, read_settings};
-use super::{Api, body, event_fields, json};
+use super::{Api, event_fields, request};
 use crate::access::{Identity, Use};
 use crate::domain::id::{EventId, KeyId, ReceivedBodyId, TypedId, WebhookSecretId};
 use crate::store::received::ReceivedBody;
@@ -199,12 +199,7 @@ pub(super) async fn test_source(
     body: Body,
 ) -> Result<Json<TestBody>, Problem> {
     let caller = api.allow(&headers, Use::ReadSources).await?;
-    let bytes = body::read_json(&headers, body, MAX_TEST_BYTES).await?;
-    let request: TestRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
-        let hint = r#"the body is {"body": …, "headers": {…}}"#;
-        let error = FieldError::new("", "unknown_field", error.to_string()).hint(hint);
-        Problem::fields(Code::UnknownField, vec![error])
-    })?;
+    let request: TestRequest = request::read(&headers, body, MAX_TEST_BYTES).await?;
     let (webhook, identity) = if let Some(said) = request.settings {
         (Webhook::new(&read_settings(said)?).ok(), (*caller).clone())
     } else {

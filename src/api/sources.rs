@@ -6,6 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parameters::{PathText, PathTexts};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, body, json};
+use super::{Api, body, json, matching, request};
 use crate::access::Use;
 use crate::domain::id::{SourceId, WebhookSecretId};
 use crate::store::sources::Source;
@@ -112,9 +113,15 @@ pub(super) async fn get_source(
     State(api): State<Arc<Api>>,
     PathText(name): PathText,
     headers: HeaderMap,
-) -> Result<Json<SourceBody>, Problem> {
+) -> Result<Response, Problem> {
     api.allow(&headers, Use::ReadSources).await?;
-    shown(&api, &name).await.map(Json)
+    answer(&api, &name).await
+}
+
+/// A source with its version.
+async fn answer(api: &Api, name: &str) -> Result<Response, Problem> {
+    let version = api.store.source_version(name).await?;
+    Ok((matching::etag(version), Json(shown(api, name).await?)).into_response())
 }
 
 async fn shown(api: &Api, name: &str) -> Result<SourceBody, Problem> {
@@ -141,7 +148,8 @@ pub(super) async fn find(api: &Api, name: &str) -> Result<Source, Problem> {
     put, path = "/v1/sources/{name}", tag = "sources", request_body = SourceSettings,
     params(("name" = String, Path, description = "Its name")),
     responses(
-        (status = 200, description = "It is so from now on", body = SourceBody),
+        (status = 200, description = "It is so from now on; its version is the `ETag`", body = SourceBody),
+        (status = 412, description = "It was changed meanwhile", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It makes no sense, and why", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -150,7 +158,7 @@ pub(super) async fn put_source(
     PathText(name): PathText,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<SourceBody>, Problem> {
+) -> Result<Response, Problem> {
     let identity = api.allow(&headers, Use::ChangeSource).await?;
     let bytes = body::read_json(&headers, body, MAX_BYTES).await?;
     let settings = read_settings(json::parse(&bytes)?)?;
@@ -158,8 +166,9 @@ pub(super) async fn put_source(
         let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
         return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
     }
-    api.publisher.put_source(&name, &settings, identity.by("")?).await?;
-    shown(&api, &name).await.map(Json)
+    let version = matching::wanted(&headers, api.store.source_version(&name).await?)?;
+    api.publisher.put_source(&name, &settings, version, identity.by("")?).await?;
+    answer(&api, &name).await
 }
 
 /// Settings that make sense.
@@ -167,9 +176,7 @@ pub(super) async fn put_source(
 /// # Errors
 /// 400 for what can't be read, 422 for what makes no sense.
 pub(super) fn read_settings(said: serde_json::Value) -> Result<SourceSettings, Problem> {
-    let settings: SourceSettings = serde_json::from_value(said).map_err(|error| {
-        Problem::fields(Code::UnknownField, vec![FieldError::new("", "invalid", error.to_string())])
-    })?;
+    let settings: SourceSettings = request::read_value(said)?;
     let problems = check(&settings);
     if problems.is_empty() { Ok(settings) } else { Err(refused(problems)) }
 }
@@ -222,10 +229,7 @@ pub(super) async fn create_secret(
     body: Body,
 ) -> Result<(StatusCode, Json<NewSecretBody>), Problem> {
     let identity = api.allow(&headers, Use::ChangeSource).await?;
-    let bytes = body::read_json(&headers, body, MAX_BYTES).await?;
-    let request: NewSecretRequest = serde_json::from_value(json::parse(&bytes)?).map_err(|error| {
-        Problem::fields(Code::UnknownField, vec![FieldError::new("", "invalid", error.to_string())])
-    })?;
+    let request: NewSecretRequest = request::read(&headers, body, MAX_BYTES).await?;
     let source = find(&api, &name).await?;
     let text = secret_text(&api, request.secret)?;
     let now = api.clock.now();

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::changes::Change;
 use super::check::CatalogProblem;
-use super::publish::{By, Publisher};
+use super::publish::{ApplyError, By, Publisher};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::IdSource;
-use crate::store::{StoreError, Tx, audit, webhooks};
+use crate::store::{StoreError, Tx, audit, catalog, webhooks};
 use crate::webhooks::{SourceSettings, Webhook, check};
 
 /// A source as its file says.
@@ -101,22 +101,30 @@ fn as_json(settings: &SourceSettings) -> Value {
 }
 
 impl Publisher {
-    /// Makes one source say what these settings say; they have been checked.
+    /// Makes one source that stands at `version` (0: nothing is said of it) say what these settings say; they have been
+    /// checked.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`ApplyError::Changed`] when it stands at another version; [`ApplyError::Store`], after which trying again helps.
     pub async fn put_source(
         &self,
         name: &str,
         settings: &SourceSettings,
+        version: i32,
         by: By<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), ApplyError> {
         let now = self.clock.now();
         let before = self.store.source_settings().await?.remove(name);
         let mut tx = self.store.begin().await?;
+        catalog::lock(&mut tx).await?;
+        let present = webhooks::settings_version(&mut tx, name).await?;
+        if present != version {
+            return Err(ApplyError::Changed(present));
+        }
         put(&mut tx, name, settings, &self.ids, now).await?;
         let change = Change::new("source", name, before, Some(as_json(settings)));
         audit::append(&mut tx, &[self.entry(&change, by, now)]).await?;
-        tx.commit().await.map_err(StoreError::from)
+        tx.commit().await.map_err(StoreError::from)?;
+        Ok(())
     }
 }

@@ -84,9 +84,10 @@ pub async fn put_settings(
     .fetch_one(&mut **tx)
     .await?;
     sqlx::query(
-        "INSERT INTO webhooks (source_id, settings, updated_at)
-         VALUES ($1, $2, $3)
-         ON CONFLICT (source_id) DO UPDATE SET settings = $2, updated_at = $3",
+        "INSERT INTO webhooks (source_id, settings, version, updated_at)
+         VALUES ($1, $2, 1, $3)
+         ON CONFLICT (source_id) DO UPDATE
+         SET settings = $2, version = webhooks.version + 1, updated_at = $3",
     )
     .bind(source)
     .bind(Json(settings))
@@ -96,7 +97,29 @@ pub async fn put_settings(
     Ok(())
 }
 
+/// The version that what is said about a source stands at; 0 if nothing is.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn settings_version(connection: &mut PgConnection, name: &str) -> Result<i32, StoreError> {
+    let version: Option<i32> = sqlx::query_scalar(
+        "SELECT w.version FROM webhooks w JOIN sources s ON s.id = w.source_id WHERE s.name = $1",
+    )
+    .bind(name)
+    .fetch_optional(connection)
+    .await?;
+    Ok(version.unwrap_or_default())
+}
+
 impl Store {
+    /// The version that what is said about a source stands at; 0 if nothing is.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn source_version(&self, name: &str) -> Result<i32, StoreError> {
+        settings_version(&mut *self.pool().acquire().await?, name).await
+    }
+
     /// What is said about each source, by name.
     ///
     /// # Errors

@@ -130,7 +130,7 @@ async fn a_revoked_key_is_refused_at_once_by_who_revoked_it() {
 async fn a_key_that_makes_no_sense_is_not_made() {
     let app = TestApp::start().await;
     for (wish, status) in [
-        (json!({}), 400),
+        (json!({}), 422),
         (json!({"source": "shop", "colour": "red"}), 400),
         (json!({"source": "Not a name"}), 422),
         (json!({"source": "shop", "scopes": ["everything"]}), 422),

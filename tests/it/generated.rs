@@ -18,6 +18,20 @@ fn the_openapi_description_says_what_the_routes_are() {
 }
 
 #[test]
+fn a_parameter_is_described_where_it_stands() {
+    let document = serde_json::to_value(herald::api::openapi_document()).expect("JSON");
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for operation in methods.as_object().expect("methods").values() {
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let name = parameter["name"].as_str().expect("a name");
+                let is_in_path = path.contains(&format!("{{{name}}}"));
+                assert_eq!(parameter["in"] == "path", is_in_path, "{path} {name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_configuration_page_says_what_can_be_set() {
     let page = format!(
         "# Configuration\n\nSettings come from these defaults, then `herald.toml` in the working folder (or the file that \

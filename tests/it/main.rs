@@ -33,6 +33,7 @@ mod planning;
 mod previews;
 mod release;
 mod replicas;
+mod requests;
 mod retries;
 mod rules;
 mod sandbox;

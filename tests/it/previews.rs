@@ -130,7 +130,7 @@ async fn what_is_not_there_is_said_plainly() {
         (json!({"version": "live", "event": "evt_x"}), 422, "invalid_fields"),
         (json!({"version": "live", "recipient": {}}), 422, "invalid_fields"),
         (json!({"version": "live", "recipient": {"email": "no address"}}), 422, "invalid_fields"),
-        (json!({"version": "live", "colour": "red"}), 422, "invalid_fields"),
+        (json!({"version": "live", "colour": "red"}), 400, "unknown_field"),
         (json!({"version": "live", "data": 3}), 422, "invalid_fields"),
     ] {
         let (found, problem) = post(&app, &format!("{SMS}/preview"), body.clone()).await;

@@ -165,7 +165,9 @@ async fn whatever_is_wrong_with_a_signature_the_answer_is_the_same_401() {
 
 async fn apply_bare(app: &TestApp, name: &str, settings: Value) {
     let path = format!("/v1/sources/{name}");
-    let (status, answer) = app.call(Method::PUT, &path, Some(&app.key), Some(&settings)).await;
+    let (status, version, _) = app.call_seen((Method::GET, &path), &app.key, None, &json!({})).await;
+    let seen = Some(version.as_str()).filter(|version| status == 200 && *version != "0");
+    let (status, _, answer) = app.call_seen((Method::PUT, &path), &app.key, seen, &settings).await;
     assert_eq!(status, 200, "{answer}");
 }
 

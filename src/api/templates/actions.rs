@@ -339,6 +339,7 @@ pub(in super::super) struct PublishedBody {
 
 /// Whether a dry run is asked for.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in super::super) struct PublishQuery {
     /// `true`: answers what the checks and the last events say, and publishes nothing.
     #[serde(default)]

@@ -70,6 +70,7 @@ pub(in super::super) struct Versions {
 
 /// Which versions.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in super::super) struct VersionsQuery {
     /// The `next_cursor` of the page before.
     cursor: Option<i32>,
@@ -79,6 +80,7 @@ pub(in super::super) struct VersionsQuery {
 
 /// Which versions are compared.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(in super::super) struct DiffQuery {
     /// A version's number, `live` (if nothing is said) or `draft`.
     from: Option<String>,

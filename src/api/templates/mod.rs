@@ -219,7 +219,11 @@ pub(super) async fn change_template(
     let identity = api.allow(&headers, Use::ChangeCatalog).await?;
     let AboutChange { description, owner, event, needs_approval, archived, note } =
         read(&headers, request).await?;
-    let version = matching::wanted(&headers, found(&api, &key).await?.0)?;
+    let (present, known) = found(&api, &key).await?;
+    if known.needs_approval && needs_approval == Some(false) {
+        api.allow(&headers, Use::LiftApproval).await?;
+    }
+    let version = matching::wanted(&headers, present)?;
     let about = About { description, owner, event, needs_approval, archived };
     let by = identity.by(&note)?;
     api.publisher.change_template(&key, version, |template| about.lay_over(template), by).await?;
