@@ -1,8 +1,9 @@
 //! From settings to the pipeline's figures.
 
-use crate::config::Settings;
+use crate::config::{DeliverySettings, Settings};
 use crate::domain::retry::{LaneRetry, RetryPolicy};
 use crate::pipeline::PipelineLimits;
+use crate::pipeline::budget::BreakerPolicy;
 
 /// The pipeline's figures as set.
 pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
@@ -22,8 +23,20 @@ pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
         reconcile: delivery.reconcile,
         call_timeout: delivery.call_timeout,
         gate: (delivery.gate_first, delivery.gate_longest),
+        breaker: breaker(delivery),
         keep_days: (settings.retention.days, settings.retention.key_days),
         retry: retry_policy(settings),
+    }
+}
+
+fn breaker(delivery: &DeliverySettings) -> BreakerPolicy {
+    BreakerPolicy {
+        window: delivery.breaker_window,
+        first: delivery.breaker_first,
+        longest: delivery.breaker_longest,
+        probe_gap: delivery.breaker_probe_gap,
+        ramp: delivery.breaker_ramp,
+        ..BreakerPolicy::default()
     }
 }
 

@@ -180,6 +180,7 @@ async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock
         is_sandbox: onesignal.api_key.expose_secret().starts_with(SANDBOX_KEY),
         is_default: true,
         calls_per_second: onesignal.calls_per_second.max(1),
+        subscriptions: Some(onesignal.subscriptions).filter(|count| *count > 0),
         paused: None,
     };
     store.upsert_app(&app, clock.now()).await?;

@@ -43,6 +43,7 @@ pub struct OneSignalSettings {
     pub api_key: SecretString,
     pub base_url: Url,
     pub calls_per_second: u32,
+    pub subscriptions: u32,
 }
 
 /// Taking events in.
@@ -92,6 +93,16 @@ pub struct DeliverySettings {
     pub gate_first: Duration,
     #[serde(with = "humantime_serde")]
     pub gate_longest: Duration,
+    #[serde(with = "humantime_serde")]
+    pub breaker_window: Duration,
+    #[serde(with = "humantime_serde")]
+    pub breaker_first: Duration,
+    #[serde(with = "humantime_serde")]
+    pub breaker_longest: Duration,
+    #[serde(with = "humantime_serde")]
+    pub breaker_probe_gap: Duration,
+    #[serde(with = "humantime_serde")]
+    pub breaker_ramp: Duration,
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
 }

@@ -33,6 +33,8 @@ pub struct App {
     pub is_default: bool,
     /// Create and cancel calls that its plan allows a second.
     pub calls_per_second: u32,
+    /// Subscribed subscriptions, if somebody said: OneSignal disables an app that sends too much for them.
+    pub subscriptions: Option<u32>,
     /// Why it is paused, if it is.
     pub paused: Option<String>,
 }

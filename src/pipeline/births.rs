@@ -5,12 +5,13 @@
 //! or else without an owner, to be claimed later. Every place, token and claim is taken before the commit and given
 //! back if it fails.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::budget::Call;
 use super::cancel::cancel_digest;
 use super::group::Pending;
 use super::line::Frozen;
@@ -125,19 +126,21 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> VecDeque<Ready> {
-        let Some(copy) = self.copy_of(key).filter(|_| self.line.is_free(key.lane)) else {
+        let Some(copy) = self.copy_of(key).filter(|_| self.line.is_free(app.id, key.lane)) else {
             return line;
         };
+        let call =
+            Call { waiting: self.line.waiting_lanes(app.id, &HashSet::new()), ..Call::first(key.lane) };
         while let Some(limits) =
             line.front().map(|first| PackLimits::new(&first.version, self.limits.max_targets))
         {
-            if self.budget.begin(app, now).is_err() {
+            if self.budget.begin(app, call, now).is_err() {
                 break;
             }
             let batch = self.ids.next(now);
             let members = pack::next_batch(&mut line, limits);
             let Some(draft) = self.draft(batch, app, &copy, members, (lease.id, now)) else {
-                self.budget.cancel(app.id);
+                self.budget.cancel(app.id, now);
                 break;
             };
             for id in &draft.new.members {
@@ -152,7 +155,7 @@ impl Pipeline {
 
     fn lease_born(&self, births: &mut Births, rest: VecDeque<Ready>, lease: WorkerLease) {
         for ready in rest {
-            if !self.line.reserve(1) {
+            if !self.line.reserve_one(ready.key.lane, ready.posted.0) {
                 // Memory is full: the rest is found by a claim.
                 return;
             }
@@ -166,18 +169,21 @@ impl Pipeline {
     }
 
     /// After the commit: what is frozen gets its call, what is leased gets in line.
-    pub(super) fn bring_up(&self, births: Births) {
+    pub(super) fn bring_up(&self, births: Births, now: Timestamp) {
+        for frozen in &births.frozen {
+            self.count_messages(frozen, now);
+        }
         self.line.put_frozen(births.frozen);
         self.line.put_waiting(births.leased);
     }
 
     /// Without a commit: gives everything back.
-    pub(super) fn abandon(&self, births: &Births) {
+    pub(super) fn abandon(&self, births: &Births, now: Timestamp) {
         let frozen = births.frozen.iter().flat_map(|f| f.members.iter().map(|m| m.claim.key()));
         self.line.let_go(frozen.chain(births.leased.iter().map(|ready| ready.claim.key())));
         self.line.unreserve(births.leased.len());
         for frozen in &births.frozen {
-            self.budget.cancel(frozen.batch.app.id);
+            self.budget.cancel(frozen.batch.app.id, now);
         }
     }
 }
@@ -212,6 +218,7 @@ fn due_now(winners: &[&Pending], now: Timestamp) -> Lines {
                 rule: (planned.rule.id, planned.rule.key.as_str().into()),
                 replay_of: None,
                 traceparent: trace.clone(),
+                turn: 0,
             };
             lines
                 .entry(key)

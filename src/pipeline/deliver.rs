@@ -2,11 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::budget::CallEnd;
 use super::line::{Answered, Frozen};
 use super::{Pipeline, crash};
 use crate::domain::answer::{BatchAnswer, Verdict};
@@ -47,9 +49,26 @@ impl Pipeline {
         let answer = attempt(self.provider.as_ref(), &frozen.batch, self.clock.now()).await;
         crash::point("after_call");
         metrics::counter!(names::CALLS, "answer" => answer.verdict.code()).increment(1);
-        metrics::histogram!(names::CALL_SECONDS).record(began.elapsed().as_secs_f64());
-        self.budget.end(frozen.batch.app.id);
+        let took = began.elapsed();
+        metrics::histogram!(names::CALL_SECONDS).record(took.as_secs_f64());
+        self.budget.end(frozen.batch.app.id, call_end(&answer.verdict, took));
         self.line.put_answered(vec![Answered { frozen, answer }]);
         self.line.to_dispatch.notify_one();
+    }
+}
+
+/// What an answer says about how many calls at once are good.
+fn call_end(verdict: &Verdict, took: Duration) -> CallEnd {
+    match verdict {
+        Verdict::Accepted { .. } | Verdict::NobodySubscribed { .. } | Verdict::Refused { .. } => {
+            CallEnd::Answered(took)
+        }
+        Verdict::Ambiguous { .. } => CallEnd::InTrouble,
+        Verdict::KeyRefused { .. }
+        | Verdict::AppUnusable { .. }
+        | Verdict::TemplateUnknown
+        | Verdict::RateLimited { .. }
+        | Verdict::NotConnected { .. }
+        | Verdict::Conflict => CallEnd::Neutral,
     }
 }

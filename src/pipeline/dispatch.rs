@@ -8,18 +8,23 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use super::budget::Wait;
+use super::budget::{Call, KnownGate, Wait, Waiting};
 use super::freeze::Draft;
+use super::line::Frozen;
 use super::pack::{self, Copy, PackKey, PackLimits, Ready};
+use super::prepared::PreparedCatalog;
 use super::record::{Moved, committed};
 use super::{Pipeline, WorkerLease, crash};
 use crate::domain::app::App;
+use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Recipient;
 use crate::domain::id::{BatchId, DeliveryId};
+use crate::domain::retry::delta;
 use crate::store::batches::NewBatch;
+use crate::store::gates::Probe;
 use crate::store::queue::FreezeRow;
 use crate::store::{Committed, StoreError, batches, commit, queue};
 use crate::telemetry::names;
@@ -46,6 +51,25 @@ struct Picked {
     members: Vec<Ready>,
 }
 
+/// What a round of dispatch has chosen so far, each with its token and place taken.
+#[derive(Default)]
+struct Choice {
+    retries: Vec<Frozen>,
+    picked: Vec<Picked>,
+    not_uploaded: HashSet<PackKey>,
+    rest: Option<Timestamp>,
+}
+
+impl Choice {
+    fn len(&self) -> usize {
+        self.retries.len() + self.picked.len()
+    }
+
+    fn rest_until(&mut self, moment: Timestamp) {
+        self.rest = Some(self.rest.map_or(moment, |earlier| earlier.min(moment)));
+    }
+}
+
 impl Pipeline {
     /// Freezes what can go now and puts it in line for its call.
     ///
@@ -55,50 +79,117 @@ impl Pipeline {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(Round::Rest(None)) };
         let catalog = self.catalog.get(&self.store).await?;
-        let mut rest = None;
-        let mut may_begin = |app: &App| match self.budget.begin(app, now) {
-            Ok(()) => true,
-            Err(Wait::ForPlace) => false,
-            Err(Wait::Until(moment)) => {
-                rest = Some(rest.map_or(moment, |earlier: Timestamp| earlier.min(moment)));
-                false
-            }
-        };
-        let retries = self.line.take_retries(|frozen| may_begin(&frozen.batch.app));
+        self.claim_probes(&catalog, now).await?;
+        let mut choice = Choice::default();
+        let mut apps: Vec<Arc<App>> =
+            self.line.waiting_apps().into_iter().filter_map(|id| catalog.app(Some(id)).cloned()).collect();
+        // One call for each app in turn, so that none takes the whole round.
+        while !apps.is_empty() && choice.len() < BATCHES_AT_ONCE {
+            apps.retain(|app| self.choose_next(app, &mut choice, now));
+        }
+        let Choice { retries, picked, not_uploaded, rest, .. } = choice;
         let mut went = !retries.is_empty();
         self.line.put_frozen(retries);
-        let mut picked = Vec::new();
-        for key in self.line.waiting_keys() {
-            let Some(app) = catalog.app(Some(key.app)) else { continue };
-            let Some(copy) = self.copy_of(&key) else {
-                if let Err(error) = self.wait_for_upload(&key, lease, now).await {
-                    self.unpick(picked);
-                    return Err(error);
-                }
-                continue;
-            };
-            while picked.len() < BATCHES_AT_ONCE && may_begin(app) {
-                let members = self.pick(&key);
-                if members.is_empty() {
-                    self.budget.cancel(app.id);
-                    break;
-                }
-                let id = self.ids.next(now);
-                picked.push(Picked { id, app: Arc::clone(app), copy: copy.clone(), members });
-            }
-        }
         if !picked.is_empty() {
             went |= self.freeze(lease, picked, now).await?;
+        }
+        for key in not_uploaded {
+            self.wait_for_upload(&key, lease, now).await?;
         }
         Ok(if went { Round::Went } else { Round::Rest(rest) })
     }
 
+    /// Chooses an app's next call; returns whether there may be another one.
+    fn choose_next(&self, app: &Arc<App>, choice: &mut Choice, now: Timestamp) -> bool {
+        let waiting = self.line.waiting_lanes(app.id, &choice.not_uploaded);
+        let Some(lane) = self.budget.turn(app.id, waiting, now) else { return false };
+        let mut call = Call { lane, is_retry: self.line.has_retry(app.id, lane), waiting };
+        let mut begun = self.budget.begin(app, call, now);
+        if let Err(Wait::ForRetry(until)) = begun {
+            choice.rest_until(until);
+            call.is_retry = false;
+            if self.line.next_key(app.id, lane, &choice.not_uploaded).is_none() {
+                return self.choose_below(app, lane, waiting, choice, now);
+            }
+            begun = self.budget.begin(app, call, now);
+        }
+        match begun {
+            Ok(()) => self.choose_in(app, call, choice, now),
+            Err(Wait::Until(until) | Wait::ForRetry(until)) => {
+                choice.rest_until(until);
+                false
+            }
+            Err(Wait::ForPlace | Wait::ForProbe) => false,
+        }
+    }
+
+    /// Chooses a first try of a less urgent lane, where a more urgent one has retries only and they have to wait.
+    fn choose_below(
+        &self,
+        app: &Arc<App>,
+        above: Lane,
+        waiting: Waiting,
+        choice: &mut Choice,
+        now: Timestamp,
+    ) -> bool {
+        let has_first = |lane: &Lane| self.line.next_key(app.id, *lane, &choice.not_uploaded).is_some();
+        let Some(lane) = Lane::ALL.into_iter().filter(|lane| *lane > above).find(has_first) else {
+            return false;
+        };
+        let call = Call { lane, is_retry: false, waiting };
+        self.budget.begin(app, call, now).is_ok() && self.choose_in(app, call, choice, now)
+    }
+
+    /// Takes what a call that has begun is for out of the line.
+    fn choose_in(&self, app: &Arc<App>, call: Call, choice: &mut Choice, now: Timestamp) -> bool {
+        if call.is_retry {
+            match self.line.take_retry(app.id, call.lane) {
+                Some(frozen) => choice.retries.push(frozen),
+                None => self.budget.cancel(app.id, now),
+            }
+            return true;
+        }
+        let Some(key) = self.line.next_key(app.id, call.lane, &choice.not_uploaded) else {
+            self.budget.cancel(app.id, now);
+            return false;
+        };
+        let Some(copy) = self.copy_of(&key) else {
+            self.budget.cancel(app.id, now);
+            choice.not_uploaded.insert(key);
+            return true;
+        };
+        let members = self.pick(&key);
+        if members.is_empty() {
+            self.budget.cancel(app.id, now);
+        } else {
+            choice.picked.push(Picked { id: self.ids.next(now), app: Arc::clone(app), copy, members });
+        }
+        true
+    }
+
+    /// Asks for leave to probe apps whose gates are half open: one replica at a time may.
+    async fn claim_probes(&self, catalog: &PreparedCatalog, now: Timestamp) -> Result<(), StoreError> {
+        for app in self.line.waiting_apps() {
+            let is_paused = catalog.app(Some(app)).is_none_or(|app| app.paused.is_some());
+            if is_paused || !self.budget.wants_probe(app, now) {
+                continue;
+            }
+            match self.store.claim_probe(app, now, now + delta(self.limits.breaker.probe_gap)).await? {
+                Probe::Yours => self.budget.allow_probe(app, now),
+                Probe::NotBefore(moment) => {
+                    self.budget.close(app, KnownGate { until: moment, opens_slowly: true }, now);
+                }
+                Probe::NoGate => self.budget.gate_is_gone(app, now),
+            }
+        }
+        Ok(())
+    }
+
     fn pick(&self, key: &PackKey) -> Vec<Ready> {
-        let pick = |line: &mut std::collections::VecDeque<Ready>| {
+        self.line.take(key, |line| {
             let limits = line.front().map(|first| PackLimits::new(&first.version, self.limits.max_targets));
             limits.map(|limits| pack::next_batch(line, limits)).unwrap_or_default()
-        };
-        self.line.take(key, pick).unwrap_or_default()
+        })
     }
 
     /// Gives deliveries back whose template is not uploaded, and has it uploaded.
@@ -108,10 +199,10 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let waiting = self.line.take(key, std::mem::take).unwrap_or_default();
+        let waiting = self.line.take(key, |line| Vec::from(std::mem::take(line)));
         self.wanted_uploads.lock().insert(key.upload());
         self.look.notify_one();
-        self.give_back(lease, &Vec::from(waiting), Some(now + UPLOAD_WAIT)).await
+        self.give_back(lease, &waiting, Some(now + UPLOAD_WAIT)).await
     }
 
     /// Gives claims back untouched.
@@ -139,14 +230,14 @@ impl Pipeline {
         let mut tx = match self.store.begin().await {
             Ok(tx) => tx,
             Err(error) => {
-                self.unpick(picked);
+                self.unpick(picked, now);
                 return Err(error);
             }
         };
         let frozen = match queue::freeze(&mut tx, lease.id, &self.freeze_rows(&picked, now), now).await {
             Ok(frozen) => frozen.into_iter().collect::<HashSet<DeliveryId>>(),
             Err(error) => {
-                self.unpick(picked);
+                self.unpick(picked, now);
                 return Err(error);
             }
         };
@@ -164,6 +255,7 @@ impl Pipeline {
                 for draft in &drafts {
                     metrics::histogram!(names::BATCH_SIZE)
                         .record(f64::from(u32::try_from(draft.frozen.size).unwrap_or(u32::MAX)));
+                    self.count_messages(&draft.frozen, now);
                 }
                 let went = !drafts.is_empty();
                 self.line.put_frozen(drafts.into_iter().map(|draft| draft.frozen).collect());
@@ -178,7 +270,7 @@ impl Pipeline {
             Committed::No(_) | Committed::Unclear(_) => {
                 // Whatever became of it, the rows stand in our name: the look-out finds and gives them back.
                 for draft in &drafts {
-                    self.budget.cancel(draft.frozen.batch.app.id);
+                    self.budget.cancel(draft.frozen.batch.app.id, now);
                     self.line.let_go(draft.frozen.members.iter().map(|member| member.claim.key()));
                 }
                 self.line.let_go(refused.iter().map(|ready| ready.claim.key()));
@@ -186,6 +278,16 @@ impl Pipeline {
                 committed(outcome).map(|()| false)
             }
         }
+    }
+
+    /// Counts whom a batch goes to, for the volume guard. An audience is as large as the app, for all that is known.
+    pub(super) fn count_messages(&self, frozen: &Frozen, now: Timestamp) {
+        let app = &frozen.batch.app;
+        let messages = match frozen.members.first() {
+            Some(member) if member.recipient_id.is_none() => u64::from(app.subscriptions.unwrap_or_default()),
+            _ => frozen.size as u64,
+        };
+        self.budget.sent(app.id, messages, now);
     }
 
     fn freeze_rows<'a>(&self, picked: &'a [Picked], now: Timestamp) -> Vec<FreezeRow<'a>> {
@@ -217,15 +319,15 @@ impl Pipeline {
             refused.extend(not);
             match self.draft(batch.id, &batch.app, &batch.copy, members, (lease.id, now)) {
                 Some(draft) => drafts.push(draft),
-                None => self.budget.cancel(batch.app.id),
+                None => self.budget.cancel(batch.app.id, now),
             }
         }
         (drafts, refused)
     }
 
-    fn unpick(&self, picked: Vec<Picked>) {
+    fn unpick(&self, picked: Vec<Picked>, now: Timestamp) {
         for batch in picked {
-            self.budget.cancel(batch.app.id);
+            self.budget.cancel(batch.app.id, now);
             self.line.put_back(batch.members);
         }
     }

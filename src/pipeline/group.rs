@@ -162,24 +162,24 @@ impl Pipeline {
         let replies = match self.write(&mut tx, group, &winners, &births, now).await {
             Ok(replies) => replies,
             Err(trouble) => {
-                self.abandon(&births);
+                self.abandon(&births, now);
                 return Err(trouble.into());
             }
         };
         match commit(tx).await {
             Committed::Yes => {
                 crash::point("after_commit");
-                self.bring_up(births);
+                self.bring_up(births, now);
                 metrics::histogram!(names::GROUP_SIZE).record(count(group.len()));
                 metrics::histogram!(names::GROUP_SECONDS).record(began.elapsed().as_secs_f64());
                 Ok(replies)
             }
             Committed::No(error) => {
-                self.abandon(&births);
+                self.abandon(&births, now);
                 Err(error.into())
             }
             Committed::Unclear(error) => {
-                self.abandon(&births);
+                self.abandon(&births, now);
                 self.raise_doubt();
                 Err(Trouble::Unavailable(error))
             }

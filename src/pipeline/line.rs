@@ -1,18 +1,20 @@
 //! What this process holds in memory: deliveries that wait for a call, frozen batches that wait for their turn, and
 //! answers that wait to be written down. All of it also stands in Postgres under this worker's name.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::budget::Waiting;
+use super::fair_order::FairOrder;
 use super::pack::{PackKey, Ready};
 use crate::domain::answer::BatchAnswer;
 use crate::domain::app::AppId;
 use crate::domain::batch::Batch;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{DeliveryId, EventId, WorkerId};
+use crate::domain::id::{DeliveryId, EventId, SourceId, WorkerId};
 use crate::store::queue::Claim;
 
 /// One delivery of a frozen batch.
@@ -71,12 +73,47 @@ pub struct Line {
 struct State {
     waiting: BTreeMap<PackKey, VecDeque<Ready>>,
     waiting_count: usize,
+    /// How many wait of each lane and source.
+    waiting_of: HashMap<(Lane, SourceId), usize>,
+    order: FairOrder,
     reserved: usize,
     retries: VecDeque<Frozen>,
     frozen: VecDeque<Frozen>,
     answered: Vec<Answered>,
     /// Every delivery in our name that we know of, with the epoch of our claim.
     held: HashMap<DeliveryId, i32>,
+}
+
+impl State {
+    fn free(&self, places: usize) -> usize {
+        places.saturating_sub(self.waiting_count + self.reserved)
+    }
+
+    /// Takes account of deliveries that left the line.
+    fn left<'a>(&mut self, taken: impl IntoIterator<Item = &'a Ready>) {
+        for ready in taken {
+            self.waiting_count = self.waiting_count.saturating_sub(1);
+            let place = (ready.key.lane, ready.posted.0);
+            if let Some(count) = self.waiting_of.get_mut(&place) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.waiting_of.remove(&place);
+                }
+            }
+        }
+        if self.waiting_count == 0 {
+            self.order.begin_anew();
+        }
+    }
+}
+
+/// The part of the free places that one lane may take when many at once want in: what is less urgent leaves room.
+fn part_of(lane: Lane, free: usize) -> usize {
+    match lane {
+        Lane::Urgent => free,
+        Lane::Normal => free.div_ceil(2),
+        Lane::Bulk => free.div_ceil(4),
+    }
 }
 
 impl Line {
@@ -91,13 +128,24 @@ impl Line {
         }
     }
 
-    /// Takes `count` places for deliveries that are about to be committed in our name.
-    pub fn reserve(&self, count: usize) -> bool {
+    /// Takes places for as many deliveries of a lane as may be claimed now, `most` at most; returns how many.
+    pub fn reserve_for(&self, lane: Lane, most: usize) -> usize {
         let mut state = self.state.lock();
-        if state.waiting_count + state.reserved + count > self.places {
+        let count = part_of(lane, state.free(self.places)).min(most);
+        state.reserved += count;
+        count
+    }
+
+    /// Takes a place for a delivery that is about to be committed in our name. A source gets as many places as are left
+    /// for others, and a less urgent lane only a part of that: a flood of one never keeps the rest out of memory.
+    pub fn reserve_one(&self, lane: Lane, source: SourceId) -> bool {
+        let mut state = self.state.lock();
+        let free = state.free(self.places);
+        let has = state.waiting_of.get(&(lane, source)).copied().unwrap_or_default();
+        if free == 0 || (lane != Lane::Urgent && has >= part_of(lane, free).saturating_mul(2)) {
             return false;
         }
-        state.reserved += count;
+        state.reserved += 1;
         true
     }
 
@@ -107,16 +155,11 @@ impl Line {
         state.reserved = state.reserved.saturating_sub(count);
     }
 
-    /// Places that are free.
-    pub fn free_places(&self) -> usize {
+    /// Whether nothing of this app waits that is as urgent as `lane`, or more.
+    pub fn is_free(&self, app: AppId, lane: Lane) -> bool {
         let state = self.state.lock();
-        self.places.saturating_sub(state.waiting_count + state.reserved)
-    }
-
-    /// Whether nothing of this lane or a more urgent one waits.
-    pub fn is_free(&self, lane: Lane) -> bool {
-        let state = self.state.lock();
-        state.retries.is_empty() && !state.waiting.keys().any(|key| key.lane <= lane)
+        !state.retries.iter().any(|f| f.batch.app.id == app && f.batch.lane <= lane)
+            && !state.waiting.keys().any(|key| key.app == app && key.lane <= lane)
     }
 
     /// Notes claims as ours, before they are committed.
@@ -145,22 +188,31 @@ impl Line {
         self.state.lock().held.len()
     }
 
-    /// Puts deliveries in line, using places that were reserved before.
+    /// Puts deliveries in line, using places that were reserved before. Each gets its turn: sources take turns with
+    /// each other, and a person of whom much waits lets others pass.
     pub fn put_waiting(&self, ready: Vec<Ready>) {
         if ready.is_empty() {
             return;
         }
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         state.reserved = state.reserved.saturating_sub(ready.len());
         state.waiting_count += ready.len();
-        for delivery in ready {
-            state.waiting.entry(delivery.key.clone()).or_default().push_back(delivery);
+        for mut delivery in ready {
+            let place = (delivery.key.lane, delivery.posted.0);
+            *state.waiting_of.entry(place).or_default() += 1;
+            if delivery.turn == 0 {
+                delivery.turn = state.order.turn_of(place.0, place.1, delivery.to.person());
+            }
+            let line = state.waiting.entry(delivery.key.clone()).or_default();
+            let at = line.partition_point(|other| other.turn <= delivery.turn);
+            line.insert(at, delivery);
         }
-        drop(state);
+        drop(guard);
         self.to_dispatch.notify_one();
     }
 
-    /// Puts deliveries back that were taken out and could not go: they have no places reserved.
+    /// Puts deliveries back that were taken out and could not go: they have no places reserved and keep their turns.
     pub fn put_back(&self, ready: Vec<Ready>) {
         let mut state = self.state.lock();
         state.reserved += ready.len();
@@ -168,33 +220,58 @@ impl Line {
         self.put_waiting(ready);
     }
 
-    /// The keys of what waits, most urgent lane first and then by how long the oldest has been waiting.
-    pub fn waiting_keys(&self) -> Vec<PackKey> {
+    /// The apps that have something to send, first tries or retries.
+    pub fn waiting_apps(&self) -> BTreeSet<AppId> {
         let state = self.state.lock();
-        let mut keys: Vec<(&PackKey, Timestamp)> = state
-            .waiting
-            .iter()
-            .filter_map(|(key, line)| {
-                let claim = &line.front()?.claim;
-                Some((key, claim.delivery.due_at().unwrap_or(claim.expires_at)))
-            })
-            .collect();
-        keys.sort_by(|(one, since), (other, later)| (one.lane, since).cmp(&(other.lane, later)));
-        keys.into_iter().map(|(key, _)| key.clone()).collect()
+        let retries = state.retries.iter().map(|frozen| frozen.batch.app.id);
+        state.waiting.keys().map(|key| key.app).chain(retries).collect()
+    }
+
+    /// The lanes of an app in which something waits that `skip` does not name.
+    pub fn waiting_lanes(&self, app: AppId, skip: &HashSet<PackKey>) -> Waiting {
+        let state = self.state.lock();
+        Lane::ALL.map(|lane| {
+            state.retries.iter().any(|f| f.batch.app.id == app && f.batch.lane == lane)
+                || state.waiting.keys().any(|k| k.lane == lane && k.app == app && !skip.contains(k))
+        })
+    }
+
+    /// The key whose turn it is in a lane of an app, leaving out what `skip` names.
+    pub fn next_key(&self, app: AppId, lane: Lane, skip: &HashSet<PackKey>) -> Option<PackKey> {
+        let state = self.state.lock();
+        let of_lane =
+            state.waiting.iter().filter(|(k, _)| k.lane == lane && k.app == app && !skip.contains(k));
+        let first = of_lane.filter_map(|(key, line)| Some((line.front()?.turn, key))).min()?;
+        Some(first.1.clone())
+    }
+
+    /// Whether a retry waits in a lane of an app.
+    pub fn has_retry(&self, app: AppId, lane: Lane) -> bool {
+        let state = self.state.lock();
+        state.retries.iter().any(|frozen| frozen.batch.app.id == app && frozen.batch.lane == lane)
+    }
+
+    /// Takes the retry that waits longest in a lane of an app.
+    pub fn take_retry(&self, app: AppId, lane: Lane) -> Option<Frozen> {
+        let mut state = self.state.lock();
+        let place = state.retries.iter().position(|f| f.batch.app.id == app && f.batch.lane == lane)?;
+        state.retries.remove(place)
     }
 
     /// Lets `pick` take deliveries of this key out of the line.
-    pub fn take<T>(&self, key: &PackKey, pick: impl FnOnce(&mut VecDeque<Ready>) -> T) -> Option<T> {
-        let mut state = self.state.lock();
-        let line = state.waiting.get_mut(key)?;
-        let before = line.len();
+    pub fn take(&self, key: &PackKey, pick: impl FnOnce(&mut VecDeque<Ready>) -> Vec<Ready>) -> Vec<Ready> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(line) = state.waiting.get_mut(key) else { return Vec::new() };
         let picked = pick(line);
-        let taken = before.saturating_sub(line.len());
         if line.is_empty() {
             state.waiting.remove(key);
         }
-        state.waiting_count = state.waiting_count.saturating_sub(taken);
-        Some(picked)
+        if let Some(last) = picked.first() {
+            state.order.reached(key.lane, last.turn);
+        }
+        state.left(&picked);
+        picked
     }
 
     /// Takes out what waits for these apps, to give it back.
@@ -203,15 +280,16 @@ impl Line {
         let keys: Vec<PackKey> =
             state.waiting.keys().filter(|key| apps.contains(&key.app)).cloned().collect();
         let taken: Vec<Ready> = keys.iter().filter_map(|key| state.waiting.remove(key)).flatten().collect();
-        state.waiting_count = state.waiting_count.saturating_sub(taken.len());
+        state.left(&taken);
         taken
     }
 
     /// Takes out everything that waits, to give it back.
     pub fn take_all_waiting(&self) -> Vec<Ready> {
         let mut state = self.state.lock();
-        state.waiting_count = 0;
-        std::mem::take(&mut state.waiting).into_values().flatten().collect()
+        let taken: Vec<Ready> = std::mem::take(&mut state.waiting).into_values().flatten().collect();
+        state.left(&taken);
+        taken
     }
 
     /// Puts a batch in line whose next attempt has begun in the books.

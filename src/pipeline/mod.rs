@@ -14,6 +14,8 @@ pub mod cancel;
 pub mod crash;
 pub mod deliver;
 pub mod dispatch;
+mod exchange;
+mod fair_order;
 mod freeze;
 pub mod group;
 pub mod ingest;
@@ -83,6 +85,8 @@ pub struct PipelineLimits {
     pub call_timeout: Duration,
     /// How long a refused key closes its app at first, and at most.
     pub gate: (Duration, Duration),
+    /// When an app's calls fail so often that none are made, and how it comes back.
+    pub breaker: budget::BreakerPolicy,
     /// Days that history and event keys are kept.
     pub keep_days: (u32, u32),
     /// How the lanes are tried again.
@@ -164,7 +168,7 @@ impl Pipeline {
             namespace: parts.namespace,
             catalog: prepared::CatalogCache::default(),
             line: line::Line::new(limits.hand_over),
-            budget: budget::Budget::new(limits.calls_in_flight, limits.plan_share),
+            budget: budget::Budget::new(limits.calls_in_flight, limits.plan_share, limits.breaker),
             intake: group::Intake::new(limits.waiting_events),
             lease: ArcSwapOption::empty(),
             wanted_uploads: Mutex::new(BTreeSet::new()),

@@ -73,6 +73,8 @@ pub struct Ready {
     pub replay_of: Option<DeliveryId>,
     /// The producer's trace.
     pub traceparent: Option<Arc<str>>,
+    /// Its turn in the line, which gives it out; 0 before that.
+    pub turn: u64,
 }
 
 impl Ready {

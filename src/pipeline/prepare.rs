@@ -172,6 +172,7 @@ impl Pipeline {
             rule: (loaded.row.rule.0, loaded.row.rule.1.as_str().into()),
             replay_of: loaded.row.replay_of,
             traceparent: loaded.event.traceparent.as_deref().map(Into::into),
+            turn: 0,
         }))
     }
 

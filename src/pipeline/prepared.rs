@@ -171,6 +171,11 @@ impl PreparedCatalog {
         self.apps.get(&id.or(self.default_app)?)
     }
 
+    /// Every app.
+    pub fn apps(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.apps.values()
+    }
+
     /// Apps that somebody has paused.
     pub fn paused_apps(&self) -> impl Iterator<Item = AppId> {
         self.apps.values().filter(|app| app.paused.is_some()).map(|app| app.id)

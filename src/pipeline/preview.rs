@@ -165,5 +165,6 @@ fn ready(
         rule: (RuleId::from_uuid(Uuid::nil()), "".into()),
         replay_of: None,
         traceparent: None,
+        turn: 0,
     }
 }

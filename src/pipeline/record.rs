@@ -2,11 +2,11 @@
 //! worker and epoch. What was taken over meanwhile stays as it is.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use chrono::TimeDelta;
 
 use super::Pipeline;
+use super::budget::{Health, KnownGate};
 use super::group::describe;
 use super::line::{Answered, Frozen, Member};
 use crate::domain::answer::{Answer, BatchAnswer, Verdict};
@@ -19,7 +19,7 @@ use crate::domain::id::{BatchId, DeliveryId, EventId, WorkerId};
 use crate::domain::retry::delta;
 use crate::domain::snapshot::UploadKey;
 use crate::store::decisions::NewDecision;
-use crate::store::gates::Gate;
+use crate::store::gates::{BREAKER_OPEN, Gate};
 use crate::store::results::{AttemptResult, Move};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, results};
 use crate::telemetry::names;
@@ -28,8 +28,6 @@ use crate::telemetry::names;
 const ANSWERS_AT_ONCE: usize = 256;
 /// How long a delivery rests whose template OneSignal has lost.
 const TEMPLATE_WAIT: TimeDelta = TimeDelta::seconds(5);
-/// When the next probe goes after one that told nothing.
-const PROBE_AGAIN: Duration = Duration::from_secs(5);
 
 /// One delivery's move, with why.
 #[derive(Debug)]
@@ -163,7 +161,7 @@ impl Pipeline {
             Verdict::RateLimited { retry_after } => {
                 let until = now + delta(self.limits.retry.rate_limit_wait(*retry_after, self.ids.jitter()));
                 self.store.close_until(&gate(verdict.code(), "OneSignal's rate limit", until), now).await?;
-                self.budget.close(app, until, now);
+                self.budget.close(app, KnownGate { until, opens_slowly: false }, now);
                 tracing::warn!(app.id = %app, "app {app} was rate limited until {until}");
                 Ok(Some(until))
             }
@@ -171,7 +169,7 @@ impl Pipeline {
                 let (first, longest) = self.limits.gate;
                 let gate = gate(verdict.code(), detail, now);
                 let until = self.store.close_doubling(&gate, first, longest, now).await?;
-                self.budget.close(app, until, now);
+                self.budget.close(app, KnownGate { until, opens_slowly: true }, now);
                 tracing::error!(app.id = %app, code = verdict.code(), "app {app} was closed until {until}: {}", verdict.code());
                 Ok(Some(until))
             }
@@ -180,20 +178,42 @@ impl Pipeline {
                 self.lose_template(batch).await?;
                 Ok(Some(now + TEMPLATE_WAIT))
             }
-            Verdict::Accepted { .. } | Verdict::NobodySubscribed { .. } | Verdict::Refused { .. } => {
+            Verdict::Accepted { .. }
+            | Verdict::NobodySubscribed { .. }
+            | Verdict::Refused { .. }
+            | Verdict::Conflict => {
                 self.app_works(app, now).await?;
                 Ok(None)
             }
-            Verdict::NotConnected { .. } | Verdict::Conflict | Verdict::Ambiguous { .. } => {
-                self.budget.probe_told_nothing(app, now + delta(PROBE_AGAIN));
-                Ok(None)
-            }
+            Verdict::NotConnected { .. } => self.in_trouble(app, Health::NotConnected, now).await,
+            Verdict::Ambiguous { .. } => self.in_trouble(app, Health::Failed, now).await,
         }
+    }
+
+    /// Counts a call without a clear answer; closes the app's gate when there are too many, or when it was to find out
+    /// whether the gate may open. The delivery's own waiting is not longer for it.
+    async fn in_trouble(
+        &self,
+        app: AppId,
+        health: Health,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        if !self.budget.note(app, health, now) {
+            return Ok(None);
+        }
+        let detail = "too many calls brought no clear answer".to_owned();
+        let gate = Gate { app, code: BREAKER_OPEN.to_owned(), detail, closed_until: now };
+        let policy = &self.limits.breaker;
+        let until = self.store.close_doubling(&gate, policy.first, policy.longest, now).await?;
+        self.budget.close(app, KnownGate { until, opens_slowly: true }, now);
+        tracing::error!(app.id = %app, "OneSignal gives no clear answers for app {app}: no calls until {until}");
+        Ok(None)
     }
 
     /// Opens the app's gate if this was the call that had to find out.
     async fn app_works(&self, app: AppId, now: Timestamp) -> Result<(), StoreError> {
-        if self.budget.probe_worked(app) && self.store.open_gate(app, now).await? {
+        self.budget.note(app, Health::Well, now);
+        if self.budget.probe_worked(app, now) && self.store.open_gate(app, now).await? {
             tracing::info!(app.id = %app, "app {app} works again");
         }
         Ok(())

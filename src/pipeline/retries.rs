@@ -232,6 +232,7 @@ impl Pipeline {
                 rule: (one.row.rule.0, one.row.rule.1.as_str().into()),
                 replay_of: one.row.replay_of,
                 traceparent: None,
+                turn: 0,
             });
         }
         let Some(key) = members.first().map(|first| first.key.clone()) else { return Ok(None) };

@@ -94,21 +94,23 @@ impl Pipeline {
         })
     }
 
-    /// Ends held deliveries whose time is over; returns how many.
+    /// Ends deliveries whose time is over while they are held or wait for their app; returns how many.
     ///
     /// # Errors
     /// [`StoreError`] when the database is away; trying again helps.
-    pub async fn expire_held(&self) -> Result<usize, StoreError> {
+    pub async fn expire_waiting(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let over = queue::lock_expired_held(&mut tx, now, ROWS_AT_ONCE).await?;
+        let over = queue::lock_expired(&mut tx, now, ROWS_AT_ONCE).await?;
         if over.is_empty() {
             return Ok(0);
         }
         let events = self.events_of(over.iter().map(|claim| claim.delivery.id).collect()).await?;
         let expire = |claim: Claim| {
             let id = claim.delivery.id;
-            let detail = format!("it was held, and worth sending until {}", claim.expires_at);
+            let waited =
+                if claim.delivery.state == DeliveryState::Held { "was held" } else { "could not go" };
+            let detail = format!("it {waited}, and was worth sending until {}", claim.expires_at);
             Some(Moved {
                 event: *events.get(&id)?,
                 after: claim.delivery.expire(),
@@ -141,6 +143,7 @@ impl Pipeline {
         }
         self.store.prune_event_keys(now - TimeDelta::days(i64::from(key_days)), 1_000).await?;
         self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;
+        self.prune_exchange(now).await?;
         self.store.prune_received(now - BODIES_STAY, 1_000).await?;
         Ok(())
     }

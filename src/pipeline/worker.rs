@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::budget::KnownGate;
 use super::dispatch::Round;
 use super::group::describe;
 use super::{Pipeline, WorkerLease};
@@ -17,16 +18,19 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::WorkerId;
 use crate::domain::retry::delta;
 use crate::store::StoreError;
+use crate::store::gates::{Gate, RATE_LIMITED};
 use crate::store::queue::{Claim, DueFilter};
 
 /// Due rows that are claimed at once, of each lane.
-const CLAIM_AT_ONCE: i64 = 1_000;
+const CLAIM_AT_ONCE: usize = 1_000;
 /// How often the whole index of due rows is looked through, for commits that came late.
 const SWEEP: TimeDelta = TimeDelta::seconds(15);
 /// How far below the oldest due row that was seen a look begins.
 const WATERMARK_SLACK: TimeDelta = TimeDelta::seconds(60);
 /// How long a step rests after the database was away.
 const AFTER_TROUBLE: Duration = Duration::from_millis(500);
+/// How often replicas tell each other what they could use.
+const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
 /// How often orphans are looked for.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the house is tidied.
@@ -122,11 +126,11 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let closed = self.stopped_apps(now).await?.into_iter().map(|app| app.0).collect::<Vec<_>>();
-        let free = i64::try_from(self.line.free_places()).unwrap_or(i64::MAX).min(CLAIM_AT_ONCE);
-        let reserved = usize::try_from(free).unwrap_or_default();
-        if free == 0 || !self.line.reserve(reserved) {
+        let reserved = self.line.reserve_for(lane, CLAIM_AT_ONCE);
+        if reserved == 0 {
             return Ok(false);
         }
+        let free = i64::try_from(reserved).unwrap_or(i64::MAX);
         let sweep = state.swept_at.is_none_or(|at| at + SWEEP <= now);
         let not_before = state.watermarks[place].filter(|_| !sweep).unwrap_or(Timestamp::UNIX_EPOCH);
         let filter = DueFilter { lane, not_before, without_apps: &closed, limit: free };
@@ -173,8 +177,10 @@ impl Pipeline {
     }
 
     async fn learn_gates(&self, now: Timestamp) -> Result<(), StoreError> {
-        let gates =
-            self.store.app_gates().await?.into_iter().map(|gate| (gate.app, gate.closed_until)).collect();
+        let known = |gate: Gate| {
+            (gate.app, KnownGate { until: gate.closed_until, opens_slowly: gate.code != RATE_LIMITED })
+        };
+        let gates = self.store.app_gates().await?.into_iter().map(known).collect();
         self.budget.learn_gates(&gates, now);
         Ok(())
     }
@@ -198,7 +204,7 @@ impl Pipeline {
         let mut state = LookOut::default();
         loop {
             self.rescue().await?;
-            self.expire_held().await?;
+            self.expire_waiting().await?;
             self.look_out(&mut state).await?;
             let mut moved = self.dispatch().await? == Round::Went;
             let calls: Vec<_> =
@@ -228,6 +234,7 @@ impl Worker {
         loops.spawn(keep_dispatching(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_recording(Arc::clone(&pipeline), stop.clone()));
         loops.spawn(keep_looking(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(keep_exchanging(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_rescuing(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_tidy(Arc::clone(&pipeline), stop_taking.clone()));
         Ok(Self { pipeline, loops, calls, stop_taking, stop })
@@ -376,12 +383,29 @@ async fn keep_looking(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     }
 }
 
+async fn keep_exchanging(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    let mut last = std::time::Instant::now();
+    let mut is_first = true;
+    while !stop.is_cancelled() {
+        // At rest the others are asked only now and then how many they are.
+        if is_first || pipeline.budget.has_news() || last.elapsed() >= pipeline.limits.lease_renewal {
+            is_first = false;
+            let elapsed = last.elapsed();
+            last = std::time::Instant::now();
+            if let Err(error) = pipeline.exchange(elapsed).await {
+                trouble("sharing the rate", &error, &stop).await;
+            }
+        }
+        rest(&stop, EXCHANGE_EVERY).await;
+    }
+}
+
 async fn keep_rescuing(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = pipeline.rescue().await {
             trouble("rescuing", &error, &stop).await;
         }
-        if let Err(error) = pipeline.expire_held().await {
+        if let Err(error) = pipeline.expire_waiting().await {
             trouble("expiring", &error, &stop).await;
         }
         rest(&stop, RESCUE_EVERY.min(pipeline.limits.lease / 2)).await;

@@ -39,6 +39,9 @@ fn read_app(row: &PgRow, vault: &Vault) -> Result<App, StoreError> {
         is_sandbox: row.try_get("is_sandbox")?,
         is_default: row.try_get("is_default")?,
         calls_per_second: u32::try_from(calls).unwrap_or(1),
+        subscriptions: row
+            .try_get::<Option<i32>, _>("subscriptions")?
+            .and_then(|count| u32::try_from(count).ok()),
         paused: row.try_get("paused_reason")?,
     })
 }
@@ -65,6 +68,7 @@ impl Store {
                 && known.is_sandbox == app.is_sandbox
                 && known.is_default == app.is_default
                 && known.calls_per_second == app.calls_per_second
+                && (app.subscriptions.is_none() || known.subscriptions == app.subscriptions)
                 && known.api_key.expose_secret() == app.api_key.expose_secret()
         });
         if unchanged {
@@ -79,10 +83,12 @@ impl Store {
                 .await?;
         }
         sqlx::query(
-            "INSERT INTO apps (id, name, base_url, api_key, is_sandbox, is_default, calls_per_second, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+            "INSERT INTO apps (id, name, base_url, api_key, is_sandbox, is_default, calls_per_second, created_at, updated_at,
+                subscriptions)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
              ON CONFLICT (id) DO UPDATE
-             SET base_url = $3, api_key = $4, is_sandbox = $5, is_default = $6, calls_per_second = $7, updated_at = $8",
+             SET base_url = $3, api_key = $4, is_sandbox = $5, is_default = $6, calls_per_second = $7, updated_at = $8,
+                subscriptions = coalesce($9, apps.subscriptions)",
         )
         .bind(app.id.0)
         .bind(&app.name)
@@ -92,6 +98,7 @@ impl Store {
         .bind(app.is_default)
         .bind(i32::try_from(app.calls_per_second).unwrap_or(i32::MAX))
         .bind(now)
+        .bind(app.subscriptions.map(|count| i32::try_from(count).unwrap_or(i32::MAX)))
         .execute(&mut *tx)
         .await?;
         // The key may have been mended: whatever stopped this app is worth another look.

@@ -9,12 +9,28 @@ use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::domain::retry::delta;
 
+/// The code of a gate that a 429 closed.
+pub const RATE_LIMITED: &str = "rate_limited";
+/// The code of a gate that a breaker closed.
+pub const BREAKER_OPEN: &str = "breaker_open";
+
+/// Whether this replica may find out if a half-open gate may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// It may make one call, and no other replica makes one for a while.
+    Yours,
+    /// Another one is finding out, or the gate is closed again: not before this.
+    NotBefore(Timestamp),
+    /// The gate is open.
+    NoGate,
+}
+
 /// A closed or half-open gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gate {
     /// The app it stops.
     pub app: AppId,
-    /// Why: `rate_limited`, `key_refused`, `app_unusable`.
+    /// Why: `rate_limited`, `key_refused`, `app_unusable`, `breaker_open`.
     pub code: String,
     /// The same in plain words.
     pub detail: String,
@@ -100,6 +116,38 @@ impl Store {
         .bind(longest)
         .fetch_one(self.pool())
         .await?)
+    }
+
+    /// Asks for leave to make one call through a half-open gate. One replica gets it, and no other before `next`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn claim_probe(
+        &self,
+        app: AppId,
+        now: Timestamp,
+        next: Timestamp,
+    ) -> Result<Probe, StoreError> {
+        let row = sqlx::query(
+            "WITH claimed AS (
+                UPDATE gates SET probe_at = $3
+                WHERE scope = 'app' AND subject = $1 AND closed_until <= $2 AND (probe_at IS NULL OR probe_at <= $2)
+                RETURNING 1
+             )
+             SELECT EXISTS (SELECT 1 FROM claimed) AS is_ours,
+                (SELECT greatest(closed_until, probe_at) FROM gates WHERE scope = 'app' AND subject = $1) AS not_before",
+        )
+        .bind(app.to_string())
+        .bind(now)
+        .bind(next)
+        .fetch_one(self.pool())
+        .await?;
+        let not_before: Option<Timestamp> = row.try_get("not_before")?;
+        Ok(match (row.try_get("is_ours")?, not_before) {
+            (true, _) => Probe::Yours,
+            (false, Some(moment)) => Probe::NotBefore(moment.max(now)),
+            (false, None) => Probe::NoGate,
+        })
     }
 
     /// Opens an app's half-open gate, after a call that worked. Returns whether there was one. A gate that is still

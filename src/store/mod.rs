@@ -17,6 +17,7 @@ pub mod health;
 pub mod keys;
 pub mod leases;
 pub mod listing;
+pub mod pacing;
 pub mod people;
 pub mod queue;
 pub mod received;

@@ -183,11 +183,11 @@ impl Store {
     }
 }
 
-/// Locks held rows whose time is over.
+/// Locks rows whose time is over and that nobody has claimed: held ones, and those that wait behind a gate.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn lock_expired_held(
+pub async fn lock_expired(
     connection: &mut PgConnection,
     now: Timestamp,
     limit: i64,
@@ -195,7 +195,7 @@ pub async fn lock_expired_held(
     let query = format!(
         "SELECT {CLAIM_COLUMNS}
          FROM queue q
-         WHERE q.state = 'held' AND q.expires_at <= $1
+         WHERE q.state IN ('queued', 'held') AND q.worker_id IS NULL AND q.expires_at <= $1
          ORDER BY q.expires_at
          LIMIT $2
          FOR UPDATE SKIP LOCKED"

@@ -24,3 +24,5 @@ pub const RESCUED: &str = "herald_rescued_deliveries_total";
 pub const BACKLOG: &str = "herald_open_deliveries";
 /// Seconds since the oldest of them was due.
 pub const OLDEST_SECONDS: &str = "herald_oldest_due_seconds";
+/// Messages that went out through an app within the volume guard's window, over all replicas.
+pub const VOLUME: &str = "herald_volume_messages";

@@ -195,6 +195,7 @@ mod tests {
                 is_sandbox: true,
                 is_default: true,
                 calls_per_second: 150,
+                subscriptions: None,
                 paused: None,
             }),
             idempotency_key: Uuid::from_u128(3),

@@ -1,0 +1,73 @@
+//! Whose turn it is among the lanes: the most urgent one that waits, save that what is less urgent never starves.
+
+use crate::domain::channel::Lane;
+
+/// What a lane that waits earns with each call that another one gets: one turn in so many.
+const NORMAL_EARNS: f32 = 0.25;
+const BULK_EARNS: f32 = 0.1;
+
+/// Which lanes have something to send, in the order of [`Lane::ALL`].
+pub type Waiting = [bool; 3];
+
+/// The lanes' turns at one app's calls.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turns {
+    earned: [f32; 3],
+}
+
+impl Turns {
+    /// The lane whose turn it is; `None` when nothing waits.
+    pub fn next(&self, waiting: Waiting) -> Option<Lane> {
+        let is_owed = |place: &usize| waiting[*place] && self.earned[*place] >= 1.0;
+        // The least urgent one first: it earns the least, so it is asked the most seldom.
+        let owed = (0..Lane::ALL.len()).rev().find(is_owed);
+        owed.or_else(|| waiting.iter().position(|waits| *waits)).map(|place| Lane::ALL[place])
+    }
+
+    /// Takes note of a call for `lane` while these lanes were waiting.
+    pub fn took(&mut self, lane: Lane, waiting: Waiting) {
+        for (place, earns) in [0.0, NORMAL_EARNS, BULK_EARNS].into_iter().enumerate() {
+            if Lane::ALL[place] == lane {
+                self.earned[place] = 0.0;
+            } else if waiting[place] {
+                self.earned[place] += earns;
+            } else {
+                self.earned[place] = 0.0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(waiting: Waiting, calls: usize) -> [usize; 3] {
+        let mut turns = Turns::default();
+        let mut had = [0; 3];
+        for _ in 0..calls {
+            let Some(lane) = turns.next(waiting) else { break };
+            turns.took(lane, waiting);
+            had[Lane::ALL.iter().position(|l| *l == lane).unwrap()] += 1;
+        }
+        had
+    }
+
+    #[test]
+    fn urgent_goes_first_and_nothing_starves() {
+        let [urgent, normal, bulk] = turns([true, true, true], 1_000);
+        assert!(urgent > 650 && normal > 150 && bulk > 80, "{urgent} {normal} {bulk}");
+    }
+
+    #[test]
+    fn who_is_alone_gets_every_turn() {
+        assert_eq!(turns([false, false, true], 10), [0, 0, 10]);
+        assert_eq!(turns([false, false, false], 10), [0, 0, 0]);
+    }
+
+    #[test]
+    fn bulk_gets_one_turn_in_eleven_beside_normal() {
+        let [_, normal, bulk] = turns([false, true, true], 1_100);
+        assert_eq!((normal, bulk), (1_000, 100));
+    }
+}
