@@ -320,6 +320,11 @@ impl From<IngestError> for Problem {
             }
             IngestError::Busy => Self::new(Code::Unavailable, "too many events are waiting; try again")
                 .retry_after(RETRY_AFTER),
+            IngestError::Overloaded { retry_after } => Self::new(
+                Code::Unavailable,
+                "more deliveries are open than can be taken; nothing was stored: post it again later",
+            )
+            .retry_after(retry_after),
             IngestError::Unavailable => Self::new(
                 Code::Unavailable,
                 "the event was not stored for sure; post it again with the same id",

@@ -11,6 +11,8 @@ pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
     PipelineLimits {
         group_events: ingest.group_events,
         waiting_events: ingest.waiting_requests,
+        backlog: ingest.backlog,
+        release_over: delivery.release_over,
         calls_in_flight: delivery.calls_in_flight,
         plan_share: delivery.plan_share,
         hand_over: delivery.hand_over,

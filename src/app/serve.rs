@@ -60,6 +60,7 @@ impl Running {
         for _ in 0..herald.settings.ingest.committers.max(1) {
             commits.spawn(Arc::clone(&herald.pipeline).commit_groups(stop_commits.clone()));
         }
+        commits.spawn(Arc::clone(&herald.pipeline).keep_watch(stop_commits.clone()));
         let worker = if workers {
             Some(Worker::start(Arc::clone(&herald.pipeline), host_name()).await?)
         } else {

@@ -9,6 +9,7 @@ use crate::app::open_store;
 use crate::config::Settings;
 use crate::domain::app::App;
 use crate::domain::clock::Clock;
+use crate::domain::gate::PAUSED;
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
 use crate::provider::{MessageProvider, ProviderError};
 use crate::store::Store;
@@ -158,7 +159,16 @@ async fn examine_app(provider: &OneSignal, app: &App, findings: &mut Findings) {
     let check = format!("app {}", app.name);
     let kind = if app.is_sandbox { "sandbox" } else { "OneSignal" };
     match provider.check_app(app).await {
-        Ok(()) => findings.well(&check, format!("{} takes the key of {}", kind, app.id)),
+        Ok(()) => {
+            let guard = match app.subscriptions {
+                _ if app.is_sandbox => String::new(),
+                Some(count) => format!("; the volume guard counts on {count} subscriptions"),
+                None => {
+                    "; the volume guard only counts: nobody said how many subscriptions it has".to_owned()
+                }
+            };
+            findings.well(&check, format!("{kind} takes the key of {}{guard}", app.id));
+        }
         Err(ProviderError::Refused { status, detail }) => {
             let remedy = "make a new App API key in OneSignal's dashboard and set it";
             findings.ill(&check, format!("the key is refused with {status}: {detail}"), remedy);
@@ -168,9 +178,14 @@ async fn examine_app(provider: &OneSignal, app: &App, findings: &mut Findings) {
 }
 
 async fn examine_gates(store: &Store, findings: &mut Findings) {
-    let (Ok(gates), Ok(clock)) = (store.app_gates().await, PgClock::start(store).await) else { return };
+    let (Ok(gates), Ok(clock)) = (store.gates().await, PgClock::start(store).await) else { return };
     for gate in gates.iter().filter(|gate| gate.closed_until > clock.now()) {
         let detail = format!("closed until {}: {} ({})", gate.closed_until, gate.detail, gate.code);
-        findings.ill(&format!("gate of {}", gate.app), detail, "it is tried again by itself; mend the cause");
+        let remedy = if gate.code == PAUSED {
+            "`herald gates open` lets it go on"
+        } else {
+            "it is tried again by itself; mend the cause"
+        };
+        findings.ill(&format!("gate of {} {}", gate.subject.scope(), gate.subject.uuid()), detail, remedy);
     }
 }

@@ -54,6 +54,7 @@ pub struct IngestSettings {
     pub committers: usize,
     pub group_events: usize,
     pub waiting_requests: usize,
+    pub backlog: u64,
     #[serde(with = "humantime_serde")]
     pub lock_timeout: Duration,
     #[serde(with = "humantime_serde")]
@@ -70,6 +71,7 @@ pub struct DeliverySettings {
     pub calls_in_flight: usize,
     pub plan_share: f64,
     pub hand_over: usize,
+    pub release_over: u32,
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
     #[serde(with = "humantime_serde")]

@@ -12,6 +12,7 @@ pub mod decision;
 pub mod delivery;
 pub mod event;
 pub mod facts;
+pub mod gate;
 pub mod id;
 pub mod retry;
 pub mod rule;

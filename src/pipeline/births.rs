@@ -18,6 +18,7 @@ use super::line::Frozen;
 use super::message::Message;
 use super::pack::{self, PackKey, PackLimits, Ready};
 use super::plan::{Beginning, PlannedDelivery, audience_json};
+use super::stops::Stops;
 use super::{Pipeline, WorkerLease};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
@@ -101,7 +102,7 @@ impl Pipeline {
         let mut births = Births { audiences, ..Births::default() };
         if let Some(lease) = self.present_lease(now) {
             births.worker = Some(lease.id);
-            for (key, (app, line)) in due_now(winners, now) {
+            for (key, (app, line)) in due_now(winners, &self.stops, now) {
                 // What waits behind a gate would fill the memory that others need: it is claimed once the gate opens.
                 if gated.contains(&app.id.0) {
                     continue;
@@ -189,7 +190,7 @@ impl Pipeline {
 }
 
 /// What is due now, by what it must have in common to share a call.
-fn due_now(winners: &[&Pending], now: Timestamp) -> Lines {
+fn due_now(winners: &[&Pending], stops: &Stops, now: Timestamp) -> Lines {
     let mut lines = Lines::new();
     for pending in winners {
         let posted: (_, Arc<str>) = (pending.event.source, pending.event.event_key.as_str().into());
@@ -197,6 +198,9 @@ fn due_now(winners: &[&Pending], now: Timestamp) -> Lines {
         for planned in &pending.plan.1.deliveries {
             let Beginning::Due { at, message } = &planned.beginning else { continue };
             let Some((version, locale)) = planned.pinned.as_ref().filter(|_| *at <= now) else { continue };
+            if stops.until(version.version.id, planned.rule.id, now).is_some() {
+                continue;
+            }
             let key = PackKey {
                 lane: planned.rule.definition.lane,
                 app: planned.app.id,

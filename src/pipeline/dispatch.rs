@@ -299,6 +299,8 @@ impl Pipeline {
             recipient: member.to.person().map(|person| (person.label.as_str(), person.id.as_str())),
             channel: member.version.version.channel.as_str(),
             alive_until: now + self.margin(member.key.lane),
+            version: member.key.version,
+            rule: member.rule.0,
         })
         .collect()
     }

@@ -71,7 +71,10 @@ impl Pipeline {
         };
         let size = members.len();
         let members = members.into_iter().map(|ready| sending(ready, id, now)).collect();
-        Some(Draft { new, frozen: Frozen { batch, members, worker, size, attempt: 1, started_at: now } })
+        Some(Draft {
+            new,
+            frozen: Frozen { batch, members, version, worker, size, attempt: 1, started_at: now },
+        })
     }
 }
 

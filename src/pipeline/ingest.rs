@@ -128,6 +128,12 @@ pub enum IngestError {
     /// Too much waits already; later helps.
     #[error("too many events are waiting")]
     Busy,
+    /// So much is open already that events of this lane are refused; later helps.
+    #[error("too many deliveries are open")]
+    Overloaded {
+        /// When to ask again.
+        retry_after: Duration,
+    },
     /// The database is away or slow, or a commit's result is unknown; the same post again helps.
     #[error("the database can't take it now")]
     Unavailable,
@@ -143,7 +149,8 @@ impl Pipeline {
     /// Takes an event: returns once it is committed, with what was planned.
     ///
     /// # Errors
-    /// [`IngestError`]; after [`IngestError::Busy`] and [`IngestError::Unavailable`] the same post helps later.
+    /// [`IngestError`]; after [`IngestError::Busy`], [`IngestError::Overloaded`] and [`IngestError::Unavailable`] the same
+    /// post helps later.
     pub async fn accept(&self, new: NewEvent) -> Result<Accepted, IngestError> {
         self.accept_as(new, None).await
     }
@@ -163,6 +170,13 @@ impl Pipeline {
         let content = new.content.clone();
         let event = self.event(new, now);
         let plan = self.plan_as(&catalog, &event, test_of.as_ref(), &Facts::default(), now);
+        if let Some(retry_after) = self.refuses(&plan, now) {
+            let key = (event.source, sha256(event.event_key.as_bytes()));
+            let first = self.first_answer_to(key, &content, now).await;
+            return first
+                .map_err(|_| IngestError::Unavailable)?
+                .unwrap_or(Err(IngestError::Overloaded { retry_after }));
+        }
         let claim = KeyClaim {
             source: event.source,
             digest: sha256(event.event_key.as_bytes()),
@@ -250,6 +264,7 @@ impl Pipeline {
             ids: &self.ids,
             default_life: self.limits.default_life,
             urgent_margin: self.limits.urgent_margin,
+            release_over: self.limits.release_over,
         }
     }
 

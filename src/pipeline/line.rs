@@ -14,7 +14,7 @@ use crate::domain::app::AppId;
 use crate::domain::batch::Batch;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{DeliveryId, EventId, SourceId, WorkerId};
+use crate::domain::id::{DeliveryId, EventId, SourceId, TemplateVersionId, WorkerId};
 use crate::store::queue::Claim;
 
 /// One delivery of a frozen batch.
@@ -37,6 +37,8 @@ pub struct Frozen {
     pub batch: Batch,
     /// The members that we hold.
     pub members: Vec<Member>,
+    /// The version that all of them say.
+    pub version: TemplateVersionId,
     /// In whose name it is sent.
     pub worker: WorkerId,
     /// How many members the batch has in all.
@@ -274,12 +276,18 @@ impl Line {
         picked
     }
 
-    /// Takes out what waits for these apps, to give it back.
-    pub fn take_waiting_of(&self, apps: &[AppId]) -> Vec<Ready> {
+    /// Takes out what `wanted` says, to give it back.
+    pub fn take_where(&self, wanted: impl Fn(&Ready) -> bool) -> Vec<Ready> {
         let mut state = self.state.lock();
-        let keys: Vec<PackKey> =
-            state.waiting.keys().filter(|key| apps.contains(&key.app)).cloned().collect();
-        let taken: Vec<Ready> = keys.iter().filter_map(|key| state.waiting.remove(key)).flatten().collect();
+        let mut taken = Vec::new();
+        state.waiting.retain(|_, line| {
+            if line.iter().any(&wanted) {
+                let (go, stay) = std::mem::take(line).into_iter().partition::<VecDeque<_>, _>(&wanted);
+                taken.extend(go);
+                *line = stay;
+            }
+            !line.is_empty()
+        });
         state.left(&taken);
         taken
     }

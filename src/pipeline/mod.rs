@@ -21,6 +21,7 @@ pub mod group;
 pub mod ingest;
 pub mod line;
 pub mod message;
+mod overload;
 pub mod pack;
 pub mod plan;
 pub mod prepare;
@@ -32,6 +33,7 @@ pub mod retries;
 pub mod rules;
 mod sends;
 pub mod sensitive;
+mod stops;
 pub mod test_send;
 mod throttle;
 pub mod upkeep;
@@ -61,6 +63,10 @@ pub struct PipelineLimits {
     pub group_events: usize,
     /// Events that may wait for a group commit.
     pub waiting_events: usize,
+    /// Open deliveries beyond which events are refused, the least urgent first.
+    pub backlog: u64,
+    /// Recipients of an audience beyond which a person has to release it.
+    pub release_over: u32,
     /// Calls under way at once, for each app.
     pub calls_in_flight: usize,
     /// Share of an app's calls a second that is used.
@@ -122,6 +128,8 @@ pub struct Pipeline {
     pub(crate) catalog: prepared::CatalogCache,
     pub(crate) line: line::Line,
     pub(crate) budget: budget::Budget,
+    stops: stops::Stops,
+    overload: overload::Overload,
     pub(crate) intake: group::Intake,
     pub(crate) lease: ArcSwapOption<WorkerLease>,
     pub(crate) wanted_uploads: Mutex<BTreeSet<UploadKey>>,
@@ -169,6 +177,8 @@ impl Pipeline {
             catalog: prepared::CatalogCache::default(),
             line: line::Line::new(limits.hand_over),
             budget: budget::Budget::new(limits.calls_in_flight, limits.plan_share, limits.breaker),
+            stops: stops::Stops::default(),
+            overload: overload::Overload::default(),
             intake: group::Intake::new(limits.waiting_events),
             lease: ArcSwapOption::empty(),
             wanted_uploads: Mutex::new(BTreeSet::new()),

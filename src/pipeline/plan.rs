@@ -33,6 +33,8 @@ pub struct Planner<'a> {
     pub default_life: Duration,
     /// Urgent deliveries need this much life left.
     pub urgent_margin: Duration,
+    /// Recipients of an audience beyond which a person has to release it.
+    pub release_over: u32,
 }
 
 /// What becomes of an event.

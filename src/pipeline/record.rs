@@ -15,11 +15,11 @@ use crate::domain::batch::Batch;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{Delivery, DeliveryState};
+use crate::domain::gate::{BREAKER_OPEN, Gate, GateSubject};
 use crate::domain::id::{BatchId, DeliveryId, EventId, WorkerId};
 use crate::domain::retry::delta;
 use crate::domain::snapshot::UploadKey;
 use crate::store::decisions::NewDecision;
-use crate::store::gates::{BREAKER_OPEN, Gate};
 use crate::store::results::{AttemptResult, Move};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, results};
 use crate::telemetry::names;
@@ -66,6 +66,7 @@ impl Pipeline {
         let mut moves = Vec::new();
         for Answered { frozen, answer } in answered {
             let rest_until = self.heed(&frozen.batch, &answer.verdict, now).await?;
+            self.watch_version(frozen, &answer.verdict, now).await?;
             // One for the whole batch: its members are tried again together, or end together.
             let jitter = self.ids.jitter();
             let judge = |m| self.judge(frozen, m, answer, (rest_until, jitter), now);
@@ -152,7 +153,7 @@ impl Pipeline {
     ) -> Result<Option<Timestamp>, StoreError> {
         let app = batch.app.id;
         let gate = |code: &str, detail: &str, closed_until| Gate {
-            app,
+            subject: GateSubject::App(app),
             code: code.to_owned(),
             detail: detail.to_owned(),
             closed_until,
@@ -202,7 +203,8 @@ impl Pipeline {
             return Ok(None);
         }
         let detail = "too many calls brought no clear answer".to_owned();
-        let gate = Gate { app, code: BREAKER_OPEN.to_owned(), detail, closed_until: now };
+        let subject = GateSubject::App(app);
+        let gate = Gate { subject, code: BREAKER_OPEN.to_owned(), detail, closed_until: now };
         let policy = &self.limits.breaker;
         let until = self.store.close_doubling(&gate, policy.first, policy.longest, now).await?;
         self.budget.close(app, KnownGate { until, opens_slowly: true }, now);
@@ -213,7 +215,7 @@ impl Pipeline {
     /// Opens the app's gate if this was the call that had to find out.
     async fn app_works(&self, app: AppId, now: Timestamp) -> Result<(), StoreError> {
         self.budget.note(app, Health::Well, now);
-        if self.budget.probe_worked(app, now) && self.store.open_gate(app, now).await? {
+        if self.budget.probe_worked(app, now) && self.store.open_gate(GateSubject::App(app), now).await? {
             tracing::info!(app.id = %app, "app {app} works again");
         }
         Ok(())

@@ -173,7 +173,15 @@ impl Pipeline {
         };
         let size = frozen.members.len();
         let (attempt, started_at) = (stored.attempt, stored.started_at);
-        Ok(Thawed::Ready(Box::new(Frozen { batch, members, worker: lease.id, size, attempt, started_at })))
+        Ok(Thawed::Ready(Box::new(Frozen {
+            batch,
+            members,
+            version: frozen.version,
+            worker: lease.id,
+            size,
+            attempt,
+            started_at,
+        })))
     }
 
     /// Whether a member opted out or was erased since the batch was frozen.

@@ -160,6 +160,32 @@ impl<'a> RulePlan<'a> {
         canary.and_then(|c| self.planner.catalog.version_number(self.template, c.version)).or(self.version)
     }
 
+    /// Why a message to an audience waits for a person, if it does. How many are in it is not known, but it can't be more
+    /// than the app has subscriptions.
+    fn needs_release(&self) -> Option<Decision> {
+        let most = self.planner.release_over;
+        let (detail, size) = match self.app.subscriptions {
+            Some(count) if count <= most => return None,
+            Some(count) => {
+                let detail = format!(
+                    "it goes to an audience of up to {count}, more than the {most} that need nobody: a person releases it"
+                );
+                (detail, Some(count))
+            }
+            None if self.app.is_sandbox => return None,
+            None => {
+                let detail =
+                    "it goes to an audience, and nobody said how many the app has: a person releases it";
+                (detail.to_owned(), None)
+            }
+        };
+        let decision = Decision::new(DecisionCode::NeedsRelease, detail).with("release_over", most);
+        Some(match size {
+            Some(size) => decision.with("subscriptions", size),
+            None => decision,
+        })
+    }
+
     pub fn carry_out(mut self, audience: &Audience, facts: &Facts, plan: &mut Plan) {
         match audience {
             Audience::EventRecipients => {
@@ -168,10 +194,7 @@ impl<'a> RulePlan<'a> {
                 }
             }
             Audience::Segments { .. } | Audience::Filters(_) => {
-                let hold = (!self.app.is_sandbox).then(|| {
-                    let detail = "it goes to everybody in an audience: a person releases it";
-                    Decision::new(DecisionCode::NeedsRelease, detail)
-                });
+                let hold = self.needs_release();
                 let to = Addressee::Audience(audience.clone());
                 let wish = self.event.locale.clone();
                 match self.times(None) {

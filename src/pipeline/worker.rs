@@ -15,10 +15,10 @@ use super::{Pipeline, WorkerLease};
 use crate::domain::app::AppId;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
+use crate::domain::gate::{Gate, GateSubject, RATE_LIMITED};
 use crate::domain::id::WorkerId;
 use crate::domain::retry::delta;
 use crate::store::StoreError;
-use crate::store::gates::{Gate, RATE_LIMITED};
 use crate::store::queue::{Claim, DueFilter};
 
 /// Due rows that are claimed at once, of each lane.
@@ -146,6 +146,7 @@ impl Pipeline {
             Ok(ready) => {
                 self.line.unreserve(reserved - ready.len());
                 self.line.put_waiting(ready);
+                self.turn_back_stopped(lease, now).await?;
                 Ok(is_full)
             }
             Err(error) => {
@@ -166,21 +167,27 @@ impl Pipeline {
 
     /// Gives back what waits for an app that nothing goes through: it would fill the memory that others need.
     async fn give_back_stopped(&self, lease: WorkerLease, now: Timestamp) -> Result<(), StoreError> {
+        self.turn_back_stopped(lease, now).await?;
         let stopped = self.stopped_apps(now).await?;
         if stopped.is_empty() {
             return Ok(());
         }
-        let waiting = self.line.take_waiting_of(&stopped);
+        let waiting = self.line.take_where(|ready| stopped.contains(&ready.key.app));
         self.give_back(lease, &waiting, None).await?;
         let retries = self.line.take_retries(|frozen| stopped.contains(&frozen.batch.app.id));
         self.give_back_frozen(retries).await
     }
 
     async fn learn_gates(&self, now: Timestamp) -> Result<(), StoreError> {
-        let known = |gate: Gate| {
-            (gate.app, KnownGate { until: gate.closed_until, opens_slowly: gate.code != RATE_LIMITED })
+        let gates = self.store.gates().await?;
+        self.stops.learn(&gates);
+        let of_app = |gate: &Gate| match gate.subject {
+            GateSubject::App(app) => {
+                Some((app, KnownGate { until: gate.closed_until, opens_slowly: gate.code != RATE_LIMITED }))
+            }
+            GateSubject::Version(_) | GateSubject::Rule(_) => None,
         };
-        let gates = self.store.app_gates().await?.into_iter().map(known).collect();
+        let gates = gates.iter().filter_map(of_app).collect();
         self.budget.learn_gates(&gates, now);
         Ok(())
     }

@@ -1,18 +1,21 @@
-//! Gates: stops for an app, a template version, a lane or a rule.
+//! Gates: stops for an app, a template version or a rule.
 
 use std::time::Duration;
 
 use sqlx::Row;
+use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
+use crate::domain::gate::{Gate, GateSubject, PAUSED};
 use crate::domain::retry::delta;
 
-/// The code of a gate that a 429 closed.
-pub const RATE_LIMITED: &str = "rate_limited";
-/// The code of a gate that a breaker closed.
-pub const BREAKER_OPEN: &str = "breaker_open";
+/// Until a person opens it: a moment that never comes, and that every reader of times can read.
+const UNTIL_OPENED: Timestamp = match chrono::DateTime::from_timestamp(253_370_764_800, 0) {
+    Some(moment) => moment,
+    None => Timestamp::UNIX_EPOCH,
+};
 
 /// Whether this replica may find out if a half-open gate may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,64 +28,96 @@ pub enum Probe {
     NoGate,
 }
 
-/// A closed or half-open gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gate {
-    /// The app it stops.
-    pub app: AppId,
-    /// Why: `rate_limited`, `key_refused`, `app_unusable`, `breaker_open`.
-    pub code: String,
-    /// The same in plain words.
-    pub detail: String,
-    /// Closed until then; half open afterwards, until a call succeeds.
-    pub closed_until: Timestamp,
-}
-
 impl Store {
-    /// Every app's gate.
+    /// Every gate that is not open.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn app_gates(&self) -> Result<Vec<Gate>, StoreError> {
+    pub async fn gates(&self) -> Result<Vec<Gate>, StoreError> {
         let rows = sqlx::query(
-            "SELECT subject::uuid AS app_id, code, detail, closed_until FROM gates WHERE scope = 'app'",
+            "SELECT scope, subject::uuid AS id, code, detail, closed_until FROM gates ORDER BY closed_at",
         )
         .fetch_all(self.pool())
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Gate {
-                    app: AppId(row.try_get("app_id")?),
-                    code: row.try_get("code")?,
-                    detail: row.try_get("detail")?,
-                    closed_until: row.try_get("closed_until")?,
-                })
-            })
-            .collect()
+        let gates = rows.iter().map(|row| {
+            let id: Uuid = row.try_get("id")?;
+            let Some(subject) = GateSubject::find(row.try_get("scope")?, id) else { return Ok(None) };
+            Ok(Some(Gate {
+                subject,
+                code: row.try_get("code")?,
+                detail: row.try_get("detail")?,
+                closed_until: row.try_get("closed_until")?,
+            }))
+        });
+        gates.filter_map(Result::transpose).collect()
     }
 
-    /// Closes an app's gate until a moment. A gate that is closed for longer stays so.
+    /// Closes a gate for a person, until a person opens it. Returns whether it was open, or closed by itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn pause(
+        &self,
+        subject: GateSubject,
+        detail: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let closed = sqlx::query(
+            "INSERT INTO gates AS g (scope, subject, code, detail, closed_at, closed_until, times_closed)
+             VALUES ($1, $2, $3, $4, $5, $6, 1)
+             ON CONFLICT (scope, subject) DO UPDATE
+             SET code = $3, detail = $4, closed_at = $5, closed_until = $6
+             WHERE g.code <> $3",
+        )
+        .bind(subject.scope())
+        .bind(subject.uuid().to_string())
+        .bind(PAUSED)
+        .bind(detail)
+        .bind(now)
+        .bind(UNTIL_OPENED)
+        .execute(self.pool())
+        .await?;
+        Ok(closed.rows_affected() > 0)
+    }
+
+    /// Opens a gate for a person, whoever closed it. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn resume(&self, subject: GateSubject) -> Result<bool, StoreError> {
+        let opened = sqlx::query("DELETE FROM gates WHERE scope = $1 AND subject = $2")
+            .bind(subject.scope())
+            .bind(subject.uuid().to_string())
+            .execute(self.pool())
+            .await?;
+        Ok(opened.rows_affected() > 0)
+    }
+
+    /// Closes a gate until a moment. A gate that is closed for longer stays so.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn close_until(&self, gate: &Gate, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO gates AS g (scope, subject, code, detail, closed_at, closed_until, times_closed)
-             VALUES ('app', $1, $2, $3, $4, $5, 1)
+             VALUES ($6, $1, $2, $3, $4, $5, 1)
              ON CONFLICT (scope, subject) DO UPDATE
-             SET code = $2, detail = $3, closed_until = greatest(g.closed_until, $5), times_closed = g.times_closed + 1",
+             SET code = $2, detail = $3, closed_until = greatest(g.closed_until, $5), times_closed = g.times_closed + 1
+             WHERE g.code <> $7",
         )
-        .bind(gate.app.to_string())
+        .bind(gate.subject.uuid().to_string())
         .bind(&gate.code)
         .bind(&gate.detail)
         .bind(now)
         .bind(gate.closed_until)
+        .bind(gate.subject.scope())
+        .bind(PAUSED)
         .execute(self.pool())
         .await?;
         Ok(())
     }
 
-    /// Closes an app's gate for `first`, doubled each time that the probe after it failed, up to `longest`; returns
+    /// Closes a gate for `first`, doubled each time that the probe after it failed, up to `longest`; returns
     /// until when. While it is closed, further closings change nothing: calls that were under way don't lengthen it.
     ///
     /// # Errors
@@ -98,22 +133,24 @@ impl Store {
         let first_s = i64::try_from(first.as_millis()).unwrap_or(i64::MAX);
         Ok(sqlx::query_scalar(
             "INSERT INTO gates AS g (scope, subject, code, detail, closed_at, closed_until, times_closed)
-             VALUES ('app', $1, $2, $3, $4, $5, 1)
+             VALUES ($8, $1, $2, $3, $4, $5, 1)
              ON CONFLICT (scope, subject) DO UPDATE
-             SET code = $2, detail = $3,
+             SET code = CASE WHEN g.closed_until > $4 THEN g.code ELSE $2 END,
+                detail = CASE WHEN g.closed_until > $4 THEN g.detail ELSE $3 END,
                 closed_until = CASE WHEN g.closed_until > $4 THEN g.closed_until
                     ELSE $4 + least($7 * interval '1 second',
                         $6 * interval '1 millisecond' * power(2, least(g.times_closed, 20))) END,
                 times_closed = g.times_closed + CASE WHEN g.closed_until > $4 THEN 0 ELSE 1 END
              RETURNING closed_until",
         )
-        .bind(gate.app.to_string())
+        .bind(gate.subject.uuid().to_string())
         .bind(&gate.code)
         .bind(&gate.detail)
         .bind(now)
         .bind(now + delta(first))
         .bind(first_s)
         .bind(longest)
+        .bind(gate.subject.scope())
         .fetch_one(self.pool())
         .await?)
     }
@@ -150,16 +187,17 @@ impl Store {
         })
     }
 
-    /// Opens an app's half-open gate, after a call that worked. Returns whether there was one. A gate that is still
+    /// Opens a half-open gate, after a call that worked. Returns whether there was one. A gate that is still
     /// closed stays so: the call had begun before.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn open_gate(&self, app: AppId, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn open_gate(&self, subject: GateSubject, now: Timestamp) -> Result<bool, StoreError> {
         let opened =
-            sqlx::query("DELETE FROM gates WHERE scope = 'app' AND subject = $1 AND closed_until <= $2")
-                .bind(app.to_string())
+            sqlx::query("DELETE FROM gates WHERE scope = $3 AND subject = $1 AND closed_until <= $2")
+                .bind(subject.uuid().to_string())
                 .bind(now)
+                .bind(subject.scope())
                 .execute(self.pool())
                 .await?;
         Ok(opened.rows_affected() > 0)

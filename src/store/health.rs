@@ -29,7 +29,36 @@ pub struct Backlog {
     pub oldest_due_at: Option<Timestamp>,
 }
 
+/// How much there is to do.
+#[derive(Debug, Clone, Default)]
+pub struct Load {
+    /// Open deliveries, as Postgres' statistics have them.
+    pub open_deliveries: u64,
+    /// When the oldest urgent one that nobody has claimed was due.
+    pub oldest_urgent_due_at: Option<Timestamp>,
+}
+
 impl Store {
+    /// How much there is to do, without counting.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn load(&self) -> Result<Load, StoreError> {
+        let row = sqlx::query(
+            "SELECT pg_stat_get_live_tuples('queue'::regclass) AS open, (
+                SELECT min(q.due_at) FROM queue q
+                WHERE q.lane = 'urgent' AND q.state IN ('queued', 'retrying') AND q.worker_id IS NULL
+             ) AS oldest",
+        )
+        .fetch_one(self.pool())
+        .await?;
+        let open: i64 = row.try_get("open")?;
+        Ok(Load {
+            open_deliveries: u64::try_from(open).unwrap_or_default(),
+            oldest_urgent_due_at: row.try_get("oldest")?,
+        })
+    }
+
     /// Asks the database how it is.
     ///
     /// # Errors

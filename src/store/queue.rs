@@ -9,7 +9,7 @@ use crate::domain::app::AppId;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{Delivery, DeliveryState};
-use crate::domain::id::{BatchId, DeliveryId, EventId, TypedId, WorkerId};
+use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
 
 /// A claim on a delivery: every later write names it, and comes to nothing once another has claimed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -283,6 +283,10 @@ pub struct FreezeRow<'a> {
     pub channel: &'static str,
     /// Not frozen if it expires before this.
     pub alive_until: Timestamp,
+    /// The version and the rule: not frozen while one of them is stopped.
+    pub version: TemplateVersionId,
+    /// See `version`.
+    pub rule: RuleId,
 }
 
 const FREEZE: &str = include_str!("sql/freeze.sql");
@@ -307,6 +311,8 @@ pub async fn freeze(
         .bind(rows.iter().map(|r| r.channel).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.alive_until).collect::<Vec<_>>())
         .bind(now)
+        .bind(rows.iter().map(|r| r.version.uuid()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.rule.uuid()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     Ok(frozen.into_iter().map(DeliveryId::from_uuid).collect())

@@ -1,8 +1,9 @@
 WITH wanted AS (
     SELECT *
     FROM unnest(
-        $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[]
-    ) AS w (delivery_id, claim_epoch, batch_id, label, alias, channel, alive_until)
+        $2::uuid[], $3::integer[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $10::uuid[],
+        $11::uuid[]
+    ) AS w (delivery_id, claim_epoch, batch_id, label, alias, channel, alive_until, version_id, rule_id)
 ), locked AS MATERIALIZED (
     -- In the order of ids, as cancellations lock them: neither waits for the other in a circle.
     SELECT q.delivery_id
@@ -21,7 +22,10 @@ WHERE q.delivery_id = w.delivery_id AND q.worker_id = $1 AND q.claim_epoch = w.c
   AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.lease_until > $9)
   AND NOT EXISTS (
     SELECT 1 FROM gates g
-    WHERE g.closed_until > $9 AND g.scope = 'app' AND g.subject = q.app_id::text
+    WHERE g.closed_until > $9
+      AND (g.scope, g.subject) IN (
+        ('app', q.app_id::text), ('template_version', w.version_id::text), ('rule', w.rule_id::text)
+      )
   )
   AND NOT EXISTS (SELECT 1 FROM apps p WHERE p.id = q.app_id AND p.paused_at IS NOT NULL)
   AND NOT EXISTS (
