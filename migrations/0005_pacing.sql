@@ -1,4 +1,4 @@
--- What replicas agree on about an app's calls, and when half-open gates are probed.
+-- Pacing and going again: what replicas agree on about an app's calls, half-open gates, replays.
 
 -- When the next probe may go, over all replicas.
 ALTER TABLE gates ADD COLUMN probe_at timestamptz;
@@ -27,3 +27,22 @@ CREATE TABLE app_volumes (
 -- Deliveries end when their time is over, held ones and those that wait behind a gate alike.
 DROP INDEX queue_held;
 CREATE INDEX queue_expiring ON queue (expires_at) WHERE state IN ('queued', 'held') AND worker_id IS NULL;
+
+-- Who changes an app says which version was seen.
+ALTER TABLE apps ADD COLUMN version integer NOT NULL DEFAULT 1 CHECK (version > 0);
+ALTER TABLE apps ALTER COLUMN version DROP DEFAULT;
+
+-- What left the happy path, by why and when: what dead letters are found by. Nothing of it is written on the happy path.
+CREATE INDEX decisions_code ON decisions (code, id) WHERE delivery_id IS NOT NULL;
+
+-- Deliveries that were made again, and by whom. `request_key` makes asking twice the same as asking once.
+CREATE TABLE replays (
+    id           uuid PRIMARY KEY,
+    at           timestamptz NOT NULL,
+    actor        text NOT NULL,
+    reason       text NOT NULL CHECK (reason <> ''),
+    request      json NOT NULL,
+    deliveries   integer NOT NULL CHECK (deliveries > 0),
+    request_key  text UNIQUE
+);
+CREATE INDEX deliveries_replays ON deliveries (replay_of) WHERE replay_of IS NOT NULL;

@@ -17,6 +17,10 @@ pub enum Scope {
     CatalogWrite,
     /// Make, list and revoke keys.
     KeysWrite,
+    /// Read apps and gates.
+    AppsRead,
+    /// Change apps and their keys, and close and open gates.
+    AppsWrite,
     /// Read sources, and try their mappings.
     SourcesRead,
     /// Change sources, their secrets, and replay what they sent.
@@ -29,7 +33,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::EventsWrite,
         Self::EventsRead,
         Self::DeliveriesRead,
@@ -37,6 +41,8 @@ impl Scope {
         Self::CatalogRead,
         Self::CatalogWrite,
         Self::KeysWrite,
+        Self::AppsRead,
+        Self::AppsWrite,
         Self::SourcesRead,
         Self::SourcesWrite,
         Self::BodiesRead,
@@ -53,6 +59,8 @@ impl Scope {
             Self::CatalogRead => "catalog:read",
             Self::CatalogWrite => "catalog:write",
             Self::KeysWrite => "keys:write",
+            Self::AppsRead => "apps:read",
+            Self::AppsWrite => "apps:write",
             Self::SourcesRead => "sources:read",
             Self::SourcesWrite => "sources:write",
             Self::BodiesRead => "bodies:read",
@@ -74,6 +82,10 @@ pub enum Use {
     ReadEvents,
     ReadDeliveries,
     ReleaseDelivery,
+    ReplayDelivery,
+    ReadApps,
+    ChangeApp,
+    ChangeGate,
     ReadCatalog,
     PlanCatalog,
     ApplyCatalog,
@@ -96,7 +108,9 @@ impl Use {
             Self::PostEvent | Self::CancelWaiting => Scope::EventsWrite,
             Self::ReadEvents => Scope::EventsRead,
             Self::ReadDeliveries => Scope::DeliveriesRead,
-            Self::ReleaseDelivery => Scope::DeliveriesWrite,
+            Self::ReleaseDelivery | Self::ReplayDelivery => Scope::DeliveriesWrite,
+            Self::ReadApps => Scope::AppsRead,
+            Self::ChangeApp | Self::ChangeGate => Scope::AppsWrite,
             Self::ReadCatalog | Self::PlanCatalog => Scope::CatalogRead,
             Self::ApplyCatalog | Self::ChangeCatalog | Self::TestSend => Scope::CatalogWrite,
             // Who may be reached by a test is decided by whoever hands out keys.

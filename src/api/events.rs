@@ -34,7 +34,7 @@ const MAX_BATCH: usize = 1_000;
 pub(super) struct WriteQuery {
     /// `true`: answers what would happen and stores nothing.
     #[serde(default)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 /// An event as it is posted.

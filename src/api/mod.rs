@@ -3,6 +3,7 @@
 //! What comes in is checked here once; inside, a value is already right. `problem` is the only place that knows status
 //! codes. Lists and single reads go straight to the store.
 
+mod apps;
 mod audit;
 mod auth;
 mod body;
@@ -12,6 +13,7 @@ mod deliveries;
 mod entries;
 mod event_fields;
 mod events;
+mod gates;
 mod health;
 mod hooks;
 mod infer;
@@ -23,10 +25,12 @@ mod openapi;
 mod parameters;
 mod problem;
 mod received;
+mod replays;
 mod request;
 mod sources;
 mod templates;
 mod trace;
+mod trouble;
 mod uploads;
 
 use std::sync::Arc;

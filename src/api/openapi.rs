@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, audit, catalog, deliveries, entries, events, health, hooks, infer, keys, received, sources,
-    templates, uploads,
+    Api, apps, audit, catalog, deliveries, entries, events, gates, health, hooks, infer, keys, received,
+    replays, sources, templates, trouble, uploads,
 };
 
 #[derive(OpenApi)]
@@ -79,6 +79,13 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(audit::remove_test_recipient))
         .routes(routes!(catalog::plan_catalog))
         .routes(routes!(catalog::apply_catalog))
+        .routes(routes!(apps::list_apps))
+        .routes(routes!(apps::get_app, apps::put_app))
+        .routes(routes!(gates::list_gates))
+        .routes(routes!(gates::close_gate, gates::open_gate))
+        .routes(routes!(trouble::list_trouble))
+        .routes(routes!(replays::create_replay, replays::list_replays))
+        .routes(routes!(replays::replay_delivery))
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::revoke_key))
         .routes(routes!(hooks::receive))

@@ -104,6 +104,8 @@ codes! {
     MatchRequired = 428 "match_required" "The version to change has to be named",
     /// The thing is not in a state for this.
     NotHeld = 409 "not_held" "The delivery is not held",
+    /// The delivery can't be made again, or not without a word more.
+    NotReplayable = 409 "not_replayable" "The delivery can't be made again like this",
     /// Too large.
     TooLarge = 413 "too_large" "The body is too large",
     /// Not JSON by its header, or encoded.

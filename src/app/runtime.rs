@@ -159,9 +159,6 @@ async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()
     Ok(())
 }
 
-/// The key of the built-in sandbox: an app that uses it reaches no real person.
-const SANDBOX_KEY: &str = "os_v2_app_sandbox";
-
 /// Enters the app that the settings name, if they name one.
 async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock) -> anyhow::Result<()> {
     let onesignal = &settings.onesignal;
@@ -177,7 +174,7 @@ async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock
         name: "default".to_owned(),
         base_url: onesignal.base_url.clone(),
         api_key: onesignal.api_key.clone(),
-        is_sandbox: onesignal.api_key.expose_secret().starts_with(SANDBOX_KEY),
+        is_sandbox: App::is_sandbox_key(&onesignal.api_key),
         is_default: true,
         calls_per_second: onesignal.calls_per_second.max(1),
         subscriptions: Some(onesignal.subscriptions).filter(|count| *count > 0),
@@ -191,7 +188,7 @@ async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock
 async fn enter_dev_key(access: &Access, settings: &Settings) -> anyhow::Result<()> {
     let Some(key) = Settings::given(&settings.dev_key) else { return Ok(()) };
     let is_test = check_key_text(key.expose_secret()).context("dev_key can't be used")?;
-    if !settings.onesignal.api_key.expose_secret().starts_with(SANDBOX_KEY) {
+    if !App::is_sandbox_key(&settings.onesignal.api_key) {
         bail!("dev_key is set, but the default app is no sandbox: take it out, and use `herald keys create`");
     }
     let request = KeyRequest {

@@ -49,6 +49,19 @@ impl ClientArgs {
         let Some(key) = self.key.as_ref() else { return self.call(method, path, body).await };
         Connection::new(&self.url, key.clone())?.call_with(method, path, Some(version), body).await
     }
+
+    /// Puts something that may be there: over the version that is there now.
+    ///
+    /// # Errors
+    /// As for [`ClientArgs::call`].
+    pub async fn put_seen(&self, path: &str, is_there: bool, body: &Value) -> anyhow::Result<Value> {
+        let Some(key) = self.key.as_ref().filter(|_| is_there) else {
+            return self.call(Method::PUT, path, Some(body)).await;
+        };
+        let connection = Connection::new(&self.url, key.clone())?;
+        let version = connection.version_of(path).await?;
+        connection.call_with(Method::PUT, path, version, Some(body)).await
+    }
 }
 
 /// A way to one Herald, with a key.
@@ -78,6 +91,14 @@ impl Connection {
     /// As for [`ClientArgs::call`].
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         self.call_with(method, path, None, body).await
+    }
+
+    /// The version that a thing stands at, by its `ETag`.
+    async fn version_of(&self, path: &str) -> anyhow::Result<Option<i64>> {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(self.key.expose_secret());
+        let answer = request.send().await.map_err(|_| anyhow::anyhow!("nothing answers at {}", self.url))?;
+        let etag = answer.headers().get("etag").and_then(|value| value.to_str().ok());
+        Ok(etag.and_then(|text| text.trim_matches('"').parse().ok()))
     }
 
     async fn call_with(

@@ -3,19 +3,23 @@
 //!
 //! Everything that a command prints for scripts goes to standard output; progress and logs go to standard error.
 
+mod apps;
 mod catalog;
 mod client;
 mod dev;
 mod doctor;
 mod events;
+mod gates;
 mod healthcheck;
 mod keys;
 mod migrate;
 mod onesignal;
+mod replay;
 mod sandbox;
 mod serve;
 mod sources;
 mod templates;
+mod trouble;
 mod why;
 
 use std::process::ExitCode;
@@ -57,6 +61,16 @@ enum Command {
     /// Send events
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Show and change the OneSignal apps that Herald sends through
+    #[command(subcommand)]
+    Apps(apps::AppsCommand),
+    /// Show what is stopped and why; stop and go on
+    #[command(subcommand)]
+    Gates(gates::GatesCommand),
+    /// Show what needs a person, grouped by why
+    Trouble(trouble::TroubleArgs),
+    /// Make deliveries again that ended badly, after a look at what that means
+    Replay(replay::ReplayArgs),
     /// Tell the story of an event, a delivery or a recipient
     Why(why::WhyArgs),
     /// The catalog as files
@@ -96,6 +110,10 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => keys::run(command).await,
         Command::Sources(command) => sources::run(command).await,
         Command::Events(command) => events::run(command).await,
+        Command::Apps(command) => apps::run(command).await,
+        Command::Gates(command) => gates::run(command).await,
+        Command::Trouble(args) => trouble::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,
         Command::Templates(command) => templates::run(command).await,

@@ -1,6 +1,6 @@
 //! OneSignal apps that Herald sends through.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
@@ -39,7 +39,15 @@ pub struct App {
     pub paused: Option<String>,
 }
 
+/// The key of the built-in sandbox begins like this: an app that uses it reaches no real person.
+const SANDBOX_KEY: &str = "os_v2_app_sandbox";
+
 impl App {
+    /// Whether a key is the sandbox's.
+    pub fn is_sandbox_key(key: &SecretString) -> bool {
+        key.expose_secret().starts_with(SANDBOX_KEY)
+    }
+
     /// Whether people mean this app by `name`: its name, or OneSignal's id.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.id.to_string() == name

@@ -113,7 +113,7 @@ pub struct DeliveryIdentity<'a> {
     pub recipient: Option<&'a Recipient>,
     /// Raised after definite non-sends.
     pub generation: u16,
-    /// Replays are deliveries of their own.
+    /// Of a replay: its own id, since each is a delivery of its own.
     pub replay: Option<DeliveryId>,
 }
 

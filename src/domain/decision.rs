@@ -69,6 +69,8 @@ pub enum DecisionCode {
     Unknown,
     /// The process that held it died; another one took it over.
     Rescued,
+    /// It was made again, for a person who said why.
+    Replayed,
     /// It crashed the process that handled it too often.
     Poisonous,
 }
@@ -108,6 +110,7 @@ impl DecisionCode {
             Self::Exhausted => "exhausted",
             Self::Unknown => "unknown",
             Self::Rescued => "rescued",
+            Self::Replayed => "replayed",
             Self::Poisonous => "poisonous",
         }
     }

@@ -115,6 +115,10 @@ typed_id!(
     BatchId, "bat"
 );
 typed_id!(
+    /// A replay.
+    ReplayId, "rpl"
+);
+typed_id!(
     /// A template.
     TemplateId, "tpl"
 );

@@ -29,6 +29,7 @@ pub mod prepared;
 pub mod preview;
 pub mod record;
 pub mod release;
+pub mod replay;
 pub mod retries;
 pub mod rules;
 mod sends;
@@ -191,6 +192,11 @@ impl Pipeline {
     /// Deliveries that this process holds in memory.
     pub fn deliveries_in_memory(&self) -> usize {
         self.line.held_count()
+    }
+
+    /// Has what is due and what is stopped looked at now.
+    pub fn look_again(&self) {
+        self.look.notify_one();
     }
 
     /// This process's lease, while it stands.

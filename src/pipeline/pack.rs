@@ -87,7 +87,7 @@ impl Ready {
             channel: self.version.version.channel,
             recipient: self.to.person(),
             generation: self.claim.delivery.generation,
-            replay: self.replay_of,
+            replay: self.replay_of.map(|_| self.claim.delivery.id),
         }
     }
 }

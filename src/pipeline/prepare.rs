@@ -31,12 +31,19 @@ pub(super) struct Loaded {
     pub event: Arc<Event>,
     /// The event's values with those on top that a person gave, if one did.
     given: Option<Value>,
+    /// Whether some of the event's values are sealed.
+    has_secrets: bool,
 }
 
 impl Loaded {
     /// The event's values whole, with those that a person gave on top.
     pub fn data(&self) -> &Value {
         self.given.as_ref().unwrap_or(&self.event.data)
+    }
+
+    /// Whether its values can't be read from its event alone, for as long as that is kept: sealed ones are erased.
+    pub fn has_values_of_its_own(&self) -> bool {
+        self.given.is_some() || self.has_secrets
     }
 
     /// Lays values over the event's.
@@ -73,7 +80,9 @@ impl Pipeline {
         let mut events = HashMap::with_capacity(event_ids.len());
         for stored in self.store.find_events(&event_ids).await? {
             let mut event = stored.event;
-            if let Some(sealed) = secrets.remove(&event.id) {
+            let sealed = secrets.remove(&event.id);
+            let has_secrets = sealed.is_some();
+            if let Some(sealed) = sealed {
                 let opened = self.store.vault().open(&event_place(event.id), &sealed).ok();
                 let Some(values) = opened.and_then(|plain| serde_json::from_slice(&plain).ok()) else {
                     // Its deliveries stay where they are until the key is back; the others go on.
@@ -82,13 +91,13 @@ impl Pipeline {
                 };
                 sensitive::restore(&mut event.data, values);
             }
-            events.insert(event.id, Arc::new(event));
+            events.insert(event.id, (Arc::new(event), has_secrets));
         }
         let mut loaded = HashMap::with_capacity(rows.len());
         for row in rows {
-            let Some(event) = events.get(&row.event) else { continue };
+            let Some((event, has_secrets)) = events.get(&row.event) else { continue };
             let id = row.id;
-            let mut one = Loaded { event: Arc::clone(event), given: None, row };
+            let mut one = Loaded { event: Arc::clone(event), given: None, has_secrets: *has_secrets, row };
             if let Some(sealed) = given.remove(&id) {
                 let plain = self.store.vault().open(&delivery_place(id), &sealed)?;
                 let Ok(values) = serde_json::from_slice(&plain) else {

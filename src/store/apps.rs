@@ -84,11 +84,11 @@ impl Store {
         }
         sqlx::query(
             "INSERT INTO apps (id, name, base_url, api_key, is_sandbox, is_default, calls_per_second, created_at, updated_at,
-                subscriptions)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)
+                subscriptions, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, 1)
              ON CONFLICT (id) DO UPDATE
              SET base_url = $3, api_key = $4, is_sandbox = $5, is_default = $6, calls_per_second = $7, updated_at = $8,
-                subscriptions = coalesce($9, apps.subscriptions)",
+                subscriptions = coalesce($9, apps.subscriptions), version = apps.version + 1",
         )
         .bind(app.id.0)
         .bind(&app.name)
@@ -109,6 +109,65 @@ impl Store {
         super::catalog::raise_revision(&mut tx, now).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// The version that an app stands at; 0 if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn app_version(&self, id: AppId) -> Result<i32, StoreError> {
+        let version = sqlx::query_scalar("SELECT version FROM apps WHERE id = $1").bind(id.0);
+        Ok(version.fetch_optional(self.pool()).await?.unwrap_or_default())
+    }
+
+    /// Says everything about an app, if it still stands at `version` (0: if there is none). What had closed its gate is
+    /// worth another look, save that a person did. Returns whether it did stand there.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn put_app(&self, app: &App, version: i32, now: Timestamp) -> Result<bool, StoreError> {
+        let sealed = self.vault().seal(&place(app.id), app.api_key.expose_secret().as_bytes())?;
+        let mut tx = self.begin().await?;
+        if app.is_default {
+            sqlx::query(
+                "UPDATE apps SET is_default = false, version = version + 1 WHERE is_default AND id <> $1",
+            )
+            .bind(app.id.0)
+            .execute(&mut *tx)
+            .await?;
+        }
+        let put = sqlx::query(
+            "INSERT INTO apps (id, name, base_url, api_key, is_sandbox, is_default, calls_per_second, created_at, updated_at,
+                subscriptions, version)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $8, $9, 1
+             WHERE $10 = 0 OR EXISTS (SELECT 1 FROM apps WHERE id = $1)
+             ON CONFLICT (id) DO UPDATE
+             SET name = $2, base_url = $3, api_key = $4, is_sandbox = $5, is_default = $6, calls_per_second = $7,
+                updated_at = $8, subscriptions = $9, version = apps.version + 1
+             WHERE apps.version = $10",
+        )
+        .bind(app.id.0)
+        .bind(&app.name)
+        .bind(app.base_url.as_str())
+        .bind(sealed)
+        .bind(app.is_sandbox)
+        .bind(app.is_default)
+        .bind(i32::try_from(app.calls_per_second).unwrap_or(i32::MAX))
+        .bind(now)
+        .bind(app.subscriptions.map(|count| i32::try_from(count).unwrap_or(i32::MAX)))
+        .bind(version)
+        .execute(&mut *tx)
+        .await?;
+        if put.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM gates WHERE scope = 'app' AND subject = $1 AND code <> 'paused'")
+            .bind(app.id.to_string())
+            .execute(&mut *tx)
+            .await?;
+        super::catalog::raise_revision(&mut tx, now).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Pauses an app, or lets it go on (`None`).

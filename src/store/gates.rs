@@ -28,7 +28,76 @@ pub enum Probe {
     NoGate,
 }
 
+/// A gate with the name of what it stops.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of `gates`, and a name")]
+pub struct NamedGate {
+    pub scope: String,
+    pub name: String,
+    pub code: String,
+    pub detail: String,
+    pub closed_at: Timestamp,
+    pub closed_until: Timestamp,
+}
+
 impl Store {
+    /// Every gate that is not open, and every app that is paused, as people call them; oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn named_gates(&self) -> Result<Vec<NamedGate>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT g.scope, coalesce(a.name, r.key, t.key || '@' || v.number, g.subject) AS name, g.code, g.detail,
+                g.closed_at, g.closed_until
+             FROM gates g
+             LEFT JOIN apps a ON g.scope = 'app' AND a.id::text = g.subject
+             LEFT JOIN rules r ON g.scope = 'rule' AND r.id::text = g.subject
+             LEFT JOIN template_versions v ON g.scope = 'template_version' AND v.id::text = g.subject
+             LEFT JOIN templates t ON t.id = v.template_id
+             UNION ALL
+             SELECT 'app', p.name, $1, p.paused_reason, p.paused_at, $2 FROM apps p WHERE p.paused_at IS NOT NULL
+             ORDER BY closed_at, name",
+        )
+        .bind(PAUSED)
+        .bind(UNTIL_OPENED)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(NamedGate {
+                    scope: row.try_get("scope")?,
+                    name: row.try_get("name")?,
+                    code: row.try_get("code")?,
+                    detail: row.try_get("detail")?,
+                    closed_at: row.try_get("closed_at")?,
+                    closed_until: row.try_get("closed_until")?,
+                })
+            })
+            .collect()
+    }
+
+    /// What people mean by a name: an app's id or name (`all`: each), a rule's key, or `template@version`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn find_gate_subjects(&self, scope: &str, name: &str) -> Result<Vec<GateSubject>, StoreError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT a.id FROM apps a WHERE $1 = 'app' AND (a.name = $2 OR a.id::text = $2 OR $2 = 'all')
+             UNION ALL
+             SELECT r.id FROM rules r WHERE $1 = 'rule' AND r.key = $2
+             UNION ALL
+             SELECT v.id
+             FROM template_versions v
+             JOIN templates t ON t.id = v.template_id
+             WHERE $1 = 'template_version' AND t.key || '@' || v.number = $2",
+        )
+        .bind(scope)
+        .bind(name)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(ids.into_iter().filter_map(|id| GateSubject::find(scope, id)).collect())
+    }
+
     /// Every gate that is not open.
     ///
     /// # Errors

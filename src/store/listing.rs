@@ -193,13 +193,23 @@ fn read_decision(row: &PgRow) -> Result<DecisionRow, StoreError> {
 }
 
 impl Store {
-    /// The deliveries and decisions of one event.
+    /// The deliveries and decisions of one event, its replays included.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn trace_of(&self, event: EventId) -> Result<(Vec<DeliveryRow>, Vec<DecisionRow>), StoreError> {
         let mut connection = self.pool().acquire().await?;
-        let deliveries = deliveries_of(&mut connection, &[event]).await?;
+        let mut deliveries = deliveries_of(&mut connection, &[event]).await?;
+        let mut newest: Vec<Uuid> = deliveries.iter().map(|row| row.id.uuid()).collect();
+        // Replays were made later, and may have been replayed themselves.
+        while !newest.is_empty() {
+            let query = format!("{DELIVERY_COLUMNS} WHERE d.replay_of = ANY ($1) ORDER BY d.id");
+            let rows =
+                sqlx::query(sqlx::AssertSqlSafe(query)).bind(&newest).fetch_all(&mut *connection).await?;
+            let replays = rows.iter().map(read_delivery).collect::<Result<Vec<_>, _>>()?;
+            newest = replays.iter().map(|row| row.id.uuid()).collect();
+            deliveries.extend(replays);
+        }
         let decisions = decisions_of(&mut connection, &[event]).await?;
         Ok((deliveries, decisions.into_iter().map(|(_, decision)| decision).collect()))
     }

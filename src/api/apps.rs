@@ -1,0 +1,207 @@
+//! OneSignal apps: what is known of each. Their keys go in and never come out.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use url::Url;
+use uuid::Uuid;
+
+use super::parameters::PathText;
+use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::{Api, matching, request};
+use crate::access::Use;
+use crate::domain::app::{App, AppId};
+
+/// A request's size at most.
+const MAX_BYTES: usize = 16 * 1024;
+/// Where OneSignal is.
+const ONESIGNAL: &str = "https://api.onesignal.com";
+
+/// An app as it is shown.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct AppBody {
+    /// OneSignal's id of it.
+    #[schema(value_type = String)]
+    id: AppId,
+    name: String,
+    #[schema(value_type = String)]
+    base_url: Url,
+    /// No real person can be reached through it.
+    is_sandbox: bool,
+    /// Rules that name no app use it.
+    is_default: bool,
+    /// Create and cancel calls that its plan allows a second.
+    calls_per_second: u32,
+    /// Subscribed subscriptions, which the volume guard counts on; `null` if nobody said.
+    subscriptions: Option<u32>,
+    /// Why it is paused, if it is.
+    paused: Option<String>,
+}
+
+impl From<App> for AppBody {
+    fn from(app: App) -> Self {
+        Self {
+            id: app.id,
+            name: app.name,
+            base_url: app.base_url,
+            is_sandbox: app.is_sandbox,
+            is_default: app.is_default,
+            calls_per_second: app.calls_per_second,
+            subscriptions: app.subscriptions,
+            paused: app.paused,
+        }
+    }
+}
+
+/// What is said about an app.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppRequest {
+    /// What people call it.
+    name: String,
+    /// Its App API key; needed for a new one, and the present one stays if nothing is said.
+    #[schema(value_type = Option<String>)]
+    api_key: Option<SecretString>,
+    /// OneSignal, or a sandbox; OneSignal if nothing is said.
+    #[schema(value_type = Option<String>)]
+    base_url: Option<Url>,
+    /// 150 on the free plan (and if nothing is said), 6000 on a paid one.
+    calls_per_second: Option<u32>,
+    /// Subscribed subscriptions: without them the volume guard only counts.
+    subscriptions: Option<u32>,
+    /// Rules that name no app use it from now on.
+    #[serde(default)]
+    is_default: bool,
+}
+
+/// Lists apps.
+#[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, description = "Every app", body = Vec<AppBody>)))]
+pub(super) async fn list_apps(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<AppBody>>, Problem> {
+    api.allow(&headers, Use::ReadApps).await?;
+    Ok(Json(api.store.apps().await?.into_iter().map(AppBody::from).collect()))
+}
+
+/// Shows an app.
+#[utoipa::path(
+    get, path = "/v1/apps/{id}", tag = "apps", params(("id" = String, Path, description = "OneSignal's id of it, or its name")),
+    responses((status = 200, description = "The app; its version is the `ETag`", body = AppBody), (status = 404, description = "No such app"))
+)]
+pub(super) async fn get_app(
+    State(api): State<Arc<Api>>,
+    PathText(id): PathText,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    api.allow(&headers, Use::ReadApps).await?;
+    answer(&api, &id).await
+}
+
+async fn answer(api: &Api, id: &str) -> Result<Response, Problem> {
+    let unknown = || Problem::new(Code::NotFound, format!("there is no app {id}"));
+    let app = api.store.apps().await?.into_iter().find(|app| app.is_called(id)).ok_or_else(unknown)?;
+    let version = api.store.app_version(app.id).await?;
+    Ok((matching::etag(version), Json(AppBody::from(app))).into_response())
+}
+
+/// Says everything about an app; it is entered if it is new. A new key opens a gate that the old one had closed.
+#[utoipa::path(
+    put, path = "/v1/apps/{id}", tag = "apps", request_body = AppRequest,
+    params(("id" = String, Path, description = "OneSignal's id of it")),
+    responses(
+        (status = 200, description = "It is so from now on; its version is the `ETag`", body = AppBody),
+        (status = 412, description = "It was changed meanwhile", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "It makes no sense, and why", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn put_app(
+    State(api): State<Arc<Api>>,
+    PathText(id): PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let identity = api.allow(&headers, Use::ChangeApp).await?;
+    let uuid: Uuid = id.parse().map_err(|_| {
+        Problem::fields(
+            Code::InvalidFields,
+            vec![FieldError::new("id", "invalid", "an app's id is the UUID that OneSignal shows as App ID")],
+        )
+    })?;
+    let id = AppId(uuid);
+    let asked: AppRequest = request::read(&headers, body, MAX_BYTES).await?;
+    let known = api.store.apps().await?;
+    let version = matching::wanted(&headers, api.store.app_version(id).await?)?;
+    let app = checked(id, asked, &known, identity.is_test)?;
+    if !api.store.put_app(&app, version, api.clock.now()).await? {
+        let detail = format!("it stands at version {}", api.store.app_version(id).await?);
+        return Err(Problem::new(Code::Stale, detail));
+    }
+    let after = serde_json::json!({
+        "name": app.name, "base_url": app.base_url, "is_default": app.is_default,
+        "calls_per_second": app.calls_per_second, "subscriptions": app.subscriptions,
+    });
+    let name = id.to_string();
+    api.publisher.record_change(("app", &name), "changed", Some(after), identity.by("")?).await?;
+    answer(&api, &name).await
+}
+
+/// The app as it will be.
+fn checked(id: AppId, asked: AppRequest, known: &[App], is_test: bool) -> Result<App, Problem> {
+    let present = known.iter().find(|app| app.id == id);
+    let mut errors = Vec::new();
+    let mut wrong = |pointer: &str, detail: &str| errors.push(FieldError::new(pointer, "invalid", detail));
+    let name = asked.name.trim().to_owned();
+    if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+        wrong("/name", "a name has 1 to 100 characters on one line");
+    } else if known.iter().any(|app| app.id != id && app.is_called(&name)) {
+        wrong("/name", "another app is called that");
+    }
+    let api_key = asked.api_key.or_else(|| present.map(|app| app.api_key.clone()));
+    let is_key = |key: &SecretString| {
+        let text = key.expose_secret();
+        !text.is_empty() && text.len() <= 512 && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    if !api_key.as_ref().is_some_and(is_key) {
+        wrong("/api_key", "a new app needs its App API key, as OneSignal shows it");
+    }
+    let base_url = match (asked.base_url, present) {
+        (Some(url), _) => Some(url),
+        (None, Some(app)) => Some(app.base_url.clone()),
+        (None, None) => ONESIGNAL.parse().ok(),
+    };
+    if !base_url.as_ref().is_some_and(|url| matches!(url.scheme(), "https" | "http")) {
+        wrong("/base_url", "an address begins with https://, or with http:// for a sandbox");
+    }
+    let calls_per_second = asked.calls_per_second.or(present.map(|app| app.calls_per_second)).unwrap_or(150);
+    if !(1..=100_000).contains(&calls_per_second) {
+        wrong("/calls_per_second", "it is 150 on the free plan and 6000 on a paid one");
+    }
+    if asked.subscriptions.is_some_and(|count| count == 0 || i32::try_from(count).is_err()) {
+        wrong("/subscriptions", "it is 1 or more; leave it out if nobody knows");
+    }
+    let is_sandbox = api_key.as_ref().is_some_and(App::is_sandbox_key);
+    if is_test && !is_sandbox {
+        wrong("/api_key", "a test key changes sandbox apps only");
+    }
+    match (api_key, base_url) {
+        (Some(api_key), Some(base_url)) if errors.is_empty() => Ok(App {
+            id,
+            name,
+            base_url,
+            api_key,
+            is_sandbox,
+            is_default: asked.is_default || present.is_some_and(|app| app.is_default),
+            calls_per_second,
+            subscriptions: asked.subscriptions,
+            paused: present.and_then(|app| app.paused.clone()),
+        }),
+        _ => Err(Problem::fields(Code::InvalidFields, errors)),
+    }
+}

@@ -1,0 +1,418 @@
+//! Replays: planned with `?dry_run=true`, carried out with a reason, listed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::events::WriteQuery;
+use super::listing::Page;
+use super::parameters::{Parameters, PathText};
+use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::{Api, body, json, request};
+use crate::access::Use;
+use crate::domain::delivery::StateName;
+use crate::domain::id::{DeliveryId, ReplayId};
+use crate::pipeline::replay::{Candidate, MOST, ReplayPlan, ReplayVersion, ReplayWish, Replayed, ReplayedBy};
+use crate::store::replays::{ReplayFilter, ReplayRow};
+
+/// A request's size at most.
+const MAX_BYTES: usize = 512 * 1024;
+/// How far back a filter without `since` looks.
+const LOOK_BACK: TimeDelta = TimeDelta::days(7);
+/// Deliveries that an answer lists.
+const SHOWN: usize = 100;
+/// Deliveries that a plan shows as a sample.
+const SAMPLE: usize = 10;
+/// The states that can be made again.
+const FINAL: [&str; 8] =
+    ["exhausted", "rejected", "expired", "unreachable", "unknown", "cancelled", "skipped", "accepted"];
+
+/// What to make again and why.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayRequest {
+    /// Which deliveries.
+    #[serde(default)]
+    filter: FilterBody,
+    /// `"same"` (the pinned one, as before), `"live"`, or a version's number.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    version: Option<Value>,
+    /// Why: it is shown at each delivery.
+    reason: String,
+    /// Also those that have reached somebody, or may have.
+    #[serde(default)]
+    may_duplicate: bool,
+    /// Also those whose time is over.
+    #[serde(default)]
+    even_if_expired: bool,
+}
+
+/// How one delivery is made again.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayOneRequest {
+    /// `"same"` (the pinned one, as before), `"live"`, or a version's number.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    version: Option<Value>,
+    /// Why: it is shown at the delivery.
+    reason: String,
+    /// Even if it has reached somebody, or may have.
+    #[serde(default)]
+    may_duplicate: bool,
+    /// Even if its time is over.
+    #[serde(default)]
+    even_if_expired: bool,
+}
+
+/// Which deliveries; every part that is given has to fit.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FilterBody {
+    /// These, `dlv_…`.
+    deliveries: Vec<String>,
+    /// In one of these states; `exhausted` and `rejected` if neither deliveries nor states are named.
+    states: Vec<String>,
+    /// Of this event type.
+    r#type: Option<String>,
+    /// By this rule.
+    rule: Option<String>,
+    /// Of this template.
+    template: Option<String>,
+    /// With this decision as the last one.
+    code: Option<String>,
+    /// Made at this time or later; seven days back if nothing is said.
+    since: Option<DateTime<Utc>>,
+    /// Made before this time.
+    until: Option<DateTime<Utc>>,
+}
+
+/// Deliveries that ended for the same reason.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct GroupBody {
+    state: &'static str,
+    /// The last decision about them.
+    code: Option<String>,
+    detail: Option<String>,
+    count: usize,
+}
+
+/// Deliveries that are not made again.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct LeftOutBody {
+    code: &'static str,
+    detail: &'static str,
+    count: usize,
+}
+
+/// How many say which version.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct VersionCount {
+    template: String,
+    version: i32,
+    count: usize,
+}
+
+/// A delivery that is made again, and the new one once there is one.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct AgainBody {
+    #[schema(value_type = String)]
+    replay_of: DeliveryId,
+    #[schema(value_type = Option<String>)]
+    id: Option<DeliveryId>,
+    state: &'static str,
+    rule: String,
+    template: String,
+    version: i32,
+    may_be_second_copy: bool,
+}
+
+/// A replay: what it would make, or has made.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ReplayBody {
+    /// The replay, once it is carried out.
+    #[schema(value_type = Option<String>)]
+    id: Option<ReplayId>,
+    /// Deliveries that are made again.
+    count: usize,
+    /// How many of these may reach somebody a second time.
+    second_copies: usize,
+    /// Why they ended as they did.
+    groups: Vec<GroupBody>,
+    /// What they will say.
+    versions: Vec<VersionCount>,
+    /// Those that the filter found and that are not made again.
+    left_out: Vec<LeftOutBody>,
+    /// The first of them.
+    deliveries: Vec<AgainBody>,
+    /// Whether the filter found no more than one replay takes (5,000).
+    is_complete: bool,
+}
+
+/// A replay as it is listed.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ReplayListed {
+    #[schema(value_type = String)]
+    id: ReplayId,
+    at: DateTime<Utc>,
+    actor: String,
+    reason: String,
+    deliveries: i32,
+    /// What was asked for.
+    #[schema(value_type = Object)]
+    request: Value,
+}
+
+impl From<ReplayRow> for ReplayListed {
+    fn from(row: ReplayRow) -> Self {
+        let ReplayRow { id, at, actor, reason, request, deliveries } = row;
+        Self { id, at, actor, reason, deliveries, request }
+    }
+}
+
+/// Makes deliveries again: those that a filter finds. `?dry_run=true` says which, and who would get a second copy.
+#[utoipa::path(
+    post, path = "/v1/replays", tag = "deliveries", request_body = ReplayRequest, params(WriteQuery),
+    responses(
+        (status = 200, description = "What would be made, or there was nothing to make", body = ReplayBody),
+        (status = 202, description = "They are on their way", body = ReplayBody),
+        (status = 422, description = "What is asked for makes no sense, and why", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create_replay(
+    State(api): State<Arc<Api>>,
+    Parameters(query): Parameters<WriteQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
+    let identity = api.allow(&headers, Use::ReplayDelivery).await?;
+    let said = json::parse(&body::read_json(&headers, body, MAX_BYTES).await?)?;
+    let asked: ReplayRequest = request::read_value(said.clone())?;
+    let mut filter = filter(asked.filter)?;
+    if filter.deliveries.is_empty() && filter.since.is_none() {
+        filter.since = Some(api.clock.now() - LOOK_BACK);
+    }
+    let wish = ReplayWish {
+        version: version(asked.version.as_ref())?,
+        reason: reason(asked.reason)?,
+        may_duplicate: asked.may_duplicate,
+        even_if_expired: asked.even_if_expired,
+        filter,
+    };
+    carry_out(&api, &wish, &identity, (&headers, &said), query.dry_run).await
+}
+
+/// Makes one delivery again.
+#[utoipa::path(
+    post, path = "/v1/deliveries/{id}/replay", tag = "deliveries", request_body = ReplayOneRequest,
+    params(WriteQuery, ("id" = String, Path, description = "dlv_…")),
+    responses(
+        (status = 200, description = "What would be made", body = ReplayBody),
+        (status = 202, description = "It is on its way again", body = ReplayBody),
+        (status = 409, description = "It can't be made again, or not without a word more", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn replay_delivery(
+    State(api): State<Arc<Api>>,
+    PathText(id): PathText,
+    Parameters(query): Parameters<WriteQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
+    let identity = api.allow(&headers, Use::ReplayDelivery).await?;
+    let said = json::parse(&body::read_json(&headers, body, MAX_BYTES).await?)?;
+    let asked: ReplayOneRequest = request::read_value(said.clone())?;
+    let unknown = || Problem::new(Code::NotFound, format!("there is no delivery {id}"));
+    let delivery: DeliveryId = id.parse().map_err(|_| unknown())?;
+    let row = api.store.find_delivery(delivery).await?.ok_or_else(unknown)?;
+    if row.state.is_open() {
+        let detail = format!("it is {}: only what is over is made again", row.state.as_str());
+        return Err(Problem::new(Code::NotReplayable, detail));
+    }
+    let states = FINAL.into_iter().filter_map(StateName::find).collect();
+    let filter = ReplayFilter { deliveries: vec![delivery], states, ..ReplayFilter::default() };
+    let wish = ReplayWish {
+        version: version(asked.version.as_ref())?,
+        reason: reason(asked.reason)?,
+        may_duplicate: asked.may_duplicate,
+        even_if_expired: asked.even_if_expired,
+        filter,
+    };
+    let (status, body) = carry_out(&api, &wish, &identity, (&headers, &said), query.dry_run).await?;
+    match body.left_out.first() {
+        Some(why) if body.count == 0 => Err(Problem::new(Code::NotReplayable, why.detail)),
+        _ => Ok((status, body)),
+    }
+}
+
+async fn carry_out(
+    api: &Api,
+    wish: &ReplayWish,
+    identity: &crate::access::Identity,
+    (headers, said): (&HeaderMap, &Value),
+    dry_run: bool,
+) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
+    let by = identity.by(&wish.reason)?;
+    if dry_run {
+        let plan = api.pipeline.plan_replay(wish).await?;
+        return Ok((StatusCode::OK, Json(body_of(&plan, None, &[]))));
+    }
+    let request_key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+    let request_key = request_key.map(|key| format!("{}:{key}", identity.source));
+    let by =
+        ReplayedBy { actor: by.actor, key: identity.key, request_key: request_key.as_deref(), request: said };
+    let Replayed { replay, made, plan } = api.pipeline.replay(wish, by).await?;
+    let Some(replay) = replay else { return Ok((StatusCode::OK, Json(body_of(&plan, None, &[])))) };
+    let mut body = body_of(&plan, Some(replay.id), &made);
+    body.count = usize::try_from(replay.deliveries).unwrap_or_default();
+    Ok((StatusCode::ACCEPTED, Json(body)))
+}
+
+fn wrong(pointer: &str, detail: &str) -> Problem {
+    Problem::fields(Code::InvalidFields, vec![FieldError::new(pointer, "invalid", detail)])
+}
+
+fn reason(said: String) -> Result<String, Problem> {
+    if said.trim().is_empty() {
+        return Err(wrong("/reason", "say why: it is shown at each delivery"));
+    }
+    Ok(said)
+}
+
+fn version(said: Option<&Value>) -> Result<ReplayVersion, Problem> {
+    match said {
+        None => Ok(ReplayVersion::Same),
+        Some(Value::String(word)) if word == "same" => Ok(ReplayVersion::Same),
+        Some(Value::String(word)) if word == "live" => Ok(ReplayVersion::Live),
+        Some(Value::Number(number)) => match number.as_i64().and_then(|n| i32::try_from(n).ok()) {
+            Some(number) if number > 0 => Ok(ReplayVersion::Number(number)),
+            _ => Err(wrong("/version", "a version's number is 1 or more")),
+        },
+        Some(_) => Err(wrong("/version", "write \"same\", \"live\" or a version's number")),
+    }
+}
+
+fn filter(said: FilterBody) -> Result<ReplayFilter, Problem> {
+    let mut errors = Vec::new();
+    let mut deliveries = Vec::with_capacity(said.deliveries.len());
+    for (place, text) in said.deliveries.iter().enumerate() {
+        if let Ok(id) = text.parse() {
+            deliveries.push(id);
+        } else {
+            let pointer = format!("/filter/deliveries/{place}");
+            errors.push(FieldError::new(pointer, "invalid", "a delivery's id begins with dlv_"));
+        }
+    }
+    if deliveries.len() > MOST {
+        let detail = format!("a replay takes {MOST} deliveries at most");
+        errors.push(FieldError::new("/filter/deliveries", "too_many", detail));
+    }
+    let usual: &[&str] = if deliveries.is_empty() { &["exhausted", "rejected"] } else { &FINAL };
+    let named: Vec<&str> = said.states.iter().map(String::as_str).collect();
+    let wanted = if named.is_empty() { usual.to_vec() } else { named };
+    let mut states = Vec::new();
+    for (place, word) in wanted.iter().enumerate() {
+        if let Some(state) = StateName::find(word).filter(|state| !state.is_open()) {
+            states.push(state);
+        } else {
+            let detail = format!("`{word}` is no state that a delivery ends in");
+            let error = FieldError::new(format!("/filter/states/{place}"), "invalid", detail);
+            errors.push(error.hint(format!("states are {}", FINAL.join(", "))));
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Problem::fields(Code::InvalidFields, errors));
+    }
+    let FilterBody { r#type, rule, template, code, since, until, .. } = said;
+    Ok(ReplayFilter { deliveries, states, event_type: r#type, rule, template, code, since, until })
+}
+
+/// The last decision about a delivery: code and words.
+type Why<'a> = Option<&'a (String, String)>;
+
+fn body_of(plan: &ReplayPlan, id: Option<ReplayId>, made: &[(DeliveryId, DeliveryId)]) -> ReplayBody {
+    let mut groups: BTreeMap<(&str, Why<'_>), usize> = BTreeMap::new();
+    let mut versions: BTreeMap<(&str, i32), usize> = BTreeMap::new();
+    for candidate in &plan.candidates {
+        *groups.entry((candidate.state.as_str(), candidate.why.as_ref())).or_default() += 1;
+        *versions.entry((&candidate.template, candidate.version)).or_default() += 1;
+    }
+    let new: BTreeMap<DeliveryId, DeliveryId> = made.iter().map(|(new, old)| (*old, *new)).collect();
+    let again = |candidate: &Candidate| AgainBody {
+        replay_of: candidate.of,
+        id: new.get(&candidate.of).copied(),
+        state: candidate.state.as_str(),
+        rule: candidate.rule.clone(),
+        template: candidate.template.clone(),
+        version: candidate.version,
+        may_be_second_copy: candidate.may_be_second_copy,
+    };
+    let shown = if id.is_some() { SHOWN } else { SAMPLE };
+    ReplayBody {
+        id,
+        count: plan.candidates.len(),
+        second_copies: plan.second_copies(),
+        groups: groups
+            .into_iter()
+            .map(|((state, why), count)| GroupBody {
+                state: StateName::find(state).map_or("", StateName::as_str),
+                code: why.map(|(code, _)| code.clone()),
+                detail: why.map(|(_, detail)| detail.clone()),
+                count,
+            })
+            .collect(),
+        versions: versions
+            .into_iter()
+            .map(|((template, version), count)| VersionCount {
+                template: template.to_owned(),
+                version,
+                count,
+            })
+            .collect(),
+        left_out: plan
+            .left_out
+            .iter()
+            .map(|(why, count)| LeftOutBody { code: why.code(), detail: why.detail(), count: *count })
+            .collect(),
+        deliveries: plan.candidates.iter().take(shown).map(again).collect(),
+        is_complete: plan.is_complete,
+    }
+}
+
+/// What a list of replays can be narrowed to.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayListQuery {
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Lists replays, newest first.
+#[utoipa::path(
+    get, path = "/v1/replays", tag = "deliveries", params(ReplayListQuery),
+    responses((status = 200, description = "A page of replays", body = Page<ReplayListed>))
+)]
+pub(super) async fn list_replays(
+    State(api): State<Arc<Api>>,
+    Parameters(query): Parameters<ReplayListQuery>,
+    headers: HeaderMap,
+) -> Result<Json<Page<ReplayListed>>, Problem> {
+    const PAGE: i64 = 50;
+    api.allow(&headers, Use::ReadDeliveries).await?;
+    let bad = |_| {
+        let error = FieldError::new("cursor", "bad_parameter", "use `next_cursor` of the page before");
+        Problem::fields(Code::BadParameter, vec![error])
+    };
+    let before = query.cursor.as_deref().map(str::parse).transpose().map_err(bad)?;
+    let rows = api.store.list_replays(before, PAGE).await?;
+    Ok(Json(Page::new(rows, PAGE, |row| row.id.to_string(), ReplayListed::from)))
+}

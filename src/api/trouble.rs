@@ -1,0 +1,111 @@
+//! What needs a person, grouped by why.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::parameters::Parameters;
+use super::problem::{Code, FieldError, Problem};
+use crate::access::Use;
+use crate::domain::id::DeliveryId;
+
+/// How far back trouble is looked for when nothing is said.
+const LOOK_BACK: TimeDelta = TimeDelta::days(7);
+
+/// Since when.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TroubleQuery {
+    /// Deliveries made at this time or later (RFC 3339); seven days back if nothing is said.
+    since: Option<String>,
+}
+
+/// Deliveries that are in trouble for the same reason.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct TroubleBody {
+    /// `held`, or how they ended.
+    state: String,
+    code: String,
+    rule: String,
+    template: String,
+    count: i64,
+    /// What was decided about one of them.
+    detail: String,
+    /// What to do.
+    remedy: &'static str,
+    /// The newest of them.
+    #[schema(value_type = String)]
+    example: DeliveryId,
+    oldest_at: DateTime<Utc>,
+    newest_at: DateTime<Utc>,
+}
+
+/// What needs a person.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct TroubleList {
+    since: DateTime<Utc>,
+    /// Largest first.
+    groups: Vec<TroubleBody>,
+    /// Whether everything was looked at: the newest 50,000 decisions are.
+    is_complete: bool,
+}
+
+/// Lists what needs a person: held deliveries and those that ended badly and were not made again.
+#[utoipa::path(
+    get, path = "/v1/trouble", tag = "deliveries", params(TroubleQuery),
+    responses((status = 200, description = "The groups", body = TroubleList))
+)]
+pub(super) async fn list_trouble(
+    State(api): State<Arc<Api>>,
+    Parameters(query): Parameters<TroubleQuery>,
+    headers: HeaderMap,
+) -> Result<Json<TroubleList>, Problem> {
+    api.allow(&headers, Use::ReadDeliveries).await?;
+    let parse = |text: &str| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    let since = query.since.as_deref().map(parse).transpose().map_err(|_| {
+        let error = FieldError::new("since", "bad_parameter", "write it as 2026-11-24T08:00:00Z");
+        Problem::fields(Code::BadParameter, vec![error])
+    })?;
+    let since = since.unwrap_or_else(|| api.clock.now() - LOOK_BACK);
+    let (groups, is_complete) = api.store.trouble(since).await?;
+    let groups = groups.into_iter().map(|group| TroubleBody {
+        remedy: remedy(&group.state, &group.code),
+        state: group.state,
+        code: group.code,
+        rule: group.rule,
+        template: group.template,
+        count: group.count,
+        detail: group.detail,
+        example: group.example,
+        oldest_at: group.oldest_at,
+        newest_at: group.newest_at,
+    });
+    Ok(Json(TroubleList { since, groups: groups.collect(), is_complete }))
+}
+
+/// What to do about deliveries that stand like this.
+fn remedy(state: &str, code: &str) -> &'static str {
+    match (state, code) {
+        ("held", "missing_value") => {
+            "have the producer send the value, or release it with the value or another version"
+        }
+        ("held", "unsafe_value") => "look at the value: release it with a good one",
+        ("held", "no_live_version") => "publish the template, then release",
+        ("held", "too_large") => "shorten the copy or the values, publish, and release with that version",
+        ("held", "needs_release") => "look at whom it goes to, then release",
+        ("held", "poisonous") => "look at the log of the time it was tried; release it once that is mended",
+        ("held", _) => "look at the delivery, then release it",
+        ("rejected", _) => "mend what OneSignal names, then replay with the new version",
+        ("exhausted", _) => "once OneSignal answers again, replay",
+        ("unknown", _) => "look in OneSignal whether it arrived; replay with may_duplicate if not",
+        ("unreachable", _) => "nobody to reach: the person has no working subscription",
+        ("expired", _) => "replay with even_if_expired if it still matters",
+        _ => "look at the delivery",
+    }
+}

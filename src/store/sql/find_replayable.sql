@@ -1,0 +1,34 @@
+-- Without ids it starts from the decisions, of which the happy path has none.
+WITH named AS (
+    SELECT id FROM unnest($1::uuid[]) AS n (id)
+    UNION
+    SELECT c.delivery_id
+    FROM decisions c
+    WHERE cardinality($1::uuid[]) = 0 AND c.delivery_id IS NOT NULL
+      AND c.code = ANY (CASE WHEN $6::text IS NULL
+        THEN ARRAY['rejected', 'exhausted', 'unknown', 'unreachable', 'expired', 'cancelled', 'throttled', 'superseded',
+                   'opted_out', 'erased', 'replayed']
+        ELSE ARRAY[$6::text] END)
+      AND c.id >= $7
+)
+SELECT d.id, last.code, last.detail, again.id AS replayed_as
+FROM named n
+JOIN deliveries d ON d.id = n.id
+JOIN events e ON e.id = d.event_id
+LEFT JOIN LATERAL (
+    SELECT c.code, c.detail FROM decisions c WHERE c.delivery_id = d.id ORDER BY c.id DESC LIMIT 1
+) AS last ON true
+LEFT JOIN LATERAL (
+    SELECT r.id
+    FROM deliveries r
+    WHERE r.replay_of = d.id AND r.state IN ('queued', 'sending', 'retrying', 'held', 'accepted', 'unknown')
+    LIMIT 1
+) AS again ON true
+WHERE d.finished_at IS NOT NULL AND d.id >= $7 AND d.id < $8
+  AND d.state::text = ANY ($2)
+  AND ($3::text IS NULL OR e.type = $3)
+  AND ($4::text IS NULL OR d.rule_key = $4)
+  AND ($5::text IS NULL OR d.template_key = $5)
+  AND ($6::text IS NULL OR last.code = $6)
+ORDER BY d.id
+LIMIT $9
