@@ -9,11 +9,13 @@ use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::gates::GateBody;
 use super::listing::{AttemptBody, DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, request};
 use crate::access::Use;
+use crate::domain::delivery::StateName;
 use crate::domain::id::DeliveryId;
 use crate::pipeline::release::Release;
 
@@ -46,6 +48,9 @@ pub(super) struct DeliveryTrace {
     decisions: Vec<DecisionBody>,
     /// The calls that it went out with, oldest first.
     attempts: Vec<AttemptBody>,
+    /// The gate that it waits behind, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate: Option<GateBody>,
 }
 
 /// Shows one delivery with decisions and attempts.
@@ -69,7 +74,9 @@ async fn trace(api: &Api, id: &str) -> Result<DeliveryTrace, Problem> {
     let decisions = api.store.decisions_about(id).await?;
     let batches: Vec<_> = row.batch.into_iter().collect();
     let attempts = api.store.attempts_of(&batches).await?;
+    let gate = if row.state == StateName::QUEUED { api.store.gate_before(&row).await? } else { None };
     Ok(DeliveryTrace {
+        gate: gate.map(GateBody::from),
         delivery: delivery_body(row, api.clock.now()),
         decisions: decisions.into_iter().map(DecisionBody::from).collect(),
         attempts: attempts.into_iter().map(AttemptBody::from).collect(),

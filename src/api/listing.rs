@@ -138,6 +138,10 @@ pub(super) struct DeliveryBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     batch: Option<crate::domain::id::BatchId>,
+    /// The delivery that it makes again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    replay_of: Option<DeliveryId>,
 }
 
 /// A delivery's row as it is shown at `now`.
@@ -160,6 +164,7 @@ pub(super) fn delivery_body(row: DeliveryRow, now: Timestamp) -> DeliveryBody {
         created_at: row.created_at,
         finished_at: row.finished_at,
         batch: row.batch,
+        replay_of: row.replay_of,
     }
 }
 

@@ -104,6 +104,19 @@ fn print_delivery(delivery: &Value) {
     if let Some(due) = delivery["due_at"].as_str() {
         println!("  due      {due}");
     }
+    if let Some(old) = delivery["replay_of"].as_str() {
+        println!("  replays  {old}");
+    }
+    if delivery["gate"].is_object() {
+        let gate = &delivery["gate"];
+        let until = gate["closed_until"].as_str().unwrap_or("somebody opens it");
+        println!(
+            "  waits    {} {} is stopped until {until}: {}",
+            plain(&gate["scope"]),
+            plain(&gate["subject"]),
+            plain(&gate["detail"])
+        );
+    }
     for decision in delivery["decisions"].as_array().into_iter().flatten() {
         print_decision("  ", decision);
     }

@@ -144,7 +144,8 @@ impl Pipeline {
         Ok(moved)
     }
 
-    /// What an answer means for the whole app or template. Returns until when its deliveries rest, if they do.
+    /// What an answer means for the whole app or template. Returns until when its deliveries rest, if they do: behind a
+    /// gate they are due at once and go when it opens, by itself or by a person.
     async fn heed(
         &self,
         batch: &Batch,
@@ -164,7 +165,7 @@ impl Pipeline {
                 self.store.close_until(&gate(verdict.code(), "OneSignal's rate limit", until), now).await?;
                 self.budget.close(app, KnownGate { until, opens_slowly: false }, now);
                 tracing::warn!(app.id = %app, "app {app} was rate limited until {until}");
-                Ok(Some(until))
+                Ok(None)
             }
             Verdict::KeyRefused { detail } | Verdict::AppUnusable { detail } => {
                 let (first, longest) = self.limits.gate;
@@ -172,7 +173,7 @@ impl Pipeline {
                 let until = self.store.close_doubling(&gate, first, longest, now).await?;
                 self.budget.close(app, KnownGate { until, opens_slowly: true }, now);
                 tracing::error!(app.id = %app, code = verdict.code(), "app {app} was closed until {until}: {}", verdict.code());
-                Ok(Some(until))
+                Ok(None)
             }
             Verdict::TemplateUnknown => {
                 self.app_works(app, now).await?;

@@ -3,7 +3,7 @@
 //! A replay is a new delivery that names the old one; the old one stays as it ended. What may have reached somebody is
 //! made again only for who says so (`may_duplicate`), and what is over only for who says that too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -294,7 +294,7 @@ impl Pipeline {
         {
             return Ok(Replayed { replay: Some(earlier), made: Vec::new(), plan: ReplayPlan::default() });
         }
-        let plan = self.plan_replay(wish).await?;
+        let mut plan = self.plan_replay(wish).await?;
         if plan.candidates.is_empty() {
             return Ok(Replayed { replay: None, made: Vec::new(), plan });
         }
@@ -303,12 +303,17 @@ impl Pipeline {
         replays::lock(&mut tx).await?;
         let again: Vec<Again> = plan.candidates.iter().map(|candidate| candidate.again.clone()).collect();
         let made = replays::insert(&mut tx, &again, wish.may_duplicate, now).await?;
-        let by_new: HashMap<DeliveryId, &Candidate> =
-            plan.candidates.iter().map(|candidate| (candidate.again.id, candidate)).collect();
-        let made: Vec<&Candidate> = made.iter().filter_map(|id| by_new.get(id).copied()).collect();
-        if made.is_empty() {
+        let made: HashSet<DeliveryId> = made.into_iter().collect();
+        let planned = plan.candidates.len();
+        plan.candidates.retain(|candidate| made.contains(&candidate.again.id));
+        if plan.candidates.len() < planned {
+            // Somebody else was quicker with these.
+            *plan.left_out.entry(LeftOut::ReplayedAlready).or_default() += planned - plan.candidates.len();
+        }
+        if plan.candidates.is_empty() {
             return Ok(Replayed { replay: None, made: Vec::new(), plan });
         }
+        let made: Vec<&Candidate> = plan.candidates.iter().collect();
         for candidate in &made {
             if let Some(sealed) = &candidate.values {
                 insert_delivery_values(&mut tx, candidate.again.id, sealed, by.key.uuid(), now).await?;

@@ -5,10 +5,12 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::listing::DeliveryRow;
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::domain::gate::{Gate, GateSubject, PAUSED};
+use crate::domain::id::TypedId;
 use crate::domain::retry::delta;
 
 /// Until a person opens it: a moment that never comes, and that every reader of times can read.
@@ -46,22 +48,26 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn named_gates(&self) -> Result<Vec<NamedGate>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT g.scope, coalesce(a.name, r.key, t.key || '@' || v.number, g.subject) AS name, g.code, g.detail,
-                g.closed_at, g.closed_until
-             FROM gates g
-             LEFT JOIN apps a ON g.scope = 'app' AND a.id::text = g.subject
-             LEFT JOIN rules r ON g.scope = 'rule' AND r.id::text = g.subject
-             LEFT JOIN template_versions v ON g.scope = 'template_version' AND v.id::text = g.subject
-             LEFT JOIN templates t ON t.id = v.template_id
-             UNION ALL
-             SELECT 'app', p.name, $1, p.paused_reason, p.paused_at, $2 FROM apps p WHERE p.paused_at IS NOT NULL
-             ORDER BY closed_at, name",
-        )
-        .bind(PAUSED)
-        .bind(UNTIL_OPENED)
-        .fetch_all(self.pool())
-        .await?;
+        self.named_gates_of(None).await
+    }
+
+    /// The gate that a queued delivery waits behind, if it does.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn gate_before(&self, row: &DeliveryRow) -> Result<Option<NamedGate>, StoreError> {
+        let mut ids = vec![row.app.to_string(), row.rule.0.uuid().to_string()];
+        ids.extend(row.version.map(|(version, _)| version.uuid().to_string()));
+        Ok(self.named_gates_of(Some(ids)).await?.into_iter().next())
+    }
+
+    async fn named_gates_of(&self, subjects: Option<Vec<String>>) -> Result<Vec<NamedGate>, StoreError> {
+        let rows = sqlx::query(include_str!("sql/named_gates.sql"))
+            .bind(PAUSED)
+            .bind(UNTIL_OPENED)
+            .bind(subjects)
+            .fetch_all(self.pool())
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(NamedGate {

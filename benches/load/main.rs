@@ -1,0 +1,33 @@
+//! The load figures. `cargo bench --bench load` prints a table; `-- packing` shows how deliveries share calls at
+//! OneSignal's free plan; `-- backlog` how urgent ones fare while a million bulk deliveries drain, and what rest costs.
+//! Only ratios within one run mean anything on a shared machine.
+
+#![expect(
+    clippy::expect_used,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a benchmark stops where something fails, and its figures are rounded"
+)]
+
+mod arrivals;
+mod backlog;
+mod figures;
+mod packing;
+mod setup;
+
+#[tokio::main]
+async fn main() {
+    herald::app::choose_tls();
+    let folder = std::env::temp_dir().join(format!("herald-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    match std::env::args().skip(1).find(|arg| !arg.starts_with('-')).as_deref() {
+        None => figures::run(&folder).await,
+        Some("packing") => packing::run(&folder).await,
+        Some("backlog") => backlog::run(&folder).await,
+        Some(other) => {
+            eprintln!("there is no run called {other}: packing, backlog, or nothing for the table")
+        }
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}
