@@ -26,7 +26,7 @@ async fn main() {
         Some("packing") => packing::run(&folder).await,
         Some("backlog") => backlog::run(&folder).await,
         Some(other) => {
-            eprintln!("there is no run called {other}: packing, backlog, or nothing for the table")
+            eprintln!("there is no run called {other}: packing, backlog, or nothing for the table");
         }
     }
     let _ = std::fs::remove_dir_all(&folder);
