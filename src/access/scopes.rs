@@ -82,6 +82,7 @@ pub enum Use {
     ManageTestRecipients,
     LiftApproval,
     CancelWaiting,
+    CancelDelivery,
     ManageKeys,
     ReadSources,
     ChangeSource,
@@ -96,7 +97,7 @@ impl Use {
             Self::PostEvent | Self::CancelWaiting => Scope::EventsWrite,
             Self::ReadEvents => Scope::EventsRead,
             Self::ReadDeliveries => Scope::DeliveriesRead,
-            Self::ReleaseDelivery => Scope::DeliveriesWrite,
+            Self::ReleaseDelivery | Self::CancelDelivery => Scope::DeliveriesWrite,
             Self::ReadCatalog | Self::PlanCatalog => Scope::CatalogRead,
             Self::ApplyCatalog | Self::ChangeCatalog | Self::TestSend => Scope::CatalogWrite,
             // Who may be reached by a test is decided by whoever hands out keys.

@@ -6,6 +6,7 @@
 mod audit;
 mod auth;
 mod body;
+mod cancellations;
 mod catalog;
 mod cloudevents;
 mod deliveries;

@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, audit, catalog, deliveries, entries, events, health, hooks, infer, keys, received, sources,
-    templates, uploads,
+    Api, audit, cancellations, catalog, deliveries, entries, events, health, hooks, infer, keys, received,
+    sources, templates, uploads,
 };
 
 #[derive(OpenApi)]
@@ -46,7 +46,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .routes(routes!(deliveries::release_delivery))
-        .routes(routes!(events::cancel_waiting))
+        .routes(routes!(cancellations::cancel_waiting))
+        .routes(routes!(cancellations::cancel_event))
+        .routes(routes!(cancellations::cancel_delivery))
         .routes(routes!(catalog::pull_catalog))
         .routes(routes!(entries::list_event_types))
         .routes(routes!(entries::get_event_type, entries::put_event_type, entries::delete_event_type))

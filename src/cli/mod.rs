@@ -5,6 +5,7 @@
 
 mod catalog;
 mod client;
+mod deliveries;
 mod dev;
 mod doctor;
 mod events;
@@ -54,9 +55,12 @@ enum Command {
     /// Show sources, manage their webhook secrets, try mappings, read received bodies again
     #[command(subcommand)]
     Sources(sources::SourcesCommand),
-    /// Send events
+    /// Send and cancel events
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Cancel deliveries that still wait
+    #[command(subcommand)]
+    Deliveries(deliveries::DeliveriesCommand),
     /// Tell the story of an event, a delivery or a recipient
     Why(why::WhyArgs),
     /// The catalog as files
@@ -96,6 +100,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => keys::run(command).await,
         Command::Sources(command) => sources::run(command).await,
         Command::Events(command) => events::run(command).await,
+        Command::Deliveries(command) => deliveries::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,
         Command::Templates(command) => templates::run(command).await,

@@ -49,6 +49,8 @@ pub enum DecisionCode {
     Erased,
     /// Its time was over before it could go out.
     Expired,
+    /// A newer event with the same collapse key took its place.
+    Superseded,
     /// A person or a cancellation ended it.
     Cancelled,
     /// A person released it.
@@ -98,6 +100,7 @@ impl DecisionCode {
             Self::OptedOut => "opted_out",
             Self::Erased => "erased",
             Self::Expired => "expired",
+            Self::Superseded => "superseded",
             Self::Cancelled => "cancelled",
             Self::Released => "released",
             Self::Unreachable => "unreachable",

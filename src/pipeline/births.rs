@@ -72,6 +72,7 @@ impl Births {
                 audience: self.audiences.get(&d.id),
                 schedule: d.schedule.as_deref(),
                 cancel_digest: digest,
+                collapse_digest: d.collapse,
                 expires_at: d.expires_at,
                 created_at: now,
                 birth: self.birth(d),

@@ -153,10 +153,7 @@ impl Pipeline {
         let won: HashSet<EventId> = claimed.won.iter().copied().collect();
         let catalog = self.catalog.at_least(&self.store, claimed.revision).await?;
         self.plan_anew(group, &won, &claimed, &catalog, now)?;
-        let mut plans: Vec<&mut Plan> =
-            group.iter_mut().filter(|p| won.contains(&p.event.id)).map(|p| &mut p.plan.1).collect();
-        self.throttle(&mut tx, &mut plans).await?;
-        self.carry_out_cancellations(&mut tx, group, &won, now).await?;
+        self.settle_among_others(&mut tx, group, &won, now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
         let births = self.births(&winners, &claimed.gated_apps, now);
         let replies = match self.write(&mut tx, group, &winners, &births, now).await {
@@ -202,13 +199,28 @@ impl Pipeline {
             if pending.plan.0 != catalog.revision {
                 (pending.data, pending.sealed) = self.without_secrets(&pending.event, catalog)?;
             }
-            let is_stale = pending.plan.0 != catalog.revision || pending.plan.1.is_throttled;
+            let is_stale = pending.plan.0 != catalog.revision || pending.plan.1.depends_on_others;
             if is_stale || pending.event.recipients.iter().any(is_known) {
                 let (event, test_of) = (&pending.event, pending.test_of.as_ref());
                 pending.plan = (catalog.revision, self.plan_as(catalog, event, test_of, facts, now));
             }
         }
         Ok(())
+    }
+
+    /// Settles what depends on what others have planned: each step locks its rows in the order of their keys.
+    async fn settle_among_others(
+        &self,
+        tx: &mut Tx,
+        group: &mut [Pending],
+        won: &HashSet<EventId>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let newest = self.collapse(tx, group, won, now).await?;
+        self.clear_away(tx, group, won, &newest, now).await?;
+        let mut plans: Vec<&mut Plan> =
+            group.iter_mut().filter(|p| won.contains(&p.event.id)).map(|p| &mut p.plan.1).collect();
+        self.throttle(tx, &mut plans).await
     }
 
     /// Writes the winners' rows and reads what the repeats are answered with.

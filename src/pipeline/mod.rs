@@ -11,6 +11,7 @@ mod actions;
 mod births;
 pub mod budget;
 pub mod cancel;
+mod collapse;
 pub mod crash;
 pub mod deliver;
 pub mod dispatch;

@@ -267,6 +267,8 @@ impl<'a> RulePlan<'a> {
             expires_at,
             schedule: self.schedule.clone(),
             beginning,
+            collapse: None,
+            takes_over: false,
         });
     }
 }

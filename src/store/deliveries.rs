@@ -65,6 +65,8 @@ pub struct NewDelivery<'a> {
     pub schedule: Option<&'a ProviderTiming>,
     /// What a cancellation finds it by.
     pub cancel_digest: Option<[u8; 32]>,
+    /// What a newer event finds it by.
+    pub collapse_digest: Option<[u8; 32]>,
     /// Not after this.
     pub expires_at: Timestamp,
     /// When it was planned.
@@ -103,6 +105,7 @@ pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) 
         .bind(new.iter().map(|d| batch_of(d.birth)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.schedule.and_then(|s| serde_json::to_string(s).ok())).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.cancel_digest.map(|digest| digest.to_vec())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.collapse_digest.map(|digest| digest.to_vec())).collect::<Vec<_>>())
         .bind(i16::try_from(NO_PACK_LIMIT).unwrap_or(i16::MAX))
         .execute(connection)
         .await?;

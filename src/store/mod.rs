@@ -9,6 +9,7 @@ pub mod audit;
 pub mod batches;
 pub mod catalog;
 pub mod clock;
+pub mod collapses;
 pub mod decisions;
 pub mod deliveries;
 pub mod events;
@@ -31,6 +32,7 @@ pub mod throttles;
 pub mod traffic;
 pub mod upload_care;
 pub mod uploads;
+pub mod waiting;
 pub mod webhooks;
 pub mod workers;
 
