@@ -104,6 +104,9 @@ fn print_delivery(delivery: &Value) {
     if let Some(due) = delivery["due_at"].as_str() {
         println!("  due      {due}");
     }
+    if delivery["waits_for_turn"] == true {
+        println!("  waits for others with its ordering key");
+    }
     for decision in delivery["decisions"].as_array().into_iter().flatten() {
         print_decision("  ", decision);
     }

@@ -73,6 +73,7 @@ impl Births {
                 schedule: d.schedule.as_deref(),
                 cancel_digest: digest,
                 collapse_digest: d.collapse,
+                turn: d.turn,
                 expires_at: d.expires_at,
                 created_at: now,
                 birth: self.birth(d),
@@ -191,6 +192,9 @@ fn due_now(winners: &[&Pending], now: Timestamp) -> Lines {
         let trace: Option<Arc<str>> = pending.event.traceparent.as_deref().map(Into::into);
         for planned in &pending.plan.1.deliveries {
             let Beginning::Due { at, message } = &planned.beginning else { continue };
+            if planned.turn.is_some_and(|turn| turn.is_blocked) {
+                continue;
+            }
             let Some((version, locale)) = planned.pinned.as_ref().filter(|_| *at <= now) else { continue };
             let key = PackKey {
                 lane: planned.rule.definition.lane,

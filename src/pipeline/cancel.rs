@@ -110,6 +110,7 @@ impl Pipeline {
             if moves.is_empty() { HashSet::new() } else { self.write_moves(&mut tx, &moves, now).await? };
         let told = told(&mut tx, &ids, &moved).await?;
         committed(commit(tx).await)?;
+        self.wake_for_turns();
         Ok(told)
     }
 }

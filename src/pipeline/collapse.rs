@@ -18,6 +18,7 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, TypedId};
+use crate::store::orderings::Turns;
 use crate::store::waiting::{self, Named, Waiting};
 use crate::store::{StoreError, Tx, collapses};
 use crate::vault::sha256;
@@ -61,8 +62,7 @@ impl Pipeline {
         let seen = collapses::lock(tx, &digests, now).await?;
         let mut noted = Vec::new();
         for (digest, mut candidates) in candidates {
-            // Ids grow: what came first has the smaller one.
-            candidates.sort_by_key(|candidate| candidate.event);
+            candidates.sort_by_key(|candidate| group[candidate.place.0].arrival);
             let before = seen.get(&digest).copied().flatten();
             let (last, highest) = replace(group, candidates, before);
             if let Some(highest) = highest.filter(|_| highest != before) {
@@ -79,7 +79,7 @@ impl Pipeline {
     }
 
     /// Ends what waits and is not wanted any more: cancelled by the winners' rules, or replaced by a newer event. Both
-    /// are locked in one statement, in the order of ids.
+    /// are locked in one statement, in the order of ids. Returns whose turns have ended with it.
     pub(super) async fn clear_away(
         &self,
         tx: &mut Tx,
@@ -87,10 +87,10 @@ impl Pipeline {
         won: &HashSet<EventId>,
         newest: &Newest,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Turns, StoreError> {
         let (wanted, places) = cancellations(group, won);
         if wanted.is_empty() && newest.is_empty() {
-            return Ok(());
+            return Ok(Turns::new());
         }
         let cancel: Vec<[u8; 32]> = wanted.iter().map(|(digest, _)| *digest).collect();
         let collapse: Vec<[u8; 32]> = newest.keys().copied().collect();
@@ -111,17 +111,20 @@ impl Pipeline {
                 moves.push(superseded(waiting, by));
             }
         }
+        let mut ended = Turns::new();
         if !moves.is_empty() {
-            self.write_moves(tx, &moves, now).await?;
+            ended = self.carry_out_moves(tx, &moves, now).await?.1;
         }
         for ((place, rule), count) in places.into_iter().zip(counts) {
             note_cancelled(&mut group[place].plan.1, &rule, count);
         }
-        let planned = group.iter_mut().flat_map(|pending| &mut pending.plan.1.deliveries);
-        for planned in planned.filter(|d| d.collapse.is_some_and(|digest| replaced.contains(&digest))) {
-            planned.takes_over = true;
+        for plan in group.iter_mut().map(|pending| &mut pending.plan.1) {
+            for planned in &mut plan.deliveries {
+                planned.takes_over = planned.collapse.is_some_and(|digest| replaced.contains(&digest));
+                plan.depends_on_others |= planned.takes_over;
+            }
         }
-        Ok(())
+        Ok(ended)
     }
 }
 

@@ -183,6 +183,7 @@ impl Pipeline {
             data,
             sealed,
             reply,
+            arrival: 0,
             _place: place,
         });
         answer.await.unwrap_or(Err(IngestError::Unavailable))

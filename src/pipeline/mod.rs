@@ -20,6 +20,7 @@ pub mod group;
 pub mod ingest;
 pub mod line;
 pub mod message;
+mod ordering;
 pub mod pack;
 pub mod plan;
 pub mod prepare;
@@ -126,6 +127,8 @@ pub struct Pipeline {
     pub(crate) look: Notify,
     /// Set when a commit's result is unknown: rows may be in our name that we don't hold.
     pub(crate) doubt: std::sync::atomic::AtomicBool,
+    /// Set when somebody was let go whose turn it is now.
+    pub(crate) turns_passed: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -171,6 +174,7 @@ impl Pipeline {
             wanted_uploads: Mutex::new(BTreeSet::new()),
             look: Notify::new(),
             doubt: std::sync::atomic::AtomicBool::new(false),
+            turns_passed: std::sync::atomic::AtomicBool::new(false),
             limits,
         })
     }

@@ -21,6 +21,7 @@ use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, IdSource};
 use crate::domain::rule::{Action, Audience, Rule};
 use crate::domain::timing::ProviderTiming;
+use crate::store::orderings::Place;
 
 /// What planning needs to know beside the event.
 #[derive(Clone, Copy)]
@@ -130,6 +131,8 @@ pub struct PlannedDelivery {
     pub beginning: Beginning,
     /// What a newer event finds it by.
     pub collapse: Option<[u8; 32]>,
+    /// Its place in line, if it goes out one after another.
+    pub turn: Option<Place>,
     /// Whether it replaces one that waited, and takes its place in throttles, too.
     pub takes_over: bool,
 }

@@ -268,6 +268,7 @@ impl<'a> RulePlan<'a> {
             schedule: self.schedule.clone(),
             beginning,
             collapse: None,
+            turn: None,
             takes_over: false,
         });
     }

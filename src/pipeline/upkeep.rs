@@ -124,6 +124,7 @@ impl Pipeline {
         let moves: Vec<Moved> = over.into_iter().filter_map(expire).collect();
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
+        self.wake_for_turns();
         Ok(moved.len())
     }
 

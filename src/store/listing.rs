@@ -37,7 +37,7 @@ pub struct DeliveryRow {
     pub state: StateName,
     pub due_at: Option<Timestamp>,
     pub attempts: Option<i16>,
-    pub is_doubtful: bool,
+    pub waits_for_turn: bool,
     pub finished_at: Option<Timestamp>,
     pub batch: Option<BatchId>,
     pub replay_of: Option<DeliveryId>,
@@ -45,7 +45,7 @@ pub struct DeliveryRow {
 
 const DELIVERY_COLUMNS: &str = "SELECT d.*, d.channel::text AS channel_text, d.lane::text AS lane_text,
         coalesce(q.state, d.state)::text AS state_text, coalesce(q.blocked_due_at, q.due_at) AS due_at, q.attempts,
-        q.first_ambiguous_at IS NOT NULL AS is_doubtful,
+        q.blocked_due_at IS NOT NULL AS waits_for_turn,
         coalesce(q.batch_id, d.batch_id) AS present_batch
     FROM deliveries d
     LEFT JOIN queue q ON q.delivery_id = d.id";
@@ -81,7 +81,7 @@ fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
         state: StateName::find(state).ok_or(StoreError::corrupt("deliveries", "state", id))?,
         due_at: row.try_get("due_at")?,
         attempts: row.try_get("attempts")?,
-        is_doubtful: row.try_get("is_doubtful")?,
+        waits_for_turn: row.try_get("waits_for_turn")?,
         finished_at: row.try_get("finished_at")?,
         batch: row.try_get::<Option<Uuid>, _>("present_batch")?.map(BatchId::from_uuid),
         replay_of: row.try_get::<Option<Uuid>, _>("replay_of")?.map(DeliveryId::from_uuid),

@@ -18,6 +18,7 @@ pub mod health;
 pub mod keys;
 pub mod leases;
 pub mod listing;
+pub mod orderings;
 pub mod people;
 pub mod queue;
 pub mod received;

@@ -67,7 +67,7 @@ async fn what_may_have_been_sent_is_not_cancelled() {
     let answer = app.act(&path_of(&doubtful, "cancel")).await;
     assert_eq!(answer["deliveries"][0]["outcome"], "may_have_been_sent", "{answer}");
     app.clear_faults().await;
-    app.advance(Duration::from_secs(120)).await;
+    app.advance(Duration::from_mins(2)).await;
     app.run_until_idle().await;
     assert_eq!(app.delivery(&doubtful, RULE).await["state"], "accepted");
 }

@@ -27,7 +27,7 @@ fn later(id: &str, sequence: Option<i64>) -> Value {
 async fn state(app: &TestApp, accepted: &Value) -> (String, String) {
     let delivery = app.delivery(accepted, RULE).await;
     let code = delivery["decisions"][0]["code"].as_str().unwrap_or("-").to_owned();
-    (delivery["state"].as_str().unwrap().to_owned(), code)
+    (delivery["state"].as_str().expect("a state").to_owned(), code)
 }
 
 fn is(state: &str, code: &str) -> (String, String) {
@@ -111,7 +111,7 @@ async fn what_may_have_been_sent_is_not_replaced() {
     let old = app.accept(&keyed("p-1", Some(1))).await;
     app.run_until_idle().await;
     app.accept(&keyed("p-2", Some(2))).await;
-    app.advance(Duration::from_secs(120)).await;
+    app.advance(Duration::from_mins(2)).await;
     app.run_until_idle().await;
     assert_eq!(state(&app, &old).await.0, "accepted", "its call may have gone through, so it is settled");
     assert_eq!(app.messages().await.len(), 2);

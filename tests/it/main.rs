@@ -29,6 +29,7 @@ mod languages;
 mod licences;
 mod onesignal_import;
 mod open_secrets;
+mod ordering;
 mod outages;
 mod partials;
 mod planning;
