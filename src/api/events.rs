@@ -23,7 +23,7 @@ use crate::domain::id::EventId;
 use crate::pipeline::ingest::{Accepted, DeliverySummary, NewEvent};
 
 /// Deliveries that the answer to a post lists.
-const LISTED_DELIVERIES: usize = 100;
+pub(super) const LISTED_DELIVERIES: usize = 100;
 /// Events in a batch at most.
 const MAX_BATCH: usize = 1_000;
 
@@ -418,29 +418,4 @@ pub(super) async fn get_event(
         deliveries: deliveries.into_iter().map(|row| delivery_body(row, now)).collect(),
         decisions: decisions.into_iter().map(DecisionBody::from).collect(),
     }))
-}
-
-/// What is to be cancelled.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CancellationRequest {
-    /// The `cancellation_key` of events that this source has posted.
-    key: String,
-}
-
-/// Cancels what still waits under a cancellation key; what may have gone out already stays as it is.
-#[utoipa::path(
-    post, path = "/v1/cancellations", tag = "events", request_body = CancellationRequest,
-    responses((status = 200, description = "`{\"cancelled\": 2}`: how many deliveries that were", body = Object))
-)]
-pub(super) async fn cancel_waiting(
-    State(api): State<Arc<Api>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, Problem> {
-    let identity = api.allow(&headers, Use::CancelWaiting).await?;
-    let request: CancellationRequest = super::entries::read(&headers, body).await?;
-    let why = format!("cancelled by {} through the key {}", identity.source_name, request.key);
-    let cancelled = api.pipeline.cancel(identity.source, &request.key, &why).await?;
-    Ok(Json(serde_json::json!({ "cancelled": cancelled })))
 }

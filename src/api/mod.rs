@@ -7,6 +7,7 @@ mod apps;
 mod audit;
 mod auth;
 mod body;
+mod cancellations;
 mod catalog;
 mod cloudevents;
 mod deliveries;

@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, apps, audit, catalog, deliveries, entries, events, gates, health, hooks, infer, keys, received,
-    replays, sources, templates, trouble, uploads,
+    Api, apps, audit, cancellations, catalog, deliveries, entries, events, gates, health, hooks, infer, keys,
+    received, replays, sources, templates, trouble, uploads,
 };
 
 #[derive(OpenApi)]
@@ -39,14 +39,46 @@ impl utoipa::Modify for BearerKey {
 
 /// Every route of the API.
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::with_openapi(Description::openapi())
+    OpenApiRouter::with_openapi(Description::openapi()).merge(traffic_routes()).merge(catalog_routes())
+}
+
+/// What comes in, what goes out, and who and what it goes through.
+fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
         .routes(routes!(events::post_event, events::list_events))
         .routes(routes!(events::post_batch))
         .routes(routes!(events::get_event))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .routes(routes!(deliveries::release_delivery))
-        .routes(routes!(events::cancel_waiting))
+        .routes(routes!(cancellations::cancel_waiting))
+        .routes(routes!(cancellations::cancel_event))
+        .routes(routes!(cancellations::cancel_delivery))
+        .routes(routes!(apps::list_apps))
+        .routes(routes!(apps::get_app, apps::put_app))
+        .routes(routes!(gates::list_gates))
+        .routes(routes!(gates::close_gate, gates::open_gate))
+        .routes(routes!(trouble::list_trouble))
+        .routes(routes!(replays::create_replay, replays::list_replays))
+        .routes(routes!(replays::replay_delivery))
+        .routes(routes!(keys::create_key, keys::list_keys))
+        .routes(routes!(keys::revoke_key))
+        .routes(routes!(hooks::receive))
+        .routes(routes!(sources::list_sources))
+        .routes(routes!(sources::get_source, sources::put_source))
+        .routes(routes!(sources::create_secret))
+        .routes(routes!(sources::revoke_secret))
+        .routes(routes!(received::list_bodies))
+        .routes(routes!(received::replay_body))
+        .routes(routes!(received::test_source))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// What is written, and the record of its changes.
+fn catalog_routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
         .routes(routes!(catalog::pull_catalog))
         .routes(routes!(entries::list_event_types))
         .routes(routes!(entries::get_event_type, entries::put_event_type, entries::delete_event_type))
@@ -79,26 +111,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(audit::remove_test_recipient))
         .routes(routes!(catalog::plan_catalog))
         .routes(routes!(catalog::apply_catalog))
-        .routes(routes!(apps::list_apps))
-        .routes(routes!(apps::get_app, apps::put_app))
-        .routes(routes!(gates::list_gates))
-        .routes(routes!(gates::close_gate, gates::open_gate))
-        .routes(routes!(trouble::list_trouble))
-        .routes(routes!(replays::create_replay, replays::list_replays))
-        .routes(routes!(replays::replay_delivery))
-        .routes(routes!(keys::create_key, keys::list_keys))
-        .routes(routes!(keys::revoke_key))
-        .routes(routes!(hooks::receive))
-        .routes(routes!(sources::list_sources))
-        .routes(routes!(sources::get_source, sources::put_source))
-        .routes(routes!(sources::create_secret))
-        .routes(routes!(sources::revoke_secret))
-        .routes(routes!(received::list_bodies))
-        .routes(routes!(received::replay_body))
-        .routes(routes!(received::test_source))
-        .routes(routes!(health::healthz))
-        .routes(routes!(health::readyz))
-        .routes(routes!(health::metrics))
 }
 
 /// The OpenAPI document.

@@ -1,4 +1,4 @@
-//! `herald events`: sending events by hand.
+//! `herald events`: sending events by hand, and cancelling what still waits of them.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
-use super::why;
+use super::{deliveries, why};
 use crate::catalog::sample;
 use crate::domain::clock::{Clock, SystemClock};
 
@@ -21,6 +21,40 @@ use crate::domain::clock::{Clock, SystemClock};
 pub enum EventsCommand {
     /// Send an event: from a file, from standard input (-), from flags, or the sample
     Send(SendArgs),
+    /// Cancel what still waits of an event, or under a cancellation key
+    Cancel(CancelArgs),
+}
+
+/// What to cancel.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The event (evt_…)
+    #[arg(required_unless_present = "under", conflicts_with = "under")]
+    id: Option<String>,
+    /// Whatever waits under this cancellation key of the source whose key is used
+    #[arg(long, value_name = "CANCELLATION_KEY")]
+    under: Option<String>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
+    let dry = deliveries::dry(args.dry_run);
+    let answer = match (&args.id, &args.under) {
+        (_, Some(key)) => {
+            let body = json!({ "key": key });
+            args.client.call(Method::POST, &format!("/v1/cancellations{dry}"), Some(&body)).await?
+        }
+        (Some(id), None) => {
+            let path = format!("/v1/events/{}/cancel{dry}", deliveries::segment(id));
+            args.client.call(Method::POST, &path, None).await?
+        }
+        (None, None) => bail!("name an event (evt_…) or --under a cancellation key"),
+    };
+    Ok(deliveries::tell(&args.client, &answer, args.dry_run))
 }
 
 /// What to send.
@@ -55,7 +89,10 @@ pub struct SendArgs {
 }
 
 pub(super) async fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
-    let EventsCommand::Send(args) = command;
+    let args = match command {
+        EventsCommand::Send(args) => args,
+        EventsCommand::Cancel(args) => return cancel(args).await,
+    };
     let body = args.body()?;
     let dry = if args.dry_run { "?dry_run=true" } else { "" };
     if body.is_array() {

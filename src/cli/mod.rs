@@ -6,6 +6,7 @@
 mod apps;
 mod catalog;
 mod client;
+mod deliveries;
 mod dev;
 mod doctor;
 mod events;
@@ -58,7 +59,7 @@ enum Command {
     /// Show sources, manage their webhook secrets, try mappings, read received bodies again
     #[command(subcommand)]
     Sources(sources::SourcesCommand),
-    /// Send events
+    /// Send and cancel events
     #[command(subcommand)]
     Events(events::EventsCommand),
     /// Show and change the OneSignal apps that Herald sends through
@@ -71,6 +72,9 @@ enum Command {
     Trouble(trouble::TroubleArgs),
     /// Make deliveries again that ended badly, after a look at what that means
     Replay(replay::ReplayArgs),
+    /// Cancel deliveries that still wait
+    #[command(subcommand)]
+    Deliveries(deliveries::DeliveriesCommand),
     /// Tell the story of an event, a delivery or a recipient
     Why(why::WhyArgs),
     /// The catalog as files
@@ -114,6 +118,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Gates(command) => gates::run(command).await,
         Command::Trouble(args) => trouble::run(args).await,
         Command::Replay(args) => replay::run(args).await,
+        Command::Deliveries(command) => deliveries::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,
         Command::Templates(command) => templates::run(command).await,

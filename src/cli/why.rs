@@ -117,6 +117,9 @@ fn print_delivery(delivery: &Value) {
             plain(&gate["detail"])
         );
     }
+    if delivery["waits_for_turn"] == true {
+        println!("  waits for others with its ordering key");
+    }
     for decision in delivery["decisions"].as_array().into_iter().flatten() {
         print_decision("  ", decision);
     }

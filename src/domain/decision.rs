@@ -49,6 +49,10 @@ pub enum DecisionCode {
     Erased,
     /// Its time was over before it could go out.
     Expired,
+    /// It held up the others of its ordering key for too long.
+    Overtaken,
+    /// A newer event with the same collapse key took its place.
+    Superseded,
     /// A person or a cancellation ended it.
     Cancelled,
     /// A person released it.
@@ -100,6 +104,8 @@ impl DecisionCode {
             Self::OptedOut => "opted_out",
             Self::Erased => "erased",
             Self::Expired => "expired",
+            Self::Overtaken => "overtaken",
+            Self::Superseded => "superseded",
             Self::Cancelled => "cancelled",
             Self::Released => "released",
             Self::Unreachable => "unreachable",

@@ -74,6 +74,8 @@ impl Births {
                 audience: self.audiences.get(&d.id),
                 schedule: d.schedule.as_deref(),
                 cancel_digest: digest,
+                collapse_digest: d.collapse,
+                turn: d.turn,
                 expires_at: d.expires_at,
                 created_at: now,
                 birth: self.birth(d),
@@ -197,6 +199,9 @@ fn due_now(winners: &[&Pending], stops: &Stops, now: Timestamp) -> Lines {
         let trace: Option<Arc<str>> = pending.event.traceparent.as_deref().map(Into::into);
         for planned in &pending.plan.1.deliveries {
             let Beginning::Due { at, message } = &planned.beginning else { continue };
+            if planned.turn.is_some_and(|turn| turn.is_blocked) {
+                continue;
+            }
             let Some((version, locale)) = planned.pinned.as_ref().filter(|_| *at <= now) else { continue };
             if stops.until(version.version.id, planned.rule.id, now).is_some() {
                 continue;

@@ -1,18 +1,19 @@
-//! Cancelling what still waits under a cancellation key.
+//! Cancelling what still waits: by key, by event or by delivery.
 //!
 //! A delivery can be cancelled as long as no attempt of it may have reached the person. Its queue row is locked first:
-//! a freeze that was quicker wins, and one that comes later finds the row gone.
+//! a freeze that was quicker wins, and one that comes later finds the row gone. What could not be cancelled is looked at
+//! afterwards, so that it is told as what has become of it meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Pipeline;
-use super::group::Pending;
 use super::record::{Moved, committed};
-use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
-use crate::domain::delivery::DeliveryState;
-use crate::domain::id::{EventId, SourceId, TypedId};
-use crate::store::{StoreError, Tx, commit, queue};
+use crate::domain::delivery::{DeliveryState, StateName};
+use crate::domain::id::{DeliveryId, EventId, SourceId, TypedId};
+use crate::store::listing::{self, DeliveryRow};
+use crate::store::waiting::{self, Named, Waiting};
+use crate::store::{StoreError, Tx, commit};
 use crate::vault::sha256;
 
 /// What a cancellation finds deliveries by: only its own source's, whatever keys others use.
@@ -22,81 +23,151 @@ pub fn cancel_digest(source: SourceId, key: &str) -> [u8; 32] {
     sha256(&name)
 }
 
-impl Pipeline {
-    /// Carries out what the winners' `cancel` rules want, and notes on each event how much that was. A group that is
-    /// planned and committed again begins with the same plans, so nothing is noted twice.
-    pub(super) async fn carry_out_cancellations(
-        &self,
-        tx: &mut Tx,
-        group: &mut [Pending],
-        won: &HashSet<EventId>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut wanted = Vec::new();
-        let mut places = Vec::new();
-        for (place, pending) in group.iter().enumerate().filter(|(_, p)| won.contains(&p.event.id)) {
-            for (key, rule) in &pending.plan.1.cancellations {
-                let why = format!("cancelled by {} through rule {rule}", pending.event.id);
-                wanted.push((cancel_digest(pending.event.source, key), why));
-                places.push((place, rule.clone()));
-            }
+/// What is not wanted any more.
+#[derive(Debug, Clone, Copy)]
+pub enum Unwanted<'a> {
+    /// What waits under a source's cancellation key.
+    Key(SourceId, &'a str),
+    /// What is open of an event.
+    Event(EventId),
+    /// These deliveries.
+    Deliveries(&'a [DeliveryId]),
+}
+
+/// What a cancellation came to for one delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is cancelled, or would be.
+    Cancelled,
+    /// It is too late: a call with it is under way.
+    BeingSent,
+    /// It is too late: it may have been sent, and nobody knows yet.
+    MayHaveBeenSent,
+    /// It is too late: OneSignal took it.
+    Accepted,
+    /// It had ended before without a message: there is nothing to cancel.
+    Over,
+}
+
+impl Outcome {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::BeingSent => "being_sent",
+            Self::MayHaveBeenSent => "may_have_been_sent",
+            Self::Accepted => "accepted",
+            Self::Over => "over",
         }
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let counts = self.cancel_within(tx, &wanted, now).await?;
-        for ((place, rule), count) in places.into_iter().zip(counts) {
-            let decisions = &mut group[place].plan.1.decisions;
-            decisions.retain(|d| d.code != DecisionCode::CancelledOthers || d.rule.as_ref() != Some(&rule));
-            let detail = format!("{count} waiting deliveries were cancelled");
-            let decision = Decision::new(DecisionCode::CancelledOthers, detail).with("count", count);
-            decisions.push(decision.of_rule(&rule));
-        }
-        Ok(())
     }
 
-    /// Cancels what waits under `key` of this source; returns how many deliveries that were.
+    /// Whether somebody gets the message all the same, or may.
+    pub fn is_too_late(self) -> bool {
+        match self {
+            Self::BeingSent | Self::MayHaveBeenSent | Self::Accepted => true,
+            Self::Cancelled | Self::Over => false,
+        }
+    }
+}
+
+/// One delivery that a cancellation was about.
+#[derive(Debug, Clone)]
+pub struct Cancellation {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Its rule's key.
+    pub rule: String,
+    /// Where it stands now.
+    pub state: StateName,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Pipeline {
+    /// Cancels what still waits and says of each delivery what came of it. The same again changes nothing. `is_dry`
+    /// only looks.
     ///
     /// # Errors
     /// [`StoreError`]; trying again helps and cancels nothing twice.
-    pub async fn cancel(&self, source: SourceId, key: &str, why: &str) -> Result<usize, StoreError> {
+    pub async fn cancel(
+        &self,
+        unwanted: Unwanted<'_>,
+        why: &str,
+        is_dry: bool,
+    ) -> Result<Vec<Cancellation>, StoreError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let cancelled =
-            self.cancel_within(&mut tx, &[(cancel_digest(source, key), why.to_owned())], now).await?;
+        let ids = ids_of(&mut tx, unwanted).await?;
+        let named = Named { ids: &ids, ..Named::default() };
+        if is_dry {
+            let cancellable = waiting::find(&mut tx, named).await?;
+            let would = cancellable.iter().map(|w| w.claim.delivery.id).collect();
+            return told(&mut tx, &ids, &would).await;
+        }
+        let found = waiting::lock(&mut tx, named).await?;
+        let moves: Vec<Moved> = found.into_iter().map(|waiting| cancelled(waiting, why)).collect();
+        let moved =
+            if moves.is_empty() { HashSet::new() } else { self.write_moves(&mut tx, &moves, now).await? };
+        let told = told(&mut tx, &ids, &moved).await?;
         committed(commit(tx).await)?;
-        Ok(cancelled[0])
+        self.wake_for_turns();
+        Ok(told)
     }
+}
 
-    /// The same for several keys within a transaction; how many deliveries each cancelled, in the same order.
-    pub(super) async fn cancel_within(
-        &self,
-        tx: &mut Tx,
-        wanted: &[([u8; 32], String)],
-        now: Timestamp,
-    ) -> Result<Vec<usize>, StoreError> {
-        let mut counts = vec![0; wanted.len()];
-        let digests: Vec<[u8; 32]> = wanted.iter().map(|(digest, _)| *digest).collect();
-        let found = queue::lock_cancellable(tx, &digests).await?;
-        let mut moves = Vec::with_capacity(found.len());
-        for waiting in found {
-            let Some(place) = digests.iter().position(|digest| *digest == waiting.digest) else { continue };
-            counts[place] += 1;
-            let id = waiting.claim.delivery.id;
-            let decision = Decision::new(DecisionCode::Cancelled, wanted[place].1.clone());
-            moves.push(Moved {
-                epoch: waiting.claim.epoch,
-                after: waiting.claim.delivery.into_state(DeliveryState::Cancelled),
-                worker: waiting.worker,
-                batch: waiting.claim.batch,
-                crashed: false,
-                event: waiting.event,
-                decision: Some(decision.of_rule(&waiting.rule).of_delivery(id)),
-            });
+/// The end of a delivery that is cancelled.
+pub(super) fn cancelled(waiting: Waiting, why: &str) -> Moved {
+    ended(waiting, DeliveryState::Cancelled, Decision::new(DecisionCode::Cancelled, why))
+}
+
+/// The end of a delivery that waited.
+pub(super) fn ended(waiting: Waiting, state: DeliveryState, decision: Decision) -> Moved {
+    let id = waiting.claim.delivery.id;
+    Moved {
+        epoch: waiting.claim.epoch,
+        after: waiting.claim.delivery.into_state(state),
+        worker: waiting.worker,
+        batch: waiting.claim.batch,
+        crashed: false,
+        event: waiting.event,
+        decision: Some(decision.of_rule(&waiting.rule).of_delivery(id)),
+    }
+}
+
+/// The deliveries that a cancellation is about.
+async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, StoreError> {
+    match unwanted {
+        Unwanted::Key(source, key) => waiting::open_under(tx, &[cancel_digest(source, key)]).await,
+        Unwanted::Event(event) => {
+            Ok(listing::deliveries_of(tx, &[event]).await?.into_iter().map(|row| row.id).collect())
         }
-        if !moves.is_empty() {
-            self.write_moves(tx, &moves, now).await?;
-        }
-        Ok(counts)
+        Unwanted::Deliveries(ids) => Ok(ids.to_vec()),
+    }
+}
+
+/// What became of these deliveries. It is read after their rows were locked: what could not be is further on.
+async fn told(
+    tx: &mut Tx,
+    ids: &[DeliveryId],
+    cancelled: &HashSet<DeliveryId>,
+) -> Result<Vec<Cancellation>, StoreError> {
+    let rows: HashMap<DeliveryId, DeliveryRow> =
+        listing::deliveries_with(tx, ids).await?.into_iter().map(|row| (row.id, row)).collect();
+    let tell = |row: &DeliveryRow| Cancellation {
+        delivery: row.id,
+        rule: row.rule.1.clone(),
+        state: row.state,
+        outcome: if cancelled.contains(&row.id) { Outcome::Cancelled } else { outcome(row) },
+    };
+    Ok(ids.iter().filter_map(|id| rows.get(id)).map(tell).collect())
+}
+
+fn outcome(row: &DeliveryRow) -> Outcome {
+    match row.state.as_str() {
+        "sending" => Outcome::BeingSent,
+        // Doubtful, or else taken by somebody else since we looked.
+        "queued" | "retrying" | "held" | "unknown" => Outcome::MayHaveBeenSent,
+        "accepted" => Outcome::Accepted,
+        _ => Outcome::Over,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -40,6 +41,8 @@ pub(super) struct Pending {
     pub data: String,
     pub sealed: Option<Vec<u8>>,
     pub reply: oneshot::Sender<Result<Accepted, IngestError>>,
+    /// Counts up: who came first. Ids of the same millisecond don't tell.
+    pub arrival: u64,
     pub _place: OwnedSemaphorePermit,
 }
 
@@ -47,13 +50,19 @@ pub(super) struct Pending {
 pub struct Intake {
     places: Arc<Semaphore>,
     waiting: Mutex<VecDeque<Pending>>,
+    arrivals: AtomicU64,
     arrived: Notify,
 }
 
 impl Intake {
     /// An intake with room for this many events.
     pub fn new(places: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(places)), waiting: Mutex::default(), arrived: Notify::new() }
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            waiting: Mutex::default(),
+            arrivals: AtomicU64::new(0),
+            arrived: Notify::new(),
+        }
     }
 
     /// Takes a place; `None` when there is none.
@@ -61,8 +70,11 @@ impl Intake {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
-    pub(super) fn push(&self, pending: Pending) {
-        self.waiting.lock().push_back(pending);
+    pub(super) fn push(&self, mut pending: Pending) {
+        let mut waiting = self.waiting.lock();
+        pending.arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
+        waiting.push_back(pending);
+        drop(waiting);
         self.arrived.notify_one();
     }
 
@@ -153,10 +165,7 @@ impl Pipeline {
         let won: HashSet<EventId> = claimed.won.iter().copied().collect();
         let catalog = self.catalog.at_least(&self.store, claimed.revision).await?;
         self.plan_anew(group, &won, &claimed, &catalog, now)?;
-        let mut plans: Vec<&mut Plan> =
-            group.iter_mut().filter(|p| won.contains(&p.event.id)).map(|p| &mut p.plan.1).collect();
-        self.throttle(&mut tx, &mut plans).await?;
-        self.carry_out_cancellations(&mut tx, group, &won, now).await?;
+        self.settle_among_others(&mut tx, group, &won, now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
         let births = self.births(&winners, &claimed.gated_apps, now);
         let replies = match self.write(&mut tx, group, &winners, &births, now).await {
@@ -170,6 +179,7 @@ impl Pipeline {
             Committed::Yes => {
                 crash::point("after_commit");
                 self.bring_up(births, now);
+                self.wake_for_turns();
                 metrics::histogram!(names::GROUP_SIZE).record(count(group.len()));
                 metrics::histogram!(names::GROUP_SECONDS).record(began.elapsed().as_secs_f64());
                 Ok(replies)
@@ -202,13 +212,29 @@ impl Pipeline {
             if pending.plan.0 != catalog.revision {
                 (pending.data, pending.sealed) = self.without_secrets(&pending.event, catalog)?;
             }
-            let is_stale = pending.plan.0 != catalog.revision || pending.plan.1.is_throttled;
+            let is_stale = pending.plan.0 != catalog.revision || pending.plan.1.depends_on_others;
             if is_stale || pending.event.recipients.iter().any(is_known) {
                 let (event, test_of) = (&pending.event, pending.test_of.as_ref());
                 pending.plan = (catalog.revision, self.plan_as(catalog, event, test_of, facts, now));
             }
         }
         Ok(())
+    }
+
+    /// Settles what depends on what others have planned: each step locks its rows in the order of their keys.
+    async fn settle_among_others(
+        &self,
+        tx: &mut Tx,
+        group: &mut [Pending],
+        won: &HashSet<EventId>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let newest = self.collapse(tx, group, won, now).await?;
+        let ended = self.clear_away(tx, group, won, &newest, now).await?;
+        let mut plans: Vec<&mut Plan> =
+            group.iter_mut().filter(|p| won.contains(&p.event.id)).map(|p| &mut p.plan.1).collect();
+        self.throttle(tx, &mut plans).await?;
+        self.line_up(tx, group, won, ended, now).await
     }
 
     /// Writes the winners' rows and reads what the repeats are answered with.

@@ -197,6 +197,7 @@ impl Pipeline {
             data,
             sealed,
             reply,
+            arrival: 0,
             _place: place,
         });
         answer.await.unwrap_or(Err(IngestError::Unavailable))

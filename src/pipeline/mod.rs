@@ -11,6 +11,7 @@ mod actions;
 mod births;
 pub mod budget;
 pub mod cancel;
+mod collapse;
 pub mod crash;
 pub mod deliver;
 pub mod dispatch;
@@ -21,6 +22,7 @@ pub mod group;
 pub mod ingest;
 pub mod line;
 pub mod message;
+mod ordering;
 mod overload;
 pub mod pack;
 pub mod plan;
@@ -138,6 +140,8 @@ pub struct Pipeline {
     pub(crate) look: Notify,
     /// Set when a commit's result is unknown: rows may be in our name that we don't hold.
     pub(crate) doubt: std::sync::atomic::AtomicBool,
+    /// Set when somebody was let go whose turn it is now.
+    pub(crate) turns_passed: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -185,6 +189,7 @@ impl Pipeline {
             wanted_uploads: Mutex::new(BTreeSet::new()),
             look: Notify::new(),
             doubt: std::sync::atomic::AtomicBool::new(false),
+            turns_passed: std::sync::atomic::AtomicBool::new(false),
             limits,
         })
     }

@@ -21,6 +21,7 @@ use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, IdSource};
 use crate::domain::rule::{Action, Audience, Rule};
 use crate::domain::timing::ProviderTiming;
+use crate::store::orderings::Place;
 
 /// What planning needs to know beside the event.
 #[derive(Clone, Copy)]
@@ -46,8 +47,8 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// What is to be done with people at OneSignal.
     pub actions: Vec<PlannedAction>,
-    /// Set when throttles have skipped some of it: a try that was not committed has to plan it anew.
-    pub is_throttled: bool,
+    /// Set when it was changed by what stood in the database: a try that was not committed has to plan it anew.
+    pub depends_on_others: bool,
     /// Cancellation keys under which whatever waits is cancelled, each with its rule's key.
     pub cancellations: Vec<(String, String)>,
 }
@@ -130,6 +131,12 @@ pub struct PlannedDelivery {
     pub schedule: Option<Arc<ProviderTiming>>,
     /// How it begins.
     pub beginning: Beginning,
+    /// What a newer event finds it by.
+    pub collapse: Option<[u8; 32]>,
+    /// Its place in line, if it goes out one after another.
+    pub turn: Option<Place>,
+    /// Whether it replaces one that waited, and takes its place in throttles, too.
+    pub takes_over: bool,
 }
 
 /// Plans `event`. `facts` may be empty: then nothing is known of its recipients.

@@ -20,6 +20,7 @@ use crate::domain::id::{BatchId, DeliveryId, EventId, WorkerId};
 use crate::domain::retry::delta;
 use crate::domain::snapshot::UploadKey;
 use crate::store::decisions::NewDecision;
+use crate::store::orderings::Turns;
 use crate::store::results::{AttemptResult, Move};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, results};
 use crate::telemetry::names;
@@ -80,6 +81,7 @@ impl Pipeline {
         results::answer_attempts(&mut tx, &noted, now).await?;
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
+        self.wake_for_turns();
         metrics::counter!(names::FENCED).increment((moves.len() - moved.len()) as u64);
         for after in moves.iter().map(|m| &m.after).filter(|after| moved.contains(&after.id)) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
@@ -90,13 +92,25 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Carries out moves and notes why, for those that did move.
+    /// Carries out moves, notes why, for those that did move, and lets go whoever waited for them.
     pub(super) async fn write_moves(
         &self,
         tx: &mut Tx,
         moves: &[Moved],
         now: Timestamp,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
+        let (moved, ended) = self.carry_out_moves(tx, moves, now).await?;
+        self.pass_on(tx, &ended, now).await?;
+        Ok(moved)
+    }
+
+    /// The same, but for who waited: returns whose turns have ended.
+    pub(super) async fn carry_out_moves(
+        &self,
+        tx: &mut Tx,
+        moves: &[Moved],
+        now: Timestamp,
+    ) -> Result<(HashSet<DeliveryId>, Turns), StoreError> {
         let rows: Vec<Move<'_>> = moves
             .iter()
             .map(|m| Move {
@@ -107,7 +121,7 @@ impl Pipeline {
                 crashed: m.crashed,
             })
             .collect();
-        let moved = results::carry_out(tx, &rows, now).await?;
+        let (moved, ended) = results::carry_out(tx, &rows, now).await?;
         let is_void =
             |m: &&Moved| moved.contains(&m.after.id) && matches!(m.after.state, DeliveryState::Queued { .. });
         let mut void: Vec<BatchId> = moves.iter().filter(is_void).filter_map(|m| m.batch).collect();
@@ -125,7 +139,7 @@ impl Pipeline {
         if !made.is_empty() {
             decisions::insert_all(tx, &made).await?;
         }
-        Ok(moved)
+        Ok((moved, ended))
     }
 
     /// Carries out moves in a transaction of their own and forgets their claims.
@@ -137,6 +151,7 @@ impl Pipeline {
         let mut tx = self.store.begin().await?;
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
+        self.wake_for_turns();
         self.line.let_go(moves.iter().map(|m| (m.after.id, m.epoch)));
         for after in moves.iter().map(|m| &m.after).filter(|after| moved.contains(&after.id)) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);

@@ -290,6 +290,9 @@ impl<'a> RulePlan<'a> {
             expires_at,
             schedule: self.schedule.clone(),
             beginning,
+            collapse: None,
+            turn: None,
+            takes_over: false,
         });
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::DateTime;
 
 use super::Pipeline;
-use super::plan::{Beginning, Plan, PlannedDelivery};
+use super::plan::{Addressee, Beginning, Plan, PlannedDelivery, audience_json};
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::event::Recipient;
@@ -17,6 +17,14 @@ use crate::vault::sha256;
 /// The digest that throttles and canaries know a person by.
 pub(super) fn person_digest(recipient: &Recipient) -> [u8; 32] {
     sha256(format!("{}\n{}", recipient.label.as_str(), recipient.id).as_bytes())
+}
+
+/// The same for whoever a delivery is for, be it an audience.
+pub(super) fn addressee_digest(to: &Addressee) -> [u8; 32] {
+    match to.person() {
+        Some(person) => person_digest(person),
+        None => sha256(audience_json(to).unwrap_or_default().to_string().as_bytes()),
+    }
 }
 
 impl Pipeline {
@@ -34,7 +42,7 @@ impl Pipeline {
         }
         let mut granted = take(tx, &wishes).await?;
         for plan in plans.iter_mut() {
-            let Plan { deliveries, decisions, is_throttled, .. } = &mut **plan;
+            let Plan { deliveries, decisions, depends_on_others, .. } = &mut **plan;
             for planned in deliveries.iter_mut() {
                 let Some((key, throttle)) = key_of(planned) else { continue };
                 let left = granted.entry(key).or_default();
@@ -43,7 +51,7 @@ impl Pipeline {
                     continue;
                 }
                 planned.beginning = Beginning::Skipped;
-                *is_throttled = true;
+                *depends_on_others = true;
                 decisions.push(throttled(throttle).of_rule(&planned.rule.key).of_delivery(planned.id));
             }
         }
@@ -53,7 +61,7 @@ impl Pipeline {
 
 /// Which place a delivery wants, if its rule is throttled: in the window that it is due in.
 fn key_of(planned: &PlannedDelivery) -> Option<(ThrottleKey, Throttle)> {
-    let throttle = planned.rule.definition.throttle?;
+    let throttle = planned.rule.definition.throttle.filter(|_| !planned.takes_over)?;
     let Beginning::Due { at, .. } = &planned.beginning else { return None };
     let person = person_digest(planned.to.person()?);
     let key = ThrottleKey { rule: planned.rule.id, person, window_start: window_start(*at, throttle) };

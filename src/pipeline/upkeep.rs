@@ -23,6 +23,8 @@ const ROWS_AT_ONCE: i64 = 1_000;
 const SECRETS_STAY: TimeDelta = TimeDelta::hours(1);
 /// How long a throttle's count stays: longer than any window.
 const THROTTLES_STAY: TimeDelta = TimeDelta::days(33);
+/// How long the newest sequence of a collapse key is remembered.
+const COLLAPSES_STAY: TimeDelta = TimeDelta::days(30);
 /// How long a body that a webhook received can be read again.
 const BODIES_STAY: TimeDelta = TimeDelta::days(30);
 /// How long a lapsed worker's row stays for people to see.
@@ -124,6 +126,7 @@ impl Pipeline {
         let moves: Vec<Moved> = over.into_iter().filter_map(expire).collect();
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
+        self.wake_for_turns();
         Ok(moved.len())
     }
 
@@ -142,6 +145,7 @@ impl Pipeline {
             self.store.drop_partitions_before(oldest).await?;
         }
         self.store.prune_event_keys(now - TimeDelta::days(i64::from(key_days)), 1_000).await?;
+        self.store.prune_collapses(now - COLLAPSES_STAY, 10_000).await?;
         self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;
         self.prune_exchange(now).await?;
         self.store.prune_received(now - BODIES_STAY, 1_000).await?;

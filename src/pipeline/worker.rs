@@ -212,6 +212,7 @@ impl Pipeline {
         loop {
             self.rescue().await?;
             self.expire_waiting().await?;
+            self.overtake().await?;
             self.look_out(&mut state).await?;
             let mut moved = self.dispatch().await? == Round::Went;
             let calls: Vec<_> =
@@ -414,6 +415,9 @@ async fn keep_rescuing(pipeline: Arc<Pipeline>, stop: CancellationToken) {
         }
         if let Err(error) = pipeline.expire_waiting().await {
             trouble("expiring", &error, &stop).await;
+        }
+        if let Err(error) = pipeline.overtake().await {
+            trouble("overtaking", &error, &stop).await;
         }
         rest(&stop, RESCUE_EVERY.min(pipeline.limits.lease / 2)).await;
     }

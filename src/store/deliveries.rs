@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::orderings::{Place, far_future};
 use crate::domain::app::AppId;
 use crate::domain::channel::{Channel, Lane};
 use crate::domain::clock::Timestamp;
@@ -65,6 +66,10 @@ pub struct NewDelivery<'a> {
     pub schedule: Option<&'a ProviderTiming>,
     /// What a cancellation finds it by.
     pub cancel_digest: Option<[u8; 32]>,
+    /// What a newer event finds it by.
+    pub collapse_digest: Option<[u8; 32]>,
+    /// Its place in line, if it goes out one after another.
+    pub turn: Option<Place>,
     /// Not after this.
     pub expires_at: Timestamp,
     /// When it was planned.
@@ -98,11 +103,15 @@ pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) 
         .bind(new.iter().map(|d| d.expires_at).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.created_at).collect::<Vec<_>>())
         .bind(new.iter().map(|d| state_of(d.birth)).collect::<Vec<_>>())
-        .bind(new.iter().map(|d| due_of(d)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| if is_blocked(d) { far_future() } else { due_of(d) }).collect::<Vec<_>>())
         .bind(new.iter().map(|d| worker_of(d.birth)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| batch_of(d.birth)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.schedule.and_then(|s| serde_json::to_string(s).ok())).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.cancel_digest.map(|digest| digest.to_vec())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.collapse_digest.map(|digest| digest.to_vec())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.turn.map(|turn| turn.digest.to_vec())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.turn.map(|turn| turn.place)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.turn.filter(|t| t.is_blocked).map(|_| due_of(d))).collect::<Vec<_>>())
         .bind(i16::try_from(NO_PACK_LIMIT).unwrap_or(i16::MAX))
         .execute(connection)
         .await?;
@@ -116,6 +125,10 @@ fn state_of(birth: Birth) -> &'static str {
         Birth::Held => "held",
         Birth::Skipped => "skipped",
     }
+}
+
+fn is_blocked(new: &NewDelivery<'_>) -> bool {
+    new.turn.is_some_and(|turn| turn.is_blocked)
 }
 
 fn due_of(new: &NewDelivery<'_>) -> Timestamp {

@@ -37,13 +37,15 @@ pub struct DeliveryRow {
     pub state: StateName,
     pub due_at: Option<Timestamp>,
     pub attempts: Option<i16>,
+    pub waits_for_turn: bool,
     pub finished_at: Option<Timestamp>,
     pub batch: Option<BatchId>,
     pub replay_of: Option<DeliveryId>,
 }
 
 const DELIVERY_COLUMNS: &str = "SELECT d.*, d.channel::text AS channel_text, d.lane::text AS lane_text,
-        coalesce(q.state, d.state)::text AS state_text, q.due_at, q.attempts,
+        coalesce(q.state, d.state)::text AS state_text, coalesce(q.blocked_due_at, q.due_at) AS due_at, q.attempts,
+        q.blocked_due_at IS NOT NULL AS waits_for_turn,
         coalesce(q.batch_id, d.batch_id) AS present_batch
     FROM deliveries d
     LEFT JOIN queue q ON q.delivery_id = d.id";
@@ -79,6 +81,7 @@ fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
         state: StateName::find(state).ok_or(StoreError::corrupt("deliveries", "state", id))?,
         due_at: row.try_get("due_at")?,
         attempts: row.try_get("attempts")?,
+        waits_for_turn: row.try_get("waits_for_turn")?,
         finished_at: row.try_get("finished_at")?,
         batch: row.try_get::<Option<Uuid>, _>("present_batch")?.map(BatchId::from_uuid),
         replay_of: row.try_get::<Option<Uuid>, _>("replay_of")?.map(DeliveryId::from_uuid),
@@ -166,6 +169,22 @@ pub async fn deliveries_of(
     Ok(found)
 }
 
+/// The deliveries with these ids.
+///
+/// # Errors
+/// [`StoreError::Database`], [`StoreError::Corrupt`].
+pub async fn deliveries_with(
+    connection: &mut PgConnection,
+    ids: &[DeliveryId],
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    let query = format!("{DELIVERY_COLUMNS} WHERE d.id = ANY ($1) ORDER BY d.id");
+    let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(read_delivery).collect()
+}
+
 /// The decisions about these events, oldest first.
 ///
 /// # Errors
@@ -227,12 +246,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn find_deliveries(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryRow>, StoreError> {
-        let query = format!("{DELIVERY_COLUMNS} WHERE d.id = ANY ($1)");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-            .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter().map(read_delivery).collect()
+        deliveries_with(&mut *self.pool().acquire().await?, ids).await
     }
 
     /// A page of deliveries, newest first.

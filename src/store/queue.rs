@@ -9,7 +9,7 @@ use crate::domain::app::AppId;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{Delivery, DeliveryState};
-use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
+use crate::domain::id::{BatchId, DeliveryId, RuleId, TemplateVersionId, TypedId, WorkerId};
 
 /// A claim on a delivery: every later write names it, and comes to nothing once another has claimed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,58 +214,6 @@ pub async fn lock_held(connection: &mut PgConnection, id: DeliveryId) -> Result<
     );
     let row = sqlx::query(sqlx::AssertSqlSafe(query)).bind(id.uuid()).fetch_optional(connection).await?;
     row.as_ref().map(read_claim).transpose()
-}
-
-/// A delivery that can still be cancelled.
-#[derive(Debug)]
-pub struct Cancellable {
-    /// Its row.
-    pub claim: Claim,
-    /// Who has a lease on it.
-    pub worker: Option<WorkerId>,
-    /// What it was found by.
-    pub digest: [u8; 32],
-    /// Its event.
-    pub event: EventId,
-    /// Its rule's key.
-    pub rule: String,
-}
-
-/// Locks what waits under these digests and surely has not gone out.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn lock_cancellable(
-    connection: &mut PgConnection,
-    digests: &[[u8; 32]],
-) -> Result<Vec<Cancellable>, StoreError> {
-    let query = format!(
-        "SELECT {CLAIM_COLUMNS}, q.worker_id, q.cancel_digest, d.event_id, d.rule_key
-         FROM queue q
-         JOIN deliveries d ON d.id = q.delivery_id
-         WHERE q.cancel_digest = ANY ($1) AND q.state IN ('queued', 'retrying', 'held')
-           AND q.first_ambiguous_at IS NULL
-         ORDER BY q.delivery_id
-         FOR UPDATE OF q"
-    );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-        .bind(digests.iter().map(|digest| digest.to_vec()).collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let claim = read_claim(row)?;
-            let digest: Vec<u8> = row.try_get("cancel_digest")?;
-            let corrupt = |_| StoreError::corrupt("queue", "cancel_digest", claim.delivery.id);
-            Ok(Cancellable {
-                digest: digest.try_into().map_err(corrupt)?,
-                worker: row.try_get::<Option<Uuid>, _>("worker_id")?.map(WorkerId::from_uuid),
-                event: EventId::from_uuid(row.try_get("event_id")?),
-                rule: row.try_get("rule_key")?,
-                claim,
-            })
-        })
-        .collect()
 }
 
 /// One claimed delivery that is to be frozen into a batch.

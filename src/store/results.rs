@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::orderings::Turns;
 use crate::domain::answer::BatchAnswer;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{Delivery, DeliveryState};
@@ -82,7 +83,7 @@ fn message_of(answer: &BatchAnswer) -> Option<&str> {
 }
 
 /// Carries out moves. Each is guarded by owner and epoch; what was taken over meanwhile stays as it is.
-/// Returns the deliveries that did move.
+/// Returns the deliveries that did move, and whose turns have ended with it.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -90,28 +91,32 @@ pub async fn carry_out(
     connection: &mut PgConnection,
     moves: &[Move<'_>],
     now: Timestamp,
-) -> Result<HashSet<DeliveryId>, StoreError> {
+) -> Result<(HashSet<DeliveryId>, Turns), StoreError> {
     let (open, last): (Vec<&Move<'_>>, Vec<&Move<'_>>) =
         moves.iter().partition(|m| m.after.state.name().is_open());
     let mut moved = HashSet::with_capacity(moves.len());
+    let mut ended = Turns::new();
     if !last.is_empty() {
-        moved.extend(finish(connection, &last, now).await?);
+        for (id, turn) in finish(connection, &last, now).await? {
+            moved.insert(id);
+            ended.extend(turn);
+        }
     }
     if !open.is_empty() {
         moved.extend(reopen(connection, &open).await?);
     }
-    Ok(moved)
+    Ok((moved, ended))
 }
 
 async fn finish(
     connection: &mut PgConnection,
     moves: &[&Move<'_>],
     now: Timestamp,
-) -> Result<impl Iterator<Item = DeliveryId> + use<>, StoreError> {
+) -> Result<Vec<(DeliveryId, Option<[u8; 32]>)>, StoreError> {
     let ids: Vec<Uuid> = moves.iter().map(|m| m.after.id.uuid()).collect();
     let low = ids.iter().min().copied().unwrap_or_default();
     let high = ids.iter().max().copied().unwrap_or_default();
-    let finished: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/finish_deliveries.sql"))
+    let finished = sqlx::query(include_str!("sql/finish_deliveries.sql"))
         .bind(ids)
         .bind(moves.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.epoch).collect::<Vec<_>>())
@@ -122,7 +127,15 @@ async fn finish(
         .bind(high)
         .fetch_all(connection)
         .await?;
-    Ok(finished.into_iter().map(DeliveryId::from_uuid))
+    finished
+        .iter()
+        .map(|row| {
+            let id = DeliveryId::from_uuid(row.try_get("id")?);
+            let turn: Option<Vec<u8>> = row.try_get("order_digest")?;
+            let corrupt = |_| StoreError::corrupt("queue", "order_digest", id);
+            Ok((id, turn.map(TryInto::try_into).transpose().map_err(corrupt)?))
+        })
+        .collect()
 }
 
 async fn reopen(

@@ -3,11 +3,12 @@ WITH new AS (
     FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::uuid[],
         $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::timestamptz[],
-        $17::text[], $18::timestamptz[], $19::uuid[], $20::uuid[], $21::text[], $22::bytea[]
+        $17::text[], $18::timestamptz[], $19::uuid[], $20::uuid[], $21::text[], $22::bytea[], $23::bytea[],
+        $24::bytea[], $25::bigint[], $26::timestamptz[]
     ) AS n (
         id, event_id, rule_id, rule_key, app_id, channel, lane, template_key, template_version_id, template_version,
         locale, recipient_label, recipient_id, audience, expires_at, created_at, state, due_at, worker_id, batch_id,
-        schedule, cancel_digest
+        schedule, cancel_digest, collapse_digest, order_digest, order_place, blocked_due_at
     )
 ), planned AS (
     INSERT INTO deliveries (
@@ -23,11 +24,12 @@ WITH new AS (
 )
 INSERT INTO queue (
     delivery_id, state, lane, app_id, due_at, expires_at, worker_id, claim_epoch, batch_id, attempts, generation,
-    crashes, pack_limit, is_rechecked, first_attempt_at, cancel_digest
+    crashes, pack_limit, is_rechecked, first_attempt_at, cancel_digest,
+    collapse_digest, order_digest, order_place, blocked_due_at
 )
 SELECT
     id, state::delivery_state, lane::lane, app_id, due_at, expires_at, worker_id,
-    CASE WHEN worker_id IS NULL THEN 0 ELSE 1 END, batch_id, 0, 0, 0, $23::smallint, false,
-    CASE WHEN state = 'sending' THEN created_at END, cancel_digest
+    CASE WHEN worker_id IS NULL THEN 0 ELSE 1 END, batch_id, 0, 0, 0, $27::smallint, false,
+    CASE WHEN state = 'sending' THEN created_at END, cancel_digest, collapse_digest, order_digest, order_place, blocked_due_at
 FROM new
 WHERE state <> 'skipped'

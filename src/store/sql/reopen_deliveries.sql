@@ -1,6 +1,8 @@
 UPDATE queue q
 SET state = r.state::delivery_state,
-    due_at = coalesce(r.due_at, q.due_at),
+    -- Who waits for its turn goes on waiting, whatever it is due at now.
+    due_at = CASE WHEN q.blocked_due_at IS NULL THEN coalesce(r.due_at, q.due_at) ELSE q.due_at END,
+    blocked_due_at = CASE WHEN q.blocked_due_at IS NOT NULL THEN coalesce(r.due_at, q.blocked_due_at) END,
     worker_id = NULL,
     claim_epoch = q.claim_epoch + 1,
     batch_id = r.batch_id,

@@ -102,6 +102,34 @@ impl TestApp {
         Self { _stop: stop.drop_guard(), herald, clock, url, sandbox_url, key, http, database }
     }
 
+    /// Another process on the same database and sandbox.
+    pub async fn replica(&self, seed: u64) -> Self {
+        Self::start_with(Wanted {
+            database: Some(self.database.clone()),
+            sandbox_url: Some(self.sandbox_url.clone()),
+            without_catalog: true,
+            seed,
+            ..Wanted::default()
+        })
+        .await
+    }
+
+    /// Posts without a body; the answer has to be good.
+    pub async fn act(&self, path: &str) -> Value {
+        let (status, body) = self.call(Method::POST, path, Some(&self.key), None).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// Puts a rule in place, whatever it said before.
+    pub async fn put_rule(&self, key: &str, rule: &Value) {
+        let path = format!("/v1/rules/{key}");
+        let (found, seen, _) = self.call_seen((Method::GET, &path), &self.key, None, &Value::Null).await;
+        let seen = (found == 200).then_some(seen.as_str());
+        let (status, _, body) = self.call_seen((Method::PUT, &path), &self.key, seen, rule).await;
+        assert!(status == 200 || status == 201, "{body}");
+    }
+
     /// Moves the clock, as a running process would: the lease is renewed, partitions are made.
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);

@@ -1,0 +1,151 @@
+//! Cancelling what still waits: by key, by event, by delivery.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::events::{LISTED_DELIVERIES, WriteQuery};
+use super::parameters::{Parameters, PathText};
+use super::problem::{Code, Problem, ProblemBody};
+use crate::access::{Identity, Use};
+use crate::domain::id::{DeliveryId, EventId};
+use crate::pipeline::cancel::{Cancellation, Outcome, Unwanted};
+
+/// What is to be cancelled.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CancellationRequest {
+    /// The `cancellation_key` of events that this source has posted.
+    key: String,
+}
+
+/// What a cancellation came to.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct CancellationBody {
+    /// Deliveries that are cancelled now, or would be.
+    cancelled: usize,
+    /// Deliveries that somebody gets all the same, or may.
+    too_late: usize,
+    /// Deliveries that had ended before without a message, cancelled ones among them.
+    over: usize,
+    /// Each of them: the first 100, those that were too late before the others.
+    deliveries: Vec<CancelledBody>,
+}
+
+/// What a cancellation came to for one delivery.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct CancelledBody {
+    #[schema(value_type = String)]
+    id: DeliveryId,
+    rule: String,
+    /// Where it stands now.
+    state: &'static str,
+    /// `cancelled`; too late: `being_sent`, `may_have_been_sent` or `accepted`; `over`: it had ended without a message.
+    outcome: &'static str,
+}
+
+impl CancellationBody {
+    fn new(mut told: Vec<Cancellation>) -> Self {
+        let count = |is: fn(Outcome) -> bool| told.iter().filter(|one| is(one.outcome)).count();
+        let cancelled = count(|outcome| outcome == Outcome::Cancelled);
+        let too_late = count(Outcome::is_too_late);
+        let over = count(|outcome| outcome == Outcome::Over);
+        told.sort_by_key(|one| !one.outcome.is_too_late());
+        let body = |one: Cancellation| CancelledBody {
+            id: one.delivery,
+            rule: one.rule,
+            state: one.state.as_str(),
+            outcome: one.outcome.as_str(),
+        };
+        let deliveries = told.into_iter().take(LISTED_DELIVERIES).map(body).collect();
+        Self { cancelled, too_late, over, deliveries }
+    }
+}
+
+/// Who cancels, as it is told later.
+fn by(identity: &Identity, through: &str) -> String {
+    format!("cancelled by {} ({}){through}", identity.source_name, identity.key)
+}
+
+/// Cancels what still waits under a cancellation key; what may have gone out already stays as it is.
+///
+/// Deliveries that have ended are not found by their key any more and are not counted.
+#[utoipa::path(
+    post, path = "/v1/cancellations", tag = "events", request_body = CancellationRequest, params(WriteQuery),
+    responses((status = 200, description = "What came of it", body = CancellationBody))
+)]
+pub(super) async fn cancel_waiting(
+    State(api): State<Arc<Api>>,
+    Parameters(query): Parameters<WriteQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<CancellationBody>, Problem> {
+    let identity = api.allow(&headers, Use::CancelWaiting).await?;
+    let request: CancellationRequest = super::entries::read(&headers, body).await?;
+    let why = by(&identity, &format!(" through the key {}", request.key));
+    let unwanted = Unwanted::Key(identity.source, &request.key);
+    let told = api.pipeline.cancel(unwanted, &why, query.dry_run).await?;
+    Ok(Json(CancellationBody::new(told)))
+}
+
+/// Cancels what still waits of an event. The same again changes nothing and answers how things stand.
+///
+/// A source cancels its own events; a key with `deliveries:write` cancels anybody's.
+#[utoipa::path(
+    post, path = "/v1/events/{id}/cancel", tag = "events",
+    params(("id" = String, Path, description = "evt_…"), WriteQuery),
+    responses(
+        (status = 200, description = "What came of it", body = CancellationBody),
+        (status = 404, description = "No such event", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn cancel_event(
+    State(api): State<Arc<Api>>,
+    PathText(id): PathText,
+    Parameters(query): Parameters<WriteQuery>,
+    headers: HeaderMap,
+) -> Result<Json<CancellationBody>, Problem> {
+    let identity = match api.allow(&headers, Use::CancelDelivery).await {
+        Ok(identity) => identity,
+        Err(_) => api.allow(&headers, Use::CancelWaiting).await?,
+    };
+    let unknown = || Problem::new(Code::NotFound, format!("there is no event {id}"));
+    let event: EventId = id.parse().map_err(|_| unknown())?;
+    let stored = api.store.find_event(event).await?.ok_or_else(unknown)?;
+    if stored.event.source != identity.source && !identity.may(Use::CancelDelivery) {
+        return Err(unknown());
+    }
+    let told = api.pipeline.cancel(Unwanted::Event(event), &by(&identity, ""), query.dry_run).await?;
+    Ok(Json(CancellationBody::new(told)))
+}
+
+/// Cancels a delivery that still waits. The same again changes nothing and answers how things stand.
+#[utoipa::path(
+    post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries",
+    params(("id" = String, Path, description = "dlv_…"), WriteQuery),
+    responses(
+        (status = 200, description = "What came of it", body = CancellationBody),
+        (status = 404, description = "No such delivery", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn cancel_delivery(
+    State(api): State<Arc<Api>>,
+    PathText(id): PathText,
+    Parameters(query): Parameters<WriteQuery>,
+    headers: HeaderMap,
+) -> Result<Json<CancellationBody>, Problem> {
+    let identity = api.allow(&headers, Use::CancelDelivery).await?;
+    let unknown = || Problem::new(Code::NotFound, format!("there is no delivery {id}"));
+    let delivery: DeliveryId = id.parse().map_err(|_| unknown())?;
+    let unwanted = Unwanted::Deliveries(&[delivery]);
+    let told = api.pipeline.cancel(unwanted, &by(&identity, ""), query.dry_run).await?;
+    if told.is_empty() {
+        return Err(unknown());
+    }
+    Ok(Json(CancellationBody::new(told)))
+}

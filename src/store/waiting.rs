@@ -1,0 +1,120 @@
+//! What waits and surely has not gone out: locked, to be ended by somebody who does not want it any more.
+
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::StoreError;
+use super::queue::{CLAIM_COLUMNS, Claim, read_claim};
+use crate::domain::id::{DeliveryId, EventId, TypedId, WorkerId};
+
+/// What waiting deliveries are found by; each of the three finds some of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Named<'a> {
+    /// Digests of cancellation keys.
+    pub cancel: &'a [[u8; 32]],
+    /// Digests of collapse keys.
+    pub collapse: &'a [[u8; 32]],
+    /// Themselves.
+    pub ids: &'a [DeliveryId],
+}
+
+/// A delivery that waits.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Its row.
+    pub claim: Claim,
+    /// Who has a lease on it.
+    pub worker: Option<WorkerId>,
+    /// What a cancellation finds it by.
+    pub cancel: Option<[u8; 32]>,
+    /// What a newer event finds it by.
+    pub collapse: Option<[u8; 32]>,
+    /// Its event.
+    pub event: EventId,
+    /// Its rule's key.
+    pub rule: String,
+}
+
+/// Locks what is named, waits and surely has not gone out, in the order of ids: two who end each other's deliveries
+/// wait for one another, and not in a circle.
+///
+/// # Errors
+/// [`StoreError::Database`], [`StoreError::Corrupt`].
+pub async fn lock(connection: &mut PgConnection, named: Named<'_>) -> Result<Vec<Waiting>, StoreError> {
+    find_with("FOR UPDATE OF q", connection, named).await
+}
+
+/// The same without locks, to see what could be ended.
+///
+/// # Errors
+/// As for [`lock`].
+pub async fn find(connection: &mut PgConnection, named: Named<'_>) -> Result<Vec<Waiting>, StoreError> {
+    find_with("", connection, named).await
+}
+
+async fn find_with(
+    locking: &str,
+    connection: &mut PgConnection,
+    named: Named<'_>,
+) -> Result<Vec<Waiting>, StoreError> {
+    let query = format!(
+        "WITH named AS (
+            SELECT q.delivery_id FROM queue q WHERE q.cancel_digest = ANY ($1)
+            UNION
+            SELECT q.delivery_id FROM queue q WHERE q.collapse_digest = ANY ($2)
+            UNION
+            SELECT id FROM unnest($3::uuid[]) AS i (id)
+         )
+         SELECT {CLAIM_COLUMNS}, q.worker_id, q.cancel_digest, q.collapse_digest, d.event_id, d.rule_key
+         FROM named n
+         JOIN queue q ON q.delivery_id = n.delivery_id
+         JOIN deliveries d ON d.id = q.delivery_id
+         WHERE q.state IN ('queued', 'retrying', 'held') AND q.first_ambiguous_at IS NULL
+         ORDER BY q.delivery_id
+         {locking}"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+        .bind(bytes(named.cancel))
+        .bind(bytes(named.collapse))
+        .bind(named.ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let claim = read_claim(row)?;
+            let digest = |column| -> Result<Option<[u8; 32]>, StoreError> {
+                let found: Option<Vec<u8>> = row.try_get(column)?;
+                let corrupt = |_| StoreError::corrupt("queue", column, claim.delivery.id);
+                found.map(TryInto::try_into).transpose().map_err(corrupt)
+            };
+            Ok(Waiting {
+                cancel: digest("cancel_digest")?,
+                collapse: digest("collapse_digest")?,
+                worker: row.try_get::<Option<Uuid>, _>("worker_id")?.map(WorkerId::from_uuid),
+                event: EventId::from_uuid(row.try_get("event_id")?),
+                rule: row.try_get("rule_key")?,
+                claim,
+            })
+        })
+        .collect()
+}
+
+/// The open deliveries under these cancellation digests, in whatever state.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn open_under(
+    connection: &mut PgConnection,
+    cancel: &[[u8; 32]],
+) -> Result<Vec<DeliveryId>, StoreError> {
+    let found: Vec<Uuid> = sqlx::query_scalar("SELECT delivery_id FROM queue WHERE cancel_digest = ANY ($1)")
+        .bind(bytes(cancel))
+        .fetch_all(connection)
+        .await?;
+    Ok(found.into_iter().map(DeliveryId::from_uuid).collect())
+}
+
+/// Digests as they are bound.
+pub(super) fn bytes(digests: &[[u8; 32]]) -> Vec<Vec<u8>> {
+    digests.iter().map(|digest| digest.to_vec()).collect()
+}
