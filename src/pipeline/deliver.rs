@@ -41,6 +41,11 @@ impl Pipeline {
         }
     }
 
+    /// The calls that frozen batches want, each of them yet to be made: for tests, which say when each goes on.
+    pub fn take_calls(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + use<>> {
+        self.line.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen)).collect()
+    }
+
     /// Makes one batch's call and puts the answer in line.
     pub(super) async fn call(self: Arc<Self>, frozen: Frozen) {
         let began = std::time::Instant::now();

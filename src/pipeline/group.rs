@@ -61,6 +61,10 @@ impl Intake {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     pub(super) fn push(&self, pending: Pending) {
         self.waiting.lock().push_back(pending);
         self.arrived.notify_one();

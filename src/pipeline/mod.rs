@@ -179,6 +179,11 @@ impl Pipeline {
         self.line.held_count()
     }
 
+    /// Events that wait for a group commit.
+    pub fn events_waiting(&self) -> usize {
+        self.intake.waiting_count()
+    }
+
     /// This process's lease, while it stands.
     pub(crate) fn present_lease(&self, now: Timestamp) -> Option<WorkerLease> {
         self.lease.load().as_deref().copied().filter(|lease| lease.until > now)
