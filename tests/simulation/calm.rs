@@ -49,7 +49,9 @@ impl Run<'_> {
             let by = (next - now).to_std().unwrap_or_default().max(Duration::from_millis(1));
             self.advance(by).await;
         }
-        let left = self.texts("SELECT delivery_id || ' ' || state || ' ' || due_at FROM queue WHERE state <> 'held'").await;
+        let left = self
+            .texts("SELECT delivery_id || ' ' || state || ' ' || due_at FROM queue WHERE state <> 'held'")
+            .await;
         vec![Finding::new("nothing is stuck", format!("still open: {}", left.join("; ")))]
     }
 
@@ -160,7 +162,8 @@ impl Run<'_> {
             .fetch_one(&self.world.books)
             .await
             .expect("the books can be read");
-        let in_memory = |pipeline: &std::sync::Arc<herald::pipeline::Pipeline>| pipeline.deliveries_in_memory() > 0;
+        let in_memory =
+            |pipeline: &std::sync::Arc<herald::pipeline::Pipeline>| pipeline.deliveries_in_memory() > 0;
         let holds = self.replicas.iter().filter_map(|replica| replica.pipeline.as_ref()).any(in_memory);
         let soon = holds.then(|| now + TimeDelta::seconds(1));
         next.into_iter().chain(self.onesignal.next_moment()).chain(soon).min()

@@ -1,5 +1,5 @@
 //! What the simulated sources post, and what the catalog makes of it: every lane, every channel, both modes, two apps,
-//! people and audiences, a delay with cancellations, a hole that a person fills, and a life longer than a key's memory.
+//! people and audiences, a delay with cancellations, a link that a person has to mend, and a life longer than a key's memory.
 
 use herald::catalog::files::Files;
 
@@ -14,7 +14,6 @@ pub struct RuleSpec {
     pub life_s: i64,
     /// Whether it goes to a segment instead of the event's recipients.
     pub is_audience: bool,
-    pub is_urgent: bool,
 }
 
 /// One kind of event.
@@ -30,7 +29,7 @@ const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
 const fn rule(key: &'static str, channel: &'static str, delay_s: i64, life_s: i64) -> RuleSpec {
-    RuleSpec { key, channel, delay_s, life_s, is_audience: false, is_urgent: false }
+    RuleSpec { key, channel, delay_s, life_s, is_audience: false }
 }
 
 /// The segment that an audience stands for.
@@ -43,11 +42,7 @@ pub const EVENTS: [EventSpec; 8] = [
         rules: &[rule("note-mail", "email", 0, 3 * DAY), rule("note-push", "push", 0, 3 * DAY)],
         weight: 34,
     },
-    EventSpec {
-        name: "sim.code",
-        rules: &[RuleSpec { is_urgent: true, ..rule("code-sms", "sms", 0, 600) }],
-        weight: 20,
-    },
+    EventSpec { name: "sim.code", rules: &[rule("code-sms", "sms", 0, 600)], weight: 20 },
     EventSpec { name: "sim.news", rules: &[rule("news-push", "push", 0, 3 * DAY)], weight: 18 },
     EventSpec {
         name: "sim.all",
@@ -66,7 +61,7 @@ pub fn rule_of(key: &str) -> Option<&'static RuleSpec> {
 }
 
 const SCHEMA: &str = r#"{"type": "object", "properties": {"n": {"type": "string", "pattern": "\\S"},
-    "code": {"type": "string"}, "x": {"type": "string"}, "stops": {"type": "string"}}, "required": ["n"]}"#;
+    "code": {"type": "string", "pattern": "\\S"}, "x": {"type": "string", "pattern": "\\S"}, "stops": {"type": "string", "pattern": "\\S"}}, "required": ["n"]}"#;
 
 /// The catalog as files.
 pub fn files() -> Files {
@@ -79,11 +74,12 @@ pub fn files() -> Files {
         files.push((format!("events/{}/event.toml", event.name), about));
         let required = match event.name {
             "sim.code" => SCHEMA.replace("[\"n\"]", "[\"n\", \"code\"]"),
+            "sim.hole" => SCHEMA.replace("[\"n\"]", "[\"n\", \"x\"]"),
             "sim.stop" => SCHEMA.replace("[\"n\"]", "[\"n\", \"stops\"]"),
             _ => SCHEMA.to_owned(),
         };
         files.push((format!("events/{}/schema.json", event.name), required));
-        let sample = r#"{"n": "zq0z", "code": "314159", "x": "y", "stops": "key"}"#;
+        let sample = r#"{"n": "zq0z", "code": "314159", "x": "https://shop.example/", "stops": "key"}"#;
         files.push((format!("events/{}/samples/one.json", event.name), sample.into()));
         for rule in event.rules {
             files.push((format!("rules/{}.toml", rule.key), rule_file(event.name, rule)));
@@ -112,7 +108,10 @@ fn template_files(rule: &RuleSpec) -> Vec<(String, String)> {
     let about = format!("channel = \"{}\"\ndescription = \"Simulated.\"\n{mode}", rule.channel);
     let copy = match rule.key {
         "code-sms" => "{{ data.n }}: your code is {{ data.code }}".to_owned(),
-        "hole-mail" => "+++\nsubject = \"{{ data.n }}\"\n+++\n<p>{{ data.n }} says {{ data.x }}</p>".to_owned(),
+        "hole-mail" => {
+            "+++\nsubject = \"{{ data.n }}\"\n+++\n<p><a href=\"{{ data.x }}\">{{ data.n }}</a></p>"
+                .to_owned()
+        }
         _ if rule.channel == "email" => {
             "+++\nsubject = \"{{ data.n }}\"\n+++\n<p>{{ data.n }}</p>".to_owned()
         }

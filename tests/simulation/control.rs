@@ -45,12 +45,8 @@ struct State {
 
 impl Control {
     pub fn new(seed: u64, odds: Odds) -> Self {
-        let state = State {
-            random: StdRng::seed_from_u64(seed),
-            odds,
-            is_cut_off: false,
-            report: Report::default(),
-        };
+        let state =
+            State { random: StdRng::seed_from_u64(seed), odds, is_cut_off: false, report: Report::default() };
         Self { state: Mutex::new(state), parked: AtomicBool::new(false) }
     }
 

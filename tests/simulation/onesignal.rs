@@ -302,7 +302,9 @@ impl State {
         match plan {
             Plan::RateLimited(_) => error(429, "API rate limit exceeded"),
             Plan::Conflict => Some((409, Value::Null)),
-            Plan::NobodyYet => Some((200, json!({"id": "", "errors": ["All included players are not subscribed"]}))),
+            Plan::NobodyYet => {
+                Some((200, json!({"id": "", "errors": ["All included players are not subscribed"]})))
+            }
             _ if post.targets.iter().all(|target| target.starts_with("lapsed")) => {
                 Some((200, json!({"id": "", "errors": ["All included players are not subscribed"]})))
             }

@@ -70,8 +70,12 @@ impl<'a> Oracle<'a> {
     /// Reads the three accounts.
     pub async fn read(run: &'a Run<'a>) -> Self {
         let books = &run.world.books;
-        let rows = sqlx::query("SELECT id, event_key, received_at FROM events").fetch_all(books).await.expect("events");
-        let events = rows.iter().map(|row| (row.get("id"), (row.get("event_key"), row.get("received_at")))).collect();
+        let rows = sqlx::query("SELECT id, event_key, received_at FROM events")
+            .fetch_all(books)
+            .await
+            .expect("events");
+        let events =
+            rows.iter().map(|row| (row.get("id"), (row.get("event_key"), row.get("received_at")))).collect();
         let rows = sqlx::query(include_str!("deliveries.sql")).fetch_all(books).await.expect("deliveries");
         let deliveries = rows
             .iter()
@@ -142,7 +146,8 @@ impl<'a> Oracle<'a> {
                     let is_it = |d: &&Delivery| d.event == id && d.rule == rule.key && d.target == target;
                     let count = self.deliveries.iter().filter(is_it).count();
                     let was_late = posted.expires_at.is_some() && count == 0;
-                    let detail = || format!("{} has {count} deliveries by {} to {target}", posted.event_key, rule.key);
+                    let detail =
+                        || format!("{} has {count} deliveries by {} to {target}", posted.event_key, rule.key);
                     self.check(NAME, count == 1 || was_late, detail);
                 }
             }
@@ -187,25 +192,32 @@ impl<'a> Oracle<'a> {
                     rule.channel == channel && targets.contains(&target.as_str())
                 })
             });
-            self.check("O3 no effect without a post", is_wanted, || format!("{mark} to {target} by {channel}"));
+            self.check("O3 no effect without a post", is_wanted, || {
+                format!("{mark} to {target} by {channel}")
+            });
         }
     }
 
     /// O4: every call has its batch and attempt, and what the books call accepted was answered so.
     fn books_are_the_providers_log(&mut self) {
         const NAME: &str = "O4 the books are the provider's log";
-        let targets: HashMap<Uuid, &str> = self.deliveries.iter().map(|d| (d.id, d.target.as_str())).collect();
+        let targets: HashMap<Uuid, &str> =
+            self.deliveries.iter().map(|d| (d.id, d.target.as_str())).collect();
         let mut found: Vec<(bool, String)> = Vec::new();
         let mut per_key: HashMap<&str, usize> = HashMap::new();
         for post in &self.posts {
             *per_key.entry(&post.key).or_default() += 1;
             let of_key = self.batches.iter().filter(|b| b.key == post.key && b.app == post.app);
             let is_same = of_key.clone().any(|batch| {
-                let members: Vec<&str> = batch.members.iter().filter_map(|id| targets.get(id).copied()).collect();
+                let members: Vec<&str> =
+                    batch.members.iter().filter_map(|id| targets.get(id).copied()).collect();
                 members == post.targets
             });
             found.push((is_same, format!("call {} to {:?} has no such batch", post.key, post.targets)));
-            found.push((post.is_in_the_books, format!("call {} began before its attempt was noted", post.key)));
+            found.push((
+                post.is_in_the_books,
+                format!("call {} began before its attempt was noted", post.key),
+            ));
             let attempts: usize = of_key.map(|batch| batch.attempts.len()).sum();
             let is_enough = attempts >= per_key[post.key.as_str()];
             found.push((is_enough, format!("key {} has {attempts} attempts and more calls", post.key)));
@@ -246,7 +258,8 @@ impl<'a> Oracle<'a> {
         const NAME: &str = "O5 one key, one body";
         let mut bodies: HashMap<(String, String), serde_json::Value> = HashMap::new();
         for post in self.posts.clone() {
-            let first = bodies.entry((post.app, post.key.clone())).or_insert_with(|| post.body.clone()).clone();
+            let first =
+                bodies.entry((post.app, post.key.clone())).or_insert_with(|| post.body.clone()).clone();
             self.check(NAME, first == post.body, || format!("key {} went out with another body", post.key));
         }
         let mut by_key: HashMap<(String, String), Vec<(bool, BTreeSet<Uuid>)>> = HashMap::new();
@@ -257,7 +270,9 @@ impl<'a> Oracle<'a> {
         for ((_, key), batches) in by_key {
             let standing = batches.iter().filter(|(is_void, _)| !is_void).count();
             let is_same = batches.iter().all(|(_, members)| *members == batches[0].1);
-            self.check(NAME, standing <= 1 && is_same, || format!("key {key} has {standing} batches that stand"));
+            self.check(NAME, standing <= 1 && is_same, || {
+                format!("key {key} has {standing} batches that stand")
+            });
         }
     }
 
@@ -275,7 +290,10 @@ impl<'a> Oracle<'a> {
                 && !earlier.is_definite_non_send
             {
                 let gap = post.started_at - earlier.started_at;
-                gaps.push((gap >= GAP, format!("{} was tried again after {} s", post.key, gap.num_seconds())));
+                gaps.push((
+                    gap >= GAP,
+                    format!("{} was tried again after {} s", post.key, gap.num_seconds()),
+                ));
             }
         }
         for (holds, detail) in late {
@@ -310,7 +328,8 @@ impl<'a> Oracle<'a> {
         for (holds, detail) in told {
             self.check("every end has its reason", holds, || detail);
         }
-        let unknown_rule = self.deliveries.iter().find(|d| rule_of(&d.rule).is_none()).map(|d| d.rule.clone());
+        let unknown_rule =
+            self.deliveries.iter().find(|d| rule_of(&d.rule).is_none()).map(|d| d.rule.clone());
         self.check("every end has its reason", unknown_rule.is_none(), || format!("{unknown_rule:?}"));
     }
 
@@ -320,9 +339,12 @@ impl<'a> Oracle<'a> {
         for opt_out in &self.run.opt_outs {
             for batch in self.batches.iter().filter(|batch| batch.created_at > opt_out.since) {
                 let is_in = self.deliveries.iter().any(|d| {
-                    batch.members.contains(&d.id) && d.target == opt_out.person && d.channel == opt_out.channel
+                    batch.members.contains(&d.id)
+                        && d.target == opt_out.person
+                        && d.channel == opt_out.channel
                 });
-                let detail = format!("{} is in a batch after opting out of {}", opt_out.person, opt_out.channel);
+                let detail =
+                    format!("{} is in a batch after opting out of {}", opt_out.person, opt_out.channel);
                 found.push((!is_in, detail));
             }
         }

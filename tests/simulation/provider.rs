@@ -55,7 +55,8 @@ impl Provider {
                 BatchAnswer::without_response(Verdict::Ambiguous { cause: cause.into(), retry_after: None })
             }
         };
-        if !matches!(answer.verdict, Verdict::Accepted { .. } | Verdict::Ambiguous { .. } | Verdict::Conflict) {
+        if !matches!(answer.verdict, Verdict::Accepted { .. } | Verdict::Ambiguous { .. } | Verdict::Conflict)
+        {
             self.onesignal.note_non_send(call);
         }
         if let Some(tamper) = self.tamper {
@@ -123,7 +124,12 @@ impl MessageProvider for Provider {
         Ok(self.onesignal.create_template(&app.id.to_string(), &upload.name))
     }
 
-    async fn find_template(&self, app: &App, name: &str, _: Channel) -> Result<Option<String>, ProviderError> {
+    async fn find_template(
+        &self,
+        app: &App,
+        name: &str,
+        _: Channel,
+    ) -> Result<Option<String>, ProviderError> {
         Ok(self.onesignal.find_template(&app.id.to_string(), name))
     }
 

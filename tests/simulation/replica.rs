@@ -201,9 +201,9 @@ impl Replica {
     /// A post, ready to be driven.
     pub fn post(&self, number: usize, event: NewEvent) -> Option<Running> {
         let pipeline = Arc::clone(self.pipeline.as_ref()?);
-        Some(self.step(Kind::Post(number), async move {
-            Ended::Posted(number, pipeline.accept(event).await)
-        }))
+        Some(
+            self.step(Kind::Post(number), async move { Ended::Posted(number, pipeline.accept(event).await) }),
+        )
     }
 
     /// Calls that wait to be made.
@@ -231,8 +231,9 @@ impl Replica {
         let is_post = matches!(running.kind, Kind::Post(_));
         let control = Arc::clone(&self.kit.control);
         let pipeline = self.pipeline.clone();
-        let is_waiting =
-            || is_post && pipeline.as_ref().is_some_and(|pipeline| pipeline.events_waiting() > waiting_before);
+        let is_waiting = || {
+            is_post && pipeline.as_ref().is_some_and(|pipeline| pipeline.events_waiting() > waiting_before)
+        };
         let driving = std::future::poll_fn(|context| {
             match catch_unwind(AssertUnwindSafe(|| running.step.as_mut().poll(context))) {
                 Err(panic) if panic.is::<Death>() => Poll::Ready(Driven::Died),

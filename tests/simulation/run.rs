@@ -80,7 +80,8 @@ impl<'a> Run<'a> {
         let mut random = StdRng::seed_from_u64(seed);
         let odds = weather(&mut random);
         let count = random.random_range(2..=3);
-        let replicas = (0..count).map(|slot| replica(seed, slot, odds, world, plant, &clock, &onesignal)).collect();
+        let replicas =
+            (0..count).map(|slot| replica(seed, slot, odds, world, plant, &clock, &onesignal)).collect();
         let has_long_jump = random.random_range(0..12) == 0;
         Self {
             seed,
@@ -180,7 +181,8 @@ impl<'a> Run<'a> {
 
     /// A source that has no answer, or lost it, posts the same again.
     async fn post_again(&mut self) {
-        let open: Vec<usize> = (0..self.posted.len()).filter(|n| self.posted[*n].acknowledged.is_empty()).collect();
+        let open: Vec<usize> =
+            (0..self.posted.len()).filter(|n| self.posted[*n].acknowledged.is_empty()).collect();
         let number = match (open.is_empty(), self.posted.len()) {
             (_, 0) => return,
             (false, _) => open[self.random.random_range(0..open.len())],
@@ -206,7 +208,8 @@ impl<'a> Run<'a> {
         if self.plant.changes_event_keys && !posted.acknowledged.is_empty() {
             event_key.push_str("-again");
         }
-        let data = json!({"n": posted.mark, "code": format!("canary-{number}"), "stops": posted.stops});
+        let data = json!({"n": posted.mark, "code": format!("canary-{number}"), "stops": posted.stops,
+            "x": "javascript:alert(1)"});
         NewEvent {
             source: self.world.source,
             key: key(),
@@ -462,7 +465,7 @@ impl<'a> Run<'a> {
         let (Some(held), Some(slot)) = (held, self.pick_replica()) else { return };
         let Some(pipeline) = self.replicas[slot].pipeline.clone() else { return };
         let running = self.replicas[slot].step(Kind::Other, async move {
-            let release = Release { version: None, values: Some(json!({"x": "a person"})) };
+            let release = Release { version: None, values: Some(json!({"x": "https://shop.example/"})) };
             let _ = pipeline.release(DeliveryId::from_uuid(held), release, key()).await;
             Ended::Done
         });
