@@ -65,6 +65,7 @@ impl Pipeline {
             }
         };
         let retries = self.line.take_retries(|frozen| may_begin(&frozen.batch.app));
+        let retries = self.begin_late_anew(retries, now).await?;
         let mut went = !retries.is_empty();
         self.line.put_frozen(retries);
         let mut picked = Vec::new();

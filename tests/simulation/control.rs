@@ -2,9 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use herald::pipeline::Pipeline;
 use herald::store::faults::{Fate, Faults, Place};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -38,6 +40,8 @@ pub struct Control {
 struct State {
     random: StdRng,
     odds: Odds,
+    /// The process that is driven now.
+    pipeline: Weak<Pipeline>,
     /// The database is away for this replica.
     is_cut_off: bool,
     report: Report,
@@ -45,8 +49,13 @@ struct State {
 
 impl Control {
     pub fn new(seed: u64, odds: Odds) -> Self {
-        let state =
-            State { random: StdRng::seed_from_u64(seed), odds, is_cut_off: false, report: Report::default() };
+        let state = State {
+            random: StdRng::seed_from_u64(seed),
+            odds,
+            pipeline: Weak::new(),
+            is_cut_off: false,
+            report: Report::default(),
+        };
         Self { state: Mutex::new(state), parked: AtomicBool::new(false) }
     }
 
@@ -59,6 +68,10 @@ impl Control {
 
     pub fn cut_off(&self, is_cut_off: bool) {
         self.state.lock().is_cut_off = is_cut_off;
+    }
+
+    pub fn belongs_to(&self, pipeline: &Arc<Pipeline>) {
+        self.state.lock().pipeline = Arc::downgrade(pipeline);
     }
 
     pub fn take_report(&self) -> Report {
@@ -88,7 +101,12 @@ impl Control {
             below += odds;
             number < below
         };
+        // Who stands still while reading the catalog would have the others of its process wait for ever.
+        let may_pause = state.pipeline.upgrade().is_none_or(|pipeline| !pipeline.is_reading_catalog());
         let (thrown, kind) = if is(odds.pause) {
+            if !may_pause {
+                return Thrown::Fate(Fate::GoOn);
+            }
             (Thrown::Pause, if is_after { "standstill after" } else { "standstill before" })
         } else if is(odds.death) {
             (Thrown::Death, if is_after { "death after" } else { "death before" })

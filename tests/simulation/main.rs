@@ -43,6 +43,9 @@ async fn run_seed(world: &World, seed: u64, plant: &Plant) -> (Vec<Finding>, Rep
     report.ends = oracle::ends(&run).await;
     let (found, checks) = Oracle::read(&run).await.examine().await;
     findings.extend(found);
+    if variable("SEED").is_some() {
+        tell(&run, &findings).await;
+    }
     report.checks = checks;
     report.calls = run.onesignal.posts().len() as u64;
     report.add(&run.onesignal.take_report());
@@ -51,6 +54,19 @@ async fn run_seed(world: &World, seed: u64, plant: &Plant) -> (Vec<Finding>, Rep
         replica.kit.store.close().await;
     }
     (findings, report)
+}
+
+/// The stories of the keys that findings name.
+async fn tell(run: &Run<'_>, findings: &[Finding]) {
+    for finding in findings {
+        let words = finding.detail.split([' ', ',', ':']);
+        if let Some(key) = words.into_iter().find(|word| word.len() == 36 && word.contains('-')) {
+            println!("{}: {}", finding.invariant, finding.detail);
+            for line in oracle::story(run, key).await {
+                println!("    {line}");
+            }
+        }
+    }
 }
 
 fn variable(name: &str) -> Option<u64> {

@@ -123,7 +123,7 @@ impl Replica {
         let publisher =
             Publisher::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
         self.look = LookOut::default();
-        self.pipeline = Some(Pipeline::new(Parts {
+        let pipeline = Pipeline::new(Parts {
             store,
             clock,
             ids,
@@ -131,7 +131,9 @@ impl Replica {
             uploads: Arc::new(Uploads(publisher)),
             limits: self.kit.limits.clone(),
             namespace: self.kit.namespace,
-        }));
+        });
+        self.kit.control.belongs_to(&pipeline);
+        self.pipeline = Some(pipeline);
     }
 
     /// Everything in memory is gone.
