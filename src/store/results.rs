@@ -82,7 +82,8 @@ fn message_of(answer: &BatchAnswer) -> Option<&str> {
 }
 
 /// Carries out moves. Each is guarded by owner and epoch; what was taken over meanwhile stays as it is.
-/// Returns the deliveries that did move.
+/// Returns the claims, by delivery and epoch, under which deliveries did move: a process that lost its lease may write
+/// two answers about one delivery at once, and only one of them holds.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -90,7 +91,7 @@ pub async fn carry_out(
     connection: &mut PgConnection,
     moves: &[Move<'_>],
     now: Timestamp,
-) -> Result<HashSet<DeliveryId>, StoreError> {
+) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
     let (open, last): (Vec<&Move<'_>>, Vec<&Move<'_>>) =
         moves.iter().partition(|m| m.after.state.name().is_open());
     let mut moved = HashSet::with_capacity(moves.len());
@@ -107,11 +108,11 @@ async fn finish(
     connection: &mut PgConnection,
     moves: &[&Move<'_>],
     now: Timestamp,
-) -> Result<impl Iterator<Item = DeliveryId> + use<>, StoreError> {
+) -> Result<Vec<(DeliveryId, i32)>, StoreError> {
     let ids: Vec<Uuid> = moves.iter().map(|m| m.after.id.uuid()).collect();
     let low = ids.iter().min().copied().unwrap_or_default();
     let high = ids.iter().max().copied().unwrap_or_default();
-    let finished: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/finish_deliveries.sql"))
+    let finished: Vec<(Uuid, i32)> = sqlx::query_as(include_str!("sql/finish_deliveries.sql"))
         .bind(ids)
         .bind(moves.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.epoch).collect::<Vec<_>>())
@@ -122,19 +123,19 @@ async fn finish(
         .bind(high)
         .fetch_all(connection)
         .await?;
-    Ok(finished.into_iter().map(DeliveryId::from_uuid))
+    Ok(finished.into_iter().map(|(id, epoch)| (DeliveryId::from_uuid(id), epoch)).collect())
 }
 
 async fn reopen(
     connection: &mut PgConnection,
     moves: &[&Move<'_>],
-) -> Result<impl Iterator<Item = DeliveryId> + use<>, StoreError> {
+) -> Result<Vec<(DeliveryId, i32)>, StoreError> {
     let count = |value: u16| i16::try_from(value).unwrap_or(i16::MAX);
     let kept = |m: &Move<'_>| match m.after.state {
         DeliveryState::Retrying { .. } => m.batch.map(TypedId::uuid),
         _ => None,
     };
-    let reopened: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/reopen_deliveries.sql"))
+    let reopened: Vec<(Uuid, i32)> = sqlx::query_as(include_str!("sql/reopen_deliveries.sql"))
         .bind(moves.iter().map(|m| m.after.id.uuid()).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.epoch).collect::<Vec<_>>())
@@ -150,7 +151,7 @@ async fn reopen(
         .bind(moves.iter().map(|m| m.crashed).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-    Ok(reopened.into_iter().map(DeliveryId::from_uuid))
+    Ok(reopened.into_iter().map(|(id, epoch)| (DeliveryId::from_uuid(id), epoch)).collect())
 }
 
 fn due_of(delivery: &Delivery) -> Option<Timestamp> {

@@ -24,6 +24,17 @@ const MEMORY: TimeDelta = TimeDelta::days(30);
 /// Whom one message reached: the event's mark, the channel, and the person or segment.
 pub type Reached = (String, String, String);
 
+/// What a caller was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing that it could rely on, or that it was accepted.
+    Nothing,
+    /// It never left the house, or nothing was sent for certain.
+    NotSent,
+    /// Its key is being worked on.
+    Conflict,
+}
+
 /// One call that arrived here, or was on its way.
 #[derive(Debug, Clone)]
 pub struct Post {
@@ -37,8 +48,7 @@ pub struct Post {
     pub is_urgent: bool,
     /// Whether an attempt stood in the books when it began.
     pub is_in_the_books: bool,
-    /// It never left the house, or the answer said for certain that nothing was sent.
-    pub is_definite_non_send: bool,
+    pub told: Told,
     /// The id that it was answered with.
     pub message: Option<String>,
 }
@@ -151,13 +161,6 @@ impl OneSignal {
         Some(reply)
     }
 
-    /// Whether a call would come back now.
-    pub fn has_reply(&self, call: u64) -> bool {
-        let now = self.clock.now();
-        let state = self.state.lock();
-        state.calls.get(&call).is_none_or(|one| one.reply.is_some() || one.times_out_at <= now)
-    }
-
     /// When the next call times out or is done with.
     pub fn next_moment(&self) -> Option<Timestamp> {
         let state = self.state.lock();
@@ -191,9 +194,10 @@ impl OneSignal {
         state.refused_until.clear();
     }
 
-    pub fn note_non_send(&self, call: u64) {
+    /// Notes what a caller was told.
+    pub fn note(&self, call: u64, told: Told) {
         let place = usize::try_from(call).expect("a place");
-        self.state.lock().posts[place].is_definite_non_send = true;
+        self.state.lock().posts[place].told = told;
     }
 
     /// A key that nobody has used.
@@ -396,7 +400,7 @@ fn read_post(body: &Value, now: Timestamp, is_urgent: bool, is_in_the_books: boo
         started_at: now,
         is_urgent,
         is_in_the_books,
-        is_definite_non_send: false,
+        told: Told::Nothing,
         message: None,
     }
 }

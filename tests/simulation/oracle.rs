@@ -10,7 +10,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::catalog::{SEGMENT, rule_of};
-use crate::onesignal::{Post, Reached};
+use crate::onesignal::{Post, Reached, Told};
 use crate::run::{Posted, Run};
 
 /// Something that must never be.
@@ -265,7 +265,7 @@ impl<'a> Oracle<'a> {
         let mut bodies: HashMap<(String, String), serde_json::Value> = HashMap::new();
         // What was surely not sent leaves nothing behind under its key.
         let doubtful: Vec<Post> =
-            self.posts.iter().filter(|post| !post.is_definite_non_send).cloned().collect();
+            self.posts.iter().filter(|post| post.told != Told::NotSent).cloned().collect();
         for post in doubtful {
             let first =
                 bodies.entry((post.app, post.key.clone())).or_insert_with(|| post.body.clone()).clone();
@@ -296,7 +296,7 @@ impl<'a> Oracle<'a> {
             late.push((end.is_none_or(|end| post.started_at < end), detail));
             if let Some(earlier) = before.insert(&post.key, post)
                 && !post.is_urgent
-                && !earlier.is_definite_non_send
+                && earlier.told == Told::Nothing
             {
                 let gap = post.started_at - earlier.started_at;
                 gaps.push((
@@ -428,11 +428,13 @@ pub async fn story(run: &Run<'_>, key: &str) -> Vec<String> {
     let query = "SELECT b.id::text || ' void ' || b.is_void || ' made ' || b.created_at || ' members '
             || cardinality(b.members) || ': attempt ' || a.n || ' by ' || right(a.worker_id::text, 4) || ' at '
             || a.started_at || ' -> ' || coalesce(a.answer, '-') || ' at ' || coalesce(a.answered_at::text, '-')
-        FROM batches b JOIN attempts a ON a.batch_id = b.id WHERE b.idempotency_key::text = $1 ORDER BY b.id, a.n";
+        FROM batches b JOIN attempts a ON a.batch_id = b.id WHERE b.idempotency_key::text = $1 OR b.members @> ARRAY[$1::uuid] ORDER BY b.id, a.n";
     let mut told: Vec<String> =
         sqlx::query_scalar(query).bind(key).fetch_all(&run.world.books).await.expect("a story");
     let query = "SELECT right(c.delivery_id::text, 4) || ' ' || c.code || ': ' || c.detail FROM decisions c
-        WHERE c.delivery_id IN (SELECT unnest(members) FROM batches WHERE idempotency_key::text = $1) ORDER BY c.id";
+        WHERE c.delivery_id::text = $1
+            OR c.delivery_id IN (SELECT unnest(members) FROM batches WHERE idempotency_key::text = $1)
+        ORDER BY c.id";
     told.extend(
         sqlx::query_scalar::<_, String>(query).bind(key).fetch_all(&run.world.books).await.expect("a story"),
     );

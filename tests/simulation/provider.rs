@@ -18,7 +18,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::control::Control;
-use crate::onesignal::{OneSignal, Reply};
+use crate::onesignal::{OneSignal, Reply, Told};
 use crate::plants::Tamper;
 
 /// How long calls may take: what the service has by default.
@@ -55,9 +55,10 @@ impl Provider {
                 BatchAnswer::without_response(Verdict::Ambiguous { cause: cause.into(), retry_after: None })
             }
         };
-        if !matches!(answer.verdict, Verdict::Accepted { .. } | Verdict::Ambiguous { .. } | Verdict::Conflict)
-        {
-            self.onesignal.note_non_send(call);
+        match answer.verdict {
+            Verdict::Accepted { .. } | Verdict::Ambiguous { .. } => {}
+            Verdict::Conflict => self.onesignal.note(call, Told::Conflict),
+            _ => self.onesignal.note(call, Told::NotSent),
         }
         if let Some(tamper) = self.tamper {
             self.spoil(tamper, &mut answer.verdict);

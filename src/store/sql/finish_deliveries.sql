@@ -7,10 +7,10 @@ WITH result AS (
     USING result r
     WHERE q.delivery_id = r.delivery_id AND q.claim_epoch = r.claim_epoch
       AND q.worker_id IS NOT DISTINCT FROM r.worker_id
-    RETURNING q.delivery_id, r.state, r.batch_id
+    RETURNING q.delivery_id, q.claim_epoch, r.state, r.batch_id
 )
 UPDATE deliveries d
 SET state = g.state::delivery_state, finished_at = $6, batch_id = g.batch_id
 FROM gone g
 WHERE d.id = g.delivery_id AND d.id >= $7 AND d.id <= $8
-RETURNING d.id
+RETURNING d.id, g.claim_epoch
