@@ -131,7 +131,8 @@ impl Store {
              JOIN LATERAL (
                 SELECT a.n, a.started_at FROM attempts a WHERE a.batch_id = b.id ORDER BY a.n DESC LIMIT 1
              ) AS a ON true
-             WHERE b.id = ANY ($1)",
+             WHERE b.id = ANY ($1)
+             ORDER BY b.id",
         )
         .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
         .fetch_all(self.pool())

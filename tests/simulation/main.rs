@@ -35,14 +35,36 @@ const SIDE_BY_SIDE: usize = 3;
 
 /// Runs one seed to its end and says what is wrong.
 async fn run_seed(world: &World, seed: u64, plant: &Plant) -> (Vec<Finding>, Report) {
+    let t0 = Instant::now();
     world.reset().await;
+    let t1 = Instant::now();
     let mut run = Run::new(seed, world, plant);
     run.storm().await;
+    let t2 = Instant::now();
     let mut findings = run.settle().await;
+    let t3 = Instant::now();
     let mut report = std::mem::take(&mut run.report);
     report.ends = oracle::ends(&run).await;
     let (found, checks) = Oracle::read(&run).await.examine().await;
     findings.extend(found);
+    println!(
+        "T {seed} reset {:?} storm {:?} settle {:?} oracle {:?}",
+        t1 - t0,
+        t2 - t1,
+        t3 - t2,
+        t3.elapsed()
+    );
+    {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut h = DefaultHasher::new();
+        for p in run.onesignal.posts() {
+            format!("{:?} {:?}", p.targets, p.started_at).hash(&mut h);
+            if std::env::var("TRACE").is_ok() {
+                println!("P {:?} {} {}", p.targets, p.started_at, p.body["template_id"]);
+            }
+        }
+        println!("H {seed} {:x} {}", h.finish(), run.onesignal.posts().len());
+    }
     if variable("SEED").is_some() {
         tell(&run, &findings).await;
     }

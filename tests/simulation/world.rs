@@ -49,7 +49,7 @@ impl World {
     pub async fn new() -> Self {
         herald::app::choose_tls();
         let database = database::fresh().await;
-        let books = PgPoolOptions::new().max_connections(2).connect(&database).await.expect("connected");
+        let books = PgPoolOptions::new().max_connections(1).connect(&database).await.expect("connected");
         let adapter = Arc::new(Adapter::new(TIMEOUTS).expect("TLS"));
         let clock = Arc::new(TestClock::at(start_of_time()));
         let onesignal = Arc::new(OneSignal::new(0, Arc::clone(&clock), BTreeMap::new(), false));
