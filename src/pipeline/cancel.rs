@@ -108,7 +108,7 @@ impl Pipeline {
         let moves: Vec<Moved> = found.into_iter().map(|waiting| cancelled(waiting, why)).collect();
         let moved =
             if moves.is_empty() { HashSet::new() } else { self.write_moves(&mut tx, &moves, now).await? };
-        let told = told(&mut tx, &ids, &moved).await?;
+        let told = told(&mut tx, &ids, &moved.into_iter().map(|(id, _)| id).collect()).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
         Ok(told)
@@ -139,7 +139,7 @@ async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, 
     match unwanted {
         Unwanted::Key(source, key) => waiting::open_under(tx, &[cancel_digest(source, key)]).await,
         Unwanted::Event(event) => {
-            Ok(listing::deliveries_of(tx, &[event]).await?.into_iter().map(|row| row.id).collect())
+            Ok(listing::deliveries_and_replays_of(tx, event).await?.into_iter().map(|row| row.id).collect())
         }
         Unwanted::Deliveries(ids) => Ok(ids.to_vec()),
     }

@@ -1,4 +1,5 @@
-//! Named points at which a test can have the process die, in debug builds only.
+//! Named points at which a test can have the process die, in debug builds only: the whole process by a variable, or one
+//! replica of a simulation by the [`faults`](crate::store::faults) around its steps.
 
 /// The points, as `HERALD_CRASH_POINT` names them.
 pub const POINTS: [&str; 4] = ["after_commit", "after_freeze", "after_call", "after_claim"];
@@ -9,7 +10,10 @@ pub const POINTS: [&str; 4] = ["after_commit", "after_freeze", "after_call", "af
 pub fn point(name: &'static str) {
     debug_assert!(POINTS.contains(&name), "{name} is no crash point");
     #[cfg(debug_assertions)]
-    armed::pass(name);
+    {
+        armed::pass(name);
+        crate::store::faults::pass(name);
+    }
 }
 
 #[cfg(debug_assertions)]

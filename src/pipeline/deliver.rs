@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,7 +16,12 @@ use crate::domain::answer::{BatchAnswer, Verdict};
 use crate::domain::batch::Batch;
 use crate::domain::clock::Timestamp;
 use crate::provider::MessageProvider;
+use crate::store::StoreError;
 use crate::telemetry::names;
+
+/// How long after its attempt began in the books a call may begin. A process that stood still in between does not make
+/// it any more: others may have taken the batch over, and count how long OneSignal may work on it from that moment.
+pub(super) const LATEST_START: TimeDelta = TimeDelta::seconds(5);
 
 /// Makes one call. A batch whose time is over is not sent any more.
 pub async fn attempt(provider: &dyn MessageProvider, batch: &Batch, now: Timestamp) -> BatchAnswer {
@@ -43,10 +49,21 @@ impl Pipeline {
         }
     }
 
+    /// The calls that frozen batches want, each of them yet to be made: for tests, which say when each goes on.
+    pub fn take_calls(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + use<>> {
+        self.line.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen)).collect()
+    }
+
     /// Makes one batch's call and puts the answer in line.
-    pub(super) async fn call(self: Arc<Self>, frozen: Frozen) {
+    pub(super) async fn call(self: Arc<Self>, mut frozen: Frozen) {
+        let now = self.clock.now();
+        if is_late(&frozen, now) {
+            return self.leave_uncalled(frozen, now).await;
+        }
+        // What the answer means is counted from the call, not from its entry in the books.
+        frozen.started_at = frozen.started_at.max(now);
         let began = std::time::Instant::now();
-        let answer = attempt(self.provider.as_ref(), &frozen.batch, self.clock.now()).await;
+        let answer = attempt(self.provider.as_ref(), &frozen.batch, now).await;
         crash::point("after_call");
         metrics::counter!(names::CALLS, "answer" => answer.verdict.code()).increment(1);
         let took = began.elapsed();
@@ -55,6 +72,62 @@ impl Pipeline {
         self.line.put_answered(vec![Answered { frozen, answer }]);
         self.line.to_dispatch.notify_one();
     }
+
+    /// Gives a batch back whose call comes too late to be made.
+    async fn leave_uncalled(&self, frozen: Frozen, now: Timestamp) {
+        self.budget.cancel(frozen.batch.app.id, now);
+        tracing::warn!(batch.id = %frozen.batch.id, "batch {} came to its call too late and was given back", frozen.batch.id);
+        let keys: Vec<_> = frozen.members.iter().map(|member| member.claim.key()).collect();
+        if self.give_back_frozen(vec![frozen]).await.is_err() {
+            self.line.let_go(keys);
+            self.raise_doubt();
+        }
+        self.line.to_dispatch.notify_one();
+    }
+
+    /// Begins attempts anew in the books that have waited in line for too long. Returns those whose calls can be made
+    /// now: what was taken over meanwhile is forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is away; all of them are in line again.
+    pub(super) async fn begin_late_anew(
+        &self,
+        retries: Vec<Frozen>,
+        now: Timestamp,
+    ) -> Result<Vec<Frozen>, StoreError> {
+        let (late, mut ready): (Vec<Frozen>, Vec<Frozen>) =
+            retries.into_iter().partition(|frozen| is_late(frozen, now));
+        if late.is_empty() {
+            return Ok(ready);
+        }
+        let attempts: Vec<_> =
+            late.iter().map(|frozen| (frozen.batch.id, frozen.attempt, frozen.worker)).collect();
+        let begun = match self.store.begin_anew(&attempts, now).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                for frozen in late.into_iter().chain(ready) {
+                    self.budget.cancel(frozen.batch.app.id, now);
+                    self.line.put_retry(frozen);
+                }
+                return Err(error);
+            }
+        };
+        for mut frozen in late {
+            if begun.contains(&frozen.batch.id) {
+                frozen.started_at = now;
+                ready.push(frozen);
+            } else {
+                self.budget.cancel(frozen.batch.app.id, now);
+                self.line.let_go(frozen.members.iter().map(|member| member.claim.key()));
+                self.raise_doubt();
+            }
+        }
+        Ok(ready)
+    }
+}
+
+fn is_late(frozen: &Frozen, now: Timestamp) -> bool {
+    frozen.started_at + LATEST_START < now
 }
 
 /// What an answer says about how many calls at once are good.

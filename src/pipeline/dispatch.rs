@@ -88,6 +88,13 @@ impl Pipeline {
             apps.retain(|app| self.choose_next(app, &mut choice, now));
         }
         let Choice { retries, picked, not_uploaded, rest, .. } = choice;
+        let retries = match self.begin_late_anew(retries, now).await {
+            Ok(retries) => retries,
+            Err(error) => {
+                self.unpick(picked, now);
+                return Err(error);
+            }
+        };
         let mut went = !retries.is_empty();
         self.line.put_frozen(retries);
         if !picked.is_empty() {

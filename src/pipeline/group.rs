@@ -70,6 +70,10 @@ impl Intake {
         Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     pub(super) fn push(&self, mut pending: Pending) {
         let mut waiting = self.waiting.lock();
         pending.arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);

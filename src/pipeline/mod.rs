@@ -204,6 +204,16 @@ impl Pipeline {
         self.look.notify_one();
     }
 
+    /// Events that wait for a group commit.
+    pub fn events_waiting(&self) -> usize {
+        self.intake.waiting_count()
+    }
+
+    /// Whether some step is reading the catalog anew: others wait for it.
+    pub fn is_reading_catalog(&self) -> bool {
+        self.catalog.is_being_read()
+    }
+
     /// This process's lease, while it stands.
     pub(crate) fn present_lease(&self, now: Timestamp) -> Option<WorkerLease> {
         self.lease.load().as_deref().copied().filter(|lease| lease.until > now)

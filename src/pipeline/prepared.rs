@@ -257,6 +257,11 @@ impl CatalogCache {
         Ok(fresh)
     }
 
+    /// Whether somebody is reading it at the moment.
+    pub(super) fn is_being_read(&self) -> bool {
+        self.refreshing.try_lock().is_err()
+    }
+
     /// Reads the catalog again if its revision has moved.
     ///
     /// # Errors

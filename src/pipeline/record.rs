@@ -42,6 +42,13 @@ pub(super) struct Moved {
     pub decision: Option<Decision>,
 }
 
+impl Moved {
+    /// The claim that it moves under: it did move if that is among those which the store says did.
+    fn key(&self) -> (DeliveryId, i32) {
+        (self.after.id, self.epoch)
+    }
+}
+
 impl Pipeline {
     /// Writes down the answers that are in line; returns whether there were any. Answers that could not be written
     /// stay in line.
@@ -83,7 +90,7 @@ impl Pipeline {
         committed(commit(tx).await)?;
         self.wake_for_turns();
         metrics::counter!(names::FENCED).increment((moves.len() - moved.len()) as u64);
-        for after in moves.iter().map(|m| &m.after).filter(|after| moved.contains(&after.id)) {
+        for after in moves.iter().filter(|m| moved.contains(&m.key())).map(|m| &m.after) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
         }
         if moves.iter().any(|m| m.after.due_at().is_some_and(|due| due <= now + TimeDelta::seconds(1))) {
@@ -98,7 +105,7 @@ impl Pipeline {
         tx: &mut Tx,
         moves: &[Moved],
         now: Timestamp,
-    ) -> Result<HashSet<DeliveryId>, StoreError> {
+    ) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
         let (moved, ended) = self.carry_out_moves(tx, moves, now).await?;
         self.pass_on(tx, &ended, now).await?;
         Ok(moved)
@@ -110,7 +117,7 @@ impl Pipeline {
         tx: &mut Tx,
         moves: &[Moved],
         now: Timestamp,
-    ) -> Result<(HashSet<DeliveryId>, Turns), StoreError> {
+    ) -> Result<(HashSet<(DeliveryId, i32)>, Turns), StoreError> {
         let rows: Vec<Move<'_>> = moves
             .iter()
             .map(|m| Move {
@@ -123,7 +130,7 @@ impl Pipeline {
             .collect();
         let (moved, ended) = results::carry_out(tx, &rows, now).await?;
         let is_void =
-            |m: &&Moved| moved.contains(&m.after.id) && matches!(m.after.state, DeliveryState::Queued { .. });
+            |m: &&Moved| moved.contains(&m.key()) && matches!(m.after.state, DeliveryState::Queued { .. });
         let mut void: Vec<BatchId> = moves.iter().filter(is_void).filter_map(|m| m.batch).collect();
         void.dedup();
         if !void.is_empty() {
@@ -131,7 +138,7 @@ impl Pipeline {
         }
         let made: Vec<NewDecision<'_>> = moves
             .iter()
-            .filter(|m| moved.contains(&m.after.id))
+            .filter(|m| moved.contains(&m.key()))
             .filter_map(|m| {
                 Some(NewDecision { id: self.ids.next(now), event: m.event, decision: m.decision.as_ref()? })
             })
@@ -143,7 +150,7 @@ impl Pipeline {
     }
 
     /// Carries out moves in a transaction of their own and forgets their claims.
-    pub(super) async fn settle(&self, moves: Vec<Moved>) -> Result<HashSet<DeliveryId>, StoreError> {
+    pub(super) async fn settle(&self, moves: Vec<Moved>) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
         if moves.is_empty() {
             return Ok(HashSet::new());
         }
@@ -152,8 +159,8 @@ impl Pipeline {
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
-        self.line.let_go(moves.iter().map(|m| (m.after.id, m.epoch)));
-        for after in moves.iter().map(|m| &m.after).filter(|after| moved.contains(&after.id)) {
+        self.line.let_go(moves.iter().map(Moved::key));
+        for after in moves.iter().filter(|m| moved.contains(&m.key())).map(|m| &m.after) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
         }
         Ok(moved)

@@ -1,7 +1,7 @@
 //! Frozen batches that are sent again: made anew from their members, compared with what was frozen, and sent unchanged
 //! under the same key. What can't be made the same again is not sent: what became of it is unknown.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -89,7 +89,7 @@ impl Pipeline {
         claims: Vec<Claim>,
         now: Timestamp,
     ) -> Result<(Vec<Frozen>, Vec<Moved>), StoreError> {
-        let mut by_batch: HashMap<BatchId, Vec<Claim>> = HashMap::new();
+        let mut by_batch: BTreeMap<BatchId, Vec<Claim>> = BTreeMap::new();
         for claim in claims {
             if let Some(batch) = claim.batch {
                 by_batch.entry(batch).or_default().push(claim);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use chrono::{Days, TimeDelta};
 
 use super::Pipeline;
+use super::deliver::LATEST_START;
 use super::record::{Moved, committed};
 use crate::domain::answer::Answer;
 use crate::domain::clock::Timestamp;
@@ -77,7 +78,7 @@ impl Pipeline {
             delivery.clone().into_state(DeliveryState::Queued { due_at })
         } else {
             let started_at = orphan.attempt_started_at.unwrap_or(now);
-            let answer = Answer::LeaseExpired { started_at };
+            let answer = Answer::LeaseExpired { started_at: started_at + LATEST_START };
             let next = self.limits.retry.next_due(delivery, &answer, started_at, now, self.ids.jitter());
             delivery.clone().after(&answer, next.filter(|due| due < expires_at), started_at, 1)
         };

@@ -215,8 +215,7 @@ impl Pipeline {
             self.overtake().await?;
             self.look_out(&mut state).await?;
             let mut moved = self.dispatch().await? == Round::Went;
-            let calls: Vec<_> =
-                self.line.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen)).collect();
+            let calls = self.take_calls();
             moved |= !calls.is_empty();
             futures_util::future::join_all(calls).await;
             moved |= self.record().await?;

@@ -1,5 +1,7 @@
 //! Batches and their attempts.
 
+use std::collections::HashSet;
+
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
@@ -84,6 +86,40 @@ pub struct StoredBatch {
 }
 
 impl Store {
+    /// Begins attempts anew that were noted, but whose calls have not been made: they begin now. Returns those batches
+    /// that their workers still hold under a lease that stands.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; nothing has begun then.
+    pub async fn begin_anew(
+        &self,
+        attempts: &[(BatchId, i32, WorkerId)],
+        now: Timestamp,
+    ) -> Result<HashSet<BatchId>, StoreError> {
+        let begun: Vec<Uuid> = sqlx::query_scalar(
+            "UPDATE attempts a
+             SET started_at = $4
+             FROM unnest($1::uuid[], $2::integer[], $3::uuid[]) AS r (batch_id, n, worker_id)
+             JOIN workers w ON w.id = r.worker_id AND w.lease_until > $4
+             WHERE a.batch_id = r.batch_id AND a.n = r.n AND a.worker_id = r.worker_id AND a.answered_at IS NULL
+               AND a.batch_id >= $5 AND a.batch_id <= $6
+               AND EXISTS (
+                SELECT 1 FROM queue q
+                WHERE q.worker_id = r.worker_id AND q.batch_id = r.batch_id AND q.state = 'sending'
+               )
+             RETURNING a.batch_id",
+        )
+        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|(_, _, worker)| worker.uuid()).collect::<Vec<_>>())
+        .bind(now)
+        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).min().unwrap_or_default())
+        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).max().unwrap_or_default())
+        .fetch_all(self.pool())
+        .await?;
+        Ok(begun.into_iter().map(BatchId::from_uuid).collect())
+    }
+
     /// Reads batches with their latest attempt.
     ///
     /// # Errors
@@ -95,7 +131,8 @@ impl Store {
              JOIN LATERAL (
                 SELECT a.n, a.started_at FROM attempts a WHERE a.batch_id = b.id ORDER BY a.n DESC LIMIT 1
              ) AS a ON true
-             WHERE b.id = ANY ($1)",
+             WHERE b.id = ANY ($1)
+             ORDER BY b.id",
         )
         .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
         .fetch_all(self.pool())

@@ -35,6 +35,7 @@ pub async fn lock_orphans(
          FROM workers w
          JOIN queue q ON q.worker_id = w.id
          WHERE w.lease_until < $1 AND (q.state = 'queued' OR w.lease_until < $2)
+         ORDER BY q.delivery_id
          LIMIT $3
          FOR UPDATE OF q SKIP LOCKED"
     );
@@ -67,6 +68,7 @@ impl Store {
                 (SELECT max(a.started_at) FROM attempts a WHERE a.batch_id = q.batch_id) AS attempt_started_at
              FROM queue q
              WHERE q.worker_id = $1
+             ORDER BY q.delivery_id
              FOR UPDATE OF q SKIP LOCKED"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(worker.uuid()).fetch_all(self.pool()).await?;

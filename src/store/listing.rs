@@ -185,6 +185,26 @@ pub async fn deliveries_with(
     rows.iter().map(read_delivery).collect()
 }
 
+/// The deliveries of an event and their replays, which were made later and may have been replayed themselves.
+///
+/// # Errors
+/// [`StoreError::Database`], [`StoreError::Corrupt`].
+pub async fn deliveries_and_replays_of(
+    connection: &mut PgConnection,
+    event: EventId,
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    let mut deliveries = deliveries_of(connection, &[event]).await?;
+    let mut newest: Vec<Uuid> = deliveries.iter().map(|row| row.id.uuid()).collect();
+    while !newest.is_empty() {
+        let query = format!("{DELIVERY_COLUMNS} WHERE d.replay_of = ANY ($1) ORDER BY d.id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&newest).fetch_all(&mut *connection).await?;
+        let replays = rows.iter().map(read_delivery).collect::<Result<Vec<_>, _>>()?;
+        newest = replays.iter().map(|row| row.id.uuid()).collect();
+        deliveries.extend(replays);
+    }
+    Ok(deliveries)
+}
+
 /// The decisions about these events, oldest first.
 ///
 /// # Errors
@@ -218,17 +238,7 @@ impl Store {
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn trace_of(&self, event: EventId) -> Result<(Vec<DeliveryRow>, Vec<DecisionRow>), StoreError> {
         let mut connection = self.pool().acquire().await?;
-        let mut deliveries = deliveries_of(&mut connection, &[event]).await?;
-        let mut newest: Vec<Uuid> = deliveries.iter().map(|row| row.id.uuid()).collect();
-        // Replays were made later, and may have been replayed themselves.
-        while !newest.is_empty() {
-            let query = format!("{DELIVERY_COLUMNS} WHERE d.replay_of = ANY ($1) ORDER BY d.id");
-            let rows =
-                sqlx::query(sqlx::AssertSqlSafe(query)).bind(&newest).fetch_all(&mut *connection).await?;
-            let replays = rows.iter().map(read_delivery).collect::<Result<Vec<_>, _>>()?;
-            newest = replays.iter().map(|row| row.id.uuid()).collect();
-            deliveries.extend(replays);
-        }
+        let deliveries = deliveries_and_replays_of(&mut connection, event).await?;
         let decisions = decisions_of(&mut connection, &[event]).await?;
         Ok((deliveries, decisions.into_iter().map(|(_, decision)| decision).collect()))
     }

@@ -13,6 +13,8 @@ pub mod collapses;
 pub mod decisions;
 pub mod deliveries;
 pub mod events;
+#[cfg(debug_assertions)]
+pub mod faults;
 pub mod gates;
 pub mod health;
 pub mod keys;
@@ -131,6 +133,8 @@ const BEGIN_TRIES: usize = 4;
 pub struct StoreOptions {
     /// How long a statement of reads and workers may take.
     pub statement_timeout: Duration,
+    /// How long a statement of reads and workers waits for a row that another transaction holds.
+    pub lock_timeout: Duration,
     /// How long a statement of a group commit may take.
     pub ingest_statement_timeout: Duration,
     /// How long a group commit waits for a key that another transaction holds.
@@ -143,6 +147,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(2),
             ingest_statement_timeout: Duration::from_secs(5),
             ingest_lock_timeout: Duration::from_millis(500),
             committers: 2,
@@ -178,7 +183,7 @@ impl Store {
                 .connect_lazy_with(connect)
         };
         Ok(Self {
-            pool: pool(POOL_CONNECTIONS, options.statement_timeout, Duration::from_secs(2)),
+            pool: pool(POOL_CONNECTIONS, options.statement_timeout, options.lock_timeout),
             ingest: pool(options.committers, options.ingest_statement_timeout, options.ingest_lock_timeout),
             vault,
         })
@@ -205,8 +210,16 @@ impl Store {
         begin(&self.ingest).await
     }
 
+    /// Where statements run that need no transaction around them.
+    #[cfg(not(debug_assertions))]
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// The same, where a simulation may step in.
+    #[cfg(debug_assertions)]
+    pub(crate) fn pool(&self) -> faults::Statements<'_> {
+        faults::Statements(&self.pool)
     }
 
     /// Closes every connection.
@@ -216,7 +229,12 @@ impl Store {
     }
 }
 
-async fn begin(pool: &PgPool) -> Result<Tx, StoreError> {
+#[cfg(not(debug_assertions))]
+use begin_on as begin;
+#[cfg(debug_assertions)]
+use faults::begin;
+
+async fn begin_on(pool: &PgPool) -> Result<Tx, StoreError> {
     let mut tries = BEGIN_TRIES;
     loop {
         tries -= 1;
@@ -242,6 +260,13 @@ pub enum Committed {
 
 /// Commits, and tells "undone" from "nobody knows".
 pub async fn commit(tx: Tx) -> Committed {
+    #[cfg(debug_assertions)]
+    return faults::commit(tx).await;
+    #[cfg(not(debug_assertions))]
+    commit_now(tx).await
+}
+
+async fn commit_now(tx: Tx) -> Committed {
     match tx.commit().await {
         Ok(()) => Committed::Yes,
         Err(error @ sqlx::Error::Database(_)) => {

@@ -76,6 +76,13 @@ pub(super) fn read_claim(row: &PgRow) -> Result<Claim, StoreError> {
     })
 }
 
+/// Reads claims, the longest due first: `RETURNING` keeps no order.
+fn read_claims(rows: &[PgRow]) -> Result<Vec<Claim>, StoreError> {
+    let mut claims = rows.iter().map(read_claim).collect::<Result<Vec<Claim>, StoreError>>()?;
+    claims.sort_by_key(|claim| (claim.delivery.due_at(), claim.delivery.id));
+    Ok(claims)
+}
+
 const CLAIM_DUE: &str = include_str!("sql/claim_due.sql");
 
 /// Which due rows to claim.
@@ -111,7 +118,7 @@ impl Store {
             .bind(filter.limit)
             .fetch_all(self.pool())
             .await?;
-        rows.iter().map(read_claim).collect()
+        read_claims(&rows)
     }
 
     /// Claims retrying batches that are due, whole, and begins their next attempt: rows are `sending` afterwards.
@@ -132,7 +139,7 @@ impl Store {
             .bind(limit)
             .fetch_all(self.pool())
             .await?;
-        rows.iter().map(read_claim).collect()
+        read_claims(&rows)
     }
 
     /// When the earliest row that nobody owns is due, if that is after `now`.

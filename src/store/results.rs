@@ -83,7 +83,8 @@ fn message_of(answer: &BatchAnswer) -> Option<&str> {
 }
 
 /// Carries out moves. Each is guarded by owner and epoch; what was taken over meanwhile stays as it is.
-/// Returns the deliveries that did move, and whose turns have ended with it.
+/// Returns the claims, by delivery and epoch, under which deliveries did move: a process that lost its lease may write
+/// two answers about one delivery at once, and only one of them holds. And whose turns have ended with it.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -91,14 +92,14 @@ pub async fn carry_out(
     connection: &mut PgConnection,
     moves: &[Move<'_>],
     now: Timestamp,
-) -> Result<(HashSet<DeliveryId>, Turns), StoreError> {
+) -> Result<(HashSet<(DeliveryId, i32)>, Turns), StoreError> {
     let (open, last): (Vec<&Move<'_>>, Vec<&Move<'_>>) =
         moves.iter().partition(|m| m.after.state.name().is_open());
     let mut moved = HashSet::with_capacity(moves.len());
     let mut ended = Turns::new();
     if !last.is_empty() {
-        for (id, turn) in finish(connection, &last, now).await? {
-            moved.insert(id);
+        for (claim, turn) in finish(connection, &last, now).await? {
+            moved.insert(claim);
             ended.extend(turn);
         }
     }
@@ -112,7 +113,7 @@ async fn finish(
     connection: &mut PgConnection,
     moves: &[&Move<'_>],
     now: Timestamp,
-) -> Result<Vec<(DeliveryId, Option<[u8; 32]>)>, StoreError> {
+) -> Result<Vec<((DeliveryId, i32), Option<[u8; 32]>)>, StoreError> {
     let ids: Vec<Uuid> = moves.iter().map(|m| m.after.id.uuid()).collect();
     let low = ids.iter().min().copied().unwrap_or_default();
     let high = ids.iter().max().copied().unwrap_or_default();
@@ -133,7 +134,8 @@ async fn finish(
             let id = DeliveryId::from_uuid(row.try_get("id")?);
             let turn: Option<Vec<u8>> = row.try_get("order_digest")?;
             let corrupt = |_| StoreError::corrupt("queue", "order_digest", id);
-            Ok((id, turn.map(TryInto::try_into).transpose().map_err(corrupt)?))
+            let claim = (id, row.try_get("claim_epoch")?);
+            Ok((claim, turn.map(TryInto::try_into).transpose().map_err(corrupt)?))
         })
         .collect()
 }
@@ -141,13 +143,13 @@ async fn finish(
 async fn reopen(
     connection: &mut PgConnection,
     moves: &[&Move<'_>],
-) -> Result<impl Iterator<Item = DeliveryId> + use<>, StoreError> {
+) -> Result<Vec<(DeliveryId, i32)>, StoreError> {
     let count = |value: u16| i16::try_from(value).unwrap_or(i16::MAX);
     let kept = |m: &Move<'_>| match m.after.state {
         DeliveryState::Retrying { .. } => m.batch.map(TypedId::uuid),
         _ => None,
     };
-    let reopened: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/reopen_deliveries.sql"))
+    let reopened: Vec<(Uuid, i32)> = sqlx::query_as(include_str!("sql/reopen_deliveries.sql"))
         .bind(moves.iter().map(|m| m.after.id.uuid()).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.epoch).collect::<Vec<_>>())
@@ -163,7 +165,7 @@ async fn reopen(
         .bind(moves.iter().map(|m| m.crashed).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-    Ok(reopened.into_iter().map(DeliveryId::from_uuid))
+    Ok(reopened.into_iter().map(|(id, epoch)| (DeliveryId::from_uuid(id), epoch)).collect())
 }
 
 fn due_of(delivery: &Delivery) -> Option<Timestamp> {

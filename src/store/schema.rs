@@ -27,7 +27,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Migration`] when an applied migration was changed, [`StoreError::Database`] when away.
     pub async fn migrate(&self, namespace: Uuid, now: Timestamp) -> Result<(), StoreError> {
-        MIGRATIONS.run(self.pool()).await?;
+        MIGRATIONS.run(&self.pool).await?;
         sqlx::query("INSERT INTO deployment (namespace, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(namespace)
             .bind(now)

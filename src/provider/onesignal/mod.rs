@@ -1,6 +1,6 @@
 //! OneSignal's API: `wire` is what is said, `client` says it, `classify` understands the answer.
 
-mod classify;
+pub mod classify;
 mod client;
 mod templates;
 mod wire;

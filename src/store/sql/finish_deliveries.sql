@@ -8,11 +8,11 @@ WITH result AS (
     WHERE q.delivery_id = r.delivery_id AND q.claim_epoch = r.claim_epoch
       AND q.worker_id IS NOT DISTINCT FROM r.worker_id
     -- Who was still blocked gives up no turn.
-    RETURNING q.delivery_id, CASE WHEN q.blocked_due_at IS NULL THEN q.order_digest END AS order_digest, r.state,
-        r.batch_id
+    RETURNING q.delivery_id, q.claim_epoch, CASE WHEN q.blocked_due_at IS NULL THEN q.order_digest END AS order_digest,
+        r.state, r.batch_id
 )
 UPDATE deliveries d
 SET state = g.state::delivery_state, finished_at = $6, batch_id = g.batch_id
 FROM gone g
 WHERE d.id = g.delivery_id AND d.id >= $7 AND d.id <= $8
-RETURNING d.id, g.order_digest
+RETURNING d.id, g.claim_epoch, g.order_digest

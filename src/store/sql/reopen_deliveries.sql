@@ -22,4 +22,4 @@ FROM unnest(
 )
 WHERE q.delivery_id = r.delivery_id AND q.claim_epoch = r.claim_epoch
   AND q.worker_id IS NOT DISTINCT FROM r.worker_id
-RETURNING q.delivery_id
+RETURNING q.delivery_id, r.claim_epoch

@@ -1,0 +1,162 @@
+//! The pipeline's way to the simulated OneSignal: the real wire format and the real classification, no network.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use herald::domain::answer::{BatchAnswer, ProviderMessageId, Verdict};
+use herald::domain::app::App;
+use herald::domain::batch::Batch;
+use herald::domain::channel::{Channel, Lane};
+use herald::domain::clock::Timestamp;
+use herald::provider::onesignal::{ClientTimeouts, OneSignal as Adapter, classify};
+use herald::provider::{MessageProvider, ProviderError, RemoteTemplate, TemplatePage, TemplateUpload};
+use serde_json::Value;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::control::Control;
+use crate::onesignal::{OneSignal, Reply, Told};
+use crate::plants::Tamper;
+
+/// How long calls may take: what the service has by default.
+pub const TIMEOUTS: ClientTimeouts = ClientTimeouts {
+    connect: Duration::from_secs(5),
+    call: Duration::from_secs(60),
+    urgent_call: Duration::from_secs(20),
+};
+
+/// One replica's way.
+pub struct Provider {
+    pub onesignal: Arc<OneSignal>,
+    pub adapter: Arc<Adapter>,
+    pub control: Arc<Control>,
+    /// Sees the books as they are committed.
+    pub books: PgPool,
+    pub tamper: Option<Tamper>,
+}
+
+impl Provider {
+    async fn is_in_the_books(&self, key: Uuid) -> bool {
+        let query = "SELECT EXISTS (SELECT 1 FROM batches b JOIN attempts a ON a.batch_id = b.id
+            WHERE b.idempotency_key = $1 AND a.answered_at IS NULL)";
+        sqlx::query_scalar(query).bind(key).fetch_one(&self.books).await.expect("the books can be read")
+    }
+
+    fn classify(&self, call: u64, reply: Reply) -> BatchAnswer {
+        let mut answer = match reply {
+            Reply::Http(raw) => classify::create_message(&raw),
+            Reply::NotConnected => {
+                BatchAnswer::without_response(Verdict::NotConnected { detail: "connection refused".into() })
+            }
+            Reply::Broken(cause) => {
+                BatchAnswer::without_response(Verdict::Ambiguous { cause: cause.into(), retry_after: None })
+            }
+        };
+        match answer.verdict {
+            Verdict::Accepted { .. } | Verdict::Ambiguous { .. } => {}
+            Verdict::Conflict => self.onesignal.note(call, Told::Conflict),
+            _ => self.onesignal.note(call, Told::NotSent),
+        }
+        if let Some(tamper) = self.tamper {
+            self.spoil(tamper, &mut answer.verdict);
+        }
+        answer
+    }
+
+    fn spoil(&self, tamper: Tamper, verdict: &mut Verdict) {
+        match (tamper, &mut *verdict) {
+            (Tamper::LostReplyIsNoConnection, Verdict::Ambiguous { cause, .. }) => {
+                *verdict = Verdict::NotConnected { detail: cause.clone() };
+            }
+            (Tamper::EmptyIdIsAccepted, Verdict::NobodySubscribed { .. }) => {
+                let message = ProviderMessageId("message-none".into());
+                *verdict = Verdict::Accepted { message, unreachable: std::collections::BTreeSet::new() };
+            }
+            (Tamper::InvalidAliasesSwallowed, Verdict::Accepted { unreachable, .. }) => unreachable.clear(),
+            _ => {}
+        }
+    }
+}
+
+/// A call on its way; stands still until it comes back.
+struct UnderWay<'a> {
+    call: u64,
+    provider: &'a Provider,
+}
+
+impl Future for UnderWay<'_> {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Reply> {
+        match self.provider.onesignal.reply(self.call) {
+            Some(reply) => Poll::Ready(reply),
+            None => {
+                self.provider.control.park();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl MessageProvider for Provider {
+    async fn send(&self, batch: &Batch, now: Timestamp) -> BatchAnswer {
+        let mut batch = batch.clone();
+        let is_in_the_books = self.is_in_the_books(batch.idempotency_key).await;
+        if self.tamper == Some(Tamper::FreshKeys) {
+            batch.idempotency_key = self.onesignal.fresh_key();
+        }
+        let body = self.adapter.request(&batch, now);
+        let is_urgent = batch.lane == Lane::Urgent;
+        let timeout = if is_urgent { TIMEOUTS.urgent_call } else { TIMEOUTS.call };
+        let call = self.onesignal.begin(&body, is_urgent, timeout, is_in_the_books);
+        let reply = UnderWay { call, provider: self }.await;
+        self.classify(call, reply)
+    }
+
+    fn request(&self, batch: &Batch, now: Timestamp) -> Value {
+        self.adapter.request(batch, now)
+    }
+
+    async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {
+        Ok(self.onesignal.create_template(&app.id.to_string(), &upload.name))
+    }
+
+    async fn find_template(
+        &self,
+        app: &App,
+        name: &str,
+        _: Channel,
+    ) -> Result<Option<String>, ProviderError> {
+        Ok(self.onesignal.find_template(&app.id.to_string(), name))
+    }
+
+    async fn list_templates(&self, _: &App, _: Channel, _: usize) -> Result<TemplatePage, ProviderError> {
+        Ok(TemplatePage::default())
+    }
+
+    async fn get_template(&self, _: &App, id: &str) -> Result<Option<RemoteTemplate>, ProviderError> {
+        let known = self.onesignal.has_template(id);
+        Ok(known.then(|| RemoteTemplate {
+            name: String::new(),
+            channel: Channel::Push,
+            contents: std::collections::BTreeMap::new(),
+            others: Vec::new(),
+        }))
+    }
+
+    async fn update_template(&self, _: &App, _: &str, _: &TemplateUpload) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn delete_template(&self, _: &App, _: &str) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn check_app(&self, _: &App) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}

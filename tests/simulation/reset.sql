@@ -1,0 +1,15 @@
+-- The queue begins with empty pages: which of two equal rows comes first is to depend on the seed alone.
+TRUNCATE queue, workers, app_demands, app_volumes, collapses, orderings, handed_over, digests, digest_items, replays, gates, event_keys, sim_findings, sim_ends;
+DELETE FROM events;
+DELETE FROM event_payloads;
+DELETE FROM event_secrets;
+DELETE FROM deliveries;
+DELETE FROM delivery_values;
+DELETE FROM decisions;
+DELETE FROM batches;
+DELETE FROM attempts;
+DELETE FROM users;
+DELETE FROM template_uploads;
+INSERT INTO template_uploads SELECT * FROM sim_uploads;
+UPDATE templates t SET live_version = s.live_version FROM sim_templates s WHERE s.id = t.id;
+UPDATE apps SET paused_at = NULL, paused_reason = NULL WHERE paused_at IS NOT NULL;
