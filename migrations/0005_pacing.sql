@@ -29,8 +29,8 @@ DROP INDEX queue_held;
 CREATE INDEX queue_expiring ON queue (expires_at) WHERE state IN ('queued', 'held') AND worker_id IS NULL;
 
 -- Who changes an app says which version was seen.
+-- The default stays for the version before, which enters apps without saying it.
 ALTER TABLE apps ADD COLUMN version integer NOT NULL DEFAULT 1 CHECK (version > 0);
-ALTER TABLE apps ALTER COLUMN version DROP DEFAULT;
 
 -- What left the happy path, by why and when: what dead letters are found by. Nothing of it is written on the happy path.
 CREATE INDEX decisions_code ON decisions (code, id) WHERE delivery_id IS NOT NULL;

@@ -6,10 +6,15 @@ use std::time::Duration;
 use crate::setup::{Setup, at, sandbox_json};
 
 /// Every message that the sandbox has, page by page.
-pub async fn each_message(setup: &Setup, mut see: impl FnMut(&serde_json::Value)) {
+pub async fn each_message(setup: &Setup, see: impl FnMut(&serde_json::Value)) {
+    each_of(setup.sandbox_port, see).await;
+}
+
+/// Every message that the sandbox at this port has, page by page.
+pub async fn each_of(sandbox_port: u16, mut see: impl FnMut(&serde_json::Value)) {
     let mut cursor = String::new();
     loop {
-        let page = sandbox_json(setup, &format!("/_sandbox/messages?limit=1000{cursor}")).await;
+        let page = sandbox_json(sandbox_port, &format!("/_sandbox/messages?limit=1000{cursor}")).await;
         for message in page["data"].as_array().into_iter().flatten() {
             see(message);
         }

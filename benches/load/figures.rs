@@ -37,7 +37,7 @@ pub async fn run(folder: &std::path::Path) {
             drain.as_secs_f64()
         );
     }
-    let stats = sandbox_json(&setup, "/_sandbox/stats").await;
+    let stats = sandbox_json(setup.sandbox_port, "/_sandbox/stats").await;
     println!(
         "sandbox: {} messages, {} recipients, {} idempotent replays",
         stats["messages"], stats["recipients"], stats["idempotent_replays"]

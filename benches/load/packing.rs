@@ -123,6 +123,6 @@ async fn report(setup: &Setup) {
         f64::from(deliveries) / f64::from(calls)
     );
     println!("twice: {}, blanks: {blanks}", deliveries as usize - seen.len());
-    let stats = sandbox_json(setup, "/_sandbox/stats").await;
+    let stats = sandbox_json(setup.sandbox_port, "/_sandbox/stats").await;
     println!("calls by status: {}", stats["calls"]["notifications.create"]);
 }

@@ -186,8 +186,9 @@ pub fn pss_mb(pid: u32) -> f64 {
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
-pub async fn sandbox_json(setup: &Setup, path: &str) -> serde_json::Value {
-    let url = format!("http://127.0.0.1:{}{path}", setup.sandbox_port);
+/// Asks the sandbox at this port.
+pub async fn sandbox_json(port: u16, path: &str) -> serde_json::Value {
+    let url = format!("http://127.0.0.1:{port}{path}");
     reqwest::get(url).await.expect("answered").json().await.expect("JSON")
 }
 

@@ -198,7 +198,9 @@ pub async fn deliveries_and_replays_of(
     while !newest.is_empty() {
         let query = format!("{DELIVERY_COLUMNS} WHERE d.replay_of = ANY ($1) ORDER BY d.id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&newest).fetch_all(&mut *connection).await?;
-        let replays = rows.iter().map(read_delivery).collect::<Result<Vec<_>, _>>()?;
+        let mut replays = rows.iter().map(read_delivery).collect::<Result<Vec<_>, _>>()?;
+        // One that was made within its event's millisecond is known already.
+        replays.retain(|replay| deliveries.iter().all(|known| known.id != replay.id));
         newest = replays.iter().map(|row| row.id.uuid()).collect();
         deliveries.extend(replays);
     }

@@ -136,10 +136,7 @@ async fn a_redirect_is_never_followed_and_closes_the_app() {
     let location = format!("location: {}/notifications\r\n", trap.url);
     let (app, _, delivery) = answered(http("307 Temporary Redirect", &location, b"")).await;
     assert_eq!(trap.calls(), 0, "the key went to a stranger");
-    assert_eq!(
-        (&delivery["state"], &delivery["decisions"][0]["code"]),
-        (&json!("scheduled"), &json!("gated"))
-    );
+    assert_eq!((&delivery["state"], &delivery["decisions"][0]["code"]), (&json!("queued"), &json!("gated")));
     assert_eq!(app.sql::<String>("SELECT code FROM gates").await, "app_unusable");
     assert_eq!(app.sql::<i16>("SELECT attempts FROM queue").await, 0);
 }
@@ -150,7 +147,7 @@ async fn an_absurd_retry_after_is_believed_up_to_a_quarter_of_an_hour() {
         [("429 Too Many Requests", "18446744073709551615"), ("503 Unavailable", "99999999999999999")]
     {
         let (app, _, delivery) = answered(http(status, &format!("retry-after: {wait}\r\n"), b"")).await;
-        assert!(["scheduled", "retrying"].contains(&delivery["state"].as_str().unwrap()), "{delivery}");
+        assert!(["queued", "retrying"].contains(&delivery["state"].as_str().unwrap()), "{delivery}");
         app.move_onesignal(&app.sandbox_url).await;
         app.advance(Duration::from_mins(17)).await;
         app.run_until_idle().await;

@@ -126,7 +126,7 @@ async fn a_refused_key_closes_the_app_and_costs_no_try() {
         let delivery = app.delivery(&accepted, RULE).await;
         assert_eq!(
             (&delivery["state"], &delivery["decisions"][0]["code"]),
-            (&json!("scheduled"), &json!("gated")),
+            (&json!("queued"), &json!("gated")),
             "it rests behind the gate"
         );
         assert_eq!(app.sql::<i16>("SELECT attempts FROM queue").await, 0);
