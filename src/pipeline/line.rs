@@ -91,6 +91,11 @@ impl State {
         places.saturating_sub(self.waiting_count + self.reserved)
     }
 
+    /// How many wait in a lane.
+    fn waiting_in(&self, lane: Lane) -> usize {
+        self.waiting_of.iter().filter(|((of, _), _)| *of == lane).map(|(_, count)| count).sum()
+    }
+
     /// Takes account of deliveries that left the line.
     fn left<'a>(&mut self, taken: impl IntoIterator<Item = &'a Ready>) {
         for ready in taken {
@@ -109,12 +114,12 @@ impl State {
     }
 }
 
-/// The part of the free places that one lane may take when many at once want in: what is less urgent leaves room.
-fn part_of(lane: Lane, free: usize) -> usize {
+/// Places that a lane may have in all: what is less urgent leaves room.
+fn most_of(lane: Lane, places: usize) -> usize {
     match lane {
-        Lane::Urgent => free,
-        Lane::Normal => free.div_ceil(2),
-        Lane::Bulk => free.div_ceil(4),
+        Lane::Urgent => places,
+        Lane::Normal => places - places / 4,
+        Lane::Bulk => places - places / 2,
     }
 }
 
@@ -133,18 +138,20 @@ impl Line {
     /// Takes places for as many deliveries of a lane as may be claimed now, `most` at most; returns how many.
     pub fn reserve_for(&self, lane: Lane, most: usize) -> usize {
         let mut state = self.state.lock();
-        let count = part_of(lane, state.free(self.places)).min(most);
+        let left = most_of(lane, self.places).saturating_sub(state.waiting_in(lane));
+        let count = state.free(self.places).min(left).min(most);
         state.reserved += count;
         count
     }
 
-    /// Takes a place for a delivery that is about to be committed in our name. A source gets as many places as are left
-    /// for others, and a less urgent lane only a part of that: a flood of one never keeps the rest out of memory.
+    /// Takes a place for a delivery that is about to be committed in our name. A source gets no more places than it leaves
+    /// free for others, and a less urgent lane leaves room for more urgent ones: no flood keeps the rest out of memory.
     pub fn reserve_one(&self, lane: Lane, source: SourceId) -> bool {
         let mut state = self.state.lock();
         let free = state.free(self.places);
         let has = state.waiting_of.get(&(lane, source)).copied().unwrap_or_default();
-        if free == 0 || (lane != Lane::Urgent && has >= part_of(lane, free).saturating_mul(2)) {
+        let is_full = state.waiting_in(lane) >= most_of(lane, self.places);
+        if free == 0 || is_full || (lane != Lane::Urgent && has >= free) {
             return false;
         }
         state.reserved += 1;

@@ -136,6 +136,35 @@ async fn urgent_ones_go_before_a_backlog_of_bulk_and_bulk_goes_on_all_the_same()
 }
 
 #[tokio::test]
+async fn however_much_bulk_there_is_urgent_ones_find_room_in_memory() {
+    let settings = vec![
+        ("HERALD_ONESIGNAL__CALLS_PER_SECOND", "1".to_owned()),
+        ("HERALD_DELIVERY__HAND_OVER", "20".to_owned()),
+    ];
+    let app = TestApp::start_with(Wanted { settings, ..Wanted::default() }).await;
+    let rule = "event = \"payment.failed\"\ntemplate = \"payment-failed-sms\"\nlane = \"bulk\"\n";
+    app.apply(&[("rules/payment-failed-sms.toml", rule)]).await;
+    for n in 0..60 {
+        app.accept(&payment_failed(&format!("p-{n}"), "the same")).await;
+    }
+    app.run_until_idle().await;
+    for n in 0..8 {
+        let code = json!({
+            "id": format!("r-{n}"), "type": "password.reset", "recipient": {"external_id": format!("u-{n}")},
+            "data": {"code": "123456", "name": "Anna"},
+        });
+        app.accept(&code).await;
+    }
+    assert_eq!(
+        app.sql::<i64>("SELECT count(*) FROM queue WHERE worker_id IS NULL AND lane = 'urgent'").await,
+        0
+    );
+    assert!(
+        app.sql::<i64>("SELECT count(*) FROM queue WHERE worker_id IS NULL AND lane = 'bulk'").await > 40
+    );
+}
+
+#[tokio::test]
 async fn a_quiet_source_does_not_wait_behind_everything_of_a_noisy_one() {
     let app = slow(10).await;
     for n in 0..60 {
