@@ -1,7 +1,8 @@
 //! Named points at which a test can have the process die, in debug builds only.
 
 /// The points, as `HERALD_CRASH_POINT` names them.
-pub const POINTS: [&str; 4] = ["after_commit", "after_freeze", "after_call", "after_claim"];
+pub const POINTS: [&str; 5] =
+    ["after_commit", "after_freeze", "after_call", "after_claim", "after_withdrawal"];
 
 /// Dies here, as if by `kill -9`, when `HERALD_CRASH_POINT` names this point. `HERALD_CRASH_AFTER=n` lets the first
 /// `n` passes live. In release builds this is nothing.

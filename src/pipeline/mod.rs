@@ -35,6 +35,7 @@ pub mod sensitive;
 pub mod test_send;
 mod throttle;
 pub mod upkeep;
+mod withdraw;
 pub mod worker;
 
 use std::collections::BTreeSet;

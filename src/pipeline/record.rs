@@ -81,6 +81,7 @@ impl Pipeline {
         let mut tx = self.store.begin().await?;
         results::answer_attempts(&mut tx, &noted, now).await?;
         let moved = self.write_moves(&mut tx, &moves, now).await?;
+        self.note_handed_over(&mut tx, answered).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
         metrics::counter!(names::FENCED).increment((moves.len() - moved.len()) as u64);
@@ -207,7 +208,7 @@ impl Pipeline {
     }
 
     /// Opens the app's gate if this was the call that had to find out.
-    async fn app_works(&self, app: AppId, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn app_works(&self, app: AppId, now: Timestamp) -> Result<(), StoreError> {
         if self.budget.probe_worked(app) && self.store.open_gate(app, now).await? {
             tracing::info!(app.id = %app, "app {app} works again");
         }

@@ -14,6 +14,7 @@ pub mod decisions;
 pub mod deliveries;
 pub mod events;
 pub mod gates;
+pub mod handed_over;
 pub mod health;
 pub mod keys;
 pub mod leases;

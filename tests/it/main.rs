@@ -22,6 +22,7 @@ mod documents;
 mod draft_revisions;
 mod event_types;
 mod generated;
+mod handing_over;
 mod hostile;
 mod inference;
 mod ingest;
