@@ -51,7 +51,7 @@ pub async fn run(folder: &std::path::Path) {
     println!("chaos for {seconds} s with seed {seed}");
     let mut world = World::start(folder, seed).await;
     world.set_faults().await;
-    let posters = Posters::start(world.replicas.iter().map(|(port, _)| *port).collect());
+    let posters = Posters::start(&world.replicas.iter().map(|(port, _)| *port).collect::<Vec<_>>());
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
         world.do_something().await;
@@ -353,12 +353,12 @@ struct Posters {
 }
 
 impl Posters {
-    fn start(ports: Vec<u16>) -> Self {
+    fn start(ports: &[u16]) -> Self {
         let acknowledged: Arc<Mutex<HashSet<String>>> = Arc::default();
         let stop = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU64::new(0));
         let running = (0..POSTERS).map(|_| {
-            let (ports, next) = (ports.clone(), Arc::clone(&next));
+            let (ports, next) = (ports.to_vec(), Arc::clone(&next));
             tokio::spawn(post(ports, next, Arc::clone(&acknowledged), Arc::clone(&stop)))
         });
         Self { running: running.collect(), acknowledged, stop }
@@ -388,7 +388,7 @@ async fn post(
             "data": {"invoice": n.to_string(), "amount": "2 EUR", "pay_url": "https://shop.example/pay"},
         });
         let mut turn = n;
-        let mut wanted = if n % 10 == 0 { 2 } else { 1 };
+        let mut wanted = if n.is_multiple_of(10) { 2 } else { 1 };
         while wanted > 0 {
             let port = ports[usize::try_from(turn).expect("small") % ports.len()];
             turn += 1;

@@ -132,6 +132,9 @@ pub(super) struct DeliveryBody {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     due_at: Option<DateTime<Utc>>,
+    /// When OneSignal sends it, if it gets it before its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_after: Option<DateTime<Utc>>,
     /// Others with its ordering key go first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     waits_for_turn: bool,
@@ -163,6 +166,7 @@ pub(super) fn delivery_body(row: DeliveryRow, now: Timestamp) -> DeliveryBody {
         audience: row.audience,
         state: row.state.shown(row.due_at, now),
         due_at: row.due_at,
+        send_after: row.schedule.as_ref().and_then(crate::domain::timing::Schedule::send_after),
         waits_for_turn: row.waits_for_turn,
         expires_at: row.expires_at,
         created_at: row.created_at,

@@ -117,6 +117,9 @@ fn print_delivery(delivery: &Value) {
             plain(&gate["detail"])
         );
     }
+    if let Some(after) = delivery["send_after"].as_str() {
+        println!("  handed over to OneSignal to be sent at {after}");
+    }
     if delivery["waits_for_turn"] == true {
         println!("  waits for others with its ordering key");
     }

@@ -128,6 +128,46 @@ impl Verdict {
     }
 }
 
+/// What came of taking a message back that waited at OneSignal for its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// OneSignal does not send it.
+    Withdrawn,
+    /// OneSignal has sent it, or does not know it any more.
+    TooLate {
+        /// OneSignal's words.
+        detail: String,
+    },
+    /// The key is wrong, or the app can't be used; nothing has changed.
+    Refused {
+        /// OneSignal's words.
+        detail: String,
+    },
+    /// Over the rate limit; nothing has changed.
+    RateLimited {
+        /// How long OneSignal asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// It may have been done, or not: the same again tells.
+    Unclear {
+        /// What was seen.
+        cause: String,
+    },
+}
+
+impl Withdrawal {
+    /// The code that metrics carry.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Withdrawn => "withdrawn",
+            Self::TooLate { .. } => "too_late",
+            Self::Refused { .. } => "key_refused",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unclear { .. } => "ambiguous",
+        }
+    }
+}
+
 /// What an attempt means for one delivery. [`super::delivery::Delivery::after`] decides the move from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {

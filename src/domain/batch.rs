@@ -73,6 +73,9 @@ pub struct BatchContent {
     pub custom_data: Option<Value>,
     /// Static OneSignal fields, sent as they are.
     pub options: Map<String, Value>,
+    /// When OneSignal is to send it, if it gets it before its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_after: Option<Timestamp>,
 }
 
 fn app_as_text<S: serde::Serializer>(app: &AppId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -55,6 +55,10 @@ pub enum DecisionCode {
     Superseded,
     /// A person or a cancellation ended it.
     Cancelled,
+    /// Somebody cancelled it while OneSignal holds it until its time.
+    Withdrawing,
+    /// Somebody cancelled it, and OneSignal sent it all the same.
+    TooLate,
     /// A person released it.
     Released,
     /// OneSignal knows the person, but has no working subscription.
@@ -107,6 +111,8 @@ impl DecisionCode {
             Self::Overtaken => "overtaken",
             Self::Superseded => "superseded",
             Self::Cancelled => "cancelled",
+            Self::Withdrawing => "withdrawing",
+            Self::TooLate => "too_late",
             Self::Released => "released",
             Self::Unreachable => "unreachable",
             Self::Rejected => "rejected",

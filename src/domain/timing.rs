@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Timestamp;
+use super::id::EventId;
 
 /// When a rule acts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,39 @@ pub enum ProviderTiming {
     },
     /// When the person was last active.
     LastActive,
+}
+
+/// What OneSignal does with the time of one message, pinned when it is planned.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Schedule {
+    /// In which way.
+    pub timing: ProviderTiming,
+    /// Set when OneSignal gets the message before its time.
+    pub handed_over: Option<HandOver>,
+}
+
+/// A message that is handed over before its time. It shares its call with none but its own event's, so that it can be
+/// taken back without taking others back.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HandOver {
+    /// When OneSignal sends it, or begins to.
+    pub send_after: Timestamp,
+    /// Whose it is.
+    pub event: EventId,
+}
+
+impl Schedule {
+    /// When OneSignal is to send what it gets before its time.
+    pub fn send_after(&self) -> Option<Timestamp> {
+        self.handed_over.as_ref().map(|over| over.send_after)
+    }
+}
+
+/// When a message can be handed over that is to be sent at `send_after`: OneSignal takes it at most 30 days ahead, and
+/// its clock may differ from ours.
+pub fn hand_over_from(send_after: Timestamp) -> Timestamp {
+    const AHEAD: chrono::TimeDelta = chrono::TimeDelta::minutes(30 * 24 * 60 - 10);
+    send_after - AHEAD
 }
 
 /// The time zone that hours are in.

@@ -2,15 +2,17 @@
 //!
 //! A delivery can be cancelled as long as no attempt of it may have reached the person. Its queue row is locked first:
 //! a freeze that was quicker wins, and one that comes later finds the row gone. What could not be cancelled is looked at
-//! afterwards, so that it is told as what has become of it meanwhile.
+//! afterwards, so that it is told as what has become of it meanwhile. What OneSignal holds until its time is wanted back:
+//! `withdraw` sees to that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Pipeline;
 use super::record::{Moved, committed};
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{DeliveryState, StateName};
 use crate::domain::id::{DeliveryId, EventId, SourceId, TypedId};
+use crate::store::handed_over::{self, HandedOver};
 use crate::store::listing::{self, DeliveryRow};
 use crate::store::waiting::{self, Named, Waiting};
 use crate::store::{StoreError, Tx, commit};
@@ -39,6 +41,11 @@ pub enum Unwanted<'a> {
 pub enum Outcome {
     /// It is cancelled, or would be.
     Cancelled,
+    /// OneSignal holds it until its time and is asked to give it back, or would be.
+    Withdrawing,
+    /// OneSignal holds it until its time, in one message with others that nobody has cancelled: it is given back once
+    /// they are cancelled, too.
+    SharesCall,
     /// It is too late: a call with it is under way.
     BeingSent,
     /// It is too late: it may have been sent, and nobody knows yet.
@@ -54,6 +61,8 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
+            Self::Withdrawing => "withdrawing",
+            Self::SharesCall => "shares_call",
             Self::BeingSent => "being_sent",
             Self::MayHaveBeenSent => "may_have_been_sent",
             Self::Accepted => "accepted",
@@ -64,8 +73,8 @@ impl Outcome {
     /// Whether somebody gets the message all the same, or may.
     pub fn is_too_late(self) -> bool {
         match self {
-            Self::BeingSent | Self::MayHaveBeenSent | Self::Accepted => true,
-            Self::Cancelled | Self::Over => false,
+            Self::SharesCall | Self::BeingSent | Self::MayHaveBeenSent | Self::Accepted => true,
+            Self::Cancelled | Self::Withdrawing | Self::Over => false,
         }
     }
 }
@@ -102,16 +111,37 @@ impl Pipeline {
         if is_dry {
             let cancellable = waiting::find(&mut tx, named).await?;
             let would = cancellable.iter().map(|w| w.claim.delivery.id).collect();
-            return told(&mut tx, &ids, &would).await;
+            let held = self.held_by_onesignal(&mut tx, &ids, &would).await?;
+            return told(&mut tx, &ids, &would, &held).await;
         }
         let found = waiting::lock(&mut tx, named).await?;
         let moves: Vec<Moved> = found.into_iter().map(|waiting| cancelled(waiting, why)).collect();
         let moved =
             if moves.is_empty() { HashSet::new() } else { self.write_moves(&mut tx, &moves, now).await? };
-        let told = told(&mut tx, &ids, &moved.into_iter().map(|(id, _)| id).collect()).await?;
+        let moved: HashSet<DeliveryId> = moved.into_iter().map(|(id, _)| id).collect();
+        let held = self.held_by_onesignal(&mut tx, &ids, &moved).await?;
+        let wanted: Vec<(HandedOver, String)> =
+            held.values().map(|held| (held.clone(), why.to_owned())).collect();
+        self.want_back(&mut tx, &wanted, now).await?;
+        let told = told(&mut tx, &ids, &moved, &held).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
         Ok(told)
+    }
+
+    /// What could not be cancelled here, and is in OneSignal's hands or on the way there until its time.
+    async fn held_by_onesignal(
+        &self,
+        tx: &mut Tx,
+        ids: &[DeliveryId],
+        cancelled: &HashSet<DeliveryId>,
+    ) -> Result<BTreeMap<DeliveryId, HandedOver>, StoreError> {
+        let rest: Vec<DeliveryId> = ids.iter().filter(|id| !cancelled.contains(id)).copied().collect();
+        if rest.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let found = handed_over::find(tx, &rest, &[]).await?;
+        Ok(found.into_iter().map(|held| (held.delivery, held)).collect())
     }
 }
 
@@ -137,7 +167,14 @@ pub(super) fn ended(waiting: Waiting, state: DeliveryState, decision: Decision) 
 /// The deliveries that a cancellation is about.
 async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, StoreError> {
     match unwanted {
-        Unwanted::Key(source, key) => waiting::open_under(tx, &[cancel_digest(source, key)]).await,
+        Unwanted::Key(source, key) => {
+            let digest = [cancel_digest(source, key)];
+            let mut ids = waiting::open_under(tx, &digest).await?;
+            ids.extend(handed_over::find(tx, &[], &digest).await?.into_iter().map(|held| held.delivery));
+            ids.sort_unstable();
+            ids.dedup();
+            Ok(ids)
+        }
         Unwanted::Event(event) => {
             Ok(listing::deliveries_and_replays_of(tx, event).await?.into_iter().map(|row| row.id).collect())
         }
@@ -150,6 +187,7 @@ async fn told(
     tx: &mut Tx,
     ids: &[DeliveryId],
     cancelled: &HashSet<DeliveryId>,
+    held: &BTreeMap<DeliveryId, HandedOver>,
 ) -> Result<Vec<Cancellation>, StoreError> {
     let rows: HashMap<DeliveryId, DeliveryRow> =
         listing::deliveries_with(tx, ids).await?.into_iter().map(|row| (row.id, row)).collect();
@@ -157,7 +195,12 @@ async fn told(
         delivery: row.id,
         rule: row.rule.1.clone(),
         state: row.state,
-        outcome: if cancelled.contains(&row.id) { Outcome::Cancelled } else { outcome(row) },
+        outcome: match held.get(&row.id) {
+            _ if cancelled.contains(&row.id) => Outcome::Cancelled,
+            Some(held) if held.shares_call => Outcome::SharesCall,
+            Some(_) => Outcome::Withdrawing,
+            None => outcome(row),
+        },
     };
     Ok(ids.iter().filter_map(|id| rows.get(id)).map(tell).collect())
 }

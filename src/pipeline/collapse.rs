@@ -18,6 +18,7 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, TypedId};
+use crate::store::handed_over;
 use crate::store::orderings::Turns;
 use crate::store::waiting::{self, Named, Waiting};
 use crate::store::{StoreError, Tx, collapses};
@@ -115,8 +116,9 @@ impl Pipeline {
         if !moves.is_empty() {
             ended = self.carry_out_moves(tx, &moves, now).await?.1;
         }
-        for ((place, rule), count) in places.into_iter().zip(counts) {
-            note_cancelled(&mut group[place].plan.1, &rule, count);
+        let withdrawing = self.want_back_under(tx, &wanted, now).await?;
+        for ((place, rule), counts) in places.into_iter().zip(counts.into_iter().zip(withdrawing)) {
+            note_cancelled(&mut group[place].plan.1, &rule, counts);
         }
         for plan in group.iter_mut().map(|pending| &mut pending.plan.1) {
             for planned in &mut plan.deliveries {
@@ -125,6 +127,31 @@ impl Pipeline {
             }
         }
         Ok(ended)
+    }
+}
+
+impl Pipeline {
+    /// Wants back what OneSignal holds until its time under these keys; how many that were, for each.
+    async fn want_back_under(
+        &self,
+        tx: &mut Tx,
+        wanted: &[Wanted],
+        now: Timestamp,
+    ) -> Result<Vec<usize>, StoreError> {
+        let mut counts = vec![0; wanted.len()];
+        if wanted.is_empty() {
+            return Ok(counts);
+        }
+        let digests: Vec<[u8; 32]> = wanted.iter().map(|(digest, _)| *digest).collect();
+        let mut rows = Vec::new();
+        for held in handed_over::find(tx, &[], &digests).await? {
+            if let Some(place) = digests.iter().position(|digest| held.cancel == Some(*digest)) {
+                counts[place] += 1;
+                rows.push((held, wanted[place].1.clone()));
+            }
+        }
+        self.want_back(tx, &rows, now).await?;
+        Ok(counts)
     }
 }
 
@@ -207,10 +234,14 @@ fn cancellations(group: &[Pending], won: &HashSet<EventId>) -> (Vec<Wanted>, Vec
 
 /// Notes on an event how much its rule cancelled. A group that is planned and committed again begins with the same
 /// plans, so nothing is noted twice.
-fn note_cancelled(plan: &mut Plan, rule: &str, count: usize) {
+fn note_cancelled(plan: &mut Plan, rule: &str, (count, withdrawing): (usize, usize)) {
     let is_old = |d: &Decision| d.code == DecisionCode::CancelledOthers && d.rule.as_deref() == Some(rule);
     plan.decisions.retain(|d| !is_old(d));
-    let detail = format!("{count} waiting deliveries were cancelled");
+    let mut detail = format!("{count} waiting deliveries were cancelled");
+    if withdrawing > 0 {
+        detail = format!("{detail}, and {withdrawing} are taken back from OneSignal");
+    }
     let decision = Decision::new(DecisionCode::CancelledOthers, detail).with("count", count);
+    let decision = if withdrawing > 0 { decision.with("withdrawing", withdrawing) } else { decision };
     plan.decisions.push(decision.of_rule(rule));
 }

@@ -15,7 +15,7 @@ use super::pack::{self, Copy, PackKey, PackLimits, Ready};
 use super::prepared::PreparedCatalog;
 use super::record::{Moved, committed};
 use super::{Pipeline, WorkerLease, crash};
-use crate::domain::app::App;
+use crate::domain::app::{App, AppId};
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
@@ -178,16 +178,24 @@ impl Pipeline {
     async fn claim_probes(&self, catalog: &PreparedCatalog, now: Timestamp) -> Result<(), StoreError> {
         for app in self.line.waiting_apps() {
             let is_paused = catalog.app(Some(app)).is_none_or(|app| app.paused.is_some());
-            if is_paused || !self.budget.wants_probe(app, now) {
-                continue;
+            if !is_paused {
+                self.claim_probe_of(app, now).await?;
             }
-            match self.store.claim_probe(app, now, now + delta(self.limits.breaker.probe_gap)).await? {
-                Probe::Yours => self.budget.allow_probe(app, now),
-                Probe::NotBefore(moment) => {
-                    self.budget.close(app, KnownGate { until: moment, opens_slowly: true }, now);
-                }
-                Probe::NoGate => self.budget.gate_is_gone(app, now),
+        }
+        Ok(())
+    }
+
+    /// The same for one app, if its gate is half open.
+    pub(super) async fn claim_probe_of(&self, app: AppId, now: Timestamp) -> Result<(), StoreError> {
+        if !self.budget.wants_probe(app, now) {
+            return Ok(());
+        }
+        match self.store.claim_probe(app, now, now + delta(self.limits.breaker.probe_gap)).await? {
+            Probe::Yours => self.budget.allow_probe(app, now),
+            Probe::NotBefore(moment) => {
+                self.budget.close(app, KnownGate { until: moment, opens_slowly: true }, now);
             }
+            Probe::NoGate => self.budget.gate_is_gone(app, now),
         }
         Ok(())
     }

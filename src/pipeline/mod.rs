@@ -8,6 +8,7 @@
 //! Nothing here knows HTTP's edge or OneSignal's JSON: requests come from `api`, calls go through the provider's port.
 
 mod actions;
+mod app_gates;
 mod births;
 pub mod budget;
 pub mod cancel;
@@ -40,6 +41,7 @@ mod stops;
 pub mod test_send;
 mod throttle;
 pub mod upkeep;
+mod withdraw;
 pub mod worker;
 
 use std::collections::BTreeSet;

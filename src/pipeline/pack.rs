@@ -19,7 +19,7 @@ use crate::domain::event::RecipientLabel;
 use crate::domain::id::{DeliveryId, EventId, RuleId, SourceId, TemplateVersionId};
 use crate::domain::rule::Audience;
 use crate::domain::snapshot::UploadKey;
-use crate::domain::timing::ProviderTiming;
+use crate::domain::timing::{ProviderTiming, Schedule};
 use crate::store::queue::Claim;
 
 /// What deliveries must have in common to share a call.
@@ -36,7 +36,7 @@ pub struct PackKey {
     /// How the recipients are named; `None` for an audience.
     pub label: Option<RecipientLabel>,
     /// What OneSignal does with the time of the message.
-    pub schedule: Option<Arc<ProviderTiming>>,
+    pub schedule: Option<Arc<Schedule>>,
     /// Whether the contents travel with the call.
     pub is_inline: bool,
     /// Sent by hand, to see it: the call says so.
@@ -258,13 +258,14 @@ pub fn content(key: &PackKey, members: &[&Ready], copy: &Copy) -> Option<BatchCo
         fields,
         custom_data,
         options: options(key, version),
+        send_after: key.schedule.as_ref().and_then(|schedule| schedule.send_after()),
     })
 }
 
 /// The static options of the version, with what the schedule and a test send add.
 fn options(key: &PackKey, version: &PreparedVersion) -> Map<String, Value> {
     let mut options = version.version.content.options.clone();
-    match key.schedule.as_deref() {
+    match key.schedule.as_deref().map(|schedule| &schedule.timing) {
         None => {}
         Some(ProviderTiming::LastActive) => {
             options.insert("delayed_option".into(), json!("last-active"));

@@ -20,7 +20,7 @@ use crate::domain::event::{Event, Recipient, RecipientLabel};
 use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, IdSource};
 use crate::domain::rule::{Action, Audience, Rule};
-use crate::domain::timing::ProviderTiming;
+use crate::domain::timing::Schedule;
 use crate::store::orderings::Place;
 
 /// What planning needs to know beside the event.
@@ -128,7 +128,7 @@ pub struct PlannedDelivery {
     /// Not after this.
     pub expires_at: Timestamp,
     /// What OneSignal does with the time of the message.
-    pub schedule: Option<Arc<ProviderTiming>>,
+    pub schedule: Option<Arc<Schedule>>,
     /// How it begins.
     pub beginning: Beginning,
     /// What a newer event finds it by.

@@ -19,7 +19,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EventId, WorkerId};
 use crate::domain::retry::delta;
 use crate::domain::rule::TEST_SEND;
-use crate::domain::timing::ProviderTiming;
+use crate::domain::timing::Schedule;
 use crate::store::StoreError;
 use crate::store::listing::DeliveryRow;
 use crate::store::queue::Claim;
@@ -54,7 +54,7 @@ impl Loaded {
     }
 
     /// What OneSignal does with the time of the message.
-    pub fn schedule(&self) -> Option<Arc<ProviderTiming>> {
+    pub fn schedule(&self) -> Option<Arc<Schedule>> {
         self.row.schedule.clone().map(Arc::new)
     }
 

@@ -6,18 +6,15 @@ use std::collections::HashSet;
 use chrono::TimeDelta;
 
 use super::Pipeline;
-use super::budget::{Health, KnownGate};
+use super::budget::Health;
 use super::group::describe;
 use super::line::{Answered, Frozen, Member};
 use crate::domain::answer::{Answer, BatchAnswer, Verdict};
-use crate::domain::app::AppId;
 use crate::domain::batch::Batch;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{Delivery, DeliveryState};
-use crate::domain::gate::{BREAKER_OPEN, Gate, GateSubject};
 use crate::domain::id::{BatchId, DeliveryId, EventId, WorkerId};
-use crate::domain::retry::delta;
 use crate::domain::snapshot::UploadKey;
 use crate::store::decisions::NewDecision;
 use crate::store::orderings::Turns;
@@ -87,6 +84,7 @@ impl Pipeline {
         let mut tx = self.store.begin().await?;
         results::answer_attempts(&mut tx, &noted, now).await?;
         let moved = self.write_moves(&mut tx, &moves, now).await?;
+        self.note_handed_over(&mut tx, answered).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
         metrics::counter!(names::FENCED).increment((moves.len() - moved.len()) as u64);
@@ -175,26 +173,13 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
         let app = batch.app.id;
-        let gate = |code: &str, detail: &str, closed_until| Gate {
-            subject: GateSubject::App(app),
-            code: code.to_owned(),
-            detail: detail.to_owned(),
-            closed_until,
-        };
         match verdict {
             Verdict::RateLimited { retry_after } => {
-                let until = now + delta(self.limits.retry.rate_limit_wait(*retry_after, self.ids.jitter()));
-                self.store.close_until(&gate(verdict.code(), "OneSignal's rate limit", until), now).await?;
-                self.budget.close(app, KnownGate { until, opens_slowly: false }, now);
-                tracing::warn!(app.id = %app, "app {app} was rate limited until {until}");
+                self.rest_app(app, *retry_after, now).await?;
                 Ok(None)
             }
             Verdict::KeyRefused { detail } | Verdict::AppUnusable { detail } => {
-                let (first, longest) = self.limits.gate;
-                let gate = gate(verdict.code(), detail, now);
-                let until = self.store.close_doubling(&gate, first, longest, now).await?;
-                self.budget.close(app, KnownGate { until, opens_slowly: true }, now);
-                tracing::error!(app.id = %app, code = verdict.code(), "app {app} was closed until {until}: {}", verdict.code());
+                self.close_app(app, verdict.code(), detail, now).await?;
                 Ok(None)
             }
             Verdict::TemplateUnknown => {
@@ -212,36 +197,6 @@ impl Pipeline {
             Verdict::NotConnected { .. } => self.in_trouble(app, Health::NotConnected, now).await,
             Verdict::Ambiguous { .. } => self.in_trouble(app, Health::Failed, now).await,
         }
-    }
-
-    /// Counts a call without a clear answer; closes the app's gate when there are too many, or when it was to find out
-    /// whether the gate may open. The delivery's own waiting is not longer for it.
-    async fn in_trouble(
-        &self,
-        app: AppId,
-        health: Health,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        if !self.budget.note(app, health, now) {
-            return Ok(None);
-        }
-        let detail = "too many calls brought no clear answer".to_owned();
-        let subject = GateSubject::App(app);
-        let gate = Gate { subject, code: BREAKER_OPEN.to_owned(), detail, closed_until: now };
-        let policy = &self.limits.breaker;
-        let until = self.store.close_doubling(&gate, policy.first, policy.longest, now).await?;
-        self.budget.close(app, KnownGate { until, opens_slowly: true }, now);
-        tracing::error!(app.id = %app, "OneSignal gives no clear answers for app {app}: no calls until {until}");
-        Ok(None)
-    }
-
-    /// Opens the app's gate if this was the call that had to find out.
-    async fn app_works(&self, app: AppId, now: Timestamp) -> Result<(), StoreError> {
-        self.budget.note(app, Health::Well, now);
-        if self.budget.probe_worked(app, now) && self.store.open_gate(GateSubject::App(app), now).await? {
-            tracing::info!(app.id = %app, "app {app} works again");
-        }
-        Ok(())
     }
 
     async fn lose_template(&self, batch: &Batch) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::id::{DeliveryId, KeyId, TypedId};
 use crate::domain::template::TemplateVersion;
+use crate::domain::timing::{Schedule, hand_over_from};
 use crate::store::secrets::{delivery_place, insert_delivery_values};
 use crate::store::{StoreError, commit, deliveries, queue};
 
@@ -51,7 +52,7 @@ pub enum ReleaseError {
 }
 
 impl Pipeline {
-    /// Releases a held delivery: it is due now. Nothing changes unless it can go.
+    /// Releases a held delivery: it is due now, or as soon as OneSignal takes it. Nothing changes unless it can go.
     ///
     /// # Errors
     /// [`ReleaseError`].
@@ -70,6 +71,8 @@ impl Pipeline {
         }
         message::compose(&version, &locale, loaded.data())
             .map_err(|hold| ReleaseError::StillHeld(hold.detail))?;
+        let send_after = loaded.row.schedule.as_ref().and_then(Schedule::send_after);
+        let due_at = send_after.map_or(now, |after| hand_over_from(after).max(now));
         let mut tx = self.store.begin().await?;
         let Some(claim) = queue::lock_held(&mut tx, id).await? else {
             return Err(ReleaseError::NotHeld(loaded.row.state.as_str().to_owned()));
@@ -83,7 +86,7 @@ impl Pipeline {
         deliveries::pin(&mut tx, id, (version.version.id, version.version.number), &locale).await?;
         let decision = decision(&version.version, &release).of_rule(&loaded.row.rule.1).of_delivery(id);
         let moved = Moved {
-            after: claim.delivery.into_state(DeliveryState::Queued { due_at: now }),
+            after: claim.delivery.into_state(DeliveryState::Queued { due_at }),
             worker: None,
             epoch: claim.epoch,
             batch: None,

@@ -18,7 +18,7 @@ use crate::domain::facts::{Facts, RecipientFacts};
 use crate::domain::id::TemplateVersionId;
 use crate::domain::retry::delta;
 use crate::domain::rule::{Audience, Canary, Rule};
-use crate::domain::timing::ProviderTiming;
+use crate::domain::timing::{HandOver, ProviderTiming, Schedule, hand_over_from};
 
 /// How far back a source's own time of an event is believed, and how far ahead.
 const TIME_BACK: TimeDelta = TimeDelta::hours(24);
@@ -66,7 +66,7 @@ pub(super) struct RulePlan<'a> {
     canary: Option<Canary>,
     app: &'a Arc<App>,
     version: Option<&'a Arc<PreparedVersion>>,
-    schedule: Option<Arc<ProviderTiming>>,
+    schedule: Option<ProviderTiming>,
     now: Timestamp,
     due_at: Timestamp,
     life: TimeDelta,
@@ -101,7 +101,7 @@ impl<'a> RulePlan<'a> {
             canary: send.canary,
             app,
             version: planner.catalog.live_version(send.template),
-            schedule: rule.definition.timing.provider.clone().map(Arc::new),
+            schedule: rule.definition.timing.provider.clone(),
             now,
             due_at,
             life,
@@ -231,7 +231,7 @@ impl<'a> RulePlan<'a> {
             Some(decision) => {
                 let pinned =
                     version.map(|v| (Arc::clone(v), v.version.choose_locale(wish.as_deref()).to_owned()));
-                self.finish(to, pinned, (Beginning::Skipped, times.1), Some(decision), plan);
+                self.finish(to, pinned, (Beginning::Skipped, times), Some(decision), plan);
             }
         }
     }
@@ -241,14 +241,14 @@ impl<'a> RulePlan<'a> {
         &mut self,
         to: Addressee,
         version: Option<&Arc<PreparedVersion>>,
-        (wish, (due_at, expires_at)): (Option<&str>, (Timestamp, Timestamp)),
+        (wish, times): (Option<&str>, (Timestamp, Timestamp)),
         hold: Option<Decision>,
         plan: &mut Plan,
     ) {
         let Some(version) = version else {
             let detail = format!("template {} has no live version", self.template);
             let decision = Decision::new(DecisionCode::NoLiveVersion, detail);
-            self.finish(to, None, (Beginning::Held, expires_at), Some(decision), plan);
+            self.finish(to, None, (Beginning::Held, times), Some(decision), plan);
             return;
         };
         let locale = version.version.choose_locale(wish).to_owned();
@@ -261,19 +261,34 @@ impl<'a> RulePlan<'a> {
         let (beginning, decision) = match (said, hold) {
             (Err(decision), _) => (Beginning::Held, Some(*decision)),
             (Ok(_), Some(decision)) => (Beginning::Held, Some(decision)),
-            (Ok(message), None) => (Beginning::Due { at: due_at, message }, None),
+            (Ok(message), None) => (Beginning::Due { at: times.0, message }, None),
         };
-        self.finish(to, Some((Arc::clone(version), locale)), (beginning, expires_at), decision, plan);
+        self.finish(to, Some((Arc::clone(version), locale)), (beginning, times), decision, plan);
+    }
+
+    /// What OneSignal does with the time of a message that is due then: it gets what lies ahead before its time.
+    fn schedule(&self, due_at: Timestamp) -> Option<Arc<Schedule>> {
+        let timing = self.schedule.clone()?;
+        let handed_over =
+            (due_at > self.now).then_some(HandOver { send_after: due_at, event: self.event.id });
+        Some(Arc::new(Schedule { timing, handed_over }))
     }
 
     fn finish(
         &self,
         to: Addressee,
         pinned: Option<(Arc<PreparedVersion>, String)>,
-        (beginning, expires_at): (Beginning, Timestamp),
+        (beginning, (due_at, expires_at)): (Beginning, (Timestamp, Timestamp)),
         decision: Option<Decision>,
         plan: &mut Plan,
     ) {
+        let schedule = self.schedule(due_at);
+        let beginning = match (beginning, schedule.as_deref().and_then(Schedule::send_after)) {
+            (Beginning::Due { message, .. }, Some(send_after)) => {
+                Beginning::Due { at: hand_over_from(send_after).max(self.event.received_at), message }
+            }
+            (beginning, _) => beginning,
+        };
         // Made in the event's own millisecond: that is how an event's deliveries are found without an index.
         let id = self.planner.ids.next(self.event.received_at);
         if let Some(decision) = decision {
@@ -288,7 +303,7 @@ impl<'a> RulePlan<'a> {
             pinned,
             to,
             expires_at,
-            schedule: self.schedule.clone(),
+            schedule,
             beginning,
             collapse: None,
             turn: None,

@@ -10,6 +10,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::event::Recipient;
 use crate::domain::rule::Throttle;
+use crate::domain::timing::Schedule;
 use crate::store::throttles::{ThrottleKey, Wish, take};
 use crate::store::{StoreError, Tx};
 use crate::vault::sha256;
@@ -63,8 +64,10 @@ impl Pipeline {
 fn key_of(planned: &PlannedDelivery) -> Option<(ThrottleKey, Throttle)> {
     let throttle = planned.rule.definition.throttle.filter(|_| !planned.takes_over)?;
     let Beginning::Due { at, .. } = &planned.beginning else { return None };
+    // What is handed over before its time is sent later.
+    let at = planned.schedule.as_deref().and_then(Schedule::send_after).unwrap_or(*at);
     let person = person_digest(planned.to.person()?);
-    let key = ThrottleKey { rule: planned.rule.id, person, window_start: window_start(*at, throttle) };
+    let key = ThrottleKey { rule: planned.rule.id, person, window_start: window_start(at, throttle) };
     Some((key, throttle))
 }
 

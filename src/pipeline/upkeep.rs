@@ -146,6 +146,7 @@ impl Pipeline {
             self.store.drop_partitions_before(oldest).await?;
         }
         self.store.prune_event_keys(now - TimeDelta::days(i64::from(key_days)), 1_000).await?;
+        self.forget_handed_over(now).await?;
         self.store.prune_collapses(now - COLLAPSES_STAY, 10_000).await?;
         self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;
         self.prune_exchange(now).await?;

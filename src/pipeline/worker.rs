@@ -219,6 +219,7 @@ impl Pipeline {
             moved |= !calls.is_empty();
             futures_util::future::join_all(calls).await;
             moved |= self.record().await?;
+            moved |= self.withdraw().await? > 0;
             if !moved {
                 return Ok(());
             }
@@ -243,6 +244,7 @@ impl Worker {
         loops.spawn(keep_looking(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_exchanging(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_rescuing(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(super::withdraw::keep_withdrawing(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_tidy(Arc::clone(&pipeline), stop_taking.clone()));
         Ok(Self { pipeline, loops, calls, stop_taking, stop })
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::domain::answer::BatchAnswer;
+use crate::domain::answer::{BatchAnswer, ProviderMessageId, Withdrawal};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::channel::Channel;
@@ -25,6 +25,15 @@ pub trait MessageProvider: Send + Sync + 'static {
 
     /// The request that [`Self::send`] would make of a batch, for people to look at. It holds no secret.
     fn request(&self, batch: &Batch, now: Timestamp) -> Value;
+
+    /// Takes a message back that the provider holds until its time.
+    async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Withdrawal;
+
+    /// Whether a message was taken back, as the provider remembers it.
+    ///
+    /// # Errors
+    /// [`ProviderError`]; trying again helps.
+    async fn is_cancelled(&self, app: &App, message: &ProviderMessageId) -> Result<bool, ProviderError>;
 
     /// Creates a template and returns the provider's id of it.
     ///

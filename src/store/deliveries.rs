@@ -12,7 +12,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::delivery::NO_PACK_LIMIT;
 use crate::domain::event::Recipient;
 use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
-use crate::domain::timing::ProviderTiming;
+use crate::domain::timing::Schedule;
 
 /// How a delivery comes into the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct NewDelivery<'a> {
     /// the audience.
     pub audience: Option<&'a Value>,
     /// What OneSignal does with the time of the message.
-    pub schedule: Option<&'a ProviderTiming>,
+    pub schedule: Option<&'a Schedule>,
     /// What a cancellation finds it by.
     pub cancel_digest: Option<[u8; 32]>,
     /// What a newer event finds it by.
@@ -106,12 +106,17 @@ pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) 
         .bind(new.iter().map(|d| if is_blocked(d) { far_future() } else { due_of(d) }).collect::<Vec<_>>())
         .bind(new.iter().map(|d| worker_of(d.birth)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| batch_of(d.birth)).collect::<Vec<_>>())
-        .bind(new.iter().map(|d| d.schedule.and_then(|s| serde_json::to_string(s).ok())).collect::<Vec<_>>())
+        .bind(
+            new.iter()
+                .map(|d| d.schedule.and_then(|s| serde_json::to_string(&s.timing).ok()))
+                .collect::<Vec<_>>(),
+        )
         .bind(new.iter().map(|d| d.cancel_digest.map(|digest| digest.to_vec())).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.collapse_digest.map(|digest| digest.to_vec())).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.turn.map(|turn| turn.digest.to_vec())).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.turn.map(|turn| turn.place)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.turn.filter(|t| t.is_blocked).map(|_| due_of(d))).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.schedule.and_then(Schedule::send_after)).collect::<Vec<_>>())
         .bind(i16::try_from(NO_PACK_LIMIT).unwrap_or(i16::MAX))
         .execute(connection)
         .await?;

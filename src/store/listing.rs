@@ -14,7 +14,7 @@ use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{
     BatchId, DecisionId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, floor, same_millisecond,
 };
-use crate::domain::timing::ProviderTiming;
+use crate::domain::timing::{HandOver, ProviderTiming, Schedule};
 
 /// A delivery as it is shown and as it is prepared for sending.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct DeliveryRow {
     pub locale: Option<String>,
     pub recipient: Option<Recipient>,
     pub audience: Option<Value>,
-    pub schedule: Option<ProviderTiming>,
+    pub schedule: Option<Schedule>,
     pub expires_at: Timestamp,
     pub created_at: Timestamp,
     pub state: StateName,
@@ -70,11 +70,7 @@ fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
         recipient: label
             .zip(recipient_id)
             .map(|(label, id)| Recipient { label: RecipientLabel::from_label(&label), id }),
-        schedule: row
-            .try_get::<Option<Value>, _>("schedule")?
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(|_| StoreError::corrupt("deliveries", "schedule", id))?,
+        schedule: read_schedule(row, id)?,
         audience: row.try_get("audience")?,
         expires_at: row.try_get("expires_at")?,
         created_at: row.try_get("created_at")?,
@@ -86,6 +82,15 @@ fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
         batch: row.try_get::<Option<Uuid>, _>("present_batch")?.map(BatchId::from_uuid),
         replay_of: row.try_get::<Option<Uuid>, _>("replay_of")?.map(DeliveryId::from_uuid),
     })
+}
+
+fn read_schedule(row: &PgRow, id: DeliveryId) -> Result<Option<Schedule>, StoreError> {
+    let Some(timing) = row.try_get::<Option<Value>, _>("schedule")? else { return Ok(None) };
+    let timing: ProviderTiming =
+        serde_json::from_value(timing).map_err(|_| StoreError::corrupt("deliveries", "schedule", id))?;
+    let event = EventId::from_uuid(row.try_get("event_id")?);
+    let send_after: Option<Timestamp> = row.try_get("send_after")?;
+    Ok(Some(Schedule { timing, handed_over: send_after.map(|send_after| HandOver { send_after, event }) }))
 }
 
 /// A decision as it is shown.

@@ -16,6 +16,7 @@ pub mod events;
 #[cfg(debug_assertions)]
 pub mod faults;
 pub mod gates;
+pub mod handed_over;
 pub mod health;
 pub mod keys;
 pub mod leases;

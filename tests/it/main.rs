@@ -24,6 +24,7 @@ mod draft_revisions;
 mod event_types;
 mod gates;
 mod generated;
+mod handing_over;
 mod hostile;
 mod inference;
 mod ingest;

@@ -2,6 +2,9 @@
 //! and a simulated OneSignal, one step at a time, each seed another storm. Afterwards one oracle says whether every
 //! promise was kept. `SEED=4711 cargo test --test simulation` runs one seed again, `SEEDS=10000` that many.
 
+#![expect(clippy::expect_used, reason = "a test stops where something fails")]
+#![expect(dead_code, reason = "planted bugs have their fields before their test")]
+
 mod calm;
 mod catalog;
 mod control;

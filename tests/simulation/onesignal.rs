@@ -256,13 +256,13 @@ impl State {
         let memory_key = (post.app.clone(), post.key.clone());
         if let Some(kept) = self.memory.get(&memory_key).filter(|kept| kept.at + MEMORY > now) {
             let answer = kept.answer.clone();
-            return self.say(id, plan, 200, answer, true);
+            return self.say(id, plan, 200, &answer, true);
         }
         if self.in_work.contains(&post.key) {
-            return self.say(id, Plan::Fine, 409, Value::Null, false);
+            return self.say(id, Plan::Fine, 409, &Value::Null, false);
         }
         if let Some((status, body)) = self.refusal(&post, plan, now) {
-            return self.say(id, plan, status, body, false);
+            return self.say(id, plan, status, &body, false);
         }
         match plan {
             Plan::Late(seconds) => {
@@ -273,10 +273,10 @@ impl State {
                     call.works_until = Some(now + TimeDelta::seconds(seconds));
                 }
             }
-            Plan::ErrorWithout(status) => self.say(id, plan, status, Value::Null, false),
+            Plan::ErrorWithout(status) => self.say(id, plan, status, &Value::Null, false),
             _ => {
                 let answer = self.take(place, now);
-                self.say(id, plan, 200, answer, false);
+                self.say(id, plan, 200, &answer, false);
             }
         }
     }
@@ -289,7 +289,7 @@ impl State {
             self.refused_until.insert(post.app.clone(), until);
         }
         if self.refused_until.get(&post.app).is_some_and(|until| *until > now) {
-            let status = if post.key.as_bytes()[0] % 2 == 0 { 401 } else { 403 };
+            let status = if post.key.as_bytes()[0].is_multiple_of(2) { 401 } else { 403 };
             return error(status, "Access denied.  Please include a valid API key");
         }
         if plan == Plan::TemplateLost
@@ -345,7 +345,7 @@ impl State {
     }
 
     /// Says something, unless the plan has it lost or spoilt.
-    fn say(&mut self, id: u64, plan: Plan, status: u16, body: Value, is_replay: bool) {
+    fn say(&mut self, id: u64, plan: Plan, status: u16, body: &Value, is_replay: bool) {
         let text = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let whole = |status, retry_after, body| {
             Reply::Http(RawAnswer { status, retry_after, is_replay, body: Ok(body) })

@@ -68,6 +68,9 @@ pub struct Oracle<'a> {
     checks: BTreeMap<&'static str, u64>,
 }
 
+/// Whether a batch is void, and who is in it.
+type Members = (bool, BTreeSet<Uuid>);
+
 impl<'a> Oracle<'a> {
     /// Reads the three accounts.
     pub async fn read(run: &'a Run<'a>) -> Self {
@@ -271,7 +274,7 @@ impl<'a> Oracle<'a> {
                 bodies.entry((post.app, post.key.clone())).or_insert_with(|| post.body.clone()).clone();
             self.check(NAME, first == post.body, || format!("key {} went out with another body", post.key));
         }
-        let mut by_key: HashMap<(String, String), Vec<(bool, BTreeSet<Uuid>)>> = HashMap::new();
+        let mut by_key: HashMap<(String, String), Vec<Members>> = HashMap::new();
         for batch in &self.batches {
             let members = batch.members.iter().copied().collect();
             by_key.entry((batch.app.clone(), batch.key.clone())).or_default().push((batch.is_void, members));

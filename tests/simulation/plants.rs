@@ -16,6 +16,7 @@ pub enum Tamper {
 }
 
 /// A bug.
+#[expect(clippy::struct_excessive_bools, reason = "each is a bug of its own")]
 pub struct Plant {
     pub name: &'static str,
     /// What plants it in the database, and what takes it out.

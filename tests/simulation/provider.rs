@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use herald::domain::answer::{BatchAnswer, ProviderMessageId, Verdict};
+use herald::domain::answer::{BatchAnswer, ProviderMessageId, Verdict, Withdrawal};
 use herald::domain::app::App;
 use herald::domain::batch::Batch;
 use herald::domain::channel::{Channel, Lane};
@@ -24,7 +24,7 @@ use crate::plants::Tamper;
 /// How long calls may take: what the service has by default.
 pub const TIMEOUTS: ClientTimeouts = ClientTimeouts {
     connect: Duration::from_secs(5),
-    call: Duration::from_secs(60),
+    call: Duration::from_mins(1),
     urgent_call: Duration::from_secs(20),
 };
 
@@ -61,23 +61,23 @@ impl Provider {
             _ => self.onesignal.note(call, Told::NotSent),
         }
         if let Some(tamper) = self.tamper {
-            self.spoil(tamper, &mut answer.verdict);
+            spoil(tamper, &mut answer.verdict);
         }
         answer
     }
+}
 
-    fn spoil(&self, tamper: Tamper, verdict: &mut Verdict) {
-        match (tamper, &mut *verdict) {
-            (Tamper::LostReplyIsNoConnection, Verdict::Ambiguous { cause, .. }) => {
-                *verdict = Verdict::NotConnected { detail: cause.clone() };
-            }
-            (Tamper::EmptyIdIsAccepted, Verdict::NobodySubscribed { .. }) => {
-                let message = ProviderMessageId("message-none".into());
-                *verdict = Verdict::Accepted { message, unreachable: std::collections::BTreeSet::new() };
-            }
-            (Tamper::InvalidAliasesSwallowed, Verdict::Accepted { unreachable, .. }) => unreachable.clear(),
-            _ => {}
+fn spoil(tamper: Tamper, verdict: &mut Verdict) {
+    match (tamper, &mut *verdict) {
+        (Tamper::LostReplyIsNoConnection, Verdict::Ambiguous { cause, .. }) => {
+            *verdict = Verdict::NotConnected { detail: cause.clone() };
         }
+        (Tamper::EmptyIdIsAccepted, Verdict::NobodySubscribed { .. }) => {
+            let message = ProviderMessageId("message-none".into());
+            *verdict = Verdict::Accepted { message, unreachable: std::collections::BTreeSet::new() };
+        }
+        (Tamper::InvalidAliasesSwallowed, Verdict::Accepted { unreachable, .. }) => unreachable.clear(),
+        _ => {}
     }
 }
 
@@ -91,13 +91,11 @@ impl Future for UnderWay<'_> {
     type Output = Reply;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Reply> {
-        match self.provider.onesignal.reply(self.call) {
-            Some(reply) => Poll::Ready(reply),
-            None => {
-                self.provider.control.park();
-                Poll::Pending
-            }
+        if let Some(reply) = self.provider.onesignal.reply(self.call) {
+            return Poll::Ready(reply);
         }
+        self.provider.control.park();
+        Poll::Pending
     }
 }
 
@@ -119,6 +117,15 @@ impl MessageProvider for Provider {
 
     fn request(&self, batch: &Batch, now: Timestamp) -> Value {
         self.adapter.request(batch, now)
+    }
+
+    // Nothing in this world is handed over before its time, so nothing can be taken back.
+    async fn cancel(&self, _: &App, _: &ProviderMessageId) -> Withdrawal {
+        Withdrawal::TooLate { detail: "it was sent at once".to_owned() }
+    }
+
+    async fn is_cancelled(&self, _: &App, _: &ProviderMessageId) -> Result<bool, ProviderError> {
+        Ok(false)
     }
 
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {

@@ -1,17 +1,16 @@
 //! One seed: a scheduler that does one step of one replica at a time, moves the clock, and makes trouble.
 
+mod meddling;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use herald::domain::channel::Channel;
 use herald::domain::clock::{Clock, TestClock, Timestamp};
 use herald::domain::event::Recipient;
-use herald::domain::id::{DeliveryId, EventId, TypedId};
-use herald::pipeline::cancel::Unwanted;
+use herald::domain::id::EventId;
 use herald::pipeline::ingest::{Accepted, IngestError, NewEvent};
-use herald::pipeline::release::Release;
 use herald::provider::MessageProvider;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -436,76 +435,6 @@ impl<'a> Run<'a> {
         for replica in &self.replicas {
             replica.kit.control.cut_off(false);
         }
-    }
-
-    /// Somebody cancels, releases, opts out or publishes.
-    async fn meddle(&mut self) {
-        match self.random.random_range(0..100) {
-            0..35 => self.cancel().await,
-            35..65 => self.release().await,
-            65..85 => self.opt_out().await,
-            _ => self.publish().await,
-        }
-    }
-
-    async fn cancel(&mut self) {
-        let Some(slot) = self.pick_replica() else { return };
-        let Some(pipeline) = self.replicas[slot].pipeline.clone() else { return };
-        let (source, key) = (self.world.source, format!("group-{}", self.random.random_range(0..2)));
-        let running = self.replicas[slot].step(Kind::Other, async move {
-            let _ = pipeline.cancel(Unwanted::Key(source, &key), "somebody asked", false).await;
-            Ended::Done
-        });
-        self.drive(slot, running).await;
-    }
-
-    pub async fn release(&mut self) {
-        let query = "SELECT delivery_id FROM queue WHERE state = 'held' ORDER BY delivery_id LIMIT 1";
-        let held: Option<Uuid> =
-            sqlx::query_scalar(query).fetch_optional(&self.world.books).await.expect("the books can be read");
-        let (Some(held), Some(slot)) = (held, self.pick_replica()) else { return };
-        let Some(pipeline) = self.replicas[slot].pipeline.clone() else { return };
-        let running = self.replicas[slot].step(Kind::Other, async move {
-            let release = Release { version: None, values: Some(json!({"x": "https://shop.example/"})) };
-            let _ = pipeline.release(DeliveryId::from_uuid(held), release, key()).await;
-            Ended::Done
-        });
-        self.drive(slot, running).await;
-    }
-
-    async fn opt_out(&mut self) {
-        let person = PEOPLE[self.random.random_range(0..7)];
-        let channel = [Channel::Push, Channel::Email, Channel::Sms][self.random.random_range(0..3)].as_str();
-        let id = Uuid::from_u128(u128::from(self.random.random::<u64>()));
-        let now = self.now();
-        let query = "WITH known AS (
-                SELECT user_id FROM user_aliases WHERE label = 'external_id' AND alias = $2
-            ), made AS (
-                INSERT INTO users (id, created_at, updated_at) SELECT $1, $4, $4 WHERE NOT EXISTS (SELECT 1 FROM known)
-                RETURNING id
-            ), named AS (
-                INSERT INTO user_aliases (label, alias, user_id) SELECT 'external_id', $2, id FROM made
-            )
-            INSERT INTO user_opt_outs (user_id, channel, since)
-            SELECT id, $3::channel, $4 FROM (SELECT id FROM made UNION ALL SELECT user_id FROM known) AS u
-            ON CONFLICT DO NOTHING";
-        let done = sqlx::query(query).bind(id).bind(person).bind(channel).bind(now);
-        if done.execute(&self.world.books).await.expect("opted out").rows_affected() > 0 {
-            self.opt_outs.push(OptOut { person, channel, since: now });
-        }
-    }
-
-    async fn publish(&mut self) {
-        self.world
-            .execute(
-                "UPDATE templates t SET live_version = (
-                    SELECT v.id FROM template_versions v
-                    WHERE v.template_id = t.id AND v.id <> t.live_version
-                    ORDER BY v.number LIMIT 1)
-                 WHERE t.key = 'note-push';
-                 UPDATE catalog_revision SET revision = revision + 1",
-            )
-            .await;
     }
 }
 

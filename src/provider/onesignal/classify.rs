@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::domain::answer::{BatchAnswer, ProviderMessageId, Verdict};
+use crate::domain::answer::{BatchAnswer, ProviderMessageId, Verdict, Withdrawal};
 
 /// How much of a raw answer is kept, in bytes.
 const KEPT_BODY: usize = 4 * 1024;
@@ -59,6 +59,23 @@ fn verdict(answer: &RawAnswer) -> Verdict {
             cause: format!("OneSignal answered {status}"),
             retry_after: answer.retry_after,
         },
+    }
+}
+
+/// Classifies the answer to Cancel message.
+pub fn cancel_message(answer: &RawAnswer) -> Withdrawal {
+    let body = answer.body.as_deref().unwrap_or_default();
+    let detail = detail(body);
+    match answer.status {
+        200..=299 => match serde_json::from_slice::<Value>(body) {
+            Ok(said) if said.get("success") == Some(&Value::Bool(true)) => Withdrawal::Withdrawn,
+            Ok(_) | Err(_) => Withdrawal::Unclear { cause: "OneSignal's answer can't be read".into() },
+        },
+        400 if names_app(&detail) => Withdrawal::Refused { detail },
+        400 | 404 => Withdrawal::TooLate { detail },
+        300..=399 | 401 | 403 => Withdrawal::Refused { detail },
+        429 => Withdrawal::RateLimited { retry_after: answer.retry_after },
+        status => Withdrawal::Unclear { cause: format!("OneSignal answered {status}") },
     }
 }
 
@@ -169,6 +186,30 @@ mod tests {
 
     fn code(status: u16, body: &str) -> &'static str {
         answer(status, body).code()
+    }
+
+    #[test]
+    fn what_came_of_taking_a_message_back_is_told_apart() {
+        let said = |status, body: &str| {
+            let body = Ok(body.as_bytes().to_vec());
+            cancel_message(&RawAnswer { status, retry_after: None, is_replay: false, body }).code()
+        };
+        for (status, body, expected) in [
+            (200, r#"{"success":true}"#, "withdrawn"),
+            (200, r#"{"success":false}"#, "ambiguous"),
+            (200, r#"{"succ"#, "ambiguous"),
+            (400, r#"{"errors":["Notification has already been sent"]}"#, "too_late"),
+            (400, r#"{"errors":["app_id not found. You may be missing a header."]}"#, "key_refused"),
+            (404, r#"{"errors":["Notification not found"]}"#, "too_late"),
+            (401, "", "key_refused"),
+            (403, "", "key_refused"),
+            (302, "", "key_refused"),
+            (408, "", "ambiguous"),
+            (429, "", "rate_limited"),
+            (503, "", "ambiguous"),
+        ] {
+            assert_eq!(said(status, body), expected, "{status} {body}");
+        }
     }
 
     #[test]

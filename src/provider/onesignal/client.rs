@@ -12,7 +12,7 @@ use url::Url;
 use super::classify::{self, RawAnswer};
 use super::templates::TEMPLATE_PAGE;
 use super::wire;
-use crate::domain::answer::{BatchAnswer, Verdict};
+use crate::domain::answer::{BatchAnswer, ProviderMessageId, Verdict, Withdrawal};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::channel::{Channel, Lane};
@@ -152,6 +152,11 @@ pub(super) fn expect_json(answer: &RawAnswer, changes: bool) -> Result<Value, Pr
     serde_json::from_slice(body).map_err(|_| unreadable("the answer can't be read".into()))
 }
 
+fn message_path(app: &App, message: &ProviderMessageId) -> String {
+    let id: String = url::form_urlencoded::byte_serialize(message.0.as_bytes()).collect();
+    format!("notifications/{id}?app_id={}", app.id)
+}
+
 pub(super) fn refused_here(detail: String) -> ProviderError {
     ProviderError::Refused { status: 0, detail }
 }
@@ -179,6 +184,29 @@ impl MessageProvider for OneSignal {
 
     fn request(&self, batch: &Batch, now: Timestamp) -> Value {
         wire::create_message(batch, now)
+    }
+
+    async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Withdrawal {
+        let request = match self.request(app, Method::DELETE, &message_path(app, message)) {
+            Ok(request) => request,
+            Err(detail) => return Withdrawal::Refused { detail },
+        };
+        match request.send().await {
+            Ok(response) => classify::cancel_message(&read(response).await),
+            Err(error) => match failed(&error) {
+                Verdict::AppUnusable { detail } => Withdrawal::Refused { detail },
+                _ => Withdrawal::Unclear { cause: describe(&error) },
+            },
+        }
+    }
+
+    async fn is_cancelled(&self, app: &App, message: &ProviderMessageId) -> Result<bool, ProviderError> {
+        let request = self.request(app, Method::GET, &message_path(app, message)).map_err(refused_here)?;
+        let answer = self.template_call(request, false).await?;
+        if answer.status == 404 {
+            return Ok(false);
+        }
+        Ok(expect_json(&answer, false)?.get("canceled") == Some(&Value::Bool(true)))
     }
 
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {

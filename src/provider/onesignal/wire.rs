@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
 
 use crate::domain::app::AppId;
@@ -26,10 +27,15 @@ pub fn create_message(batch: &Batch, now: Timestamp) -> Value {
     if let Some(custom_data) = &content.custom_data {
         body.insert("custom_data".into(), custom_data.clone());
     }
+    if let Some(after) = content.send_after {
+        body.insert("send_after".into(), json!(after.to_rfc3339_opts(SecondsFormat::Secs, false)));
+    }
     insert_targets(&mut body, content);
     insert_fields(&mut body, content.channel, |name| content.fields.get(name));
     if content.channel == Channel::Push {
-        let left = (batch.expires_at - now).num_seconds().clamp(0, MAX_TTL_S);
+        // A message lives from when it is sent.
+        let sent_at = content.send_after.map_or(now, |after| after.max(now));
+        let left = (batch.expires_at - sent_at).num_seconds().clamp(0, MAX_TTL_S);
         body.insert("ttl".into(), json!(left));
     }
     Value::Object(body)
@@ -207,6 +213,7 @@ mod tests {
                 fields: BTreeMap::from([("url".to_owned(), "https://shop.example".to_owned())]),
                 custom_data: Some(json!({"all": {"a": "1"}})),
                 options: Map::from_iter([("priority".to_owned(), json!(10))]),
+                send_after: None,
             }),
             lane: Lane::Normal,
             expires_at: "2026-11-23T10:10:00Z".parse().unwrap(),
@@ -228,6 +235,17 @@ mod tests {
         assert_eq!(body["url"], "https://shop.example");
         assert_eq!(body["priority"], 10);
         assert_eq!(body["idempotency_key"], json!(Uuid::from_u128(3)));
+    }
+
+    #[test]
+    fn a_message_for_later_names_its_time_with_an_offset_and_lives_from_then_on() {
+        let mut batch = batch(Channel::Push, Targets::Subscriptions(vec!["s".into()]));
+        let mut content = (*batch.content).clone();
+        content.send_after = Some("2026-11-24T08:00:00Z".parse().unwrap());
+        batch.content = Arc::new(content);
+        batch.expires_at = "2026-11-24T09:00:00Z".parse().unwrap();
+        let body = create_message(&batch, now());
+        assert_eq!((&body["send_after"], &body["ttl"]), (&json!("2026-11-24T08:00:00+00:00"), &json!(3_600)));
     }
 
     #[test]

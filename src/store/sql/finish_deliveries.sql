@@ -10,6 +10,11 @@ WITH result AS (
     -- Who was still blocked gives up no turn.
     RETURNING q.delivery_id, q.claim_epoch, CASE WHEN q.blocked_due_at IS NULL THEN q.order_digest END AS order_digest,
         r.state, r.batch_id
+), kept_back AS (
+    -- OneSignal has nothing of it that could be taken back.
+    DELETE FROM handed_over h
+    USING gone g
+    WHERE h.delivery_id = g.delivery_id AND g.state <> 'accepted'
 )
 UPDATE deliveries d
 SET state = g.state::delivery_state, finished_at = $6, batch_id = g.batch_id
