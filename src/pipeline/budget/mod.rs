@@ -46,8 +46,8 @@ const RETRIES_A_SECOND: f64 = 1.0;
 const RETRIES_A_TRY: f64 = 0.1;
 /// How long first tries go on counting for retries.
 const RETRY_WINDOW_S: f64 = 120.0;
-/// Retries that may go at once whatever came before.
-const RETRIES_AT_FIRST: f64 = 10.0;
+/// Retries that may go at once whatever came before: what a process that died was sending is tried again without delay.
+const RETRIES_AT_FIRST: f64 = 100.0;
 /// The part of the rate that an app begins with after its breaker was open.
 const RAMP_FROM: f64 = 0.1;
 
