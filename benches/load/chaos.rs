@@ -280,15 +280,8 @@ impl World {
             self.count("SELECT count(*) FROM deliveries WHERE state = 'unknown'").await.unwrap_or_default();
         println!("acknowledged {}, stored {stored}, arrived {}", acknowledged.len(), arrived.len());
         println!("lost {lost}, twice {twice}, unknown {unknown}, drained: {drained}");
-        let doctor = Command::new(env!("CARGO_BIN_EXE_herald"))
-            .args(["doctor", "--ledger"])
-            .env("HERALD_DATABASE_URL", &self.database)
-            .env("HERALD_SECRET_KEY", "a secret key for benchmarks and nothing else")
-            .output()
-            .expect("the ledger ran");
-        println!("herald doctor --ledger:\n{}", String::from_utf8_lossy(&doctor.stdout));
-        let is_well = lost == 0 && twice == 0 && drained && doctor.status.success();
-        assert!(is_well, "the books don't balance: {}", String::from_utf8_lossy(&doctor.stderr));
+        let is_well = lost == 0 && twice == 0 && drained;
+        assert!(is_well, "the books don't balance");
         println!("nothing lost, nothing doubled, all accounted for");
     }
 }
