@@ -61,15 +61,18 @@ CREATE INDEX handed_over_age ON handed_over (send_after);
 CREATE TABLE digests (
     digest       bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     delivery_id  uuid NOT NULL,
-    count        integer NOT NULL CHECK (count > 0)
-);
+    last_place   integer NOT NULL
+) WITH (fillfactor = 80);
 CREATE INDEX digests_delivery ON digests (delivery_id);
 
--- What was gathered, in the order of arrival.
+-- What was gathered, in the order of arrival; `most` is how many of them the message holds.
 CREATE TABLE digest_items (
-    delivery_id  uuid NOT NULL,
-    place        integer NOT NULL CHECK (place > 0),
-    event_id     uuid NOT NULL,
+    delivery_id    uuid NOT NULL,
+    place          integer NOT NULL CHECK (place > 0),
+    event_id       uuid NOT NULL,
+    most           integer NOT NULL CHECK (most > 0),
+    cancel_digest  bytea,
     PRIMARY KEY (delivery_id, place)
 );
+CREATE INDEX digest_items_cancel ON digest_items (cancel_digest) WHERE cancel_digest IS NOT NULL;
 CREATE INDEX digest_items_event ON digest_items (event_id);

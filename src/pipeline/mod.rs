@@ -16,6 +16,7 @@ pub mod crash;
 pub mod deliver;
 pub mod dispatch;
 mod freeze;
+mod gather;
 pub mod group;
 pub mod ingest;
 pub mod line;

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod collapses;
 pub mod decisions;
 pub mod deliveries;
+pub mod digests;
 pub mod events;
 pub mod gates;
 pub mod handed_over;

@@ -27,12 +27,10 @@ async fn start() -> TestApp {
 async fn in_step(app: &TestApp) {
     let there = app.sandbox_call(Method::GET, "/_sandbox/clock", None).await;
     let there: Timestamp = there["now"].as_str().expect("a time").parse().expect("a time");
-    match (there - app.clock.now()).to_std() {
-        Ok(ahead) => app.advance(ahead).await,
-        Err(_) => {
-            let behind = (app.clock.now() - there).to_std().expect("behind");
-            advance_sandbox(app, behind).await;
-        }
+    if let Ok(ahead) = (there - app.clock.now()).to_std() {
+        app.advance(ahead).await;
+    } else {
+        advance_sandbox(app, (app.clock.now() - there).to_std().expect("behind")).await;
     }
 }
 
