@@ -29,6 +29,8 @@ pub(super) struct CancellationRequest {
 pub(super) struct CancellationBody {
     /// Deliveries that are cancelled now, or would be.
     cancelled: usize,
+    /// Messages that go out with what others were gathered for them, and without this.
+    taken_out: usize,
     /// Deliveries that OneSignal holds until their time and is asked to give back, or would be: their state tells.
     withdrawing: usize,
     /// Deliveries that somebody gets all the same, or may.
@@ -47,7 +49,7 @@ pub(super) struct CancelledBody {
     rule: String,
     /// Where it stands now.
     state: &'static str,
-    /// `cancelled`; `withdrawing`; too late: `being_sent`, `may_have_been_sent`, `accepted`, or `shares_call` (OneSignal
+    /// `cancelled`; `taken_out`; `withdrawing`; too late: `being_sent`, `may_have_been_sent`, `accepted`, or `shares_call` (OneSignal
     /// holds it in one message with others that are not cancelled); `over`: it had ended without a message.
     outcome: &'static str,
 }
@@ -56,6 +58,7 @@ impl CancellationBody {
     fn new(mut told: Vec<Cancellation>) -> Self {
         let count = |is: fn(Outcome) -> bool| told.iter().filter(|one| is(one.outcome)).count();
         let cancelled = count(|outcome| outcome == Outcome::Cancelled);
+        let taken_out = count(|outcome| outcome == Outcome::TakenOut);
         let withdrawing = count(|outcome| outcome == Outcome::Withdrawing);
         let too_late = count(Outcome::is_too_late);
         let over = count(|outcome| outcome == Outcome::Over);
@@ -67,7 +70,7 @@ impl CancellationBody {
             outcome: one.outcome.as_str(),
         };
         let deliveries = told.into_iter().take(LISTED_DELIVERIES).map(body).collect();
-        Self { cancelled, withdrawing, too_late, over, deliveries }
+        Self { cancelled, taken_out, withdrawing, too_late, over, deliveries }
     }
 }
 

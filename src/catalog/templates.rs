@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::changes::{Change, content_hash};
 use super::check::CatalogProblem;
-use super::checks::{Surroundings, check_copy, shape};
+use super::checks::{Leading, Surroundings, check_copy, shape};
 use super::document::Document;
 use super::publish::{By, Publisher, TRIES, apps_of};
 use super::traffic::{DEFAULT_EVENTS, TrafficReport};
@@ -12,7 +12,7 @@ use super::upload::UploadError;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TemplateId, TemplateVersionId, TypedId};
-use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
+use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::{Content, Template, TemplateVersion};
 use crate::store::templates::{self, Draft, VersionNote, VersionRecord};
 use crate::store::{StoreError, Tx, audit, catalog};
@@ -94,7 +94,7 @@ pub struct Publishing {
 pub(super) struct Place<'a> {
     pub template: &'a Template,
     pub live: Option<&'a TemplateVersion>,
-    pub types: Vec<&'a EventTypeEntry>,
+    pub types: Vec<Leading<'a>>,
     pub partials: BTreeMap<String, String>,
 }
 

@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::changes::Change;
-use super::checks::Surroundings;
+use super::checks::{Leading, Surroundings};
 use super::document::Document;
 use super::publish::Publisher;
 use crate::domain::channel::Channel;
-use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
+use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::{Content, TemplateVersion};
 use crate::store::StoreError;
 use crate::store::traffic::PastEvent;
@@ -111,10 +111,11 @@ impl Publisher {
         channel: Channel,
         (content, partials): (&Content, &BTreeMap<String, String>),
         live: Option<&TemplateVersion>,
-        types: &[&EventTypeEntry],
+        types: &[Leading<'_>],
         limit: u32,
     ) -> Result<TrafficReport, StoreError> {
-        let names: Vec<String> = types.iter().map(|t| t.name.to_string()).collect();
+        let mut names: Vec<String> = types.iter().map(|t| t.name.to_string()).collect();
+        names.dedup();
         let events = self.store.last_events(&names, limit.min(MOST_EVENTS).into()).await?;
         let draft = Compiled::new(channel, content, partials);
         let live = live.map(|live| Compiled::new(channel, &live.content, &live.partials));
@@ -131,9 +132,10 @@ impl Publisher {
         }
         for PastEvent { id, event_type, data, locale, .. } in &events {
             // What became sensitive after an event was stored stands in it openly.
-            let pointers = types.iter().filter(|t| t.name.as_str() == event_type).map(|t| &t.sensitive);
-            let data = pointers.fold(data.clone(), |data, pointers| masked(&data, pointers));
-            report.look((&id.to_string(), &data, locale.as_deref()), &draft, live.as_ref(), &mut bytes);
+            for form in types.iter().filter(|t| t.name.as_str() == event_type) {
+                let data = masked(&form.data(data.clone()), &form.sensitive);
+                report.look((&id.to_string(), &data, locale.as_deref()), &draft, live.as_ref(), &mut bytes);
+            }
         }
         bytes.sort_unstable();
         report.p99_bytes = bytes.get(bytes.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();

@@ -53,7 +53,7 @@ fn sum(answers: &[Value]) -> Value {
     let deliveries: Vec<&Value> =
         answers.iter().filter_map(|answer| answer["deliveries"].as_array()).flatten().collect();
     json!({
-        "cancelled": count("cancelled"), "withdrawing": count("withdrawing"), "too_late": count("too_late"),
+        "cancelled": count("cancelled"), "taken_out": count("taken_out"), "withdrawing": count("withdrawing"), "too_late": count("too_late"),
         "over": count("over"), "deliveries": deliveries,
     })
 }
@@ -67,9 +67,12 @@ pub(super) fn tell(client: &ClientArgs, answer: &Value, is_dry: bool) -> ExitCod
     }
     let what = if is_dry { "would be cancelled" } else { "cancelled" };
     println!("{} {what}", answer["cancelled"]);
-    for (name, words) in
-        [("withdrawing", "taken back from OneSignal"), ("too_late", "too late"), ("over", "had ended before")]
-    {
+    for (name, words) in [
+        ("taken_out", "taken out of a message that goes on"),
+        ("withdrawing", "taken back from OneSignal"),
+        ("too_late", "too late"),
+        ("over", "had ended before"),
+    ] {
         if answer[name].as_u64().is_some_and(|count| count > 0) {
             println!("{} {words}", answer[name]);
         }

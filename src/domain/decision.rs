@@ -49,6 +49,8 @@ pub enum DecisionCode {
     Erased,
     /// Its time was over before it could go out.
     Expired,
+    /// It was gathered into the message of an earlier event.
+    Digested,
     /// It held up the others of its ordering key for too long.
     Overtaken,
     /// A newer event with the same collapse key took its place.
@@ -108,6 +110,7 @@ impl DecisionCode {
             Self::OptedOut => "opted_out",
             Self::Erased => "erased",
             Self::Expired => "expired",
+            Self::Digested => "digested",
             Self::Overtaken => "overtaken",
             Self::Superseded => "superseded",
             Self::Cancelled => "cancelled",

@@ -10,6 +10,7 @@ pub mod channel;
 pub mod clock;
 pub mod decision;
 pub mod delivery;
+pub mod digest;
 pub mod event;
 pub mod facts;
 pub mod gate;

@@ -112,6 +112,19 @@ pub struct Throttle {
     pub within_s: u32,
 }
 
+/// Many events become one message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Digest {
+    /// Events with the same value of this expression go together; all of the rule's if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// How long they are gathered, in seconds.
+    pub window_s: u32,
+    /// How many of them the message holds: the newest.
+    pub most: u32,
+}
+
 /// What a rule says, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +151,9 @@ pub struct Definition {
     /// How often a person may get it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// Whether many events become one message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 impl Definition {

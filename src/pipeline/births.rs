@@ -73,7 +73,8 @@ impl Births {
                 recipient: d.to.person(),
                 audience: self.audiences.get(&d.id),
                 schedule: d.schedule.as_deref(),
-                cancel_digest: digest,
+                // What is gathered is found by what it tells.
+                cancel_digest: digest.filter(|_| d.gather.is_none()),
                 collapse_digest: d.collapse,
                 turn: d.turn,
                 expires_at: d.expires_at,

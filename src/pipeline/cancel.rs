@@ -8,10 +8,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Pipeline;
+use super::gather::emptied;
 use super::record::{Moved, committed};
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{DeliveryState, StateName};
 use crate::domain::id::{DeliveryId, EventId, SourceId, TypedId};
+use crate::store::digests::TakenOut;
 use crate::store::handed_over::{self, HandedOver};
 use crate::store::listing::{self, DeliveryRow};
 use crate::store::waiting::{self, Named, Waiting};
@@ -41,6 +43,8 @@ pub enum Unwanted<'a> {
 pub enum Outcome {
     /// It is cancelled, or would be.
     Cancelled,
+    /// It goes out with what others were gathered for it, and without this.
+    TakenOut,
     /// OneSignal holds it until its time and is asked to give it back, or would be.
     Withdrawing,
     /// OneSignal holds it until its time, in one message with others that nobody has cancelled: it is given back once
@@ -61,6 +65,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
+            Self::TakenOut => "taken_out",
             Self::Withdrawing => "withdrawing",
             Self::SharesCall => "shares_call",
             Self::BeingSent => "being_sent",
@@ -74,7 +79,7 @@ impl Outcome {
     pub fn is_too_late(self) -> bool {
         match self {
             Self::SharesCall | Self::BeingSent | Self::MayHaveBeenSent | Self::Accepted => true,
-            Self::Cancelled | Self::Withdrawing | Self::Over => false,
+            Self::Cancelled | Self::TakenOut | Self::Withdrawing | Self::Over => false,
         }
     }
 }
@@ -106,13 +111,25 @@ impl Pipeline {
     ) -> Result<Vec<Cancellation>, StoreError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let ids = ids_of(&mut tx, unwanted).await?;
+        // Of what is gathered, only this is taken out; a dry run is undone.
+        let taken = match unwanted {
+            Unwanted::Event(event) => self.take_out(&mut tx, &[event], &[], why, now).await?,
+            Unwanted::Key(source, key) => {
+                let wanted = [(cancel_digest(source, key), why.to_owned())];
+                self.take_out(&mut tx, &[], &wanted, why, now).await?
+            }
+            Unwanted::Deliveries(_) => Vec::new(),
+        };
+        let mut ids = ids_of(&mut tx, unwanted).await?;
+        let rest = without_taken(&mut ids, &taken);
         let named = Named { ids: &ids, ..Named::default() };
         if is_dry {
             let cancellable = waiting::find(&mut tx, named).await?;
             let would = cancellable.iter().map(|w| w.claim.delivery.id).collect();
             let held = self.held_by_onesignal(&mut tx, &ids, &would).await?;
-            return told(&mut tx, &ids, &would, &held).await;
+            let mut told = told(&mut tx, &ids, &would, &held).await?;
+            told.extend(told_of_taken(&mut tx, &rest).await?);
+            return Ok(told);
         }
         let found = waiting::lock(&mut tx, named).await?;
         let moves: Vec<Moved> = found.into_iter().map(|waiting| cancelled(waiting, why)).collect();
@@ -123,7 +140,8 @@ impl Pipeline {
         let wanted: Vec<(HandedOver, String)> =
             held.values().map(|held| (held.clone(), why.to_owned())).collect();
         self.want_back(&mut tx, &wanted, now).await?;
-        let told = told(&mut tx, &ids, &moved, &held).await?;
+        let mut told = told(&mut tx, &ids, &moved, &held).await?;
+        told.extend(told_of_taken(&mut tx, &rest).await?);
         committed(commit(tx).await)?;
         self.wake_for_turns();
         Ok(told)
@@ -180,6 +198,31 @@ async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, 
         }
         Unwanted::Deliveries(ids) => Ok(ids.to_vec()),
     }
+}
+
+/// Leaves those deliveries to go on that have more to tell than what was taken out, and has those end that have not.
+/// Returns the former.
+fn without_taken(ids: &mut Vec<DeliveryId>, taken: &[TakenOut]) -> Vec<DeliveryId> {
+    let empty = emptied(taken);
+    let mut rest: Vec<DeliveryId> =
+        taken.iter().map(|one| one.delivery).filter(|id| !empty.contains_key(id)).collect();
+    rest.dedup();
+    ids.retain(|id| !rest.contains(id));
+    ids.extend(empty.into_keys());
+    ids.sort_unstable();
+    ids.dedup();
+    rest
+}
+
+/// The messages that go on without what was taken out of them.
+async fn told_of_taken(tx: &mut Tx, ids: &[DeliveryId]) -> Result<Vec<Cancellation>, StoreError> {
+    let tell = |row: DeliveryRow| Cancellation {
+        delivery: row.id,
+        rule: row.rule.1,
+        state: row.state,
+        outcome: Outcome::TakenOut,
+    };
+    Ok(listing::deliveries_with(tx, ids).await?.into_iter().map(tell).collect())
 }
 
 /// What became of these deliveries. It is read after their rows were locked: what could not be is further on.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::Pipeline;
 use super::cancel::{cancel_digest, cancelled, ended};
+use super::gather::emptied;
 use super::group::Pending;
 use super::plan::{Beginning, Plan, PlannedDelivery};
 use super::record::Moved;
@@ -18,6 +19,7 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, TypedId};
+use crate::store::digests::TakenOut;
 use crate::store::handed_over;
 use crate::store::orderings::Turns;
 use crate::store::waiting::{self, Named, Waiting};
@@ -79,6 +81,18 @@ impl Pipeline {
         Ok(newest)
     }
 
+    /// Takes what the winners' rules cancel out of messages that are still gathered.
+    pub(super) async fn take_out_cancelled(
+        &self,
+        tx: &mut Tx,
+        group: &[Pending],
+        won: &HashSet<EventId>,
+        now: Timestamp,
+    ) -> Result<Vec<TakenOut>, StoreError> {
+        let (wanted, _) = cancellations(group, won);
+        if wanted.is_empty() { Ok(Vec::new()) } else { self.take_out(tx, &[], &wanted, "", now).await }
+    }
+
     /// Ends what waits and is not wanted any more: cancelled by the winners' rules, or replaced by a newer event. Both
     /// are locked in one statement, in the order of ids. Returns whose turns have ended with it.
     pub(super) async fn clear_away(
@@ -86,22 +100,26 @@ impl Pipeline {
         tx: &mut Tx,
         group: &mut [Pending],
         won: &HashSet<EventId>,
-        newest: &Newest,
+        (newest, taken): (&Newest, &[TakenOut]),
         now: Timestamp,
     ) -> Result<Turns, StoreError> {
         let (wanted, places) = cancellations(group, won);
         if wanted.is_empty() && newest.is_empty() {
             return Ok(Turns::new());
         }
+        let empty = emptied(taken);
         let cancel: Vec<[u8; 32]> = wanted.iter().map(|(digest, _)| *digest).collect();
         let collapse: Vec<[u8; 32]> = newest.keys().copied().collect();
-        let named = Named { cancel: &cancel, collapse: &collapse, ids: &[] };
+        let named =
+            Named { cancel: &cancel, collapse: &collapse, ids: &empty.keys().copied().collect::<Vec<_>>() };
         let found = waiting::lock(tx, named).await?;
         let mut counts = vec![0; wanted.len()];
         let mut replaced = HashSet::new();
         let mut moves: Vec<Moved> = Vec::with_capacity(found.len());
         for waiting in found {
-            let by_key = waiting.cancel.and_then(|digest| cancel.iter().position(|known| *known == digest));
+            let digest =
+                waiting.cancel.or_else(|| empty.get(&waiting.claim.delivery.id).and_then(|one| one.cancel));
+            let by_key = digest.and_then(|digest| cancel.iter().position(|known| *known == digest));
             if let Some(place) = by_key {
                 counts[place] += 1;
                 moves.push(cancelled(waiting, &wanted[place].1));
@@ -161,7 +179,8 @@ fn candidates(group: &mut [Pending], won: &HashSet<EventId>) -> BTreeMap<[u8; 32
     for (place, pending) in group.iter_mut().enumerate().filter(|(_, p)| won.contains(&p.event.id)) {
         let Some(key) = &pending.event.collapse_key else { continue };
         for (n, planned) in pending.plan.1.deliveries.iter_mut().enumerate() {
-            if matches!(planned.beginning, Beginning::Skipped) {
+            // What is gathered is not replaced: all of it is told.
+            if matches!(planned.beginning, Beginning::Skipped) || planned.gather.is_some() {
                 continue;
             }
             let digest = collapse_digest(&pending.event, key, planned);

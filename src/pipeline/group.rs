@@ -234,7 +234,10 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let newest = self.collapse(tx, group, won, now).await?;
-        let ended = self.clear_away(tx, group, won, &newest, now).await?;
+        // Before others join: what comes together with a cancellation is not touched by it.
+        let taken = self.take_out_cancelled(tx, group, won, now).await?;
+        self.gather(tx, group, won).await?;
+        let ended = self.clear_away(tx, group, won, (&newest, &taken), now).await?;
         let mut plans: Vec<&mut Plan> =
             group.iter_mut().filter(|p| won.contains(&p.event.id)).map(|p| &mut p.plan.1).collect();
         self.throttle(tx, &mut plans).await?;

@@ -19,6 +19,7 @@ pub mod dispatch;
 mod exchange;
 mod fair_order;
 mod freeze;
+mod gather;
 pub mod group;
 pub mod ingest;
 pub mod line;

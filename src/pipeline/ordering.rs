@@ -193,7 +193,7 @@ fn arriving<'a>(
     for pending in ordered {
         let Some(key) = &pending.event.ordering_key else { continue };
         for planned in &mut pending.plan.1.deliveries {
-            if !matches!(planned.beginning, Beginning::Skipped) {
+            if !matches!(planned.beginning, Beginning::Skipped) && planned.gather.is_none() {
                 let digest = order_digest(&pending.event, key, planned);
                 arriving.entry(digest).or_default().push(planned);
             }

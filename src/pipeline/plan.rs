@@ -108,6 +108,17 @@ impl Addressee {
     }
 }
 
+/// What an event is gathered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gather {
+    /// The same for those that become one message.
+    pub digest: [u8; 32],
+    /// How many of them it holds.
+    pub most: u32,
+    /// Whether there is time for others to join it.
+    pub has_window: bool,
+}
+
 /// A delivery as planned.
 #[derive(Debug, Clone)]
 pub struct PlannedDelivery {
@@ -133,6 +144,8 @@ pub struct PlannedDelivery {
     pub beginning: Beginning,
     /// What a newer event finds it by.
     pub collapse: Option<[u8; 32]>,
+    /// What its event is gathered with, if many become one message.
+    pub gather: Option<Gather>,
     /// Its place in line, if it goes out one after another.
     pub turn: Option<Place>,
     /// Whether it replaces one that waited, and takes its place in throttles, too.
@@ -188,7 +201,8 @@ fn plan_rule(
         Action::Send { template, audience, canary } => {
             let audience = rule.audience(audience, globals)?;
             let named = rule.named_time(globals)?;
-            let send = Send { template, audience, canary: *canary, named };
+            let digest_key = rule.digest_key(globals)?;
+            let send = Send { template, audience, canary: *canary, named, digest_key };
             RulePlan::begin(planner, event, &rule.rule, &send, now)?.carry_out(&send.audience, facts, plan);
             Ok(())
         }

@@ -15,6 +15,7 @@ use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
+use crate::domain::digest;
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EventId, WorkerId};
 use crate::domain::retry::delta;
@@ -29,14 +30,14 @@ use crate::store::secrets::{delivery_place, event_place};
 pub(super) struct Loaded {
     pub row: DeliveryRow,
     pub event: Arc<Event>,
-    /// The event's values with those on top that a person gave, if one did.
+    /// The event's values, or those of all that was gathered, with those on top that a person gave.
     given: Option<Value>,
     /// Whether some of the event's values are sealed.
     has_secrets: bool,
 }
 
 impl Loaded {
-    /// The event's values whole, with those that a person gave on top.
+    /// The values that its copy sees: the event's whole, or those of all that was gathered, with those that a person gave on top.
     pub fn data(&self) -> &Value {
         self.given.as_ref().unwrap_or(&self.event.data)
     }
@@ -72,7 +73,11 @@ impl Pipeline {
     /// Reads deliveries with their events, the sensitive values opened.
     pub(super) async fn load(&self, ids: &[DeliveryId]) -> Result<HashMap<DeliveryId, Loaded>, StoreError> {
         let rows = self.store.find_deliveries(ids).await?;
+        let told_before = rows.iter().filter_map(|row| row.replay_of);
+        let told: Vec<DeliveryId> = ids.iter().copied().chain(told_before).collect();
+        let gathered = self.store.gathered(&told).await?;
         let mut event_ids: Vec<EventId> = rows.iter().map(|row| row.event).collect();
+        event_ids.extend(gathered.values().flat_map(|one| &one.events));
         event_ids.sort_unstable();
         event_ids.dedup();
         let mut secrets = self.store.event_secrets(&event_ids).await?;
@@ -98,6 +103,15 @@ impl Pipeline {
             let Some((event, has_secrets)) = events.get(&row.event) else { continue };
             let id = row.id;
             let mut one = Loaded { event: Arc::clone(event), given: None, has_secrets: *has_secrets, row };
+            // A replay tells what the one told that it replays.
+            let gathered = gathered.get(&id).or_else(|| gathered.get(&one.row.replay_of?));
+            if let Some(gathered) = gathered {
+                let items =
+                    gathered.events.iter().map(|id| events.get(id).map(|(event, _)| event.data.clone()));
+                // One whose values can't be opened keeps the message waiting, as its own event's would.
+                let Some(items) = items.collect::<Option<Vec<Value>>>() else { continue };
+                one.given = Some(digest::gathered(items, gathered.count));
+            }
             if let Some(sealed) = given.remove(&id) {
                 let plain = self.store.vault().open(&delivery_place(id), &sealed)?;
                 let Ok(values) = serde_json::from_slice(&plain) else {
@@ -118,6 +132,7 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<Vec<Ready>, StoreError> {
         let ids: Vec<DeliveryId> = claims.iter().map(|claim| claim.delivery.id).collect();
+        self.store.close_windows(&ids).await?;
         let mut loaded = self.load(&ids).await?;
         let mut ready = Vec::with_capacity(claims.len());
         let mut settled = Vec::new();

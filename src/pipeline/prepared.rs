@@ -141,6 +141,12 @@ impl PreparedCatalog {
         self.rules.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Whether some rule gathers many events into one message of this template.
+    pub fn is_gathered(&self, template: &str) -> bool {
+        let gathers = |rule: &Rule| rule.definition.digest.is_some() && rule.template() == Some(template);
+        self.by_key.values().any(|rule| gathers(&rule.rule))
+    }
+
     /// A version by its number, if it is live or a canary names it.
     pub fn version_number(&self, template: &str, number: i32) -> Option<&Arc<PreparedVersion>> {
         self.versions.get(self.numbers.get(&(template.to_owned(), number))?)

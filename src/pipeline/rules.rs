@@ -87,6 +87,15 @@ impl PreparedRule {
         })
     }
 
+    /// What events have in common that are gathered into one message; `None` if they are not gathered.
+    ///
+    /// # Errors
+    /// The decision: it can't be worked out, or is no text, number or truth.
+    pub fn digest_key(&self, globals: &Globals<'_>) -> Result<Option<String>, Decision> {
+        let Some(digest) = &self.rule.definition.digest else { return Ok(None) };
+        digest.key.as_deref().map_or(Ok(String::new()), |text| self.text(text, globals)).map(Some)
+    }
+
     /// The values of a table of expressions.
     ///
     /// # Errors
@@ -138,6 +147,7 @@ fn expressions_of(rule: &Rule) -> impl Iterator<Item = &str> {
     let definition = &rule.definition;
     let mut found: Vec<&str> = definition.condition.as_deref().into_iter().collect();
     found.extend(definition.timing.at.as_deref());
+    found.extend(definition.digest.as_ref().and_then(|digest| digest.key.as_deref()));
     match &definition.action {
         Action::Send { audience: Audience::Filters(filters), .. } => {
             found.extend(filters.iter().filter_map(|filter| filter.value_from.as_deref()));

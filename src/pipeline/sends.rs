@@ -1,24 +1,28 @@
 //! What a rule that sends makes of an event: for whom, when, which version in which locale, and what it says. Pure.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use serde_json::Value;
 
 use super::message::{self, Message};
-use super::plan::{Addressee, Beginning, Plan, PlannedDelivery, Planner, app_for};
+use super::plan::{Addressee, Beginning, Gather, Plan, PlannedDelivery, Planner, app_for};
 use super::prepared::PreparedVersion;
-use super::throttle::person_digest;
+use super::throttle::{addressee_digest, person_digest};
 use crate::domain::app::App;
 use crate::domain::channel::{Channel, Lane};
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::digest::gathered;
 use crate::domain::event::{Event, Recipient, RecipientLabel};
 use crate::domain::facts::{Facts, RecipientFacts};
-use crate::domain::id::TemplateVersionId;
+use crate::domain::id::{TemplateVersionId, TypedId};
 use crate::domain::retry::delta;
 use crate::domain::rule::{Audience, Canary, Rule};
 use crate::domain::timing::{HandOver, ProviderTiming, Schedule, hand_over_from};
+use crate::vault::sha256;
 
 /// How far back a source's own time of an event is believed, and how far ahead.
 const TIME_BACK: TimeDelta = TimeDelta::hours(24);
@@ -31,6 +35,8 @@ pub(super) struct Send<'a> {
     pub canary: Option<Canary>,
     /// The time that the rule counts from.
     pub named: Option<Timestamp>,
+    /// What events have in common that are gathered into one message.
+    pub digest_key: Option<String>,
 }
 
 /// When a rule's delivery would be due, its hours apart, and until when it is worth sending if it is due then.
@@ -49,6 +55,8 @@ fn timing(
         None => received + delay,
     };
     let due = event.send_after.map_or(wanted, |after| after.max(wanted)).max(received);
+    // What is gathered goes out when its window ends.
+    let due = due + TimeDelta::seconds(rule.definition.digest.as_ref().map_or(0, |d| d.window_s.into()));
     let type_life = planner.catalog.event_type(&event.event_type).and_then(|t| t.entry.time_to_live);
     match (rule.expires_in(), type_life) {
         (None, Some(life)) if named.is_none() => (due, TimeDelta::MAX, Some(happened + delay + delta(life))),
@@ -67,6 +75,9 @@ pub(super) struct RulePlan<'a> {
     app: &'a Arc<App>,
     version: Option<&'a Arc<PreparedVersion>>,
     schedule: Option<ProviderTiming>,
+    digest_key: Option<String>,
+    /// What the copy sees of the event.
+    data: Cow<'a, Value>,
     now: Timestamp,
     due_at: Timestamp,
     life: TimeDelta,
@@ -102,6 +113,11 @@ impl<'a> RulePlan<'a> {
             app,
             version: planner.catalog.live_version(send.template),
             schedule: rule.definition.timing.provider.clone(),
+            digest_key: send.digest_key.clone(),
+            data: match &send.digest_key {
+                Some(_) => Cow::Owned(gathered(vec![event.data.clone()], 1)),
+                None => Cow::Borrowed(&event.data),
+            },
             now,
             due_at,
             life,
@@ -252,7 +268,7 @@ impl<'a> RulePlan<'a> {
             return;
         };
         let locale = version.version.choose_locale(wish).to_owned();
-        let data = &self.event.data;
+        let data = &*self.data;
         let said = self
             .said
             .entry((version.version.id, locale.clone()))
@@ -266,11 +282,20 @@ impl<'a> RulePlan<'a> {
         self.finish(to, Some((Arc::clone(version), locale)), (beginning, times), decision, plan);
     }
 
+    fn gather(&self, to: &Addressee) -> Option<Gather> {
+        let (key, digest) = (self.digest_key.as_ref()?, self.rule.definition.digest.as_ref()?);
+        let mut name = self.rule.id.uuid().as_bytes().to_vec();
+        name.extend_from_slice(&sha256(key.as_bytes()));
+        name.extend_from_slice(&addressee_digest(to));
+        Some(Gather { digest: sha256(&name), most: digest.most.max(1), has_window: digest.window_s > 0 })
+    }
+
     /// What OneSignal does with the time of a message that is due then: it gets what lies ahead before its time.
     fn schedule(&self, due_at: Timestamp) -> Option<Arc<Schedule>> {
         let timing = self.schedule.clone()?;
-        let handed_over =
-            (due_at > self.now).then_some(HandOver { send_after: due_at, event: self.event.id });
+        // What is still gathered stays here.
+        let is_ahead = due_at > self.now && self.digest_key.is_none();
+        let handed_over = is_ahead.then_some(HandOver { send_after: due_at, event: self.event.id });
         Some(Arc::new(Schedule { timing, handed_over }))
     }
 
@@ -294,8 +319,10 @@ impl<'a> RulePlan<'a> {
         if let Some(decision) = decision {
             plan.decisions.push(decision.of_rule(&self.rule.key).of_delivery(id));
         }
+        let gather = self.gather(&to);
         plan.deliveries.push(PlannedDelivery {
             id,
+            gather,
             rule: Arc::clone(self.rule),
             template: self.template.to_owned(),
             app: Arc::clone(self.app),

@@ -15,7 +15,7 @@ use crate::domain::event::{Event, EventTypeName, Recipient};
 use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, KeyId, RuleId, SourceId, TemplateVersionId, TypedId};
 use crate::domain::rule::TEST_SEND;
-use crate::domain::rule::{Action, Audience, Definition, Rule};
+use crate::domain::rule::{Action, Audience, Definition, Digest, Rule};
 use crate::domain::timing::Timing;
 
 /// The id of the rule that stands for test sends.
@@ -108,7 +108,16 @@ pub(super) fn plan_test(
     now: Timestamp,
 ) -> Plan {
     let template = version.version.template.clone();
-    let send = Send { template: &template, audience: Audience::EventRecipients, canary: None, named: None };
+    // What is gathered elsewhere is a gathering of one here, and goes at once.
+    let is_gathered = planner.catalog.is_gathered(&template);
+    let digest = is_gathered.then_some(Digest { key: None, window_s: 0, most: 1 });
+    let send = Send {
+        template: &template,
+        audience: Audience::EventRecipients,
+        canary: None,
+        named: None,
+        digest_key: digest.as_ref().map(|_| String::new()),
+    };
     let definition = Definition {
         description: "a test send".to_owned(),
         app: None,
@@ -122,6 +131,7 @@ pub(super) fn plan_test(
         timing: Timing::default(),
         expires_in_s: None,
         throttle: None,
+        digest,
     };
     let rule = Arc::new(Rule {
         id: RuleId::from_uuid(RULE),

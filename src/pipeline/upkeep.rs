@@ -144,6 +144,8 @@ impl Pipeline {
         self.store.bury_workers(now - WORKERS_STAY).await?;
         if let Some(oldest) = now.date_naive().checked_sub_days(Days::new(u64::from(days))) {
             self.store.drop_partitions_before(oldest).await?;
+            let oldest = oldest.and_time(chrono::NaiveTime::MIN).and_utc();
+            self.store.prune_digests(oldest, 10_000).await?;
         }
         self.store.prune_event_keys(now - TimeDelta::days(i64::from(key_days)), 1_000).await?;
         self.forget_handed_over(now).await?;

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod collapses;
 pub mod decisions;
 pub mod deliveries;
+pub mod digests;
 pub mod events;
 #[cfg(debug_assertions)]
 pub mod faults;

@@ -78,7 +78,8 @@ impl Store {
             .collect()
     }
 
-    /// Erases sealed values of events made before `before` whose deliveries are all final, and values that were given
+    /// Erases sealed values of events made before `before` whose deliveries are all final, and who
+    /// wait in no message that is gathered or sent, and values that were given
     /// for deliveries that are; at most `limit` of each.
     ///
     /// # Errors
@@ -93,6 +94,10 @@ impl Store {
                     SELECT 1 FROM deliveries d
                     WHERE d.event_id = s.event_id AND d.finished_at IS NULL
                       AND d.id >= uuid_of_millisecond(s.event_id, 0) AND d.id < uuid_of_millisecond(s.event_id, 1)
+                  )
+                  AND NOT EXISTS (
+                    SELECT 1 FROM digest_items i JOIN queue q ON q.delivery_id = i.delivery_id
+                    WHERE i.event_id = s.event_id
                   )
                 LIMIT $2
              )

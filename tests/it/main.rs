@@ -19,6 +19,7 @@ mod collapsing;
 mod crash_recovery;
 mod delivery;
 mod dev;
+mod digests;
 mod documents;
 mod draft_revisions;
 mod event_types;

@@ -18,8 +18,10 @@ use crate::access::Use;
 use crate::catalog::CatalogProblem;
 use crate::catalog::templates::{Publishing, TemplateError};
 use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport, masked};
+use crate::domain::digest;
 use crate::domain::event::Recipient;
 use crate::domain::id::{EventId, TemplateVersionId, TypedId};
+use crate::domain::rule::Rule;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 use crate::domain::template::{Content, TemplateVersion};
 use crate::pipeline::preview::{PreviewWish, Previewed};
@@ -171,6 +173,12 @@ pub(in super::super) async fn preview_template(
     };
     let content = api.given(&key, wish.content.take(), wish.version.take()).await?;
     let (_, data) = api.example(&snapshot, &key, &wish).await?;
+    let is_gathered = |rule: &&Rule| rule.template() == Some(&key) && rule.definition.digest.is_some();
+    let data = match snapshot.rules.iter().find(is_gathered) {
+        // Whoever gives values may give all of what was gathered.
+        Some(_) if data.get(digest::ITEMS).is_none() => digest::gathered(vec![data], 1),
+        Some(_) | None => data,
+    };
     let recipient = recipient_of(wish.recipient.as_ref())?;
     let (problems, _) = api.publisher.check_template(&key, &content, 0).await?;
     let version = match stored {

@@ -8,7 +8,7 @@ use super::super::document::Document;
 use super::Surroundings;
 use super::copy::check_copy;
 use super::rules::check_expressions;
-use super::surroundings::shape;
+use super::surroundings::{Leading, shape};
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 
@@ -49,11 +49,14 @@ fn broken_templates(
         let Some(live) = live.filter(|_| !is_replaced && types.iter().any(|t| t.name == entry.name)) else {
             continue;
         };
-        let check = |entry: &EventTypeEntry| {
-            check_copy(&template.key, template.channel, &live.content, &live.partials, &[shape(entry)])
-        };
         let what = format!("template {} version {}", template.key, live.number);
-        problems.extend(new_errors(&check(known), check(entry), entry, &what));
+        for form in types.iter().filter(|t| t.name == entry.name) {
+            let check = |entry: &EventTypeEntry| {
+                let entry = Leading::of(entry, form.is_gathered);
+                check_copy(&template.key, template.channel, &live.content, &live.partials, &[shape(&entry)])
+            };
+            problems.extend(new_errors(&check(known), check(entry), entry, &what));
+        }
     }
     problems
 }

@@ -45,7 +45,7 @@ pub(super) fn check_template(
     around: &Surroundings<'_>,
 ) -> Vec<CatalogProblem> {
     let types = around.types_of(&template.key, template.about.event_type.as_deref());
-    let shapes: Vec<EventShape<'_>> = types.into_iter().map(shape).collect();
+    let shapes: Vec<EventShape<'_>> = types.iter().map(|entry| shape(entry)).collect();
     let mut problems = Vec::new();
     let named = template.about.event_type.as_deref();
     if let Some(name) = named.filter(|name| !around.event_types.contains_key(name) && around.apps.is_some()) {

@@ -4,7 +4,7 @@ use super::super::check::{CatalogProblem, file_of};
 use super::super::document::Document;
 use super::Surroundings;
 use super::copy::check_copy;
-use super::surroundings::shape;
+use super::surroundings::{Leading, shape};
 use crate::domain::snapshot::CatalogSnapshot;
 
 /// Errors of live templates under the event types of the document's rules. Templates of the document itself are checked
@@ -22,7 +22,8 @@ pub(super) fn check_fit(
         let live = template.and_then(|t| snapshot.versions.iter().find(|v| Some(v.id) == t.live));
         let Some(live) = live.filter(|_| !is_replaced) else { continue };
         for entry in around.covered(&rule.event_type) {
-            let found = check_copy(key, live.channel, &live.content, &live.partials, &[shape(entry)]);
+            let entry = Leading::of(entry, rule.definition.digest.is_some());
+            let found = check_copy(key, live.channel, &live.content, &live.partials, &[shape(&entry)]);
             let hint = "send another template, or publish one that does without it first";
             problems.extend(found.into_iter().filter(CatalogProblem::is_error).map(|found| CatalogProblem {
                 code: "template_does_not_fit".to_owned(),

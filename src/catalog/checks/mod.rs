@@ -13,7 +13,7 @@ use super::source_files;
 use crate::domain::snapshot::CatalogSnapshot;
 
 pub(super) use copy::check_copy;
-pub(super) use surroundings::{Surroundings, shape};
+pub(super) use surroundings::{Leading, Surroundings, shape};
 
 /// Everything that is wrong with a document, errors and warnings. Without a snapshot, what it refers to outside is not
 /// looked at.

@@ -6,6 +6,7 @@ use super::super::check::file_of;
 use super::super::check::{CatalogProblem, Severity};
 use super::super::document::RuleDocument;
 use super::Surroundings;
+use crate::domain::digest::{COUNT, ITEMS};
 use crate::domain::rule::{Action, Audience, Definition};
 use crate::domain::snapshot::EventTypeEntry;
 use crate::expressions::{Expression, ExpressionProblem, Kind};
@@ -46,7 +47,25 @@ pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<
         problems.push(problem.hint(format!("there are {}", known.join(", "))));
     }
     problems.extend(check_expressions(&file, &rule.definition, &types));
+    if rule.definition.digest.is_some() {
+        problems.extend(types.iter().flat_map(|entry| shadowed(&file, entry)));
+    }
     problems
+}
+
+/// Values of an event type's own that a digest puts others in the place of.
+fn shadowed(file: &str, entry: &EventTypeEntry) -> Vec<CatalogProblem> {
+    let is_there = |name: &&str| entry.schema.pointer(&format!("/properties/{name}")).is_some();
+    let problem = |name: &str| {
+        let message = format!(
+            "`data.{name}` of {} can't be read in a digest, where it is what was gathered",
+            entry.name.as_str()
+        );
+        let problem = CatalogProblem::error("shadowed_value", file, message);
+        let problem = problem.hint(format!("read it as `{name}` of each of `data.items`"));
+        CatalogProblem { severity: Severity::Warning, field: Some("digest".to_owned()), ..problem }
+    };
+    [ITEMS, COUNT].into_iter().filter(is_there).map(problem).collect()
 }
 
 /// What is wrong with a rule's expressions, for any event of these types.
@@ -109,7 +128,7 @@ fn found_in(
             ..CatalogProblem::error(found.code, file, at(&found))
         })
         .collect();
-    let is_kept = field != "when" && field != "at";
+    let is_kept = !["when", "at", "digest"].contains(&field);
     for pointer in entry.iter().flat_map(|entry| &entry.sensitive).filter(|_| is_kept) {
         let secret = format!("data{}", pointer.replace('/', "."));
         let touches = |path: &String| {
@@ -136,6 +155,9 @@ fn expressions(definition: &Definition) -> Vec<(String, &str, Kind)> {
     }
     if let Some(text) = &definition.timing.at {
         found.push(("at".to_owned(), text.as_str(), Kind::Text));
+    }
+    if let Some(text) = definition.digest.as_ref().and_then(|digest| digest.key.as_deref()) {
+        found.push(("digest".to_owned(), text, Kind::Any));
     }
     match &definition.action {
         Action::Send { audience: Audience::Filters(filters), .. } => {

@@ -1,9 +1,14 @@
 //! What a document is checked against: itself, laid over the catalog as it is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Deref;
+
+use serde_json::Value;
 
 use crate::catalog::document::Document;
 use crate::domain::app::App;
+use crate::domain::digest::{gathered, gathered_entry};
 use crate::domain::event::covers;
 use crate::domain::rule::{Action, Definition};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
@@ -65,19 +70,50 @@ impl<'a> Surroundings<'a> {
         self.event_types.values().copied().filter(move |entry| covers(pattern, &entry.name))
     }
 
-    /// The event types that lead to a template: by its rules, and the one that it names itself.
-    pub fn types_of(&self, template: &str, named: Option<&str>) -> Vec<&'a EventTypeEntry> {
+    /// The event types that lead to a template: by its rules, and the one that it names itself. One that is gathered by
+    /// one rule and not by another is there in both forms.
+    pub fn types_of(&self, template: &str, named: Option<&str>) -> Vec<Leading<'a>> {
         let sends = |definition: &Definition| matches!(&definition.action, Action::Send { template: sent, .. } if sent == template);
-        let mut found: Vec<&EventTypeEntry> = self
+        let mut found: Vec<(&'a EventTypeEntry, bool)> = self
             .rules
             .values()
             .filter(|(_, definition)| sends(definition))
-            .flat_map(|(pattern, _)| self.covered(pattern))
+            .flat_map(|(pattern, definition)| {
+                self.covered(pattern).map(|entry| (entry, definition.digest.is_some()))
+            })
             .collect();
-        found.extend(named.and_then(|name| self.event_types.get(name).copied()));
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        found.dedup_by(|a, b| a.name == b.name);
-        found
+        let named = named.and_then(|name| self.event_types.get(name).copied());
+        found.extend(named.filter(|n| !found.iter().any(|(e, _)| e.name == n.name)).map(|n| (n, false)));
+        found.sort_by(|(a, one), (b, other)| (&a.name, one).cmp(&(&b.name, other)));
+        found.dedup_by(|(a, one), (b, other)| a.name == b.name && one == other);
+        found.into_iter().map(|(entry, is_gathered)| Leading::of(entry, is_gathered)).collect()
+    }
+}
+
+/// An event type that leads to a template, as the template sees it.
+pub(in crate::catalog) struct Leading<'a> {
+    entry: Cow<'a, EventTypeEntry>,
+    /// Whether its events are gathered, many into one message.
+    pub is_gathered: bool,
+}
+
+impl<'a> Leading<'a> {
+    /// An event type in this form.
+    pub fn of(entry: &'a EventTypeEntry, is_gathered: bool) -> Self {
+        let entry = if is_gathered { Cow::Owned(gathered_entry(entry)) } else { Cow::Borrowed(entry) };
+        Self { entry, is_gathered }
+    }
+
+    /// One event's values as the template sees them.
+    pub fn data(&self, data: Value) -> Value {
+        if self.is_gathered { gathered(vec![data], 1) } else { data }
+    }
+}
+
+impl Deref for Leading<'_> {
+    type Target = EventTypeEntry;
+    fn deref(&self) -> &EventTypeEntry {
+        &self.entry
     }
 }
 

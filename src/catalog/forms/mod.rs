@@ -1,9 +1,11 @@
 //! The catalog's things as people write them, in files and in the API alike: durations as `2h`, references by name.
 
+mod digest;
 mod event_type;
 mod rule;
 mod template;
 
+pub use digest::DigestForm;
 pub use event_type::EventTypeForm;
 pub use rule::{CanaryForm, RuleForm, ThrottleForm, TrackForm};
 pub use template::TemplateForm;

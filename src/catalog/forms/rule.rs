@@ -7,6 +7,7 @@ use chrono::NaiveTime;
 use serde::{Deserialize, Serialize};
 
 use super::FormProblem;
+use super::digest::DigestForm;
 use crate::domain::channel::Lane;
 use crate::domain::event::is_pattern;
 use crate::domain::rule::{Action, Audience, Canary, Definition, Filter, Rule, Throttle};
@@ -97,6 +98,9 @@ pub struct RuleForm {
     /// How often a person may get it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<ThrottleForm>,
+    /// Gathers many events into one message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<DigestForm>,
 }
 
 /// A part of the recipients that gets another version.
@@ -143,7 +147,7 @@ fn yes() -> bool {
 impl RuleForm {
     /// The form of a rule; `app` is what people call its app.
     pub fn of(rule: &Rule, app: Option<String>) -> Self {
-        let Definition { description, condition, action, lane, timing, throttle, .. } =
+        let Definition { description, condition, action, lane, timing, throttle, digest, .. } =
             rule.definition.clone();
         let mut form = Self {
             event: rule.event_type.clone(),
@@ -171,6 +175,7 @@ impl RuleForm {
             time_of_day: None,
             expires_in: rule.expires_in(),
             throttle: throttle.map(|t| ThrottleForm { most: t.most, within: seconds(t.within_s) }),
+            digest: digest.map(DigestForm::of),
         };
         match timing.provider {
             None => {}
@@ -231,6 +236,7 @@ impl RuleForm {
             }
             Throttle { most: form.most, within_s }
         });
+        let digest = self.digest.as_ref().map(|form| form.read(&self, &mut problems));
         let expires_in_s = self.expires_in.map(|life| whole("expires_in", life, &mut problems));
         let definition = action.filter(|_| problems.is_empty()).map(|action| Definition {
             description: self.description,
@@ -241,6 +247,7 @@ impl RuleForm {
             timing,
             expires_in_s,
             throttle,
+            digest,
         });
         (definition, problems)
     }
@@ -409,12 +416,12 @@ fn is_time_of_day(text: &str) -> bool {
     ["%I:%M%p", "%H:%M", "%H:%M:%S"].iter().any(|form| NaiveTime::parse_from_str(text, form).is_ok())
 }
 
-fn seconds(value: u32) -> Duration {
+pub(super) fn seconds(value: u32) -> Duration {
     Duration::from_secs(value.into())
 }
 
 /// A duration in whole seconds, at most a year.
-fn whole(field: &'static str, value: Duration, problems: &mut Vec<FormProblem>) -> u32 {
+pub(super) fn whole(field: &'static str, value: Duration, problems: &mut Vec<FormProblem>) -> u32 {
     const YEAR_S: u64 = 366 * 24 * 3_600;
     if value.subsec_nanos() > 0 || value.as_secs() > YEAR_S {
         let message = format!("`{field}` is whole seconds, at most a year");

@@ -1,0 +1,65 @@
+//! How a rule gathers many events into one message, as it is written.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::FormProblem;
+use super::rule::{RuleForm, seconds, whole};
+use crate::domain::rule::Digest;
+
+/// The longest time that events are gathered.
+const LONGEST_WINDOW: Duration = Duration::from_hours(7 * 24);
+/// The most events that a message holds.
+const MOST_ITEMS: u32 = 100;
+
+/// Many events become one message, whose `data` is that of the last one with `data.items` and `data.count`.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DigestForm {
+    /// Events with the same value of this expression go together; all of the rule's, for each recipient, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// How long after the first one the message goes out, such as `10m`.
+    #[serde(with = "humantime_serde")]
+    #[schema(value_type = String)]
+    pub window: Duration,
+    /// How many of them it holds: the newest.
+    #[serde(default = "usual")]
+    pub most: u32,
+}
+
+fn usual() -> u32 {
+    50
+}
+
+impl DigestForm {
+    /// The form of a digest.
+    pub fn of(digest: Digest) -> Self {
+        Self { key: digest.key, window: seconds(digest.window_s), most: digest.most }
+    }
+
+    /// What it says, with everything that is wrong with it.
+    pub(super) fn read(&self, rule: &RuleForm, problems: &mut Vec<FormProblem>) -> Digest {
+        let mut wrong = |message: String, hint: &str| {
+            problems.push(FormProblem::new("bad_digest", "digest", message).hint(hint));
+        };
+        if rule.template.is_none() {
+            wrong("only a rule that sends a template gathers events".to_owned(), "leave the digest out");
+        }
+        if rule.at.is_some() {
+            wrong(
+                "events are gathered from the first one on, not from a time that they name".to_owned(),
+                "leave `at` out, or the digest",
+            );
+        }
+        if self.window < Duration::from_secs(1) || self.window > LONGEST_WINDOW {
+            wrong("events are gathered for a second at least and seven days at most".to_owned(), "write 10m");
+        }
+        if !(1..=MOST_ITEMS).contains(&self.most) {
+            wrong(format!("a message holds 1 to {MOST_ITEMS} events"), "the newest are kept");
+        }
+        let window_s = whole("digest", self.window, problems);
+        Digest { key: self.key.clone(), window_s, most: self.most }
+    }
+}
