@@ -280,7 +280,10 @@ impl World {
             self.count("SELECT count(*) FROM deliveries WHERE state = 'unknown'").await.unwrap_or_default();
         println!("acknowledged {}, stored {stored}, arrived {}", acknowledged.len(), arrived.len());
         println!("lost {lost}, twice {twice}, unknown {unknown}, drained: {drained}");
-        let is_well = lost == 0 && twice == 0 && drained;
+        let ledger = self.herald(free_port(), "doctor").arg("--ledger").stdout(Stdio::piped()).output();
+        let ledger = ledger.expect("the ledger ran");
+        println!("herald doctor --ledger\n{}", String::from_utf8_lossy(&ledger.stdout));
+        let is_well = lost == 0 && twice == 0 && drained && ledger.status.success();
         assert!(is_well, "the books don't balance");
         println!("nothing lost, nothing doubled, all accounted for");
     }

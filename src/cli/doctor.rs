@@ -22,6 +22,12 @@ pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Say instead whether everything that was taken is accounted for (exit 1 if something does not add up)
+    #[arg(long)]
+    ledger: bool,
+    /// Since when the ledger goes (RFC 3339); 24 hours back unless named
+    #[arg(long, requires = "ledger", value_name = "TIME")]
+    since: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 /// One finding.
@@ -49,6 +55,9 @@ impl Findings {
 }
 
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    if args.ledger {
+        return super::ledger::run(args.since, args.json).await;
+    }
     let mut findings = Findings::default();
     match super::settings(&[]) {
         Err(error) => {

@@ -13,6 +13,7 @@ mod events;
 mod gates;
 mod healthcheck;
 mod keys;
+mod ledger;
 mod migrate;
 mod onesignal;
 mod replay;

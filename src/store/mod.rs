@@ -21,6 +21,7 @@ pub mod handed_over;
 pub mod health;
 pub mod keys;
 pub mod leases;
+pub mod ledger;
 pub mod listing;
 pub mod orderings;
 pub mod pacing;
@@ -125,6 +126,19 @@ pub struct Store {
     vault: Arc<Vault>,
 }
 
+/// How every session is set up.
+///
+/// Statements are prepared once and their plans kept: one that was planned while the queue was empty would scan it from
+/// end to end for each row once it holds a million. So every plan goes by an index where there is one, and none is worth
+/// compiling, whatever the planner says it costs.
+pub const SESSION: [(&str, &str); 5] = [
+    ("idle_in_transaction_session_timeout", "15000"),
+    ("synchronous_commit", "on"),
+    ("timezone", "UTC"),
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
+];
+
 /// Connections for reads and for the workers.
 const POOL_CONNECTIONS: u32 = 10;
 /// Times that a transaction is begun anew on another connection, when the one from the pool turns out to be dead.
@@ -171,13 +185,10 @@ impl Store {
         let connect = url.parse::<PgConnectOptions>()?.application_name("herald");
         let pool = |connections, statement: Duration, lock: Duration| {
             let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
-            let connect = connect.clone().options([
-                ("statement_timeout", statement.as_str()),
-                ("lock_timeout", lock.as_str()),
-                ("idle_in_transaction_session_timeout", "15000"),
-                ("synchronous_commit", "on"),
-                ("timezone", "UTC"),
-            ]);
+            let connect = connect
+                .clone()
+                .options([("statement_timeout", statement.as_str()), ("lock_timeout", lock.as_str())])
+                .options(SESSION);
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(5))

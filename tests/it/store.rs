@@ -202,3 +202,45 @@ async fn a_day_with_an_open_delivery_stays() {
     app.advance(Duration::from_hours(24)).await;
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM deliveries").await, 0);
 }
+
+/// The hot statements.
+const HOT: [&str; 7] = [
+    "claim_due.sql",
+    "claim_retries.sql",
+    "freeze.sql",
+    "finish_deliveries.sql",
+    "reopen_deliveries.sql",
+    "answer_attempts.sql",
+    "claim_keys.sql",
+];
+
+#[tokio::test]
+async fn no_hot_statement_scans_what_grows_even_if_it_was_planned_while_that_was_empty() {
+    let url = database::fresh().await;
+    let options = url.parse::<sqlx::postgres::PgConnectOptions>().expect("an address");
+    let mut connection =
+        PgConnection::connect_with(&options.options(herald::store::SESSION)).await.expect("connected");
+    connection.execute("SET plan_cache_mode = force_generic_plan").await.expect("set");
+    for (name, text) in
+        files(&store_folder().join("sql"), "sql").iter().filter(|(n, _)| HOT.contains(&n.as_str()))
+    {
+        let parameters = (1..=30).rev().find(|n| text.contains(&format!("${n}"))).expect("a parameter");
+        let prepare = format!("PREPARE hot AS {text}");
+        connection.execute(sqlx::AssertSqlSafe(prepare).into_sql_str()).await.expect("prepared");
+        let nulls = vec!["NULL"; parameters].join(", ");
+        let plan: Vec<String> =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(format!("EXPLAIN EXECUTE hot ({nulls})")))
+                .fetch_all(&mut connection)
+                .await
+                .expect("a plan");
+        let scans: Vec<&String> = plan
+            .iter()
+            .filter(|line| line.contains("Seq Scan on"))
+            .filter(|line| {
+                ["queue", "deliveries", "attempts", "batches", "event_keys"].iter().any(|t| line.contains(t))
+            })
+            .collect();
+        assert!(scans.is_empty(), "{name}: {scans:?}\n{}", plan.join("\n"));
+        connection.execute("DEALLOCATE hot").await.expect("forgotten");
+    }
+}

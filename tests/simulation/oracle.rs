@@ -124,6 +124,7 @@ impl<'a> Oracle<'a> {
         self.opted_out_is_left_alone();
         self.watch_saw_nothing().await;
         self.secrets_are_gone().await;
+        self.ledger_adds_up().await;
         (self.findings, self.checks)
     }
 
@@ -371,6 +372,7 @@ impl<'a> Oracle<'a> {
             ("expiry", "an expiry never moves"),
             ("counts", "counts only rise"),
             ("doubt", "what may have been sent keeps its batch"),
+            ("lease", "a lease that is over is not renewed"),
         ] {
             let query = "SELECT detail FROM sim_findings WHERE name = $1 LIMIT 1";
             let seen: Option<String> = sqlx::query_scalar(query)
@@ -379,6 +381,18 @@ impl<'a> Oracle<'a> {
                 .await
                 .expect("the watch can be read");
             self.check(invariant, seen.is_none(), || seen.unwrap_or_default());
+        }
+    }
+
+    /// What an operator would be told by `herald doctor --ledger`.
+    async fn ledger_adds_up(&mut self) {
+        let store = self.run.world.store();
+        let lines = store.ledger(crate::world::start_of_time()).await.expect("a ledger");
+        store.close().await;
+        for line in lines.iter().filter(|line| line.must_be_none) {
+            self.check("the ledger adds up", line.count == 0, || {
+                format!("{} {}, such as {:?}", line.count, line.name, line.example)
+            });
         }
     }
 

@@ -65,6 +65,8 @@ pub struct Run<'a> {
     pub replicas: Vec<Replica>,
     pub posted: Vec<Posted>,
     pub opt_outs: Vec<OptOut>,
+    /// Good events that were refused, and how.
+    pub refused: Vec<String>,
     pub report: Report,
     pub random: StdRng,
     /// Days whose partitions are there.
@@ -92,6 +94,7 @@ impl<'a> Run<'a> {
             replicas,
             posted: Vec::new(),
             opt_outs: Vec::new(),
+            refused: Vec::new(),
             report: Report { seeds: 1, ..Report::default() },
             random,
             days: BTreeSet::new(),
@@ -325,7 +328,7 @@ impl<'a> Run<'a> {
             }
             Err(IngestError::Expired) if posted.acknowledged.is_empty() => posted.is_refused = true,
             Err(IngestError::Busy | IngestError::Unavailable | IngestError::Expired) => {}
-            Err(error) => panic!("seed {}: event {number} was refused: {error}", self.seed),
+            Err(error) => self.refused.push(format!("event {number}: {error}")),
         }
     }
 

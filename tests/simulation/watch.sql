@@ -37,3 +37,13 @@ BEGIN
 END $$;
 -- Its name sorts behind those of planted bugs: it sees what they leave behind.
 CREATE TRIGGER zz_sim_watch AFTER UPDATE OR DELETE ON queue FOR EACH ROW EXECUTE FUNCTION sim_watch();
+
+-- A renewal that adds more than a lease's length came after the lease was over.
+CREATE FUNCTION sim_watch_leases() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.lease_until > OLD.lease_until + interval '45 seconds' THEN
+        INSERT INTO sim_findings VALUES ('lease', format('%s: %s -> %s', OLD.id, OLD.lease_until, NEW.lease_until));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_sim_watch AFTER UPDATE ON workers FOR EACH ROW EXECUTE FUNCTION sim_watch_leases();
