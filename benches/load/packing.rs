@@ -8,6 +8,9 @@ use std::time::Instant;
 use crate::arrivals::each_message;
 use crate::setup::{NEXT, Poster, Setup, Wanted, drained, event, sandbox_json, start};
 
+/// Events of each part.
+const EVENTS: u64 = 10_000;
+
 pub async fn run(folder: &std::path::Path) {
     let calls = std::env::var("BENCH_CALLS").ok().and_then(|calls| calls.parse().ok()).unwrap_or(150);
     let setup = start(folder, &Wanted { calls_per_second: calls, max_targets: 2_000 }).await;
@@ -16,31 +19,11 @@ pub async fn run(folder: &std::path::Path) {
 }
 
 async fn one_template(setup: &Setup) {
-    const EVENTS: u64 = 10_000;
     let began = Instant::now();
-    let tasks: Vec<_> = (0..64)
-        .map(|_| {
-            let port = setup.herald_port;
-            tokio::spawn(async move {
-                let mut poster = Poster::connect(port).await;
-                loop {
-                    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-                    if n > EVENTS {
-                        return;
-                    }
-                    assert_eq!(poster.post(&event(n, "order.shipped")).await, 202);
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.expect("posted");
-    }
-    let accepted = began.elapsed();
+    let accepted = post(setup, |_| "order.shipped").await;
     drained(setup).await;
     println!(
-        "{EVENTS} events accepted in {:.1} s, delivered after {:.1} s",
-        accepted.as_secs_f64(),
+        "{EVENTS} events accepted in {accepted:.1} s, delivered after {:.1} s",
         began.elapsed().as_secs_f64()
     );
     report(setup).await;
@@ -48,12 +31,28 @@ async fn one_template(setup: &Setup) {
 
 /// One event in ten is a one-time code, four are shipped orders (push and email), three are payments, two renewals.
 async fn mix(setup: &Setup) {
-    const EVENTS: u64 = 10_000;
     let reset = format!("http://127.0.0.1:{}/_sandbox/reset", setup.sandbox_port);
-    reqwest::Client::new().post(reset).send().await.expect("reset");
     // A reset forgets the uploaded templates as well: they are uploaded again as they are missed.
-    let first = NEXT.load(Ordering::Relaxed);
+    reqwest::Client::new().post(reset).send().await.expect("reset");
     let began = Instant::now();
+    let type_of = |n| match n % 10 {
+        0 => "password.reset",
+        1..=4 => "order.shipped",
+        5..=7 => "payment.failed",
+        _ => "subscription.renewal_due",
+    };
+    let accepted = post(setup, type_of).await;
+    waiting_only(setup).await;
+    println!(
+        "a mix of {EVENTS} events accepted in {accepted:.1} s, what is due at once delivered after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    report(setup).await;
+}
+
+/// Posts events over 64 connections; returns how many seconds it took.
+async fn post(setup: &Setup, type_of: fn(u64) -> &'static str) -> f64 {
+    let (began, first) = (Instant::now(), NEXT.load(Ordering::Relaxed));
     let tasks: Vec<_> = (0..64)
         .map(|_| {
             let port = setup.herald_port;
@@ -64,13 +63,7 @@ async fn mix(setup: &Setup) {
                     if n >= first + EVENTS {
                         return;
                     }
-                    let event_type = match n % 10 {
-                        0 => "password.reset",
-                        1..=4 => "order.shipped",
-                        5..=7 => "payment.failed",
-                        _ => "subscription.renewal_due",
-                    };
-                    assert_eq!(poster.post(&event(n, event_type)).await, 202);
+                    assert_eq!(poster.post(&event(n, type_of(n))).await, 202);
                 }
             })
         })
@@ -78,14 +71,7 @@ async fn mix(setup: &Setup) {
     for task in tasks {
         task.await.expect("posted");
     }
-    let accepted = began.elapsed();
-    waiting_only(setup).await;
-    println!(
-        "a mix of {EVENTS} events accepted in {:.1} s, what is due at once delivered after {:.1} s",
-        accepted.as_secs_f64(),
-        began.elapsed().as_secs_f64()
-    );
-    report(setup).await;
+    began.elapsed().as_secs_f64()
 }
 
 /// Waits until only what is due later is open.

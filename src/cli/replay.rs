@@ -85,7 +85,9 @@ pub(super) async fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     if args.client.json {
         println!("{made:#}");
     } else {
-        println!("{} deliveries were made again as {}", plain(&made["count"]), plain(&made["id"]));
+        let count = made["count"].as_u64().unwrap_or_default();
+        let what = if count == 1 { "delivery was" } else { "deliveries were" };
+        println!("{count} {what} made again as {}", plain(&made["id"]));
     }
     Ok(ExitCode::SUCCESS)
 }

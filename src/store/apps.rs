@@ -62,53 +62,26 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn upsert_app(&self, app: &App, now: Timestamp) -> Result<(), StoreError> {
-        let unchanged = self.apps().await?.into_iter().any(|known| {
-            known.id == app.id
-                && known.base_url == app.base_url
+        let known = self.apps().await?.into_iter().find(|known| known.id == app.id);
+        let is_same = |known: &App| {
+            known.base_url == app.base_url
                 && known.is_sandbox == app.is_sandbox
                 && known.is_default == app.is_default
                 && known.calls_per_second == app.calls_per_second
                 && (app.subscriptions.is_none() || known.subscriptions == app.subscriptions)
                 && known.api_key.expose_secret() == app.api_key.expose_secret()
-        });
-        if unchanged {
-            return Ok(());
-        }
-        let sealed = self.vault().seal(&place(app.id), app.api_key.expose_secret().as_bytes())?;
-        let mut tx = self.begin().await?;
-        if app.is_default {
-            sqlx::query("UPDATE apps SET is_default = false WHERE is_default AND id <> $1")
-                .bind(app.id.0)
-                .execute(&mut *tx)
-                .await?;
-        }
-        sqlx::query(
-            "INSERT INTO apps (id, name, base_url, api_key, is_sandbox, is_default, calls_per_second, created_at, updated_at,
-                subscriptions, version)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, 1)
-             ON CONFLICT (id) DO UPDATE
-             SET base_url = $3, api_key = $4, is_sandbox = $5, is_default = $6, calls_per_second = $7, updated_at = $8,
-                subscriptions = coalesce($9, apps.subscriptions), version = apps.version + 1",
-        )
-        .bind(app.id.0)
-        .bind(&app.name)
-        .bind(app.base_url.as_str())
-        .bind(sealed)
-        .bind(app.is_sandbox)
-        .bind(app.is_default)
-        .bind(i32::try_from(app.calls_per_second).unwrap_or(i32::MAX))
-        .bind(now)
-        .bind(app.subscriptions.map(|count| i32::try_from(count).unwrap_or(i32::MAX)))
-        .execute(&mut *tx)
-        .await?;
-        // The key may have been mended: whatever stopped this app is worth another look.
-        sqlx::query("DELETE FROM gates WHERE scope = 'app' AND subject = $1")
-            .bind(app.id.to_string())
-            .execute(&mut *tx)
-            .await?;
-        super::catalog::raise_revision(&mut tx, now).await?;
-        tx.commit().await?;
-        Ok(())
+        };
+        let wanted = match known {
+            Some(known) if is_same(&known) => return Ok(()),
+            Some(known) => App {
+                name: known.name,
+                subscriptions: app.subscriptions.or(known.subscriptions),
+                ..app.clone()
+            },
+            None => app.clone(),
+        };
+        // Whoever was quicker entered the same: all replicas have the same settings.
+        self.put_app(&wanted, self.app_version(app.id).await?, now).await.map(|_| ())
     }
 
     /// The version that an app stands at; 0 if there is none.

@@ -148,7 +148,7 @@ async fn a_key_is_cancelled_with_what_is_under_way_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_quicker_wins_and_nobody_is_both_cancelled_and_sent() {
     let app = TestApp::start().await;
-    let twin = app.replica(9).await;
+    let twin = app.replica().await;
     let mut accepted = Vec::new();
     for n in 0..30 {
         accepted.push(app.accept(&later(&format!("p-{n}"), &format!("u{n}"))).await);

@@ -284,6 +284,15 @@ async fn doctor_and_healthcheck_say_what_is_ill_and_what_helps() {
     let well = run(&["doctor"], &base).await;
     assert!(well.status.success() && !out(&well).contains("FAIL"), "{}", out(&well));
     assert!(out(&well).contains("ok   app default"), "{}", out(&well));
+    processes.post(&crate::support::app::payment_failed("p-1", "u")).await.expect("accepted");
+    processes.wait_until_drained().await;
+    let ledger = run(&["doctor", "--ledger"], &base).await;
+    assert!(ledger.status.success(), "{}", out(&ledger));
+    assert!(out(&ledger).contains("everything is accounted for"), "{}", out(&ledger));
+    processes.count("WITH gone AS (DELETE FROM attempts RETURNING 1) SELECT count(*) FROM gone").await;
+    let wrong = run(&["doctor", "--ledger", "--json"], &base).await;
+    let wrong_lines: Value = serde_json::from_str(&out(&wrong)).unwrap();
+    assert_eq!((wrong.status.code(), &wrong_lines["is_well"]), (Some(1), &json!(false)), "{wrong_lines}");
     let strict = run(&["doctor", "--json"], &base[..3]).await;
     let findings: Value = serde_json::from_str(&out(&strict)).unwrap();
     let durability = findings.as_array().unwrap().iter().find(|f| f["check"] == "durability").unwrap();

@@ -146,7 +146,7 @@ async fn what_is_remembered_is_forgotten_after_thirty_days() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f13_shuffled_events_on_two_replicas_leave_the_newest() {
     let app = TestApp::start().await;
-    let twin = app.replica(9).await;
+    let twin = app.replica().await;
     let event = |key: u64, sequence: u64| {
         let mut event = payment_failed(&format!("k{key}-s{sequence}"), "u");
         event["collapse_key"] = json!(format!("key-{key}"));

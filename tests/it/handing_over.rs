@@ -309,7 +309,7 @@ async fn a_wish_that_can_t_be_carried_out_is_given_up_with_a_word() {
 #[tokio::test]
 async fn two_replicas_take_a_message_back_once() {
     let app = start().await;
-    let twin = app.replica(9).await;
+    let twin = app.replica().await;
     twin.clock.advance((app.clock.now() - twin.clock.now()).to_std().unwrap_or_default());
     twin.advance(Duration::ZERO).await;
     let mut all = Vec::new();

@@ -198,7 +198,7 @@ async fn a_claim_never_looks_at_those_that_wait_for_their_turn() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_missed_who_lines_up_while_the_head_ends_on_another_replica() {
     let app = TestApp::start().await;
-    let twin = app.replica(9).await;
+    let twin = app.replica().await;
     let post = |to: &TestApp, poster: u32| {
         let (url, key, client) = (format!("{}/v1/events", to.url), to.key.clone(), reqwest::Client::new());
         async move {

@@ -18,18 +18,6 @@ async fn slow(calls_per_second: u32) -> TestApp {
     TestApp::start_with(Wanted { settings, ..Wanted::default() }).await
 }
 
-async fn replica_of(app: &TestApp, settings: Vec<(&'static str, String)>) -> TestApp {
-    TestApp::start_with(Wanted {
-        settings,
-        database: Some(app.database.clone()),
-        sandbox_url: Some(app.sandbox_url.clone()),
-        without_catalog: true,
-        seed: 9,
-        ..Wanted::default()
-    })
-    .await
-}
-
 fn status(status: u16) -> Value {
     json!({"endpoint": "notifications", "kind": "status", "status": status, "probability": 1.0})
 }
@@ -86,7 +74,7 @@ async fn when_half_of_the_calls_fail_none_are_made_until_one_finds_out_that_it_w
 #[tokio::test]
 async fn of_several_replicas_one_finds_out_whether_an_app_works_again() {
     let one = TestApp::start().await;
-    let two = replica_of(&one, Vec::new()).await;
+    let two = one.replica().await;
     one.execute(
         "INSERT INTO gates (scope, subject, code, detail, closed_at, closed_until, times_closed)
          SELECT 'app', id::text, 'breaker_open', 'x', '2026-11-24T10:00:00Z', '2026-11-24T10:00:15Z', 1 FROM apps",
@@ -206,7 +194,7 @@ async fn replicas_share_one_rate_and_an_idle_one_leaves_its_part_to_the_other() 
         ("HERALD_DELIVERY__MAX_TARGETS", "1".to_owned()),
     ];
     let one = TestApp::start_with(Wanted { settings: settings.clone(), ..Wanted::default() }).await;
-    let two = replica_of(&one, settings).await;
+    let two = one.replica_with(settings).await;
     for n in 0..400 {
         let app = if n % 2 == 0 { &one } else { &two };
         app.accept(&payment_failed(&format!("p-{n}"), &format!("u-{n}"))).await;
@@ -260,7 +248,7 @@ async fn a_replica_that_starts_counts_what_the_others_have_sent() {
         one.run_until_idle().await;
     }
     one.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");
-    let two = replica_of(&one, settings).await;
+    let two = one.replica_with(settings).await;
     two.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");
     let late = two.accept(&payment_failed("p-late", "u-late")).await;
     two.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");

@@ -8,27 +8,10 @@ use crate::support::app::{TestApp, Wanted, order_shipped, payment_failed};
 
 const RULE: &str = "payment-failed-sms";
 
-/// Another process on the same database and sandbox.
-async fn replica_of(app: &TestApp) -> TestApp {
-    replica_with(app, Vec::new()).await
-}
-
-async fn replica_with(app: &TestApp, settings: Vec<(&'static str, String)>) -> TestApp {
-    TestApp::start_with(Wanted {
-        settings,
-        database: Some(app.database.clone()),
-        sandbox_url: Some(app.sandbox_url.clone()),
-        without_catalog: true,
-        seed: 9,
-        ..Wanted::default()
-    })
-    .await
-}
-
 #[tokio::test]
 async fn what_a_dead_process_was_sending_is_sent_again_under_the_same_key_by_another() {
     let one = TestApp::start().await;
-    let two = replica_of(&one).await;
+    let two = one.replica().await;
     // Frozen at ingest, and then the process is gone: nothing of it runs any more.
     let accepted = one.accept(&payment_failed("p-1", "u")).await;
     assert_eq!(accepted["deliveries"][0]["state"], "sending");
@@ -55,7 +38,7 @@ async fn what_a_dead_process_was_sending_is_sent_again_under_the_same_key_by_ano
 #[tokio::test]
 async fn a_process_that_comes_back_too_late_changes_nothing_and_goes_on_under_a_new_name() {
     let one = TestApp::start().await;
-    let two = replica_of(&one).await;
+    let two = one.replica().await;
     let accepted = one.accept(&payment_failed("p-1", "u")).await;
     for _ in 0..5 {
         two.advance(Duration::from_secs(40)).await;
@@ -80,7 +63,7 @@ async fn a_process_that_comes_back_too_late_changes_nothing_and_goes_on_under_a_
 async fn what_waits_in_a_dead_process_s_memory_is_free_once_its_lease_is_over() {
     let slow = vec![("HERALD_ONESIGNAL__CALLS_PER_SECOND", "1".to_owned())];
     let one = TestApp::start_with(Wanted { settings: slow.clone(), ..Wanted::default() }).await;
-    let two = replica_with(&one, slow).await;
+    let two = one.replica_with(slow).await;
     for n in 0..20 {
         one.accept(&payment_failed(&format!("p-{n}"), &format!("u{n}"))).await;
     }
@@ -100,7 +83,7 @@ async fn what_waits_in_a_dead_process_s_memory_is_free_once_its_lease_is_over() 
 #[tokio::test]
 async fn what_another_replica_calls_sensitive_is_sealed_from_the_next_event_on() {
     let one = TestApp::start().await;
-    let two = replica_of(&one).await;
+    let two = one.replica().await;
     one.accept(&payment_failed("p-0", "u")).await;
     let sensitive = "description = \"x\"\nsensitive = [\"/invoice\"]\n";
     let schema = herald::catalog::sample::files()["events/payment.failed/schema.json"].clone();

@@ -102,18 +102,6 @@ impl TestApp {
         Self { _stop: stop.drop_guard(), herald, clock, url, sandbox_url, key, http, database }
     }
 
-    /// Another process on the same database and sandbox.
-    pub async fn replica(&self, seed: u64) -> Self {
-        Self::start_with(Wanted {
-            database: Some(self.database.clone()),
-            sandbox_url: Some(self.sandbox_url.clone()),
-            without_catalog: true,
-            seed,
-            ..Wanted::default()
-        })
-        .await
-    }
-
     /// Posts without a body; the answer has to be good.
     pub async fn act(&self, path: &str) -> Value {
         let (status, body) = self.call(Method::POST, path, Some(&self.key), None).await;
@@ -128,6 +116,24 @@ impl TestApp {
         let seen = (found == 200).then_some(seen.as_str());
         let (status, _, body) = self.call_seen((Method::PUT, &path), &self.key, seen, rule).await;
         assert!(status == 200 || status == 201, "{body}");
+    }
+
+    /// Another process on the same database and sandbox.
+    pub async fn replica(&self) -> Self {
+        self.replica_with(Vec::new()).await
+    }
+
+    /// The same, with settings of its own.
+    pub async fn replica_with(&self, settings: Vec<(&'static str, String)>) -> Self {
+        Self::start_with(Wanted {
+            settings,
+            database: Some(self.database.clone()),
+            sandbox_url: Some(self.sandbox_url.clone()),
+            without_catalog: true,
+            seed: 9,
+            ..Wanted::default()
+        })
+        .await
     }
 
     /// Moves the clock, as a running process would: the lease is renewed, partitions are made.
