@@ -151,7 +151,7 @@ impl Poster {
 pub fn event(n: u64, event_type: &str) -> String {
     let filler = "x".repeat(400);
     format!(
-        r#"{{"id":"bench-{n}","type":"{event_type}","recipient":{{"external_id":"user-{n}"}},"data":{{"plan":"Plus","renews_on":"2027-01-01","price":"49 EUR","order_id":"{n}","carrier":"DHL","eta":"2027-01-01","invoice":"{n}","amount":"2 EUR","pay_url":"https://shop.example/{n}","note":"{filler}"}}}}"#
+        r#"{{"id":"bench-{n}","type":"{event_type}","recipient":{{"external_id":"user-{n}"}},"data":{{"plan":"Plus","renews_on":"2027-01-01","price":"49 EUR","order_id":"{n}","carrier":"DHL","eta":"2027-01-01","invoice":"{n}","amount":"2 EUR","pay_url":"https://shop.example/{n}","code":"123456","name":"Anna","note":"{filler}"}}}}"#
     )
 }
 

@@ -48,8 +48,6 @@ pub async fn answer_attempts(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = results.iter().map(|r| r.batch.uuid()).collect();
-    let low = ids.iter().min().copied().unwrap_or_default();
-    let high = ids.iter().max().copied().unwrap_or_default();
     sqlx::query(include_str!("sql/answer_attempts.sql"))
         .bind(ids)
         .bind(results.iter().map(|r| r.n).collect::<Vec<_>>())
@@ -59,8 +57,6 @@ pub async fn answer_attempts(
         .bind(results.iter().map(|r| r.answer.is_replay).collect::<Vec<_>>())
         .bind(results.iter().map(|r| r.answer.body.as_deref()).collect::<Vec<_>>())
         .bind(now)
-        .bind(low)
-        .bind(high)
         .execute(connection)
         .await?;
     Ok(())
@@ -115,8 +111,6 @@ async fn finish(
     now: Timestamp,
 ) -> Result<Vec<((DeliveryId, i32), Option<[u8; 32]>)>, StoreError> {
     let ids: Vec<Uuid> = moves.iter().map(|m| m.after.id.uuid()).collect();
-    let low = ids.iter().min().copied().unwrap_or_default();
-    let high = ids.iter().max().copied().unwrap_or_default();
     let finished = sqlx::query(include_str!("sql/finish_deliveries.sql"))
         .bind(ids)
         .bind(moves.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
@@ -124,8 +118,6 @@ async fn finish(
         .bind(moves.iter().map(|m| m.after.state.name().as_str()).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.batch.map(TypedId::uuid)).collect::<Vec<_>>())
         .bind(now)
-        .bind(low)
-        .bind(high)
         .fetch_all(connection)
         .await?;
     finished

@@ -233,13 +233,14 @@ async fn no_hot_statement_scans_what_grows_even_if_it_was_planned_while_that_was
                 .fetch_all(&mut connection)
                 .await
                 .expect("a plan");
-        let scans: Vec<&String> = plan
-            .iter()
-            .filter(|line| line.contains("Seq Scan on"))
-            .filter(|line| {
-                ["queue", "deliveries", "attempts", "batches", "event_keys"].iter().any(|t| line.contains(t))
-            })
-            .collect();
+        // A filter on ids that a join compares row by row costs the square of what is frozen or finished at once.
+        let grows = ["queue", "deliveries", "attempts", "batches", "event_keys"];
+        let is_slow = |line: &&String| {
+            (line.contains("Seq Scan on") && grows.iter().any(|table| line.contains(table)))
+                || (line.contains("Join Filter") && line.contains("_id = "))
+                || line.contains("queue_leased")
+        };
+        let scans: Vec<&String> = plan.iter().filter(is_slow).collect();
         assert!(scans.is_empty(), "{name}: {scans:?}\n{}", plan.join("\n"));
         connection.execute("DEALLOCATE hot").await.expect("forgotten");
     }

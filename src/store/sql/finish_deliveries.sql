@@ -19,5 +19,6 @@ WITH result AS (
 UPDATE deliveries d
 SET state = g.state::delivery_state, finished_at = $6, batch_id = g.batch_id
 FROM gone g
-WHERE d.id = g.delivery_id AND d.id >= $7 AND d.id <= $8
+-- By nothing but the id: with bounds beside it, each row would be looked for among all that lie within them.
+WHERE d.id = g.delivery_id
 RETURNING d.id, g.claim_epoch, g.order_digest

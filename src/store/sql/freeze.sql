@@ -5,19 +5,20 @@ WITH wanted AS (
         $11::uuid[]
     ) AS w (delivery_id, claim_epoch, batch_id, label, alias, channel, alive_until, version_id, rule_id)
 ), locked AS MATERIALIZED (
-    -- In the order of ids, as cancellations lock them: neither waits for the other in a circle.
-    SELECT q.delivery_id
-    FROM queue q
-    JOIN wanted w ON w.delivery_id = q.delivery_id
-    WHERE q.worker_id = $1 AND q.claim_epoch = w.claim_epoch AND q.state = 'queued'
+    -- In the order of ids, as cancellations lock them: neither waits for the other in a circle. The worker is compared so
+    -- that no index on it looks better than the row's own: it may have tens of thousands of rows.
+    SELECT w.*
+    FROM wanted w
+    JOIN queue q ON q.delivery_id = w.delivery_id
+    WHERE q.worker_id IS NOT DISTINCT FROM $1 AND q.claim_epoch = w.claim_epoch AND q.state = 'queued'
     ORDER BY q.delivery_id
     FOR UPDATE OF q
 )
 UPDATE queue q
 SET state = 'sending', batch_id = w.batch_id, first_attempt_at = coalesce(q.first_attempt_at, $9)
-FROM wanted w
-JOIN locked l ON l.delivery_id = w.delivery_id
-WHERE q.delivery_id = w.delivery_id AND q.worker_id = $1 AND q.claim_epoch = w.claim_epoch AND q.state = 'queued'
+FROM locked w
+WHERE q.delivery_id = w.delivery_id AND q.worker_id IS NOT DISTINCT FROM $1 AND q.claim_epoch = w.claim_epoch
+  AND q.state = 'queued'
   AND q.expires_at > w.alive_until
   AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.lease_until > $9)
   AND NOT EXISTS (
