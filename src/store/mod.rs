@@ -34,6 +34,7 @@ pub mod retention;
 pub mod schema;
 pub mod secrets;
 pub mod sources;
+mod stale_plans;
 pub mod templates;
 pub mod test_recipients;
 pub mod throttles;
@@ -62,7 +63,7 @@ pub type Tx = Transaction<'static, Postgres>;
 pub enum StoreError {
     /// Postgres, or the way to it.
     #[error("failed to reach or use the database")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
     /// A row that this version can't read.
     #[error("{table} {id}: column {column} can't be read")]
     Corrupt {
@@ -91,6 +92,13 @@ pub enum StoreError {
 
 /// Postgres' code for a statement that took too long: less of it may be quick enough.
 const STATEMENT_TIMEOUT: &str = "57014";
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        stale_plans::notice(&error);
+        Self::Database(error)
+    }
+}
 
 impl StoreError {
     /// A row that can't be read.
@@ -189,7 +197,7 @@ impl Store {
                 .clone()
                 .options([("statement_timeout", statement.as_str()), ("lock_timeout", lock.as_str())])
                 .options(SESSION);
-            PgPoolOptions::new()
+            stale_plans::watch(PgPoolOptions::new())
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(5))
                 .test_before_acquire(false)

@@ -120,8 +120,10 @@ async fn no_time_comes_from_the_database_s_clock() {
             let uses = text
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("--") && !line.trim_start().starts_with("//"));
-            let found: Vec<&str> =
-                uses.filter(|line| line.contains(clock) && !line.contains(&format!(".{clock}"))).collect();
+            let own = [format!(".{clock}"), format!("Instant::{clock}")];
+            let found: Vec<&str> = uses
+                .filter(|line| line.contains(clock) && !own.iter().any(|own| line.contains(own)))
+                .collect();
             assert!(found.is_empty(), "{name} reads the database's clock: {found:?}");
         }
     }
@@ -243,5 +245,21 @@ async fn no_hot_statement_scans_what_grows_even_if_it_was_planned_while_that_was
         let scans: Vec<&String> = plan.iter().filter(is_slow).collect();
         assert!(scans.is_empty(), "{name}: {scans:?}\n{}", plan.join("\n"));
         connection.execute("DEALLOCATE hot").await.expect("forgotten");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_is_running_reads_on_after_a_migration_added_columns() {
+    let app = TestApp::start().await;
+    // Several connections hold plans of the old shape.
+    let read = || async {
+        let all = futures_util::future::join_all((0..8).map(|_| app.get_raw("/v1/apps"))).await;
+        all.iter().filter(|response| response.status() != 200).count()
+    };
+    assert_eq!(read().await, 0);
+    app.execute("ALTER TABLE apps ADD COLUMN added_by_a_later_version integer").await;
+    assert!(read().await > 0, "a plan that is kept is refused; if not, this test tests nothing");
+    for _ in 0..3 {
+        assert_eq!(read().await, 0);
     }
 }

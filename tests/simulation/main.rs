@@ -18,6 +18,7 @@ mod run;
 mod support;
 mod world;
 
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -95,6 +96,15 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
+/// Says on the terminal how far a long run is, which a test's captured output would only do at its end.
+fn progress(done: usize, of: usize, failed: usize, began: Instant) {
+    if done.is_multiple_of(100) && of > usize::try_from(SEEDS).unwrap_or(usize::MAX) {
+        let seconds = began.elapsed().as_secs();
+        let _ =
+            writeln!(std::io::stderr(), "{done} of {of} seeds after {seconds} s; {failed} broke a promise");
+    }
+}
+
 #[test]
 fn every_seed_keeps_every_promise() {
     keep_deaths_quiet();
@@ -117,6 +127,7 @@ fn every_seed_keeps_every_promise() {
                         if !findings.is_empty() {
                             failed.lock().push((seed, findings));
                         }
+                        progress(place + 1, seeds.len(), failed.lock().len(), began);
                     }
                 });
             });
