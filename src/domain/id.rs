@@ -147,6 +147,10 @@ typed_id!(
     ReceivedBodyId, "bod"
 );
 typed_id!(
+    /// A person of the team.
+    MemberId, "mem"
+);
+typed_id!(
     /// One start of a process that sends.
     WorkerId, "wrk"
 );

@@ -99,11 +99,17 @@ type Lines = BTreeMap<PackKey, (Arc<App>, VecDeque<Ready>)>;
 
 impl Pipeline {
     /// Decides what the winners' deliveries are born as, and takes what that needs.
-    pub(super) fn births(&self, winners: &[&Pending], gated: &[Uuid], now: Timestamp) -> Births {
+    pub(super) fn births(
+        &self,
+        winners: &[&Pending],
+        gated: &[Uuid],
+        lease: Option<WorkerLease>,
+        now: Timestamp,
+    ) -> Births {
         let planned = || winners.iter().flat_map(|p| &p.plan.1.deliveries);
         let audiences = planned().filter_map(|d| Some((d.id, audience_json(&d.to)?))).collect();
         let mut births = Births { audiences, ..Births::default() };
-        if let Some(lease) = self.present_lease(now) {
+        if let Some(lease) = lease {
             births.worker = Some(lease.id);
             for (key, (app, line)) in due_now(winners, &self.stops, now) {
                 // What waits behind a gate would fill the memory that others need: it is claimed once the gate opens.

@@ -165,13 +165,16 @@ impl Pipeline {
         group.sort_by_key(|a| (a.claim.source, a.claim.digest));
         let mut tx = self.store.begin_ingest().await?;
         let claims: Vec<KeyClaim> = group.iter().map(|pending| pending.claim.clone()).collect();
-        let claimed = events::claim_keys(&mut tx, &claims, &people(group)).await?;
+        let lease = self.present_lease(now);
+        let claimed =
+            events::claim_keys(&mut tx, &claims, &people(group), lease.map(|lease| lease.id)).await?;
+        let lease = lease.filter(|_| claimed.may_be_born_leased);
         let won: HashSet<EventId> = claimed.won.iter().copied().collect();
         let catalog = self.catalog.at_least(&self.store, claimed.revision).await?;
         self.plan_anew(group, &won, &claimed, &catalog, now)?;
         self.settle_among_others(&mut tx, group, &won, now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
-        let births = self.births(&winners, &claimed.gated_apps, now);
+        let births = self.births(&winners, &claimed.gated_apps, lease, now);
         let replies = match self.write(&mut tx, group, &winners, &births, now).await {
             Ok(replies) => replies,
             Err(trouble) => {

@@ -30,6 +30,8 @@ const COLLAPSES_STAY: TimeDelta = TimeDelta::days(30);
 const BODIES_STAY: TimeDelta = TimeDelta::days(30);
 /// How long a lapsed worker's row stays for people to see.
 const WORKERS_STAY: TimeDelta = TimeDelta::hours(1);
+/// How long a buried one stays: longer than any statement or transaction may take.
+const BURIED_STAY: TimeDelta = TimeDelta::minutes(10);
 
 impl Pipeline {
     /// Frees rows of workers whose lease is over; returns how many. What such a worker was sending may have been sent:
@@ -141,7 +143,7 @@ impl Pipeline {
         let (days, key_days) = self.limits.keep_days;
         self.store.ensure_partitions(now).await?;
         self.store.erase_served_secrets(now - SECRETS_STAY, 10_000).await?;
-        self.store.bury_workers(now - WORKERS_STAY).await?;
+        self.store.bury_workers(now - WORKERS_STAY, now - BURIED_STAY, now).await?;
         if let Some(oldest) = now.date_naive().checked_sub_days(Days::new(u64::from(days))) {
             self.store.drop_partitions_before(oldest).await?;
             let oldest = oldest.and_time(chrono::NaiveTime::MIN).and_utc();

@@ -12,7 +12,7 @@ use super::{Store, StoreError};
 use crate::domain::channel::Channel;
 use crate::domain::event::{Event, EventTypeName, Recipient};
 use crate::domain::facts::Facts;
-use crate::domain::id::{EventId, KeyId, SourceId, TypedId};
+use crate::domain::id::{EventId, KeyId, SourceId, TypedId, WorkerId};
 
 /// An event's claim to its key.
 #[derive(Debug, Clone)]
@@ -38,11 +38,13 @@ pub struct Claimed {
     pub facts: Facts,
     /// Apps behind a closed gate.
     pub gated_apps: Vec<Uuid>,
+    /// Whether rows may still be born in the name of the worker that asks.
+    pub may_be_born_leased: bool,
 }
 
 const CLAIM_KEYS: &str = include_str!("sql/claim_keys.sql");
 
-/// Claims keys, and reads in the same statement what planning needs. `claims` must be sorted by (source, digest),
+/// Claims keys for `worker`, if this process sends, and reads in the same statement what planning needs. `claims` must be sorted by (source, digest),
 /// or two replicas can deadlock.
 ///
 /// # Errors
@@ -51,6 +53,7 @@ pub async fn claim_keys(
     connection: &mut PgConnection,
     claims: &[KeyClaim],
     recipients: &[&Recipient],
+    worker: Option<WorkerId>,
 ) -> Result<Claimed, StoreError> {
     let labels: Vec<&str> = recipients.iter().map(|r| r.label.as_str()).collect();
     let ids: Vec<&str> = recipients.iter().map(|r| r.id.as_str()).collect();
@@ -61,6 +64,7 @@ pub async fn claim_keys(
         .bind(claims.iter().map(|c| c.event.uuid()).collect::<Vec<_>>())
         .bind(labels)
         .bind(ids)
+        .bind(worker.map(TypedId::uuid))
         .fetch_one(connection)
         .await?;
     let won: Vec<Uuid> = row.try_get("won")?;
@@ -72,6 +76,7 @@ pub async fn claim_keys(
             .map(|Json(rows)| rows.into_iter().map(FactsRow::into_pair).collect())
             .unwrap_or_default(),
         gated_apps: row.try_get("gated_apps")?,
+        may_be_born_leased: row.try_get("may_be_born_leased")?,
     })
 }
 

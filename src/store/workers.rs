@@ -60,18 +60,33 @@ impl Store {
         Ok(())
     }
 
-    /// Removes workers that lapsed long ago and hold nothing.
+    /// Buries workers that lapsed long ago and hold nothing, and removes those that were buried before `buried_before`:
+    /// long enough ago that no statement that still saw them alive can be under way.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn bury_workers(&self, lapsed_before: Timestamp) -> Result<u64, StoreError> {
-        let buried = sqlx::query(
-            "DELETE FROM workers w
-             WHERE w.lease_until < $1 AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.worker_id = w.id)",
+    pub async fn bury_workers(
+        &self,
+        lapsed_before: Timestamp,
+        buried_before: Timestamp,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        sqlx::query(
+            "UPDATE workers w SET buried_at = $2
+             WHERE w.lease_until < $1 AND w.buried_at IS NULL
+               AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.worker_id = w.id)",
         )
         .bind(lapsed_before)
+        .bind(now)
         .execute(self.pool())
         .await?;
-        Ok(buried.rows_affected())
+        let removed = sqlx::query(
+            "DELETE FROM workers w
+             WHERE w.buried_at < $1 AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.worker_id = w.id)",
+        )
+        .bind(buried_before)
+        .execute(self.pool())
+        .await?;
+        Ok(removed.rows_affected())
     }
 }

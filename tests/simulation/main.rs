@@ -29,8 +29,9 @@ use report::Report;
 use run::Run;
 use world::World;
 
-/// Seeds that once found something, and what: they run first.
-const REGRESSIONS: [u64; 0] = [];
+/// Seeds that once found something: they run first.
+/// 208 and 331: a replica that stood still for hours claimed in the name of a worker that was gone.
+const REGRESSIONS: [u64; 2] = [208, 331];
 /// Seeds that run if nobody says how many.
 const SEEDS: u64 = 300;
 /// Seeds under way at once, each on a database of its own.
@@ -96,13 +97,9 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Says on the terminal how far a long run is, which a test's captured output would only do at its end.
-fn progress(done: usize, of: usize, failed: usize, began: Instant) {
-    if done.is_multiple_of(100) && of > usize::try_from(SEEDS).unwrap_or(usize::MAX) {
-        let seconds = began.elapsed().as_secs();
-        let _ =
-            writeln!(std::io::stderr(), "{done} of {of} seeds after {seconds} s; {failed} broke a promise");
-    }
+/// Tells the terminal at once what a test's captured output would only tell at its end.
+fn progress(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[test]
@@ -126,8 +123,12 @@ fn every_seed_keeps_every_promise() {
                         total.lock().add(&report);
                         if !findings.is_empty() {
                             failed.lock().push((seed, findings));
+                            progress(&format!("SEED={seed} broke a promise"));
                         }
-                        progress(place + 1, seeds.len(), failed.lock().len(), began);
+                        if place.is_multiple_of(100) {
+                            let (all, seconds) = (seeds.len(), began.elapsed().as_secs());
+                            progress(&format!("{place} of {all} seeds after {seconds} s"));
+                        }
                     }
                 });
             });

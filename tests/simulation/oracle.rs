@@ -455,6 +455,13 @@ pub async fn story(run: &Run<'_>, key: &str) -> Vec<String> {
     told.extend(
         sqlx::query_scalar::<_, String>(query).bind(key).fetch_all(&run.world.books).await.expect("a story"),
     );
+    let query =
+        "SELECT 'queued as ' || q.state || ' of ' || coalesce(right(q.worker_id::text, 4), 'nobody') || ', whose lease ends at '
+            || coalesce(w.lease_until::text, '-') || '; epoch ' || q.claim_epoch || ', expires ' || q.expires_at
+        FROM queue q LEFT JOIN workers w ON w.id = q.worker_id WHERE q.delivery_id::text = $1";
+    told.extend(
+        sqlx::query_scalar::<_, String>(query).bind(key).fetch_all(&run.world.books).await.expect("a story"),
+    );
     for post in run.onesignal.posts().iter().filter(|post| post.key == key) {
         told.push(format!("{post:?}"));
     }

@@ -4,6 +4,7 @@ WITH due AS (
     WHERE q.lane = $2::lane AND q.state = 'queued' AND q.worker_id IS NULL
       AND q.due_at >= $3 AND q.due_at <= $4
       AND q.app_id <> ALL ($5::uuid[])
+      AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.buried_at IS NULL)
     ORDER BY q.due_at
     LIMIT $6
     FOR UPDATE SKIP LOCKED

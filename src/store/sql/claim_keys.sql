@@ -7,6 +7,7 @@ WITH won AS (
 )
 SELECT
     (SELECT revision FROM catalog_revision) AS revision,
+    EXISTS (SELECT 1 FROM workers k WHERE k.id = $7 AND k.buried_at IS NULL) AS may_be_born_leased,
     (SELECT coalesce(array_agg(event_id), '{}') FROM won) AS won,
     (
         SELECT json_agg(json_build_object(
