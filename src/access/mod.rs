@@ -1,10 +1,21 @@
-//! Who may do what: API keys by their hash, scopes, and one table of what each use needs.
+//! Who may do what: API keys with scopes, people with roles, and a table for each of what every use needs.
 //!
-//! A key's text is seen here and nowhere else; Postgres holds its SHA-256. A revoked key is refused within seconds.
+//! The texts of keys, tokens and passwords are seen here and nowhere else; Postgres holds their hashes. A revoked key
+//! is refused within seconds, a session that was ended at once.
 
 mod keys;
 mod limit;
+mod log_in;
+mod passwords;
+mod roles;
 mod scopes;
+mod sessions;
+mod team;
 
 pub use keys::{Access, CreatedKey, Identity, KeyRequest, KeyTextError, check_key_text};
+pub use log_in::LogInError;
+pub use passwords::PasswordError;
+pub use roles::Role;
 pub use scopes::{Scope, Use};
+pub use sessions::{NewSession, Person, SessionTimes};
+pub use team::{Member, NewMember, Team, TeamError};

@@ -100,10 +100,44 @@ pub enum Use {
     ChangeSource,
     ReadBodies,
     ReadMetrics,
+    EditDraft,
+    Publish,
+    ManageTeam,
+    BeLoggedIn,
 }
 
 impl Use {
-    /// The permission table: the scope that each use needs.
+    /// Every use.
+    pub const ALL: [Self; 26] = [
+        Self::PostEvent,
+        Self::ReadEvents,
+        Self::ReadDeliveries,
+        Self::ReleaseDelivery,
+        Self::ReplayDelivery,
+        Self::ReadApps,
+        Self::ChangeApp,
+        Self::ChangeGate,
+        Self::ReadCatalog,
+        Self::PlanCatalog,
+        Self::ApplyCatalog,
+        Self::ChangeCatalog,
+        Self::TestSend,
+        Self::ManageTestRecipients,
+        Self::LiftApproval,
+        Self::CancelWaiting,
+        Self::CancelDelivery,
+        Self::ManageKeys,
+        Self::ReadSources,
+        Self::ChangeSource,
+        Self::ReadBodies,
+        Self::ReadMetrics,
+        Self::EditDraft,
+        Self::Publish,
+        Self::ManageTeam,
+        Self::BeLoggedIn,
+    ];
+
+    /// The permission table for keys: the scope that each use needs. `Role::may` is the one for people.
     pub fn needs(self) -> Scope {
         match self {
             Self::PostEvent | Self::CancelWaiting => Scope::EventsWrite,
@@ -113,10 +147,17 @@ impl Use {
             Self::ReadApps => Scope::AppsRead,
             Self::ChangeApp | Self::ChangeGate => Scope::AppsWrite,
             Self::ReadCatalog | Self::PlanCatalog => Scope::CatalogRead,
-            Self::ApplyCatalog | Self::ChangeCatalog | Self::TestSend => Scope::CatalogWrite,
+            Self::ApplyCatalog | Self::ChangeCatalog | Self::EditDraft | Self::Publish | Self::TestSend => {
+                Scope::CatalogWrite
+            }
             // Who may be reached by a test is decided by whoever hands out keys.
             // Nor does whoever writes copy decide that nobody else has to look at it.
-            Self::ManageKeys | Self::ManageTestRecipients | Self::LiftApproval => Scope::KeysWrite,
+            // The team is managed by people and at the database, never with a key.
+            Self::ManageKeys
+            | Self::ManageTestRecipients
+            | Self::LiftApproval
+            | Self::ManageTeam
+            | Self::BeLoggedIn => Scope::KeysWrite,
             Self::ReadSources => Scope::SourcesRead,
             Self::ChangeSource => Scope::SourcesWrite,
             Self::ReadBodies => Scope::BodiesRead,

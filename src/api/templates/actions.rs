@@ -313,7 +313,7 @@ pub(in super::super) async fn approve_draft(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let identity = api.allow(&headers, Use::Publish).await?;
     let request: ApproveRequest = read(&headers, body).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
@@ -373,7 +373,7 @@ pub(in super::super) async fn publish_draft(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PublishedBody>, Problem> {
-    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let identity = api.allow(&headers, Use::Publish).await?;
     let request: PublishRequest = read(&headers, body).await?;
     let draft = api.draft(&key).await?;
     let draft = draft.ok_or_else(|| Problem::from(TemplateError::NoDraft(key.clone())))?;
@@ -412,7 +412,7 @@ pub(in super::super) async fn roll_back(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PublishedBody>, Problem> {
-    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let identity = api.allow(&headers, Use::Publish).await?;
     let request: RollbackRequest = read(&headers, body).await?;
     let by = identity.by(&request.note)?;
     let done = api.publisher.roll_back(&key, request.version, by).await?;

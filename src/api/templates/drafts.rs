@@ -155,7 +155,7 @@ pub(in super::super) async fn put_draft(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let identity = api.allow(&headers, Use::EditDraft).await?;
     let content: Content = read(&headers, body).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
@@ -174,7 +174,7 @@ pub(in super::super) async fn delete_draft(
     PathText(key): PathText,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let identity = api.allow(&headers, Use::ChangeCatalog).await?;
+    let identity = api.allow(&headers, Use::EditDraft).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
     let revision = matching::wanted(&headers, present)?;
     api.publisher.discard_draft(&key, revision, identity.by("")?).await?;

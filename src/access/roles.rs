@@ -1,0 +1,113 @@
+//! What people may do: five roles, and one table of the roles that each use needs.
+
+use super::scopes::Use;
+
+/// What a person of the team is there for. The words are what the database and the commands know them by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Looks.
+    Viewer,
+    /// Writes copy: drafts, never what goes out.
+    Editor,
+    /// Decides what goes out: publishes, and changes rules and event types.
+    Publisher,
+    /// Keeps it going: releases, cancels, replays, stops.
+    Operator,
+    /// Everything, and who may do what.
+    Admin,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 5] = [Self::Viewer, Self::Editor, Self::Publisher, Self::Operator, Self::Admin];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+            Self::Publisher => "publisher",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Reads a role's word.
+    pub fn find(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
+    }
+
+    /// What it is there for, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Viewer => "looks at everything but secrets",
+            Self::Editor => "writes drafts and sends tests",
+            Self::Publisher => "publishes, and changes rules and event types",
+            Self::Operator => "releases, cancels, replays and stops sending",
+            Self::Admin => "everything, and who may do what",
+        }
+    }
+
+    /// The permission table for people; [`Use::needs`] is the one for keys.
+    pub fn may(self, what: Use) -> bool {
+        match what {
+            Use::ReadEvents
+            | Use::ReadDeliveries
+            | Use::ReadApps
+            | Use::ReadCatalog
+            | Use::PlanCatalog
+            | Use::ReadSources
+            | Use::ReadMetrics
+            | Use::BeLoggedIn => true,
+            Use::EditDraft | Use::TestSend => matches!(self, Self::Editor | Self::Publisher | Self::Admin),
+            Use::ChangeCatalog | Use::ApplyCatalog | Use::Publish => {
+                matches!(self, Self::Publisher | Self::Admin)
+            }
+            Use::ReleaseDelivery
+            | Use::ReplayDelivery
+            | Use::CancelDelivery
+            | Use::CancelWaiting
+            | Use::ChangeGate
+            | Use::ReadBodies => matches!(self, Self::Operator | Self::Admin),
+            Use::PostEvent
+            | Use::ChangeApp
+            | Use::ChangeSource
+            | Use::LiftApproval
+            | Use::ManageTestRecipients
+            | Use::ManageKeys
+            | Use::ManageTeam => self == Self::Admin,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_may_everything_and_a_viewer_changes_nothing() {
+        for what in Use::ALL {
+            assert!(Role::Admin.may(what), "{what:?}");
+        }
+        let looks: Vec<Use> = Use::ALL.into_iter().filter(|what| Role::Viewer.may(*what)).collect();
+        assert!(
+            looks.iter().all(|what| format!("{what:?}").starts_with("Read")
+                || matches!(what, Use::PlanCatalog | Use::BeLoggedIn)),
+            "{looks:?}"
+        );
+    }
+
+    #[test]
+    fn who_writes_copy_does_not_decide_what_goes_out_and_who_keeps_it_going_does_not_write_it() {
+        assert!(Role::Editor.may(Use::EditDraft) && !Role::Editor.may(Use::Publish));
+        assert!(Role::Operator.may(Use::ReplayDelivery) && !Role::Operator.may(Use::EditDraft));
+        assert!(Role::Publisher.may(Use::Publish) && !Role::Publisher.may(Use::ReplayDelivery));
+        assert!(Role::ALL.into_iter().filter(|role| role.may(Use::ManageTeam)).eq([Role::Admin]));
+    }
+
+    #[test]
+    fn every_role_is_found_by_its_word() {
+        assert!(Role::ALL.into_iter().all(|role| Role::find(role.as_str()) == Some(role)));
+        assert_eq!(Role::find("root"), None);
+    }
+}

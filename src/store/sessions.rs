@@ -1,0 +1,116 @@
+//! Who is logged in: sessions by the hash of what the browser holds.
+
+use sqlx::Row;
+
+use super::{Store, StoreError, Tx};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{MemberId, TypedId};
+
+/// A session that is good, with its member.
+#[derive(Debug, Clone)]
+pub struct SessionRow {
+    /// Whose it is.
+    pub member: MemberId,
+    /// What to log in with.
+    pub email: String,
+    /// What to call them.
+    pub name: String,
+    /// The word for the role.
+    pub role: String,
+    /// When it was last used, to the minute.
+    pub seen_at: Timestamp,
+}
+
+impl Store {
+    /// The session with this hash, if neither it nor its member has ended, and it was used since `idle_since`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn find_session(
+        &self,
+        hash: &[u8; 32],
+        idle_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<SessionRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT m.id, m.email, m.name, m.role, s.seen_at
+             FROM sessions s JOIN team_members m ON m.id = s.member_id
+             WHERE s.token_hash = $1 AND s.seen_at > $2 AND s.ends_at > $3 AND m.disabled_at IS NULL",
+        )
+        .bind(hash.as_slice())
+        .bind(idle_since)
+        .bind(now)
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(SessionRow {
+            member: MemberId::from_uuid(row.try_get("id")?),
+            email: row.try_get("email")?,
+            name: row.try_get("name")?,
+            role: row.try_get("role")?,
+            seen_at: row.try_get("seen_at")?,
+        }))
+    }
+
+    /// Notes that a session was used.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn touch_session(&self, hash: &[u8; 32], now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sessions SET seen_at = $2 WHERE token_hash = $1 AND seen_at < $2")
+            .bind(hash.as_slice())
+            .bind(now)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Ends a session at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn end_session(&self, hash: &[u8; 32]) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM sessions WHERE token_hash = $1")
+            .bind(hash.as_slice())
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Begins a session, and forgets the member's that are over.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn insert_session(
+    tx: &mut Tx,
+    hash: &[u8; 32],
+    member: MemberId,
+    ends_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM sessions WHERE member_id = $1 AND ends_at <= $2")
+        .bind(member.uuid())
+        .bind(now)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query(
+        "INSERT INTO sessions (token_hash, member_id, created_at, seen_at, ends_at) VALUES ($1, $2, $3, $3, $4)",
+    )
+    .bind(hash.as_slice())
+    .bind(member.uuid())
+    .bind(now)
+    .bind(ends_at)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Ends all sessions of a member at once.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn end_sessions(tx: &mut Tx, member: MemberId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM sessions WHERE member_id = $1").bind(member.uuid()).execute(&mut **tx).await?;
+    Ok(())
+}
