@@ -9,6 +9,7 @@ pub mod app;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod domain;
 pub mod expressions;
 pub mod local_postgres;

@@ -17,6 +17,9 @@ const WINDOW: TimeDelta = TimeDelta::minutes(15);
 /// means to lock somebody out from one place does not.
 const GUESSES: (i32, i32) = (10, 60);
 
+/// Tries at one-time tokens from one address.
+const TOKEN_TRIES: i32 = 30;
+
 /// Why somebody is not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum LogInError {
@@ -70,5 +73,18 @@ impl Team {
         tx.commit().await.map_err(StoreError::from)?;
         tracing::info!(member.id = %member, "{member} logged in");
         Ok(session)
+    }
+
+    /// Counts a try at a one-time token.
+    ///
+    /// # Errors
+    /// [`LogInError::Throttled`] after too many from one address.
+    pub async fn count_token_try(&self, from: IpAddr) -> Result<(), LogInError> {
+        let subject = sha256(format!("token {from}").as_bytes());
+        let counted = self.store.count_attempt(&[subject], WINDOW, self.clock.now()).await?;
+        if counted.iter().any(|(_, tries)| *tries > TOKEN_TRIES) {
+            return Err(LogInError::Throttled { retry_after: WINDOW.to_std().unwrap_or_default() });
+        }
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, request};
 use crate::access::Use;
 use crate::domain::delivery::StateName;
-use crate::domain::id::DeliveryId;
+use crate::domain::id::{DeliveryId, TypedId};
 use crate::pipeline::release::Release;
 
 /// A release request's size at most.
@@ -119,6 +119,6 @@ pub(super) async fn release_delivery(
     let parsed: DeliveryId =
         id.parse().map_err(|_| Problem::new(Code::NotFound, format!("there is no delivery {id}")))?;
     let release = Release { version: request.version, values: request.values };
-    api.pipeline.release(parsed, release, identity.key).await?;
+    api.pipeline.release(parsed, release, identity.key.uuid()).await?;
     trace(&api, &id).await.map(Json)
 }

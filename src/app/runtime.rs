@@ -6,16 +6,19 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::limits::pipeline_limits;
 use super::uploads::Uploads;
-use crate::access::{Access, KeyRequest, Scope, check_key_text};
+use crate::access::{Access, KeyRequest, Scope, SessionTimes, Team, check_key_text};
 use crate::api::Api;
 use crate::catalog::Publisher;
 use crate::config::Settings;
+use crate::console::Console;
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
+use crate::domain::retry::delta;
 use crate::pipeline::{Parts, Pipeline};
 use crate::provider::MessageProvider;
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
@@ -38,8 +41,12 @@ pub struct Herald {
     pub access: Arc<Access>,
     /// The catalog.
     pub publisher: Arc<Publisher>,
+    /// The people.
+    pub team: Arc<Team>,
     /// The JSON edge.
     pub api: Arc<Api>,
+    /// The pages.
+    pub console: Arc<Console>,
 }
 
 /// What a test puts in place of the real thing.
@@ -53,6 +60,8 @@ pub struct Overrides {
     pub provider: Option<Arc<dyn MessageProvider>>,
     /// Where metrics are collected.
     pub metrics: Option<PrometheusHandle>,
+    /// Whoever opens the console from this machine is let in.
+    pub lets_local_in: bool,
 }
 
 /// Opens the database that the settings name. No connection is made yet.
@@ -122,6 +131,12 @@ impl Herald {
             limits: pipeline_limits(&settings),
             namespace: store.namespace().await?,
         });
+        let team = Arc::new(Team::new(
+            store.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            session_times(&settings),
+        ));
         let api = Arc::new(Api {
             store: store.clone(),
             pipeline: Arc::clone(&pipeline),
@@ -134,7 +149,8 @@ impl Herald {
             max_bytes: (settings.ingest.max_event_bytes, settings.ingest.max_batch_bytes),
             is_ready: AtomicBool::new(true),
         });
-        Ok(Self { settings, store, pg_clock, pipeline, access, publisher, api })
+        let console = Arc::new(console(&api, &team, &settings, overrides.lets_local_in)?);
+        Ok(Self { settings, store, pg_clock, pipeline, access, publisher, team, api, console })
     }
 }
 
@@ -144,6 +160,49 @@ fn timeouts(settings: &Settings) -> ClientTimeouts {
         connect: delivery.connect_timeout,
         call: delivery.call_timeout,
         urgent_call: delivery.urgent_call_timeout,
+    }
+}
+
+fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool) -> anyhow::Result<Console> {
+    Ok(Console {
+        store: api.store.clone(),
+        pipeline: Arc::clone(&api.pipeline),
+        publisher: Arc::clone(&api.publisher),
+        access: Arc::clone(&api.access),
+        team: Arc::clone(team),
+        clock: Arc::clone(&api.clock),
+        ids: Arc::clone(&api.ids),
+        environment: environment(settings),
+        public_url: public_url(settings)?,
+        lets_local_in,
+    })
+}
+
+fn session_times(settings: &Settings) -> SessionTimes {
+    SessionTimes { idle: delta(settings.console.session_idle), most: delta(settings.console.session_most) }
+}
+
+/// What the console's header calls this installation.
+fn environment(settings: &Settings) -> String {
+    match settings.console.environment.trim() {
+        "" if App::is_sandbox_key(&settings.onesignal.api_key) => "sandbox".to_owned(),
+        "" => "live".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn public_url(settings: &Settings) -> anyhow::Result<Option<Url>> {
+    match settings.console.public_url.trim() {
+        "" => Ok(None),
+        text => {
+            let url: Url = text
+                .parse()
+                .context("console.public_url is no address such as https://herald.example.com")?;
+            if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+                bail!("console.public_url is no address such as https://herald.example.com");
+            }
+            Ok(Some(url))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::care::keep_caring;
 use super::runtime::Herald;
 use super::signals::Stop;
 use crate::api;
+use crate::console;
 use crate::pipeline::worker::Worker;
 
 /// How long a process that a supervisor stops goes on answering, so that a load balancer hears of it.
@@ -84,7 +85,9 @@ impl Running {
         let http = match listener {
             Some(listener) => {
                 address = Some(listener.local_addr().context("the listener has no address")?);
-                let router = api::router(Arc::clone(&herald.api));
+                let router = console::router(Arc::clone(&herald.console))
+                    .fallback_service(api::router(Arc::clone(&herald.api)))
+                    .into_make_service_with_connect_info::<SocketAddr>();
                 let stop = stop_http.clone();
                 let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
                 Some(tokio::spawn(serving.into_future()))

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use url::Url;
 
 use crate::app::{Herald, Overrides, Running, stop_signal};
 use crate::telemetry;
@@ -35,6 +37,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let running = Running::start(herald, listener, !args.no_workers).await?;
     if let Some(address) = running.address {
         tracing::info!("listening on http://{address}");
+        offer_set_up(&running, address).await?;
     } else {
         tracing::info!("sending, without HTTP");
     }
@@ -42,6 +45,20 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     tracing::info!("stopping");
     running.stop(how).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// While nobody can log in, says how the first one does. The token is good for one use, and no other place has it.
+async fn offer_set_up(running: &Running, address: SocketAddr) -> anyhow::Result<()> {
+    let herald = running.herald();
+    if let Some(token) = herald.team.offer_set_up().await? {
+        let url =
+            herald.console.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
+        eprintln!(
+            "\nNobody can log in to the console yet. Open {url}set-up within a day and enter this token:\n\n  {}\n",
+            token.expose_secret()
+        );
+    }
+    Ok(())
 }
 
 /// Takes an address; one that is taken is named together with the flag that changes it.

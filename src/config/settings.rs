@@ -24,6 +24,7 @@ pub struct Settings {
     pub retry: RetrySettings,
     pub retention: RetentionSettings,
     pub templates: TemplateSettings,
+    pub console: ConsoleSettings,
     pub log: LogSettings,
 }
 
@@ -107,6 +108,19 @@ pub struct DeliverySettings {
     pub breaker_ramp: Duration,
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
+}
+
+/// The console.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct ConsoleSettings {
+    pub environment: String,
+    pub public_url: String,
+    #[serde(with = "humantime_serde")]
+    pub session_idle: Duration,
+    #[serde(with = "humantime_serde")]
+    pub session_most: Duration,
 }
 
 /// Trying again.

@@ -1,6 +1,7 @@
 //! Releasing what is held: a person gives the missing values or another version, and it goes on.
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::Pipeline;
 use super::message;
@@ -8,7 +9,7 @@ use super::prepare::Loaded;
 use super::record::{Moved, committed};
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
-use crate::domain::id::{DeliveryId, KeyId, TypedId};
+use crate::domain::id::DeliveryId;
 use crate::domain::template::TemplateVersion;
 use crate::domain::timing::{Schedule, hand_over_from};
 use crate::store::secrets::{delivery_place, insert_delivery_values};
@@ -52,11 +53,11 @@ pub enum ReleaseError {
 }
 
 impl Pipeline {
-    /// Releases a held delivery: it is due now, or as soon as OneSignal takes it. Nothing changes unless it can go.
+    /// Releases a held delivery in the name of a key or a person: it is due now, or as soon as OneSignal takes it. Nothing changes unless it can go.
     ///
     /// # Errors
     /// [`ReleaseError`].
-    pub async fn release(&self, id: DeliveryId, release: Release, by: KeyId) -> Result<(), ReleaseError> {
+    pub async fn release(&self, id: DeliveryId, release: Release, by: Uuid) -> Result<(), ReleaseError> {
         let now = self.clock.now();
         let mut loaded = self.load(&[id]).await?.remove(&id).ok_or(ReleaseError::NotFound)?;
         if loaded.row.expires_at <= now {
@@ -81,7 +82,7 @@ impl Pipeline {
             let plain = values.to_string();
             let sealed =
                 self.store.vault().seal(&delivery_place(id), plain.as_bytes()).map_err(StoreError::from)?;
-            insert_delivery_values(&mut tx, id, &sealed, by.uuid(), now).await?;
+            insert_delivery_values(&mut tx, id, &sealed, by, now).await?;
         }
         deliveries::pin(&mut tx, id, (version.version.id, version.version.number), &locale).await?;
         let decision = decision(&version.version, &release).of_rule(&loaded.row.rule.1).of_delivery(id);

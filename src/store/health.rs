@@ -39,6 +39,15 @@ pub struct Load {
 }
 
 impl Store {
+    /// How many deliveries are held, counted up to a bound.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn count_held(&self, bound: i64) -> Result<i64, StoreError> {
+        let query = "SELECT count(*) FROM (SELECT FROM queue WHERE state = 'held' AND worker_id IS NULL LIMIT $1) AS held";
+        Ok(sqlx::query_scalar(query).bind(bound).fetch_one(self.pool()).await?)
+    }
+
     /// How much there is to do, without counting.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ pub mod leases;
 pub mod ledger;
 pub mod listing;
 pub mod orderings;
+pub mod outcomes;
 pub mod pacing;
 pub mod people;
 pub mod queue;

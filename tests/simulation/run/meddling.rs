@@ -42,7 +42,7 @@ impl Run<'_> {
         let Some(pipeline) = self.replicas[slot].pipeline.clone() else { return };
         let running = self.replicas[slot].step(Kind::Other, async move {
             let release = Release { version: None, values: Some(json!({"x": "https://shop.example/"})) };
-            let _ = pipeline.release(DeliveryId::from_uuid(held), release, key()).await;
+            let _ = pipeline.release(DeliveryId::from_uuid(held), release, key().uuid()).await;
             Ended::Done
         });
         self.drive(slot, running).await;

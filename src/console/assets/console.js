@@ -1,0 +1,152 @@
+// What pages do beyond being read: they stay fresh, copy, and can be walked by keyboard. No page needs this to be read.
+"use strict";
+const $ = (selector, from = document) => from.querySelector(selector);
+const $$ = (selector, from = document) => [...from.querySelectorAll(selector)];
+
+// Toasts: what went wrong with a part of the page.
+let toastTimer;
+function toast(text) {
+  const box = $("#toast");
+  if (!box) return;
+  box.textContent = text;
+  box.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { box.hidden = true; }, 6000);
+}
+document.addEventListener("htmx:responseError", (event) => toast(event.detail.xhr.responseText.slice(0, 300)));
+document.addEventListener("htmx:sendError", () => toast("Herald does not answer. What you see may be old."));
+
+// Live: the rows are asked for again while somebody looks and nobody paused.
+const live = $("[data-live]");
+let isPaused = false;
+const pause = $("[data-pauses]");
+if (pause) {
+  pause.addEventListener("click", () => {
+    isPaused = !isPaused;
+    pause.setAttribute("aria-pressed", String(isPaused));
+    pause.textContent = isPaused ? "Go on" : "Pause";
+    if (!isPaused) refresh();
+  });
+}
+let isAsking = false;
+async function refresh() {
+  if (!live || isPaused || isAsking || document.hidden) return;
+  if (live.contains(document.activeElement) && document.activeElement.matches("button, input, summary")) return;
+  isAsking = true;
+  try {
+    const newest = $("table", live)?.dataset.newest ?? "";
+    const answer = await fetch(`${live.dataset.live}&newest=${encodeURIComponent(newest)}`, { headers: { "HX-Request": "true" } });
+    if (answer.headers.has("hx-redirect")) { location.assign(answer.headers.get("hx-redirect")); return; }
+    const text = await answer.text();
+    if (!answer.ok) { toast(text.slice(0, 300)); return; }
+    const focused = document.activeElement?.id;
+    live.innerHTML = text;
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  } catch {
+    toast("Herald does not answer. What you see may be old.");
+  } finally {
+    isAsking = false;
+  }
+}
+if (live) {
+  setInterval(refresh, 2000);
+  document.addEventListener("visibilitychange", refresh);
+}
+
+// Times grow older by themselves.
+function ago(at) {
+  const gap = (Date.now() - at) / 1000;
+  const size = Math.abs(gap);
+  const text = size < 60 ? `${Math.floor(size)} s` : size < 3600 ? `${Math.floor(size / 60)} min`
+    : size < 172800 ? `${Math.floor(size / 3600)} h` : `${Math.floor(size / 86400)} d`;
+  return text === "0 s" ? "now" : gap >= 0 ? `${text} ago` : `in ${text}`;
+}
+setInterval(() => {
+  for (const time of $$("time:not(.exact)")) time.textContent = ago(Date.parse(time.dateTime));
+}, 15000);
+
+// Copying.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copies]");
+  if (!button) return;
+  const said = button.textContent;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copies);
+    button.textContent = "Copied";
+  } catch {
+    toast(button.dataset.copies);
+  }
+  setTimeout(() => { button.textContent = said; }, 1500);
+});
+
+// A question before what can't be undone, where a form asks for one.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.asks && !confirm(form.dataset.asks)) { event.preventDefault(); return; }
+  const button = event.submitter;
+  if (button && !form.method.includes("dialog")) setTimeout(() => { button.disabled = true; }, 0);
+});
+window.addEventListener("pageshow", () => { for (const button of $$("button:disabled")) button.disabled = false; });
+
+// An invitation's token travels behind the address's hash, which no server and no log sees.
+for (const field of $$("[data-from-hash]")) {
+  if (location.hash.length > 1) {
+    field.value = location.hash.slice(1);
+    history.replaceState(null, "", location.pathname);
+    $("input[type=password]")?.focus();
+  }
+}
+
+// Go to anything.
+const palette = $("#palette");
+if (palette) {
+  const input = $("input", palette);
+  const list = $("ul", palette);
+  const fixed = $$("li", list);
+  let asked = 0;
+  const shown = () => $$("li:not([hidden])", list);
+  function choose(place) {
+    const rows = shown();
+    for (const row of $$("li", list)) row.setAttribute("aria-selected", "false");
+    const row = rows[(place + rows.length) % rows.length];
+    if (row) { row.setAttribute("aria-selected", "true"); row.scrollIntoView({ block: "nearest" }); }
+  }
+  const chosen = () => shown().findIndex((row) => row.getAttribute("aria-selected") === "true");
+  async function narrow() {
+    const words = input.value.trim().toLowerCase();
+    for (const row of fixed) row.hidden = words !== "" && !row.textContent.toLowerCase().includes(words);
+    const mine = ++asked;
+    const found = words.length < 2 ? "" : await fetch(`/palette?q=${encodeURIComponent(input.value.trim())}`, { headers: { "HX-Request": "true" } })
+      .then((answer) => (answer.ok ? answer.text() : "")).catch(() => "");
+    if (mine !== asked) return;
+    for (const row of $$("li", list)) if (!fixed.includes(row)) row.remove();
+    list.insertAdjacentHTML("beforeend", found);
+    choose(0);
+  }
+  function open() { palette.showModal(); input.value = ""; narrow(); input.focus(); }
+  input.addEventListener("input", narrow);
+  palette.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      choose(chosen() + (event.key === "ArrowDown" ? 1 : -1));
+    } else if (event.key === "Enter") {
+      event.preventDefault();
+      const link = $("a", shown()[chosen()] ?? document.createElement("p"));
+      if (link) location.assign(link.href);
+    }
+  });
+  palette.addEventListener("click", (event) => { if (event.target === palette) palette.close(); });
+  for (const button of $$("[data-opens=palette]")) button.addEventListener("click", open);
+  let isGoing = false;
+  document.addEventListener("keydown", (event) => {
+    const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+      event.preventDefault();
+      open();
+    } else if (!isTyping && !event.ctrlKey && !event.metaKey && !event.altKey && !palette.open) {
+      if (event.key === "/") { event.preventDefault(); $("#find")?.focus(); }
+      else if (isGoing) { isGoing = false; $(`.rail a[data-key="${CSS.escape(event.key)}"]`)?.click(); }
+      else if (event.key === "g") { isGoing = true; setTimeout(() => { isGoing = false; }, 1200); }
+    }
+  });
+}

@@ -1,0 +1,88 @@
+//! A message as its reader sees it: a phone's notification, a mail, a text.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+
+use crate::domain::channel::Channel;
+use crate::pipeline::preview::Previewed;
+use crate::templating::check::meters;
+
+/// Rendered fields by their names.
+struct Fields<'a>(&'a BTreeMap<String, String>);
+
+impl Fields<'_> {
+    fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+}
+
+/// The message of a channel.
+pub(super) fn message(channel: &str, shown: &Previewed) -> Markup {
+    if let Some(held) = &shown.held {
+        return html! {
+            div.held-preview {
+                p { strong { "◆ It would be held. " } (held.detail) }
+            }
+        };
+    }
+    let fields = Fields(&shown.fields);
+    html! {
+        @match channel {
+            "push" => (push(&fields)),
+            "email" => (email(&fields)),
+            _ => (sms(&fields)),
+        }
+        @if !shown.blanks.is_empty() {
+            p.problem { "▲ These come out as nothing: " (shown.blanks.join(", ")) }
+        }
+    }
+}
+
+fn push(fields: &Fields<'_>) -> Markup {
+    html! {
+        div.devices {
+            figure.phone.ios {
+                figcaption { "iPhone" }
+                div.notification {
+                    div.app-name { span { "YOUR APP" } span { "now" } }
+                    @if !fields.get("headings").is_empty() { div.title { (fields.get("headings")) } }
+                    @if !fields.get("subtitle").is_empty() { div.subtitle { (fields.get("subtitle")) } }
+                    div.text { (fields.get("contents")) }
+                }
+            }
+            figure.phone.android {
+                figcaption { "Android" }
+                div.notification {
+                    div.app-name { span { "Your app · now" } }
+                    @if !fields.get("headings").is_empty() { div.title { (fields.get("headings")) } }
+                    div.text { (fields.get("contents")) }
+                }
+            }
+        }
+        @if !fields.get("url").is_empty() { p.soft { "Opens " code { (fields.get("url")) } } }
+    }
+}
+
+fn email(fields: &Fields<'_>) -> Markup {
+    html! {
+        div.mail {
+            div.mail-head {
+                strong { (fields.get("subject")) }
+                @if !fields.get("preheader").is_empty() { span.soft { " – " (fields.get("preheader")) } }
+            }
+            // No rights at all: no scripts, no forms, nothing of this site.
+            iframe sandbox="" title="The mail" srcdoc=(fields.get("body")) {}
+        }
+    }
+}
+
+fn sms(fields: &Fields<'_>) -> Markup {
+    let text = fields.get("contents");
+    html! {
+        div.devices { figure.phone.sms { figcaption { "SMS" } div.bubble { (text) } } }
+        @for meter in meters(Channel::Sms, "contents", text) {
+            p.soft { (meter.used) @if meter.used == 1 { " segment: " } @else { " segments: " } (meter.note) }
+        }
+    }
+}

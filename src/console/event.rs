@@ -1,0 +1,126 @@
+//! One event: what came, what was decided about it, and its deliveries.
+
+use axum::extract::Path;
+use maud::{Markup, html};
+
+use super::delivery::timeline_entry;
+use super::failure::Failure;
+use super::page::Place;
+use super::parts::{chip, clock_time, when};
+use super::view::{Crumb, Shown, View};
+use crate::domain::clock::Timestamp;
+use crate::domain::event::Event;
+use crate::domain::id::{EventId, made_at};
+use crate::store::listing::{DecisionRow, DeliveryRow};
+
+pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
+    let unknown =
+        || Failure::NotFound(format!("There is no event {id}. Events are kept for some time, then go."));
+    let parsed: EventId = id.parse().map_err(|_| unknown())?;
+    let stored = view.console.store.find_event(parsed).await?.ok_or_else(unknown)?;
+    let (deliveries, decisions) = view.console.store.trace_of(parsed).await?;
+    let sources = view.console.store.sources().await?;
+    let event = &stored.event;
+    let source = sources.into_iter().find(|source| source.id == event.source).map(|source| source.name);
+    let now = view.now();
+    let body = html! {
+        div.heading {
+            h1 { (event.event_type.as_str()) }
+            span.soft { (when(event.received_at, now)) }
+        }
+        dl.facts { (facts(event, source.as_deref())) }
+        h2 { "What happened" }
+        ol.timeline {
+            li {
+                (clock_time(event.received_at))
+                span.what { "received" }
+                span.detail {
+                    "from " (source.as_deref().unwrap_or("a source that is gone"))
+                    @if event.is_test { " with a test key" }
+                }
+            }
+            @for decision in decisions.iter().filter(|decision| decision.delivery.is_none()) { (timeline_entry(decision)) }
+        }
+        h2 { "Deliveries" }
+        @if deliveries.is_empty() {
+            p.soft { "None: the reasons stand above." }
+        } @else {
+            (table(&deliveries, &decisions, now))
+        }
+        h2 { "Data" }
+        p.soft { "As it was posted. Values that the schema calls sensitive are left out." }
+        pre.json tabindex="0" { code { (pretty(&event.data)) } }
+        details {
+            summary { "The same from the command line" }
+            pre { code { "herald why " (event.id) } }
+        }
+    };
+    view.page(Place::Live, &[Crumb::to("Live", "/"), Crumb::here(&event.event_key)], body).await
+}
+
+fn facts(event: &Event, source: Option<&str>) -> Markup {
+    html! {
+        dt { "Id" } dd { code { (event.id) } }
+        dt { "Posted as" } dd { code { (event.event_key) } @if let Some(source) = source { " by " (source) } }
+        dt { "To" }
+        dd {
+            @if event.recipients.is_empty() { "the audience of its rules" }
+            @for (place, person) in event.recipients.iter().enumerate() {
+                @if place > 0 { ", " }
+                a href={ "/recipients/" (person.label.as_str()) "/" (path_segment(&person.id)) } { (person.id) }
+                @if person.label.as_str() != "external_id" { " (" (person.label.as_str()) ")" }
+            }
+        }
+        @for (name, value) in [
+            ("Locale", &event.locale),
+            ("Cancellation key", &event.cancellation_key),
+            ("Collapse key", &event.collapse_key),
+            ("Ordering key", &event.ordering_key),
+        ] {
+            @if let Some(value) = value { dt { (name) } dd { code { (value) } } }
+        }
+    }
+}
+
+fn table(deliveries: &[DeliveryRow], decisions: &[DecisionRow], now: Timestamp) -> Markup {
+    html! {
+        table.rows {
+            thead { tr { th { "State" } th { "Channel" } th { "Template" } th { "To" } th.why { "Why" } } }
+            tbody {
+                @for delivery in deliveries {
+                    @let last = decisions.iter().rev().find(|decision| decision.delivery == Some(delivery.id));
+                    tr {
+                        td { (chip(delivery.state.shown(delivery.due_at, now))) }
+                        td { a.whole href={ "/deliveries/" (delivery.id) } { (delivery.channel) } }
+                        td { (delivery.template) @if let Some((_, number)) = delivery.version { " v" (number) } }
+                        td { @if let Some(person) = &delivery.recipient { (person.id) } @else { "an audience" } }
+                        td.why { @if let Some(last) = last { (last.detail) " " span.soft { (when(made_at(uuid(last)), now)) } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn uuid(decision: &DecisionRow) -> uuid::Uuid {
+    crate::domain::id::TypedId::uuid(decision.id)
+}
+
+/// JSON as people read it.
+pub(super) fn pretty(value: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// A text as one step of an address.
+pub(super) fn path_segment(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        use std::fmt::Write;
+        if byte.is_ascii_alphanumeric() || b"-_.~@:".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a text does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}

@@ -1,0 +1,73 @@
+//! What can go wrong on a page, in words for its reader.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::store::StoreError;
+
+/// Why a page is not shown, or something was not done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There is no such thing.
+    NotFound(String),
+    /// The person may not.
+    Forbidden(String),
+    /// What was sent can't be used.
+    Invalid(String),
+    /// Something else came first.
+    Conflict(String),
+    /// The database is away.
+    Unavailable,
+    /// A fault of ours.
+    Internal,
+}
+
+/// What a failure tells its reader; the guard makes a page of it, or leaves it as text for a part of one.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// The status.
+    pub status: StatusCode,
+    /// What happened, in a few words.
+    pub title: &'static str,
+    /// What happened exactly, and what to do.
+    pub detail: String,
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let (status, title, detail) = match self {
+            Self::NotFound(what) => (StatusCode::NOT_FOUND, "Not found", what),
+            Self::Forbidden(why) => (StatusCode::FORBIDDEN, "Not allowed", why),
+            Self::Invalid(why) => (StatusCode::UNPROCESSABLE_ENTITY, "Not done", why),
+            Self::Conflict(why) => (StatusCode::CONFLICT, "Not done", why),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The database is away",
+                "Nothing was lost and nothing was changed. Try again in a moment.".to_owned(),
+            ),
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Something failed that never should",
+                "It is in the log. Nothing was changed by halves.".to_owned(),
+            ),
+        };
+        let mut response = (status, format!("{title}: {detail}")).into_response();
+        response.extensions_mut().insert(Told { status, title, detail });
+        response
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(_) => {
+                tracing::warn!(error = %error, "a page could not be read from the database");
+                Self::Unavailable
+            }
+            other => {
+                tracing::error!(error = %other, "a page could not be made");
+                Self::Internal
+            }
+        }
+    }
+}

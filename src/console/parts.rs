@@ -1,0 +1,112 @@
+//! Small parts of pages: chips, times, empty states.
+
+use chrono::TimeDelta;
+use maud::{Markup, html};
+
+use crate::domain::clock::Timestamp;
+
+/// A state as a chip: a shape, a word and a colour.
+pub(super) fn chip(state: &str) -> Markup {
+    let (kind, shape) = match state {
+        "accepted" => ("good", "●"),
+        "held" => ("held", "◆"),
+        "rejected" | "exhausted" | "unknown" => ("bad", "▲"),
+        "unreachable" => ("warn", "▲"),
+        "skipped" | "cancelled" | "expired" => ("off", "–"),
+        _ => ("wait", "◌"),
+    };
+    html! { span.chip.(kind) { span aria-hidden="true" { (shape) } " " (state) } }
+}
+
+/// A moment, relative to now; the exact one when it is pointed at.
+pub(super) fn when(at: Timestamp, now: Timestamp) -> Markup {
+    html! {
+        time datetime=(at.to_rfc3339()) title=(at.format("%Y-%m-%d %H:%M:%S%.3f UTC")) { (ago(at, now)) }
+    }
+}
+
+/// The exact moment of a day, to the millisecond.
+pub(super) fn clock_time(at: Timestamp) -> Markup {
+    html! {
+        time.exact datetime=(at.to_rfc3339()) title=(at.format("%Y-%m-%d %H:%M:%S%.3f UTC")) { (at.format("%H:%M:%S%.3f")) }
+    }
+}
+
+/// `2 min ago`, `in 3 h`.
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+    let (past, gap) = if at <= now { (true, now - at) } else { (false, at - now) };
+    let text = span(gap);
+    match (past, text.as_str()) {
+        (true, "0 s") => "now".to_owned(),
+        (true, text) => format!("{text} ago"),
+        (false, text) => format!("in {text}"),
+    }
+}
+
+/// A stretch of time in its largest unit.
+pub(super) fn span(gap: TimeDelta) -> String {
+    match gap.num_seconds() {
+        seconds @ ..60 => format!("{} s", seconds.max(0)),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// What would be here, and what makes it appear.
+pub(super) fn empty(title: &str, rest: &Markup) -> Markup {
+    html! { div.empty { h2 { (title) } (rest) } }
+}
+
+/// A number with its thousands apart.
+pub(super) fn number(value: i64) -> String {
+    let digits = value.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if value < 0 { format!("-{text}") } else { text }
+}
+
+/// `1 delivery`, `2 deliveries`.
+pub(super) fn count(value: i64, one: &str, many: &str) -> String {
+    if value == 1 { format!("1 {one}") } else { format!("{} {many}", number(value)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_largest_unit() {
+        let now: Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
+        let told = |seconds| ago(now - TimeDelta::seconds(seconds), now);
+        assert_eq!(told(0), "now");
+        assert_eq!(told(59), "59 s ago");
+        assert_eq!(told(61), "1 min ago");
+        assert_eq!(told(3_700), "1 h ago");
+        assert_eq!(told(200_000), "2 d ago");
+        assert_eq!(told(-90), "in 1 min");
+    }
+
+    #[test]
+    fn numbers_are_easy_to_read() {
+        assert_eq!(
+            [number(0), number(999), number(1_000), number(-1_234_567)],
+            ["0", "999", "1,000", "-1,234,567"]
+        );
+        assert_eq!(count(1, "delivery", "deliveries"), "1 delivery");
+        assert_eq!(count(0, "delivery", "deliveries"), "0 deliveries");
+    }
+
+    #[test]
+    fn a_state_is_never_told_by_colour_alone() {
+        for state in ["accepted", "held", "failed", "queued", "skipped", "<b>"] {
+            let text = chip(state).into_string();
+            assert!(text.contains(&state.replace('<', "&lt;").replace('>', "&gt;")), "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Every page and action, with the use of the permission table that it is. A route that is not here does not exist.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodFilter, on};
+
+use super::guard::{self, Gate};
+use super::{Console, assets, delivery, doors, event, live};
+use crate::access::Use;
+
+/// One method of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{names}`.
+    pub path: &'static str,
+    /// What a person's role has to allow; `None`: it is open to who is not logged in.
+    pub needs: Option<Use>,
+}
+
+/// Routes as they are gathered.
+pub(super) struct Routes<'a> {
+    console: Option<&'a Arc<Console>>,
+    router: Router<Arc<Console>>,
+    table: Vec<RouteInfo>,
+}
+
+impl Routes<'_> {
+    /// A page that is read.
+    pub fn get<H, T>(self, path: &'static str, needs: Use, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Console>>,
+        T: 'static,
+    {
+        self.add((Method::GET, MethodFilter::GET), path, Some(needs), handler)
+    }
+
+    /// Something that is done.
+    pub fn post<H, T>(self, path: &'static str, needs: Use, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Console>>,
+        T: 'static,
+    {
+        self.add((Method::POST, MethodFilter::POST), path, Some(needs), handler)
+    }
+
+    /// A page for people who are not logged in.
+    pub fn open_get<H, T>(self, path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Console>>,
+        T: 'static,
+    {
+        self.add((Method::GET, MethodFilter::GET), path, None, handler)
+    }
+
+    /// Something that people do who are not logged in.
+    pub fn open_post<H, T>(self, path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Arc<Console>>,
+        T: 'static,
+    {
+        self.add((Method::POST, MethodFilter::POST), path, None, handler)
+    }
+
+    fn add<H, T>(
+        mut self,
+        (method, filter): (Method, MethodFilter),
+        path: &'static str,
+        needs: Option<Use>,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Arc<Console>>,
+        T: 'static,
+    {
+        self.table.push(RouteInfo { method, path, needs });
+        if let Some(console) = self.console {
+            let gate = Gate { console: Arc::clone(console), needs };
+            let guarded = on(filter, handler).route_layer(from_fn_with_state(gate, guard::guard));
+            self.router = self.router.route(path, guarded);
+        }
+        self
+    }
+}
+
+fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
+    Routes { console, router: Router::new(), table: Vec::new() }
+        .open_get("/assets/{name}", assets::serve)
+        .open_get("/log-in", doors::log_in_page)
+        .open_post("/log-in", doors::log_in)
+        .open_get("/set-up", doors::set_up_page)
+        .open_post("/set-up", doors::set_up)
+        .open_get("/welcome", doors::welcome_page)
+        .open_post("/welcome", doors::welcome)
+        .post("/log-out", Use::BeLoggedIn, doors::log_out)
+        .get("/", Use::ReadEvents, live::page)
+        .get("/live/rows", Use::ReadEvents, live::rows)
+        .get("/events/{id}", Use::ReadEvents, event::page)
+        .get("/deliveries/{id}", Use::ReadDeliveries, delivery::page)
+        .post("/deliveries/{id}/release", Use::ReleaseDelivery, delivery::release)
+        .post("/deliveries/{id}/cancel", Use::CancelDelivery, delivery::cancel)
+}
+
+pub(super) fn build(console: &Arc<Console>) -> Router<Arc<Console>> {
+    all(Some(console)).router
+}
+
+/// Every route, for the test that holds the permission table against them.
+pub fn table() -> Vec<RouteInfo> {
+    all(None).table
+}

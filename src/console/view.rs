@@ -1,0 +1,122 @@
+//! What every page knows: who looks, from where, and what it tells them at its top.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+
+use super::Console;
+use super::failure::{Failure, Told};
+use super::guard::{append_cookie, cookie, set_notice};
+use super::page::{Frame, Place, frame};
+use crate::access::Person;
+use crate::catalog::By;
+use crate::domain::clock::Timestamp;
+
+/// The cookie that carries a word from one page to the next.
+pub(super) const NOTICE: &str = "herald_notice";
+
+/// What every page knows. The guard makes it.
+#[derive(Clone)]
+pub(super) struct View {
+    /// The console.
+    pub console: Arc<Console>,
+    /// Who looks.
+    pub person: Person,
+    /// What was just done.
+    notice: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for View {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        // Every page has passed its guard.
+        parts.extensions.get::<Self>().cloned().ok_or(Failure::Internal)
+    }
+}
+
+impl View {
+    pub(super) fn new(console: Arc<Console>, person: Person, headers: &HeaderMap) -> Self {
+        let notice = cookie(headers, NOTICE).filter(|text| !text.is_empty()).and_then(|text| {
+            let (text, _) = url::form_urlencoded::parse(text.as_bytes()).next()?;
+            Some(text.into_owned())
+        });
+        Self { console, person, notice }
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.console.clock.now()
+    }
+
+    /// In whose name something is changed, and why.
+    #[expect(dead_code, reason = "the pages that change the catalog follow")]
+    pub fn by<'a>(&'a self, note: &'a str) -> By<'a> {
+        By { actor: &self.person.email, note }
+    }
+
+    /// A whole page.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`].
+    pub async fn page(&self, place: Place, crumbs: &[Crumb<'_>], body: Markup) -> Result<Response, Failure> {
+        let held = self.console.store.count_held(1_000).await?;
+        let page = frame(&Frame { view: self, place, crumbs, held, notice: self.notice.as_deref() }, &body);
+        let mut response = page.into_response();
+        if self.notice.is_some() {
+            append_cookie(&mut response, &format!("{NOTICE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"));
+        }
+        Ok(response)
+    }
+
+    /// What went wrong, as a page.
+    pub async fn failure(&self, told: &Told) -> Response {
+        let body = html! {
+            div.empty {
+                h1 { (told.title) }
+                p { (told.detail) }
+                p { a.button href="/" { "Back to Live" } }
+            }
+        };
+        let held = self.console.store.count_held(1_000).await.unwrap_or_default();
+        let crumbs = [Crumb::here(told.title)];
+        let page =
+            frame(&Frame { view: self, place: Place::Elsewhere, crumbs: &crumbs, held, notice: None }, &body);
+        (told.status, page).into_response()
+    }
+}
+
+/// On to another page, which says what was done.
+pub(super) fn done(to: &str, what: &str) -> Response {
+    let mut response = Redirect::to(to).into_response();
+    set_notice(&mut response, what);
+    response
+}
+
+/// A step of the way to a page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Crumb<'a> {
+    /// What it says.
+    pub text: &'a str,
+    /// Where it leads; `None`: here.
+    pub href: Option<&'a str>,
+}
+
+impl<'a> Crumb<'a> {
+    /// The page itself.
+    pub fn here(text: &'a str) -> Self {
+        Self { text, href: None }
+    }
+
+    /// A page above.
+    pub fn to(text: &'a str, href: &'a str) -> Self {
+        Self { text, href: Some(href) }
+    }
+}
+
+/// What a handler answers with.
+pub(super) type Shown = Result<Response, Failure>;
