@@ -13,7 +13,7 @@ use super::parameters::PathTexts;
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, request};
 use crate::access::Use;
-use crate::domain::gate::{GateSubject, PAUSED};
+use crate::domain::gate::PAUSED;
 use crate::store::gates::NamedGate;
 
 /// A request's size at most.
@@ -91,20 +91,9 @@ pub(super) async fn close_gate(
             FieldError::new("/reason", "invalid", "say why, for whoever wonders why nothing goes out");
         return Err(Problem::fields(Code::InvalidFields, vec![error]));
     }
-    let by = identity.by(reason)?;
-    let detail = format!("{}: {reason}", by.actor);
-    for subject in subjects(&api, &scope, &name).await? {
-        match subject {
-            GateSubject::App(app) => {
-                api.store.pause_app(app.0, Some(&detail), api.clock.now()).await?;
-            }
-            GateSubject::Rule(_) | GateSubject::Version(_) => {
-                api.store.pause(subject, &detail, api.clock.now()).await?;
-            }
-        }
+    if !api.publisher.close_gate(&scope, &name, identity.by(reason)?).await? {
+        return Err(unknown(&scope, &name));
     }
-    let after = serde_json::json!({"reason": reason});
-    api.publisher.record_change(("gate", &format!("{scope} {name}")), "closed", Some(after), by).await?;
     api.pipeline.look_again();
     list_gates(State(api), headers).await
 }
@@ -124,27 +113,17 @@ pub(super) async fn open_gate(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let identity = api.allow(&headers, Use::ChangeGate).await?;
-    for subject in subjects(&api, &scope, &name).await? {
-        if let GateSubject::App(app) = subject {
-            api.store.pause_app(app.0, None, api.clock.now()).await?;
-        }
-        api.store.resume(subject).await?;
+    if !api.publisher.open_gate(&scope, &name, identity.by("")?).await? {
+        return Err(unknown(&scope, &name));
     }
-    let subject = format!("{scope} {name}");
-    api.publisher.record_change(("gate", &subject), "opened", None, identity.by("")?).await?;
     api.pipeline.look_again();
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What a scope and a name mean.
-async fn subjects(api: &Api, scope: &str, name: &str) -> Result<Vec<GateSubject>, Problem> {
-    let found = api.store.find_gate_subjects(scope, name).await?;
-    if found.is_empty() {
-        let detail = match scope {
-            "app" | "rule" | "template_version" => format!("there is no {} {name}", scope.replace('_', " ")),
-            _ => format!("`{scope}` has no gate: scopes are app, rule and template_version"),
-        };
-        return Err(Problem::new(Code::NotFound, detail));
-    }
-    Ok(found)
+fn unknown(scope: &str, name: &str) -> Problem {
+    let detail = match scope {
+        "app" | "rule" | "template_version" => format!("there is no {} {name}", scope.replace('_', " ")),
+        _ => format!("`{scope}` has no gate: scopes are app, rule and template_version"),
+    };
+    Problem::new(Code::NotFound, detail)
 }

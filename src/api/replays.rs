@@ -18,7 +18,7 @@ use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, body, json, request};
 use crate::access::Use;
 use crate::domain::delivery::StateName;
-use crate::domain::id::{DeliveryId, ReplayId};
+use crate::domain::id::{DeliveryId, ReplayId, TypedId};
 use crate::pipeline::replay::{Candidate, MOST, ReplayPlan, ReplayVersion, ReplayWish, Replayed, ReplayedBy};
 use crate::store::replays::{ReplayFilter, ReplayRow};
 
@@ -267,8 +267,12 @@ async fn carry_out(
     }
     let request_key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
     let request_key = request_key.map(|key| format!("{}:{key}", identity.source));
-    let by =
-        ReplayedBy { actor: by.actor, key: identity.key, request_key: request_key.as_deref(), request: said };
+    let by = ReplayedBy {
+        actor: by.actor,
+        id: identity.key.uuid(),
+        request_key: request_key.as_deref(),
+        request: said,
+    };
     let Replayed { replay, made, plan } = api.pipeline.replay(wish, by).await?;
     let Some(replay) = replay else { return Ok((StatusCode::OK, Json(body_of(&plan, None, &[])))) };
     let mut body = body_of(&plan, Some(replay.id), &made);

@@ -13,6 +13,7 @@ use super::parameters::Parameters;
 use super::problem::{Code, FieldError, Problem};
 use crate::access::Use;
 use crate::domain::id::DeliveryId;
+use crate::domain::remedy::remedy;
 
 /// How far back trouble is looked for when nothing is said.
 const LOOK_BACK: TimeDelta = TimeDelta::days(7);
@@ -87,25 +88,4 @@ pub(super) async fn list_trouble(
         newest_at: group.newest_at,
     });
     Ok(Json(TroubleList { since, groups: groups.collect(), is_complete }))
-}
-
-/// What to do about deliveries that stand like this.
-fn remedy(state: &str, code: &str) -> &'static str {
-    match (state, code) {
-        ("held", "missing_value") => {
-            "have the producer send the value, or release it with the value or another version"
-        }
-        ("held", "unsafe_value") => "look at the value: release it with a good one",
-        ("held", "no_live_version") => "publish the template, then release",
-        ("held", "too_large") => "shorten the copy or the values, publish, and release with that version",
-        ("held", "needs_release") => "look at whom it goes to, then release",
-        ("held", "poisonous") => "look at the log of the time it was tried; release it once that is mended",
-        ("held", _) => "look at the delivery, then release it",
-        ("rejected", _) => "mend what OneSignal names, then replay with the new version",
-        ("exhausted", _) => "once OneSignal answers again, replay",
-        ("unknown", _) => "look in OneSignal whether it arrived; replay with may_duplicate if not",
-        ("unreachable", _) => "nobody to reach: the person has no working subscription",
-        ("expired", _) => "replay with even_if_expired if it still matters",
-        _ => "look at the delivery",
-    }
 }

@@ -22,6 +22,7 @@ pub mod infer;
 pub mod publish;
 pub mod sample;
 mod source_files;
+mod stops;
 pub mod templates;
 mod testers;
 pub mod traffic;

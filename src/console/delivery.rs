@@ -297,6 +297,25 @@ fn curl(request: &Value) -> String {
     )
 }
 
+/// Values that a person lays over an event's data.
+pub(super) fn read_values(text: &str) -> Result<Option<Value>, Failure> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let values = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+    let wrong =
+        || Failure::Invalid("The values are no JSON object, such as {\"name\": \"Anna\"}.".to_owned());
+    values.ok_or_else(wrong).map(Some)
+}
+
+/// The number of a version, if one is given.
+pub(super) fn read_version(text: &str) -> Result<Option<i32>, Failure> {
+    match text.trim() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| Failure::Invalid("A version is a number.".to_owned())),
+    }
+}
+
 /// How to release.
 #[derive(Debug, Deserialize)]
 pub(super) struct ReleaseForm {
@@ -309,16 +328,7 @@ pub(super) struct ReleaseForm {
 pub(super) async fn release(view: View, Path(id): Path<String>, body: Body) -> Shown {
     let form: ReleaseForm = forms::read(body).await?;
     let row = find(&view, &id).await?;
-    let values = match form.values.trim() {
-        "" => None,
-        text => Some(serde_json::from_str::<Value>(text).ok().filter(Value::is_object).ok_or_else(|| {
-            Failure::Invalid("The values are no JSON object, such as {\"name\": \"Anna\"}.".to_owned())
-        })?),
-    };
-    let version = match form.version.trim() {
-        "" => None,
-        text => Some(text.parse().map_err(|_| Failure::Invalid("A version is a number.".to_owned()))?),
-    };
+    let (values, version) = (read_values(&form.values)?, read_version(&form.version)?);
     let release = Release { version, values };
     match view.console.pipeline.release(row.id, release, view.person.id.uuid()).await {
         Ok(()) => Ok(done(&format!("/deliveries/{id}"), "Released: it goes out now.")),

@@ -4,6 +4,7 @@
 //! guard before it knows who asks. Reading works without JavaScript; with it, pages stay fresh by themselves.
 
 mod assets;
+mod charts;
 mod delivery;
 mod devices;
 mod doors;
@@ -11,11 +12,16 @@ mod event;
 mod failure;
 mod forms;
 mod guard;
+mod health;
 mod live;
 mod page;
+mod palette;
 mod parts;
+mod recipients;
 mod routes;
 mod search;
+mod settings;
+mod trouble;
 mod view;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, on};
 
 use super::guard::{self, Gate};
-use super::{Console, assets, delivery, doors, event, live};
+use super::{Console, assets, delivery, doors, event, health, live, palette, recipients, settings, trouble};
 use crate::access::Use;
 
 /// One method of one path.
@@ -104,6 +104,28 @@ fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
         .get("/deliveries/{id}", Use::ReadDeliveries, delivery::page)
         .post("/deliveries/{id}/release", Use::ReleaseDelivery, delivery::release)
         .post("/deliveries/{id}/cancel", Use::CancelDelivery, delivery::cancel)
+        .get("/palette", Use::ReadCatalog, palette::find)
+        .get("/recipients", Use::ReadDeliveries, recipients::find)
+        .get("/recipients/{label}/{id}", Use::ReadDeliveries, recipients::page)
+        .get("/trouble", Use::ReadDeliveries, trouble::page)
+        .get("/trouble/release", Use::ReleaseDelivery, trouble::release_plan)
+        .post("/trouble/release", Use::ReleaseDelivery, trouble::release)
+        .get("/trouble/replay", Use::ReplayDelivery, trouble::replay_plan)
+        .post("/trouble/replay", Use::ReplayDelivery, trouble::replay)
+        .post("/trouble/switches/close", Use::ChangeGate, trouble::close)
+        .post("/trouble/switches/open", Use::ChangeGate, trouble::open)
+        .get("/health", Use::ReadMetrics, health::page)
+        .get("/health/parts", Use::ReadMetrics, health::fresh)
+        .get("/settings", Use::BeLoggedIn, settings::page)
+        .get("/settings/apps", Use::ReadApps, settings::apps_page)
+        .get("/settings/audit", Use::ReadCatalog, settings::audit_page)
+        .get("/settings/keys", Use::ManageKeys, settings::keys_page)
+        .post("/settings/keys", Use::ManageKeys, settings::create_key)
+        .post("/settings/keys/{id}/revoke", Use::ManageKeys, settings::revoke_key)
+        .get("/settings/team", Use::ManageTeam, settings::team_page)
+        .post("/settings/team", Use::ManageTeam, settings::invite)
+        .post("/settings/team/change", Use::ManageTeam, settings::change_member)
+        .post("/settings/team/link", Use::ManageTeam, settings::member_link)
 }
 
 pub(super) fn build(console: &Arc<Console>) -> Router<Arc<Console>> {

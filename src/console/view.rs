@@ -54,7 +54,6 @@ impl View {
     }
 
     /// In whose name something is changed, and why.
-    #[expect(dead_code, reason = "the pages that change the catalog follow")]
     pub fn by<'a>(&'a self, note: &'a str) -> By<'a> {
         By { actor: &self.person.email, note }
     }

@@ -15,6 +15,7 @@ pub mod event;
 pub mod facts;
 pub mod gate;
 pub mod id;
+pub mod remedy;
 pub mod retry;
 pub mod rule;
 pub mod snapshot;

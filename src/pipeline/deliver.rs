@@ -113,7 +113,8 @@ impl Pipeline {
             }
         };
         for mut frozen in late {
-            if begun.contains(&frozen.batch.id) {
+            // An earlier attempt of the same batch may stand in line beside it, from before our lease lapsed.
+            if begun.contains(&(frozen.batch.id, frozen.attempt)) {
                 frozen.started_at = now;
                 ready.push(frozen);
             } else {

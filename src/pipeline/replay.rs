@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::prepare::Loaded;
 use super::prepared::PreparedVersion;
@@ -16,7 +17,7 @@ use super::{Pipeline, message};
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::StateName;
-use crate::domain::id::{DeliveryId, EventId, KeyId, ReplayId, TypedId, made_at};
+use crate::domain::id::{DeliveryId, EventId, ReplayId, TypedId, made_at};
 use crate::domain::retry::delta;
 use crate::store::decisions::{self, NewDecision};
 use crate::store::replays::{self, Again, Found, ReplayFilter, ReplayRow};
@@ -163,8 +164,8 @@ pub struct Replayed {
 pub struct ReplayedBy<'a> {
     /// The name that the record shows.
     pub actor: &'a str,
-    /// The key.
-    pub key: KeyId,
+    /// The key or the person.
+    pub id: Uuid,
     /// What tells a request from the same one again.
     pub request_key: Option<&'a str>,
     /// The request as it was sent.
@@ -316,7 +317,7 @@ impl Pipeline {
         let made: Vec<&Candidate> = plan.candidates.iter().collect();
         for candidate in &made {
             if let Some(sealed) = &candidate.values {
-                insert_delivery_values(&mut tx, candidate.again.id, sealed, by.key.uuid(), now).await?;
+                insert_delivery_values(&mut tx, candidate.again.id, sealed, by.id, now).await?;
             }
         }
         let row = ReplayRow {

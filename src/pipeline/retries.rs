@@ -103,6 +103,11 @@ impl Pipeline {
         let mut moves = Vec::new();
         for batch in stored {
             let claims = by_batch.remove(&batch.frozen.id).unwrap_or_default();
+            if batch.worker != lease.id {
+                // We stood still after the claim, and somebody has taken the batch over: the attempt under way is theirs.
+                self.forget_claims(&claims.iter().map(Claim::key).collect::<Vec<_>>());
+                continue;
+            }
             match self.thaw(lease, &batch, &claims, &loaded, now).await? {
                 Thawed::Ready(frozen) => ready.push(*frozen),
                 Thawed::NotUploaded(frozen) => {

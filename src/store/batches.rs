@@ -83,10 +83,12 @@ pub struct StoredBatch {
     pub attempt: i32,
     /// When that began.
     pub started_at: Timestamp,
+    /// Whose it is.
+    pub worker: WorkerId,
 }
 
 impl Store {
-    /// Begins attempts anew that were noted, but whose calls have not been made: they begin now. Returns those batches
+    /// Begins attempts anew that were noted, but whose calls have not been made: they begin now. Returns those
     /// that their workers still hold under a lease that stands.
     ///
     /// # Errors
@@ -95,8 +97,8 @@ impl Store {
         &self,
         attempts: &[(BatchId, i32, WorkerId)],
         now: Timestamp,
-    ) -> Result<HashSet<BatchId>, StoreError> {
-        let begun: Vec<Uuid> = sqlx::query_scalar(
+    ) -> Result<HashSet<(BatchId, i32)>, StoreError> {
+        let begun: Vec<(Uuid, i32)> = sqlx::query_as(
             "UPDATE attempts a
              SET started_at = $4
              FROM unnest($1::uuid[], $2::integer[], $3::uuid[]) AS r (batch_id, n, worker_id)
@@ -107,7 +109,7 @@ impl Store {
                 SELECT 1 FROM queue q
                 WHERE q.worker_id = r.worker_id AND q.batch_id = r.batch_id AND q.state = 'sending'
                )
-             RETURNING a.batch_id",
+             RETURNING a.batch_id, a.n",
         )
         .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).collect::<Vec<_>>())
         .bind(attempts.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
@@ -117,7 +119,7 @@ impl Store {
         .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).max().unwrap_or_default())
         .fetch_all(self.pool())
         .await?;
-        Ok(begun.into_iter().map(BatchId::from_uuid).collect())
+        Ok(begun.into_iter().map(|(batch, n)| (BatchId::from_uuid(batch), n)).collect())
     }
 
     /// Reads batches with their latest attempt.
@@ -126,10 +128,10 @@ impl Store {
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn find_batches(&self, ids: &[BatchId]) -> Result<Vec<StoredBatch>, StoreError> {
         let rows = sqlx::query(
-            "SELECT b.*, a.n, a.started_at
+            "SELECT b.*, a.n, a.started_at, a.worker_id
              FROM batches b
              JOIN LATERAL (
-                SELECT a.n, a.started_at FROM attempts a WHERE a.batch_id = b.id ORDER BY a.n DESC LIMIT 1
+                SELECT a.n, a.started_at, a.worker_id FROM attempts a WHERE a.batch_id = b.id ORDER BY a.n DESC LIMIT 1
              ) AS a ON true
              WHERE b.id = ANY ($1)
              ORDER BY b.id",
@@ -154,5 +156,10 @@ fn read_batch(row: &sqlx::postgres::PgRow) -> Result<StoredBatch, StoreError> {
         locale: row.try_get("locale")?,
         members: members.into_iter().map(DeliveryId::from_uuid).collect(),
     };
-    Ok(StoredBatch { frozen, attempt: row.try_get("n")?, started_at: row.try_get("started_at")? })
+    Ok(StoredBatch {
+        frozen,
+        attempt: row.try_get("n")?,
+        started_at: row.try_get("started_at")?,
+        worker: WorkerId::from_uuid(row.try_get("worker_id")?),
+    })
 }

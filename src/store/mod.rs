@@ -17,12 +17,14 @@ pub mod events;
 #[cfg(debug_assertions)]
 pub mod faults;
 pub mod gates;
+pub mod gauges;
 pub mod handed_over;
 pub mod health;
 pub mod keys;
 pub mod leases;
 pub mod ledger;
 pub mod listing;
+pub mod names;
 pub mod orderings;
 pub mod outcomes;
 pub mod pacing;

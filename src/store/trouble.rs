@@ -58,3 +58,34 @@ impl Store {
         Ok((groups.collect::<Result<_, StoreError>>()?, is_complete))
     }
 }
+
+impl Store {
+    /// Held deliveries of one group, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn held_like(
+        &self,
+        (code, rule, template): (&str, &str, &str),
+        limit: i64,
+    ) -> Result<Vec<DeliveryId>, StoreError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT d.id
+             FROM queue q
+             JOIN deliveries d ON d.id = q.delivery_id
+             JOIN LATERAL (
+                SELECT c.code FROM decisions c WHERE c.delivery_id = d.id ORDER BY c.id DESC LIMIT 1
+             ) AS l ON l.code = $1
+             WHERE q.state = 'held' AND q.worker_id IS NULL AND d.rule_key = $2 AND d.template_key = $3
+             ORDER BY d.id
+             LIMIT $4",
+        )
+        .bind(code)
+        .bind(rule)
+        .bind(template)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(ids.into_iter().map(DeliveryId::from_uuid).collect())
+    }
+}

@@ -48,6 +48,9 @@ pub struct Post {
     pub is_urgent: bool,
     /// Whether an attempt stood in the books when it began.
     pub is_in_the_books: bool,
+    /// The caller stood still between its last look at the clock and the call: nobody can keep it from that, and the
+    /// idempotency key alone guards against its doing harm.
+    pub left_late: bool,
     pub told: Told,
     /// The id that it was answered with.
     pub message: Option<String>,
@@ -122,10 +125,17 @@ impl OneSignal {
     }
 
     /// Begins a call: what it comes to is decided by the seed, its key and how often that was posted.
-    pub fn begin(&self, body: &Value, is_urgent: bool, timeout: Duration, is_in_the_books: bool) -> u64 {
+    pub fn begin(
+        &self,
+        body: &Value,
+        decided_at: Timestamp,
+        (is_urgent, timeout): (bool, Duration),
+        is_in_the_books: bool,
+    ) -> u64 {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        let post = read_post(body, now, is_urgent, is_in_the_books);
+        let mut post = read_post(body, now, is_urgent, is_in_the_books);
+        post.left_late = now - decided_at > TimeDelta::seconds(5);
         let nth = state.posts_of_key.entry(post.key.clone()).or_default();
         *nth += 1;
         let plan = if state.has_faults {
@@ -400,6 +410,7 @@ fn read_post(body: &Value, now: Timestamp, is_urgent: bool, is_in_the_books: boo
         started_at: now,
         is_urgent,
         is_in_the_books,
+        left_late: false,
         told: Told::Nothing,
         message: None,
     }

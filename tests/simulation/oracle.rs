@@ -300,6 +300,8 @@ impl<'a> Oracle<'a> {
             late.push((end.is_none_or(|end| post.started_at < end), detail));
             if let Some(earlier) = before.insert(&post.key, post)
                 && !post.is_urgent
+                && !post.left_late
+                && !earlier.left_late
                 && earlier.told == Told::Nothing
             {
                 let gap = post.started_at - earlier.started_at;

@@ -110,7 +110,7 @@ impl MessageProvider for Provider {
         let body = self.adapter.request(&batch, now);
         let is_urgent = batch.lane == Lane::Urgent;
         let timeout = if is_urgent { TIMEOUTS.urgent_call } else { TIMEOUTS.call };
-        let call = self.onesignal.begin(&body, is_urgent, timeout, is_in_the_books);
+        let call = self.onesignal.begin(&body, now, (is_urgent, timeout), is_in_the_books);
         let reply = UnderWay { call, provider: self }.await;
         self.classify(call, reply)
     }

@@ -1,0 +1,44 @@
+//! What "go to anything" finds beside the places: templates, rules, event types, ids.
+
+use axum::extract::Query;
+use axum::response::IntoResponse;
+use maud::html;
+use serde::Deserialize;
+
+use super::event::path_segment;
+use super::view::{Shown, View};
+
+/// Things of a kind that are shown at most.
+const MOST: i64 = 6;
+
+/// What is looked for.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct PaletteQuery {
+    #[serde(default)]
+    q: String,
+}
+
+pub(super) async fn find(view: View, Query(query): Query<PaletteQuery>) -> Shown {
+    let text = query.q.trim().to_lowercase();
+    let names = view.console.store.find_names(&text, MOST).await?;
+    let found = html! {
+        @for (kind, name) in &names {
+            li role="option" { a tabindex="-1" href={ "/" (place_of(kind)) "/" (path_segment(name)) } { (name) span.soft { (kind) } } }
+        }
+        @if !text.is_empty() {
+            li role="option" { a tabindex="-1" href={ "/?" (url::form_urlencoded::Serializer::new(String::new()).append_pair("q", query.q.trim()).finish()) } { "Search events for " (query.q.trim()) } }
+            @if !text.contains(char::is_whitespace) {
+                li role="option" { a tabindex="-1" href={ "/recipients?" (url::form_urlencoded::Serializer::new(String::new()).append_pair("q", query.q.trim()).finish()) } { "Recipient " (query.q.trim()) } }
+            }
+        }
+    };
+    Ok(found.into_response())
+}
+
+fn place_of(kind: &str) -> &'static str {
+    match kind {
+        "template" => "templates",
+        "rule" => "rules",
+        _ => "event-types",
+    }
+}

@@ -1,0 +1,47 @@
+//! Settings: apps, keys, the team, the record of changes.
+
+mod apps;
+mod audit;
+mod keys;
+mod team;
+
+pub(super) use apps::page as apps_page;
+pub(super) use audit::page as audit_page;
+pub(super) use keys::{create as create_key, page as keys_page, revoke as revoke_key};
+pub(super) use team::{change as change_member, invite, link as member_link, page as team_page};
+
+use maud::{Markup, html};
+
+use super::page::Place;
+use super::view::{Crumb, Shown, View};
+use crate::access::Use;
+
+/// The pages below, with what each needs.
+const PAGES: [(&str, &str, &str, Use); 4] = [
+    ("/settings/apps", "Apps", "the OneSignal apps that messages go through", Use::ReadApps),
+    ("/settings/keys", "Sources and keys", "who may post events, and with which keys", Use::ManageKeys),
+    ("/settings/team", "Team", "who may log in, and what they may do", Use::ManageTeam),
+    ("/settings/audit", "Record of changes", "who changed what, when and why", Use::ReadCatalog),
+];
+
+pub(super) async fn page(view: View) -> Shown {
+    let body = html! {
+        h1 { "Settings" }
+        table.rows {
+            tbody {
+                @for (href, name, about, needs) in PAGES {
+                    @if view.person.may(needs) {
+                        tr { td { a.whole href=(href) { (name) } } td { (about) } }
+                    }
+                }
+            }
+        }
+        p.soft { "What a process is started with (listeners, limits, retention) stands in " code { "herald.toml" } " and " code { "HERALD_…" } " variables, not here." }
+    };
+    view.page(Place::Settings, &[Crumb::here("Settings")], body).await
+}
+
+/// A page of the settings.
+async fn below(view: &View, name: &str, body: Markup) -> Shown {
+    view.page(Place::Settings, &[Crumb::to("Settings", "/settings"), Crumb::here(name)], body).await
+}

@@ -1,0 +1,163 @@
+//! The team: who may log in, and what they may do.
+
+use axum::body::Body;
+use maud::{Markup, html};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::super::doors::sentence;
+use super::super::failure::Failure;
+use super::super::forms;
+use super::super::parts::when;
+use super::super::view::{Shown, View, done};
+use super::below;
+use crate::access::{Member, NewMember, Role, TeamError};
+use crate::domain::clock::Timestamp;
+
+impl From<TeamError> for Failure {
+    fn from(error: TeamError) -> Self {
+        match error {
+            TeamError::Store(error) => error.into(),
+            TeamError::Known(_) | TeamError::LastAdmin(_) => Self::Conflict(sentence(&error)),
+            TeamError::Unknown(_) => Self::NotFound(sentence(&error)),
+            _ => Self::Invalid(sentence(&error)),
+        }
+    }
+}
+
+fn roles(chosen: Role) -> Markup {
+    html! {
+        @for role in Role::ALL {
+            option value=(role.as_str()) selected[role == chosen] { (role.as_str()) ": " (role.about()) }
+        }
+    }
+}
+
+fn row(member: &Member, now: Timestamp) -> Markup {
+    let row = &member.row;
+    html! {
+        tr {
+            td { strong { (row.name) } div.sub { (row.email) } }
+            td {
+                form.actions method="post" action="/settings/team/change" {
+                    input type="hidden" name="email" value=(row.email);
+                    select name="role" aria-label={ "Role of " (row.name) } { (roles(member.role)) }
+                    button { "Set" }
+                }
+            }
+            td {
+                @match (row.disabled_at, row.has_password, row.seen_at) {
+                    (Some(at), ..) => { "shut out " (when(at, now)) },
+                    (None, false, _) if row.email.ends_with("@localhost") => "this machine",
+                    (None, false, _) => "invited",
+                    (None, true, Some(at)) => { "here " (when(at, now)) },
+                    (None, true, None) => "not here of late",
+                }
+            }
+            td {
+                div.actions {
+                    form method="post" action="/settings/team/link" {
+                        input type="hidden" name="email" value=(row.email);
+                        button { "New link" }
+                    }
+                    @let is_out = row.disabled_at.is_some();
+                    form method="post" action="/settings/team/change" data-asks=[(!is_out).then(|| format!("Shut {} out? Their sessions end at once.", row.name))] {
+                        input type="hidden" name="email" value=(row.email);
+                        input type="hidden" name="is_disabled" value=(if is_out { "no" } else { "yes" });
+                        button.danger[!is_out] { (if is_out { "Let in again" } else { "Shut out" }) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(in super::super) async fn page(view: View) -> Shown {
+    let members = view.console.team.members().await?;
+    let now = view.now();
+    let body = html! {
+        h1 { "Team" }
+        table.rows {
+            thead { tr { th { "Who" } th { "Role" } th { "State" } th { "" } } }
+            tbody { @for member in &members { (row(member, now)) } }
+        }
+        h2 { "Invite somebody" }
+        form.stack method="post" action="/settings/team" {
+            label { "Name" input type="text" name="name" required maxlength="200" autocomplete="off"; }
+            label { "E-mail" input type="email" name="email" required maxlength="200" autocomplete="off"; }
+            label { "Role" select name="role" { (roles(Role::Editor)) } }
+            button.primary { "Invite" }
+        }
+    };
+    below(&view, "Team", body).await
+}
+
+/// The link of an invitation. Its token stands behind the hash: it reaches no server and no log by itself.
+async fn link_page(view: &View, email: &str, token: &SecretString) -> Shown {
+    let base = view
+        .console
+        .public_url
+        .as_ref()
+        .map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned());
+    let link = format!("{base}/welcome#{}", token.expose_secret());
+    let body = html! {
+        h1 { "A link for " (email) }
+        p { "Give it to them on a way that only they read. It is good for one use within seven days, and is shown this once." }
+        pre { code { (link) } }
+        @if base.is_empty() { p.soft { "Put this console's address before it; with " code { "console.public_url" } " set it stands there by itself." } }
+        div.actions {
+            button.primary type="button" data-copies=(link) { "Copy" }
+            a.button href="/settings/team" { "Back" }
+        }
+    };
+    below(view, "Link", body).await
+}
+
+/// Somebody new.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct InviteForm {
+    name: String,
+    email: String,
+    role: String,
+}
+
+fn role(word: &str) -> Result<Role, Failure> {
+    Role::find(word).ok_or_else(|| Failure::Invalid(format!("There is no role `{word}`.")))
+}
+
+pub(in super::super) async fn invite(view: View, body: Body) -> Shown {
+    let form: InviteForm = forms::read(body).await?;
+    let new = NewMember { email: &form.email, name: &form.name, role: role(&form.role)? };
+    let token = view.console.team.invite(&view.person.email, new).await?;
+    link_page(&view, &form.email, &token).await
+}
+
+/// Somebody who is known.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct MemberForm {
+    email: String,
+    role: Option<String>,
+    is_disabled: Option<String>,
+}
+
+pub(in super::super) async fn change(view: View, body: Body) -> Shown {
+    let form: MemberForm = forms::read(body).await?;
+    let wanted = form.role.as_deref().map(role).transpose()?;
+    let is_disabled = form.is_disabled.as_deref().map(|text| text == "yes");
+    if is_disabled == Some(true) && form.email == view.person.email {
+        return Err(Failure::Conflict("You can't shut yourself out: another admin can.".to_owned()));
+    }
+    let member = view.console.team.change(&view.person.email, &form.email, wanted, is_disabled).await?;
+    let said = match is_disabled {
+        Some(true) => format!("{} is shut out.", member.row.name),
+        Some(false) => format!("{} may log in again.", member.row.name),
+        None => format!("{} is {} now.", member.row.name, member.role.as_str()),
+    };
+    Ok(done("/settings/team", &said))
+}
+
+pub(in super::super) async fn link(view: View, body: Body) -> Shown {
+    let form: MemberForm = forms::read(body).await?;
+    let token = view.console.team.new_link(&view.person.email, &form.email).await?;
+    link_page(&view, &form.email, &token).await
+}

@@ -1,0 +1,80 @@
+//! Trouble: what needs a person, grouped by its reason, with what to do; and the switches that stop sending.
+
+mod release;
+mod replay;
+mod switches;
+
+pub(super) use release::{plan as release_plan, release};
+pub(super) use replay::{plan as replay_plan, replay};
+pub(super) use switches::{close, open};
+
+use chrono::TimeDelta;
+use maud::{Markup, html};
+
+use super::page::Place;
+use super::parts::{chip, empty, number, when};
+use super::view::{Crumb, Shown, View};
+use crate::access::Use;
+use crate::domain::clock::Timestamp;
+use crate::domain::remedy::remedy;
+use crate::store::trouble::TroubleGroup;
+
+/// How far back is looked.
+const LOOK_BACK: TimeDelta = TimeDelta::days(7);
+
+pub(super) async fn page(view: View) -> Shown {
+    let now = view.now();
+    let (groups, is_complete) = view.console.store.trouble(now - LOOK_BACK).await?;
+    let gates = view.console.store.named_gates().await?;
+    let body = html! {
+        div.heading { h1 { "Trouble" } span.soft { "of the last seven days" } }
+        @if groups.is_empty() {
+            (empty("Nothing needs you", &html! {
+                p { "Deliveries that are held, or that ended without reaching anybody, are gathered here by their reason." }
+            }))
+        } @else {
+            table.rows {
+                thead { tr { th { "State" } th.num { "Count" } th { "Why" } th { "Template" } th { "Newest" } th { "What to do" } } }
+                tbody { @for group in &groups { (row(&view, group, now)) } }
+            }
+            @if !is_complete { p.soft { "Only the newest 50,000 decisions were looked at: there may be more." } }
+        }
+        h2 #switches { "Switches" }
+        (switches::list(&view, &gates, now))
+    };
+    view.page(Place::Trouble, &[Crumb::here("Trouble")], body).await
+}
+
+/// The address of what is done about a group.
+fn address(action: &str, group: &TroubleGroup) -> String {
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("state", &group.state)
+        .append_pair("code", &group.code)
+        .append_pair("rule", &group.rule)
+        .append_pair("template", &group.template)
+        .finish();
+    format!("/trouble/{action}?{query}")
+}
+
+fn row(view: &View, group: &TroubleGroup, now: Timestamp) -> Markup {
+    let is_held = group.state == "held";
+    let is_over = matches!(group.state.as_str(), "rejected" | "exhausted" | "unknown" | "expired");
+    html! {
+        tr {
+            td { (chip(&group.state)) }
+            td.num { (number(group.count)) }
+            td { a.whole href={ "/deliveries/" (group.example) } title="The newest of them" { (group.detail) } }
+            td { a href={ "/templates/" (group.template) } { (group.template) } div.sub { "rule " (group.rule) } }
+            td { (when(group.newest_at, now)) div.sub { "since " (when(group.oldest_at, now)) } }
+            td {
+                div { (remedy(&group.state, &group.code)) }
+                @if is_held && view.person.may(Use::ReleaseDelivery) {
+                    a.button href=(address("release", group)) { "Release " (number(group.count)) " …" }
+                }
+                @if is_over && view.person.may(Use::ReplayDelivery) {
+                    a.button href=(address("replay", group)) { "Replay " (number(group.count)) " …" }
+                }
+            }
+        }
+    }
+}
