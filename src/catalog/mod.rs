@@ -14,6 +14,7 @@ pub mod diff;
 mod document;
 pub mod drift;
 pub mod entries;
+pub mod examples;
 pub mod files;
 pub mod forms;
 mod guards;

@@ -21,6 +21,7 @@ mod recipients;
 mod routes;
 mod search;
 mod settings;
+mod templates;
 mod trouble;
 mod view;
 

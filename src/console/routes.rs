@@ -9,7 +9,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, on};
 
 use super::guard::{self, Gate};
-use super::{Console, assets, delivery, doors, event, health, live, palette, recipients, settings, trouble};
+use super::{
+    Console, assets, delivery, doors, event, health, live, palette, recipients, settings, templates, trouble,
+};
 use crate::access::Use;
 
 /// One method of one path.
@@ -114,6 +116,17 @@ fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
         .post("/trouble/replay", Use::ReplayDelivery, trouble::replay)
         .post("/trouble/switches/close", Use::ChangeGate, trouble::close)
         .post("/trouble/switches/open", Use::ChangeGate, trouble::open)
+        .get("/templates", Use::ReadCatalog, templates::list_page)
+        .post("/templates", Use::ChangeCatalog, templates::create)
+        .get("/templates/{key}", Use::ReadCatalog, templates::editor_page)
+        .post("/templates/{key}/draft", Use::EditDraft, templates::save)
+        .post("/templates/{key}/discard", Use::EditDraft, templates::discard)
+        .post("/templates/{key}/preview", Use::ReadCatalog, templates::preview)
+        .get("/templates/{key}/publish", Use::ReadCatalog, templates::publish_page)
+        .post("/templates/{key}/publish", Use::Publish, templates::publish)
+        .post("/templates/{key}/approve", Use::Publish, templates::approve)
+        .get("/templates/{key}/history", Use::ReadCatalog, templates::history_page)
+        .post("/templates/{key}/rollback", Use::Publish, templates::roll_back)
         .get("/health", Use::ReadMetrics, health::page)
         .get("/health/parts", Use::ReadMetrics, health::fresh)
         .get("/settings", Use::BeLoggedIn, settings::page)

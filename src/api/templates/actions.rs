@@ -16,14 +16,15 @@ use super::super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::super::{Api, matching};
 use crate::access::Use;
 use crate::catalog::CatalogProblem;
+use crate::catalog::examples::{draft_version, shown_data, types_of};
 use crate::catalog::templates::{Publishing, TemplateError};
-use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport, masked};
+use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport};
 use crate::domain::digest;
 use crate::domain::event::Recipient;
-use crate::domain::id::{EventId, TemplateVersionId, TypedId};
+use crate::domain::id::EventId;
 use crate::domain::rule::Rule;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
-use crate::domain::template::{Content, TemplateVersion};
+use crate::domain::template::Content;
 use crate::pipeline::preview::{PreviewWish, Previewed};
 use crate::pipeline::test_send::TestSend;
 
@@ -183,36 +184,14 @@ pub(in super::super) async fn preview_template(
     let (problems, _) = api.publisher.check_template(&key, &content, 0).await?;
     let version = match stored {
         Some(number) => api.publisher.record(&key, number).await?.version,
-        None => draft_version(&snapshot, &key, content)?,
+        None => draft_version(&snapshot, &key, content)
+            .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no template {key}")))?,
     };
     let preview =
         PreviewWish { version, locale: wish.locale.as_deref(), data: &data, recipient, user: wish.user };
     let Previewed { locale, fields, blanks, request, held } = api.pipeline.preview(preview).await?;
     let held = held.map(|held| json!({"code": held.code.as_str(), "detail": held.detail}));
     Ok(Json(PreviewBody { locale, fields, blanks, held, request, problems }))
-}
-
-/// Content as a version that nobody has stored; the live version itself if it says the same, so that its upload is found.
-fn draft_version(
-    snapshot: &CatalogSnapshot,
-    key: &str,
-    content: Content,
-) -> Result<TemplateVersion, Problem> {
-    let template = snapshot.templates.iter().find(|template| template.key == key);
-    let template =
-        template.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no template {key}")))?;
-    let live = snapshot.versions.iter().find(|version| Some(version.id) == template.live);
-    if let Some(live) = live.filter(|live| live.content == content) {
-        return Ok(live.clone());
-    }
-    Ok(TemplateVersion {
-        id: TemplateVersionId::from_uuid(uuid::Uuid::nil()),
-        template: key.to_owned(),
-        number: 0,
-        channel: template.channel,
-        partials: snapshot.partials.iter().map(|p| (p.key.clone(), p.body.clone())).collect(),
-        content,
-    })
 }
 
 fn recipient_of(given: Option<&BTreeMap<String, String>>) -> Result<Recipient, Problem> {
@@ -246,9 +225,7 @@ impl Api {
             let none = || wrong("/event", format!("there is no event {id}"));
             let parsed: EventId = id.parse().map_err(|_| none())?;
             let event = self.store.find_events(&[parsed]).await?.pop().ok_or_else(none)?.event;
-            let known = snapshot.event_types.iter().find(|entry| entry.name == event.event_type);
-            // What became sensitive after it was stored stands in it openly.
-            let data = known.map_or(event.data.clone(), |known| masked(&event.data, &known.sensitive));
+            let data = shown_data(snapshot, &event.event_type, &event.data);
             return Ok((Some(event.event_type.to_string()), data));
         }
         let types = types_of(snapshot, key);
@@ -273,20 +250,6 @@ impl Api {
             (None, None) => Ok((name, json!({}))),
         }
     }
-}
-
-/// The event types that lead to a template.
-fn types_of<'a>(snapshot: &'a CatalogSnapshot, key: &str) -> Vec<&'a EventTypeEntry> {
-    let named = snapshot.templates.iter().find(|t| t.key == key).and_then(|t| t.event_type.as_deref());
-    let leads = |entry: &&EventTypeEntry| {
-        let by_rule = snapshot
-            .rules
-            .iter()
-            .filter(|rule| rule.template() == Some(key))
-            .any(|rule| crate::domain::event::covers(&rule.event_type, &entry.name));
-        by_rule || named == Some(entry.name.as_str())
-    };
-    snapshot.event_types.iter().filter(leads).collect()
 }
 
 /// Why something is done.

@@ -1,0 +1,188 @@
+//! The editor: copy at the left, devices at the right. Saving never loses what somebody else has saved.
+
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use maud::{Markup, html};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::event::path_segment;
+use super::super::failure::Failure;
+use super::super::forms;
+use super::super::page::Place;
+use super::super::parts::when;
+use super::super::view::{Crumb, Shown, View, done};
+use super::Known;
+use super::fields::{Sent, boxes, settings};
+use crate::access::Use;
+use crate::catalog::examples::types_of;
+use crate::catalog::templates::TemplateError;
+use crate::domain::template::{Content, Fields};
+use crate::store::templates::Draft;
+
+/// Past events to choose from.
+const EVENTS: i64 = 20;
+
+/// What the editor shows.
+struct Sheet<'a> {
+    known: &'a Known,
+    draft: Option<&'a Draft>,
+    /// What stands in the boxes.
+    content: &'a Content,
+    /// The draft's revision that saving is over.
+    revision: i32,
+    /// What somebody else has saved meanwhile.
+    theirs: Option<&'a Draft>,
+}
+
+pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown {
+    let known = Known::find(&view, &key).await?;
+    let draft = view.console.store.find_draft(known.template.id).await?;
+    let content = present(&known, draft.as_ref());
+    let revision = draft.as_ref().map_or(0, |draft| draft.revision);
+    let sheet = Sheet { known: &known, draft: draft.as_ref(), content: &content, revision, theirs: None };
+    show(&view, &sheet).await
+}
+
+/// What is edited: the draft, else what is live, else an empty sheet.
+fn present(known: &Known, draft: Option<&Draft>) -> Content {
+    let live = || known.live().map(|live| live.content.clone());
+    let mut content = draft.map(|draft| draft.content.clone()).or_else(live).unwrap_or_default();
+    if content.contents.is_empty() {
+        content.contents.insert(content.default_locale.clone(), Fields::new());
+    }
+    content
+}
+
+async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
+    let template = &sheet.known.template;
+    let key = template.key.as_str();
+    let base = format!("/templates/{}", path_segment(key));
+    let may_edit = view.person.may(Use::EditDraft) && !template.is_archived;
+    let body = html! {
+        div.heading {
+            h1 { (key) }
+            span.chip.off { (template.channel.as_str()) }
+            @match sheet.known.live() { Some(live) => span.chip.good { "● v" (live.number) " live" }, None => span.chip.off { "– not live" } }
+            @if let Some(draft) = sheet.draft { span.soft { "draft, edited " (when(draft.updated_at, view.now())) " by " (draft.author) } }
+            span.right {
+                a.button href={ (base) "/history" } { "History" }
+                " "
+                @if sheet.draft.is_some() && sheet.theirs.is_none() { a.button.primary href={ (base) "/publish" } { "Publish …" } }
+            }
+        }
+        @if template.is_archived { p.warning { "▲ It was put away: nothing new is sent with it." } }
+        @if let Some(theirs) = sheet.theirs {
+            p.warning role="alert" {
+                "▲ " (theirs.author) " saved this draft " (when(theirs.updated_at, view.now())) ", while you were writing. Nothing is lost: your text stands in the boxes, theirs above each box where it differs. Put together what should be, and save."
+            }
+        }
+        form.editor #editor method="post" action={ (base) "/draft" } data-keeps={ (key) "@" (sheet.revision) } data-variables=(variables(sheet)) {
+            input type="hidden" name="revision" value=(sheet.revision);
+            div.write {
+                @if may_edit {
+                    div.actions {
+                        button.primary { "Save draft" }
+                        label.inline { span.hide { "Add a locale" } input.short type="text" name="add_locale" placeholder="add locale: de" maxlength="12" autocomplete="off" spellcheck="false"; }
+                        span.soft data-saved="" {}
+                    }
+                }
+                (boxes(template.channel, sheet.content, sheet.theirs.map(|draft| &draft.content)))
+                (settings(sheet.content, &layouts(sheet.known)))
+            }
+            div.look {
+                (samples(view, sheet).await?)
+                div #preview hx-post={ (base) "/preview" } hx-trigger="load, input changed delay:120ms from:#editor, change from:#editor" hx-include="#editor" hx-sync="this:replace" {
+                    p.soft { "The preview comes with JavaScript; publishing shows it too." }
+                }
+            }
+        }
+        @if may_edit && sheet.draft.is_some() {
+            form method="post" action={ (base) "/discard" } data-asks="Throw this draft away? What is live stays." {
+                input type="hidden" name="revision" value=(sheet.revision);
+                button.link { "Throw the draft away" }
+            }
+        }
+    };
+    view.page(Place::Templates, &[Crumb::to("Templates", "/templates"), Crumb::here(key)], body).await
+}
+
+fn layouts(known: &Known) -> Vec<&str> {
+    if known.template.channel.as_str() == "email" {
+        known.snapshot.partials.iter().map(|partial| partial.key.as_str()).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// The event's values for completion: paths with their types.
+fn variables(sheet: &Sheet<'_>) -> String {
+    let mut found: Vec<Value> = Vec::new();
+    for entry in types_of(&sheet.known.snapshot, &sheet.known.template.key) {
+        super::preview::walk(&entry.schema, "data", &mut |path, kind, is_required| {
+            found.push(json!({"path": path, "type": kind, "required": is_required}));
+        });
+    }
+    Value::Array(found).to_string()
+}
+
+/// What the preview is shown with: samples, the last real events, own values.
+async fn samples(view: &View, sheet: &Sheet<'_>) -> Result<Markup, Failure> {
+    let types = types_of(&sheet.known.snapshot, &sheet.known.template.key);
+    let names: Vec<String> = types.iter().map(|entry| entry.name.to_string()).collect();
+    let events = if view.person.may(Use::ReadEvents) {
+        view.console.store.last_events(&names, EVENTS).await?
+    } else {
+        Vec::new()
+    };
+    Ok(html! {
+        label { "Shown with"
+            select name="sample" {
+                @for entry in &types {
+                    @for name in entry.samples.keys() { option value={ "sample:" (entry.name.as_str()) ":" (name) } { "sample: " (name) @if types.len() > 1 { " of " (entry.name.as_str()) } } }
+                }
+                @for event in &events { option value={ "event:" (event.id) } { "real event: " (event.event_key) } }
+                option value="own" { "values of my own" }
+            }
+        }
+        details.own { summary { "Values of my own" } textarea name="own" rows="5" spellcheck="false" placeholder="{\"order_id\": \"1001\"}" {} }
+    })
+}
+
+pub(in super::super) async fn save(view: View, Path(key): Path<String>, body: Body) -> Shown {
+    let sent = Sent::read(body).await?;
+    let (content, revision) = (sent.content()?, sent.revision()?);
+    match view.console.publisher.save_draft(&key, &content, revision, view.by("")).await {
+        Ok(_) => Ok(done(&format!("/templates/{}", path_segment(&key)), "Draft saved.")),
+        Err(TemplateError::Stale(Some(theirs))) => {
+            let known = Known::find(&view, &key).await?;
+            let sheet = Sheet {
+                known: &known,
+                draft: Some(&theirs),
+                content: &content,
+                revision: theirs.revision,
+                theirs: Some(&theirs),
+            };
+            let page = show(&view, &sheet).await?;
+            Ok((StatusCode::CONFLICT, page).into_response())
+        }
+        Err(TemplateError::Stale(None)) => {
+            Err(Failure::Conflict("The draft was published or thrown away meanwhile. Your text is kept by this browser: go back, copy it, and load the page anew.".to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Which draft.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct DiscardForm {
+    revision: i32,
+}
+
+pub(in super::super) async fn discard(view: View, Path(key): Path<String>, body: Body) -> Shown {
+    let form: DiscardForm = forms::read(body).await?;
+    view.console.publisher.discard_draft(&key, form.revision, view.by("")).await?;
+    Ok(done(&format!("/templates/{}", path_segment(&key)), "The draft is gone. What is live stays."))
+}

@@ -1,0 +1,124 @@
+//! A template's versions: who, when, why, what changed; what became of each; and going back.
+
+use axum::body::Body;
+use axum::extract::{Path, Query};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::super::event::path_segment;
+use super::super::failure::Failure;
+use super::super::forms;
+use super::super::page::Place;
+use super::super::parts::when;
+use super::super::view::{Crumb, Shown, View, done};
+use super::Known;
+use super::fields::label;
+use crate::access::Use;
+use crate::catalog::diff::{FieldDiff, diff};
+use crate::store::templates::VersionRecord;
+
+/// Versions of a page.
+const PAGE: i64 = 20;
+
+/// Which versions.
+#[derive(Debug, Default, Deserialize)]
+pub(in super::super) struct HistoryQuery {
+    before: Option<i32>,
+}
+
+pub(in super::super) async fn page(
+    view: View,
+    Path(key): Path<String>,
+    Query(query): Query<HistoryQuery>,
+) -> Shown {
+    let known = Known::find(&view, &key).await?;
+    let records = view.console.store.version_records(&key, query.before, PAGE + 1).await?;
+    let live = known.live().map(|live| live.number);
+    let base = format!("/templates/{}", path_segment(&key));
+    let shown = records.len().min(usize::try_from(PAGE).unwrap_or(usize::MAX));
+    let body = html! {
+        div.heading { h1 { "History of " (key) } }
+        @if records.is_empty() { p.soft { "It was never published." } }
+        ol.versions {
+            @for (place, record) in records.iter().take(shown).enumerate() {
+                (version(&view, record, records.get(place + 1), live, &base))
+            }
+        }
+        @if records.len() > shown { p.pages { a.button rel="next" href={ (base) "/history?before=" (records[shown - 1].version.number) } { "Older" } } }
+    };
+    let editor = base.clone();
+    view.page(
+        Place::Templates,
+        &[Crumb::to("Templates", "/templates"), Crumb::to(&key, &editor), Crumb::here("History")],
+        body,
+    )
+    .await
+}
+
+fn version(
+    view: &View,
+    record: &VersionRecord,
+    before: Option<&VersionRecord>,
+    live: Option<i32>,
+    base: &str,
+) -> Markup {
+    let number = record.version.number;
+    let changes = before.map(|before| diff(&before.version.content, &record.version.content));
+    html! {
+        li {
+            div.heading {
+                strong { "v" (number) }
+                @if live == Some(number) { span.chip.good { "● live" } }
+                span { (record.author) } span.soft { (when(record.created_at, view.now())) }
+                @if let Some(restores) = record.restores { span.soft { "says again what v" (restores) " said" } }
+                @if let Some(by) = &record.approved_by { span.soft { "approved by " (by) } }
+            }
+            @if !record.note.is_empty() { p { (record.note) } }
+            details {
+                summary.soft { @match &changes { Some(changes) => { (changes.len()) @if changes.len() == 1 { " change" } @else { " changes" } }, None => "the first one" } }
+                @if let Some(changes) = &changes { (diff_view(changes)) }
+            }
+            @if live != Some(number) && view.person.may(Use::Publish) {
+                form.actions method="post" action={ (base) "/rollback" } data-asks={ "Make what version " (number) " says live again?" } {
+                    input type="hidden" name="version" value=(number);
+                    input.short type="text" name="note" placeholder="why" maxlength="1000" aria-label={ "Why version " (number) };
+                    button { "Go back to v" (number) }
+                }
+            }
+        }
+    }
+}
+
+/// Both texts of each field that differs, side by side.
+pub(super) fn diff_view(changes: &[FieldDiff]) -> Markup {
+    html! {
+        @for change in changes {
+            div.diff {
+                p.soft { (change.locale.as_deref().unwrap_or("setting")) " · " (label(&change.field)) }
+                div.sides {
+                    pre { @for line in change.lines.iter().filter(|line| line.op != "new") { span.(line.op) { (line.text) "\n" } } }
+                    pre { @for line in change.lines.iter().filter(|line| line.op != "gone") { span.(line.op) { (line.text) "\n" } } }
+                }
+            }
+        }
+    }
+}
+
+/// Which version to go back to.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct BackForm {
+    version: i32,
+    #[serde(default)]
+    note: String,
+}
+
+pub(in super::super) async fn roll_back(view: View, Path(key): Path<String>, body: Body) -> Shown {
+    let form: BackForm = forms::read(body).await?;
+    if form.version < 1 {
+        return Err(Failure::Invalid("A version is a number from 1 on.".to_owned()));
+    }
+    let back = view.console.publisher.roll_back(&key, form.version, view.by(form.note.trim())).await?;
+    view.console.pipeline.look_again();
+    let said = format!("Version {} is live, and says what version {} said.", back.version, form.version);
+    Ok(done(&format!("/templates/{}/history", path_segment(&key)), &said))
+}

@@ -1,0 +1,90 @@
+//! The list of templates, and entering a new one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::body::Body;
+use chrono::TimeDelta;
+use maud::html;
+use serde::Deserialize;
+
+use super::super::event::path_segment;
+use super::super::failure::Failure;
+use super::super::forms;
+use super::super::page::Place;
+use super::super::parts::{empty, number};
+use super::super::view::{Crumb, Shown, View, done};
+use crate::access::Use;
+use crate::catalog::examples::types_of;
+use crate::catalog::templates::new_template;
+use crate::domain::channel::Channel;
+
+/// How far back trouble is counted.
+const LOOK_BACK: TimeDelta = TimeDelta::hours(24);
+
+pub(in super::super) async fn page(view: View) -> Shown {
+    let store = &view.console.store;
+    let snapshot = store.snapshot().await?;
+    let drafted: BTreeSet<String> = store.drafted_templates().await?.into_iter().collect();
+    let (groups, _) = store.trouble(view.now() - LOOK_BACK).await?;
+    let mut trouble: BTreeMap<&str, i64> = BTreeMap::new();
+    for group in &groups {
+        *trouble.entry(&group.template).or_default() += group.count;
+    }
+    let body = html! {
+        div.heading { h1 { "Templates" } }
+        @if snapshot.templates.is_empty() {
+            (empty("No template yet", &html! { p { "A template is the copy of one message for one channel, in one or more languages. A rule sends it when an event comes." } }))
+        } @else {
+            table.rows {
+                thead { tr { th { "Template" } th { "Channel" } th { "For events" } th { "Live" } th { "Draft" } th { "Locales" } th.num { "Trouble, 24 h" } th { "Owner" } } }
+                tbody {
+                    @for template in &snapshot.templates {
+                        @let live = snapshot.versions.iter().find(|version| Some(version.id) == template.live);
+                        tr {
+                            td { a.whole href={ "/templates/" (path_segment(&template.key)) } { (template.key) } @if !template.description.is_empty() { div.sub { (template.description) } } }
+                            td { (template.channel.as_str()) }
+                            td { @for (place, entry) in types_of(&snapshot, &template.key).iter().enumerate() { @if place > 0 { ", " } (entry.name.as_str()) } }
+                            td { @match live { Some(version) => { "v" (version.number) }, None if template.is_archived => span.chip.off { "– put away" }, None => span.soft { "not yet" } } }
+                            td { @if drafted.contains(&template.key) { span.chip.wait { "◌ draft" } } }
+                            td { @if let Some(version) = live { (version.content.contents.keys().map(String::as_str).collect::<Vec<_>>().join(" ")) } }
+                            td.num { @match trouble.get(template.key.as_str()) { Some(count) => a href="/trouble" { (number(*count)) }, None => span.soft { "–" } } }
+                            td { (template.owner.as_deref().unwrap_or("")) }
+                        }
+                    }
+                }
+            }
+        }
+        @if view.person.may(Use::ChangeCatalog) {
+            details.action {
+                summary.button { "New template …" }
+                form.stack method="post" action="/templates" {
+                    label { "Key " span.soft { "(what rules call it; it stays)" } input type="text" name="key" required maxlength="100" placeholder="order-shipped-push" autocomplete="off" spellcheck="false"; }
+                    label { "Channel" select name="channel" { @for channel in ["push", "email", "sms"] { option { (channel) } } } }
+                    label { "What it is for" input type="text" name="description" maxlength="300"; }
+                    button.primary { "Enter it" }
+                }
+            }
+        }
+    };
+    view.page(Place::Templates, &[Crumb::here("Templates")], body).await
+}
+
+/// A new template.
+#[derive(Debug, Deserialize)]
+pub(in super::super) struct NewForm {
+    key: String,
+    channel: String,
+    #[serde(default)]
+    description: String,
+}
+
+pub(in super::super) async fn create(view: View, body: Body) -> Shown {
+    let form: NewForm = forms::read(body).await?;
+    let key = form.key.trim();
+    let channel: Channel =
+        form.channel.parse().map_err(|_| Failure::Invalid("A channel is push, email or sms.".to_owned()))?;
+    let mut template = new_template(key, channel);
+    template.description = form.description.trim().to_owned();
+    view.console.publisher.create_template(template, view.by("")).await?;
+    Ok(done(&format!("/templates/{}", path_segment(key)), "It is there. Write its copy, then publish it."))
+}
