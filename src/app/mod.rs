@@ -12,7 +12,7 @@ mod uploads;
 
 pub use limits::pipeline_limits;
 pub use runtime::{Herald, Overrides, open_store};
-pub use serve::{Roles, Running};
+pub use serve::{Roles, Running, router};
 pub use signals::{Stop, stop_signal};
 
 /// Chooses the one TLS implementation; a second call changes nothing.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -85,9 +86,7 @@ impl Running {
         let http = match listener {
             Some(listener) => {
                 address = Some(listener.local_addr().context("the listener has no address")?);
-                let router = console::router(Arc::clone(&herald.console))
-                    .fallback_service(api::router(Arc::clone(&herald.api)))
-                    .into_make_service_with_connect_info::<SocketAddr>();
+                let router = router(&herald).into_make_service_with_connect_info::<SocketAddr>();
                 let stop = stop_http.clone();
                 let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
                 Some(tokio::spawn(serving.into_future()))
@@ -128,6 +127,11 @@ impl Running {
         self.herald.store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// Everything that is answered: the console's pages, and the API beside them.
+pub fn router(herald: &Herald) -> Router {
+    console::router(Arc::clone(&herald.console)).fallback_service(api::router(Arc::clone(&herald.api)))
 }
 
 fn host_name() -> String {

@@ -1,4 +1,4 @@
-//! The commands: one file each. `dev`, `serve`, `migrate`, `doctor` and the first `keys create` open the database;
+//! The commands: one file each. `dev`, `serve`, `migrate`, `doctor`, `team` and the first `keys create` open the database;
 //! `sandbox`, `healthcheck` and `catalog check` need nothing; the others are clients of the HTTP API.
 //!
 //! Everything that a command prints for scripts goes to standard output; progress and logs go to standard error.
@@ -20,6 +20,7 @@ mod replay;
 mod sandbox;
 mod serve;
 mod sources;
+mod team;
 mod templates;
 mod trouble;
 mod why;
@@ -54,6 +55,9 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Ask a running Herald whether it is ready (the image's probe)
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Say who may log in to the console, and what they may do
+    #[command(subcommand)]
+    Team(team::TeamCommand),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -112,6 +116,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
+        Command::Team(command) => team::run(command).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Sources(command) => sources::run(command).await,
         Command::Events(command) => events::run(command).await,

@@ -10,7 +10,8 @@ use axum::routing::{MethodFilter, on};
 
 use super::guard::{self, Gate};
 use super::{
-    Console, assets, delivery, doors, event, health, live, palette, recipients, settings, templates, trouble,
+    Console, assets, delivery, doors, event, event_types, health, live, palette, recipients, rules, settings,
+    templates, trouble,
 };
 use crate::access::Use;
 
@@ -91,7 +92,13 @@ impl Routes<'_> {
 }
 
 fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
-    Routes { console, router: Router::new(), table: Vec::new() }
+    let routes = Routes { console, router: Router::new(), table: Vec::new() };
+    house(answers(copy(operations(stories(doors_and_assets(routes))))))
+}
+
+/// Coming in and going out, and what pages load.
+fn doors_and_assets(routes: Routes<'_>) -> Routes<'_> {
+    routes
         .open_get("/assets/{name}", assets::serve)
         .open_get("/log-in", doors::log_in_page)
         .open_post("/log-in", doors::log_in)
@@ -100,6 +107,11 @@ fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
         .open_get("/welcome", doors::welcome_page)
         .open_post("/welcome", doors::welcome)
         .post("/log-out", Use::BeLoggedIn, doors::log_out)
+}
+
+/// What happened, and to whom.
+fn stories(routes: Routes<'_>) -> Routes<'_> {
+    routes
         .get("/", Use::ReadEvents, live::page)
         .get("/live/rows", Use::ReadEvents, live::rows)
         .get("/events/{id}", Use::ReadEvents, event::page)
@@ -109,6 +121,11 @@ fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
         .get("/palette", Use::ReadCatalog, palette::find)
         .get("/recipients", Use::ReadDeliveries, recipients::find)
         .get("/recipients/{label}/{id}", Use::ReadDeliveries, recipients::page)
+}
+
+/// What needs a person, and how it goes.
+fn operations(routes: Routes<'_>) -> Routes<'_> {
+    routes
         .get("/trouble", Use::ReadDeliveries, trouble::page)
         .get("/trouble/release", Use::ReleaseDelivery, trouble::release_plan)
         .post("/trouble/release", Use::ReleaseDelivery, trouble::release)
@@ -116,6 +133,13 @@ fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
         .post("/trouble/replay", Use::ReplayDelivery, trouble::replay)
         .post("/trouble/switches/close", Use::ChangeGate, trouble::close)
         .post("/trouble/switches/open", Use::ChangeGate, trouble::open)
+        .get("/health", Use::ReadMetrics, health::page)
+        .get("/health/parts", Use::ReadMetrics, health::fresh)
+}
+
+/// Copy.
+fn copy(routes: Routes<'_>) -> Routes<'_> {
+    routes
         .get("/templates", Use::ReadCatalog, templates::list_page)
         .post("/templates", Use::ChangeCatalog, templates::create)
         .get("/templates/{key}", Use::ReadCatalog, templates::editor_page)
@@ -127,8 +151,29 @@ fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
         .post("/templates/{key}/approve", Use::Publish, templates::approve)
         .get("/templates/{key}/history", Use::ReadCatalog, templates::history_page)
         .post("/templates/{key}/rollback", Use::Publish, templates::roll_back)
-        .get("/health", Use::ReadMetrics, health::page)
-        .get("/health/parts", Use::ReadMetrics, health::fresh)
+}
+
+/// What answers what.
+fn answers(routes: Routes<'_>) -> Routes<'_> {
+    routes
+        .get("/rules", Use::ReadCatalog, rules::list)
+        .post("/rules", Use::ChangeCatalog, rules::save)
+        .get("/rules/new", Use::ChangeCatalog, rules::new_page)
+        .post("/rules/try", Use::ReadEvents, rules::try_out)
+        .get("/rules/{key}", Use::ReadCatalog, rules::page)
+        .post("/rules/{key}", Use::ChangeCatalog, rules::save)
+        .post("/rules/{key}/delete", Use::ChangeCatalog, rules::delete)
+        .get("/event-types", Use::ReadCatalog, event_types::list)
+        .post("/event-types", Use::ChangeCatalog, event_types::save)
+        .get("/event-types/new", Use::ChangeCatalog, event_types::new_page)
+        .get("/event-types/{name}", Use::ReadCatalog, event_types::page)
+        .post("/event-types/{name}", Use::ChangeCatalog, event_types::save)
+        .post("/event-types/{name}/delete", Use::ChangeCatalog, event_types::delete)
+}
+
+/// Who and with what.
+fn house(routes: Routes<'_>) -> Routes<'_> {
+    routes
         .get("/settings", Use::BeLoggedIn, settings::page)
         .get("/settings/apps", Use::ReadApps, settings::apps_page)
         .get("/settings/audit", Use::ReadCatalog, settings::audit_page)

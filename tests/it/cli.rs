@@ -227,6 +227,25 @@ async fn keys_are_made_listed_and_revoked_from_the_shell() {
     assert!(out(&processes.client(&["keys", "list"]).await).contains("revoked"));
 }
 
+#[tokio::test]
+async fn the_team_is_made_from_the_shell_and_the_last_admin_stays() {
+    let database = database::fresh().await;
+    let variables = [("HERALD_DATABASE_URL", &*database), ("HERALD_SECRET_KEY", database::SECRET_KEY)];
+    let team = async |arguments: &[&str]| run(&[&["team"], arguments].concat(), &variables).await;
+    assert!(out(&team(&["list"]).await).contains("nobody yet"));
+    assert_eq!(out(&team(&["set-up"]).await).trim().len(), 64);
+    let invited = team(&["invite", "Anna@Shop.example", "--name", "Anna", "--role", "editor"]).await;
+    assert!(out(&invited).starts_with("http://127.0.0.1:8080/welcome#"), "{}", err(&invited));
+    assert!(
+        refusal(&team(&["invite", "anna@shop.example", "--name", "A"]).await).contains("in the team already")
+    );
+    assert!(refusal(&team(&["role", "anna@shop.example", "boss"]).await).contains("publisher (publishes"));
+    assert!(refusal(&team(&["disable", "nobody@shop.example"]).await).contains("nobody in the team"));
+    assert!(out(&team(&["role", "anna@shop.example", "publisher"]).await).contains("is publisher now"));
+    let listed = json_of(&team(&["list", "--json"]).await);
+    assert_eq!((&listed[0]["email"], &listed[0]["role"]), (&json!("anna@shop.example"), &json!("publisher")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_is_connected_from_the_shell() {
     let processes = Processes::start(&[]).await;

@@ -16,6 +16,7 @@ mod catalog_slips;
 mod cli;
 mod cloudevents;
 mod collapsing;
+mod console;
 mod crash_recovery;
 mod delivery;
 mod dev;

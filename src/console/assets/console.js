@@ -203,3 +203,21 @@ if (editor) {
     if (JSON.stringify(boxes().map((box) => box.value)) !== first && localStorage.getItem(place)) event.preventDefault();
   });
 }
+
+// The condition builder writes the expression that it stands for.
+for (const box of $$("[data-builds]")) {
+  const [path, comparison] = $$("select", box);
+  const other = $("input", box);
+  for (const button of $$("[data-joins]", box)) {
+    button.addEventListener("click", () => {
+      const target = $(`[name="${box.dataset.builds}"]`, box.closest("form"));
+      const kind = path.selectedOptions[0]?.dataset.kind ?? "string";
+      const text = other.value.trim();
+      const value = kind.startsWith("number") ? (/^-?\d+$/.test(text) ? `${text}.0` : text) : /^(integer|boolean)/.test(kind) ? text : JSON.stringify(text);
+      const how = comparison.value;
+      const part = how === "has" ? `has(${path.value})` : /^[a-z]/i.test(how) ? `${path.value}.${how}(${JSON.stringify(text)})` : `${path.value} ${how} ${value}`;
+      target.value = target.value.trim() ? `${target.value.trim()} ${button.dataset.joins} ${part}` : part;
+      target.focus();
+    });
+  }
+}

@@ -14,7 +14,7 @@ use crate::domain::template::{Content, FieldKind, FieldSpec, Fields, fields_of, 
 const MAX_BYTES: usize = 2 * 1_024 * 1_024;
 
 /// A form as it was sent: names with values.
-pub(super) struct Sent(BTreeMap<String, String>);
+pub(in super::super) struct Sent(BTreeMap<String, String>);
 
 impl Sent {
     /// Reads a form.
@@ -136,8 +136,10 @@ pub(super) fn boxes(channel: Channel, content: &Content, theirs: Option<&Content
                         @if *locale == content.default_locale { span.soft { " default" } }
                         @if !missing(channel, fields).is_empty() { span.chip.warn { "▲ lacks " (missing(channel, fields).join(", ")) } }
                     }
-                    @for field in in_order(channel) {
-                        (one(locale, field, fields.get(field.name).map_or("", String::as_str), theirs))
+                    @let (usual, rare): (Vec<_>, Vec<_>) = in_order(channel).into_iter().partition(|field| is_usual(channel, field, fields));
+                    @for field in usual { (one(locale, field, text_of(fields, field), theirs)) }
+                    @if !rare.is_empty() {
+                        details.rare { summary.soft { "More fields" } @for field in rare { (one(locale, field, text_of(fields, field), theirs)) } }
                     }
                     @if *locale != content.default_locale {
                         button.link name="without_locale" value=(locale) data-asks={ "Take the locale " (locale) " out of the draft?" } { "Take out " (locale) }
@@ -146,6 +148,17 @@ pub(super) fn boxes(channel: Channel, content: &Content, theirs: Option<&Content
             }
         }
     }
+}
+
+fn text_of<'a>(fields: &'a Fields, field: &FieldSpec) -> &'a str {
+    fields.get(field.name).map_or("", String::as_str)
+}
+
+/// Whether a field's box is shown at once: most copy needs it, or this copy has it.
+fn is_usual(channel: Channel, field: &FieldSpec, fields: &Fields) -> bool {
+    let is_common = matches!(field.name, "headings" | "subject" | "preheader" | "url")
+        || field.name == main_field(channel);
+    is_common || fields.contains_key(field.name)
 }
 
 fn missing(channel: Channel, fields: &Fields) -> Vec<&'static str> {

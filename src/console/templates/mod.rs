@@ -8,9 +8,11 @@ mod preview;
 mod publish;
 
 pub(super) use editor::{discard, page as editor_page, save};
+pub(super) use fields::Sent;
 pub(super) use history::{page as history_page, roll_back};
 pub(super) use list::{create, page as list_page};
 pub(super) use preview::show as preview;
+pub(super) use preview::walk;
 pub(super) use publish::{approve, page as publish_page, publish};
 
 use super::failure::Failure;

@@ -19,7 +19,7 @@ use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::EventId;
 use crate::domain::template::Content;
 use crate::pipeline::preview::{PreviewWish, Previewed};
-use crate::templating::check::meters;
+use crate::templating::check::{Meter, Unit, meters};
 
 /// How deep a schema's values are listed.
 const DEPTH: usize = 4;
@@ -51,7 +51,7 @@ pub(in super::super) async fn show(view: View, Path(key): Path<String>, body: Bo
                 ul.meters {
                     @for (name, text) in &one.fields {
                         @for meter in meters(channel, name, text) {
-                            li.over[meter.used > meter.limit] { (label(name)) ": " (meter.used) " of " (meter.limit) " " (meter.name) }
+                            li.over[meter.used > meter.limit] { (label(name)) ": " (meter.used) " of " (meter.limit) " " (unit(&meter)) }
                         }
                     }
                     @if let Some(bytes) = custom_data(one) { li.over[bytes > channel.custom_data_limit()] { "Values: " (bytes) " of " (channel.custom_data_limit()) " bytes; about " (channel.custom_data_limit() / bytes.max(1)) " people fit a call" } }
@@ -76,6 +76,13 @@ async fn preview(
     let recipient = Recipient { label: RecipientLabel::ExternalId, id: "user-42".to_owned() };
     let wish = PreviewWish { version, locale: Some(locale), data, recipient, user: json!({}) };
     Ok(view.console.pipeline.preview(wish).await?)
+}
+
+fn unit(meter: &Meter) -> &'static str {
+    match meter.unit {
+        Unit::Segments => "segments",
+        Unit::Characters => "characters",
+    }
 }
 
 /// Bytes of one person's values in the call.
@@ -195,7 +202,7 @@ fn uses(copy: &str, path: &str) -> usize {
 }
 
 /// Tells every value that a schema describes: its path, its type, whether it is always there.
-pub(super) fn walk(schema: &Value, path: &str, tell: &mut impl FnMut(&str, &str, bool)) {
+pub(in super::super) fn walk(schema: &Value, path: &str, tell: &mut impl FnMut(&str, &str, bool)) {
     walk_to(schema, path, DEPTH, tell);
 }
 

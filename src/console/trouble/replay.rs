@@ -49,6 +49,11 @@ impl ReplayForm {
             filter.deliveries =
                 vec![id.map_err(|_| Failure::NotFound("There is no such delivery.".to_owned()))?];
         }
+        // One that is named is made again however it ended.
+        filter.states = StateName::ALL
+            .into_iter()
+            .filter(|state| !state.is_open() && state.as_str() != "skipped")
+            .collect();
         if !self.state.is_empty() {
             let state = StateName::find(&self.state);
             filter.states =

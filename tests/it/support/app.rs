@@ -360,7 +360,7 @@ async fn serve(herald: &Herald, stop: &CancellationToken) -> String {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let router = herald::api::router(Arc::clone(&herald.api));
+    let router = herald::app::router(herald).into_make_service_with_connect_info::<std::net::SocketAddr>();
     let stopped = stop.clone().cancelled_owned();
     tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopped).into_future());
     url

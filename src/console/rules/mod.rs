@@ -1,0 +1,58 @@
+//! Rules: the list, and each as a form in plain words, tried against past events before it is saved.
+
+mod form;
+mod try_out;
+
+pub(super) use form::{delete, new as new_page, page, save};
+pub(super) use try_out::show as try_out;
+
+use maud::html;
+
+use super::event::path_segment;
+use super::page::Place;
+use super::parts::empty;
+use super::view::{Crumb, Shown, View};
+use crate::access::Use;
+use crate::domain::rule::{Action, Rule};
+
+pub(super) async fn list(view: View) -> Shown {
+    let snapshot = view.console.store.snapshot().await?;
+    let body = html! {
+        div.heading {
+            h1 { "Rules" }
+            @if view.person.may(Use::ChangeCatalog) { a.button.right href="/rules/new" { "New rule" } }
+        }
+        @if snapshot.rules.is_empty() {
+            (empty("No rule yet", &html! { p { "A rule says: when this event comes, and this holds, then send that. Without one, events are taken and nothing is sent." } }))
+        } @else {
+            table.rows {
+                thead { tr { th { "Rule" } th { "When this comes" } th { "and this holds" } th { "then" } th { "Lane" } th { "" } } }
+                tbody {
+                    @for rule in &snapshot.rules {
+                        tr {
+                            td { a.whole href={ "/rules/" (path_segment(&rule.key)) } { (rule.key) } @if !rule.definition.description.is_empty() { div.sub { (rule.definition.description) } } }
+                            td { (rule.event_type) }
+                            td { @if let Some(condition) = &rule.definition.condition { code { (condition) } } @else { span.soft { "always" } } }
+                            td { (does(rule)) }
+                            td { (rule.definition.lane.as_str()) }
+                            td { @if rule.is_enabled { span.chip.good { "● on" } } @else { span.chip.off { "– off" } } }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    view.page(Place::Rules, &[Crumb::here("Rules")], body).await
+}
+
+/// What a rule does, in a few words.
+fn does(rule: &Rule) -> String {
+    match &rule.definition.action {
+        Action::Tag { .. } => "set tags".to_owned(),
+        Action::Track { .. } => "tell Journeys".to_owned(),
+        Action::Cancel { .. } => "cancel what waits".to_owned(),
+        Action::Send { .. } => {
+            rule.template().map_or_else(String::new, |template| format!("send {template}"))
+        }
+    }
+}

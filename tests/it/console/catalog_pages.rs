@@ -1,0 +1,167 @@
+//! Templates, rules and event types, edited by people.
+
+use super::*;
+
+const PUSH: &str = "/templates/order-shipped-push";
+
+/// The editor's form with another text.
+fn copy<'a>(revision: &'a str, text: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("revision", revision),
+        ("default_locale", "en"),
+        ("mode", "provider"),
+        ("copy.en.headings", "Your order is on its way"),
+        ("copy.en.contents", text),
+    ]
+}
+
+#[tokio::test]
+async fn a_template_goes_from_a_draft_over_its_checks_to_live_and_back() {
+    let app = TestApp::start().await;
+    let publisher = Visitor::with_role(&app, Role::Publisher).await;
+    assert_eq!(
+        publisher
+            .post(&format!("{PUSH}/draft"), &copy("0", "Hello {{ data.name | default: \"you\" }}"))
+            .await
+            .status,
+        303
+    );
+    let page = publisher.get(&format!("{PUSH}/publish")).await.text;
+    assert!(page.contains("Publish version 2") && page.contains("What changes"), "{page}");
+    let seen = publisher.post(&format!("{PUSH}/publish"), &[("revision", "1"), ("note", "shorter")]).await;
+    assert_eq!(seen.status, 303, "{}", seen.text);
+    app.accept(&order_shipped("order-1", "user-42")).await;
+    app.run_until_idle().await;
+    let said =
+        app.messages().await.iter().map(|m| m["recipients"][0]["rendered"].to_string()).collect::<String>();
+    assert!(said.contains("Hello Anna"), "{said}");
+    let history = publisher.get(&format!("{PUSH}/history")).await.text;
+    assert!(
+        history.contains("shorter")
+            && history.contains("publisher@shop.example")
+            && history.contains("Go back to v1")
+    );
+    assert_eq!(publisher.post(&format!("{PUSH}/rollback"), &[("version", "1")]).await.status, 303);
+    assert!(publisher.get(&format!("{PUSH}/history")).await.text.contains("says again what v1 said"));
+}
+
+#[tokio::test]
+async fn the_preview_shows_devices_problems_with_their_places_and_the_event_s_values() {
+    let app = TestApp::start().await;
+    let viewer = Visitor::with_role(&app, Role::Viewer).await;
+    let seen = viewer.post(&format!("{PUSH}/preview"), &copy("0", "Hi {{ data.carier }}")).await;
+    assert_eq!(seen.status, 200);
+    assert!(seen.text.contains("carier") && seen.text.contains("1:"), "{}", seen.text);
+    let seen = viewer.post(&format!("{PUSH}/preview"), &copy("0", "Hi {{ data.carrier }}")).await;
+    assert!(seen.text.contains("Hi DHL") && seen.text.contains("data.order_id"), "{}", seen.text);
+    let mut own = copy("0", "Hi {{ data.carrier }}");
+    own.extend([("sample", "own"), ("own", "{\"carrier\": \"<b>\"}")]);
+    let seen = viewer.post(&format!("{PUSH}/preview"), &own).await;
+    assert!(seen.text.contains("Hi &lt;b&gt;"), "{}", seen.text);
+}
+
+#[tokio::test]
+async fn of_two_who_edit_at_once_nobody_loses_a_word() {
+    let app = TestApp::start().await;
+    let (mia, tom) =
+        (Visitor::with_role(&app, Role::Editor).await, Visitor::with_role(&app, Role::Publisher).await);
+    assert_eq!(mia.post(&format!("{PUSH}/draft"), &copy("0", "Mia's words")).await.status, 303);
+    let merge = tom.post(&format!("{PUSH}/draft"), &copy("0", "Tom's words")).await;
+    assert_eq!(merge.status, 409);
+    assert!(
+        merge.text.contains("Mia's words")
+            && merge.text.contains("Tom's words")
+            && merge.text.contains("Nothing is lost"),
+        "{}",
+        merge.text
+    );
+    assert!(merge.text.contains("name=\"revision\" value=\"1\""));
+    assert_eq!(tom.post(&format!("{PUSH}/draft"), &copy("1", "Both words")).await.status, 303);
+    assert!(mia.get(PUSH).await.text.contains("Both words"));
+}
+
+#[tokio::test]
+async fn copy_with_errors_is_saved_but_not_published() {
+    let app = TestApp::start().await;
+    let publisher = Visitor::with_role(&app, Role::Publisher).await;
+    assert_eq!(
+        publisher.post(&format!("{PUSH}/draft"), &copy("0", "Hi {{ data.nothing }}")).await.status,
+        303
+    );
+    assert!(
+        publisher.get(&format!("{PUSH}/publish")).await.text.contains("has to go before it can be published")
+            || publisher
+                .get(&format!("{PUSH}/publish"))
+                .await
+                .text
+                .contains("to go before it can be published")
+    );
+    assert_eq!(publisher.post(&format!("{PUSH}/publish"), &[("revision", "1")]).await.status, 422);
+    assert_eq!(
+        app.sql::<i64>("SELECT count(*) FROM template_versions").await,
+        app.sql::<i64>("SELECT count(*) FROM templates WHERE live_version IS NOT NULL").await
+    );
+}
+
+#[tokio::test]
+async fn a_rule_is_tried_on_past_events_saved_and_holds_from_then_on() {
+    let app = TestApp::start().await;
+    for n in 0..3 {
+        app.accept(&order_shipped(&format!("order-{n}"), "user-42")).await;
+    }
+    let publisher = Visitor::with_role(&app, Role::Publisher).await;
+    let seen = publisher
+        .post("/rules/try", &[("event", "order.shipped"), ("when", "data.carrier == \"DHL\"")])
+        .await;
+    assert!(seen.text.contains("<strong>3</strong> of the last 3"), "{}", seen.text);
+    let seen = publisher.post("/rules/try", &[("event", "order.shipped"), ("when", "data.carrier ==")]).await;
+    assert!(seen.text.contains("▲"), "{}", seen.text);
+    let form = [
+        ("revision", "1"),
+        ("event", "order.shipped"),
+        ("when", "data.carrier == \"UPS\""),
+        ("template", "order-shipped-push"),
+        ("lane", "urgent"),
+        ("enabled", "yes"),
+    ];
+    let seen = publisher.post("/rules/order-shipped-push", &form).await;
+    assert_eq!(seen.status, 303, "{}", seen.text);
+    let accepted = app.accept(&order_shipped("order-9", "user-42")).await;
+    assert_eq!(accepted["deliveries"].as_array().unwrap().len(), 1, "{accepted}");
+    assert_eq!(
+        publisher.post("/rules/order-shipped-push", &form).await.status,
+        409,
+        "it was changed meanwhile"
+    );
+    let bad = [
+        ("revision", "2"),
+        ("event", "order.shipped"),
+        ("when", "data.nothing == 1"),
+        ("template", "order-shipped-push"),
+        ("enabled", "yes"),
+    ];
+    let seen = publisher.post("/rules/order-shipped-push", &bad).await;
+    assert!(seen.status == 422 && seen.text.contains("data.nothing"), "{}", seen.text);
+}
+
+#[tokio::test]
+async fn an_event_type_shows_what_to_post_and_is_changed_with_its_schema() {
+    let app = TestApp::start().await;
+    let publisher = Visitor::with_role(&app, Role::Publisher).await;
+    let page = publisher.get("/event-types/order.shipped").await.text;
+    for part in ["/v1/events", "Python", "JavaScript", "curl", "order_id"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let form = [
+        ("revision", "0"),
+        ("name", "cart.left"),
+        ("schema", "{\"type\": \"object\"}"),
+        ("samples", "{}"),
+        ("time_to_live", "2h"),
+    ];
+    assert_eq!(publisher.post("/event-types", &form).await.status, 303);
+    assert_eq!(app.get("/v1/event-types/cart.left").await["time_to_live"], "2h");
+    let form = [("revision", "1"), ("schema", "{"), ("samples", "{}")];
+    assert_eq!(publisher.post("/event-types/cart.left", &form).await.status, 422);
+    assert_eq!(publisher.post("/event-types/cart.left/delete", &[("revision", "1")]).await.status, 303);
+}

@@ -1,0 +1,14 @@
+//! The console over HTTP, as a browser sees it: who is let in, what each role may do, and that nothing that people or
+//! events say can become part of a page.
+
+mod browser;
+mod catalog_pages;
+mod doors;
+mod pages;
+mod permissions;
+mod visitor;
+
+use crate::support::app::{TestApp, order_shipped};
+use visitor::Visitor;
+
+use herald::access::Role;
