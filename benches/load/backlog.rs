@@ -41,7 +41,7 @@ pub async fn run(folder: &std::path::Path) {
 }
 
 /// Makes the payment's rule a bulk one.
-async fn make_bulk(setup: &Setup) {
+pub async fn make_bulk(setup: &Setup) {
     let rule = "event = \"payment.failed\"\ntemplate = \"payment-failed-sms\"\nlane = \"bulk\"\n";
     let files = json!({"files": {"rules/payment-failed-sms.toml": rule}, "note": "bench"});
     let url = format!("http://127.0.0.1:{}/v1/catalog/apply", setup.herald_port);
@@ -51,7 +51,7 @@ async fn make_bulk(setup: &Setup) {
 }
 
 /// Posts events to 2,000 people each until there are this many deliveries.
-async fn fill(setup: &Setup, deliveries: u64) {
+pub async fn fill(setup: &Setup, deliveries: u64) {
     let each = (0..4).map(|lane| {
         let port = setup.herald_port;
         tokio::spawn(async move {

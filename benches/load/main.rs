@@ -1,6 +1,6 @@
 //! The load figures. `cargo bench --bench load` prints a table; `-- packing` shows how deliveries share calls at
-//! OneSignal's free plan; `-- backlog` how urgent ones fare while a million bulk deliveries drain, and what rest costs; `-- chaos`
-//! whether the books balance after everything went wrong at once.
+//! OneSignal's free plan; `-- backlog` how urgent ones fare while a million bulk deliveries drain, and what rest costs; `-- console`
+//! how long its pages take beside as many; `-- chaos` whether the books balance after everything went wrong at once.
 //! Only ratios within one run mean anything on a shared machine.
 
 #![expect(
@@ -14,6 +14,7 @@
 mod arrivals;
 mod backlog;
 mod chaos;
+mod console;
 mod figures;
 mod packing;
 mod setup;
@@ -27,12 +28,15 @@ async fn main() {
         None => figures::run(&folder).await,
         Some("packing") => packing::run(&folder).await,
         Some("backlog") => backlog::run(&folder).await,
+        Some("console") => console::run(&folder).await,
         Some("chaos") => {
             chaos::run(&folder).await;
             chaos::unmount(&folder);
         }
         Some(other) => {
-            eprintln!("there is no run called {other}: packing, backlog, chaos, or nothing for the table");
+            eprintln!(
+                "there is no run called {other}: packing, backlog, console, chaos, or nothing for the table"
+            );
         }
     }
     let _ = std::fs::remove_dir_all(&folder);

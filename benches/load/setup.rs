@@ -50,7 +50,7 @@ pub fn free_port() -> u16 {
     StdListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
-fn herald_command(wanted: &Wanted, database: &str, (herald_port, sandbox_port): (u16, u16)) -> Command {
+pub fn herald_command(wanted: &Wanted, database: &str, (herald_port, sandbox_port): (u16, u16)) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_herald"));
     command
         .env("HERALD_DATABASE_URL", database)

@@ -61,9 +61,12 @@ pub(super) fn check(password: &SecretString, email: &str) -> Result<(), Password
     if !LENGTH.contains(&text.chars().count()) {
         return Err(PasswordError::Length);
     }
-    let plain: String = text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
-    let own = email.split('@').next().filter(|name| name.len() > 3);
-    let rest = COMMON.into_iter().chain(own).fold(plain.clone(), |rest, common| rest.replace(common, ""));
+    let letters_of =
+        |text: &str| text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+    let plain = letters_of(text);
+    let own = email.split('@').next().map(letters_of).filter(|name| name.len() > 3);
+    let rest =
+        COMMON.into_iter().chain(own.as_deref()).fold(plain.clone(), |rest, common| rest.replace(common, ""));
     let letters: std::collections::BTreeSet<char> = rest.chars().collect();
     // What is left beside the common part has to carry it alone.
     let is_thin = rest.chars().count() < 8 && rest.len() < plain.len();

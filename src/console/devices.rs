@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use maud::{Markup, html};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use maud::{DOCTYPE, Markup, html};
+
+use super::assets;
 
 use crate::domain::channel::Channel;
 use crate::pipeline::preview::Previewed;
@@ -71,8 +75,12 @@ fn email(fields: &Fields<'_>) -> Markup {
                 strong { (fields.get("subject")) }
                 @if !fields.get("preheader").is_empty() { span.soft { " – " (fields.get("preheader")) } }
             }
-            // No rights at all: no scripts, no forms, nothing of this site.
-            iframe sandbox="" title="The mail" srcdoc=(fields.get("body")) {}
+            div.frames {
+                @for (class, title) in [("wide", "The mail on a computer"), ("narrow", "The mail on a phone")] {
+                    iframe.(class) sandbox="allow-scripts" src="/mail-frame" title=(title) data-html=(fields.get("body")) {}
+                }
+            }
+            details { summary { "Source" } pre tabindex="0" { code { (fields.get("body")) } } }
         }
     }
 }
@@ -85,4 +93,14 @@ fn sms(fields: &Fields<'_>) -> Markup {
             p.soft { (meter.used) @if meter.used == 1 { " segment: " } @else { " segments: " } (meter.note) }
         }
     }
+}
+
+/// What the frame of a mail may do: show the mail's own styles, and pictures. Its script is the one that puts the mail in.
+const FRAME_POLICY: &str = "sandbox allow-scripts; default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; \
+     img-src https: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'";
+
+/// The empty page that a mail is put into: what mails bring along has no rights on pages of ours.
+pub(super) async fn mail_frame() -> Response {
+    let page = html! { (DOCTYPE) html { head { script src=(assets::url("mail-frame.js")) {} } body {} } };
+    ([(header::CONTENT_SECURITY_POLICY, FRAME_POLICY)], page).into_response()
 }

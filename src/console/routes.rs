@@ -10,8 +10,8 @@ use axum::routing::{MethodFilter, on};
 
 use super::guard::{self, Gate};
 use super::{
-    Console, assets, delivery, doors, event, event_types, health, live, palette, recipients, rules, settings,
-    templates, trouble,
+    Console, assets, delivery, devices, doors, event, event_types, health, live, palette, recipients, rules,
+    settings, templates, trouble,
 };
 use crate::access::Use;
 
@@ -100,6 +100,7 @@ fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
 fn doors_and_assets(routes: Routes<'_>) -> Routes<'_> {
     routes
         .open_get("/assets/{name}", assets::serve)
+        .open_get("/mail-frame", devices::mail_frame)
         .open_get("/log-in", doors::log_in_page)
         .open_post("/log-in", doors::log_in)
         .open_get("/set-up", doors::set_up_page)
@@ -149,6 +150,8 @@ fn copy(routes: Routes<'_>) -> Routes<'_> {
         .get("/templates/{key}/publish", Use::ReadCatalog, templates::publish_page)
         .post("/templates/{key}/publish", Use::Publish, templates::publish)
         .post("/templates/{key}/approve", Use::Publish, templates::approve)
+        .get("/templates/{key}/test", Use::TestSend, templates::test_page)
+        .post("/templates/{key}/test", Use::TestSend, templates::send_test)
         .get("/templates/{key}/history", Use::ReadCatalog, templates::history_page)
         .post("/templates/{key}/rollback", Use::Publish, templates::roll_back)
 }

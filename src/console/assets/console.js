@@ -221,3 +221,12 @@ for (const box of $$("[data-builds]")) {
     });
   }
 }
+
+// Mails are put into frames that have no rights on this page.
+function fillFrames(within) {
+  for (const frame of $$("iframe[data-html]", within)) {
+    frame.addEventListener("load", () => frame.contentWindow.postMessage(frame.dataset.html, "*"));
+  }
+}
+fillFrames(document);
+document.addEventListener("htmx:afterSwap", (event) => fillFrames(event.target));

@@ -70,6 +70,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
             span.right {
                 a.button href={ (base) "/history" } { "History" }
                 " "
+                @if may_edit { a.button href={ (base) "/test" } { "Test send …" } " " }
                 @if sheet.draft.is_some() && sheet.theirs.is_none() { a.button.primary href={ (base) "/publish" } { "Publish …" } }
             }
         }
@@ -93,7 +94,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
                 (settings(sheet.content, &layouts(sheet.known)))
             }
             div.look {
-                (samples(view, sheet).await?)
+                (samples(view, sheet.known).await?)
                 div #preview hx-post={ (base) "/preview" } hx-trigger="load, input changed delay:120ms from:#editor, change from:#editor" hx-include="#editor" hx-sync="this:replace" {
                     p.soft { "The preview comes with JavaScript; publishing shows it too." }
                 }
@@ -129,8 +130,8 @@ fn variables(sheet: &Sheet<'_>) -> String {
 }
 
 /// What the preview is shown with: samples, the last real events, own values.
-async fn samples(view: &View, sheet: &Sheet<'_>) -> Result<Markup, Failure> {
-    let types = types_of(&sheet.known.snapshot, &sheet.known.template.key);
+pub(super) async fn samples(view: &View, known: &Known) -> Result<Markup, Failure> {
+    let types = types_of(&known.snapshot, &known.template.key);
     let names: Vec<String> = types.iter().map(|entry| entry.name.to_string()).collect();
     let events = if view.person.may(Use::ReadEvents) {
         view.console.store.last_events(&names, EVENTS).await?

@@ -6,6 +6,7 @@ mod history;
 mod list;
 mod preview;
 mod publish;
+mod test_send;
 
 pub(super) use editor::{discard, page as editor_page, save};
 pub(super) use fields::Sent;
@@ -14,6 +15,7 @@ pub(super) use list::{create, page as list_page};
 pub(super) use preview::show as preview;
 pub(super) use preview::walk;
 pub(super) use publish::{approve, page as publish_page, publish};
+pub(super) use test_send::{page as test_page, send as send_test};
 
 use super::failure::Failure;
 use super::view::View;

@@ -92,7 +92,11 @@ fn custom_data(shown: &Previewed) -> Option<usize> {
 }
 
 /// The values that the form names, or what is wrong with its own ones.
-async fn example(view: &View, known: &Known, sent: &Sent) -> Result<Result<Value, String>, Failure> {
+pub(super) async fn example(
+    view: &View,
+    known: &Known,
+    sent: &Sent,
+) -> Result<Result<Value, String>, Failure> {
     let chosen = sent.text("sample");
     if chosen == "own" {
         let text = sent.text("own").trim();

@@ -219,3 +219,81 @@ async fn a_script_in_an_event_never_runs() {
         assert_ne!(browser.client.title().await.unwrap(), "taken", "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_is_shown_with_its_styles_in_a_frame_without_rights() {
+    let Some(browser) = Browser::open().await else { return };
+    let app = TestApp::start().await;
+    browser.log_in(&app, Role::Editor).await;
+    browser.client.goto(&format!("{}/templates/order-shipped-email", app.url)).await.unwrap();
+    let mail = "<p style=\"color: rgb(1, 2, 3)\" id=\"styled\">Styled {{ data.carrier }}</p><script>parent.document.title = 'taken'; document.title = 'taken'</script><img src=\"data:,x\" onerror=\"document.body.id = 'ran'\">";
+    browser.write("textarea[name='copy.en.body']", mail).await;
+    let frame = "#preview iframe.wide";
+    let began = std::time::Instant::now();
+    loop {
+        browser.wait(frame).await.enter_frame().await.ok();
+        let styled = browser.client.find(Locator::Css("#styled")).await;
+        if let Ok(styled) = styled {
+            assert_eq!(styled.css_value("color").await.unwrap(), "rgba(1, 2, 3, 1)");
+            assert_eq!(styled.text().await.unwrap(), "Styled DHL");
+            break;
+        }
+        browser.client.clone().enter_parent_frame().await.ok();
+        assert!(began.elapsed() < PATIENCE, "the mail was never shown");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(browser.client.find(Locator::Css("#ran")).await.is_err(), "what the mail brought along was run");
+    browser.client.clone().enter_parent_frame().await.unwrap();
+    assert_ne!(browser.client.title().await.unwrap(), "taken");
+}
+
+/// The accessibility checker's script: axe, of Deque Systems, unchanged; its licence lies beside it.
+const AXE: &str = include_str!("axe/axe.min.js");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_can_be_used_by_everybody() {
+    let Some(browser) = Browser::open().await else { return };
+    let app = TestApp::start().await;
+    let accepted = app.accept(&order_shipped("order-1", "user-42")).await;
+    app.run_until_idle().await;
+    browser.log_in(&app, Role::Admin).await;
+    let event = format!("/events/{}", accepted["id"].as_str().unwrap());
+    let delivery = format!("/deliveries/{}", accepted["deliveries"][0]["id"].as_str().unwrap());
+    let pages = [
+        "/",
+        &event,
+        &delivery,
+        "/recipients",
+        "/recipients/external_id/user-42",
+        "/templates",
+        "/templates/order-shipped-push",
+        "/templates/order-shipped-push/history",
+        "/rules",
+        "/rules/order-shipped-push",
+        "/rules/new",
+        "/event-types",
+        "/event-types/order.shipped",
+        "/event-types/new",
+        "/trouble",
+        "/health",
+        "/settings",
+        "/settings/apps",
+        "/settings/keys",
+        "/settings/team",
+        "/settings/audit",
+        "/nothing-here",
+        "/welcome",
+    ];
+    let mut found = Vec::new();
+    for page in pages {
+        browser.client.goto(&format!("{}{page}", app.url)).await.unwrap();
+        browser.wait("main").await;
+        browser.client.execute(AXE, vec![]).await.unwrap();
+        let check = "const done = arguments[arguments.length - 1];
+            axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], iframes: false })
+               .then((told) => done(told.violations.map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`)));";
+        let told = browser.client.execute_async(check, vec![]).await.unwrap();
+        found.extend(told.as_array().unwrap().iter().map(|one| format!("{page}: {one}")));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -165,3 +165,24 @@ async fn an_event_type_shows_what_to_post_and_is_changed_with_its_schema() {
     assert_eq!(publisher.post("/event-types/cart.left", &form).await.status, 422);
     assert_eq!(publisher.post("/event-types/cart.left/delete", &[("revision", "1")]).await.status, 303);
 }
+
+#[tokio::test]
+async fn a_test_goes_to_people_on_the_list_alone_and_its_story_is_shown() {
+    let app = TestApp::start().await;
+    let editor = Visitor::with_role(&app, Role::Editor).await;
+    assert!(editor.get(&format!("{PUSH}/test")).await.text.contains("Nobody is on the list"));
+    assert_eq!(editor.post(&format!("{PUSH}/test"), &[("to", "external_id=user-42")]).await.status, 422);
+    app.execute("INSERT INTO test_recipients (label, id, note) VALUES ('external_id', 'user-42', 'Anna')")
+        .await;
+    editor.post(&format!("{PUSH}/draft"), &copy("0", "A draft for {{ data.carrier }}")).await;
+    let sent = editor
+        .post(
+            &format!("{PUSH}/test"),
+            &[("to", "external_id=user-42"), ("sample", "sample:order.shipped:dhl")],
+        )
+        .await;
+    assert_eq!(sent.status, 303, "{}", sent.text);
+    app.run_until_idle().await;
+    assert_eq!(app.messages().await[0]["recipients"][0]["rendered"]["contents"], "A draft for DHL");
+    assert!(editor.get(&sent.location.unwrap()).await.text.contains("accepted"));
+}

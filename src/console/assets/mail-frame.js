@@ -1,0 +1,5 @@
+// Shows a mail in a frame of its own, whose page has no origin and may load nothing but pictures.
+"use strict";
+addEventListener("message", (event) => {
+  if (event.source === parent && typeof event.data === "string") document.documentElement.innerHTML = event.data;
+});
