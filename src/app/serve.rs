@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -131,7 +132,10 @@ impl Running {
 
 /// Everything that is answered: the console's pages, and the API beside them.
 pub fn router(herald: &Herald) -> Router {
-    console::router(Arc::clone(&herald.console)).fallback_service(api::router(Arc::clone(&herald.api)))
+    let console = Arc::clone(&herald.console);
+    let api = api::router(Arc::clone(&herald.api))
+        .layer(from_fn_with_state(Arc::clone(&console), console::page_for_people));
+    console::router(console).fallback_service(api)
 }
 
 fn host_name() -> String {

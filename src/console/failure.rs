@@ -1,8 +1,13 @@
 //! What can go wrong on a page, in words for its reader.
 
-use axum::http::StatusCode;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::Console;
 use crate::store::StoreError;
 
 /// Why a page is not shown, or something was not done.
@@ -70,4 +75,23 @@ impl From<StoreError> for Failure {
             }
         }
     }
+}
+
+/// Shows a page to a browser that came to an address where nothing is; programs get the API's own words.
+pub async fn page_for_people(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let is_person = accepts.contains("text/html") && !request.uri().path().starts_with("/v1/");
+    let response = next.run(request).await;
+    if !is_person || response.status() != StatusCode::NOT_FOUND {
+        return response;
+    }
+    let told = Told {
+        status: StatusCode::NOT_FOUND,
+        title: "Not found",
+        detail: "There is nothing at this address. It may have been mistyped, or what it named is gone."
+            .to_owned(),
+    };
+    let mut page = super::page::plain_failure(&console, &told);
+    page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(super::POLICY));
+    page
 }

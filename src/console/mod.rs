@@ -43,6 +43,7 @@ use crate::domain::id::IdSource;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
+pub use failure::page_for_people;
 pub use routes::{RouteInfo, table};
 
 use failure::Failure;

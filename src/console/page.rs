@@ -92,7 +92,7 @@ pub(super) fn frame(frame: &Frame<'_>, body: &Markup) -> Markup {
                     form.find action="/" method="get" role="search" {
                         input #find type="search" name="q" placeholder="Search  /" aria-label="Search events: an id, or words such as to:user-42 state:held" autocomplete="off" spellcheck="false";
                     }
-                    button.palette-key type="button" data-opens="palette" aria-label="Go to anything" aria-keyshortcuts="Control+K Meta+K" { "Ctrl K" }
+                    button.palette-key type="button" data-opens="palette" aria-label="Ctrl K: go to anything" aria-keyshortcuts="Control+K Meta+K" { "Ctrl K" }
                 }
                 @if let Some(notice) = frame.notice {
                     p.notice role="status" { (notice) }
@@ -189,7 +189,7 @@ pub(super) fn plain_failure(console: &Console, told: &Told) -> Response {
     let body = html! {
         h1 { (told.title) }
         p { (told.detail) }
-        p { a href="/log-in" { "Log in" } }
+        p { a href="/" { "To the console" } }
     };
     (told.status, door(console, told.title, &body)).into_response()
 }

@@ -222,11 +222,8 @@ for (const box of $$("[data-builds]")) {
   }
 }
 
-// Mails are put into frames that have no rights on this page.
-function fillFrames(within) {
-  for (const frame of $$("iframe[data-html]", within)) {
-    frame.addEventListener("load", () => frame.contentWindow.postMessage(frame.dataset.html, "*"));
-  }
-}
-fillFrames(document);
-document.addEventListener("htmx:afterSwap", (event) => fillFrames(event.target));
+// Mails are put into frames that have no rights on this page; each asks for its mail once it is there.
+addEventListener("message", (event) => {
+  const frame = $$("iframe[data-html]").find((one) => one.contentWindow === event.source);
+  if (frame) event.source.postMessage(frame.dataset.html, "*");
+});

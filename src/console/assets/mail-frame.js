@@ -3,3 +3,4 @@
 addEventListener("message", (event) => {
   if (event.source === parent && typeof event.data === "string") document.documentElement.innerHTML = event.data;
 });
+parent.postMessage("the mail, please", "*");

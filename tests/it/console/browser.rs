@@ -228,7 +228,7 @@ async fn a_mail_is_shown_with_its_styles_in_a_frame_without_rights() {
     browser.client.goto(&format!("{}/templates/order-shipped-email", app.url)).await.unwrap();
     let mail = "<p style=\"color: rgb(1, 2, 3)\" id=\"styled\">Styled {{ data.carrier }}</p><script>parent.document.title = 'taken'; document.title = 'taken'</script><img src=\"data:,x\" onerror=\"document.body.id = 'ran'\">";
     browser.write("textarea[name='copy.en.body']", mail).await;
-    let frame = "#preview iframe.wide";
+    let frame = "#preview section[data-locale=en] iframe.wide";
     let began = std::time::Instant::now();
     loop {
         browser.wait(frame).await.enter_frame().await.ok();
