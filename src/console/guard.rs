@@ -26,7 +26,8 @@ pub(super) struct Gate {
 pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let console = &gate.console;
     let is_fragment = request.headers().contains_key("hx-request");
-    if request.method() != Method::GET && !is_from_here(console, request.headers()) {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_read && !is_from_here(console, request.headers()) {
         return Failure::Forbidden("This form was sent from another site, so nothing was done.".to_owned())
             .into_response();
     }

@@ -95,7 +95,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
             }
             div.look {
                 (samples(view, sheet.known).await?)
-                div #preview hx-post={ (base) "/preview" } hx-trigger="load, input changed delay:120ms from:#editor, change from:#editor" hx-include="#editor" hx-sync="this:replace" {
+                div #preview hx-post={ (base) "/preview" } hx-trigger="load, input delay:120ms from:#editor, change from:#editor" hx-include="#editor" hx-sync="this:queue last" {
                     p.soft { "The preview comes with JavaScript; publishing shows it too." }
                 }
             }

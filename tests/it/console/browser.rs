@@ -14,12 +14,16 @@ use super::visitor::PASSWORD;
 use super::*;
 
 /// How long a page may take to become what is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// One browser at a time: several at once on a small machine only wait for each other.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A driver with one browser; both go with it.
 struct Browser {
     client: Client,
     driver: Child,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Browser {
@@ -36,6 +40,7 @@ impl Browser {
             eprintln!("skipped: there is no chromedriver (Debian: chromium-driver)");
             return None;
         };
+        let turn = TURN.lock().await;
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -52,9 +57,9 @@ impl Browser {
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(wanted.as_object().expect("an object").clone());
         let address = format!("http://127.0.0.1:{port}");
-        for _ in 0..100 {
+        for _ in 0..400 {
             if let Ok(client) = builder.connect(&address).await {
-                return Some(Self { client, driver });
+                return Some(Self { client, driver, _turn: turn });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
