@@ -1,7 +1,8 @@
 //! The console in a real browser: the main stories, by mouse and by keyboard. Without a driver this says so; where `CI`
 //! is set, that is a failure.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 struct Browser {
     client: Client,
     driver: Child,
+    port: u16,
     _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
@@ -59,7 +61,7 @@ impl Browser {
         let address = format!("http://127.0.0.1:{port}");
         for _ in 0..400 {
             if let Ok(client) = builder.connect(&address).await {
-                return Some(Self { client, driver, _turn: turn });
+                return Some(Self { client, driver, port, _turn: turn });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -112,7 +114,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver takes its browser with it.
+        // Asked to, the driver closes its browser; killed, it would leave parts of it running.
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+            let _ =
+                stream.write_all(b"GET /shutdown HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
