@@ -36,10 +36,28 @@ impl Sandbox {
         self.app(key_of(headers)?, app_id)
     }
 
+    /// The app that a call below `/apps/{app}` is for.
+    pub(super) fn app_of_path(&self, headers: &HeaderMap, app_id: &str) -> Result<&SandboxApp, Refusal> {
+        if !headers.contains_key(header::AUTHORIZATION) {
+            return Err(Refusal::no_key());
+        }
+        let key = key_of(headers)?;
+        if uuid(app_id).is_none() {
+            return Err(Refusal::invalid_uuid("app_id", app_id));
+        }
+        self.app(key, Some(app_id))
+    }
+
+    /// Whether a call carries the Organization API key.
+    pub(super) fn is_organization(&self, headers: &HeaderMap) -> bool {
+        key_of(headers).is_ok_and(|key| key == self.options.organization_key)
+    }
+
     fn app(&self, key: &str, app_id: Option<&str>) -> Result<&SandboxApp, Refusal> {
         let id = app_id.and_then(uuid).ok_or_else(|| Refusal::bad(BAD_APP_ID))?;
         let known = self.options.apps.iter().find(|app| app.id == id && app.key == key);
-        known.ok_or_else(Refusal::access_denied)
+        let app = known.ok_or_else(Refusal::access_denied)?;
+        if self.state.lock().is_disabled(app.id) { Err(Refusal::app_disabled()) } else { Ok(app) }
     }
 }
 
@@ -53,6 +71,11 @@ fn key_of(headers: &HeaderMap) -> Result<&str, Refusal> {
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// A body that has to be a JSON object, whatever its content type says.
+pub(super) fn body_of(body: &[u8]) -> Result<Object, Refusal> {
+    serde_json::from_slice(body).map_err(|_| Refusal::bad("Request is malformed: not a JSON object"))
 }
 
 /// A UUID in its hyphenated form, the only one that OneSignal takes.

@@ -16,6 +16,7 @@ pub(super) enum Kind {
     /// Answers `status` without accepting.
     Status,
     /// Waits `delay_ms`, then goes on as usual.
+    #[serde(alias = "slow")]
     Delay,
     /// Never answers.
     Hang,
@@ -23,15 +24,53 @@ pub(super) enum Kind {
     ResetBefore,
     /// Accepts, then resets the connection.
     ResetAfter,
+    /// Accepts, then never answers.
+    ReplyLost,
     /// Accepts, then sends half of the answer.
     Truncate,
     /// Answers an HTML page (`status`, or 503) without accepting.
     Html,
     /// Answers 429 above `limit_per_second`.
     RateLimit,
+    /// Answers as if the key had been revoked.
+    KeyRevoked,
+    /// Answers as if the app had been switched off.
+    AppDisabled,
 }
 
 impl Kind {
+    /// All of them, in the order in which the page offers them.
+    pub(super) const ALL: [Self; 11] = [
+        Self::Status,
+        Self::RateLimit,
+        Self::Html,
+        Self::Delay,
+        Self::Hang,
+        Self::ResetBefore,
+        Self::ResetAfter,
+        Self::ReplyLost,
+        Self::Truncate,
+        Self::KeyRevoked,
+        Self::AppDisabled,
+    ];
+
+    /// In words.
+    pub(super) fn about(self) -> &'static str {
+        match self {
+            Self::Status => "answers a status without accepting",
+            Self::RateLimit => "answers 429 above so many calls a second",
+            Self::Html => "answers a proxy's HTML page without accepting",
+            Self::Delay => "is slow: waits, then goes on as usual",
+            Self::Hang => "never answers and does not accept",
+            Self::ResetBefore => "resets the connection without accepting",
+            Self::ResetAfter => "accepts, then resets the connection",
+            Self::ReplyLost => "accepts, then never answers",
+            Self::Truncate => "accepts, then sends half of the answer",
+            Self::KeyRevoked => "answers as if the key had been revoked",
+            Self::AppDisabled => "answers as if the app had been switched off",
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
@@ -42,6 +81,9 @@ impl Kind {
             Self::Truncate => "truncate",
             Self::Html => "html",
             Self::RateLimit => "rate_limit",
+            Self::ReplyLost => "reply_lost",
+            Self::KeyRevoked => "key_revoked",
+            Self::AppDisabled => "app_disabled",
         }
     }
 }
@@ -50,12 +92,44 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Family {
-    /// Everything below `/notifications`.
+    /// Create, cancel, view and list message.
     Notifications,
     /// Everything below `/templates`.
     Templates,
-    /// Both.
+    /// Users, their aliases and their subscriptions.
+    Users,
+    /// Custom events.
+    Events,
+    Segments,
+    /// Exports, histories and outcomes.
+    Exports,
+    /// Everything.
     All,
+}
+
+impl Family {
+    /// All of them, in the order in which the page offers them.
+    pub(super) const ALL: [Self; 7] = [
+        Self::All,
+        Self::Notifications,
+        Self::Templates,
+        Self::Users,
+        Self::Events,
+        Self::Segments,
+        Self::Exports,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Notifications => "notifications",
+            Self::Templates => "templates",
+            Self::Users => "users",
+            Self::Events => "events",
+            Self::Segments => "segments",
+            Self::Exports => "exports",
+        }
+    }
 }
 
 /// A fault as it is asked for.
@@ -116,7 +190,10 @@ impl Fault {
             | Kind::Hang
             | Kind::ResetBefore
             | Kind::ResetAfter
+            | Kind::ReplyLost
             | Kind::Truncate
+            | Kind::KeyRevoked
+            | Kind::AppDisabled
             | Kind::Html => None,
         };
         missing.map_or(Ok(()), |field| Err(format!("a fault of kind `{}` needs `{field}`", self.kind.name())))
@@ -125,12 +202,12 @@ impl Fault {
 
 /// A fault that is set, and how it went so far.
 #[derive(Debug, Serialize)]
-struct Armed {
-    id: u64,
+pub(super) struct Armed {
+    pub id: u64,
     #[serde(flatten)]
-    fault: Fault,
-    calls: u64,
-    strikes: u64,
+    pub fault: Fault,
+    pub calls: u64,
+    pub strikes: u64,
     #[serde(skip)]
     random: StdRng,
     #[serde(skip)]
@@ -165,6 +242,11 @@ impl Faults {
         let window = Window::default();
         self.armed.push(Armed { id: self.set, fault, calls: 0, strikes: 0, random, window });
         self.set
+    }
+
+    /// Those that are set, first set first.
+    pub(super) fn armed(&self) -> &[Armed] {
+        &self.armed
     }
 
     /// Clears all, or the one with `id`; tells how many there were.
@@ -213,7 +295,10 @@ impl Armed {
             | Kind::Hang
             | Kind::ResetBefore
             | Kind::ResetAfter
+            | Kind::ReplyLost
             | Kind::Truncate
+            | Kind::KeyRevoked
+            | Kind::AppDisabled
             | Kind::Html => true,
         }
     }

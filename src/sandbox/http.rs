@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
-use axum::{Extension, Json, Router, routing};
+use axum::{Extension, Json, Router};
 use futures_util::stream;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::faults::{Family, Fault, Kind};
+use super::faults::{Fault, Kind};
 use super::refusal::{Refusal, rate_limited};
-use super::templates::Query as Parameters;
 use super::wire::{CuttableListener, Scissors};
-use super::{Sandbox, control, inbox};
+use super::{Sandbox, control, inbox, routes};
 
 /// Room for 20,000 targets with long ids.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -48,15 +47,18 @@ impl Sandbox {
         let closing = Closing::default();
         let router = self.router_until(closing.clone());
         let service = router.into_make_service_with_connect_info::<Scissors>();
+        let worker = tokio::spawn(self.clone().work(closing.0.clone()));
         let stop = async move {
             shutdown.await;
             closing.0.cancel();
         };
-        axum::serve(CuttableListener(listener), service).with_graceful_shutdown(stop).await
+        let served = axum::serve(CuttableListener(listener), service).with_graceful_shutdown(stop).await;
+        worker.abort();
+        served
     }
 
     fn router_until(self: &Arc<Self>, closing: Closing) -> Router {
-        provider_routes()
+        routes::routes()
             .route_layer(from_fn_with_state(self.clone(), stage))
             .merge(control::routes())
             .merge(inbox::routes())
@@ -67,89 +69,6 @@ impl Sandbox {
     }
 }
 
-/// OneSignal's own paths.
-fn provider_routes() -> Router<Arc<Sandbox>> {
-    Router::new()
-        .route("/notifications", routing::post(create_message).get(list_messages))
-        .route("/notifications/{id}", routing::get(view_message).delete(cancel_message))
-        .route("/templates", routing::post(create_template).get(list_templates))
-        .route("/templates/{id}", routing::get(view_template).patch(update_template).delete(delete_template))
-}
-
-async fn create_message(State(sandbox): State<Arc<Sandbox>>, headers: HeaderMap, body: Bytes) -> Response {
-    sandbox.create_message(&headers, &body)
-}
-
-async fn list_messages(
-    State(sandbox): State<Arc<Sandbox>>,
-    headers: HeaderMap,
-    Query(query): Query<Parameters>,
-) -> Result<Response, Refusal> {
-    sandbox.list_messages(&headers, &query)
-}
-
-async fn view_message(
-    State(sandbox): State<Arc<Sandbox>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Query(query): Query<Parameters>,
-) -> Result<Response, Refusal> {
-    sandbox.view_message(&headers, &query, &id)
-}
-
-async fn cancel_message(
-    State(sandbox): State<Arc<Sandbox>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Query(query): Query<Parameters>,
-) -> Result<Response, Refusal> {
-    sandbox.cancel_message(&headers, &query, &id)
-}
-
-async fn create_template(
-    State(sandbox): State<Arc<Sandbox>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    sandbox.create_template(&headers, &body)
-}
-
-async fn list_templates(
-    State(sandbox): State<Arc<Sandbox>>,
-    headers: HeaderMap,
-    Query(query): Query<Parameters>,
-) -> Result<Response, Refusal> {
-    sandbox.list_templates(&headers, &query)
-}
-
-async fn view_template(
-    State(sandbox): State<Arc<Sandbox>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Query(query): Query<Parameters>,
-) -> Result<Response, Refusal> {
-    sandbox.view_template(&headers, &query, &id)
-}
-
-async fn update_template(
-    State(sandbox): State<Arc<Sandbox>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Query(query): Query<Parameters>,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    sandbox.update_template(&headers, &query, &id, &body)
-}
-
-async fn delete_template(
-    State(sandbox): State<Arc<Sandbox>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Query(query): Query<Parameters>,
-) -> Result<Response, Refusal> {
-    sandbox.delete_template(&headers, &query, &id)
-}
-
 async fn unknown_path(method: Method, request: Request) -> Response {
     let text = format!("the sandbox has no {method} {}", request.uri().path());
     (StatusCode::NOT_FOUND, Json(json!({"errors": [text]}))).into_response()
@@ -157,7 +76,8 @@ async fn unknown_path(method: Method, request: Request) -> Response {
 
 /// Plays the faults around a call, and counts it.
 async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
-    let (family, endpoint) = endpoint(request.method(), request.uri().path());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
+    let (family, endpoint) = routes::endpoint(request.method(), &route);
     let scissors = request.extensions().get::<ConnectInfo<Scissors>>().map(|info| info.0.clone());
     let closing = request.extensions().get::<Closing>().cloned().unwrap_or_default();
     let strike = sandbox.faults.lock().strike(family, Instant::now());
@@ -173,6 +93,14 @@ async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next
         None => next.run(request).await,
         Some(fault) => match fault.kind {
             Kind::Status | Kind::Html | Kind::RateLimit | Kind::Delay => instead(&fault),
+            Kind::KeyRevoked => Refusal::access_denied().into_response(),
+            Kind::AppDisabled => Refusal::app_disabled().into_response(),
+            Kind::ReplyLost => {
+                next.run(request).await;
+                lost();
+                closing.0.cancelled().await;
+                return cut(scissors.as_ref());
+            }
             Kind::Hang => {
                 lost();
                 closing.0.cancelled().await;
@@ -248,25 +176,4 @@ async fn truncated(whole: Response) -> Response {
         }
     });
     Response::from_parts(parts, Body::from_stream(pieces))
-}
-
-/// Which faults may strike a call, and under which name it is counted.
-fn endpoint(method: &Method, path: &str) -> (Family, &'static str) {
-    let single = path.trim_matches('/').contains('/');
-    let is_template = path.starts_with("/templates");
-    let names = match (is_template, single) {
-        (false, false) => ["notifications.create", "notifications.list", "", ""],
-        (false, true) => ["", "notifications.view", "notifications.cancel", ""],
-        (true, false) => ["templates.create", "templates.list", "", ""],
-        (true, true) => ["", "templates.view", "templates.delete", "templates.update"],
-    };
-    let name = match *method {
-        Method::POST => names[0],
-        Method::GET | Method::HEAD => names[1],
-        Method::DELETE => names[2],
-        Method::PATCH => names[3],
-        _ => "",
-    };
-    let family = if is_template { Family::Templates } else { Family::Notifications };
-    (family, if name.is_empty() { "other" } else { name })
 }

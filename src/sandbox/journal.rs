@@ -16,7 +16,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::message::{Channel, Message, Reached};
-use super::people::Person;
+use super::acts::Act;
+use super::people::{Name, Person};
+use super::segments::Segment;
+use super::streams::Stream;
 use super::state::Remembered;
 use super::templates::Template;
 use crate::domain::clock::Timestamp;
@@ -61,6 +64,35 @@ pub(super) enum Line {
         id: Uuid,
     },
     Person(Arc<Person>),
+    /// People who were deleted, by all their names.
+    Gone {
+        app_id: Uuid,
+        names: Vec<Name>,
+    },
+    Segment(Segment),
+    SegmentDeleted {
+        id: Uuid,
+    },
+    Stream(Stream),
+    StreamDeleted {
+        id: Uuid,
+    },
+    Act(Act),
+    /// An app was switched off or on again.
+    App {
+        app_id: Uuid,
+        disabled: bool,
+    },
+    /// The part of a scheduled message that was due by then has gone out.
+    Sent {
+        sequence: u64,
+        until: Timestamp,
+    },
+    /// Recipients who did not get a message because they had enough of them.
+    Capped {
+        sequence: u64,
+        recipients: Vec<usize>,
+    },
     Message(Box<StoredMessage>),
     Key(Remembered),
     Canceled {
@@ -92,6 +124,10 @@ pub(super) struct StoredMessage {
     recipients: usize,
     notes: Vec<String>,
     canceled: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    paced: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    capped: Vec<usize>,
     idempotency_key: Option<Uuid>,
     /// What its key is remembered with.
     first_answer: Option<(String, Value)>,
@@ -112,6 +148,8 @@ impl StoredMessage {
             recipients: message.recipients,
             notes: message.notes.clone(),
             canceled: message.canceled,
+            paced: message.paced,
+            capped: message.capped.clone(),
             idempotency_key: message.idempotency_key,
             first_answer: remembered.map(|first| (first.digest.clone(), first.answer.clone())),
         }
@@ -139,6 +177,8 @@ impl StoredMessage {
             recipients: self.recipients,
             notes: self.notes,
             canceled: self.canceled,
+            paced: self.paced,
+            capped: self.capped,
         };
         (message, remembered)
     }

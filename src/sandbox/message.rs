@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -126,7 +127,14 @@ pub(super) struct Message {
     /// What is odd about it although OneSignal takes it.
     pub notes: Vec<String>,
     pub canceled: bool,
+    /// The places of recipients who did not get it because of the app's frequency cap, ascending.
+    pub capped: Vec<usize>,
+    /// Whether its recipients get it at different times.
+    pub paced: bool,
 }
+
+/// How long messages made through the API can be read.
+const READABLE: TimeDelta = TimeDelta::days(30);
 
 impl Message {
     /// The JSON body.
@@ -137,6 +145,16 @@ impl Message {
     /// Whether it still waits for its time.
     pub(super) fn is_waiting(&self, now: Timestamp) -> bool {
         !self.canceled && self.send_after.is_some_and(|at| at > now)
+    }
+
+    /// Whether OneSignal still shows it.
+    pub(super) fn is_readable(&self, now: Timestamp) -> bool {
+        now - self.received_at < READABLE
+    }
+
+    /// Whether it gives way when its recipients had enough.
+    pub(super) fn wants_cap(&self) -> bool {
+        self.channel == Channel::Push && self.request().get("enable_frequency_cap") == Some(&Value::Bool(true))
     }
 
     /// The bytes that it takes, about.

@@ -1,17 +1,24 @@
 //! A server that speaks OneSignal's contract: for development, tests and load, without an account.
 //!
-//! It checks Create message and the templates as OneSignal does, records what it accepted, renders it the way
-//! OneSignal would, shows it in an inbox page and plays scripted faults. It reads the contract on its own and shares
-//! no code with Herald's client, so that each can catch the other's mistakes. It sends nothing to anybody.
+//! It checks calls as OneSignal does, records what it accepted, renders it the way OneSignal would, shows it in an inbox
+//! page and plays scripted faults. It reads the contract on its own and shares no code with Herald's client, so that each
+//! can catch the other's mistakes. It sends nothing to anybody but Event Streams to the address that they were given.
 //!
-//! Requests come in through `http`; `create`, `notifications` and `templates` are OneSignal's paths, `control` the
-//! sandbox's own. `state` holds what was accepted; `journal` keeps it in a file when there is one.
+//! Requests come in through `http`. OneSignal's paths are `create`, `notifications`, `templates`, `users`, `segments`,
+//! `custom_events`, `exports` and `outcomes`; `control` and `inbox` are the sandbox's own. `state` holds what was
+//! accepted, and `journal` keeps it in a file when there is one; `sending` lets messages go out at their time, `acts` is
+//! what recipients do with them, `streams` tells of both.
 //! Texts that the contract doesn't give are our own, with OneSignal's status.
 
 mod access;
+mod acts;
 mod control;
 mod create;
+mod custom_events;
+mod exports;
 mod faults;
+mod filters;
+mod guard;
 mod http;
 mod inbox;
 mod journal;
@@ -19,28 +26,37 @@ mod json;
 mod message;
 mod notifications;
 mod options;
+mod outcomes;
 mod people;
+mod plan;
 mod rate;
 mod refusal;
 mod render;
+mod routes;
+mod schedule;
+mod segments;
+mod sending;
 mod state;
 mod stats;
+mod streams;
 mod templates;
+mod users;
 mod wire;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::domain::clock::{Clock, SystemClock, Timestamp};
 
 pub use journal::SandboxError;
 pub use message::{Channel, ReceivedMessage, ReceivedRecipient};
-pub use options::{SandboxApp, SandboxOptions};
+pub use custom_events::ReceivedCustomEvent;
+pub use options::{FrequencyCap, SandboxApp, SandboxOptions, SandboxPlan};
+use rate::Bucket;
 
 /// One OneSignal that exists on this machine alone.
 pub struct Sandbox {
@@ -49,7 +65,12 @@ pub struct Sandbox {
     state: Mutex<state::State>,
     faults: Mutex<faults::Faults>,
     stats: Mutex<stats::Stats>,
-    rates: Mutex<HashMap<Uuid, rate::Window>>,
+    rates: Mutex<rate::Rates>,
+    streams: Mutex<streams::Streams>,
+    custom_events: Mutex<custom_events::CustomEvents>,
+    exports: Mutex<exports::Exports>,
+    /// Wakes the worker when something may be due earlier than it thought.
+    woken: Notify,
     news: watch::Sender<News>,
 }
 
@@ -70,6 +91,10 @@ impl Sandbox {
         let clock = SystemClock::new();
         clock.advance(state.advanced());
         let news = News { newest: state.newest(), resets: 0 };
+        let mut streams = streams::Streams::default();
+        for stream in state.streams() {
+            streams.put(stream.clone());
+        }
         Ok(Arc::new(Self {
             options,
             clock,
@@ -77,6 +102,10 @@ impl Sandbox {
             faults: Mutex::default(),
             stats: Mutex::default(),
             rates: Mutex::default(),
+            streams: Mutex::new(streams),
+            custom_events: Mutex::default(),
+            exports: Mutex::default(),
+            woken: Notify::new(),
             news: watch::Sender::new(news),
         }))
     }
@@ -87,17 +116,20 @@ impl Sandbox {
         kept.iter().map(|message| self.received(message)).collect()
     }
 
-    /// Moves the sandbox's own clock forward, as `POST /_sandbox/clock` does: idempotency keys grow old by it.
+    /// Moves the sandbox's own clock forward, as `POST /_sandbox/clock` does: idempotency keys grow old by it, and
+    /// scheduled messages go out.
     ///
     /// # Errors
     /// [`SandboxError`] when the data file can't be written.
     pub fn advance_clock(&self, step: Duration) -> Result<(), SandboxError> {
         self.state.lock().record_advance(step)?;
         self.clock.advance(step);
+        self.send_due();
+        self.woken.notify_one();
         Ok(())
     }
 
-    /// Forgets messages, keys, templates, people, faults and counts. The clock stays where it is.
+    /// Forgets messages, keys, templates, people, segments, streams, faults and counts. The clock stays where it is.
     ///
     /// # Errors
     /// [`SandboxError`] when the data file can't be emptied.
@@ -105,13 +137,31 @@ impl Sandbox {
         self.state.lock().clear()?;
         *self.faults.lock() = faults::Faults::default();
         *self.stats.lock() = stats::Stats::default();
-        self.rates.lock().clear();
+        *self.rates.lock() = rate::Rates::default();
+        self.streams.lock().clear();
+        *self.custom_events.lock() = custom_events::CustomEvents::default();
+        *self.exports.lock() = exports::Exports::default();
         self.news.send_modify(|news| news.resets += 1);
         Ok(())
     }
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Whether one more call is within its limit in this second.
+    fn admits_call(&self, bucket: Bucket, of: Uuid, limit: u32) -> bool {
+        self.rates.lock().admits(bucket, of, limit, Instant::now())
+    }
+
+    /// Whether the app may make one more create or cancel call.
+    fn admits(&self, app: Uuid) -> bool {
+        self.admits_call(Bucket::Messages, app, self.options.calls_per_second)
+    }
+
+    /// Whether the app may look at one more thing.
+    fn admits_view(&self, app: Uuid) -> bool {
+        self.admits_call(Bucket::Views, app, self.options.views_per_second)
     }
 
     fn received(&self, message: &message::Message) -> ReceivedMessage {

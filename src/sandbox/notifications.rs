@@ -1,22 +1,25 @@
 //! Cancel, view and list messages.
 
 use axum::Json;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, TimeDelta};
+use chrono::DateTime;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Sandbox;
 use super::access::uuid;
-use super::message::Message;
-use super::refusal::{Refusal, rate_limited};
+use super::acts::Deed;
+use super::message::{Channel, Message};
+use super::outcomes::Wanted;
+use super::refusal::{BAD_APP_ID, Refusal, rate_limited};
+use super::render;
+use super::schedule::Schedule;
+use super::state::State;
 use super::templates::{Query, page};
 use crate::domain::clock::Timestamp;
 
 const NOT_FOUND: &str = "Notification not found";
-/// How long messages made through the API can be read.
-const READABLE: TimeDelta = TimeDelta::days(30);
 const PROVIDER_FIELDS: [&str; 12] = [
     "name",
     "template_id",
@@ -47,7 +50,7 @@ impl Sandbox {
         let now = self.now();
         let mut state = self.state.lock();
         let found =
-            uuid(id).and_then(|id| state.message(app.id, id)).filter(|message| is_readable(message, now));
+            uuid(id).and_then(|id| state.message(app.id, id)).filter(|message| message.is_readable(now));
         let message = found.ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
         if !message.is_waiting(now) {
             let why = if message.canceled { "already been canceled" } else { "already been sent" };
@@ -66,15 +69,41 @@ impl Sandbox {
     ) -> Result<Response, Refusal> {
         let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
         let now = self.now();
+        if !self.admits_view(app.id) {
+            return Ok(rate_limited(1));
+        }
         let found = uuid(id).and_then(|id| self.state.lock().message(app.id, id));
-        let message = found.filter(|message| is_readable(message, now));
+        let message = found.filter(|message| message.is_readable(now));
         let message = message.ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
-        Ok(Json(view(&message, now)).into_response())
+        let wanted = Wanted::read(query)?;
+        let state = self.state.lock();
+        let mut view = view(&message, &state, now);
+        if let Some(wanted) = wanted {
+            view["outcomes"] = wanted.values(wanted.clicks(state.acts(), message.id, now));
+        }
+        Ok(Json(view).into_response())
+    }
+
+    /// `POST /apps/{app}/notifications/{id}/unsubscribe?token=`: a reader leaves by a page of the sender's own.
+    pub(super) fn unsubscribe(&self, app_id: &str, id: &str, query: &Query) -> Result<Response, Refusal> {
+        let app = uuid(app_id).ok_or_else(|| Refusal::bad(BAD_APP_ID))?;
+        let token = query.get("token").map(String::as_str).unwrap_or_default();
+        let message = uuid(id).and_then(|id| self.state.lock().message(app, id));
+        let message = message.filter(|message| message.channel == Channel::Email);
+        let message = message.ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
+        let everybody = render::recipients(&message, &message.request(), usize::MAX);
+        let place = everybody.iter().position(|to| render::unsubscribe_token(to) == token);
+        let place = place.ok_or_else(|| Refusal::bad("Invalid token"))?;
+        self.act(&message, place, Deed::Unsubscribe).map_err(|error| Refusal::not_kept(&error))?;
+        Ok((StatusCode::ACCEPTED, Json(json!({"success": true}))).into_response())
     }
 
     /// `GET /notifications`: newest first by `offset`, or oldest first from `time_offset` on.
     pub(super) fn list_messages(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Refusal> {
         let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        if !self.admits_view(app.id) {
+            return Ok(rate_limited(1));
+        }
         let (limit, offset) = page(query)?;
         let template = wanted_template(query)?;
         // Everything here came through the API, which is kind 1 (0: the dashboard, 3: automatic).
@@ -83,13 +112,12 @@ impl Sandbox {
         let state = self.state.lock();
         let mut found: Vec<_> = state
             .messages_of(app.id)
-            .filter(|message| is_readable(message, now) && !none_of_that_kind)
+            .filter(|message| message.is_readable(now) && !none_of_that_kind)
             .filter(|message| {
                 template.is_none_or(|id| message.template.as_ref().is_some_and(|used| used.id == id))
             })
             .cloned()
             .collect();
-        drop(state);
         let total_count = found.len();
         let mut body = json!({"total_count": total_count, "offset": offset, "limit": limit});
         if let Some(from) = query.get("time_offset") {
@@ -104,7 +132,7 @@ impl Sandbox {
         } else {
             found = found.into_iter().skip(offset).take(limit).collect();
         }
-        body["notifications"] = found.iter().map(|message| view(message, now)).collect();
+        body["notifications"] = found.iter().map(|message| view(message, &state, now)).collect();
         Ok(Json(body).into_response())
     }
 }
@@ -137,28 +165,88 @@ fn wanted_template(query: &Query) -> Result<Option<Uuid>, Refusal> {
     uuid(text).map(Some).ok_or_else(|| Refusal::bad("Incorrect template_id format (not a valid UUID)."))
 }
 
-fn is_readable(message: &Message, now: Timestamp) -> bool {
-    now - message.received_at < READABLE
-}
-
-/// The message as OneSignal reports it: everybody who was reached has got it, nobody has clicked.
-fn view(message: &Message, now: Timestamp) -> Value {
-    let waiting = message.is_waiting(now);
-    let sent = !waiting && !message.canceled;
-    let reached = if sent { message.recipients } else { 0 };
+/// The message as OneSignal reports it.
+fn view(message: &Message, state: &State, now: Timestamp) -> Value {
+    let reach = Reach::of(message, now);
+    let count = |deed| state.acts().people(message.id, deed);
+    let (failed, errored) = (count(Deed::Unsubscribe), count(Deed::Fail) + count(Deed::Bounce));
+    let successful = reach.out.saturating_sub(errored);
     let due = message.send_after.unwrap_or(message.received_at);
+    let completed = (!message.canceled && reach.waiting == 0).then(|| reach.last.unwrap_or(due).timestamp());
     let request = message.request();
     let mut view = json!({
         "id": message.id, "app_id": message.app_id,
-        "successful": reached, "failed": 0, "errored": 0, "converted": 0, "received": reached,
-        "remaining": if waiting { message.recipients } else { 0 },
+        "successful": successful, "failed": failed, "errored": errored,
+        "converted": count(Deed::Click), "received": successful, "remaining": reach.waiting,
         "queued_at": message.received_at.timestamp(), "send_after": due.timestamp(),
-        "completed_at": sent.then(|| due.timestamp()),
-        "canceled": message.canceled, "platform_delivery_stats": {},
+        "completed_at": completed, "canceled": message.canceled,
+        "platform_delivery_stats": platforms(message, state, successful),
         "external_id": message.idempotency_key,
+        "throttle_rate_per_minute": request.get("throttle_rate_per_minute"),
     });
     for name in PROVIDER_FIELDS {
         view[name] = request.get(name).cloned().unwrap_or(Value::Null);
     }
     view
+}
+
+/// The same numbers by kind of device: made-up people have iPhones.
+fn platforms(message: &Message, state: &State, successful: usize) -> Value {
+    let people = |deed| state.acts().people(message.id, deed);
+    let times = |deed| state.acts().times(message.id, deed);
+    let (failed, errored) = (people(Deed::Unsubscribe), people(Deed::Fail) + people(Deed::Bounce));
+    let mut stats = json!({
+        "successful": successful, "failed": failed, "errored": errored,
+        "converted": people(Deed::Click), "received": successful,
+    });
+    match message.channel {
+        Channel::Push => json!({"ios": stats}),
+        Channel::Sms => {
+            stats["provider_successful"] = json!(successful);
+            stats["provider_failed"] = json!(people(Deed::Fail));
+            stats["provider_errored"] = json!(0);
+            json!({"sms": stats})
+        }
+        Channel::Email => {
+            for (name, count) in [
+                ("opened", times(Deed::Open)),
+                ("unique_opens", people(Deed::Open)),
+                ("clicks", times(Deed::Click)),
+                ("unique_clicks", people(Deed::Click)),
+                ("bounced", people(Deed::Bounce)),
+                ("reported_spam", people(Deed::ReportSpam)),
+                ("unsubscribed", people(Deed::Unsubscribe)),
+            ] {
+                stats[name] = json!(count);
+            }
+            json!({"email": stats})
+        }
+    }
+}
+
+/// How far a message has gone out.
+struct Reach {
+    out: usize,
+    waiting: usize,
+    /// When the last of its recipients gets it, where they don't all get it at once.
+    last: Option<Timestamp>,
+}
+
+impl Reach {
+    fn of(message: &Message, now: Timestamp) -> Self {
+        let schedule = Schedule::of(message);
+        let capped = message.capped.len();
+        if message.canceled {
+            return Self { out: 0, waiting: 0, last: None };
+        }
+        if let Some(at) = schedule.at_once() {
+            let (out, waiting) = if at <= now { (message.recipients, 0) } else { (0, message.recipients) };
+            return Self { out: out.saturating_sub(capped), waiting, last: None };
+        }
+        let everybody = render::recipients(message, &message.request(), usize::MAX);
+        let times: Vec<Timestamp> =
+            everybody.iter().enumerate().map(|(place, to)| schedule.due(place, to)).collect();
+        let out = times.iter().filter(|at| **at <= now).count();
+        Self { out: out.saturating_sub(capped), waiting: times.len() - out, last: times.into_iter().max() }
+    }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+pub use super::plan::SandboxPlan;
+
 /// The app that a development sandbox plays.
 const DEV_APP: Uuid = Uuid::from_u128(0x5a0d_0000_0000_4000_8000_0000_0000_0001);
 
@@ -18,13 +20,37 @@ pub struct SandboxApp {
     pub name: String,
 }
 
+/// How often one recipient may be pushed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrequencyCap {
+    /// So many messages …
+    pub messages: usize,
+    /// … in so many hours.
+    pub hours: u32,
+}
+
 /// How a sandbox is set up; the default is OneSignal's free plan with the development app.
 #[derive(Debug, Clone)]
 pub struct SandboxOptions {
     /// The apps there are. A call for any other is refused like one with a wrong key.
     pub apps: Vec<SandboxApp>,
+    /// The key that copies templates between apps, the Organization API key.
+    pub organization_key: String,
+    /// What the plan allows beside the rate of calls.
+    pub plan: SandboxPlan,
     /// Create and cancel calls per second and app before `429`; `0` lifts the limit.
     pub calls_per_second: u32,
+    /// Views of messages, templates and users per second and app, ten of them at once; `0` lifts the limit.
+    pub views_per_second: u32,
+    /// Changes of users and subscriptions per second and app; `0` lifts the limit.
+    pub user_calls_per_second: u32,
+    /// Changes of one user per second; `0` lifts the limit.
+    pub calls_per_user_per_second: u32,
+    /// How many subscriptions the app counts as having: above ten messages for each in a quarter of an hour it is
+    /// switched off. `None`: those that were made known while `strict_users` holds, else no limit.
+    pub subscriptions: Option<u64>,
+    /// The most pushes with `enable_frequency_cap` that a recipient gets in so many hours.
+    pub frequency_cap: Option<FrequencyCap>,
     /// The most targets of one Create message: 20,000 in OneSignal's documentation, 2,000 in its SDKs.
     pub targets_per_call: usize,
     /// Where messages, keys, templates and people are kept; `None` keeps them in memory alone.
@@ -36,6 +62,8 @@ pub struct SandboxOptions {
     pub audience: Vec<String>,
     /// Whether an answer with an empty id is remembered with its idempotency key, which the contract leaves open.
     pub remember_empty_answers: bool,
+    /// How many people each app keeps; those made known first go first.
+    pub keep_people: usize,
     /// How many messages are kept; the oldest go first.
     pub keep_messages: usize,
     /// How many bytes of messages are kept, about; the oldest go first.
@@ -52,15 +80,41 @@ impl Default for SandboxOptions {
                 key: "os_v2_app_sandbox".to_owned(),
                 name: "Herald sandbox".to_owned(),
             }],
+            organization_key: "os_v2_org_sandbox".to_owned(),
+            plan: SandboxPlan::FREE,
             calls_per_second: 150,
+            views_per_second: 1,
+            user_calls_per_second: 1_000,
+            calls_per_user_per_second: 1,
+            subscriptions: None,
+            frequency_cap: None,
             targets_per_call: 20_000,
             data_file: None,
             strict_users: false,
             audience: ["user-1", "user-2", "user-3"].map(str::to_owned).to_vec(),
             remember_empty_answers: false,
+            keep_people: 200_000,
             keep_messages: 100_000,
             keep_bytes: 512 * 1024 * 1024,
             keep_keys: 1_000_000,
+        }
+    }
+}
+
+impl SandboxOptions {
+    /// A paid plan: 6,000 calls a second, custom events, segments, message history.
+    pub fn paid() -> Self {
+        Self { plan: SandboxPlan::PAID, calls_per_second: 6_000, ..Self::default() }
+    }
+
+    /// Without any rate, so that a limit strikes only where a test wants it.
+    pub fn unhurried() -> Self {
+        Self {
+            calls_per_second: 0,
+            views_per_second: 0,
+            user_calls_per_second: 0,
+            calls_per_user_per_second: 0,
+            ..Self::default()
         }
     }
 }

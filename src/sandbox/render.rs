@@ -1,12 +1,13 @@
 //! What each recipient sees: the template's fields, overridden by the request's, with OneSignal's forgiving Liquid.
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::create::targets::Targets;
 use super::json::{Object, field, says_something};
 use super::message::{Channel, Message, Reached, ReceivedMessage, ReceivedRecipient, Recipient};
 use super::options::SandboxOptions;
-use super::people::made_up_uuid;
+use super::people::{Kind, made_up_uuid};
 use crate::templating::liquid::{Limits, Strictness, Template as Liquid};
 
 /// The fields that OneSignal runs Liquid over.
@@ -54,11 +55,12 @@ pub(super) fn received_by(message: &Message, options: &SandboxOptions, most: usi
     }
 }
 
-fn recipients(message: &Message, request: &Object, most: usize) -> Vec<Recipient> {
+/// Whom a message reached, the first `most` of them.
+pub(super) fn recipients(message: &Message, request: &Object, most: usize) -> Vec<Recipient> {
     match &message.reached {
         Reached::Only(recipients) => recipients.iter().take(most).cloned().collect(),
         Reached::EveryTarget => {
-            let targets = Targets::parse(request).unwrap_or(Targets::Audience);
+            let Ok(targets) = Targets::parse(request) else { return Vec::new() };
             targets.each().take(most).map(|(label, id)| Recipient::made_up(label, id)).collect()
         }
     }
@@ -108,7 +110,7 @@ impl Rendering {
     }
 
     fn for_one(&self, recipient: &Recipient) -> ReceivedRecipient {
-        let (user, subscription) = (user(recipient), subscription(recipient, self.channel));
+        let (user, subscription) = (user(recipient, self.channel), subscription(recipient, self.channel));
         let globals = [
             ("message", &self.message),
             ("subscription", &subscription),
@@ -192,12 +194,11 @@ fn source(value: &Value) -> Option<Source> {
     }
 }
 
-fn user(recipient: &Recipient) -> Value {
+fn user(recipient: &Recipient, channel: Channel) -> Value {
     let person = recipient.person.as_deref();
-    let onesignal_id = person.and_then(|person| person.onesignal_id);
     json!({
         "external_id": recipient.external_id(),
-        "onesignal_id": onesignal_id.unwrap_or_else(|| made_up_uuid("onesignal_id", &recipient.id)),
+        "onesignal_id": device(recipient, channel).onesignal_id,
         "tags": person.map(|person| person.tags.clone()).unwrap_or_default(),
         "language": person.and_then(|person| person.language.clone()).unwrap_or_else(|| "en".to_owned()),
         "timezone_id": person.and_then(|person| person.timezone_id.clone()),
@@ -205,21 +206,53 @@ fn user(recipient: &Recipient) -> Value {
 }
 
 /// The device or address that a message goes to; for somebody made up, one that leads nowhere.
-fn subscription(recipient: &Recipient, channel: Channel) -> Value {
-    let known = recipient.person.as_ref().and_then(|person| person.subscription(channel, true));
-    let token = known.and_then(|subscription| subscription.token.clone());
+pub(super) struct Device {
+    pub kind: Kind,
+    pub subscription_id: String,
+    pub onesignal_id: Uuid,
+    /// The mail address, phone number or push token.
+    pub address: Option<String>,
+}
+
+/// Where the recipient gets a message of the channel.
+pub(super) fn device(recipient: &Recipient, channel: Channel) -> Device {
+    let person = recipient.person.as_ref();
+    let known = person.and_then(|person| person.subscription(channel, true));
     let named = |label: &str| (recipient.label == label).then(|| recipient.id.clone());
     let id = known
         .and_then(|subscription| subscription.id.map(|id| id.to_string()))
         .or_else(|| named("subscription_id"));
-    let email = token.clone().or_else(|| named("email")).unwrap_or_else(|| made_up_email(&recipient.id));
-    let phone = token.or_else(|| named("phone_number")).unwrap_or_else(|| made_up_phone(&recipient.id));
+    let token = known.and_then(|subscription| subscription.token.clone());
+    let address = token.or_else(|| match channel {
+        Channel::Push => None,
+        Channel::Email => Some(named("email").unwrap_or_else(|| made_up_email(&recipient.id))),
+        Channel::Sms => Some(named("phone_number").unwrap_or_else(|| made_up_phone(&recipient.id))),
+    });
+    // Each channel of a person is a subscription of its own.
+    let made_up = || made_up_uuid("subscription", &format!("{} {}", channel.name(), recipient.id)).to_string();
+    Device {
+        kind: known.map_or_else(|| Kind::usual(channel), |subscription| subscription.kind),
+        subscription_id: id.unwrap_or_else(made_up),
+        onesignal_id: person
+            .and_then(|person| person.onesignal_id)
+            .unwrap_or_else(|| made_up_uuid("onesignal_id", &recipient.id)),
+        address,
+    }
+}
+
+/// The token in an email's own unsubscribe links.
+pub(super) fn unsubscribe_token(recipient: &Recipient) -> String {
+    made_up_uuid("unsubscribe", &recipient.id).simple().to_string()
+}
+
+fn subscription(recipient: &Recipient, channel: Channel) -> Value {
+    let device = device(recipient, channel);
     json!({
-        "id": id.unwrap_or_else(|| made_up_uuid("subscription", &recipient.id).to_string()),
+        "id": device.subscription_id,
         "external_id": recipient.external_id(),
-        "email": (channel == Channel::Email).then_some(email),
-        "phone_number": (channel == Channel::Sms).then_some(phone),
-        "unsubscribe_token": made_up_uuid("unsubscribe", &recipient.id).simple().to_string(),
+        "email": device.address.as_ref().filter(|_| channel == Channel::Email),
+        "phone_number": device.address.as_ref().filter(|_| channel == Channel::Sms),
+        "unsubscribe_token": unsubscribe_token(recipient),
     })
 }
 

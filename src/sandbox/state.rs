@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::acts::{Act, Acts};
+use super::guard::Guard;
 use super::journal::{Journal, Line, SandboxError, StoredMessage};
-use super::message::Message;
-use super::options::SandboxOptions;
+use super::message::{Message, Recipient};
+use super::options::{FrequencyCap, SandboxOptions};
 use super::people::{People, Person};
+use super::segments::Segment;
+use super::streams::Stream;
 use super::templates::Template;
 use crate::domain::clock::Timestamp;
 
@@ -37,10 +41,21 @@ pub(super) struct Accepted {
     pub remembered: Option<Remembered>,
 }
 
+/// A message, or the part of one, that goes out at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    pub at: Timestamp,
+    /// Whoever was due by then has got it.
+    pub told: Timestamp,
+    pub sequence: u64,
+}
+
 /// Everything that outlives a call.
 #[derive(Debug)]
 pub(super) struct State {
     journal: Journal,
+    apps: Vec<Uuid>,
+    keep_people: usize,
     keep_messages: usize,
     keep_bytes: usize,
     keep_keys: usize,
@@ -54,7 +69,18 @@ pub(super) struct State {
     templates: BTreeMap<Uuid, Arc<Template>>,
     /// Templates by revision, while the file is read: messages name them.
     revisions: HashMap<(Uuid, u32), Arc<Template>>,
-    people: People,
+    people: HashMap<Uuid, People>,
+    nobody: People,
+    segments: BTreeMap<Uuid, Segment>,
+    streams: BTreeMap<Uuid, Stream>,
+    acts: Acts,
+    guard: Guard,
+    /// What has not gone out yet, by its time, with the time up to which it has.
+    waiting: BTreeMap<(Timestamp, u64), Timestamp>,
+    /// Up to when messages that wait for their time have gone out.
+    sent: HashMap<u64, Timestamp>,
+    /// When recipients were last pushed to, for the frequency cap.
+    pushes: HashMap<(Uuid, String, String), Vec<Timestamp>>,
     advanced: Duration,
 }
 
@@ -75,12 +101,23 @@ impl State {
             key_ages: VecDeque::new(),
             templates: BTreeMap::new(),
             revisions: HashMap::new(),
-            people: People::default(),
+            apps: options.apps.iter().map(|app| app.id).collect(),
+            keep_people: options.keep_people,
+            people: HashMap::new(),
+            nobody: People::default(),
+            segments: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            acts: Acts::default(),
+            guard: Guard::default(),
+            waiting: BTreeMap::new(),
+            sent: HashMap::new(),
+            pushes: HashMap::new(),
             advanced: Duration::ZERO,
         };
         for line in lines {
-            state.replay(line);
+            state.apply(line);
         }
+        state.wait_again();
         state.revisions = HashMap::new();
         let kept = state.lines();
         state.journal.rewrite(kept)?;
@@ -101,8 +138,9 @@ impl State {
         self.newest + 1
     }
 
-    pub(super) fn people(&self) -> &People {
-        &self.people
+    /// Everybody whom the app knows.
+    pub(super) fn people(&self, app: Uuid) -> &People {
+        self.people.get(&app).unwrap_or(&self.nobody)
     }
 
     pub(super) fn record_advance(&mut self, step: Duration) -> Result<(), SandboxError> {
@@ -112,13 +150,125 @@ impl State {
         Ok(())
     }
 
+    /// Makes people known, or changes them; those without an app in every app.
     pub(super) fn put_people(&mut self, people: Vec<Person>) -> Result<(), SandboxError> {
         for person in people {
-            let person = Arc::new(person);
-            self.journal.write(&Line::Person(person.clone()))?;
-            self.people.put(person);
+            let apps = person.app_id.map_or_else(|| self.apps.clone(), |app| vec![app]);
+            for app in apps {
+                self.record(Line::Person(Arc::new(Person { app_id: Some(app), ..person.clone() })))?;
+            }
         }
         Ok(())
+    }
+
+    pub(super) fn delete_person(&mut self, app_id: Uuid, person: &Person) -> Result<(), SandboxError> {
+        self.record(Line::Gone { app_id, names: person.names() })
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.values()
+    }
+
+    pub(super) fn segment(&self, app_id: Uuid, id: Uuid) -> Option<&Segment> {
+        self.segments.get(&id).filter(|segment| segment.app_id == app_id)
+    }
+
+    pub(super) fn put_segment(&mut self, segment: Segment) -> Result<(), SandboxError> {
+        self.record(Line::Segment(segment))
+    }
+
+    pub(super) fn delete_segment(&mut self, id: Uuid) -> Result<(), SandboxError> {
+        self.record(Line::SegmentDeleted { id })
+    }
+
+    pub(super) fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.values()
+    }
+
+    pub(super) fn put_stream(&mut self, stream: &Stream) -> Result<(), SandboxError> {
+        self.record(Line::Stream(stream.clone()))
+    }
+
+    pub(super) fn delete_stream(&mut self, id: Uuid) -> Result<(), SandboxError> {
+        self.record(Line::StreamDeleted { id })
+    }
+
+    pub(super) fn acts(&self) -> &Acts {
+        &self.acts
+    }
+
+    pub(super) fn add_act(&mut self, act: Act) -> Result<(), SandboxError> {
+        self.record(Line::Act(act))
+    }
+
+    pub(super) fn is_disabled(&self, app: Uuid) -> bool {
+        self.guard.is_disabled(app)
+    }
+
+    pub(super) fn count_volume(&mut self, app: Uuid, messages: u64, subscribed: u64, now: Timestamp) -> bool {
+        self.guard.count(app, messages, subscribed, now)
+    }
+
+    /// Switches an app off or on. What waits for its time is cancelled when it goes off.
+    pub(super) fn disable(&mut self, app_id: Uuid, disabled: bool) -> Result<(), SandboxError> {
+        self.record(Line::App { app_id, disabled })?;
+        if !disabled {
+            return Ok(());
+        }
+        let waiting = self.waiting.keys().filter_map(|(_, sequence)| self.messages.get(sequence));
+        let of_app: Vec<Uuid> =
+            waiting.filter(|message| message.app_id == app_id).map(|message| message.id).collect();
+        of_app.into_iter().try_for_each(|id| self.cancel(id))
+    }
+
+    /// Takes the next message that is due by `now`.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Option<Due> {
+        let entry = self.waiting.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let ((at, sequence), told) = entry.remove_entry();
+        Some(Due { at, told, sequence })
+    }
+
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.waiting.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    pub(super) fn wait(&mut self, due: Due) {
+        self.waiting.insert((due.at, due.sequence), due.told);
+    }
+
+    /// Notes that whoever was due by `until` has got a scheduled message.
+    pub(super) fn sent(&mut self, sequence: u64, until: Timestamp) -> Result<(), SandboxError> {
+        self.record(Line::Sent { sequence, until })
+    }
+
+    /// Notes who does not get a message because of the frequency cap.
+    pub(super) fn cap(&mut self, sequence: u64, recipients: Vec<usize>) -> Result<(), SandboxError> {
+        if recipients.is_empty() { Ok(()) } else { self.record(Line::Capped { sequence, recipients }) }
+    }
+
+    /// The places of those who had enough pushes; the others' are counted.
+    pub(super) fn over_cap(
+        &mut self,
+        app: Uuid,
+        recipients: &[(usize, Timestamp, &Recipient)],
+        cap: FrequencyCap,
+        now: Timestamp,
+    ) -> Vec<usize> {
+        let within = TimeDelta::hours(i64::from(cap.hours));
+        if self.pushes.len() > self.keep_people {
+            self.pushes.retain(|_, times| times.last().is_some_and(|last| now - *last < within));
+        }
+        let mut over = Vec::new();
+        for (place, _, to) in recipients {
+            let times = self.pushes.entry((app, to.label.clone(), to.id.clone())).or_default();
+            times.retain(|at| now - *at < within);
+            if times.len() >= cap.messages {
+                over.push(*place);
+            } else {
+                times.push(now);
+            }
+        }
+        over
     }
 
     /// The first answer to a key, unless it is older than 30 days at `now`.
@@ -144,6 +294,16 @@ impl State {
         }
         self.keep_message(message);
         Ok(())
+    }
+
+    /// The message with this sequence.
+    pub(super) fn at(&self, sequence: u64) -> Option<Arc<Message>> {
+        self.messages.get(&sequence).cloned()
+    }
+
+    /// The message of any app, by its id.
+    pub(super) fn any_message(&self, id: Uuid) -> Option<Arc<Message>> {
+        self.by_id.get(&id).and_then(|sequence| self.at(*sequence))
     }
 
     pub(super) fn message(&self, app_id: Uuid, id: Uuid) -> Option<Arc<Message>> {
@@ -207,12 +367,21 @@ impl State {
         self.keys.clear();
         self.key_ages.clear();
         self.templates.clear();
-        self.people = People::default();
+        self.people.clear();
+        self.segments.clear();
+        self.streams.clear();
+        self.acts.clear();
+        self.guard = Guard::default();
+        self.waiting.clear();
+        self.sent.clear();
+        self.pushes.clear();
         Ok(())
     }
 
     fn keep_message(&mut self, message: Message) {
         self.newest = message.sequence;
+        let at = message.send_after.unwrap_or(message.received_at);
+        self.wait(Due { at, told: Timestamp::MIN_UTC, sequence: message.sequence });
         self.bytes += message.weight();
         self.by_id.insert(message.id, message.sequence);
         self.messages.insert(message.sequence, Arc::new(message));
@@ -222,7 +391,28 @@ impl State {
             let Some((_, oldest)) = self.messages.pop_first() else { break };
             self.bytes = self.bytes.saturating_sub(oldest.weight());
             self.by_id.remove(&oldest.id);
+            self.acts.forget(oldest.id);
+            self.sent.remove(&oldest.sequence);
         }
+    }
+
+    /// After a restart: messages that went out at once have done so, those with a time wait for what is left of it.
+    fn wait_again(&mut self) {
+        self.waiting.clear();
+        let timed = self.messages.values().filter(|message| !message.canceled).filter_map(|message| {
+            let told = self.sent.get(&message.sequence).copied();
+            let waits = message.paced || (message.send_after.is_some() && told.is_none());
+            let at = message.send_after.unwrap_or(message.received_at);
+            waits.then(|| ((at, message.sequence), told.unwrap_or(Timestamp::MIN_UTC)))
+        });
+        self.waiting = timed.collect();
+    }
+
+    /// Writes a line, then does what it says.
+    fn record(&mut self, line: Line) -> Result<(), SandboxError> {
+        self.journal.write(&line)?;
+        self.apply(line);
+        Ok(())
     }
 
     fn keep_key(&mut self, first: Remembered) {
@@ -247,7 +437,7 @@ impl State {
         }
     }
 
-    fn replay(&mut self, line: Line) {
+    fn apply(&mut self, line: Line) {
         match line {
             Line::Template(template) => {
                 self.revisions.insert((template.id, template.revision), template.clone());
@@ -256,7 +446,37 @@ impl State {
             Line::TemplateDeleted { id } => {
                 self.templates.remove(&id);
             }
-            Line::Person(person) => self.people.put(person),
+            Line::Person(person) => {
+                let apps = person.app_id.map_or_else(|| self.apps.clone(), |app| vec![app]);
+                for app in apps {
+                    self.people.entry(app).or_default().put(person.clone(), self.keep_people);
+                }
+            }
+            Line::Gone { app_id, names } => self.people.entry(app_id).or_default().forget(names),
+            Line::Segment(segment) => {
+                self.segments.insert(segment.id, segment);
+            }
+            Line::SegmentDeleted { id } => {
+                self.segments.remove(&id);
+            }
+            Line::Stream(stream) => {
+                self.streams.insert(stream.id, stream);
+            }
+            Line::StreamDeleted { id } => {
+                self.streams.remove(&id);
+            }
+            Line::Act(act) => self.acts.add(act),
+            Line::App { app_id, disabled } => self.guard.set(app_id, disabled),
+            Line::Sent { sequence, until } => {
+                self.sent.insert(sequence, until);
+            }
+            Line::Capped { sequence, recipients } => {
+                if let Some(message) = self.messages.get_mut(&sequence) {
+                    let capped = &mut Arc::make_mut(message).capped;
+                    capped.extend(recipients);
+                    capped.sort_unstable();
+                }
+            }
             Line::Key(first) => self.keep_key(first),
             Line::Canceled { id } => self.mark_canceled(id),
             Line::Advanced { microseconds } => self.advanced = Duration::from_micros(microseconds),
@@ -279,7 +499,16 @@ impl State {
                 newest: self.messages.first_key_value().map_or(self.newest, |(first, _)| first - 1),
             },
         ];
-        lines.extend(self.people.all().cloned().map(Line::Person));
+        for (app, people) in &self.people {
+            lines.push(Line::Gone { app_id: *app, names: people.gone().cloned().collect() });
+            lines.extend(people.all().map(|person| {
+                let of_app = Person { app_id: Some(*app), ..Person::clone(person) };
+                Line::Person(Arc::new(of_app))
+            }));
+        }
+        lines.extend(self.segments.values().cloned().map(Line::Segment));
+        lines.extend(self.streams.values().cloned().map(Line::Stream));
+        lines.extend(self.guard.disabled().map(|app_id| Line::App { app_id, disabled: true }));
         lines.extend(self.template_lines());
         let kept: HashMap<_, _> =
             self.messages.values().filter_map(|m| Some(((m.app_id, m.idempotency_key?), m.id))).collect();
@@ -298,6 +527,8 @@ impl State {
             let own = first.filter(|first| first.answer["id"] == message.id.to_string());
             Line::Message(Box::new(StoredMessage::of(message, own)))
         }));
+        lines.extend(self.sent.iter().map(|(sequence, until)| Line::Sent { sequence: *sequence, until: *until }));
+        lines.extend(self.acts.all().cloned().map(Line::Act));
         lines
     }
 

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::access::uuid;
+use super::access::{body_of, uuid};
 use super::create::{language, random_uuid};
 use super::json::{Object, field, says_something, text};
 use super::message::Channel;
-use super::refusal::{NO_ENGLISH, Refusal};
+use super::refusal::{BAD_APP_ID, NO_ENGLISH, Refusal, rate_limited};
 use super::{Sandbox, SandboxError};
 use crate::domain::clock::Timestamp;
 
@@ -92,6 +92,9 @@ impl Sandbox {
         id: &str,
     ) -> Result<Response, Refusal> {
         let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        if !self.admits_view(app.id) {
+            return Ok(rate_limited(1));
+        }
         let id = uuid(id).ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
         let template = self.state.lock().template(app.id, id);
         template
@@ -108,8 +111,7 @@ impl Sandbox {
         body: &[u8],
     ) -> Result<Response, Refusal> {
         let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
-        let request: Object = serde_json::from_slice(body)
-            .map_err(|_| Refusal::bad("Request is malformed: not a JSON object"))?;
+        let request = body_of(body)?;
         let mut state = self.state.lock();
         let found = uuid(id).and_then(|id| state.template(app.id, id));
         let mut template = found.as_deref().cloned().ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
@@ -147,9 +149,46 @@ impl Sandbox {
         Ok(Json(json!({"success": true})).into_response())
     }
 
+    /// `POST /templates/{id}/copy_to_app`: with the Organization API key; the answer has no id of the copy.
+    pub(super) fn copy_template(
+        &self,
+        headers: &HeaderMap,
+        query: &Query,
+        id: &str,
+        body: &[u8],
+    ) -> Result<Response, Refusal> {
+        if !self.is_organization(headers) {
+            return Err(Refusal::access_denied());
+        }
+        let known = |text: Option<&str>| {
+            let id = text.and_then(uuid)?;
+            self.options.apps.iter().map(|app| app.id).find(|app| *app == id)
+        };
+        let from = known(query.get("app_id").map(String::as_str)).ok_or_else(|| Refusal::bad(BAD_APP_ID))?;
+        let request = body_of(body)?;
+        let to = known(text(&request, "target_app_id")).ok_or_else(|| Refusal::bad("target_app_id is not an app."))?;
+        let now = self.now();
+        let mut state = self.state.lock();
+        let found = uuid(id).and_then(|id| state.template(from, id));
+        let template = found.ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
+        let copy = Template {
+            id: random_uuid(),
+            app_id: to,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+            ..Template::clone(&template)
+        };
+        state.put_template(copy).map_err(|error| Refusal::not_kept(&error))?;
+        Ok(Json(json!({"success": true})).into_response())
+    }
+
     /// `GET /templates`: newest first, without contents.
     pub(super) fn list_templates(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Refusal> {
         let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        if !self.admits_view(app.id) {
+            return Ok(rate_limited(1));
+        }
         let (limit, offset) = page(query)?;
         let wanted = match query.get("channel") {
             None => None,

@@ -9,6 +9,7 @@ use super::super::json::{Object, field, says_something, text};
 use super::super::message::Channel;
 use super::super::options::SandboxOptions;
 use super::super::refusal::{NO_ENGLISH, Refusal};
+use super::super::schedule::time_of_day;
 use super::super::templates::Template;
 use super::fields;
 use super::language;
@@ -86,7 +87,7 @@ fn channel(request: &Object, targets: &Targets, template: Option<&Template>) -> 
         return Err(Refusal::bad("target_channel is required with include_aliases: push, email or sms."));
     }
     let by_fields = fields::channels(request);
-    let needs_saying = *targets == Targets::Audience && by_fields.contains(&Channel::Sms);
+    let needs_saying = targets.is_audience() && by_fields.contains(&Channel::Sms);
     if said.is_none() && needs_saying {
         return Err(Refusal::bad("target_channel is required to send SMS to segments or filters."));
     }
@@ -170,6 +171,11 @@ fn delayed(request: &Object, channel: Channel) -> Result<(), Refusal> {
     let Some(option) = field(request, "delayed_option") else { return Ok(()) };
     if !matches!(option.as_str(), Some("timezone" | "last-active" | "immediate")) {
         return Err(Refusal::bad("delayed_option must be timezone or last-active."));
+    }
+    if let Some(time) = field(request, "delivery_time_of_day")
+        && time.as_str().and_then(time_of_day).is_none()
+    {
+        return Err(Refusal::bad("delivery_time_of_day must be a time such as 9:00AM, 21:45 or 09:45:30."));
     }
     if option.as_str() == Some("immediate") {
         return Ok(());

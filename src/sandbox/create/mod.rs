@@ -6,7 +6,6 @@ pub(super) mod language;
 pub(super) mod targets;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -21,7 +20,7 @@ use super::options::SandboxApp;
 use super::refusal::{Refusal, rate_limited};
 use super::state::{Accepted, Remembered};
 use super::templates::Template;
-use super::{News, Sandbox};
+use super::{News, Sandbox, schedule};
 use crate::domain::clock::Timestamp;
 use checks::Checked;
 
@@ -56,12 +55,6 @@ impl Sandbox {
         let template = self.template_of(&call)?;
         let checked = checks::check(&call.request, template.as_deref(), &self.options, call.now)?;
         self.accept(&call, template, checked)
-    }
-
-    /// Whether the app may make one more create or cancel call in this second.
-    pub(super) fn admits(&self, app: Uuid) -> bool {
-        let mut rates = self.rates.lock();
-        rates.entry(app).or_default().admits(self.options.calls_per_second, Instant::now())
     }
 
     fn first_answer(&self, call: &Call<'_>) -> Option<Response> {
@@ -99,7 +92,7 @@ impl Sandbox {
             return Ok(self.replay(call, &first));
         }
         let resolved =
-            checked.targets.resolve(checked.channel, checked.also_disabled, state.people(), &self.options);
+            checked.targets.resolve(checked.channel, checked.also_disabled, &state, call.app.id, &self.options, call.now);
         let remembered = |answer: &Value| Remembered {
             app_id: call.app.id,
             key: call.key.unwrap_or_default(),
@@ -128,6 +121,8 @@ impl Sandbox {
             recipients: resolved.count,
             notes: checked.notes,
             canceled: false,
+            capped: Vec::new(),
+            paced: schedule::is_paced(&call.request),
         };
         let mut answer = json!({"id": message.id, "external_id": call.key});
         if let Some(errors) = resolved.errors {
@@ -138,6 +133,12 @@ impl Sandbox {
         state.accept(Accepted { message, remembered }).map_err(|error| Refusal::not_kept(&error))?;
         drop(state);
         self.announce(newest, resolved.count);
+        if checked.send_after.is_some() {
+            // The worker waits for the earliest of all; this one may be earlier.
+            self.woken.notify_one();
+        } else {
+            self.send_due();
+        }
         Ok(Json(answer).into_response())
     }
 

@@ -1,13 +1,17 @@
 //! Whom a Create message is for.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::super::access::uuid;
 use super::super::json::{Object, field, says_something};
 use super::super::message::{Channel, Reached, Recipient};
 use super::super::options::SandboxOptions;
-use super::super::people::{People, Reach};
+use super::super::people::{People, Person, Reach};
 use super::super::refusal::Refusal;
+use super::super::state::State;
+use super::super::{filters, segments};
+use crate::domain::clock::Timestamp;
 
 const NOBODY: &str =
     "You must include which players, segments, or tags you wish to send this notification to.";
@@ -30,8 +34,9 @@ pub(in crate::sandbox) enum Targets {
     Subscriptions(Vec<String>),
     Emails(Vec<String>),
     Phones(Vec<String>),
-    /// Segments or filters, whose members only OneSignal knows.
-    Audience,
+    /// Everybody in one of the first segments and in none of the second.
+    Segments { included: Vec<String>, excluded: Vec<String> },
+    Filters(Vec<Value>),
 }
 
 /// What became of the targets.
@@ -66,8 +71,14 @@ impl Targets {
             "include_subscription_ids" | "include_player_ids" => subscriptions(request, method),
             "email_to" | "include_email_tokens" => emails(request, method),
             "include_phone_numbers" => phones(request, method),
-            "included_segments" => texts(request, method).map(|_| Self::Audience),
-            _ => filters(request),
+            "included_segments" => Ok(Self::Segments {
+                included: texts(request, method)?,
+                excluded: match field(request, "excluded_segments") {
+                    None => Vec::new(),
+                    Some(_) => texts(request, "excluded_segments")?,
+                },
+            }),
+            _ => by_filters(request),
         }
     }
 
@@ -76,7 +87,7 @@ impl Targets {
         match self {
             Self::Aliases(labels) => labels.iter().map(|(_, ids)| ids.len()).sum(),
             Self::Subscriptions(ids) | Self::Emails(ids) | Self::Phones(ids) => ids.len(),
-            Self::Audience => 0,
+            Self::Segments { .. } | Self::Filters(_) => 0,
         }
     }
 
@@ -85,7 +96,7 @@ impl Targets {
         match self {
             Self::Emails(_) => Some(Channel::Email),
             Self::Phones(_) => Some(Channel::Sms),
-            Self::Aliases(_) | Self::Subscriptions(_) | Self::Audience => None,
+            Self::Aliases(_) | Self::Subscriptions(_) | Self::Segments { .. } | Self::Filters(_) => None,
         }
     }
 
@@ -100,8 +111,13 @@ impl Targets {
             Self::Subscriptions(ids) => Box::new(ids.iter().map(|id| ("subscription_id", id.as_str()))),
             Self::Emails(ids) => Box::new(ids.iter().map(|id| ("email", id.as_str()))),
             Self::Phones(ids) => Box::new(ids.iter().map(|id| ("phone_number", id.as_str()))),
-            Self::Audience => Box::new(std::iter::empty()),
+            Self::Segments { .. } | Self::Filters(_) => Box::new(std::iter::empty()),
         }
+    }
+
+    /// Whether OneSignal finds the recipients by itself.
+    pub(in crate::sandbox) fn is_audience(&self) -> bool {
+        matches!(self, Self::Segments { .. } | Self::Filters(_))
     }
 
     /// Finds out who is reached on `channel`.
@@ -109,11 +125,15 @@ impl Targets {
         &self,
         channel: Channel,
         also_disabled: bool,
-        people: &People,
+        state: &State,
+        app: Uuid,
         options: &SandboxOptions,
+        now: Timestamp,
     ) -> Resolved {
-        if *self == Self::Audience {
-            return audience(channel, people, options);
+        let people = state.people(app);
+        if self.is_audience() {
+            let members = Members { targets: self, state, app, now };
+            return audience(channel, people, options, &members);
         }
         let mut reached = Vec::with_capacity(self.count());
         let mut unsubscribed: Vec<(&str, &str)> = Vec::new();
@@ -150,18 +170,49 @@ impl Targets {
             Self::Subscriptions(_) => json!({ "invalid_player_ids": ids }),
             Self::Emails(_) => json!({ "invalid_email_tokens": ids }),
             Self::Phones(_) => json!({ "invalid_phone_numbers": ids }),
-            Self::Audience => return None,
+            Self::Segments { .. } | Self::Filters(_) => return None,
         })
     }
 }
 
-/// Who is in a segment: everybody who was made known and is subscribed, else the audience of the options.
-fn audience(channel: Channel, people: &People, options: &SandboxOptions) -> Resolved {
+/// Decides who of the known people belongs to an audience.
+struct Members<'a> {
+    targets: &'a Targets,
+    state: &'a State,
+    app: Uuid,
+    now: Timestamp,
+}
+
+impl Members<'_> {
+    fn include(&self, person: &Person) -> bool {
+        match self.targets {
+            Targets::Filters(wanted) => filters::matches(wanted, person, self.now),
+            Targets::Segments { included, excluded } => {
+                included.iter().any(|name| self.has(name, person, true))
+                    && !excluded.iter().any(|name| self.has(name, person, false))
+            }
+            Targets::Aliases(_) | Targets::Subscriptions(_) | Targets::Emails(_) | Targets::Phones(_) => false,
+        }
+    }
+
+    /// Whether somebody is in a segment. Everybody is in OneSignal's own, and in one that was made in a dashboard which
+    /// the sandbox doesn't have; nobody is excluded by such a one.
+    fn has(&self, name: &str, person: &Person, unknown: bool) -> bool {
+        let mut made = self.state.segments().filter(|segment| segment.app_id == self.app && segment.name == name);
+        match made.next() {
+            Some(segment) => filters::matches(&segment.filters, person, self.now),
+            None => segments::is_default(name) || unknown,
+        }
+    }
+}
+
+/// Who is in segments, or meets filters: those who were made known and are subscribed, else the audience of the options.
+fn audience(channel: Channel, people: &People, options: &SandboxOptions, members: &Members<'_>) -> Resolved {
     let mut reached = Vec::new();
     if people.is_empty() && !options.strict_users {
         reached.extend(options.audience.iter().map(|id| Recipient::made_up("external_id", id)));
     }
-    for person in people.all() {
+    for person in people.all().filter(|person| members.include(person)) {
         let id = person.external_id.clone().or_else(|| person.onesignal_id.map(|id| id.to_string()));
         let label = if person.external_id.is_some() { "external_id" } else { "onesignal_id" };
         let reach = people.reach(label, &id.unwrap_or_default(), channel, false, true);
@@ -231,14 +282,9 @@ fn phones(request: &Object, name: &str) -> Result<Targets, Refusal> {
     }
 }
 
-fn filters(request: &Object) -> Result<Targets, Refusal> {
-    let entries = field(request, "filters").and_then(Value::as_array);
-    match entries {
-        Some(entries) if (1..=200).contains(&entries.len()) && entries.iter().all(Value::is_object) => {
-            Ok(Targets::Audience)
-        }
-        _ => Err(Refusal::bad("filters must be a list of 1 to 200 objects.")),
-    }
+fn by_filters(request: &Object) -> Result<Targets, Refusal> {
+    let wanted = field(request, "filters").unwrap_or(&Value::Null);
+    filters::check(wanted).map(Targets::Filters).map_err(Refusal::bad)
 }
 
 fn texts(object: &Object, name: &str) -> Result<Vec<String>, Refusal> {

@@ -42,7 +42,7 @@ impl Answer {
 
 /// The usual options without a rate limit, so that it strikes only where a test wants it.
 pub fn unlimited() -> SandboxOptions {
-    SandboxOptions { calls_per_second: 0, ..SandboxOptions::default() }
+    SandboxOptions::unhurried()
 }
 
 /// A push to `user-42`, with `more` merged in; `null` takes a field away.

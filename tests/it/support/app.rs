@@ -61,7 +61,7 @@ impl TestApp {
         herald::app::choose_tls();
         let stop = CancellationToken::new();
         let sandbox_options =
-            wanted.sandbox.unwrap_or(SandboxOptions { calls_per_second: 0, ..SandboxOptions::default() });
+            wanted.sandbox.unwrap_or_else(SandboxOptions::unhurried);
         let sandbox = Sandbox::open(sandbox_options).expect("a sandbox");
         let own_sandbox = serve_sandbox(&sandbox, &stop).await;
         let sandbox_url = wanted.sandbox_url.unwrap_or(own_sandbox);

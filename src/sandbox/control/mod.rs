@@ -1,12 +1,16 @@
 //! The sandbox's own paths, below `/_sandbox`.
 
+mod people;
+mod streams;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use serde::Deserialize;
@@ -14,7 +18,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::faults::Fault;
-use super::people::Person;
 use super::{ReceivedMessage, Sandbox, SandboxError};
 
 const DEFAULT_PAGE: usize = 100;
@@ -27,10 +30,24 @@ pub(super) fn routes() -> Router<Arc<Sandbox>> {
     Router::new()
         .route("/_sandbox/messages", routing::get(messages))
         .route("/_sandbox/stats", routing::get(stats))
-        .route("/_sandbox/users", routing::post(put_users).get(users))
         .route("/_sandbox/faults", routing::post(set_fault).get(faults).delete(clear_faults))
         .route("/_sandbox/clock", routing::post(advance_clock).get(clock))
         .route("/_sandbox/reset", routing::post(reset))
+        .route("/_sandbox/exports/{name}", routing::get(export))
+        .merge(people::routes())
+        .merge(streams::routes())
+        .layer(from_fn(refuse_other_sites))
+}
+
+/// A page of another site that the developer has open must not reset or fault the sandbox behind their back.
+async fn refuse_other_sites(request: Request, next: Next) -> Response {
+    let site = request.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads && matches!(site, Some("cross-site" | "same-site")) {
+        let text = "another site's page can not change the sandbox".to_owned();
+        return Unclear(StatusCode::FORBIDDEN, text).into_response();
+    }
+    next.run(request).await
 }
 
 /// A request that a control path can't follow.
@@ -103,23 +120,6 @@ async fn stats(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
     Json(json!(*sandbox.stats.lock()))
 }
 
-async fn put_users(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Result<Json<Value>, Unclear> {
-    let people: Vec<Person> = match read::<Value>(&body)? {
-        list @ Value::Array(_) => serde_json::from_value(list),
-        one => serde_json::from_value(one).map(|person| vec![person]),
-    }
-    .map_err(|error| unclear(error.to_string()))?;
-    let people = people.into_iter().map(Person::complete).collect::<Result<Vec<_>, _>>().map_err(unclear)?;
-    let known = people.len();
-    sandbox.state.lock().put_people(people)?;
-    Ok(Json(json!({"known": known})))
-}
-
-async fn users(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
-    let people: Vec<Arc<Person>> = sandbox.state.lock().people().all().cloned().collect();
-    Json(json!({"data": people}))
-}
-
 async fn set_fault(
     State(sandbox): State<Arc<Sandbox>>,
     body: Bytes,
@@ -171,6 +171,10 @@ async fn clock(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
 async fn reset(State(sandbox): State<Arc<Sandbox>>) -> Result<Json<Value>, Unclear> {
     sandbox.reset()?;
     Ok(Json(json!({"success": true})))
+}
+
+async fn export(State(sandbox): State<Arc<Sandbox>>, Path(name): Path<String>) -> Response {
+    sandbox.download(&name)
 }
 
 /// `90s`, `5m`, `2h` or `31d`, or several of them: `1d 12h`.

@@ -1,0 +1,172 @@
+//! The aliases of a user: `…/identity`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::super::Sandbox;
+use super::super::access::{body_of, uuid};
+use super::super::json::{Object, field};
+use super::super::people::{BLOCKED_EXTERNAL_IDS, People, Person};
+use super::super::refusal::Refusal;
+use super::{Answer, By, find};
+
+const MOST: usize = 20;
+const LABEL_LIMIT: usize = 128;
+
+impl Sandbox {
+    /// `GET …/users/by/{label}/{id}/identity`
+    pub(in crate::sandbox) fn view_identity(&self, headers: &HeaderMap, app_id: &str, by: By<'_>) -> Answer {
+        let app = self.app_of_path(headers, app_id)?;
+        let person = find(self.state.lock().people(app.id), by)?;
+        Ok(shown(&person))
+    }
+
+    /// `PATCH …/users/by/{label}/{id}/identity`
+    pub(in crate::sandbox) fn update_identity(
+        &self,
+        headers: &HeaderMap,
+        app_id: &str,
+        by: By<'_>,
+        body: &[u8],
+    ) -> Answer {
+        let app = self.writing_app(headers, app_id)?;
+        let wanted = required(body)?;
+        let mut state = self.state.lock();
+        let person = self.find_or_make_up(state.people(app.id), app, by)?;
+        self.may_change(&person)?;
+        let person = claim(state.people(app.id), &person, &wanted)?;
+        let answer = shown(&person);
+        self.keep(&mut state, vec![person])?;
+        Ok(answer)
+    }
+
+    /// `DELETE …/users/by/{label}/{id}/identity/{label}`
+    pub(in crate::sandbox) fn delete_alias(
+        &self,
+        headers: &HeaderMap,
+        app_id: &str,
+        by: By<'_>,
+        label: &str,
+    ) -> Answer {
+        let app = self.writing_app(headers, app_id)?;
+        let mut state = self.state.lock();
+        let mut person = Person::clone(find(state.people(app.id), by)?.as_ref());
+        self.may_change(&person)?;
+        let removed = match label {
+            "onesignal_id" => {
+                return Err(refused("The onesignal_id of a user can not be removed").into());
+            }
+            "external_id" => person.external_id.take(),
+            _ => person.aliases.remove(label),
+        };
+        if removed.is_none() {
+            return Err(Refusal::coded(StatusCode::NOT_FOUND, "user-3", "Alias not found").into());
+        }
+        let answer = shown(&person);
+        self.keep(&mut state, vec![person])?;
+        Ok(answer)
+    }
+
+    /// `GET /apps/{app}/subscriptions/{id}/user/identity`
+    pub(in crate::sandbox) fn view_owner(&self, headers: &HeaderMap, app_id: &str, id: &str) -> Answer {
+        let app = self.app_of_path(headers, app_id)?;
+        let person = owner(self.state.lock().people(app.id), id)?;
+        Ok(shown(&person))
+    }
+
+    /// `PATCH /apps/{app}/subscriptions/{id}/user/identity`
+    pub(in crate::sandbox) fn update_owner_identity(
+        &self,
+        headers: &HeaderMap,
+        app_id: &str,
+        id: &str,
+        body: &[u8],
+    ) -> Answer {
+        let app = self.writing_app(headers, app_id)?;
+        let wanted = required(body)?;
+        let mut state = self.state.lock();
+        let person = owner(state.people(app.id), id)?;
+        self.may_change(&person)?;
+        let person = claim(state.people(app.id), &person, &wanted)?;
+        let answer = shown(&person);
+        self.keep(&mut state, vec![person])?;
+        Ok(answer)
+    }
+}
+
+/// The user who has the subscription.
+pub(super) fn owner(people: &People, id: &str) -> Result<Arc<Person>, Refusal> {
+    let id = uuid(id).ok_or_else(|| Refusal::invalid_uuid("subscription_id", id))?;
+    let found = people.find("subscription_id", &id.to_string()).cloned();
+    found.ok_or_else(|| Refusal::coded(StatusCode::NOT_FOUND, "subscription-0", "Subscription not found"))
+}
+
+/// The aliases in a body, checked; none when there is no `identity`.
+pub(super) fn read(request: &Object) -> Result<Vec<(String, String)>, Refusal> {
+    let Some(identity) = field(request, "identity") else { return Ok(Vec::new()) };
+    let aliases = identity.as_object().ok_or_else(|| refused("identity must be an object of aliases"))?;
+    let mut read = Vec::with_capacity(aliases.len());
+    for (label, id) in aliases {
+        let text = id.as_str().filter(|id| !id.is_empty() && id.chars().count() <= LABEL_LIMIT);
+        let text = text.ok_or_else(|| refused(&format!("The alias {label} must be a text")))?;
+        if label.is_empty() || label.chars().count() > LABEL_LIMIT {
+            return Err(refused("An alias label must be a text of 1 to 128 characters"));
+        }
+        if label == "external_id" && BLOCKED_EXTERNAL_IDS.contains(&text) {
+            return Err(refused(&format!("The external_id {text} is not allowed")));
+        }
+        if label == "onesignal_id" && uuid(text).is_none() {
+            return Err(Refusal::invalid_uuid("onesignal_id", text));
+        }
+        read.push((label.clone(), text.to_owned()));
+    }
+    Ok(read)
+}
+
+fn required(body: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+    let request = body_of(body)?;
+    let wanted = read(&request)?;
+    if wanted.is_empty() { Err(refused("identity must name at least one alias")) } else { Ok(wanted) }
+}
+
+/// The person with more aliases, none of which another one may have.
+fn claim(people: &People, person: &Person, wanted: &[(String, String)]) -> Result<Person, Refusal> {
+    for (label, id) in wanted {
+        let holder = people.find(label, id);
+        if holder.is_some_and(|holder| holder.onesignal_id != person.onesignal_id) {
+            return Err(Refusal::claimed_alias(label, id));
+        }
+    }
+    let mut person = person.clone();
+    add(&mut person, wanted)?;
+    Ok(person)
+}
+
+/// Gives the person these aliases.
+pub(super) fn add(person: &mut Person, wanted: &[(String, String)]) -> Result<(), Refusal> {
+    for (label, id) in wanted {
+        match label.as_str() {
+            "external_id" => person.external_id = Some(id.clone()),
+            "onesignal_id" => {}
+            _ => {
+                person.aliases.insert(label.clone(), id.clone());
+            }
+        }
+    }
+    if person.aliases.len() > MOST {
+        return Err(refused(&format!("A user can have {MOST} aliases at most")));
+    }
+    Ok(())
+}
+
+fn shown(person: &Person) -> Response {
+    Json(json!({"identity": person.identity()})).into_response()
+}
+
+fn refused(title: &str) -> Refusal {
+    Refusal::coded(StatusCode::BAD_REQUEST, "user-1", title)
+}

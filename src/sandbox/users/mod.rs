@@ -1,0 +1,219 @@
+//! OneSignal's Users API: users, their aliases, their properties and tags, their subscriptions.
+//!
+//! Errors come in the structured envelope. Changes of one user are let through once a second, as OneSignal does.
+
+mod aliases;
+mod properties;
+mod subscriptions;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Sandbox;
+use super::access::{body_of, uuid};
+use super::create::random_uuid;
+use super::json::{Object, field};
+use super::options::SandboxApp;
+use super::people::{BLOCKED_EXTERNAL_IDS, People, Person, made_up_uuid};
+use super::rate::Bucket;
+use super::refusal::{Refusal, coded_rate_limited};
+use super::state::State;
+
+/// A user as a path names it: `users/by/{label}/{id}`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By<'a> {
+    pub label: &'a str,
+    pub id: &'a str,
+}
+
+/// Why a call on a user ends early: refused, or one too many.
+pub(super) enum Stop {
+    Refused(Refusal),
+    TooMany,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl IntoResponse for Stop {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(refusal) => refusal.into_response(),
+            Self::TooMany => coded_rate_limited(1),
+        }
+    }
+}
+
+pub(super) type Answer = Result<Response, Stop>;
+
+impl Sandbox {
+    /// `POST /apps/{app}/users`: makes a user, or changes the one that an alias in it names.
+    pub(super) fn upsert_user(&self, headers: &HeaderMap, app_id: &str, body: &[u8]) -> Answer {
+        let app = self.writing_app(headers, app_id)?;
+        let request = body_of(body)?;
+        let identity = aliases::read(&request)?;
+        let mut state = self.state.lock();
+        let known = self.user_of_aliases(state.people(app.id), &identity)?;
+        let is_new = known.is_none();
+        let mut person = match known {
+            Some(person) => {
+                self.may_change(&person)?;
+                Person::clone(&person)
+            }
+            None => self.new_person(app.id, &request)?,
+        };
+        aliases::add(&mut person, &identity)?;
+        if let Some(wanted) = field(&request, "properties") {
+            properties::change(&mut person, wanted, self.options.plan.tags_per_user)?;
+        }
+        let mut losers = Vec::new();
+        for wanted in subscriptions::list(&request)? {
+            losers.extend(subscriptions::add(state.people(app.id), &mut person, &wanted)?);
+        }
+        let shown = view(&person);
+        self.keep(&mut state, losers.into_iter().chain([person]).collect())?;
+        let status = if is_new { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+        Ok((status, Json(shown)).into_response())
+    }
+
+    /// `GET /apps/{app}/users/by/{label}/{id}`
+    pub(super) fn view_user(&self, headers: &HeaderMap, app_id: &str, by: By<'_>) -> Answer {
+        let app = self.app_of_path(headers, app_id)?;
+        if !self.admits_view(app.id) {
+            return Err(Stop::TooMany);
+        }
+        let person = find(self.state.lock().people(app.id), by)?;
+        Ok(Json(view(&person)).into_response())
+    }
+
+    /// `PATCH /apps/{app}/users/by/{label}/{id}`
+    pub(super) fn update_user(&self, headers: &HeaderMap, app_id: &str, by: By<'_>, body: &[u8]) -> Answer {
+        let app = self.writing_app(headers, app_id)?;
+        let request = body_of(body)?;
+        let mut state = self.state.lock();
+        let mut person = self.find_or_make_up(state.people(app.id), app, by)?;
+        self.may_change(&person)?;
+        let changed = Arc::make_mut(&mut person);
+        let nothing = json!({});
+        let wanted = field(&request, "properties").unwrap_or(&nothing);
+        properties::change(changed, wanted, self.options.plan.tags_per_user)?;
+        if let Some(deltas) = field(&request, "deltas") {
+            properties::add_deltas(changed, deltas)?;
+        }
+        self.keep(&mut state, vec![Person::clone(&person)])?;
+        // OneSignal names what was asked for, and applies it later.
+        Ok((StatusCode::ACCEPTED, Json(json!({"properties": wanted}))).into_response())
+    }
+
+    /// `DELETE /apps/{app}/users/by/{label}/{id}`: the user, their aliases and subscriptions.
+    pub(super) fn delete_user(&self, headers: &HeaderMap, app_id: &str, by: By<'_>) -> Answer {
+        let app = self.writing_app(headers, app_id)?;
+        let mut state = self.state.lock();
+        let person = find(state.people(app.id), by)?;
+        self.may_change(&person)?;
+        state.delete_person(app.id, &person).map_err(|error| Refusal::not_kept(&error))?;
+        let identity = json!({"identity": {by.label: by.id}});
+        Ok((StatusCode::ACCEPTED, Json(identity)).into_response())
+    }
+
+    /// The app of a call that writes, within its thousand a second.
+    fn writing_app(&self, headers: &HeaderMap, app_id: &str) -> Result<&SandboxApp, Stop> {
+        let app = self.app_of_path(headers, app_id)?;
+        let within = self.admits_call(Bucket::Users, app.id, self.options.user_calls_per_second);
+        if within { Ok(app) } else { Err(Stop::TooMany) }
+    }
+
+    /// Lets a user's changes through once a second.
+    fn may_change(&self, person: &Person) -> Result<(), Stop> {
+        let id = person.onesignal_id.unwrap_or_default();
+        let within = self.admits_call(Bucket::OneUser, id, self.options.calls_per_user_per_second);
+        if within { Ok(()) } else { Err(Stop::TooMany) }
+    }
+
+    /// The user that one of the aliases names. They may not name two.
+    fn user_of_aliases(
+        &self,
+        people: &People,
+        identity: &[(String, String)],
+    ) -> Result<Option<Arc<Person>>, Refusal> {
+        let mut found: Option<Arc<Person>> = None;
+        for (label, id) in identity {
+            let Some(person) = people.find(label, id) else { continue };
+            if found.as_ref().is_some_and(|first| first.onesignal_id != person.onesignal_id) {
+                return Err(Refusal::conflicting_aliases(label, id));
+            }
+            found.get_or_insert_with(|| person.clone());
+        }
+        Ok(found)
+    }
+
+    fn new_person(&self, app: Uuid, request: &Object) -> Result<Person, Refusal> {
+        if field(request, "identity").is_none() && field(request, "subscriptions").is_none() {
+            return Err(Refusal::coded(
+                StatusCode::BAD_REQUEST,
+                "user-1",
+                "A user needs an identity or a subscription",
+            ));
+        }
+        Ok(Person {
+            app_id: Some(app),
+            onesignal_id: Some(random_uuid()),
+            subscriptions: Some(Vec::new()),
+            // Whoever was reached before anybody made them known is reached afterwards, too.
+            everywhere: !self.options.strict_users && field(request, "subscriptions").is_none(),
+            created_at: Some(self.now()),
+            ..Person::default()
+        })
+    }
+
+    /// The user; somebody who exists for messages without having been made known exists here, too.
+    fn find_or_make_up(&self, people: &People, app: &SandboxApp, by: By<'_>) -> Result<Arc<Person>, Refusal> {
+        if let Some(person) = people.find(by.label, by.id) {
+            return Ok(person.clone());
+        }
+        let may_be = !self.options.strict_users && !people.is_gone(by.label, by.id);
+        if !may_be || by.label != "external_id" || BLOCKED_EXTERNAL_IDS.contains(&by.id) {
+            return Err(no_user());
+        }
+        Ok(Arc::new(Person {
+            app_id: Some(app.id),
+            external_id: Some(by.id.to_owned()),
+            onesignal_id: Some(made_up_uuid("onesignal_id", by.id)),
+            created_at: Some(self.now()),
+            ..Person::default()
+        }))
+    }
+
+    fn keep(&self, state: &mut State, people: Vec<Person>) -> Result<(), Refusal> {
+        state.put_people(people).map_err(|error| Refusal::not_kept(&error))
+    }
+}
+
+fn no_user() -> Refusal {
+    Refusal::coded(StatusCode::NOT_FOUND, "user-0", "User not found")
+}
+
+fn find(people: &People, by: By<'_>) -> Result<Arc<Person>, Refusal> {
+    if by.label == "onesignal_id" && uuid(by.id).is_none() {
+        return Err(Refusal::invalid_uuid("onesignal_id", by.id));
+    }
+    people.find(by.label, by.id).cloned().ok_or_else(no_user)
+}
+
+/// The user as the API shows it.
+fn view(person: &Person) -> Value {
+    let own = person.own_subscriptions().iter().map(subscriptions::view);
+    json!({
+        "identity": person.identity(),
+        "properties": properties::view(person),
+        "subscriptions": own.collect::<Vec<_>>(),
+    })
+}
