@@ -10,12 +10,20 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM debian:bookworm-slim AS roots
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && mkdir /data
 
-FROM gcr.io/distroless/cc-debian12
+FROM gcr.io/distroless/cc-debian12 AS base
 COPY --from=roots /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # A volume that is mounted here belongs to Herald's user; the service itself writes no file.
 COPY --from=roots --chown=65532:65532 /data /data
 COPY --from=build /herald /usr/local/bin/herald
 USER 65532:65532
+
+# The OneSignal sandbox by itself: docker build --target sandbox
+FROM base AS sandbox
+EXPOSE 8081
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/local/bin/herald", "sandbox", "--listen", "0.0.0.0:8081", "--data", "/data"]
+
+FROM base
 ENV HERALD_LISTEN=0.0.0.0:8080 HERALD_LOG__FORMAT=json
 EXPOSE 8080
 STOPSIGNAL SIGTERM

@@ -284,7 +284,11 @@ impl Wanted {
         };
         let extra = field(request, "extra_fields").and_then(Value::as_array).into_iter().flatten();
         Ok(Self {
-            extra: extra.filter_map(Value::as_str).filter(|name| !PLAYER_COLUMNS.contains(name)).map(str::to_owned).collect(),
+            extra: extra
+                .filter_map(Value::as_str)
+                .filter(|name| !PLAYER_COLUMNS.contains(name))
+                .map(str::to_owned)
+                .collect(),
             since,
             filters,
             also_off: field(request, "include_unsubscribed") != Some(&Value::Bool(false)),
@@ -292,7 +296,8 @@ impl Wanted {
     }
 
     fn includes(&self, person: &Person, now: Timestamp) -> bool {
-        let recent = self.since.is_none_or(|since| person.created_at.is_none_or(|at| at.timestamp() >= since));
+        let recent =
+            self.since.is_none_or(|since| person.created_at.is_none_or(|at| at.timestamp() >= since));
         recent && self.filters.as_ref().is_none_or(|wanted| filters::matches(wanted, person, now))
     }
 }

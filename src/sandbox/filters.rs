@@ -98,9 +98,8 @@ fn holds(filter: &Value, person: &Person, now: Timestamp) -> bool {
         "=" => actual.is_some() && actual == wanted,
         "!=" => actual != wanted,
         "in_array" | "not_in_array" => {
-            let listed = actual.is_some_and(|actual| {
-                wanted.unwrap_or_default().split(',').any(|one| one.trim() == actual)
-            });
+            let listed = actual
+                .is_some_and(|actual| wanted.unwrap_or_default().split(',').any(|one| one.trim() == actual));
             listed == (relation == "in_array")
         }
         "time_elapsed_gt" | "time_elapsed_lt" => {
@@ -191,7 +190,8 @@ mod tests {
 
     #[test]
     fn and_binds_closer_than_or() {
-        let tag = |key: &str, value: &str| json!({"field": "tag", "key": key, "relation": "=", "value": value});
+        let tag =
+            |key: &str, value: &str| json!({"field": "tag", "key": key, "relation": "=", "value": value});
         let or = json!({"operator": "OR"});
         let and = json!({"operator": "AND"});
         assert!(is_for_ann(&json!([tag("plan", "tin"), or, tag("plan", "gold"), and, tag("orders", "7")])));

@@ -80,7 +80,10 @@ mod tests {
         assert!(!guard.count(app, 29, 3, start));
         assert!(!guard.count(app, 0, 3, start + TimeDelta::minutes(14)));
         assert!(guard.count(app, 1, 3, start + TimeDelta::minutes(14)));
-        assert!(!guard.count(app, 1, 3, start + TimeDelta::minutes(15)), "the 29 are a quarter of an hour old");
+        assert!(
+            !guard.count(app, 1, 3, start + TimeDelta::minutes(15)),
+            "the 29 are a quarter of an hour old"
+        );
         guard.set(app, true);
         assert!(guard.is_disabled(app));
         guard.set(app, false);

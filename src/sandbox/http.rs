@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::faults::{Fault, Kind};
+use super::options::Exchange;
 use super::refusal::{Refusal, rate_limited};
 use super::wire::{CuttableListener, Scissors};
 use super::{Sandbox, control, inbox, routes};
@@ -76,7 +77,8 @@ async fn unknown_path(method: Method, request: Request) -> Response {
 
 /// Plays the faults around a call, and counts it.
 async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
+    let route =
+        request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
     let (family, endpoint) = routes::endpoint(request.method(), &route);
     let scissors = request.extensions().get::<ConnectInfo<Scissors>>().map(|info| info.0.clone());
     let closing = request.extensions().get::<Closing>().cloned().unwrap_or_default();
@@ -90,7 +92,7 @@ async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next
     // Counted before the answer goes out, so that whoever has the answer also finds the count.
     let lost = || sandbox.stats.lock().count(endpoint, None);
     let answer = match strike.fault {
-        None => next.run(request).await,
+        None => observed(&sandbox, &route, request, next).await,
         Some(fault) => match fault.kind {
             Kind::Status | Kind::Html | Kind::RateLimit | Kind::Delay => instead(&fault),
             Kind::KeyRevoked => Refusal::access_denied().into_response(),
@@ -124,6 +126,27 @@ async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next
     };
     sandbox.stats.lock().count(endpoint, Some(answer.status().as_u16()));
     answer
+}
+
+/// Lets the call through, and shows both sides of it to the observer, when there is one.
+async fn observed(sandbox: &Sandbox, route: &str, request: Request, next: Next) -> Response {
+    let Some(observer) = &sandbox.options.observer else { return next.run(request).await };
+    let (head, body) = request.into_parts();
+    let sent = axum::body::to_bytes(body, BODY_LIMIT).await.unwrap_or_default();
+    let method = head.method.clone();
+    let answer = next.run(Request::from_parts(head, Body::from(sent.clone()))).await;
+    let (head, body) = answer.into_parts();
+    let received = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    (observer.0)(&Exchange {
+        method: method.as_str(),
+        route,
+        request: &sent,
+        status: head.status.as_u16(),
+        content_type: content_type.unwrap_or_default(),
+        answer: &received,
+    });
+    Response::from_parts(head, Body::from(received))
 }
 
 /// The answer of a fault that answers by itself.

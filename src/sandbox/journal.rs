@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::message::{Channel, Message, Reached};
 use super::acts::Act;
+use super::message::{Channel, Message, Reached};
 use super::people::{Name, Person};
 use super::segments::Segment;
-use super::streams::Stream;
 use super::state::Remembered;
+use super::streams::Stream;
 use super::templates::Template;
 use crate::domain::clock::Timestamp;
 

@@ -154,7 +154,8 @@ impl Message {
 
     /// Whether it gives way when its recipients had enough.
     pub(super) fn wants_cap(&self) -> bool {
-        self.channel == Channel::Push && self.request().get("enable_frequency_cap") == Some(&Value::Bool(true))
+        self.channel == Channel::Push
+            && self.request().get("enable_frequency_cap") == Some(&Value::Bool(true))
     }
 
     /// The bytes that it takes, about.

@@ -52,10 +52,10 @@ use uuid::Uuid;
 
 use crate::domain::clock::{Clock, SystemClock, Timestamp};
 
+pub use custom_events::ReceivedCustomEvent;
 pub use journal::SandboxError;
 pub use message::{Channel, ReceivedMessage, ReceivedRecipient};
-pub use custom_events::ReceivedCustomEvent;
-pub use options::{FrequencyCap, SandboxApp, SandboxOptions, SandboxPlan};
+pub use options::{Exchange, FrequencyCap, Observer, SandboxApp, SandboxOptions, SandboxPlan};
 use rate::Bucket;
 
 /// One OneSignal that exists on this machine alone.

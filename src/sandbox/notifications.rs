@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Sandbox;
 use super::access::uuid;
 use super::acts::Deed;
+use super::json::field;
 use super::message::{Channel, Message};
 use super::outcomes::Wanted;
 use super::refusal::{BAD_APP_ID, Refusal, rate_limited};
@@ -185,7 +186,9 @@ fn view(message: &Message, state: &State, now: Timestamp) -> Value {
         "throttle_rate_per_minute": request.get("throttle_rate_per_minute"),
     });
     for name in PROVIDER_FIELDS {
-        view[name] = request.get(name).cloned().unwrap_or(Value::Null);
+        if let Some(value) = field(&request, name) {
+            view[name] = value.clone();
+        }
     }
     view
 }

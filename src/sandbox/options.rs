@@ -1,6 +1,8 @@
 //! How a sandbox is set up.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -18,6 +20,33 @@ pub struct SandboxApp {
     pub key: String,
     /// What `{{ app.name }}` shows.
     pub name: String,
+}
+
+/// A call of OneSignal's and its answer, as they went over the wire.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// `POST` and the like.
+    pub method: &'a str,
+    /// The path with its parameters' names, such as `/apps/{app}/users`.
+    pub route: &'a str,
+    /// The body of the call.
+    pub request: &'a [u8],
+    /// The status of the answer.
+    pub status: u16,
+    /// Its content type.
+    pub content_type: &'a str,
+    /// Its body.
+    pub answer: &'a [u8],
+}
+
+/// Somebody who is shown every exchange that no fault met.
+#[derive(Clone)]
+pub struct Observer(pub Arc<dyn Fn(&Exchange<'_>) + Send + Sync>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Observer")
+    }
 }
 
 /// How often one recipient may be pushed to.
@@ -62,6 +91,8 @@ pub struct SandboxOptions {
     pub audience: Vec<String>,
     /// Whether an answer with an empty id is remembered with its idempotency key, which the contract leaves open.
     pub remember_empty_answers: bool,
+    /// Is shown every call and its answer: tests hold them against OneSignal's own description.
+    pub observer: Option<Observer>,
     /// How many people each app keeps; those made known first go first.
     pub keep_people: usize,
     /// How many messages are kept; the oldest go first.
@@ -93,6 +124,7 @@ impl Default for SandboxOptions {
             strict_users: false,
             audience: ["user-1", "user-2", "user-3"].map(str::to_owned).to_vec(),
             remember_empty_answers: false,
+            observer: None,
             keep_people: 200_000,
             keep_messages: 100_000,
             keep_bytes: 512 * 1024 * 1024,

@@ -73,6 +73,8 @@ impl Wanted {
     pub(super) fn values(&self, clicks: usize) -> Value {
         let value = |id: &str| if id == CLICK { clicks } else { 0 };
         let values = self.names.iter();
-        values.map(|(id, aggregation)| json!({"id": id, "value": value(id), "aggregation": aggregation})).collect()
+        values
+            .map(|(id, aggregation)| json!({"id": id, "value": value(id), "aggregation": aggregation}))
+            .collect()
     }
 }

@@ -15,17 +15,9 @@ pub struct SandboxPlan {
 
 impl SandboxPlan {
     /// The free plan.
-    pub const FREE: Self = Self {
-        tags_per_user: Some(2),
-        custom_events: false,
-        segments: Some(0),
-        history: false,
-    };
+    pub const FREE: Self =
+        Self { tags_per_user: Some(2), custom_events: false, segments: Some(0), history: false };
     /// A paid plan.
-    pub const PAID: Self = Self {
-        tags_per_user: Some(100),
-        custom_events: true,
-        segments: Some(200),
-        history: true,
-    };
+    pub const PAID: Self =
+        Self { tags_per_user: Some(100), custom_events: true, segments: Some(200), history: true };
 }

@@ -34,8 +34,11 @@ impl Rates {
             return true;
         }
         // OneSignal lets ten views through at once, though one a second in the long run.
-        let (limit, span) =
-            if bucket == Bucket::Views { (limit.saturating_mul(VIEWS_AT_ONCE), SECOND * VIEWS_AT_ONCE) } else { (limit, SECOND) };
+        let (limit, span) = if bucket == Bucket::Views {
+            (limit.saturating_mul(VIEWS_AT_ONCE), SECOND * VIEWS_AT_ONCE)
+        } else {
+            (limit, SECOND)
+        };
         if self.0.len() > MANY {
             self.0.retain(|_, window| !window.is_over(now));
         }

@@ -229,7 +229,8 @@ pub(super) fn device(recipient: &Recipient, channel: Channel) -> Device {
         Channel::Sms => Some(named("phone_number").unwrap_or_else(|| made_up_phone(&recipient.id))),
     });
     // Each channel of a person is a subscription of its own.
-    let made_up = || made_up_uuid("subscription", &format!("{} {}", channel.name(), recipient.id)).to_string();
+    let made_up =
+        || made_up_uuid("subscription", &format!("{} {}", channel.name(), recipient.id)).to_string();
     Device {
         kind: known.map_or_else(|| Kind::usual(channel), |subscription| subscription.kind),
         subscription_id: id.unwrap_or_else(made_up),

@@ -78,22 +78,24 @@ fn messages() -> Router<Arc<Sandbox>> {
         get(async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, Query(query): Asked| {
             sandbox.view_message(&headers, &query, &id)
         })
-        .delete(async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, Query(query): Asked| {
-            sandbox.cancel_message(&headers, &query, &id)
-        });
+        .delete(
+            async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, Query(query): Asked| {
+                sandbox.cancel_message(&headers, &query, &id)
+            },
+        );
     let history: Routed =
         post(async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, body: Bytes| {
             sandbox.export_history(&headers, &id, &body)
         });
-    let export: Routed =
-        post(async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, Query(query): Asked| {
+    let export: Routed = post(
+        async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, Query(query): Asked| {
             sandbox.export_events(&headers, &query, &id)
-        });
-    let unsubscribe: Routed = post(
-        async |State(sandbox): This, Path((app, id)): Path<(String, String)>, Query(query): Asked| {
-            sandbox.unsubscribe(&app, &id, &query)
         },
     );
+    let unsubscribe: Routed =
+        post(async |State(sandbox): This, Path((app, id)): Path<(String, String)>, Query(query): Asked| {
+            sandbox.unsubscribe(&app, &id, &query)
+        });
     Router::new()
         .route("/notifications", all)
         .route("/notifications/{id}", one)
@@ -113,9 +115,11 @@ fn templates() -> Router<Arc<Sandbox>> {
         get(async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, Query(query): Asked| {
             sandbox.view_template(&headers, &query, &id)
         })
-        .delete(async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, Query(query): Asked| {
-            sandbox.delete_template(&headers, &query, &id)
-        })
+        .delete(
+            async |State(sandbox): This, Path(id): Path<String>, headers: HeaderMap, Query(query): Asked| {
+                sandbox.delete_template(&headers, &query, &id)
+            },
+        )
         .patch(
             async |State(sandbox): This,
                    Path(id): Path<String>,
@@ -151,16 +155,26 @@ fn users() -> Router<Arc<Sandbox>> {
         .delete(async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap| {
             sandbox.delete_user(&headers, &app, By { label: &label, id: &id })
         })
-        .patch(async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap, body: Bytes| {
-            sandbox.update_user(&headers, &app, By { label: &label, id: &id }, &body)
-        });
+        .patch(
+            async |State(sandbox): This,
+                   Path((app, label, id)): UserPath,
+                   headers: HeaderMap,
+                   body: Bytes| {
+                sandbox.update_user(&headers, &app, By { label: &label, id: &id }, &body)
+            },
+        );
     let identity: Routed =
         get(async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap| {
             sandbox.view_identity(&headers, &app, By { label: &label, id: &id })
         })
-        .patch(async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap, body: Bytes| {
-            sandbox.update_identity(&headers, &app, By { label: &label, id: &id }, &body)
-        });
+        .patch(
+            async |State(sandbox): This,
+                   Path((app, label, id)): UserPath,
+                   headers: HeaderMap,
+                   body: Bytes| {
+                sandbox.update_identity(&headers, &app, By { label: &label, id: &id }, &body)
+            },
+        );
     let alias: Routed = delete(
         async |State(sandbox): This,
                Path((app, label, id, gone)): Path<(String, String, String, String)>,
@@ -168,10 +182,11 @@ fn users() -> Router<Arc<Sandbox>> {
             sandbox.delete_alias(&headers, &app, By { label: &label, id: &id }, &gone)
         },
     );
-    let more: Routed =
-        post(async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap, body: Bytes| {
+    let more: Routed = post(
+        async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap, body: Bytes| {
             sandbox.create_subscription(&headers, &app, By { label: &label, id: &id }, &body)
-        });
+        },
+    );
     Router::new()
         .route("/apps/{app}/users", all)
         .route("/apps/{app}/users/by/{label}/{id}", one)
@@ -184,25 +199,28 @@ fn users() -> Router<Arc<Sandbox>> {
 type OwnPath = Path<(String, String)>;
 
 fn subscriptions() -> Router<Arc<Sandbox>> {
-    let one: Routed = patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
-        sandbox.update_subscription(&headers, &app, &id, &body)
-    })
-    .delete(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap| {
-        sandbox.delete_subscription(&headers, &app, &id)
-    });
+    let one: Routed =
+        patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
+            sandbox.update_subscription(&headers, &app, &id, &body)
+        })
+        .delete(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap| {
+            sandbox.delete_subscription(&headers, &app, &id)
+        });
     let identity: Routed = get(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap| {
         sandbox.view_owner(&headers, &app, &id)
     })
     .patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
         sandbox.update_owner_identity(&headers, &app, &id, &body)
     });
-    let owner: Routed = patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
-        sandbox.move_subscription(&headers, &app, &id, &body)
-    });
-    let by_token: Routed =
-        patch(async |State(sandbox): This, Path((app, kind, token)): UserPath, headers: HeaderMap, body: Bytes| {
-            sandbox.update_by_token(&headers, &app, &kind, &token, &body)
+    let owner: Routed =
+        patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
+            sandbox.move_subscription(&headers, &app, &id, &body)
         });
+    let by_token: Routed = patch(
+        async |State(sandbox): This, Path((app, kind, token)): UserPath, headers: HeaderMap, body: Bytes| {
+            sandbox.update_by_token(&headers, &app, &kind, &token, &body)
+        },
+    );
     Router::new()
         .route("/apps/{app}/subscriptions/{id}", one)
         .route("/apps/{app}/subscriptions/{id}/user/identity", identity)
@@ -216,27 +234,31 @@ fn the_rest() -> Router<Arc<Sandbox>> {
         post(async |State(sandbox): This, Path(app): Path<String>, headers: HeaderMap, body: Bytes| {
             sandbox.create_segment(&headers, &app, &body)
         })
-        .get(async |State(sandbox): This, Path(app): Path<String>, headers: HeaderMap, Query(query): Asked| {
-            sandbox.list_segments(&headers, &app, &query)
-        });
-    let segment: Routed =
-        get(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, Query(query): Asked| {
+        .get(
+            async |State(sandbox): This, Path(app): Path<String>, headers: HeaderMap, Query(query): Asked| {
+                sandbox.list_segments(&headers, &app, &query)
+            },
+        );
+    let segment: Routed = get(
+        async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, Query(query): Asked| {
             sandbox.view_segment(&headers, &app, &id, &query)
-        })
-        .patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
-            sandbox.update_segment(&headers, &app, &id, &body)
-        })
-        .delete(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap| {
-            sandbox.delete_segment(&headers, &app, &id)
-        });
+        },
+    )
+    .patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
+        sandbox.update_segment(&headers, &app, &id, &body)
+    })
+    .delete(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap| {
+        sandbox.delete_segment(&headers, &app, &id)
+    });
     let events: Routed =
         post(async |State(sandbox): This, Path(app): Path<String>, headers: HeaderMap, body: Bytes| {
             sandbox.take_custom_events(&headers, &app, &body)
         });
-    let outcomes: Routed =
-        get(async |State(sandbox): This, Path(app): Path<String>, headers: HeaderMap, Query(query): Asked| {
+    let outcomes: Routed = get(
+        async |State(sandbox): This, Path(app): Path<String>, headers: HeaderMap, Query(query): Asked| {
             sandbox.view_outcomes(&headers, &app, &query)
-        });
+        },
+    );
     let players: Routed = post(export_subscriptions);
     Router::new()
         .route("/apps/{app}/segments", segments)

@@ -79,8 +79,9 @@ fn next_local(base: Timestamp, time: NaiveTime, zone: Tz) -> Timestamp {
     let start = base.with_timezone(&zone).date_naive();
     let days = start.iter_days().take(3);
     // A clock time that a change of the clocks leaves out is skipped to the next day.
-    let moments =
-        days.filter_map(|day| zone.from_local_datetime(&day.and_time(time)).earliest().map(|at| at.with_timezone(&Utc)));
+    let moments = days.filter_map(|day| {
+        zone.from_local_datetime(&day.and_time(time)).earliest().map(|at| at.with_timezone(&Utc))
+    });
     moments.into_iter().find(|at| *at >= base).unwrap_or(base)
 }
 

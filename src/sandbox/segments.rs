@@ -177,7 +177,8 @@ fn not_found() -> Refusal {
 
 fn name(request: &Object) -> Result<String, Refusal> {
     let name = text(request, "name").filter(|name| name.chars().count() <= NAME_LIMIT);
-    let name = name.ok_or_else(|| Refusal::bad(format!("name must be a text of 1 to {NAME_LIMIT} characters.")));
+    let name =
+        name.ok_or_else(|| Refusal::bad(format!("name must be a text of 1 to {NAME_LIMIT} characters.")));
     name.map(str::to_owned)
 }
 

@@ -81,7 +81,13 @@ impl Sandbox {
     }
 
     /// Counts what went out, and switches the app off when that was too much for its subscriptions.
-    fn count_volume(&self, state: &mut State, app: Uuid, sent: u64, now: Timestamp) -> Result<(), SandboxError> {
+    fn count_volume(
+        &self,
+        state: &mut State,
+        app: Uuid,
+        sent: u64,
+        now: Timestamp,
+    ) -> Result<(), SandboxError> {
         let known = || self.options.strict_users.then(|| state.people(app).subscribed() as u64);
         let Some(subscribed) = self.options.subscriptions.or_else(known) else { return Ok(()) };
         if state.count_volume(app, sent, subscribed, now) {
@@ -104,7 +110,8 @@ impl Sandbox {
         {
             let mut state = self.state.lock();
             // Nobody clicks in a mail without having opened it.
-            let opened = state.acts().of(message.id).iter().any(|act| act.place == place && act.deed == Deed::Open);
+            let opened =
+                state.acts().of(message.id).iter().any(|act| act.place == place && act.deed == Deed::Open);
             let opens = deed == Deed::Click && message.channel == Channel::Email && !opened;
             let deeds = opens.then_some(Deed::Open).into_iter().chain([deed]);
             for deed in deeds {

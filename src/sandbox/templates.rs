@@ -166,7 +166,8 @@ impl Sandbox {
         };
         let from = known(query.get("app_id").map(String::as_str)).ok_or_else(|| Refusal::bad(BAD_APP_ID))?;
         let request = body_of(body)?;
-        let to = known(text(&request, "target_app_id")).ok_or_else(|| Refusal::bad("target_app_id is not an app."))?;
+        let to = known(text(&request, "target_app_id"))
+            .ok_or_else(|| Refusal::bad("target_app_id is not an app."))?;
         let now = self.now();
         let mut state = self.state.lock();
         let found = uuid(id).and_then(|id| state.template(from, id));

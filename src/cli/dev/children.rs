@@ -50,7 +50,17 @@ impl Sandbox {
     pub async fn start(folder: &DataFolder, port: u16) -> anyhow::Result<Self> {
         let binary = std::env::current_exe().context("can't find this binary")?;
         let mut child = Command::new(binary)
-            .args(["sandbox", "--with-parent", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .args([
+                "sandbox",
+                "--with-parent",
+                "--preset",
+                "paid",
+                "--calls-per-second",
+                "150",
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--data",
+            ])
             .arg(folder.sandbox())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

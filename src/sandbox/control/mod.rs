@@ -40,7 +40,7 @@ pub(super) fn routes() -> Router<Arc<Sandbox>> {
 }
 
 /// A page of another site that the developer has open must not reset or fault the sandbox behind their back.
-async fn refuse_other_sites(request: Request, next: Next) -> Response {
+pub(super) async fn refuse_other_sites(request: Request, next: Next) -> Response {
     let site = request.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if !reads && matches!(site, Some("cross-site" | "same-site")) {

@@ -91,8 +91,14 @@ impl Sandbox {
         if let Some(first) = call.key.and_then(|key| state.remembered(call.app.id, key, call.now)) {
             return Ok(self.replay(call, &first));
         }
-        let resolved =
-            checked.targets.resolve(checked.channel, checked.also_disabled, &state, call.app.id, &self.options, call.now);
+        let resolved = checked.targets.resolve(
+            checked.channel,
+            checked.also_disabled,
+            &state,
+            call.app.id,
+            &self.options,
+            call.now,
+        );
         let remembered = |answer: &Value| Remembered {
             app_id: call.app.id,
             key: call.key.unwrap_or_default(),

@@ -35,7 +35,10 @@ pub(in crate::sandbox) enum Targets {
     Emails(Vec<String>),
     Phones(Vec<String>),
     /// Everybody in one of the first segments and in none of the second.
-    Segments { included: Vec<String>, excluded: Vec<String> },
+    Segments {
+        included: Vec<String>,
+        excluded: Vec<String>,
+    },
     Filters(Vec<Value>),
 }
 
@@ -191,14 +194,17 @@ impl Members<'_> {
                 included.iter().any(|name| self.has(name, person, true))
                     && !excluded.iter().any(|name| self.has(name, person, false))
             }
-            Targets::Aliases(_) | Targets::Subscriptions(_) | Targets::Emails(_) | Targets::Phones(_) => false,
+            Targets::Aliases(_) | Targets::Subscriptions(_) | Targets::Emails(_) | Targets::Phones(_) => {
+                false
+            }
         }
     }
 
     /// Whether somebody is in a segment. Everybody is in OneSignal's own, and in one that was made in a dashboard which
     /// the sandbox doesn't have; nobody is excluded by such a one.
     fn has(&self, name: &str, person: &Person, unknown: bool) -> bool {
-        let mut made = self.state.segments().filter(|segment| segment.app_id == self.app && segment.name == name);
+        let mut made =
+            self.state.segments().filter(|segment| segment.app_id == self.app && segment.name == name);
         match made.next() {
             Some(segment) => filters::matches(&segment.filters, person, self.now),
             None => segments::is_default(name) || unknown,

@@ -4,6 +4,7 @@
 //! nothing from a message runs: texts are escaped, emails lie in a sandboxed frame.
 
 mod card;
+mod faults;
 mod live;
 mod page;
 
@@ -11,8 +12,10 @@ use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::from_fn;
 use axum::response::{Html, IntoResponse, Response};
 use axum::{Router, routing};
+use maud::Markup;
 use serde::Deserialize;
 
 use super::Sandbox;
@@ -27,7 +30,7 @@ const PAGE: usize = 50;
 const RECIPIENTS_SHOWN: usize = 10;
 /// Emails carry their styles in themselves, and a frame inherits this policy: hence the inline styles.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
-    img-src data:; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    img-src data:; frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 const NOSNIFF: (HeaderName, &str) = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");
 
 /// Routes the page and what it loads.
@@ -37,6 +40,16 @@ pub(super) fn routes() -> Router<Arc<Sandbox>> {
         .route("/_sandbox/inbox.js", routing::get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
         .route("/_sandbox/inbox.css", routing::get(async || asset("text/css; charset=utf-8", STYLE)))
         .route("/_sandbox/events", routing::get(live::events))
+        .merge(faults::routes())
+        .layer(from_fn(super::control::refuse_other_sites))
+}
+
+/// A page with the headers that keep it to itself.
+fn framed(page: &Markup) -> Response {
+    let policy = (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    let referrer = (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let fresh = (header::CACHE_CONTROL, "no-store");
+    ([policy, referrer], [NOSNIFF, fresh], Html(page.clone().into_string())).into_response()
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {
@@ -52,7 +65,7 @@ async fn show(
     State(sandbox): State<Arc<Sandbox>>,
     headers: HeaderMap,
     Query(place): Query<Place>,
-) -> impl IntoResponse {
+) -> Response {
     let host =
         headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8081").to_owned();
     let (newest, mut found) = {
@@ -70,13 +83,10 @@ async fn show(
         host,
         app: sandbox.options.apps.first(),
     };
-    let policy = (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    let referrer = (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    let fresh = (header::CACHE_CONTROL, "no-store");
-    ([policy, referrer], [NOSNIFF, fresh], Html(page::page(&view).into_string()))
+    framed(&page::page(&view))
 }
 
-fn card_of(sandbox: &Sandbox, message: &Message) -> maud::Markup {
+fn card_of(sandbox: &Sandbox, message: &Message) -> Markup {
     let seen = render::received_by(message, &sandbox.options, RECIPIENTS_SHOWN);
     card::card(message, &seen, sandbox.now())
 }

@@ -17,6 +17,33 @@ pub(super) struct View<'a> {
 }
 
 pub(super) fn page(view: &View<'_>) -> Markup {
+    whole("Sandbox inbox", &body(view))
+}
+
+/// A page that is not the inbox.
+pub(super) fn frame(title: &str, content: &Markup) -> Markup {
+    let body = html! {
+        header {
+            div.bar { h1 { "Sandbox" } }
+            (places(title))
+        }
+        main { (content) }
+    };
+    whole(&format!("{title} · Sandbox"), &body)
+}
+
+/// The way from one page to another.
+fn places(here: &str) -> Markup {
+    html! {
+        nav.places aria-label="Pages" {
+            @for (name, path) in [("Inbox", "/"), ("Faults", "/faults")] {
+                a href=(path) aria-current=[(name == here).then_some("page")] { (name) }
+            }
+        }
+    }
+}
+
+fn whole(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -24,12 +51,12 @@ pub(super) fn page(view: &View<'_>) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { "Sandbox inbox" }
+                title { (title) }
                 link rel="icon" href="data:,";
                 link rel="stylesheet" href="/_sandbox/inbox.css";
                 script src="/_sandbox/inbox.js" defer {}
             }
-            body { (body(view)) }
+            body { (body) }
         }
     }
 }
@@ -42,6 +69,7 @@ fn body(view: &View<'_>) -> Markup {
                 h1 { "Sandbox inbox" }
                 p.state #state data-live=(view.live) role="status" { (state) }
             }
+            (places("Inbox"))
             p.what {
                 "What would have gone out through OneSignal, as each person would see it. "
                 "Nothing leaves this machine."

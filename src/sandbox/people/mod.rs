@@ -225,7 +225,8 @@ mod tests {
     fn somebody_reached_everywhere_keeps_their_own_choice_on_a_channel() {
         let mut people = People::default();
         let mut ann = Person::clone(&person(r#"{"external_id":"u1"}"#));
-        ann.subscriptions_mut().push(serde_json::from_str(r#"{"type":"Email","token":"a@b.c","enabled":false}"#).unwrap());
+        ann.subscriptions_mut()
+            .push(serde_json::from_str(r#"{"type":"Email","token":"a@b.c","enabled":false}"#).unwrap());
         people.put(Arc::new(ann), 10);
         assert!(reached(&people.reach("external_id", "u1", Channel::Push, false, true)));
         assert_eq!(people.reach("external_id", "u1", Channel::Email, false, true), Reach::Unsubscribed);

@@ -105,7 +105,7 @@ impl StreamEvent {
         format!("message.{}.{}", self.message.channel.name(), self.what)
     }
 
-    /// What the body's Liquid sees as `event` and `message`. Values of custom_data are not among it.
+    /// What the body's Liquid sees as `event` and `message`. Values of `custom_data` are not among it.
     fn values(&self) -> (Value, Value) {
         let device = render::device(&self.recipient, self.message.channel);
         let event = json!({

@@ -121,7 +121,8 @@ impl Streams {
     pub(super) fn next(&mut self, now: Instant) -> Option<Post> {
         for line in self.lines.values_mut().filter(|line| line.under_way < AT_ONCE) {
             let is_due = line.later.first_key_value().is_some_and(|((due, _), _)| *due <= now);
-            let post = if is_due { line.later.pop_first().map(|(_, post)| post) } else { line.ready.pop_front() };
+            let post =
+                if is_due { line.later.pop_first().map(|(_, post)| post) } else { line.ready.pop_front() };
             let Some(mut post) = post else { continue };
             post.stream = line.stream.clone();
             line.under_way += 1;

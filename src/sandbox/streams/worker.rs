@@ -50,7 +50,8 @@ impl Sandbox {
     /// How long nothing is due.
     fn rest(&self) -> Duration {
         let hour = Duration::from_hours(1);
-        let message = self.state.lock().next_due().map_or(hour, |due| (due - self.now()).to_std().unwrap_or_default());
+        let message =
+            self.state.lock().next_due().map_or(hour, |due| (due - self.now()).to_std().unwrap_or_default());
         let retry = self.streams.lock().next_due();
         let retry = retry.map_or(hour, |due| due.saturating_duration_since(Instant::now()));
         message.min(retry).min(hour)

@@ -40,7 +40,7 @@ impl Sandbox {
         self.may_change(&person)?;
         let person = claim(state.people(app.id), &person, &wanted)?;
         let answer = shown(&person);
-        self.keep(&mut state, vec![person])?;
+        Self::keep(&mut state, vec![person])?;
         Ok(answer)
     }
 
@@ -67,7 +67,7 @@ impl Sandbox {
             return Err(Refusal::coded(StatusCode::NOT_FOUND, "user-3", "Alias not found").into());
         }
         let answer = shown(&person);
-        self.keep(&mut state, vec![person])?;
+        Self::keep(&mut state, vec![person])?;
         Ok(answer)
     }
 
@@ -93,7 +93,7 @@ impl Sandbox {
         self.may_change(&person)?;
         let person = claim(state.people(app.id), &person, &wanted)?;
         let answer = shown(&person);
-        self.keep(&mut state, vec![person])?;
+        Self::keep(&mut state, vec![person])?;
         Ok(answer)
     }
 }

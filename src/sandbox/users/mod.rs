@@ -61,7 +61,7 @@ impl Sandbox {
         let request = body_of(body)?;
         let identity = aliases::read(&request)?;
         let mut state = self.state.lock();
-        let known = self.user_of_aliases(state.people(app.id), &identity)?;
+        let known = Self::user_of_aliases(state.people(app.id), &identity)?;
         let is_new = known.is_none();
         let mut person = match known {
             Some(person) => {
@@ -79,7 +79,7 @@ impl Sandbox {
             losers.extend(subscriptions::add(state.people(app.id), &mut person, &wanted)?);
         }
         let shown = view(&person);
-        self.keep(&mut state, losers.into_iter().chain([person]).collect())?;
+        Self::keep(&mut state, losers.into_iter().chain([person]).collect())?;
         let status = if is_new { StatusCode::CREATED } else { StatusCode::ACCEPTED };
         Ok((status, Json(shown)).into_response())
     }
@@ -108,7 +108,7 @@ impl Sandbox {
         if let Some(deltas) = field(&request, "deltas") {
             properties::add_deltas(changed, deltas)?;
         }
-        self.keep(&mut state, vec![Person::clone(&person)])?;
+        Self::keep(&mut state, vec![Person::clone(&person)])?;
         // OneSignal names what was asked for, and applies it later.
         Ok((StatusCode::ACCEPTED, Json(json!({"properties": wanted}))).into_response())
     }
@@ -140,7 +140,6 @@ impl Sandbox {
 
     /// The user that one of the aliases names. They may not name two.
     fn user_of_aliases(
-        &self,
         people: &People,
         identity: &[(String, String)],
     ) -> Result<Option<Arc<Person>>, Refusal> {
@@ -192,7 +191,7 @@ impl Sandbox {
         }))
     }
 
-    fn keep(&self, state: &mut State, people: Vec<Person>) -> Result<(), Refusal> {
+    fn keep(state: &mut State, people: Vec<Person>) -> Result<(), Refusal> {
         state.put_people(people).map_err(|error| Refusal::not_kept(&error))
     }
 }

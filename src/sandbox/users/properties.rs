@@ -69,7 +69,8 @@ pub(super) fn add_deltas(person: &mut Person, deltas: &Value) -> Result<(), Refu
 /// The properties as the API shows them.
 pub(super) fn view(person: &Person) -> Value {
     let mut shown = person.properties.clone();
-    let texts = [("language", &person.language), ("timezone_id", &person.timezone_id), ("country", &person.country)];
+    let texts =
+        [("language", &person.language), ("timezone_id", &person.timezone_id), ("country", &person.country)];
     for (name, value) in texts {
         if let Some(value) = value {
             shown.insert(name.to_owned(), json!(value));

@@ -32,11 +32,12 @@ impl Sandbox {
         let person = self.find_or_make_up(state.people(app.id), app, by)?;
         self.may_change(&person)?;
         let mut person = Person::clone(&person);
-        let known = wanted.token_name().is_some_and(|(label, id)| state.people(app.id).find(&label, &id).is_some());
+        let known =
+            wanted.token_name().is_some_and(|(label, id)| state.people(app.id).find(&label, &id).is_some());
         let loser = add(state.people(app.id), &mut person, &wanted)?;
         let name = wanted.token_name();
         let made = person.own_subscriptions().iter().rev().find(|own| own.token_name() == name).map(view);
-        self.keep(&mut state, loser.into_iter().chain([person]).collect())?;
+        Self::keep(&mut state, loser.into_iter().chain([person]).collect())?;
         let status = if known { StatusCode::ACCEPTED } else { StatusCode::CREATED };
         Ok((status, Json(json!({"subscription": made}))).into_response())
     }
@@ -58,7 +59,7 @@ impl Sandbox {
         for own in person.subscriptions_mut().iter_mut().filter(|own| own.id == id) {
             wanted.apply(own);
         }
-        self.keep(&mut state, vec![person])?;
+        Self::keep(&mut state, vec![person])?;
         Ok(Json(json!({})).into_response())
     }
 
@@ -75,7 +76,7 @@ impl Sandbox {
         self.may_change(&person)?;
         let id = uuid(id);
         person.subscriptions_mut().retain(|own| own.id != id);
-        self.keep(&mut state, vec![person])?;
+        Self::keep(&mut state, vec![person])?;
         Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
     }
 
@@ -102,13 +103,12 @@ impl Sandbox {
         }
         let mut to = Person::clone(&to);
         let id = uuid(id);
-        let moved: Vec<Subscription> =
-            from.subscriptions_mut().extract_if(.., |own| own.id == id).collect();
+        let moved: Vec<Subscription> = from.subscriptions_mut().extract_if(.., |own| own.id == id).collect();
         for subscription in moved {
             push(&mut to, subscription);
         }
         let answer = json!({"identity": to.identity()});
-        self.keep(&mut state, vec![from, to])?;
+        Self::keep(&mut state, vec![from, to])?;
         Ok(Json(answer).into_response())
     }
 
@@ -135,7 +135,7 @@ impl Sandbox {
         for own in person.subscriptions_mut().iter_mut().filter(of_token) {
             wanted.apply(own);
         }
-        self.keep(&mut state, vec![person])?;
+        Self::keep(&mut state, vec![person])?;
         Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
     }
 }
@@ -178,7 +178,8 @@ impl Wanted {
             return Err(refused("token is not a valid phone number"));
         }
         let known = ["type", "token", "enabled", "notification_types", "id"];
-        let device = object.iter().filter(|(name, value)| !known.contains(&name.as_str()) && !value.is_null());
+        let device =
+            object.iter().filter(|(name, value)| !known.contains(&name.as_str()) && !value.is_null());
         Ok(Self {
             kind,
             token,
@@ -212,9 +213,9 @@ impl Wanted {
 pub(super) fn list(request: &Object) -> Result<Vec<Wanted>, Refusal> {
     let Some(wanted) = field(request, "subscriptions") else { return Ok(Vec::new()) };
     let wanted = wanted.as_array().ok_or_else(|| refused("subscriptions must be a list"))?;
-    let objects = wanted.iter().map(|one| {
-        one.as_object().ok_or_else(|| refused("subscriptions must be a list of objects"))
-    });
+    let objects = wanted
+        .iter()
+        .map(|one| one.as_object().ok_or_else(|| refused("subscriptions must be a list of objects")));
     objects.map(|object| Wanted::read(object?, true)).collect()
 }
 
@@ -230,7 +231,8 @@ pub(super) fn add(people: &People, person: &mut Person, wanted: &Wanted) -> Resu
     }
     let holder = people.find(&label, &token).filter(|holder| holder.onesignal_id != person.onesignal_id);
     let mut loser = holder.map(|holder| Person::clone(holder));
-    let moved = loser.as_mut().and_then(|loser| loser.subscriptions_mut().extract_if(.., |own| is_it(own)).next());
+    let moved =
+        loser.as_mut().and_then(|loser| loser.subscriptions_mut().extract_if(.., |own| is_it(own)).next());
     let mut subscription = moved.unwrap_or_else(|| Subscription {
         kind,
         token: Some(token.clone()),

@@ -1,6 +1,7 @@
 //! The sandbox over real HTTP: it has to answer as OneSignal's contract says.
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
+mod contract;
 mod control;
 mod create;
 mod faults;

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::openapi::Witness;
+
 pub const APP: &str = "5a0d0000-0000-4000-8000-000000000001";
 pub const KEY: &str = "Key os_v2_app_sandbox";
 
@@ -19,6 +21,7 @@ pub struct Served {
     client: reqwest::Client,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
+    witness: Witness,
 }
 
 /// An answer, read to its end.
@@ -74,23 +77,25 @@ impl Served {
     pub async fn with(options: SandboxOptions) -> Self {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let sandbox = Sandbox::open(options).unwrap();
+        let witness = Witness::default();
+        let sandbox =
+            Sandbox::open(SandboxOptions { observer: Some(witness.observer()), ..options }).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(sandbox.clone().serve(listener, stopped));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { sandbox, address, client, stop, server }
+        Self { sandbox, address, client, stop, server, witness }
     }
 
     /// Stops the server and waits until it is gone, its data file free again.
     pub async fn stop(self) {
-        let Self { sandbox, client, stop, server, .. } = self;
+        let Self { sandbox, client, stop, server, witness, .. } = self;
         drop(client);
         stop.cancel();
         server.await.unwrap().unwrap();
-        drop(sandbox);
+        drop((sandbox, witness));
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{self, Database};
+use super::openapi::Witness;
 
 /// When every test begins.
 pub fn start_of_time() -> Timestamp {
@@ -38,6 +39,7 @@ pub struct TestApp {
     pub key: String,
     http: reqwest::Client,
     _stop: tokio_util::sync::DropGuard,
+    _witness: Witness,
 }
 
 /// How a test's service differs from the usual one.
@@ -60,9 +62,10 @@ impl TestApp {
     pub async fn start_with(wanted: Wanted) -> Self {
         herald::app::choose_tls();
         let stop = CancellationToken::new();
-        let sandbox_options =
-            wanted.sandbox.unwrap_or_else(SandboxOptions::unhurried);
-        let sandbox = Sandbox::open(sandbox_options).expect("a sandbox");
+        let witness = Witness::default();
+        let options = wanted.sandbox.unwrap_or_else(SandboxOptions::unhurried);
+        let sandbox = Sandbox::open(SandboxOptions { observer: Some(witness.observer()), ..options })
+            .expect("a sandbox");
         let own_sandbox = serve_sandbox(&sandbox, &stop).await;
         let sandbox_url = wanted.sandbox_url.unwrap_or(own_sandbox);
         let database = match wanted.database {
@@ -99,7 +102,17 @@ impl TestApp {
         let url = serve(&herald, &stop).await;
         herald.pipeline.enter("test").await.expect("a worker");
         let http = reqwest::Client::builder().build().expect("a client");
-        Self { _stop: stop.drop_guard(), herald, clock, url, sandbox_url, key, http, database }
+        Self {
+            _stop: stop.drop_guard(),
+            _witness: witness,
+            herald,
+            clock,
+            url,
+            sandbox_url,
+            key,
+            http,
+            database,
+        }
     }
 
     /// Posts without a body; the answer has to be good.

@@ -3,4 +3,5 @@
 
 pub mod app;
 pub mod database;
+pub mod openapi;
 pub mod processes;
