@@ -121,7 +121,7 @@ impl People {
 
     /// How many subscriptions are switched on: what OneSignal measures an app's volume by.
     pub(super) fn subscribed(&self) -> usize {
-        self.all().flat_map(|person| person.own_subscriptions()).filter(|own| own.enabled).count()
+        self.all().map(|person| person.subscribed()).sum()
     }
 
     /// What becomes of one target. `strict`: nobody exists but who was made known.

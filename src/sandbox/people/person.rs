@@ -124,6 +124,15 @@ impl Person {
         self.subscriptions.as_deref().unwrap_or_default()
     }
 
+    /// How many of their subscriptions are switched on, those that were left open among them.
+    pub(super) fn subscribed(&self) -> usize {
+        let own = self.own_subscriptions();
+        let has = |channel| own.iter().any(|own| own.channel() == channel);
+        let open = [Channel::Push, Channel::Email, Channel::Sms].into_iter().filter(|channel| !has(*channel));
+        let open = if self.is_everywhere() { open.count() } else { 0 };
+        open + own.iter().filter(|own| own.enabled).count()
+    }
+
     /// The subscription that a message on `channel` goes to; with `also_disabled`, one that is switched off too.
     pub(in crate::sandbox) fn subscription(
         &self,

@@ -68,8 +68,18 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         call: "POST /notifications",
-        what: What::Request("/throttle_rate_per_minute 0"),
-        why: "0 switches throttling off, and delayed_option requires it",
+        what: What::Request("/throttle_rate_per_minute"),
+        why: "a rate is a number as well as a text",
+    },
+    Difference {
+        call: "/apps/{app_id}/",
+        what: What::Answer("\"Rate Limit Exceeded\""),
+        why: "users and subscriptions say 429 in the structured envelope",
+    },
+    Difference {
+        call: "GET /notifications",
+        what: What::Answer("/throttle_rate_per_minute"),
+        why: "the description wants it to be a text and a number at once",
     },
     Difference {
         call: "",
