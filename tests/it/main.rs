@@ -14,6 +14,7 @@ mod catalog;
 mod catalog_files;
 mod catalog_slips;
 mod cli;
+mod clients;
 mod cloudevents;
 mod collapsing;
 mod console;

@@ -8,5 +8,5 @@ mod faults;
 mod inbox;
 mod persistence;
 mod rendering;
-mod support;
+pub mod support;
 mod templates;
