@@ -19,6 +19,7 @@ pub(super) fn card(message: &Message, seen: &ReceivedMessage, now: Timestamp) ->
                     @if let Some(at) = message.send_after { span.badge { "scheduled for " (time(at)) } }
                 }
                 (time(message.received_at))
+                a.open href={ "/inbox/" (message.id) } { "Open" }
             }
             @for note in &seen.notes { p.warning { (note) } }
             @if let Some(first) = seen.recipients.first() { (view(message.channel, first)) }
@@ -89,7 +90,7 @@ fn links(recipient: &ReceivedRecipient) -> Markup {
 }
 
 /// The warnings: variables that were missing, Liquid that does not parse.
-fn holes(recipient: &ReceivedRecipient) -> Markup {
+pub(super) fn holes(recipient: &ReceivedRecipient) -> Markup {
     html! {
         @if !recipient.blanks.is_empty() {
             p.warning {
@@ -128,12 +129,13 @@ fn others(message: &Message, seen: &ReceivedMessage) -> Markup {
     }
 }
 
-fn text<'a>(recipient: &'a ReceivedRecipient, name: &str) -> Option<&'a str> {
+/// What the recipient saw in a field, unless it is empty.
+pub(super) fn text<'a>(recipient: &'a ReceivedRecipient, name: &str) -> Option<&'a str> {
     recipient.rendered.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// A moment, in UTC here and in the reader's own time once the script has run.
-fn time(at: Timestamp) -> Markup {
+pub(super) fn time(at: Timestamp) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Millis, true);
     html! { time datetime=(exact) title=(exact) { (at.format("%H:%M:%S")) " UTC" } }
 }

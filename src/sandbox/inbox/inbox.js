@@ -42,5 +42,16 @@ function listen() {
   });
 }
 
+function copies() {
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    });
+  }
+}
+
 localTimes(document);
-if (state.dataset.live === "true") listen();
+copies();
+if (state?.dataset.live === "true") listen();

@@ -14,6 +14,9 @@ pub(super) struct View<'a> {
     pub live: bool,
     pub host: String,
     pub app: Option<&'a SandboxApp>,
+    /// What is looked for, as it was typed, and why it could not be followed.
+    pub asked: &'a str,
+    pub wrong: Option<String>,
 }
 
 pub(super) fn page(view: &View<'_>) -> Markup {
@@ -62,7 +65,11 @@ fn whole(title: &str, body: &Markup) -> Markup {
 }
 
 fn body(view: &View<'_>) -> Markup {
-    let state = if view.live { "Connecting…" } else { "Older messages" };
+    let state = match (view.live, view.asked.trim().is_empty()) {
+        (true, _) => "Connecting…",
+        (false, true) => "Older messages",
+        (false, false) => "Search",
+    };
     html! {
         header {
             div.bar {
@@ -76,13 +83,22 @@ fn body(view: &View<'_>) -> Markup {
             }
         }
         main {
+            form.search method="get" action="/" role="search" {
+                input type="search" name="q" value=(view.asked) aria-label="Search messages" autocomplete="off"
+                    placeholder="Words, to: template: channel: is:failed is:blank after:2h";
+                button { "Search" }
+            }
+            @if let Some(wrong) = &view.wrong { p.warning role="alert" { (wrong) } }
+            @if !view.asked.trim().is_empty() && view.cards.is_empty() {
+                p.none { "No message fits. " a href="/" { "Show all" } }
+            }
             (empty(view))
             ol.cards #cards data-newest=(view.newest) {
                 @for card in &view.cards { (card) }
             }
             nav.pages {
                 @if !view.live { a href="/" { "Back to the newest" } }
-                @if let Some(before) = view.older { a href={ "/?before=" (before) } { "Older messages" } }
+                @if let Some(before) = view.older { a href=(older(view.asked, before)) { "Older messages" } }
             }
         }
     }
@@ -92,7 +108,7 @@ fn body(view: &View<'_>) -> Markup {
 fn empty(view: &View<'_>) -> Markup {
     let (id, key) = view.app.map_or_else(Default::default, |app| (app.id.to_string(), app.key.as_str()));
     html! {
-        section.empty #empty hidden[!view.cards.is_empty()] {
+        section.empty #empty hidden[!view.cards.is_empty() || !view.asked.trim().is_empty()] {
             h2 { "No messages yet" }
             p { "Post an event to Herald and its message appears here by itself. Or send one straight to the sandbox:" }
             pre tabindex="0" {
@@ -107,4 +123,12 @@ fn empty(view: &View<'_>) -> Markup {
             }
         }
     }
+}
+
+/// The address of the next older page of the same search.
+fn older(asked: &str, before: u64) -> String {
+    let before = before.to_string();
+    let fields = [("q", asked.trim()), ("before", before.as_str())];
+    let said: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    format!("/?{}", serde_urlencoded::to_string(said).unwrap_or_default())
 }

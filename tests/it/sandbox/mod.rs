@@ -6,6 +6,7 @@ mod control;
 mod create;
 mod faults;
 mod inbox;
+mod inbox_pages;
 mod persistence;
 mod rendering;
 pub mod support;
