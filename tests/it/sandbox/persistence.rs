@@ -50,6 +50,45 @@ async fn messages_keys_templates_people_and_the_clock_survive_two_restarts() {
 }
 
 #[tokio::test]
+async fn users_segments_streams_deeds_and_what_waits_survive_two_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let paid = || SandboxOptions { plan: SandboxOptions::paid().plan, ..kept_in(folder.path()) };
+    let served = Served::with(paid()).await;
+    let users = format!("/apps/{APP}/users");
+    for id in ["ann", "bob"] {
+        let made = served.post(&users, &json!({"identity": {"external_id": id}})).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+    }
+    served.delete(&format!("{users}/by/external_id/bob")).await;
+    let filters = json!([{"field": "tag", "key": "plan", "relation": "exists"}]);
+    served.post(&format!("/apps/{APP}/segments"), &json!({"name": "Plans", "filters": filters})).await;
+    served.post("/_sandbox/event-streams", &json!({"url": "http://127.0.0.1:1/in", "kinds": ["none"]})).await;
+    let ann = json!({"external_id": ["ann"]});
+    let sent = served.accept(&push(json!({"include_aliases": ann}))).await;
+    served.post(&format!("/_sandbox/messages/{sent}/recipients/ann/click"), &json!({})).await;
+    let now: chrono::DateTime<chrono::Utc> =
+        served.get("/_sandbox/clock").await.json()["now"].as_str().unwrap().parse().unwrap();
+    let later = (now + chrono::TimeDelta::hours(1)).to_rfc3339();
+    let waits = served.accept(&push(json!({"include_aliases": ann, "send_after": later}))).await;
+    served.stop().await;
+
+    Served::with(paid()).await.stop().await;
+    let served = Served::with(paid()).await;
+    assert_eq!(served.get(&format!("{users}/by/external_id/ann")).await.status, 200);
+    let to_bob = served.send(&push(json!({"include_aliases": {"external_id": ["bob"]}}))).await.json();
+    assert_eq!(to_bob["id"], "", "the deleted are not made up again");
+    let segments = served.get(&format!("/apps/{APP}/segments")).await.json();
+    assert_eq!(segments["segments"][0]["name"], "Plans");
+    let streams = served.get("/_sandbox/event-streams").await.json();
+    assert_eq!(streams["data"][0]["kinds"], json!(["none"]));
+    let view = async |id: &str| served.get(&format!("/notifications/{id}?app_id={APP}")).await.json();
+    assert_eq!(view(&sent).await["converted"], 1);
+    assert_eq!(view(&waits).await["remaining"], 1);
+    served.post("/_sandbox/clock", &json!({"advance": "2h"})).await;
+    assert_eq!(view(&waits).await["successful"], 1);
+}
+
+#[tokio::test]
 async fn a_line_that_a_crash_cut_off_is_dropped_and_the_rest_kept() {
     let folder = tempfile::tempdir().unwrap();
     let served = Served::with(kept_in(folder.path())).await;
