@@ -31,25 +31,27 @@ pub(super) fn routes() -> Router<Arc<Sandbox>> {
 
 #[derive(Deserialize)]
 struct Chosen {
-    #[serde(default)]
-    to: usize,
+    to: Option<String>,
 }
 
 async fn show(
     State(sandbox): State<Arc<Sandbox>>,
-    Path(id): Path<Uuid>,
+    Path(id): Path<String>,
     Query(chosen): Query<Chosen>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(message) = sandbox.state.lock().any_message(id) else { return gone() };
+    let found = id.parse().ok().and_then(|id| sandbox.state.lock().any_message(id));
+    let Some(message) = found else { return gone() };
     let seen = render::received_by(&message, &sandbox.options, LISTED);
-    let acts: Vec<Act> = sandbox.state.lock().acts().of(id).to_vec();
+    let wanted: usize = chosen.to.and_then(|place| place.parse().ok()).unwrap_or_default();
+    let place = wanted.min(seen.recipients.len().saturating_sub(1));
+    let acts: Vec<Act> = sandbox.state.lock().acts().of(message.id).to_vec();
     let key = sandbox.options.apps.iter().find(|app| app.id == message.app_id).map(|app| app.key.clone());
     let shown = Shown {
         message: &message,
         seen: &seen,
         acts: &acts,
-        place: chosen.to,
+        place,
         key: key.unwrap_or_default(),
         host: host_of(&headers),
     };

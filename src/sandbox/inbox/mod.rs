@@ -70,7 +70,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
 
 #[derive(Deserialize)]
 struct Place {
-    before: Option<u64>,
+    before: Option<String>,
     q: Option<String>,
 }
 
@@ -86,16 +86,16 @@ async fn show(
     let search = looking.unwrap_or_default();
     let is_search = !search.is_empty();
     let newest = sandbox.state.lock().newest();
-    let before = place.before.unwrap_or(u64::MAX);
+    let before = place.before.and_then(|before| before.parse().ok());
     let of = sandbox.clone();
     // Looking through messages renders them, which takes a while; other calls must not wait for it.
-    let found = tokio::task::spawn_blocking(move || find(&of, &search, before)).await;
+    let found = tokio::task::spawn_blocking(move || find(&of, &search, before.unwrap_or(u64::MAX))).await;
     let Found { cards, older } = found.unwrap_or_default();
     let view = page::View {
         cards,
         newest,
         older,
-        live: place.before.is_none() && !is_search,
+        live: before.is_none() && !is_search,
         host,
         app: sandbox.options.apps.first(),
         asked: &asked,

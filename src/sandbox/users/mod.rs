@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::Sandbox;
 use super::access::{body_of, uuid};
 use super::create::random_uuid;
-use super::json::{Object, field};
+use super::json::{Object, field, says_something};
 use super::options::SandboxApp;
 use super::people::{BLOCKED_EXTERNAL_IDS, People, Person, made_up_uuid};
 use super::rate::Bucket;
@@ -155,7 +155,7 @@ impl Sandbox {
     }
 
     fn new_person(&self, app: Uuid, request: &Object) -> Result<Person, Refusal> {
-        if field(request, "identity").is_none() && field(request, "subscriptions").is_none() {
+        if !says_something(request, "identity") && !says_something(request, "subscriptions") {
             return Err(Refusal::coded(
                 StatusCode::BAD_REQUEST,
                 "user-1",

@@ -171,7 +171,8 @@ impl Wanted {
         if is_new && (kind.is_none() || token.is_none()) {
             return Err(refused("A subscription needs type and token"));
         }
-        if kind == Some(Kind::Email) && token.as_deref().is_some_and(|token| !token.contains('@')) {
+        let is_mail = |token: &str| token.contains('@') && !token.contains(char::is_whitespace);
+        if kind == Some(Kind::Email) && token.as_deref().is_some_and(|token| !is_mail(token)) {
             return Err(refused("token is not a valid email address"));
         }
         if kind == Some(Kind::Sms) && token.as_deref().is_some_and(|token| !token.starts_with('+')) {

@@ -54,8 +54,13 @@ async fn a_message_is_shown_on_devices_with_its_request_and_a_curl_line() {
         assert!(shown.contains(part), "{part}");
     }
     assert!(!shown.contains(hostile));
-    let unknown = served.get("/inbox/0190a5b0-0000-4000-8000-00000000000a").await;
-    assert!(unknown.status == 404 && unknown.text.contains("not here"));
+    for unknown in ["/inbox/0190a5b0-0000-4000-8000-00000000000a", "/inbox/nothing"] {
+        let answer = served.get(unknown).await;
+        assert!(answer.status == 404 && answer.text.contains("not here"), "{unknown}");
+    }
+    for odd in [format!("/inbox/{id}?to=x"), format!("/inbox/{id}?to=99"), "/?before=x".to_owned()] {
+        page(&served, &odd).await;
+    }
 }
 
 #[tokio::test]

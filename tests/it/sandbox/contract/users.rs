@@ -45,6 +45,16 @@ fn people() -> Vec<Check> {
             );
         })
         .harmless(),
+        check(
+            CREATE,
+            "neither identity nor subscription, or a broken address: 400",
+            async |caller: Caller| {
+                let broken = json!({"subscriptions": [{"type": "Email", "token": "a b@c"}]});
+                for body in [json!({"identity": {}}), json!({"properties": {}}), broken] {
+                    assert_eq!(caller.post("/apps/{app}/users", body.clone()).await.status, 400, "{body}");
+                }
+            },
+        ),
         check(CREATE, "aliases of two users: 409 conflicting", async |caller: Caller| {
             for (external, crm) in [("u1", "1"), ("u2", "2")] {
                 caller
