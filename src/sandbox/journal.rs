@@ -64,6 +64,8 @@ pub(super) enum Line {
         id: Uuid,
     },
     Person(Arc<Person>),
+    /// People who changed together: a token that moves is never with both, or with nobody.
+    People(Vec<Arc<Person>>),
     /// People who were deleted, by all their names.
     Gone {
         app_id: Uuid,

@@ -63,12 +63,8 @@ impl State {
             Line::TemplateDeleted { id } => {
                 self.templates.remove(&id);
             }
-            Line::Person(person) => {
-                let apps = person.app_id.map_or_else(|| self.apps.clone(), |app| vec![app]);
-                for app in apps {
-                    self.people.entry(app).or_default().put(person.clone(), self.keep_people);
-                }
-            }
+            Line::Person(person) => self.place(&person),
+            Line::People(people) => people.iter().for_each(|person| self.place(person)),
             Line::Gone { app_id, names } => self.people.entry(app_id).or_default().forget(names),
             Line::Segment(segment) => {
                 self.segments.insert(segment.id, segment);
@@ -92,6 +88,7 @@ impl State {
                     let capped = &mut Arc::make_mut(message).capped;
                     capped.extend(recipients);
                     capped.sort_unstable();
+                    capped.dedup();
                 }
             }
             Line::Key(first) => self.keep_key(first),
@@ -105,6 +102,14 @@ impl State {
                 }
                 self.keep_message(message);
             }
+        }
+    }
+
+    /// Puts a person into their app, or every app.
+    fn place(&mut self, person: &Arc<Person>) {
+        let apps = person.app_id.map_or_else(|| self.apps.clone(), |app| vec![app]);
+        for app in apps {
+            self.people.entry(app).or_default().put(person.clone(), self.keep_people);
         }
     }
 

@@ -154,13 +154,13 @@ impl State {
 
     /// Makes people known, or changes them; those without an app in every app.
     pub(super) fn put_people(&mut self, people: Vec<Person>) -> Result<(), SandboxError> {
-        for person in people {
+        let in_apps = people.into_iter().flat_map(|person| {
             let apps = person.app_id.map_or_else(|| self.apps.clone(), |app| vec![app]);
-            for app in apps {
-                self.record(Line::Person(Arc::new(Person { app_id: Some(app), ..person.clone() })))?;
-            }
-        }
-        Ok(())
+            let of_app = |app| Arc::new(Person { app_id: Some(app), ..person.clone() });
+            apps.into_iter().map(of_app).collect::<Vec<_>>()
+        });
+        let changed = in_apps.collect();
+        self.record(Line::People(changed))
     }
 
     pub(super) fn delete_person(&mut self, app_id: Uuid, person: &Person) -> Result<(), SandboxError> {

@@ -155,11 +155,10 @@ async fn onesignal_keeps_the_contract_when_a_key_is_given() {
         println!("not held against OneSignal: ONESIGNAL_APP_ID and ONESIGNAL_API_KEY are not set");
         return;
     };
-    // One after the other, with the pauses that its limit on views asks for.
+    // One after the other; they look at fewer things than it lets through at once.
     for check in all().into_iter().filter(|check| check.is_harmless) {
         println!("{}: {}", check.endpoint, check.says);
         (check.run)(Caller::to("https://api.onesignal.com".to_owned(), &app, &key)).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
