@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::json::Object;
 use super::options::SandboxApp;
 use super::refusal::{BAD_APP_ID, NO_APP_ID, Refusal};
+use super::templates::Query;
 use super::{Sandbox, json};
 
 impl Sandbox {
@@ -28,12 +29,8 @@ impl Sandbox {
     }
 
     /// The app that a call with a query is for.
-    pub(super) fn app_of_query(
-        &self,
-        headers: &HeaderMap,
-        app_id: Option<&str>,
-    ) -> Result<&SandboxApp, Refusal> {
-        self.app(key_of(headers)?, app_id)
+    pub(super) fn app_of_query(&self, headers: &HeaderMap, query: &Query) -> Result<&SandboxApp, Refusal> {
+        self.app(key_of(headers)?, query.get("app_id").map(String::as_str))
     }
 
     /// The app that a call below `/apps/{app}` is for.

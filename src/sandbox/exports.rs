@@ -95,12 +95,10 @@ impl Sandbox {
         query: &Query,
         id: &str,
     ) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         let now = self.now();
         let state = self.state.lock();
-        let found = uuid(id).and_then(|id| state.message(app.id, id));
-        let message = found.filter(|message| message.is_readable(now));
-        let message = message.ok_or_else(|| Refusal::not_found("Notification not found"))?;
+        let message = state.readable(app.id, id, now)?;
         let rows = event_rows(&state, &message, now);
         drop(state);
         let name = format!("events_audience-activity-{}-{}", message.id, random_uuid());
@@ -115,7 +113,7 @@ impl Sandbox {
         query: &Query,
         body: &[u8],
     ) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         let request = if body.is_empty() { Object::new() } else { body_of(body)? };
         let now = self.now();
         let state = self.state.lock();

@@ -44,15 +44,13 @@ impl Sandbox {
         query: &Query,
         id: &str,
     ) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         if !self.admits(app.id) {
             return Ok(rate_limited(1));
         }
         let now = self.now();
         let mut state = self.state.lock();
-        let found =
-            uuid(id).and_then(|id| state.message(app.id, id)).filter(|message| message.is_readable(now));
-        let message = found.ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
+        let message = state.readable(app.id, id, now)?;
         if !message.is_waiting(now) {
             let why = if message.canceled { "already been canceled" } else { "already been sent" };
             return Err(Refusal::bad(format!("Notification has {why}")));
@@ -68,16 +66,14 @@ impl Sandbox {
         query: &Query,
         id: &str,
     ) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         let now = self.now();
         if !self.admits_view(app.id) {
             return Ok(rate_limited(1));
         }
-        let found = uuid(id).and_then(|id| self.state.lock().message(app.id, id));
-        let message = found.filter(|message| message.is_readable(now));
-        let message = message.ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
         let wanted = Wanted::read(query)?;
         let state = self.state.lock();
+        let message = state.readable(app.id, id, now)?;
         let mut view = view(&message, &state, now);
         if let Some(wanted) = wanted {
             view["outcomes"] = wanted.values(wanted.clicks(state.acts(), message.id, now));
@@ -101,7 +97,7 @@ impl Sandbox {
 
     /// `GET /notifications`: newest first by `offset`, or oldest first from `time_offset` on.
     pub(super) fn list_messages(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         if !self.admits_view(app.id) {
             return Ok(rate_limited(1));
         }

@@ -150,41 +150,41 @@ fn users() -> Router<Arc<Sandbox>> {
         });
     let one: Routed =
         get(async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap| {
-            sandbox.view_user(&headers, &app, By { label: &label, id: &id })
+            sandbox.view_user(&headers, &app, By::Alias { label: &label, id: &id })
         })
         .delete(async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap| {
-            sandbox.delete_user(&headers, &app, By { label: &label, id: &id })
+            sandbox.delete_user(&headers, &app, By::Alias { label: &label, id: &id })
         })
         .patch(
             async |State(sandbox): This,
                    Path((app, label, id)): UserPath,
                    headers: HeaderMap,
                    body: Bytes| {
-                sandbox.update_user(&headers, &app, By { label: &label, id: &id }, &body)
+                sandbox.update_user(&headers, &app, By::Alias { label: &label, id: &id }, &body)
             },
         );
     let identity: Routed =
         get(async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap| {
-            sandbox.view_identity(&headers, &app, By { label: &label, id: &id })
+            sandbox.view_identity(&headers, &app, By::Alias { label: &label, id: &id })
         })
         .patch(
             async |State(sandbox): This,
                    Path((app, label, id)): UserPath,
                    headers: HeaderMap,
                    body: Bytes| {
-                sandbox.update_identity(&headers, &app, By { label: &label, id: &id }, &body)
+                sandbox.update_identity(&headers, &app, By::Alias { label: &label, id: &id }, &body)
             },
         );
     let alias: Routed = delete(
         async |State(sandbox): This,
                Path((app, label, id, gone)): Path<(String, String, String, String)>,
                headers: HeaderMap| {
-            sandbox.delete_alias(&headers, &app, By { label: &label, id: &id }, &gone)
+            sandbox.delete_alias(&headers, &app, By::Alias { label: &label, id: &id }, &gone)
         },
     );
     let more: Routed = post(
         async |State(sandbox): This, Path((app, label, id)): UserPath, headers: HeaderMap, body: Bytes| {
-            sandbox.create_subscription(&headers, &app, By { label: &label, id: &id }, &body)
+            sandbox.create_subscription(&headers, &app, By::Alias { label: &label, id: &id }, &body)
         },
     );
     Router::new()
@@ -201,24 +201,24 @@ type OwnPath = Path<(String, String)>;
 fn subscriptions() -> Router<Arc<Sandbox>> {
     let one: Routed =
         patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
-            sandbox.update_subscription(&headers, &app, &id, &body)
+            sandbox.update_subscription(&headers, &app, By::Subscription(&id), &body)
         })
         .delete(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap| {
-            sandbox.delete_subscription(&headers, &app, &id)
+            sandbox.delete_subscription(&headers, &app, By::Subscription(&id))
         });
     let identity: Routed = get(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap| {
-        sandbox.view_owner(&headers, &app, &id)
+        sandbox.view_identity(&headers, &app, By::Subscription(&id))
     })
     .patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
-        sandbox.update_owner_identity(&headers, &app, &id, &body)
+        sandbox.update_identity(&headers, &app, By::Subscription(&id), &body)
     });
     let owner: Routed =
         patch(async |State(sandbox): This, Path((app, id)): OwnPath, headers: HeaderMap, body: Bytes| {
-            sandbox.move_subscription(&headers, &app, &id, &body)
+            sandbox.move_subscription(&headers, &app, By::Subscription(&id), &body)
         });
     let by_token: Routed = patch(
         async |State(sandbox): This, Path((app, kind, token)): UserPath, headers: HeaderMap, body: Bytes| {
-            sandbox.update_by_token(&headers, &app, &kind, &token, &body)
+            sandbox.update_subscription(&headers, &app, By::Token { kind: &kind, token: &token }, &body)
         },
     );
     Router::new()

@@ -91,7 +91,7 @@ impl Sandbox {
         query: &Query,
         id: &str,
     ) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         if !self.admits_view(app.id) {
             return Ok(rate_limited(1));
         }
@@ -110,7 +110,7 @@ impl Sandbox {
         id: &str,
         body: &[u8],
     ) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         let request = body_of(body)?;
         let mut state = self.state.lock();
         let found = uuid(id).and_then(|id| state.template(app.id, id));
@@ -141,7 +141,7 @@ impl Sandbox {
         query: &Query,
         id: &str,
     ) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         let mut state = self.state.lock();
         let found = uuid(id).and_then(|id| state.template(app.id, id));
         let template = found.ok_or_else(|| Refusal::not_found(NOT_FOUND))?;
@@ -186,7 +186,7 @@ impl Sandbox {
 
     /// `GET /templates`: newest first, without contents.
     pub(super) fn list_templates(&self, headers: &HeaderMap, query: &Query) -> Result<Response, Refusal> {
-        let app = self.app_of_query(headers, query.get("app_id").map(String::as_str))?;
+        let app = self.app_of_query(headers, query)?;
         if !self.admits_view(app.id) {
             return Ok(rate_limited(1));
         }

@@ -87,6 +87,7 @@ pub fn what_next(url: &str, sandbox: &str, key: &str, now: Timestamp, took: Dura
     format!(
         "
 Herald is running (ready in {:.1} s)
+  Console  {url}
   API      {url}/docs
   Inbox    {sandbox}
   Key      {key}

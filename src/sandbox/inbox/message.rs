@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Router, routing};
 use maud::{Markup, html};
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::Sandbox;
@@ -17,11 +18,16 @@ use super::super::refusal::Refusal;
 use super::super::render;
 use super::card::{holes, text, time};
 use super::{framed, host_of, page};
+use crate::templating::liquid::{Limits, Strictness, Template as Liquid};
 
 /// How many recipients can be chosen from.
 const LISTED: usize = 200;
 /// What an SMS of one part holds, and each part of a longer one: in the phone alphabet, and in any other.
 const PARTS: [(usize, usize); 2] = [(160, 153), (70, 67)];
+
+/// What mails escape most; the ampersand last, since it begins the others.
+const ENTITIES: [(&str, &str); 6] =
+    [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
 
 pub(super) fn routes() -> Router<Arc<Sandbox>> {
     Router::new()
@@ -202,17 +208,13 @@ fn sms_parts(text: &str) -> (usize, usize) {
 
 /// What is left of a mail without its markup.
 fn plain(html: &str) -> String {
-    let mut plain = String::with_capacity(html.len());
-    let mut in_tag = false;
-    for c in html.chars() {
-        match c {
-            '<' => in_tag = true,
-            '>' if in_tag => in_tag = false,
-            _ if in_tag => {}
-            _ => plain.push(c),
-        }
-    }
-    let lines = plain.lines().map(str::trim).filter(|line| !line.is_empty());
+    let body = Value::String(html.to_owned());
+    let stripped = Liquid::parse("{{ body | strip_html }}")
+        .ok()
+        .and_then(|liquid| liquid.render(&[("body", &body)], Strictness::Lenient, &Limits::default()).ok());
+    let text = stripped.map(|stripped| stripped.text).unwrap_or_default();
+    let text = ENTITIES.iter().fold(text, |text, (entity, c)| text.replace(entity, c));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -270,5 +272,7 @@ mod tests {
     #[test]
     fn a_mail_is_readable_without_its_markup() {
         assert_eq!(plain("<h1>Hi</h1>\n<p>Your <b>order</b></p>"), "Hi\nYour order");
+        let styled = "<style>p { color: red }</style><p>A &amp; B&nbsp;&lt;3</p><script>x()</script>";
+        assert_eq!(plain(styled), "A & B <3");
     }
 }

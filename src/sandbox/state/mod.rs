@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::access::uuid;
 use super::acts::{Act, Acts};
 use super::guard::Guard;
 use super::journal::{Journal, Line, SandboxError, StoredMessage};
 use super::message::{Message, Recipient};
 use super::options::{FrequencyCap, SandboxOptions};
 use super::people::{People, Person};
+use super::refusal::Refusal;
 use super::segments::Segment;
 use super::streams::Stream;
 use super::templates::Template;
@@ -306,6 +308,13 @@ impl State {
     /// The message of any app, by its id.
     pub(super) fn any_message(&self, id: Uuid) -> Option<Arc<Message>> {
         self.by_id.get(&id).and_then(|sequence| self.at(*sequence))
+    }
+
+    /// The message that a path names, as long as OneSignal shows it.
+    pub(super) fn readable(&self, app_id: Uuid, id: &str, now: Timestamp) -> Result<Arc<Message>, Refusal> {
+        let found = uuid(id).and_then(|id| self.message(app_id, id));
+        let readable = found.filter(|message| message.is_readable(now));
+        readable.ok_or_else(|| Refusal::not_found("Notification not found"))
     }
 
     pub(super) fn message(&self, app_id: Uuid, id: Uuid) -> Option<Arc<Message>> {

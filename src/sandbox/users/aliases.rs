@@ -1,7 +1,5 @@
 //! The aliases of a user: `…/identity`.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,20 +10,20 @@ use super::super::access::{body_of, uuid};
 use super::super::json::{Object, field};
 use super::super::people::{BLOCKED_EXTERNAL_IDS, People, Person};
 use super::super::refusal::Refusal;
-use super::{Answer, By, find};
+use super::{Answer, By, Unknown, find};
 
 const MOST: usize = 20;
 const LABEL_LIMIT: usize = 128;
 
 impl Sandbox {
-    /// `GET …/users/by/{label}/{id}/identity`
+    /// `GET …/users/by/{label}/{id}/identity`, `GET …/subscriptions/{id}/user/identity`
     pub(in crate::sandbox) fn view_identity(&self, headers: &HeaderMap, app_id: &str, by: By<'_>) -> Answer {
         let app = self.app_of_path(headers, app_id)?;
         let person = find(self.state.lock().people(app.id), by)?;
         Ok(shown(&person))
     }
 
-    /// `PATCH …/users/by/{label}/{id}/identity`
+    /// `PATCH …/users/by/{label}/{id}/identity`, `PATCH …/subscriptions/{id}/user/identity`
     pub(in crate::sandbox) fn update_identity(
         &self,
         headers: &HeaderMap,
@@ -34,14 +32,14 @@ impl Sandbox {
         body: &[u8],
     ) -> Answer {
         let app = self.writing_app(headers, app_id)?;
-        let wanted = required(body)?;
-        let mut state = self.state.lock();
-        let person = self.find_or_make_up(state.people(app.id), app, by)?;
-        self.may_change(&person)?;
-        let person = claim(state.people(app.id), &person, &wanted)?;
-        let answer = shown(&person);
-        Self::keep(&mut state, vec![person])?;
-        Ok(answer)
+        let wanted = read(&body_of(body)?)?;
+        if wanted.is_empty() {
+            return Err(refused("identity must name at least one alias").into());
+        }
+        let person = self.change_user(app, by, Unknown::MadeUp, |people, person| {
+            claim(people, person, &wanted).map(|()| None)
+        })?;
+        Ok(shown(&person))
     }
 
     /// `DELETE …/users/by/{label}/{id}/identity/{label}`
@@ -53,56 +51,17 @@ impl Sandbox {
         label: &str,
     ) -> Answer {
         let app = self.writing_app(headers, app_id)?;
-        let mut state = self.state.lock();
-        let mut person = Person::clone(find(state.people(app.id), by)?.as_ref());
-        self.may_change(&person)?;
-        let removed = match label {
-            "onesignal_id" => {
-                return Err(refused("The onesignal_id of a user can not be removed").into());
-            }
-            "external_id" => person.external_id.take(),
-            _ => person.aliases.remove(label),
-        };
-        if removed.is_none() {
-            return Err(Refusal::coded(StatusCode::NOT_FOUND, "user-3", "Alias not found").into());
-        }
-        let answer = shown(&person);
-        Self::keep(&mut state, vec![person])?;
-        Ok(answer)
-    }
-
-    /// `GET /apps/{app}/subscriptions/{id}/user/identity`
-    pub(in crate::sandbox) fn view_owner(&self, headers: &HeaderMap, app_id: &str, id: &str) -> Answer {
-        let app = self.app_of_path(headers, app_id)?;
-        let person = owner(self.state.lock().people(app.id), id)?;
+        let person = self.change_user(app, by, Unknown::Refused, |_, person| {
+            let removed = match label {
+                "onesignal_id" => return Err(refused("The onesignal_id of a user can not be removed")),
+                "external_id" => person.external_id.take(),
+                _ => person.aliases.remove(label),
+            };
+            let missing = || Refusal::coded(StatusCode::NOT_FOUND, "user-3", "Alias not found");
+            removed.map(|_| None).ok_or_else(missing)
+        })?;
         Ok(shown(&person))
     }
-
-    /// `PATCH /apps/{app}/subscriptions/{id}/user/identity`
-    pub(in crate::sandbox) fn update_owner_identity(
-        &self,
-        headers: &HeaderMap,
-        app_id: &str,
-        id: &str,
-        body: &[u8],
-    ) -> Answer {
-        let app = self.writing_app(headers, app_id)?;
-        let wanted = required(body)?;
-        let mut state = self.state.lock();
-        let person = owner(state.people(app.id), id)?;
-        self.may_change(&person)?;
-        let person = claim(state.people(app.id), &person, &wanted)?;
-        let answer = shown(&person);
-        Self::keep(&mut state, vec![person])?;
-        Ok(answer)
-    }
-}
-
-/// The user who has the subscription.
-pub(super) fn owner(people: &People, id: &str) -> Result<Arc<Person>, Refusal> {
-    let id = uuid(id).ok_or_else(|| Refusal::invalid_uuid("subscription_id", id))?;
-    let found = people.find("subscription_id", &id.to_string()).cloned();
-    found.ok_or_else(|| Refusal::coded(StatusCode::NOT_FOUND, "subscription-0", "Subscription not found"))
 }
 
 /// The aliases in a body, checked; none when there is no `identity`.
@@ -127,23 +86,15 @@ pub(super) fn read(request: &Object) -> Result<Vec<(String, String)>, Refusal> {
     Ok(read)
 }
 
-fn required(body: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
-    let request = body_of(body)?;
-    let wanted = read(&request)?;
-    if wanted.is_empty() { Err(refused("identity must name at least one alias")) } else { Ok(wanted) }
-}
-
-/// The person with more aliases, none of which another one may have.
-fn claim(people: &People, person: &Person, wanted: &[(String, String)]) -> Result<Person, Refusal> {
+/// Gives the person aliases, none of which another one may have.
+fn claim(people: &People, person: &mut Person, wanted: &[(String, String)]) -> Result<(), Refusal> {
     for (label, id) in wanted {
         let holder = people.find(label, id);
         if holder.is_some_and(|holder| holder.onesignal_id != person.onesignal_id) {
             return Err(Refusal::claimed_alias(label, id));
         }
     }
-    let mut person = person.clone();
-    add(&mut person, wanted)?;
-    Ok(person)
+    add(person, wanted)
 }
 
 /// Gives the person these aliases.

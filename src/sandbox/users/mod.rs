@@ -19,16 +19,28 @@ use super::access::{body_of, uuid};
 use super::create::random_uuid;
 use super::json::{Object, field, says_something};
 use super::options::SandboxApp;
-use super::people::{BLOCKED_EXTERNAL_IDS, People, Person, made_up_uuid};
+use super::people::{BLOCKED_EXTERNAL_IDS, People, Person, made_up_uuid, token_label};
 use super::rate::Bucket;
 use super::refusal::{Refusal, coded_rate_limited};
 use super::state::State;
 
-/// A user as a path names it: `users/by/{label}/{id}`.
+/// A user as a path names them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct By<'a> {
-    pub label: &'a str,
-    pub id: &'a str,
+pub(super) enum By<'a> {
+    /// `users/by/{label}/{id}`
+    Alias { label: &'a str, id: &'a str },
+    /// `subscriptions/{id}`: whoever has it.
+    Subscription(&'a str),
+    /// `subscriptions_by_token/{type}/{token}`: whoever has it.
+    Token { kind: &'a str, token: &'a str },
+}
+
+/// What becomes of a change to somebody whom nobody made known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    /// They exist for messages, so they exist here: unless the sandbox is strict.
+    MadeUp,
+    Refused,
 }
 
 /// Why a call on a user ends early: refused, or one too many.
@@ -98,17 +110,15 @@ impl Sandbox {
     pub(super) fn update_user(&self, headers: &HeaderMap, app_id: &str, by: By<'_>, body: &[u8]) -> Answer {
         let app = self.writing_app(headers, app_id)?;
         let request = body_of(body)?;
-        let mut state = self.state.lock();
-        let mut person = self.find_or_make_up(state.people(app.id), app, by)?;
-        self.may_change(&person)?;
-        let changed = Arc::make_mut(&mut person);
         let nothing = json!({});
         let wanted = field(&request, "properties").unwrap_or(&nothing);
-        properties::change(changed, wanted, self.options.plan.tags_per_user)?;
-        if let Some(deltas) = field(&request, "deltas") {
-            properties::add_deltas(changed, deltas)?;
-        }
-        Self::keep(&mut state, vec![Person::clone(&person)])?;
+        self.change_user(app, by, Unknown::MadeUp, |_, person| {
+            properties::change(person, wanted, self.options.plan.tags_per_user)?;
+            if let Some(deltas) = field(&request, "deltas") {
+                properties::add_deltas(person, deltas)?;
+            }
+            Ok(None)
+        })?;
         // OneSignal names what was asked for, and applies it later.
         Ok((StatusCode::ACCEPTED, Json(json!({"properties": wanted}))).into_response())
     }
@@ -120,8 +130,31 @@ impl Sandbox {
         let person = find(state.people(app.id), by)?;
         self.may_change(&person)?;
         state.delete_person(app.id, &person).map_err(|error| Refusal::not_kept(&error))?;
-        let identity = json!({"identity": {by.label: by.id}});
-        Ok((StatusCode::ACCEPTED, Json(identity)).into_response())
+        Ok((StatusCode::ACCEPTED, Json(json!({"identity": person.identity()}))).into_response())
+    }
+
+    /// Changes one user and keeps them; with them whoever lost something by it, whom `change` gives back.
+    fn change_user(
+        &self,
+        app: &SandboxApp,
+        by: By<'_>,
+        unknown: Unknown,
+        change: impl FnOnce(&People, &mut Person) -> Result<Option<Person>, Refusal>,
+    ) -> Result<Person, Stop> {
+        let mut state = self.state.lock();
+        let people = state.people(app.id);
+        let found = find(people, by);
+        let found = match by {
+            By::Alias { label, id } if found.is_err() && unknown == Unknown::MadeUp => {
+                self.made_up(people, app, label, id).map_or(found, Ok)
+            }
+            By::Alias { .. } | By::Subscription(_) | By::Token { .. } => found,
+        }?;
+        self.may_change(&found)?;
+        let mut person = Person::clone(&found);
+        let loser = change(people, &mut person)?;
+        Self::keep(&mut state, loser.into_iter().chain([person.clone()]).collect())?;
+        Ok(person)
     }
 
     /// The app of a call that writes, within its thousand a second.
@@ -173,19 +206,16 @@ impl Sandbox {
         })
     }
 
-    /// The user; somebody who exists for messages without having been made known exists here, too.
-    fn find_or_make_up(&self, people: &People, app: &SandboxApp, by: By<'_>) -> Result<Arc<Person>, Refusal> {
-        if let Some(person) = people.find(by.label, by.id) {
-            return Ok(person.clone());
+    /// Somebody who exists for messages without having been made known.
+    fn made_up(&self, people: &People, app: &SandboxApp, label: &str, id: &str) -> Option<Arc<Person>> {
+        let may_be = !self.options.strict_users && !people.is_gone(label, id);
+        if !may_be || label != "external_id" || BLOCKED_EXTERNAL_IDS.contains(&id) {
+            return None;
         }
-        let may_be = !self.options.strict_users && !people.is_gone(by.label, by.id);
-        if !may_be || by.label != "external_id" || BLOCKED_EXTERNAL_IDS.contains(&by.id) {
-            return Err(no_user());
-        }
-        Ok(Arc::new(Person {
+        Some(Arc::new(Person {
             app_id: Some(app.id),
-            external_id: Some(by.id.to_owned()),
-            onesignal_id: Some(made_up_uuid("onesignal_id", by.id)),
+            external_id: Some(id.to_owned()),
+            onesignal_id: Some(made_up_uuid("onesignal_id", id)),
             created_at: Some(self.now()),
             ..Person::default()
         }))
@@ -200,11 +230,25 @@ fn no_user() -> Refusal {
     Refusal::coded(StatusCode::NOT_FOUND, "user-0", "User not found")
 }
 
+fn no_subscription() -> Refusal {
+    Refusal::coded(StatusCode::NOT_FOUND, "subscription-0", "Subscription not found")
+}
+
 fn find(people: &People, by: By<'_>) -> Result<Arc<Person>, Refusal> {
-    if by.label == "onesignal_id" && uuid(by.id).is_none() {
-        return Err(Refusal::invalid_uuid("onesignal_id", by.id));
+    match by {
+        By::Alias { label: "onesignal_id", id } if uuid(id).is_none() => {
+            Err(Refusal::invalid_uuid("onesignal_id", id))
+        }
+        By::Alias { label, id } => people.find(label, id).cloned().ok_or_else(no_user),
+        By::Subscription(id) => {
+            let id = uuid(id).ok_or_else(|| Refusal::invalid_uuid("subscription_id", id))?;
+            people.find("subscription_id", &id.to_string()).cloned().ok_or_else(no_subscription)
+        }
+        By::Token { kind, token } => {
+            let kind = subscriptions::kind(kind)?;
+            people.find(&token_label(kind), token).cloned().ok_or_else(no_subscription)
+        }
     }
-    people.find(by.label, by.id).cloned().ok_or_else(no_user)
 }
 
 /// The user as the API shows it.

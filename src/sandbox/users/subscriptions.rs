@@ -11,7 +11,7 @@ use super::super::create::random_uuid;
 use super::super::json::{Object, field};
 use super::super::people::{Kind, People, Person, Subscription, token_label};
 use super::super::refusal::Refusal;
-use super::{Answer, By, aliases, no_user};
+use super::{Answer, By, Unknown, aliases, find};
 
 /// A 21st takes the place of the oldest.
 const MOST: usize = 20;
@@ -28,39 +28,35 @@ impl Sandbox {
     ) -> Answer {
         let app = self.writing_app(headers, app_id)?;
         let wanted = Wanted::read(&inner(body)?, true)?;
-        let mut state = self.state.lock();
-        let person = self.find_or_make_up(state.people(app.id), app, by)?;
-        self.may_change(&person)?;
-        let mut person = Person::clone(&person);
-        let known =
-            wanted.token_name().is_some_and(|(label, id)| state.people(app.id).find(&label, &id).is_some());
-        let loser = add(state.people(app.id), &mut person, &wanted)?;
         let name = wanted.token_name();
+        let mut known = false;
+        let person = self.change_user(app, by, Unknown::MadeUp, |people, person| {
+            known = name.as_ref().is_some_and(|(label, id)| people.find(label, id).is_some());
+            add(people, person, &wanted)
+        })?;
         let made = person.own_subscriptions().iter().rev().find(|own| own.token_name() == name).map(view);
-        Self::keep(&mut state, loser.into_iter().chain([person]).collect())?;
         let status = if known { StatusCode::ACCEPTED } else { StatusCode::CREATED };
         Ok((status, Json(json!({"subscription": made}))).into_response())
     }
 
-    /// `PATCH /apps/{app}/subscriptions/{id}`
+    /// `PATCH /apps/{app}/subscriptions/{id}`: 200; `PATCH /apps/{app}/subscriptions_by_token/{type}/{token}`: 202.
     pub(in crate::sandbox) fn update_subscription(
         &self,
         headers: &HeaderMap,
         app_id: &str,
-        id: &str,
+        by: By<'_>,
         body: &[u8],
     ) -> Answer {
         let app = self.writing_app(headers, app_id)?;
         let wanted = Wanted::read(&inner(body)?, false)?;
-        let mut state = self.state.lock();
-        let mut person = Person::clone(aliases::owner(state.people(app.id), id)?.as_ref());
-        self.may_change(&person)?;
-        let id = uuid(id);
-        for own in person.subscriptions_mut().iter_mut().filter(|own| own.id == id) {
-            wanted.apply(own);
-        }
-        Self::keep(&mut state, vec![person])?;
-        Ok(Json(json!({})).into_response())
+        self.change_user(app, by, Unknown::Refused, |_, person| {
+            for own in person.subscriptions_mut().iter_mut().filter(|own| is_named(own, by)) {
+                wanted.apply(own);
+            }
+            Ok(None)
+        })?;
+        let status = if matches!(by, By::Token { .. }) { StatusCode::ACCEPTED } else { StatusCode::OK };
+        Ok((status, Json(json!({}))).into_response())
     }
 
     /// `DELETE /apps/{app}/subscriptions/{id}`
@@ -68,15 +64,13 @@ impl Sandbox {
         &self,
         headers: &HeaderMap,
         app_id: &str,
-        id: &str,
+        by: By<'_>,
     ) -> Answer {
         let app = self.writing_app(headers, app_id)?;
-        let mut state = self.state.lock();
-        let mut person = Person::clone(aliases::owner(state.people(app.id), id)?.as_ref());
-        self.may_change(&person)?;
-        let id = uuid(id);
-        person.subscriptions_mut().retain(|own| own.id != id);
-        Self::keep(&mut state, vec![person])?;
+        self.change_user(app, by, Unknown::Refused, |_, person| {
+            person.subscriptions_mut().retain(|own| !is_named(own, by));
+            Ok(None)
+        })?;
         Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
     }
 
@@ -85,59 +79,41 @@ impl Sandbox {
         &self,
         headers: &HeaderMap,
         app_id: &str,
-        id: &str,
+        by: By<'_>,
         body: &[u8],
     ) -> Answer {
         let app = self.writing_app(headers, app_id)?;
-        let request = body_of(body)?;
-        let identity = aliases::read(&request)?;
-        let [(label, alias)] = identity.as_slice() else {
+        let identity = aliases::read(&body_of(body)?)?;
+        let [(label, id)] = identity.as_slice() else {
             return Err(refused("identity must name exactly one alias").into());
         };
-        let mut state = self.state.lock();
-        let mut from = Person::clone(aliases::owner(state.people(app.id), id)?.as_ref());
-        let to = state.people(app.id).find(label, alias).cloned().ok_or_else(no_user)?;
-        self.may_change(&to)?;
-        if to.onesignal_id == from.onesignal_id {
-            return Ok(Json(json!({"identity": to.identity()})).into_response());
-        }
-        let mut to = Person::clone(&to);
-        let id = uuid(id);
-        let moved: Vec<Subscription> = from.subscriptions_mut().extract_if(.., |own| own.id == id).collect();
-        for subscription in moved {
-            push(&mut to, subscription);
-        }
-        let answer = json!({"identity": to.identity()});
-        Self::keep(&mut state, vec![from, to])?;
-        Ok(Json(answer).into_response())
-    }
-
-    /// `PATCH /apps/{app}/subscriptions_by_token/{type}/{token}`
-    pub(in crate::sandbox) fn update_by_token(
-        &self,
-        headers: &HeaderMap,
-        app_id: &str,
-        kind: &str,
-        token: &str,
-        body: &[u8],
-    ) -> Answer {
-        let app = self.writing_app(headers, app_id)?;
-        let kind = Kind::parse(kind).ok_or_else(|| refused("Invalid subscription type"))?;
-        let wanted = Wanted::read(&inner(body)?, false)?;
-        let mut state = self.state.lock();
-        let found = state.people(app.id).find(&token_label(kind), token).cloned();
-        let found = found.ok_or_else(|| {
-            Refusal::coded(StatusCode::NOT_FOUND, "subscription-0", "Subscription not found")
+        let to = self.change_user(app, By::Alias { label, id }, Unknown::Refused, |people, to| {
+            let from = find(people, by)?;
+            if from.onesignal_id == to.onesignal_id {
+                return Ok(None);
+            }
+            let mut from = Person::clone(&from);
+            for moved in from.subscriptions_mut().extract_if(.., |own| is_named(own, by)) {
+                push(to, moved);
+            }
+            Ok(Some(from))
         })?;
-        self.may_change(&found)?;
-        let mut person = Person::clone(&found);
-        let of_token = |own: &&mut Subscription| own.kind == kind && own.token.as_deref() == Some(token);
-        for own in person.subscriptions_mut().iter_mut().filter(of_token) {
-            wanted.apply(own);
-        }
-        Self::keep(&mut state, vec![person])?;
-        Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
+        Ok(Json(json!({"identity": to.identity()})).into_response())
     }
+}
+
+/// Whether a path means this one of its owner's subscriptions.
+fn is_named(own: &Subscription, by: By<'_>) -> bool {
+    match by {
+        By::Subscription(id) => own.id.is_some() && own.id == uuid(id),
+        By::Token { kind, token } => own.kind.name() == kind && own.token.as_deref() == Some(token),
+        By::Alias { .. } => false,
+    }
+}
+
+/// Reads a type as OneSignal spells it.
+pub(super) fn kind(text: &str) -> Result<Kind, Refusal> {
+    Kind::parse(text).ok_or_else(|| refused("Invalid subscription type"))
 }
 
 /// A subscription as a request describes it.
