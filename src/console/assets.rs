@@ -10,9 +10,10 @@ use super::failure::Failure;
 use crate::vault::sha256;
 
 /// Every asset: its name, its type, its bytes.
-const ASSETS: [(&str, &str, &[u8]); 5] = [
+const ASSETS: [(&str, &str, &[u8]); 6] = [
     ("console.css", "text/css; charset=utf-8", include_bytes!("assets/console.css")),
     ("console.js", "text/javascript; charset=utf-8", include_bytes!("assets/console.js")),
+    ("editor.min.js", "text/javascript; charset=utf-8", include_bytes!("assets/editor.min.js")),
     ("htmx.min.js", "text/javascript; charset=utf-8", include_bytes!("assets/htmx.min.js")),
     ("icon.svg", "image/svg+xml", include_bytes!("assets/icon.svg")),
     ("mail-frame.js", "text/javascript; charset=utf-8", include_bytes!("assets/mail-frame.js")),

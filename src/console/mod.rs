@@ -30,6 +30,7 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::header::InvalidHeaderValue;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::IntoResponse;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -75,6 +76,11 @@ pub struct Console {
 /// What a page may load: only what comes with the binary. Frames hold rendered mail, which has no rights at all.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; \
      connect-src 'self'; font-src 'self'; form-action 'self'; frame-src 'self'; base-uri 'none'; frame-ancestors 'self'";
+
+/// The policy of a page whose script makes styles of its own, as the editor does: those that carry `nonce` hold.
+fn policy_with_styles(nonce: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    HeaderValue::from_str(&POLICY.replace("style-src 'self'", &format!("style-src 'self' 'nonce-{nonce}'")))
+}
 
 /// The console's pages.
 pub fn router(console: Arc<Console>) -> Router {

@@ -107,13 +107,21 @@ fn compose_content(
     }
 }
 
+/// How a version is named behind its template: a draft has no number yet.
+fn version_words(number: i32) -> String {
+    if number > 0 { format!(" version {number}") } else { "'s draft".to_owned() }
+}
+
 fn held(version: &PreparedVersion, error: &ValueError) -> Decision {
     let template = &version.version.template;
     let number = version.version.number;
     match error {
         ValueError::Missing { path, field } => Decision::new(
             DecisionCode::MissingValue,
-            format!("`{path}` is missing in the event, and `{field}` of {template} version {number} has no default for it"),
+            format!(
+                "`{path}` is missing in the event, and `{field}` of {template}{} has no default for it",
+                version_words(number)
+            ),
         )
         .with("path", path.as_str())
         .with("field", field.as_str()),

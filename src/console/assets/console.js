@@ -152,58 +152,6 @@ if (palette) {
   });
 }
 
-// The editor: unsaved work outlives a reload, values are put in by a click, the locale that is open is the one shown.
-const editor = $("#editor");
-if (editor) {
-  const place = `herald draft ${editor.dataset.keeps}`;
-  const boxes = () => $$("textarea[name^='copy.']", editor);
-  const said = $("[data-saved]", editor);
-  const first = JSON.stringify(boxes().map((box) => box.value));
-  let last = boxes()[0];
-  const kept = localStorage.getItem(place);
-  if (kept && said) {
-    const { at, values } = JSON.parse(kept);
-    if (boxes().some((box) => box.name in values && values[box.name] !== box.value)) {
-      said.textContent = `Not saved since ${new Date(at).toLocaleTimeString()}: `;
-      const back = Object.assign(document.createElement("button"), { type: "button", textContent: "Bring it back" });
-      back.addEventListener("click", () => {
-        for (const box of boxes()) if (box.name in values) box.value = values[box.name];
-        said.textContent = "Brought back, not saved yet";
-        editor.dispatchEvent(new Event("input", { bubbles: true }));
-      });
-      said.append(back);
-    }
-  }
-  editor.addEventListener("input", (event) => {
-    if (!event.target.name?.startsWith("copy.")) return;
-    const values = Object.fromEntries(boxes().map((box) => [box.name, box.value]));
-    localStorage.setItem(place, JSON.stringify({ at: Date.now(), values }));
-    if (said) said.textContent = "Not saved yet";
-  });
-  editor.addEventListener("submit", () => localStorage.removeItem(place));
-  editor.addEventListener("focusin", (event) => { if (event.target.matches("textarea[name^='copy.']")) last = event.target; });
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-inserts]");
-    if (!button || !last) return;
-    last.setRangeText(button.dataset.inserts, last.selectionStart, last.selectionEnd, "end");
-    last.focus();
-    last.dispatchEvent(new Event("input", { bubbles: true }));
-  });
-  editor.addEventListener("keydown", (event) => {
-    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") { event.preventDefault(); editor.requestSubmit(); }
-  });
-  const showOpen = () => {
-    const open = $$("details.locale[open]", editor)[0]?.dataset.locale;
-    const shown = $$("section.shown");
-    if (open && shown.some((one) => one.dataset.locale === open)) for (const one of shown) one.hidden = one.dataset.locale !== open;
-  };
-  for (const one of $$("details.locale", editor)) one.addEventListener("toggle", showOpen);
-  document.addEventListener("htmx:afterSwap", showOpen);
-  addEventListener("beforeunload", (event) => {
-    if (JSON.stringify(boxes().map((box) => box.value)) !== first && localStorage.getItem(place)) event.preventDefault();
-  });
-}
-
 // The condition builder writes the expression that it stands for.
 for (const box of $$("[data-builds]")) {
   const [path, comparison] = $$("select", box);

@@ -2,17 +2,19 @@
 
 use axum::body::Body;
 use axum::extract::Path;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::assets;
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::forms;
 use super::super::page::Place;
 use super::super::parts::when;
+use super::super::policy_with_styles;
 use super::super::view::{Crumb, Shown, View, done};
 use super::Known;
 use super::fields::{Sent, boxes, settings};
@@ -21,6 +23,7 @@ use crate::catalog::examples::types_of;
 use crate::catalog::templates::TemplateError;
 use crate::domain::template::{Content, Fields};
 use crate::store::templates::Draft;
+use crate::templating::liquid::{TAGS, filter_names};
 
 /// Past events to choose from.
 const EVENTS: i64 = 20;
@@ -60,6 +63,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
     let template = &sheet.known.template;
     let key = template.key.as_str();
     let base = format!("/templates/{}", path_segment(key));
+    let nonce = view.console.ids.secret_text();
     let may_edit = view.person.may(Use::EditDraft) && !template.is_archived;
     let body = html! {
         div.heading {
@@ -80,7 +84,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
                 "▲ " (theirs.author) " saved this draft " (when(theirs.updated_at, view.now())) ", while you were writing. Nothing is lost: your text stands in the boxes, theirs above each box where it differs. Put together what should be, and save."
             }
         }
-        form.editor #editor method="post" action={ (base) "/draft" } data-keeps={ (key) "@" (sheet.revision) } data-variables=(variables(sheet)) {
+        form.editor #editor method="post" action={ (base) "/draft" } data-keeps={ (key) "@" (sheet.revision) } data-variables=(variables(sheet)) data-filters=(filter_names().collect::<Vec<_>>().join(" ")) data-tags=(TAGS.join(" ")) data-nonce=(nonce) {
             input type="hidden" name="revision" value=(sheet.revision);
             div.write {
                 @if may_edit {
@@ -100,6 +104,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
                 }
             }
         }
+        script src=(assets::url("editor.min.js")) defer {}
         @if may_edit && sheet.draft.is_some() {
             form method="post" action={ (base) "/discard" } data-asks="Throw this draft away? What is live stays." {
                 input type="hidden" name="revision" value=(sheet.revision);
@@ -107,7 +112,12 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
             }
         }
     };
-    view.page(Place::Templates, &[Crumb::to("Templates", "/templates"), Crumb::here(key)], body).await
+    let crumbs = [Crumb::to("Templates", "/templates"), Crumb::here(key)];
+    let mut page = view.page(Place::Templates, &crumbs, body).await?;
+    if let Ok(policy) = policy_with_styles(&nonce) {
+        page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(page)
 }
 
 fn layouts(known: &Known) -> Vec<&str> {

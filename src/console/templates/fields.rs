@@ -103,6 +103,9 @@ fn name_of(locale: &str, field: &str) -> String {
 
 /// What people call a field.
 pub(super) fn label(field: &str) -> String {
+    if field == "url" {
+        return "Link (URL)".to_owned();
+    }
     let mut letters = field.replace('_', " ");
     if let Some(first) = letters.get_mut(..1) {
         first.make_ascii_uppercase();
@@ -129,7 +132,7 @@ pub(super) fn boxes(channel: Channel, content: &Content, theirs: Option<&Content
     let several = content.contents.len() > 1;
     html! {
         div.locales {
-            @for (locale, fields) in &content.contents {
+            @for (locale, fields) in default_first(content) {
                 details.locale name="locale" open[*locale == content.default_locale || !several] data-locale=(locale) {
                     summary {
                         (locale)
@@ -148,6 +151,13 @@ pub(super) fn boxes(channel: Channel, content: &Content, theirs: Option<&Content
             }
         }
     }
+}
+
+/// The default locale, then the others by name.
+fn default_first(content: &Content) -> Vec<(&String, &Fields)> {
+    let mut locales: Vec<_> = content.contents.iter().collect();
+    locales.sort_by_key(|(locale, _)| **locale != content.default_locale);
+    locales
 }
 
 fn text_of<'a>(fields: &'a Fields, field: &FieldSpec) -> &'a str {
@@ -186,7 +196,7 @@ fn one(locale: &str, field: &FieldSpec, text: &str, theirs: Option<&Content>) ->
             }
         }
         label.field {
-            span { (label(field.name)) @if field.required { span.soft { " needed" } } }
+            span { span data-name="" { (label(field.name)) } @if field.required { span.soft { ", needed" } } }
             textarea name=(name_of(locale, field.name)) rows=(rows) spellcheck=(if rows > 1 { "true" } else { "false" }) lang=(locale) data-code=(language) data-lines=[(rows == 1).then_some("one")] { "\n" (text) }
         }
     }

@@ -139,12 +139,12 @@ pub(super) fn problem_list(problems: &[CatalogProblem]) -> Markup {
     let errors = problems.iter().filter(|problem| problem.is_error());
     let rest = problems.iter().filter(|problem| !problem.is_error());
     html! {
-        h2 { "Problems " span.count { (problems.len()) } }
+        h2 { "Problems" @if !problems.is_empty() { " " span.count { (problems.len()) } } }
         @if problems.is_empty() { p.soft { "None: this can be published." } }
         ul.problems {
             @for problem in errors.chain(rest) {
-                li.error[problem.is_error()] {
-                    strong { @if problem.is_error() { "▲ " } @else { "◆ " } (place(problem)) } " " (problem.message)
+                li.error[problem.is_error()] data-locale=[problem.locale.as_deref()] data-field=[problem.field.as_deref()] data-line=[problem.line] data-column=[problem.column] data-says=(problem.message) {
+                    strong { @if problem.is_error() { "▲ " } @else { "◆ " } @if problem.field.is_some() { button.place type="button" data-goes="" title="Go there" { (place(problem)) } } @else { (place(problem)) } } " " (problem.message)
                     @if let Some(hint) = &problem.hint { span.soft { "; " (hint) } }
                 }
             }

@@ -32,11 +32,17 @@ use serde_json::Value;
 
 pub use budget::Limits;
 pub use outcome::{RenderError, Rendered, Strictness};
+pub use parser::TAGS;
 pub use paths::PathUse;
 pub use position::SyntaxError;
 
 use ast::Node;
 use render::{Evaluator, Manner};
+
+/// The name of every filter.
+pub fn filter_names() -> impl Iterator<Item = &'static str> {
+    filters::Filter::ALL.iter().map(|filter| filter.name())
+}
 
 /// A parsed template. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -10,7 +10,8 @@ pub const MAX_SOURCE: usize = 64 * 1024;
 /// How deeply blocks may nest.
 pub const MAX_NESTING: usize = 50;
 
-const TAGS: [&str; 10] =
+/// The tags that begin something.
+pub const TAGS: [&str; 10] =
     ["if", "unless", "case", "for", "assign", "capture", "break", "continue", "comment", "raw"];
 
 /// Parses a whole source.

@@ -1,0 +1,41 @@
+// The editor's page: boxes that know the template language, unsaved work that outlives a reload, values put in by a click,
+// problems shown where they are. The text areas stay the form's fields; without this file they are all there is.
+import { box } from "./box.js";
+import { keep } from "./keep.js";
+import { showProblems } from "./problems.js";
+
+const form = document.querySelector("#editor");
+const words = {
+  variables: JSON.parse(form.dataset.variables),
+  filters: form.dataset.filters.split(" "),
+  tags: form.dataset.tags.split(" "),
+};
+const areas = [...form.querySelectorAll("textarea[name^='copy.']")];
+const boxes = new Map(areas.map((area) => [area.name, box(area, words, form.dataset.nonce)]));
+let last = boxes.values().next().value;
+for (const one of boxes.values()) one.contentDOM.addEventListener("focus", () => { last = one; });
+
+keep(form, boxes);
+
+// A value is put where the cursor was last.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-inserts]");
+  if (!button || !last) return;
+  last.dispatch(last.state.replaceSelection(button.dataset.inserts));
+  last.focus();
+});
+
+form.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") { event.preventDefault(); form.requestSubmit(); }
+});
+
+// The locale that is open is the one that the devices show.
+function showOpen() {
+  const open = form.querySelector("details.locale[open]")?.dataset.locale;
+  const shown = [...document.querySelectorAll("section.shown")];
+  if (!shown.some((one) => one.dataset.locale === open)) return;
+  for (const one of shown) one.hidden = one.dataset.locale !== open;
+}
+for (const one of form.querySelectorAll("details.locale")) one.addEventListener("toggle", showOpen);
+
+document.addEventListener("htmx:afterSwap", () => { showOpen(); showProblems(boxes); });
