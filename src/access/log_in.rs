@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use super::sessions::NewSession;
 use super::team::{Team, plain_email};
+use crate::domain::id::MemberId;
 use crate::store::StoreError;
 use crate::vault::sha256;
 
@@ -48,6 +49,21 @@ impl Team {
         password: SecretString,
         from: IpAddr,
     ) -> Result<NewSession, LogInError> {
+        let member = self.who_knows(email, password, from).await?;
+        let mut tx = self.store.begin().await?;
+        let session = self.begin_session(&mut tx, member, self.clock.now()).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        tracing::info!(member.id = %member, "{member} logged in");
+        Ok(session)
+    }
+
+    /// Who has this password. Tries are counted before it is looked at, and forgotten when it is right.
+    pub(super) async fn who_knows(
+        &self,
+        email: &str,
+        password: SecretString,
+        from: IpAddr,
+    ) -> Result<MemberId, LogInError> {
         let now = self.clock.now();
         let email = plain_email(email);
         let (account, pair) = (
@@ -68,11 +84,7 @@ impl Team {
             return Err(LogInError::Refused);
         };
         self.store.forget_attempts(&[account, pair], now - WINDOW).await?;
-        let mut tx = self.store.begin().await?;
-        let session = self.begin_session(&mut tx, member, now).await?;
-        tx.commit().await.map_err(StoreError::from)?;
-        tracing::info!(member.id = %member, "{member} logged in");
-        Ok(session)
+        Ok(member)
     }
 
     /// Counts a try at a one-time token.

@@ -6,6 +6,7 @@
 mod keys;
 mod limit;
 mod log_in;
+mod own_password;
 mod passwords;
 mod roles;
 mod scopes;
@@ -14,6 +15,7 @@ mod team;
 
 pub use keys::{Access, CreatedKey, Identity, KeyRequest, KeyTextError, check_key_text};
 pub use log_in::LogInError;
+pub use own_password::ChangePasswordError;
 pub use passwords::PasswordError;
 pub use roles::Role;
 pub use scopes::{Scope, Use};

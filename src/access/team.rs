@@ -289,13 +289,13 @@ impl Team {
         Ok(session)
     }
 
-    async fn find(&self, email: &str) -> Result<Member, TeamError> {
+    pub(super) async fn find(&self, email: &str) -> Result<Member, TeamError> {
         let email = plain_email(email);
         let found = self.store.find_member(&email).await?;
         Ok(member(found.ok_or(TeamError::Unknown(email))?)?)
     }
 
-    async fn hash(&self, password: SecretString) -> Result<String, TeamError> {
+    pub(super) async fn hash(&self, password: SecretString) -> Result<String, TeamError> {
         let random = self.ids.secret();
         let (salt, _) = random.split_first_chunk().ok_or(TeamError::Hash)?;
         self.hashing.hash(password, *salt).await.ok_or(TeamError::Hash)
@@ -312,7 +312,7 @@ impl Team {
         Ok(SecretString::from(token))
     }
 
-    async fn note(
+    pub(super) async fn note(
         &self,
         tx: &mut Tx,
         actor: &str,

@@ -12,7 +12,8 @@ use crate::domain::delivery::StateName;
 use crate::domain::event::Recipient;
 use crate::domain::id::{DeliveryId, EventId, TypedId, made_at};
 use crate::pipeline::ingest::DecisionSummary;
-use crate::store::listing::{AttemptRow, DecisionRow, DeliveryRow, ListFilter};
+use crate::store::listing::{AttemptRow, DecisionRow, DeliveryRow};
+use crate::store::lists::ListFilter;
 
 /// Things on a page, unless asked otherwise, and at most.
 const PAGE: i64 = 50;

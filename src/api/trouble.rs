@@ -76,11 +76,11 @@ pub(super) async fn list_trouble(
     let since = since.unwrap_or_else(|| api.clock.now() - LOOK_BACK);
     let (groups, is_complete) = api.store.trouble(since).await?;
     let groups = groups.into_iter().map(|group| TroubleBody {
-        remedy: remedy(&group.state, &group.code),
-        state: group.state,
-        code: group.code,
-        rule: group.rule,
-        template: group.template,
+        remedy: remedy(&group.key.state, &group.key.code),
+        state: group.key.state,
+        code: group.key.code,
+        rule: group.key.rule,
+        template: group.key.template,
         count: group.count,
         detail: group.detail,
         example: group.example,

@@ -113,7 +113,8 @@ pub(super) async fn log_in(
     }
 }
 
-fn address(extensions: &Extensions) -> IpAddr {
+/// Where a request comes from.
+pub(super) fn address(extensions: &Extensions) -> IpAddr {
     extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip())

@@ -11,6 +11,7 @@ mod doors;
 mod event;
 mod event_types;
 mod failure;
+mod figures;
 mod forms;
 mod guard;
 mod health;

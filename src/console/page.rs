@@ -133,7 +133,7 @@ fn rail(frame: &Frame<'_>) -> Markup {
                 }
             }
             div.who {
-                span title=(frame.view.person.email) { (frame.view.person.name) }
+                a href="/settings/password" title={ (frame.view.person.email) ": your password" } { (frame.view.person.name) }
                 span.role { (frame.view.person.role.as_str()) }
                 form method="post" action="/log-out" { button.link { "Log out" } }
             }

@@ -1,9 +1,10 @@
-//! One person's story: everything that was planned for them, newest first.
+//! One person's story: everything that was planned for them, and what came for them and led to nothing, newest first.
 
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::event::path_segment;
 use super::failure::Failure;
@@ -11,9 +12,10 @@ use super::page::Place;
 use super::parts::{chip, empty, when};
 use super::view::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
-use crate::domain::event::Recipient;
-use crate::domain::id::{DeliveryId, TypedId};
-use crate::store::listing::{DeliveryRow, ListFilter};
+use crate::domain::event::{Recipient, RecipientLabel};
+use crate::domain::id::{TypedId, made_at};
+use crate::store::events::StoredEvent;
+use crate::store::listing::{DecisionRow, DeliveryRow};
 
 /// Rows of a page.
 const PAGE: i64 = 50;
@@ -27,22 +29,48 @@ pub(super) struct FindQuery {
 
 pub(super) async fn find(view: View, Query(query): Query<FindQuery>) -> Shown {
     let text = query.q.trim();
-    if !text.is_empty() {
-        let (label, id) = text.split_once('=').unwrap_or(("external_id", text));
-        let person = Recipient::parse(label, id).map_err(|error| Failure::Invalid(format!("{error}.")))?;
-        return Ok(Redirect::to(&address(&person)).into_response());
+    let found = if text.is_empty() { Vec::new() } else { people(&view, text).await? };
+    if let [person] = found.as_slice() {
+        return Ok(Redirect::to(&address(person)).into_response());
     }
     let body = html! {
         h1 { "Recipients" }
         p { "Everything that was planned, sent and decided for one person." }
         form.stack method="get" action="/recipients" {
-            label { "External id, or an alias as " code { "label=id" }
-                input type="search" name="q" required placeholder="user-42" autocomplete="off" spellcheck="false" autofocus;
+            label { "External id, email address, phone number or alias"
+                input type="search" name="q" value=(text) required placeholder="user-42" autocomplete="off" spellcheck="false" autofocus;
             }
+            p.soft { "Where one id means different people, say which: " code { "crm_id=42" } "." }
             button.primary { "Show" }
+        }
+        @if !found.is_empty() {
+            h2 { (found.len()) " people have the id " code { (text) } }
+            ul.plain { @for person in &found { li { a href=(address(person)) { (label_words(&person.label)) } } } }
         }
     };
     view.page(Place::Recipients, &[Crumb::here("Recipients")], body).await
+}
+
+/// Whom a text may mean: who has it as an id, else whom it looks like.
+async fn people(view: &View, text: &str) -> Result<Vec<Recipient>, Failure> {
+    let parse = |label: &str, id: &str| {
+        Recipient::parse(label, id).map_err(|error| Failure::Invalid(format!("{error}.")))
+    };
+    if let Some((label, id)) = text.split_once('=') {
+        return Ok(vec![parse(label.trim(), id.trim())?]);
+    }
+    let known = view.console.store.people_with_id(text).await?;
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    let label = if text.contains('@') {
+        "email"
+    } else if text.starts_with('+') {
+        "phone"
+    } else {
+        "external_id"
+    };
+    Ok(vec![parse(label, text)?])
 }
 
 fn address(person: &Recipient) -> String {
@@ -52,7 +80,58 @@ fn address(person: &Recipient) -> String {
 /// Older ones.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct StoryQuery {
-    before: Option<String>,
+    before: Option<Uuid>,
+}
+
+/// A step of somebody's story.
+enum Step {
+    Planned(DeliveryRow, Option<String>),
+    /// An event for which nothing was planned, and why.
+    Nothing(StoredEvent, String),
+}
+
+impl Step {
+    fn id(&self) -> Uuid {
+        match self {
+            Self::Planned(row, _) => row.id.uuid(),
+            Self::Nothing(event, _) => event.event.id.uuid(),
+        }
+    }
+}
+
+/// The newest steps before an id, and whether there are more behind them.
+async fn story(view: &View, names: &[Recipient], before: Uuid) -> Result<(Vec<Step>, bool), Failure> {
+    let store = &view.console.store;
+    let deliveries = store.deliveries_to(names, before, PAGE + 1).await?;
+    let events = store.unanswered_events_of(names, before, PAGE + 1).await?;
+    let mut words = store.last_words(&deliveries.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+    let (_, mut decided) =
+        store.outcomes_of(&events.iter().map(|event| event.event.id).collect::<Vec<_>>()).await?;
+    let planned = deliveries.into_iter().map(|row| {
+        let why = words.remove(&row.id);
+        Step::Planned(row, why)
+    });
+    let nothing = events.into_iter().map(|event| {
+        let why = why_nothing(&decided.remove(&event.event.id).unwrap_or_default());
+        Step::Nothing(event, why)
+    });
+    let mut steps: Vec<Step> = planned.chain(nothing).collect();
+    steps.sort_by_key(|step| std::cmp::Reverse(step.id()));
+    let page = usize::try_from(PAGE).unwrap_or(usize::MAX);
+    let has_more = steps.len() > page;
+    steps.truncate(page);
+    Ok((steps, has_more))
+}
+
+fn why_nothing(decisions: &[DecisionRow]) -> String {
+    let told: Vec<String> = decisions
+        .iter()
+        .map(|decision| match &decision.rule {
+            Some(rule) => format!("{rule}: {}", decision.detail),
+            None => decision.detail.clone(),
+        })
+        .collect();
+    if told.is_empty() { "no rule answered it".to_owned() } else { told.join("; ") }
 }
 
 pub(super) async fn page(
@@ -61,63 +140,83 @@ pub(super) async fn page(
     Query(query): Query<StoryQuery>,
 ) -> Shown {
     let person = Recipient::parse(&label, &id).map_err(|error| Failure::NotFound(format!("{error}.")))?;
-    let before = match &query.before {
-        Some(text) => {
-            let id: DeliveryId =
-                text.parse().map_err(|_| Failure::NotFound("There is no such page.".to_owned()))?;
-            Some(id.uuid())
-        }
-        None => None,
-    };
-    let filter = ListFilter { recipient: Some(person.clone()), before, limit: PAGE, ..ListFilter::default() };
-    let rows = view.console.store.list_deliveries(&filter).await?;
-    let facts = view.console.store.facts(std::slice::from_ref(&person)).await?;
+    let names = view.console.store.names_of(&person).await?;
+    let (steps, has_more) = story(&view, &names, query.before.unwrap_or(Uuid::max())).await?;
+    let facts = facts(&view, &person, &names).await?;
     let now = view.now();
-    let last =
-        rows.last().map(|row| row.id).filter(|_| i64::try_from(rows.len()).is_ok_and(|found| found >= PAGE));
     let body = html! {
-        div.heading { h1 { (person.id) } span.soft { (label_words(person.label.as_str())) } }
-        @if let Some(known) = facts.of(&person) {
-            dl.facts {
-                @if known.is_erased { dt { "Erased" } dd { "This person asked to be forgotten: nothing is sent." } }
-                @if !known.opted_out.is_empty() {
-                    dt { "Opted out of" }
-                    dd { @for (place, channel) in known.opted_out.iter().enumerate() { @if place > 0 { ", " } (channel.as_str()) } }
-                }
-            }
-        }
-        @if rows.is_empty() {
+        div.heading { h1 { (person.id) } span.soft { (label_words(&person.label)) } }
+        (facts)
+        @if steps.is_empty() {
             (empty("Nothing was planned for this person", &html! {
-                p { "Either no event named them, or that is longer ago than deliveries are kept." }
+                p { "Either no event named them, or that is longer ago than events are kept." }
                 p { "Ids are told apart by capitals and blanks: look at how the service posts them." }
             }))
         } @else {
-            (table(&rows, now))
+            (table(&steps, now))
         }
-        @if let Some(last) = last {
-            p.pages { a.button rel="next" href={ (address(&person)) "?before=" (last) } { "Older" } }
+        @if let Some(last) = steps.last().filter(|_| has_more) {
+            p.pages { a.button rel="next" href={ (address(&person)) "?before=" (last.id()) } { "Older" } }
         }
     };
     view.page(Place::Recipients, &[Crumb::to("Recipients", "/recipients"), Crumb::here(&person.id)], body)
         .await
 }
 
-fn label_words(label: &str) -> String {
-    if label == "external_id" { "external id".to_owned() } else { format!("alias {label}") }
+/// What is known of a person besides their messages.
+async fn facts(view: &View, person: &Recipient, names: &[Recipient]) -> Result<Markup, Failure> {
+    let facts = view.console.store.facts(std::slice::from_ref(person)).await?;
+    let Some(known) = facts.of(person) else { return Ok(html! {}) };
+    Ok(html! {
+        dl.facts {
+            @if known.is_erased { dt { "Erased" } dd { "This person asked to be forgotten: nothing is sent." } }
+            @if !known.opted_out.is_empty() {
+                dt { "Opted out of" }
+                dd { @for (place, channel) in known.opted_out.iter().enumerate() { @if place > 0 { ", " } (channel.as_str()) } }
+            }
+            @if names.len() > 1 {
+                dt { "Also known as" }
+                dd { @for (place, name) in names.iter().skip(1).enumerate() { @if place > 0 { ", " } a href=(address(name)) { (name.id) } " (" (label_words(&name.label)) ")" } }
+            }
+            @if let Some(locale) = &known.locale { dt { "Reads" } dd { (locale) } }
+            @if let Some(zone) = &known.time_zone { dt { "Lives in" } dd { (zone) } }
+        }
+    })
 }
 
-fn table(rows: &[DeliveryRow], now: Timestamp) -> Markup {
+fn label_words(label: &RecipientLabel) -> String {
+    match label {
+        RecipientLabel::ExternalId => "external id".to_owned(),
+        RecipientLabel::OnesignalId => "OneSignal's id".to_owned(),
+        RecipientLabel::SubscriptionId => "subscription".to_owned(),
+        RecipientLabel::Email => "email address".to_owned(),
+        RecipientLabel::Phone => "phone number".to_owned(),
+        RecipientLabel::Alias(label) => format!("alias {label}"),
+    }
+}
+
+fn table(steps: &[Step], now: Timestamp) -> Markup {
     html! {
         table.rows {
-            thead { tr { th { "When" } th { "State" } th { "Channel" } th { "Template" } th { "Rule" } } }
+            thead { tr { th { "When" } th { "State" } th { "What" } th { "Template or event" } th { "Why" } } }
             tbody {
-                @for row in rows {
+                @for step in steps {
                     tr {
-                        td { (when(row.created_at, now)) }
-                        td { (chip(row.state.shown(row.due_at, now))) }
-                        td { a.whole href={ "/deliveries/" (row.id) } { (row.channel) } }
-                        td { (row.template) @if let Some((_, number)) = row.version { " v" (number) } }
-                        td { (row.rule.1) }
+                        td { (when(made_at(step.id()), now)) }
+                        @match step {
+                            Step::Planned(row, why) => {
+                                td { (chip(row.state.shown(row.due_at, now))) }
+                                td { a.whole href={ "/deliveries/" (row.id) } { (row.channel) } }
+                                td { (row.template) @if let Some((_, number)) = row.version { " v" (number) } div.sub { "rule " (row.rule.1) } }
+                                td.why { @if let Some(why) = why { (why) } }
+                            },
+                            Step::Nothing(event, why) => {
+                                td { span.chip.off { "– nothing sent" } }
+                                td { a.whole href={ "/events/" (event.event.id) } { "event" } }
+                                td { (event.event.event_type.as_str()) div.sub { (event.event.event_key) } }
+                                td.why { (why) }
+                            },
+                        }
                     }
                 }
             }

@@ -119,6 +119,7 @@ fn stories(routes: Routes<'_>) -> Routes<'_> {
         .get("/deliveries/{id}", Use::ReadDeliveries, delivery::page)
         .post("/deliveries/{id}/release", Use::ReleaseDelivery, delivery::release)
         .post("/deliveries/{id}/cancel", Use::CancelDelivery, delivery::cancel)
+        .get("/deliveries/{id}/outcomes", Use::ReadDeliveries, delivery::outcomes)
         .get("/palette", Use::ReadCatalog, palette::find)
         .get("/recipients", Use::ReadDeliveries, recipients::find)
         .get("/recipients/{label}/{id}", Use::ReadDeliveries, recipients::page)
@@ -128,6 +129,8 @@ fn stories(routes: Routes<'_>) -> Routes<'_> {
 fn operations(routes: Routes<'_>) -> Routes<'_> {
     routes
         .get("/trouble", Use::ReadDeliveries, trouble::page)
+        .get("/trouble/group", Use::ReadDeliveries, trouble::group)
+        .get("/trouble/export", Use::ReadDeliveries, trouble::export)
         .get("/trouble/release", Use::ReleaseDelivery, trouble::release_plan)
         .post("/trouble/release", Use::ReleaseDelivery, trouble::release)
         .get("/trouble/replay", Use::ReplayDelivery, trouble::replay_plan)
@@ -153,6 +156,7 @@ fn copy(routes: Routes<'_>) -> Routes<'_> {
         .get("/templates/{key}/test", Use::TestSend, templates::test_page)
         .post("/templates/{key}/test", Use::TestSend, templates::send_test)
         .get("/templates/{key}/history", Use::ReadCatalog, templates::history_page)
+        .get("/templates/{key}/clicks", Use::ReadDeliveries, templates::clicks)
         .post("/templates/{key}/rollback", Use::Publish, templates::roll_back)
 }
 
@@ -183,6 +187,9 @@ fn house(routes: Routes<'_>) -> Routes<'_> {
         .get("/settings/keys", Use::ManageKeys, settings::keys_page)
         .post("/settings/keys", Use::ManageKeys, settings::create_key)
         .post("/settings/keys/{id}/revoke", Use::ManageKeys, settings::revoke_key)
+        .get("/settings/password", Use::BeLoggedIn, settings::password_page)
+        .post("/settings/password", Use::BeLoggedIn, settings::change_password)
+        .get("/settings/retention", Use::ReadMetrics, settings::retention_page)
         .get("/settings/team", Use::ManageTeam, settings::team_page)
         .post("/settings/team", Use::ManageTeam, settings::invite)
         .post("/settings/team/change", Use::ManageTeam, settings::change_member)

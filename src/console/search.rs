@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
 use crate::domain::event::Recipient;
-use crate::store::listing::ListFilter;
+use crate::store::lists::ListFilter;
 
 /// Rows of a page.
 const PAGE: i64 = 50;

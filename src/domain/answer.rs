@@ -15,6 +15,25 @@ impl std::fmt::Display for ProviderMessageId {
     }
 }
 
+/// What became of a message, for all of its recipients together, as OneSignal counts it (View message).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MessageFigures {
+    /// Handed to the platform, mailbox or network.
+    pub successful: u64,
+    /// No longer subscribed.
+    pub failed: u64,
+    /// Refused by the platform.
+    pub errored: u64,
+    /// Clicked.
+    pub clicked: u64,
+    /// Confirmed by devices; only where the app confirms.
+    pub received: Option<u64>,
+    /// Still to go; `None` while OneSignal looks for the recipients.
+    pub remaining: Option<u64>,
+    /// It was taken back.
+    pub is_cancelled: bool,
+}
+
 /// What one Create message call came back with, for the batch as a whole.
 #[derive(Debug, Clone)]
 pub struct BatchAnswer {

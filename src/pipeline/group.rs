@@ -257,12 +257,10 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<Vec<Reply>, StoreError> {
         if !winners.is_empty() {
-            let new: Vec<NewEvent<'_>> = winners
-                .iter()
-                .map(|p| NewEvent { event: &p.event, data: p.data.clone(), sealed: p.sealed.clone() })
-                .collect();
-            events::insert_all(tx, &new).await?;
             let rows = births.rows(winners, now);
+            let answered: HashSet<EventId> = rows.iter().map(|row| row.event).collect();
+            let new: Vec<NewEvent<'_>> = winners.iter().map(|p| new_event(p, &answered)).collect();
+            events::insert_all(tx, &new).await?;
             if !rows.is_empty() {
                 deliveries::insert_all(tx, &rows).await?;
             }
@@ -353,6 +351,16 @@ impl Pipeline {
             decisions: decided.iter().filter(|(e, _)| *e == event).map(|(_, d)| shown(d)).collect(),
         })
     }
+}
+
+/// A winner as it is stored. One with a single recipient and no delivery is found by that recipient later.
+fn new_event<'a>(winner: &'a Pending, answered: &HashSet<EventId>) -> NewEvent<'a> {
+    let event = &winner.event;
+    let unanswered_for = match event.recipients.as_slice() {
+        [one] if !answered.contains(&event.id) => Some(one.id.as_str()),
+        _ => None,
+    };
+    NewEvent { event, data: winner.data.clone(), sealed: winner.sealed.clone(), unanswered_for }
 }
 
 /// Everybody whom the group is about, once.

@@ -18,6 +18,7 @@ pub mod deliver;
 pub mod dispatch;
 mod exchange;
 mod fair_order;
+pub mod figures;
 mod freeze;
 mod gather;
 pub mod group;
@@ -195,6 +196,11 @@ impl Pipeline {
             turns_passed: std::sync::atomic::AtomicBool::new(false),
             limits,
         })
+    }
+
+    /// Days that history and event keys are kept.
+    pub fn kept_days(&self) -> (u32, u32) {
+        self.limits.keep_days
     }
 
     /// Deliveries that this process holds in memory.

@@ -147,9 +147,9 @@ impl Pipeline {
         if is_first {
             return Withdrawal::TooLate { detail };
         }
-        match self.provider.is_cancelled(app, &claimed.message).await {
-            Ok(true) => Withdrawal::Withdrawn,
-            Ok(false) => Withdrawal::TooLate { detail },
+        match self.provider.message(app, &claimed.message).await {
+            Ok(Some(message)) if message.is_cancelled => Withdrawal::Withdrawn,
+            Ok(_) => Withdrawal::TooLate { detail },
             Err(error) => Withdrawal::Unclear { cause: error.to_string() },
         }
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::domain::answer::{BatchAnswer, ProviderMessageId, Withdrawal};
+use crate::domain::answer::{BatchAnswer, MessageFigures, ProviderMessageId, Withdrawal};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::channel::Channel;
@@ -29,11 +29,15 @@ pub trait MessageProvider: Send + Sync + 'static {
     /// Takes a message back that the provider holds until its time.
     async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Withdrawal;
 
-    /// Whether a message was taken back, as the provider remembers it.
+    /// What became of a message, as the provider counts it; `None` if it knows none of this id (any more).
     ///
     /// # Errors
     /// [`ProviderError`]; trying again helps.
-    async fn is_cancelled(&self, app: &App, message: &ProviderMessageId) -> Result<bool, ProviderError>;
+    async fn message(
+        &self,
+        app: &App,
+        message: &ProviderMessageId,
+    ) -> Result<Option<MessageFigures>, ProviderError>;
 
     /// Creates a template and returns the provider's id of it.
     ///

@@ -128,6 +128,8 @@ pub struct NewEvent<'a> {
     pub data: String,
     /// The sensitive values, sealed.
     pub sealed: Option<Vec<u8>>,
+    /// The id of its one recipient, if nothing was planned for them.
+    pub unanswered_for: Option<&'a str>,
 }
 
 const INSERT_EVENTS: &str = include_str!("sql/insert_events.sql");
@@ -160,6 +162,7 @@ pub async fn insert_all(connection: &mut PgConnection, events: &[NewEvent<'_>]) 
         .bind(events.iter().map(|new| new.data.as_str()).collect::<Vec<_>>())
         .bind(sealed.iter().map(|new| new.event.id.uuid()).collect::<Vec<_>>())
         .bind(sealed.iter().map(|new| new.sealed.as_deref()).collect::<Vec<_>>())
+        .bind(events.iter().map(|new| new.unanswered_for).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())

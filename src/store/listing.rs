@@ -5,14 +5,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::events::{StoredEvent, read_event};
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{
-    BatchId, DecisionId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, floor, same_millisecond,
+    BatchId, DecisionId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, same_millisecond,
 };
 use crate::domain::timing::{HandOver, ProviderTiming, Schedule};
 
@@ -43,14 +42,14 @@ pub struct DeliveryRow {
     pub replay_of: Option<DeliveryId>,
 }
 
-const DELIVERY_COLUMNS: &str = "SELECT d.*, d.channel::text AS channel_text, d.lane::text AS lane_text,
+pub(super) const DELIVERY_COLUMNS: &str = "SELECT d.*, d.channel::text AS channel_text, d.lane::text AS lane_text,
         coalesce(q.state, d.state)::text AS state_text, coalesce(q.blocked_due_at, q.due_at) AS due_at, q.attempts,
         q.blocked_due_at IS NOT NULL AS waits_for_turn,
         coalesce(q.batch_id, d.batch_id) AS present_batch
     FROM deliveries d
     LEFT JOIN queue q ON q.delivery_id = d.id";
 
-fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
+pub(super) fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
     let id = DeliveryId::from_uuid(row.try_get("id")?);
     let version: Option<Uuid> = row.try_get("template_version_id")?;
     let number: Option<i32> = row.try_get("template_version")?;
@@ -119,33 +118,6 @@ pub struct AttemptRow {
     pub status: Option<i16>,
     pub provider_message_id: Option<String>,
     pub is_replay: Option<bool>,
-}
-
-/// What a list is narrowed to. Every part is optional.
-#[derive(Debug, Clone, Default)]
-pub struct ListFilter {
-    /// Older than this id.
-    pub before: Option<Uuid>,
-    /// Not older than this moment.
-    pub since: Option<Timestamp>,
-    /// Older than this moment.
-    pub until: Option<Timestamp>,
-    /// This event type.
-    pub event_type: Option<String>,
-    /// This state.
-    pub state: Option<StateName>,
-    /// This recipient.
-    pub recipient: Option<Recipient>,
-    /// Rows at most.
-    pub limit: i64,
-}
-
-impl ListFilter {
-    fn bounds(&self) -> (Uuid, Uuid) {
-        let low = self.since.map_or(Uuid::nil(), floor);
-        let high = self.until.map_or(Uuid::max(), floor);
-        (low, self.before.map_or(high, |before| before.min(high)))
-    }
 }
 
 /// The deliveries of these events, oldest first. They were made in the same millisecond as their event.
@@ -264,73 +236,6 @@ impl Store {
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn find_deliveries(&self, ids: &[DeliveryId]) -> Result<Vec<DeliveryRow>, StoreError> {
         deliveries_with(&mut *self.pool().acquire().await?, ids).await
-    }
-
-    /// A page of deliveries, newest first.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`], [`StoreError::Corrupt`].
-    pub async fn list_deliveries(&self, filter: &ListFilter) -> Result<Vec<DeliveryRow>, StoreError> {
-        let (low, high) = filter.bounds();
-        let open = filter.state.is_some_and(StateName::is_open);
-        // Open deliveries are few: their list starts from the queue, so it doesn't grow with history.
-        let source =
-            if open { "AND d.id IN (SELECT delivery_id FROM queue WHERE state::text = $3)" } else { "" };
-        let query = format!(
-            "{DELIVERY_COLUMNS}
-             WHERE d.id >= $1 AND d.id < $2 {source}
-               AND ($3::text IS NULL OR coalesce(q.state, d.state)::text = $3)
-               AND ($4::text IS NULL OR (d.recipient_id = $5 AND d.recipient_label = $4))
-             ORDER BY d.id DESC
-             LIMIT $6"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-            .bind(low)
-            .bind(high)
-            .bind(filter.state.map(StateName::as_str))
-            .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
-            .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
-            .bind(filter.limit)
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter().map(read_delivery).collect()
-    }
-
-    /// A page of events, newest first. Narrowed to a recipient or a state, it is found through the deliveries.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`], [`StoreError::Corrupt`].
-    pub async fn list_events(&self, filter: &ListFilter) -> Result<Vec<StoredEvent>, StoreError> {
-        let (low, high) = filter.bounds();
-        let through_deliveries = "AND EXISTS (
-                SELECT 1 FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
-                WHERE d.event_id = e.id
-                  AND d.id >= uuid_of_millisecond(e.id, 0) AND d.id < uuid_of_millisecond(e.id, 1)
-                  AND ($4::text IS NULL OR coalesce(q.state, d.state)::text = $4)
-                  AND ($5::text IS NULL OR (d.recipient_label = $5 AND d.recipient_id = $6)))";
-        let narrowed = filter.state.is_some() || filter.recipient.is_some();
-        let query = format!(
-            "SELECT e.*, e.recipients::text AS recipients_text, NULL::text AS data_text
-             FROM events e
-             WHERE e.id >= $1 AND e.id < $2
-               AND ($3::text IS NULL OR e.type = $3 OR (right($3, 1) = '*' AND starts_with(e.type, left($3, -1))))
-               AND ($4::text IS NULL OR true) AND ($5::text IS NULL OR true) AND ($6::text IS NULL OR true)
-               {}
-             ORDER BY e.id DESC
-             LIMIT $7",
-            if narrowed { through_deliveries } else { "" }
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-            .bind(low)
-            .bind(high)
-            .bind(&filter.event_type)
-            .bind(filter.state.map(StateName::as_str))
-            .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
-            .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
-            .bind(filter.limit)
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter().map(read_event).collect()
     }
 
     /// What was decided about a delivery, oldest first.

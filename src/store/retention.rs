@@ -19,7 +19,39 @@ const FAMILIES: [&str; 9] = [
     "planned_actions",
 ];
 
+/// A stored day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptDay {
+    /// The day, in UTC.
+    pub day: NaiveDate,
+    /// Bytes that its rows and their indexes take.
+    pub bytes: i64,
+}
+
 impl Store {
+    /// The days that have room of their own, oldest first, with how much it is. Days to come are among them, empty.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn kept_days(&self) -> Result<Vec<KeptDay>, StoreError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT right(c.relname, 8), sum(pg_total_relation_size(c.oid))::bigint
+             FROM pg_inherits i
+             JOIN pg_class c ON c.oid = i.inhrelid
+             JOIN pg_class p ON p.oid = i.inhparent
+             WHERE p.relname = ANY ($1) AND p.relnamespace = current_schema()::regnamespace
+             GROUP BY 1
+             ORDER BY 1",
+        )
+        .bind(FAMILIES.as_slice())
+        .fetch_all(self.pool())
+        .await?;
+        let read = |(day, bytes): (String, i64)| {
+            Some(KeptDay { day: NaiveDate::parse_from_str(&day, "%Y%m%d").ok()?, bytes })
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
+    }
+
     /// Drops the day partitions before `oldest` that no open delivery lies in; returns how many.
     ///
     /// # Errors

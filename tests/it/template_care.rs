@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use herald::catalog::Applying;
 use herald::catalog::{By, Publisher, sample};
-use herald::domain::answer::{BatchAnswer, ProviderMessageId, Withdrawal};
+use herald::domain::answer::{BatchAnswer, MessageFigures, ProviderMessageId, Withdrawal};
 use herald::domain::app::{App, AppId};
 use herald::domain::batch::Batch;
 use herald::domain::channel::Channel;
@@ -114,8 +114,12 @@ impl MessageProvider for Held {
     async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Withdrawal {
         self.onesignal.cancel(app, message).await
     }
-    async fn is_cancelled(&self, app: &App, message: &ProviderMessageId) -> Result<bool, ProviderError> {
-        self.onesignal.is_cancelled(app, message).await
+    async fn message(
+        &self,
+        app: &App,
+        message: &ProviderMessageId,
+    ) -> Result<Option<MessageFigures>, ProviderError> {
+        self.onesignal.message(app, message).await
     }
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {
         if self.is_first.swap(false, Ordering::SeqCst) {

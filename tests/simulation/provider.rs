@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use herald::domain::answer::{BatchAnswer, ProviderMessageId, Verdict, Withdrawal};
+use herald::domain::answer::{BatchAnswer, MessageFigures, ProviderMessageId, Verdict, Withdrawal};
 use herald::domain::app::App;
 use herald::domain::batch::Batch;
 use herald::domain::channel::{Channel, Lane};
@@ -124,8 +124,8 @@ impl MessageProvider for Provider {
         Withdrawal::TooLate { detail: "it was sent at once".to_owned() }
     }
 
-    async fn is_cancelled(&self, _: &App, _: &ProviderMessageId) -> Result<bool, ProviderError> {
-        Ok(false)
+    async fn message(&self, _: &App, _: &ProviderMessageId) -> Result<Option<MessageFigures>, ProviderError> {
+        Ok(None)
     }
 
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {

@@ -3,11 +3,15 @@
 mod apps;
 mod audit;
 mod keys;
+mod password;
+mod retention;
 mod team;
 
 pub(super) use apps::page as apps_page;
 pub(super) use audit::page as audit_page;
 pub(super) use keys::{create as create_key, page as keys_page, revoke as revoke_key};
+pub(super) use password::{change as change_password, page as password_page};
+pub(super) use retention::page as retention_page;
 pub(super) use team::{change as change_member, invite, link as member_link, page as team_page};
 
 use maud::{Markup, html};
@@ -17,11 +21,18 @@ use super::view::{Crumb, Shown, View};
 use crate::access::Use;
 
 /// The pages below, with what each needs.
-const PAGES: [(&str, &str, &str, Use); 4] = [
+const PAGES: [(&str, &str, &str, Use); 6] = [
     ("/settings/apps", "Apps", "the OneSignal apps that messages go through", Use::ReadApps),
     ("/settings/keys", "Sources and keys", "who may post events, and with which keys", Use::ManageKeys),
     ("/settings/team", "Team", "who may log in, and what they may do", Use::ManageTeam),
     ("/settings/audit", "Record of changes", "who changed what, when and why", Use::ReadCatalog),
+    (
+        "/settings/retention",
+        "Retention",
+        "what is kept, how long, and the room that it takes",
+        Use::ReadMetrics,
+    ),
+    ("/settings/password", "Your password", "the one that you log in with", Use::BeLoggedIn),
 ];
 
 pub(super) async fn page(view: View) -> Shown {
@@ -36,7 +47,7 @@ pub(super) async fn page(view: View) -> Shown {
                 }
             }
         }
-        p.soft { "What a process is started with (listeners, limits, retention) stands in " code { "herald.toml" } " and " code { "HERALD_…" } " variables, not here." }
+        p.soft { "What a process is started with (listeners, limits, times) stands in " code { "herald.toml" } " and " code { "HERALD_…" } " variables, not here." }
     };
     view.page(Place::Settings, &[Crumb::here("Settings")], body).await
 }

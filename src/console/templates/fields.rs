@@ -192,7 +192,7 @@ fn one(locale: &str, field: &FieldSpec, text: &str, theirs: Option<&Content>) ->
         @if let Some(other) = other.filter(|other| *other != text) {
             div.theirs {
                 p { strong { "Theirs, " (label(field.name).to_lowercase()) } }
-                pre { code { (other) } }
+                @if other.is_empty() { p.soft { "It is empty there." } } @else { pre { code { (other) } } }
             }
         }
         label.field {

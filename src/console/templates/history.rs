@@ -39,6 +39,7 @@ pub(in super::super) async fn page(
     let body = html! {
         div.heading { h1 { "History of " (key) } }
         @if records.is_empty() { p.soft { "It was never published." } }
+        @if query.before.is_none() { (super::after::section(&view, &known).await?) h2 { "Versions" } }
         ol.versions {
             @for (place, record) in records.iter().take(shown).enumerate() {
                 (version(&view, record, records.get(place + 1), live, &base))

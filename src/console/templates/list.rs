@@ -4,39 +4,64 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
 use chrono::TimeDelta;
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::forms;
 use super::super::page::Place;
-use super::super::parts::{empty, number};
+use super::super::parts::{empty, number, when};
 use super::super::view::{Crumb, Shown, View, done};
 use crate::access::Use;
 use crate::catalog::examples::types_of;
 use crate::catalog::templates::new_template;
 use crate::domain::channel::Channel;
+use crate::domain::clock::Timestamp;
+use crate::domain::template::Content;
 
 /// How far back trouble is counted.
 const LOOK_BACK: TimeDelta = TimeDelta::hours(24);
+
+/// The locales, the default one first; those that say less than it with how much of it they have.
+fn locales(content: &Content) -> Markup {
+    let whole = content.contents.get(&content.default_locale);
+    let fields = |locale: &str| {
+        let has = content.contents.get(locale);
+        whole
+            .into_iter()
+            .flat_map(|whole| whole.keys())
+            .filter(|name| has.is_some_and(|has| has.contains_key(*name)))
+            .count()
+    };
+    let all = fields(&content.default_locale);
+    html! {
+        (content.default_locale)
+        @for locale in content.contents.keys().filter(|locale| **locale != content.default_locale) {
+            ", " (locale) @if fields(locale) < all { span.soft { " (" (fields(locale)) " of " (all) " fields)" } }
+        }
+    }
+}
 
 pub(in super::super) async fn page(view: View) -> Shown {
     let store = &view.console.store;
     let snapshot = store.snapshot().await?;
     let drafted: BTreeSet<String> = store.drafted_templates().await?.into_iter().collect();
     let (groups, _) = store.trouble(view.now() - LOOK_BACK).await?;
-    let mut trouble: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut trouble: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for group in &groups {
-        *trouble.entry(&group.template).or_default() += group.count;
+        let (held, failed) = trouble.entry(&group.key.template).or_default();
+        *(if group.key.state == "held" { held } else { failed }) += group.count;
     }
+    let last: BTreeMap<String, Timestamp> = store.last_planned().await?.into_iter().collect();
+    let now = view.now();
     let body = html! {
         div.heading { h1 { "Templates" } }
         @if snapshot.templates.is_empty() {
             (empty("No template yet", &html! { p { "A template is the copy of one message for one channel, in one or more languages. A rule sends it when an event comes." } }))
         } @else {
             table.rows {
-                thead { tr { th { "Template" } th { "Channel" } th { "For events" } th { "Live" } th { "Draft" } th { "Locales" } th.num { "Trouble, 24 h" } th { "Owner" } } }
+                thead { tr { th { "Template" } th { "Channel" } th { "For events" } th { "Live" } th { "Draft" } th { "Locales" } th { "Last sent" } th.num { "Held, 24 h" } th.num { "Failed, 24 h" } th { "Owner" } } }
                 tbody {
                     @for template in &snapshot.templates {
                         @let live = snapshot.versions.iter().find(|version| Some(version.id) == template.live);
@@ -46,8 +71,12 @@ pub(in super::super) async fn page(view: View) -> Shown {
                             td { @for (place, entry) in types_of(&snapshot, &template.key).iter().enumerate() { @if place > 0 { ", " } (entry.name.as_str()) } }
                             td { @match live { Some(version) => { "v" (version.number) }, None if template.is_archived => span.chip.off { "– put away" }, None => span.soft { "not yet" } } }
                             td { @if drafted.contains(&template.key) { span.chip.wait { "◌ draft" } } }
-                            td { @if let Some(version) = live { (version.content.contents.keys().map(String::as_str).collect::<Vec<_>>().join(" ")) } }
-                            td.num { @match trouble.get(template.key.as_str()) { Some(count) => a href="/trouble" { (number(*count)) }, None => span.soft { "–" } } }
+                            td { @if let Some(version) = live { (locales(&version.content)) } }
+                            td { @match last.get(&template.key) { Some(at) => (when(*at, now)), None => span.soft { "–" } } }
+                            @let (held, failed) = trouble.get(template.key.as_str()).copied().unwrap_or_default();
+                            @for count in [held, failed] {
+                                td.num { @if count > 0 { a href="/trouble" { (number(count)) } } @else { span.soft { "–" } } }
+                            }
                             td { (template.owner.as_deref().unwrap_or("")) }
                         }
                     }

@@ -1,5 +1,6 @@
 //! Templates: the list, the editor with its preview, publishing, the history.
 
+mod after;
 mod editor;
 mod fields;
 mod history;
@@ -8,6 +9,7 @@ mod preview;
 mod publish;
 mod test_send;
 
+pub(super) use after::clicks;
 pub(super) use editor::{discard, page as editor_page, save};
 pub(super) use fields::Sent;
 pub(super) use history::{page as history_page, roll_back};

@@ -1,9 +1,11 @@
 //! Trouble: what needs a person, grouped by its reason, with what to do; and the switches that stop sending.
 
+mod group;
 mod release;
 mod replay;
 mod switches;
 
+pub(super) use group::{export, page as group};
 pub(super) use release::{plan as release_plan, release};
 pub(super) use replay::{plan as replay_plan, replay};
 pub(super) use switches::{close, open};
@@ -11,13 +13,14 @@ pub(super) use switches::{close, open};
 use chrono::TimeDelta;
 use maud::{Markup, html};
 
+use super::event::path_segment;
 use super::page::Place;
 use super::parts::{chip, empty, number, when};
 use super::view::{Crumb, Shown, View};
-use crate::access::Use;
 use crate::domain::clock::Timestamp;
 use crate::domain::remedy::remedy;
 use crate::store::trouble::TroubleGroup;
+use group::{address, buttons};
 
 /// How far back is looked.
 const LOOK_BACK: TimeDelta = TimeDelta::days(7);
@@ -45,36 +48,16 @@ pub(super) async fn page(view: View) -> Shown {
     view.page(Place::Trouble, &[Crumb::here("Trouble")], body).await
 }
 
-/// The address of what is done about a group.
-fn address(action: &str, group: &TroubleGroup) -> String {
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("state", &group.state)
-        .append_pair("code", &group.code)
-        .append_pair("rule", &group.rule)
-        .append_pair("template", &group.template)
-        .finish();
-    format!("/trouble/{action}?{query}")
-}
-
 fn row(view: &View, group: &TroubleGroup, now: Timestamp) -> Markup {
-    let is_held = group.state == "held";
-    let is_over = matches!(group.state.as_str(), "rejected" | "exhausted" | "unknown" | "expired");
+    let key = &group.key;
     html! {
         tr {
-            td { (chip(&group.state)) }
+            td { (chip(&key.state)) }
             td.num { (number(group.count)) }
-            td { a.whole href={ "/deliveries/" (group.example) } title="The newest of them" { (group.detail) } }
-            td { a href={ "/templates/" (group.template) } { (group.template) } div.sub { "rule " (group.rule) } }
+            td { a.whole href=(address("group", key)) title="Show them" { (group.detail) } }
+            td { a href={ "/templates/" (path_segment(&key.template)) } { (key.template) } div.sub { "rule " (key.rule) } }
             td { (when(group.newest_at, now)) div.sub { "since " (when(group.oldest_at, now)) } }
-            td {
-                div { (remedy(&group.state, &group.code)) }
-                @if is_held && view.person.may(Use::ReleaseDelivery) {
-                    a.button href=(address("release", group)) { "Release " (number(group.count)) " …" }
-                }
-                @if is_over && view.person.may(Use::ReplayDelivery) {
-                    a.button href=(address("replay", group)) { "Replay " (number(group.count)) " …" }
-                }
-            }
+            td { p { (remedy(&key.state, &key.code)) } (buttons(view, key, &number(group.count))) }
         }
     }
 }

@@ -12,33 +12,24 @@ use super::super::forms;
 use super::super::page::Place;
 use super::super::parts::{count, empty};
 use super::super::view::{Crumb, Shown, View, done};
+use super::group::GroupName;
 use crate::domain::id::TypedId;
 use crate::pipeline::release::{Release, ReleaseError};
 
 /// Deliveries that are released at once.
 const MOST: i64 = 1_000;
 
-/// Which group.
-#[derive(Debug, Deserialize)]
-pub(in super::super) struct GroupQuery {
-    code: String,
-    rule: String,
-    template: String,
-}
-
-pub(in super::super) async fn plan(view: View, Query(group): Query<GroupQuery>) -> Shown {
-    let held = view.console.store.held_like((&group.code, &group.rule, &group.template), MOST).await?;
+pub(in super::super) async fn plan(view: View, Query(group): Query<GroupName>) -> Shown {
+    let held = view.console.store.held_like(&group.key(), MOST).await?;
     let total = i64::try_from(held.len()).unwrap_or(MOST);
     let body = if let Some(example) = held.first() {
         html! {
             h1 { "Release " (count(total, "held delivery", "held deliveries")) }
-            p { "Of template " strong { (group.template) } " by rule " strong { (group.rule) } ", held because of " strong { (group.code.replace('_', " ")) } "." }
+            p { "Of template " strong { (group.template) } " by rule " strong { (group.rule) } ", held because of " strong { (group.code.replace('_', " ")) } @if !group.detail.is_empty() { ": " (group.detail) } "." }
             @if total == MOST { p.soft { "There may be more: " (MOST) " are released at a time." } }
             p { a href={ "/deliveries/" (example) } { "Look at the oldest of them" } }
             form.stack method="post" action="/trouble/release" {
-                input type="hidden" name="code" value=(group.code);
-                input type="hidden" name="rule" value=(group.rule);
-                input type="hidden" name="template" value=(group.template);
+                (group.hidden())
                 label { "Values to lay over each event's data, as JSON " span.soft { "(nothing: as it is)" }
                     textarea name="values" rows="4" spellcheck="false" placeholder="{\"name\": \"there\"}" {}
                 }
@@ -61,9 +52,8 @@ pub(in super::super) async fn plan(view: View, Query(group): Query<GroupQuery>) 
 /// How to release.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct ReleaseForm {
-    code: String,
-    rule: String,
-    template: String,
+    #[serde(flatten)]
+    group: GroupName,
     #[serde(default)]
     values: String,
     #[serde(default)]
@@ -74,7 +64,7 @@ pub(in super::super) async fn release(view: View, body: Body) -> Shown {
     let form: ReleaseForm = forms::read(body).await?;
     let values: Option<Value> = read_values(&form.values)?;
     let release = Release { version: read_version(&form.version)?, values };
-    let held = view.console.store.held_like((&form.code, &form.rule, &form.template), MOST).await?;
+    let held = view.console.store.held_like(&form.group.key(), MOST).await?;
     let (mut released, mut others, mut why) = (0_i64, 0_i64, None);
     for id in held {
         match view.console.pipeline.release(id, release.clone(), view.person.id.uuid()).await {

@@ -5,15 +5,18 @@ use axum::extract::Query;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::super::failure::Failure;
 use super::super::forms;
 use super::super::page::Place;
 use super::super::parts::{chip, count};
 use super::super::view::{Crumb, Shown, View, done};
+use super::LOOK_BACK;
+use super::group::GroupName;
 use crate::domain::delivery::StateName;
 use crate::domain::id::TypedId;
-use crate::pipeline::replay::{Candidate, ReplayPlan, ReplayVersion, ReplayWish, ReplayedBy};
+use crate::pipeline::replay::{Candidate, MOST, ReplayPlan, ReplayVersion, ReplayWish, ReplayedBy};
 use crate::store::replays::ReplayFilter;
 
 /// Deliveries that are shown of a plan.
@@ -24,10 +27,8 @@ const SAMPLE: usize = 10;
 #[serde(default)]
 pub(in super::super) struct ReplayForm {
     delivery: String,
-    state: String,
-    code: String,
-    rule: String,
-    template: String,
+    #[serde(flatten)]
+    group: GroupName,
     version: String,
     may_duplicate: String,
     even_if_expired: String,
@@ -36,12 +37,13 @@ pub(in super::super) struct ReplayForm {
 }
 
 impl ReplayForm {
-    fn wish(&self) -> Result<ReplayWish, Failure> {
+    async fn wish(&self, view: &View) -> Result<ReplayWish, Failure> {
+        let group = &self.group;
         let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
         let mut filter = ReplayFilter {
-            rule: text(&self.rule),
-            template: text(&self.template),
-            code: text(&self.code),
+            rule: text(&group.rule),
+            template: text(&group.template),
+            code: text(&group.code),
             ..ReplayFilter::default()
         };
         if !self.delivery.is_empty() {
@@ -49,15 +51,25 @@ impl ReplayForm {
             filter.deliveries =
                 vec![id.map_err(|_| Failure::NotFound("There is no such delivery.".to_owned()))?];
         }
+        if !group.detail.is_empty() {
+            // Words are no filter of a replay's: those whom they are about are named one by one.
+            let most = i64::try_from(MOST).unwrap_or(i64::MAX);
+            let since = view.now() - LOOK_BACK;
+            let members = view.console.store.trouble_members(&group.key(), since, Uuid::max(), most).await?;
+            filter.deliveries = members.iter().map(|member| member.delivery).collect();
+            if filter.deliveries.is_empty() {
+                return Err(Failure::Conflict("Nothing is in trouble for this reason any more.".to_owned()));
+            }
+        }
         // One that is named is made again however it ended.
         filter.states = StateName::ALL
             .into_iter()
             .filter(|state| !state.is_open() && state.as_str() != "skipped")
             .collect();
-        if !self.state.is_empty() {
-            let state = StateName::find(&self.state);
+        if !group.state.is_empty() {
+            let state = StateName::find(&group.state);
             filter.states =
-                vec![state.ok_or_else(|| Failure::Invalid(format!("There is no state {}.", self.state)))?];
+                vec![state.ok_or_else(|| Failure::Invalid(format!("There is no state {}.", group.state)))?];
         }
         let version = match self.version.trim() {
             "" | "same" => ReplayVersion::Same,
@@ -82,7 +94,7 @@ impl ReplayForm {
 }
 
 pub(in super::super) async fn plan(view: View, Query(form): Query<ReplayForm>) -> Shown {
-    let plan = view.console.pipeline.plan_replay(&form.wish()?).await?;
+    let plan = view.console.pipeline.plan_replay(&form.wish(&view).await?).await?;
     let key = view.console.ids.secret_text();
     let total = i64::try_from(plan.candidates.len()).unwrap_or(i64::MAX);
     let body = html! {
@@ -133,9 +145,8 @@ fn numbers(plan: &ReplayPlan) -> Markup {
 
 fn hidden(form: &ReplayForm, is_whole: bool) -> Markup {
     html! {
-        @for (name, value) in [("delivery", &form.delivery), ("state", &form.state), ("code", &form.code), ("rule", &form.rule), ("template", &form.template)] {
-            @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
-        }
+        (form.group.hidden())
+        @if !form.delivery.is_empty() { input type="hidden" name="delivery" value=(form.delivery); }
         @if is_whole {
             @for (name, value) in [("version", &form.version), ("may_duplicate", &form.may_duplicate), ("even_if_expired", &form.even_if_expired)] {
                 @if !value.is_empty() { input type="hidden" name=(name) value=(value); }
@@ -165,7 +176,7 @@ fn sample(candidates: &[Candidate]) -> Markup {
 
 pub(in super::super) async fn replay(view: View, body: Body) -> Shown {
     let form: ReplayForm = forms::read(body).await?;
-    let wish = form.wish()?;
+    let wish = form.wish(&view).await?;
     if wish.reason.is_empty() {
         return Err(Failure::Invalid("Say why: it stays with the record of the replay.".to_owned()));
     }
@@ -185,6 +196,6 @@ pub(in super::super) async fn replay(view: View, body: Body) -> Shown {
     };
     let made = count(i64::from(replay.deliveries), "delivery was", "deliveries were");
     let to =
-        replayed.made.first().map_or_else(|| "/trouble".to_owned(), |(_, new)| format!("/deliveries/{new}"));
+        replayed.made.first().map_or_else(|| "/trouble".to_owned(), |(new, _)| format!("/deliveries/{new}"));
     Ok(done(&to, &format!("{made} made again.")))
 }

@@ -12,7 +12,7 @@ use url::Url;
 use super::classify::{self, RawAnswer};
 use super::templates::TEMPLATE_PAGE;
 use super::wire;
-use crate::domain::answer::{BatchAnswer, ProviderMessageId, Verdict, Withdrawal};
+use crate::domain::answer::{BatchAnswer, MessageFigures, ProviderMessageId, Verdict, Withdrawal};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::channel::{Channel, Lane};
@@ -200,13 +200,17 @@ impl MessageProvider for OneSignal {
         }
     }
 
-    async fn is_cancelled(&self, app: &App, message: &ProviderMessageId) -> Result<bool, ProviderError> {
+    async fn message(
+        &self,
+        app: &App,
+        message: &ProviderMessageId,
+    ) -> Result<Option<MessageFigures>, ProviderError> {
         let request = self.request(app, Method::GET, &message_path(app, message)).map_err(refused_here)?;
         let answer = self.template_call(request, false).await?;
         if answer.status == 404 {
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(expect_json(&answer, false)?.get("canceled") == Some(&Value::Bool(true)))
+        Ok(Some(wire::message_figures(&expect_json(&answer, false)?)))
     }
 
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
 
+use crate::domain::answer::MessageFigures;
 use crate::domain::app::AppId;
 use crate::domain::batch::{Batch, BatchContent, Targets};
 use crate::domain::channel::Channel;
@@ -119,6 +120,20 @@ pub fn update_template(app: AppId, upload: &TemplateUpload) -> Value {
         }
     }
     body
+}
+
+/// What View message tells of a message. Counts that are missing or null are none.
+pub fn message_figures(shown: &Value) -> MessageFigures {
+    let count = |name: &str| shown.get(name).and_then(Value::as_u64);
+    MessageFigures {
+        successful: count("successful").unwrap_or_default(),
+        failed: count("failed").unwrap_or_default(),
+        errored: count("errored").unwrap_or_default(),
+        clicked: count("converted").unwrap_or_default(),
+        received: count("received"),
+        remaining: count("remaining"),
+        is_cancelled: shown.get("canceled") == Some(&Value::Bool(true)),
+    }
 }
 
 /// A page of the list of templates; `full` is how many a full one has.

@@ -1,31 +1,8 @@
-WITH recent AS MATERIALIZED (
-    SELECT c.id, c.delivery_id, c.code, c.detail
-    FROM decisions c
-    WHERE c.id >= $1 AND c.delivery_id IS NOT NULL
-      AND c.code IN ('rejected', 'exhausted', 'unknown', 'unreachable', 'expired', 'missing_value', 'unsafe_value',
-                     'no_live_version', 'too_large', 'needs_release', 'archived', 'poisonous', 'expression_failed')
-    ORDER BY c.id DESC
-    LIMIT $2
-), last AS (
-    SELECT DISTINCT ON (r.delivery_id) r.delivery_id, r.code, r.detail
-    FROM recent r
-    ORDER BY r.delivery_id, r.id DESC
-), open AS (
-    SELECT l.*, coalesce(q.state, d.state)::text AS state, d.rule_key, d.template_key, d.created_at
-    FROM last l
-    JOIN deliveries d ON d.id = l.delivery_id
-    LEFT JOIN queue q ON q.delivery_id = d.id
-    WHERE coalesce(q.state, d.state) IN ('held', 'rejected', 'exhausted', 'unknown', 'unreachable', 'expired')
-      AND NOT EXISTS (
-        SELECT 1 FROM deliveries r WHERE r.replay_of = d.id AND r.state IN ('queued', 'sending', 'retrying', 'accepted')
-      )
-)
+-- Follows in_trouble.sql.
 SELECT
-    state, code, rule_key, template_key, count(*) AS count, max(detail) AS detail,
+    state, code, rule_key, template_key, reason, count(*) AS count, max(detail) AS detail,
     (array_agg(delivery_id ORDER BY delivery_id DESC))[1] AS example,
     min(created_at) AS oldest_at, max(created_at) AS newest_at, (SELECT count(*) FROM recent) AS looked_at
 FROM open
-GROUP BY state, code, rule_key, template_key,
-    -- The words of these are the reason; those of others hold times.
-    CASE WHEN code IN ('rejected', 'missing_value', 'unsafe_value') THEN detail END
+GROUP BY state, code, rule_key, template_key, reason
 ORDER BY count(*) DESC, max(created_at) DESC

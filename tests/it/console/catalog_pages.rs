@@ -186,3 +186,56 @@ async fn a_test_goes_to_people_on_the_list_alone_and_its_story_is_shown() {
     assert_eq!(app.messages().await[0]["recipients"][0]["rendered"]["contents"], "A draft for DHL");
     assert!(editor.get(&sent.location.unwrap()).await.text.contains("accepted"));
 }
+
+#[tokio::test]
+async fn the_history_holds_the_live_version_against_the_one_before_and_asks_onesignal_for_clicks() {
+    let app = TestApp::start().await;
+    let publisher = Visitor::with_role(&app, Role::Publisher).await;
+    for n in 0..3 {
+        app.accept(&order_shipped(&format!("before-{n}"), &format!("user-{n}"))).await;
+    }
+    app.run_until_idle().await;
+    publisher.post(&format!("{PUSH}/draft"), &copy("0", "Hello {{ data.carrier }}")).await;
+    publisher.post(&format!("{PUSH}/publish"), &[("revision", "1")]).await;
+    let empty = publisher.get(&format!("{PUSH}/history")).await.text;
+    assert!(empty.contains("Since version 2 went live") && empty.contains("<td>v1</td>"), "{empty}");
+    app.accept(&order_shipped("after", "user-9")).await;
+    app.run_until_idle().await;
+    let message = app
+        .messages()
+        .await
+        .into_iter()
+        .find(|message| message["recipients"][0]["rendered"].to_string().contains("Hello DHL"))
+        .expect("the message of version 2");
+    let path = format!("/_sandbox/messages/{}/recipients/user-9/click", message["id"].as_str().unwrap());
+    app.sandbox_call(reqwest::Method::POST, &path, None).await;
+    let history = publisher.get(&format!("{PUSH}/history")).await.text;
+    assert!(history.contains("<td>v2</td><td class=\"num\">1</td>"), "{history}");
+    assert!(history.contains("<td>v1</td><td class=\"num\">3</td>"), "{history}");
+    let clicks = publisher.get(&format!("{PUSH}/clicks")).await.text;
+    assert!(clicks.contains("v2: <strong>1 of 1 clicked (100.0 %)"), "{clicks}");
+    assert!(clicks.contains("v1: <strong>0 of 3 clicked"), "{clicks}");
+    let list = publisher.get("/templates").await.text;
+    assert!(list.contains("Last sent") && list.contains("<time"), "{list}");
+}
+
+#[tokio::test]
+async fn a_delivery_s_outcomes_are_what_onesignal_counts_or_why_it_does_not() {
+    let app = TestApp::start().await;
+    let accepted = app.accept(&order_shipped("order-1", "user-42")).await;
+    let delivery = app.delivery(&accepted, "order-shipped-push").await["id"].as_str().unwrap().to_owned();
+    let viewer = Visitor::with_role(&app, Role::Viewer).await;
+    let path = format!("/deliveries/{delivery}/outcomes");
+    assert!(viewer.get(&path).await.text.contains("nothing to count"));
+    app.run_until_idle().await;
+    let seen = viewer.get(&path).await.text;
+    assert!(seen.contains("<dt>Sent on</dt><dd>1</dd><dt>Clicked</dt><dd>0</dd>"), "{seen}");
+    assert!(viewer.get(&format!("/deliveries/{delivery}")).await.text.contains(&path));
+    app.fault(serde_json::json!({"family": "view", "kind": "status", "status": 429})).await;
+    assert!(viewer.get(&path).await.text.contains("There are no counts now"), "{seen}");
+    app.clear_faults().await;
+    app.clock.advance(std::time::Duration::from_hours(31 * 24));
+    let seen = viewer.log_in("viewer@shop.example", super::visitor::PASSWORD).await;
+    assert_eq!(seen.status, 303);
+    assert!(viewer.get(&path).await.text.contains("tells of one for 30 days"));
+}

@@ -181,3 +181,47 @@ async fn no_password_token_or_session_is_in_the_database_as_text() {
     }
     assert!(dump.contains("$argon2id$"));
 }
+
+#[tokio::test]
+async fn whoever_knows_the_old_password_takes_a_new_one_and_is_logged_out_elsewhere() {
+    let app = TestApp::start().await;
+    let here = Visitor::with_role(&app, Role::Viewer).await;
+    let elsewhere = Visitor::stranger(&app);
+    elsewhere.log_in("viewer@shop.example", PASSWORD).await;
+    let new = "five small words in a row";
+    let form = |old: &'static str, new: &'static str, again: &'static str| {
+        [("old", old), ("new", new), ("again", again)]
+    };
+    for (form, says) in [
+        (form("not the old password", new, new), "The old password is not this one"),
+        (form(PASSWORD, new, "five small words in a bow"), "not written the same twice"),
+        (form(PASSWORD, "short", "short"), "12 to 128 characters"),
+    ] {
+        let seen = here.post("/settings/password", &form).await;
+        assert!(seen.status == 422 && seen.text.contains(says), "{}", seen.text);
+    }
+    assert_eq!(elsewhere.get("/").await.status, 200);
+    assert_eq!(here.post("/settings/password", &form(PASSWORD, new, new)).await.status, 303);
+    assert_eq!(here.get("/").await.status, 200, "the one who changed it stays");
+    assert_eq!(elsewhere.get("/").await.location.as_deref(), Some("/log-in"));
+    assert_eq!(elsewhere.log_in("viewer@shop.example", PASSWORD).await.status, 401);
+    assert_eq!(elsewhere.log_in("viewer@shop.example", new).await.status, 303);
+    assert!(app.sql::<i64>("SELECT count(*) FROM audit_log WHERE action = 'password_set'").await >= 2);
+}
+
+#[tokio::test]
+async fn an_open_browser_is_no_way_to_guess_a_password() {
+    let app = TestApp::start().await;
+    let visitor = Visitor::with_role(&app, Role::Viewer).await;
+    let new = "five small words in a row";
+    let mut last = String::new();
+    for _ in 0..12 {
+        last = visitor
+            .post("/settings/password", &[("old", "a wrong guess here"), ("new", new), ("again", new)])
+            .await
+            .text;
+    }
+    assert!(last.contains("too many tries"), "{last}");
+    let form = [("old", PASSWORD), ("new", new), ("again", new)];
+    assert_eq!(visitor.post("/settings/password", &form).await.status, 422, "not even the right one");
+}

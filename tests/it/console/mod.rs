@@ -5,7 +5,9 @@ mod browser;
 mod catalog_pages;
 mod doors;
 mod pages;
+mod people_pages;
 mod permissions;
+mod trouble_pages;
 mod visitor;
 
 use crate::support::app::{TestApp, order_shipped};

@@ -70,3 +70,51 @@ async fn another_site_s_form_does_nothing_though_the_browser_is_logged_in() {
 
 /// The accessibility checker's script: axe, of Deque Systems, unchanged; its licence lies beside it.
 const AXE: &str = include_str!("../axe/axe.min.js");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_can_be_used_by_everybody() {
+    let Some(browser) = Browser::open().await else { return };
+    let app = TestApp::start().await;
+    let accepted = app.accept(&order_shipped("order-1", "user-42")).await;
+    app.run_until_idle().await;
+    browser.log_in(&app, Role::Admin).await;
+    let event = format!("/events/{}", accepted["id"].as_str().unwrap());
+    let delivery = format!("/deliveries/{}", accepted["deliveries"][0]["id"].as_str().unwrap());
+    let pages = [
+        "/",
+        &event,
+        &delivery,
+        "/recipients",
+        "/recipients/external_id/user-42",
+        "/templates",
+        "/templates/order-shipped-push",
+        "/templates/order-shipped-push/history",
+        "/rules",
+        "/rules/order-shipped-push",
+        "/rules/new",
+        "/event-types",
+        "/event-types/order.shipped",
+        "/event-types/new",
+        "/trouble",
+        "/health",
+        "/settings",
+        "/settings/apps",
+        "/settings/keys",
+        "/settings/team",
+        "/settings/audit",
+        "/nothing-here",
+        "/welcome",
+    ];
+    let mut found = Vec::new();
+    for page in pages {
+        browser.client.goto(&format!("{}{page}", app.url)).await.unwrap();
+        browser.wait("main").await;
+        browser.client.execute(AXE, vec![]).await.unwrap();
+        let check = "const done = arguments[arguments.length - 1];
+            axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], iframes: false })
+               .then((told) => done(told.violations.map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`)));";
+        let told = browser.client.execute_async(check, vec![]).await.unwrap();
+        found.extend(told.as_array().unwrap().iter().map(|one| format!("{page}: {one}")));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -1,0 +1,63 @@
+//! Somebody who is logged in takes another password.
+
+use std::net::IpAddr;
+
+use secrecy::SecretString;
+
+use super::log_in::LogInError;
+use super::passwords;
+use super::sessions::NewSession;
+use super::team::{Team, TeamError};
+use crate::store::{StoreError, sessions, team as rows};
+
+/// Why the password stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangePasswordError {
+    /// The old one is wrong, or too many were tried.
+    #[error("the old password is not this one")]
+    OldOne,
+    /// Too many tries.
+    #[error("there were too many tries; wait 15 minutes")]
+    Throttled,
+    /// The new one is no good.
+    #[error(transparent)]
+    NewOne(#[from] TeamError),
+}
+
+impl From<StoreError> for ChangePasswordError {
+    fn from(error: StoreError) -> Self {
+        Self::NewOne(TeamError::Store(error))
+    }
+}
+
+impl Team {
+    /// Changes the password of whoever knows the old one, ends their sessions everywhere, and begins a new one here. Tries
+    /// with a wrong old one are counted like guesses at the log-in: an open browser is no way to a password.
+    ///
+    /// # Errors
+    /// [`ChangePasswordError`]; the old password holds then.
+    pub async fn change_password(
+        &self,
+        email: &str,
+        old: SecretString,
+        new: SecretString,
+        from: IpAddr,
+    ) -> Result<NewSession, ChangePasswordError> {
+        passwords::check(&new, email).map_err(TeamError::from)?;
+        let member = self.who_knows(email, old, from).await.map_err(|error| match error {
+            LogInError::Refused => ChangePasswordError::OldOne,
+            LogInError::Throttled { .. } => ChangePasswordError::Throttled,
+            LogInError::Store(error) => error.into(),
+        })?;
+        let found = self.find(email).await?;
+        let hash = self.hash(new).await?;
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        rows::set_password(&mut tx, member, &hash).await?;
+        sessions::end_sessions(&mut tx, member).await?;
+        let session = self.begin_session(&mut tx, member, now).await?;
+        self.note(&mut tx, &found.row.email, "password_set", &found.row.email, found.role, now).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        Ok(session)
+    }
+}

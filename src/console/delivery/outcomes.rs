@@ -1,0 +1,70 @@
+//! What became of a delivery's message on devices and in mailboxes, asked of OneSignal when somebody looks.
+
+use axum::extract::Path;
+use axum::response::IntoResponse;
+use maud::{Markup, html};
+
+use super::super::figures::{why_none, words_of};
+use super::super::parts::count;
+use super::super::view::{Shown, View};
+use super::{Story, find};
+use crate::domain::answer::{MessageFigures, ProviderMessageId};
+use crate::domain::id::DeliveryId;
+use crate::store::listing::AttemptRow;
+
+/// The attempt that OneSignal took.
+fn taken(attempts: &[AttemptRow]) -> Option<(&AttemptRow, ProviderMessageId)> {
+    attempts
+        .iter()
+        .find_map(|attempt| Some((attempt, ProviderMessageId(attempt.provider_message_id.clone()?))))
+}
+
+/// The tab: it asks once it is opened.
+pub(super) fn tab(story: &Story) -> Markup {
+    let href = address(story.row.id);
+    html! {
+        details name="about" {
+            summary { "Outcomes" }
+            @if taken(&story.attempts).is_some() {
+                div hx-get=(href) hx-trigger="toggle from:closest details once" {
+                    p { a href=(href) { "Ask OneSignal what became of it" } }
+                }
+            } @else {
+                p.soft { "OneSignal has no message of it, so there is nothing to count." }
+            }
+        }
+    }
+}
+
+fn address(id: DeliveryId) -> String {
+    format!("/deliveries/{id}/outcomes")
+}
+
+pub(in super::super) async fn show(view: View, Path(id): Path<String>) -> Shown {
+    let row = find(&view, &id).await?;
+    let attempts = view.console.store.attempts_of(&row.batch.into_iter().collect::<Vec<_>>()).await?;
+    let Some((attempt, message)) = taken(&attempts) else {
+        return Ok(html! { p.soft { "OneSignal has no message of it, so there is nothing to count." } }
+            .into_response());
+    };
+    let asked = view.console.pipeline.message_figures(&[(row.app, message)]).await;
+    let markup = match asked.map(|mut found| found.pop().flatten()) {
+        Ok(Some(figures)) => counted(&figures, i64::from(attempt.members)),
+        Ok(None) => {
+            html! { p.soft { "OneSignal knows no message of this id any more: it tells of one for 30 days." } }
+        }
+        Err(error) => html! { p.problem { "▲ " (why_none(&error)) } },
+    };
+    Ok(markup.into_response())
+}
+
+fn counted(figures: &MessageFigures, members: i64) -> Markup {
+    html! {
+        p.soft {
+            "As OneSignal counts it now, by subscription"
+            @if members > 1 { "; the message went to " (count(members, "person", "people")) " in one call, and is counted as a whole" }
+            "."
+        }
+        dl.facts { @for (name, value) in words_of(figures) { dt { (name) } dd { (value) } } }
+    }
+}

@@ -1,0 +1,69 @@
+//! What a delivery says, what OneSignal was asked and what it answered.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::super::devices;
+use super::super::event::pretty;
+use super::Story;
+
+pub(super) fn all(story: &Story) -> Markup {
+    let request = story.preview.as_ref().and_then(|shown| shown.request.as_ref());
+    html! {
+        div.tabs {
+            details name="about" open {
+                summary { "Message" }
+                @match &story.preview {
+                    Some(shown) => (devices::message(&story.row.channel, shown)),
+                    None => p.soft { "It can't be shown: it has no version pinned, or it goes to an audience, or its event is gone." },
+                }
+            }
+            details name="about" {
+                summary { "Event data" }
+                @match &story.event {
+                    Some(event) => pre.json tabindex="0" { code { (pretty(&event.event.data)) } },
+                    None => p.soft { "The event is gone." },
+                }
+            }
+            details name="about" {
+                summary { "Request to OneSignal" }
+                p.soft { "The body of Create message for this delivery alone. It may travel with others in one call." }
+                @match request {
+                    Some(request) => {
+                        pre.json tabindex="0" { code { (pretty(request)) } }
+                        button.copy type="button" data-copies=(curl(request)) { "Copy as curl" }
+                    },
+                    None => p.soft { "There is none: it would be held." },
+                }
+            }
+            details name="about" {
+                summary { "Answer" }
+                @if story.attempts.is_empty() { p.soft { "OneSignal has not been asked yet." } }
+                @else {
+                    table.rows {
+                        thead { tr { th { "Try" } th { "Answer" } th { "HTTP" } th { "Message at OneSignal" } th { "Idempotency key" } } }
+                        tbody {
+                            @for attempt in &story.attempts {
+                                tr {
+                                    td { (attempt.n) }
+                                    td { (attempt.answer.as_deref().unwrap_or("none yet")) }
+                                    td { @if let Some(status) = attempt.status { (status) } }
+                                    td { code { (attempt.provider_message_id.as_deref().unwrap_or("–")) } }
+                                    td { code { (attempt.idempotency_key) } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            (super::outcomes::tab(story))
+        }
+    }
+}
+
+fn curl(request: &Value) -> String {
+    let body = pretty(request).replace('\'', "'\\''");
+    format!(
+        "curl -sS https://api.onesignal.com/notifications -H 'Authorization: Key YOUR_APP_API_KEY' -H 'Content-Type: application/json' -d '{body}'"
+    )
+}

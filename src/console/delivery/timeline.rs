@@ -1,0 +1,100 @@
+//! A delivery's story, step by step.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::super::event::pretty;
+use super::super::parts::{ago, clock_time};
+use super::Story;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{TypedId, made_at};
+use crate::store::listing::{AttemptRow, DecisionRow};
+
+pub(super) fn steps(story: &Story, now: Timestamp) -> Markup {
+    let row = &story.row;
+    let mut told: Vec<(Timestamp, Markup)> = vec![(
+        row.created_at,
+        html! { li { (clock_time(row.created_at)) span.what { "planned" } span.detail { "rule " (row.rule.1) " matched" } } },
+    )];
+    told.extend(
+        story.decisions.iter().map(|decision| (made_at(decision.id.uuid()), timeline_entry(decision))),
+    );
+    for attempt in &story.attempts {
+        told.push((attempt.started_at, call(attempt)));
+        if let Some(at) = attempt.answered_at {
+            told.push((at, answer(attempt, at)));
+        }
+    }
+    told.sort_by_key(|(at, _)| *at);
+    html! {
+        @for (_, entry) in &told { (entry) }
+        (what_next(story, now))
+    }
+}
+
+/// A decision as a step of a timeline.
+pub(in super::super) fn timeline_entry(decision: &DecisionRow) -> Markup {
+    let facts = decision.facts.as_object().filter(|facts| !facts.is_empty());
+    html! {
+        li {
+            (clock_time(made_at(decision.id.uuid())))
+            span.what { (decision.code.replace('_', " ")) }
+            span.detail {
+                (decision.detail)
+                @if let Some(rule) = &decision.rule { " " span.soft { "(rule " (rule) ")" } }
+                @if let Some(facts) = facts {
+                    details { summary { "values" } pre { code { (pretty(&Value::Object(facts.clone()))) } } }
+                }
+            }
+        }
+    }
+}
+
+fn call(attempt: &AttemptRow) -> Markup {
+    html! {
+        li {
+            (clock_time(attempt.started_at))
+            span.what { "sent to OneSignal" }
+            span.detail {
+                "try " (attempt.n)
+                @if attempt.members > 1 { ", in one call with " (attempt.members - 1) " more" }
+            }
+        }
+    }
+}
+
+fn answer(attempt: &AttemptRow, at: Timestamp) -> Markup {
+    html! {
+        li {
+            (clock_time(at))
+            span.what { (attempt.answer.as_deref().unwrap_or("answered").replace('_', " ")) }
+            span.detail {
+                @if let Some(status) = attempt.status { "HTTP " (status) " " }
+                @if let Some(id) = &attempt.provider_message_id { "message " code { (id) } }
+                @if attempt.is_replay == Some(true) { " (it had this one already)" }
+            }
+        }
+    }
+}
+
+/// What it waits for, as long as it is open.
+fn what_next(story: &Story, now: Timestamp) -> Markup {
+    let row = &story.row;
+    let text = match (row.state.as_str(), &story.gate, row.due_at) {
+        ("held", ..) => format!("waits for a person; its time is over {}", ago(row.expires_at, now)),
+        (_, Some(gate), _) => format!(
+            "waits behind a closed gate ({}){}",
+            gate.code,
+            if gate.detail.is_empty() { String::new() } else { format!(": {}", gate.detail) }
+        ),
+        (_, None, _) if row.waits_for_turn => {
+            "waits until the one before it with its ordering key is over".to_owned()
+        }
+        ("queued", None, Some(due_at)) if due_at > now => format!("goes out {}", ago(due_at, now)),
+        ("queued", ..) => "waits for its turn".to_owned(),
+        ("retrying", _, Some(due_at)) => format!("is tried again {}", ago(due_at.max(now), now)),
+        ("sending", ..) => "is being sent".to_owned(),
+        _ => return html! {},
+    };
+    html! { li.next { span.exact { "next" } span.what { (text) } } }
+}

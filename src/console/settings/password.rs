@@ -1,0 +1,71 @@
+//! One's own password.
+
+use axum::body::Body;
+use axum::http::{Extensions, StatusCode};
+use axum::response::IntoResponse;
+use maud::{Markup, html};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::super::doors::{address, sentence};
+use super::super::failure::Failure;
+use super::super::view::{Shown, View, done};
+use super::super::{forms, guard};
+use super::below;
+use crate::access::{ChangePasswordError, TeamError};
+
+fn form(problem: Option<&str>) -> Markup {
+    html! {
+        h1 { "Your password" }
+        p { "Whoever is logged in with it elsewhere is logged out." }
+        @if let Some(problem) = problem { p.problem role="alert" { "▲ " (problem) } }
+        form.stack method="post" action="/settings/password" {
+            label { "The old one" input type="password" name="old" required maxlength="128" autocomplete="current-password"; }
+            label { "The new one " span.soft { "of 12 characters or more" } input type="password" name="new" required minlength="12" maxlength="128" autocomplete="new-password"; }
+            label { "The new one again" input type="password" name="again" required minlength="12" maxlength="128" autocomplete="new-password"; }
+            button.primary { "Change the password" }
+        }
+    }
+}
+
+pub(in super::super) async fn page(view: View) -> Shown {
+    let has_none = view.console.lets_local_in && view.person.email.ends_with("@localhost");
+    let body = if has_none {
+        html! { h1 { "Your password" } p { "You have none: " code { "herald dev" } " lets in whoever sits at this machine." } }
+    } else {
+        form(None)
+    };
+    below(&view, "Your password", body).await
+}
+
+/// The old password, and the new one twice.
+#[derive(Deserialize)]
+pub(in super::super) struct PasswordForm {
+    old: SecretString,
+    new: SecretString,
+    again: SecretString,
+}
+
+pub(in super::super) async fn change(view: View, extensions: Extensions, body: Body) -> Shown {
+    use secrecy::ExposeSecret;
+    let sent: PasswordForm = forms::read(body).await?;
+    if sent.new.expose_secret() != sent.again.expose_secret() {
+        return refused(&view, "The new password was not written the same twice.").await;
+    }
+    let from = address(&extensions);
+    match view.console.team.change_password(&view.person.email, sent.old, sent.new, from).await {
+        Ok(session) => {
+            let mut response =
+                done("/settings", "Your password is changed; you are logged out everywhere else.");
+            guard::set_cookie(&view.console, &mut response, &session);
+            Ok(response)
+        }
+        Err(ChangePasswordError::NewOne(TeamError::Store(error))) => Err(Failure::from(error)),
+        Err(error) => refused(&view, &sentence(&error)).await,
+    }
+}
+
+async fn refused(view: &View, problem: &str) -> Shown {
+    let page = below(view, "Your password", form(Some(problem))).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+}

@@ -1,0 +1,125 @@
+//! What became of the deliveries of a template's versions.
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::answer::ProviderMessageId;
+use crate::domain::app::AppId;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{TemplateVersionId, TypedId};
+
+/// The last deliveries of a version, counted by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the states, summed up")]
+pub struct VersionFigures {
+    /// Deliveries that were looked at.
+    pub looked_at: i64,
+    pub accepted: i64,
+    /// Queued, on the way or to be tried again.
+    pub open: i64,
+    pub held: i64,
+    /// Rejected, exhausted, expired, or nobody knows.
+    pub failed: i64,
+    pub unreachable: i64,
+    /// Skipped or cancelled.
+    pub not_wanted: i64,
+}
+
+/// The versions of a template in which its last message is looked for.
+const LAST_VERSIONS: i64 = 3;
+
+impl Store {
+    /// What became of the last deliveries of a version, `most` at most.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn version_figures(
+        &self,
+        version: TemplateVersionId,
+        most: i64,
+    ) -> Result<VersionFigures, StoreError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT coalesce(q.state, d.state)::text, count(*)
+             FROM (
+                SELECT id, state FROM deliveries WHERE template_version_id = $1 ORDER BY id DESC LIMIT $2
+             ) AS d
+             LEFT JOIN queue q ON q.delivery_id = d.id
+             GROUP BY 1",
+        )
+        .bind(version.uuid())
+        .bind(most)
+        .fetch_all(self.pool())
+        .await?;
+        let mut figures = VersionFigures::default();
+        for (state, count) in rows {
+            figures.looked_at += count;
+            let place = match state.as_str() {
+                "accepted" => &mut figures.accepted,
+                "held" => &mut figures.held,
+                "unreachable" => &mut figures.unreachable,
+                "rejected" | "exhausted" | "expired" | "unknown" => &mut figures.failed,
+                "skipped" | "cancelled" => &mut figures.not_wanted,
+                _ => &mut figures.open,
+            };
+            *place += count;
+        }
+        Ok(figures)
+    }
+
+    /// The last messages at OneSignal that carried deliveries of a version, with their apps; newest first.
+    /// They are looked for among its last `among` deliveries.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn last_messages_of(
+        &self,
+        version: TemplateVersionId,
+        among: i64,
+        most: i64,
+    ) -> Result<Vec<(AppId, ProviderMessageId)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT d.app_id, a.provider_message_id
+             FROM (
+                SELECT id, app_id, batch_id FROM deliveries
+                WHERE template_version_id = $1 ORDER BY id DESC LIMIT $2
+             ) AS d
+             JOIN attempts a ON a.batch_id = d.batch_id AND a.provider_message_id IS NOT NULL
+             GROUP BY d.app_id, a.provider_message_id
+             ORDER BY max(d.id::text) DESC
+             LIMIT $3",
+        )
+        .bind(version.uuid())
+        .bind(among)
+        .bind(most)
+        .fetch_all(self.pool())
+        .await?;
+        let read = |row: &sqlx::postgres::PgRow| {
+            Ok((AppId(row.try_get::<Uuid, _>(0)?), ProviderMessageId(row.try_get(1)?)))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// When the last message of each template was planned, by its key. Its last three versions are looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn last_planned(&self) -> Result<Vec<(String, Timestamp)>, StoreError> {
+        let found = sqlx::query_as(
+            "SELECT t.key, max(l.created_at)
+             FROM templates t
+             CROSS JOIN LATERAL (
+                SELECT v.id FROM template_versions v WHERE v.template_id = t.id ORDER BY v.number DESC LIMIT $1
+             ) AS v
+             CROSS JOIN LATERAL (
+                SELECT d.created_at FROM deliveries d
+                WHERE d.template_version_id = v.id ORDER BY d.id DESC LIMIT 1
+             ) AS l
+             GROUP BY t.key",
+        )
+        .bind(LAST_VERSIONS)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(found)
+    }
+}
