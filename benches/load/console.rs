@@ -18,20 +18,31 @@ pub async fn run(folder: &std::path::Path) {
     let cookie = log_in(&setup, &wanted).await;
     make_bulk(&setup).await;
     fill(&setup, deliveries).await;
+    remember(&setup, deliveries).await;
     // Sending goes on beside, as it would.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    println!("beside {deliveries} deliveries, in milliseconds (half of {TIMES} times, and the longest):");
+    println!(
+        "beside {deliveries} open deliveries and {deliveries} that are over, in milliseconds (half of {TIMES} times, and the longest):"
+    );
     let event = first_event(&setup).await;
     let delivery = first_delivery(&setup).await;
     for path in [
         "/",
         "/?q=state:accepted",
         "/?q=type:payment.*+since:1h",
+        "/?q=state:held",
+        "/?q=state:rejected",
+        "/?q=state:expired",
         "/?q=to:bulk-10-5",
+        "/?q=to:old-77",
+        "/?q=to:nobody",
+        "/recipients?q=old-77%40nowhere",
         "/recipients/external_id/bulk-10-5",
+        "/recipients/external_id/old-77",
         &format!("/events/{event}"),
         &format!("/deliveries/{delivery}"),
         "/trouble",
+        "/trouble/group?state=rejected&code=rejected&rule=payment-failed-sms&template=payment-failed-sms&detail=no",
         "/health",
         "/templates",
         "/templates/payment-failed-sms",
@@ -39,9 +50,41 @@ pub async fn run(folder: &std::path::Path) {
         "/rules",
         "/event-types/payment.failed",
         "/settings/audit",
+        "/settings/retention",
     ] {
         let (half, longest) = timed(&setup, &cookie, path).await;
         println!("  {half:7.1} {longest:7.1}  {path}");
+    }
+}
+
+/// Events that are over, each for a person of its own, spread over this day; one in a thousand was refused.
+async fn remember(setup: &Setup, deliveries: u64) {
+    use sqlx::Connection;
+    const OLD: &str = "
+        CREATE TEMPORARY TABLE old AS
+        SELECT n, (lpad(to_hex((extract(epoch FROM day) * 1000)::bigint + n / 20), 12, '0') || '7000a000'
+                || lpad(to_hex(n), 12, '0'))::uuid AS id, day + n / 20 * interval '1 millisecond' AS at
+        FROM generate_series(1, $1::bigint) AS n, date_trunc('day', now(), 'UTC') AS day";
+    const EVENTS: &str = "
+        INSERT INTO events (id, source_id, key_id, event_key, type, recipients, received_at, is_test)
+        SELECT o.id, e.source_id, e.key_id, 'old-' || o.n, e.type,
+            json_build_array(json_build_array('external_id', 'old-' || o.n)), o.at, false
+        FROM old o, (SELECT * FROM events ORDER BY id DESC LIMIT 1) AS e";
+    const DELIVERIES: &str = "
+        INSERT INTO deliveries (id, event_id, rule_id, rule_key, app_id, channel, lane, template_key, template_version_id,
+            template_version, locale, recipient_label, recipient_id, expires_at, created_at, state, finished_at)
+        SELECT o.id, o.id, d.rule_id, d.rule_key, d.app_id, d.channel, d.lane, d.template_key, d.template_version_id,
+            d.template_version, d.locale, 'external_id', 'old-' || o.n, o.at, o.at,
+            CASE WHEN o.n % 1000 = 0 THEN 'rejected' ELSE 'accepted' END::delivery_state, o.at
+        FROM old o, (SELECT * FROM deliveries ORDER BY id DESC LIMIT 1) AS d";
+    const DECISIONS: &str = "
+        INSERT INTO decisions (id, event_id, delivery_id, rule_key, code, detail, facts)
+        SELECT o.id, o.id, o.id, 'payment-failed-sms', 'rejected', 'no', '{}' FROM old o WHERE o.n % 1000 = 0";
+    let mut connection = sqlx::PgConnection::connect(&setup.database).await.expect("connected");
+    let count = i64::try_from(deliveries).unwrap_or(i64::MAX);
+    sqlx::query(OLD).bind(count).execute(&mut connection).await.expect("made up");
+    for step in [EVENTS, DELIVERIES, DECISIONS, "ANALYZE"] {
+        sqlx::query(step).execute(&mut connection).await.expect("remembered");
     }
 }
 

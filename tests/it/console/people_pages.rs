@@ -13,7 +13,7 @@ async fn a_person_is_found_by_id_and_by_address_and_asked_for_where_several_have
     assert_eq!(found("user-42").await.location.as_deref(), Some("/recipients/external_id/user-42"));
     assert_eq!(
         found("anna%40shop.example").await.location.as_deref(),
-        Some("/recipients/email/anna%40shop.example")
+        Some("/recipients/email/anna@shop.example")
     );
     assert_eq!(
         found("%2B4915112345678").await.location.as_deref(),

@@ -66,7 +66,7 @@ async fn what_is_missing_sets_groups_apart_and_each_is_shown_and_released_alone(
         hold(&app, &format!("carrier-{n}"), &format!("c{n}"), "carrier").await;
     }
     hold(&app, "order-9", "other", "order_id").await;
-    let operator = Visitor::with_role(&app, Role::Operator).await;
+    let operator = Visitor::with_role(&app, Role::Admin).await;
     let trouble = operator.get("/trouble").await.text;
     assert!(trouble.contains(&of_carrier("group").replace('&', "&amp;")), "{trouble}");
     let page = operator.get(&of_carrier("group")).await.text;
@@ -93,8 +93,8 @@ async fn what_is_missing_sets_groups_apart_and_each_is_shown_and_released_alone(
 async fn a_group_comes_as_a_file_whose_cells_no_spreadsheet_runs() {
     let app = TestApp::start().await;
     lets_everything_in(&app).await;
-    hold(&app, "=cmd|' /C calc'!A0", "=HYPERLINK(\"https://evil.example\")", "carrier").await;
-    hold(&app, "order, with \"quotes\"", "user-2", "carrier").await;
+    hold(&app, "=cmd|'/C'!A0", "=HYPERLINK(\"https://evil.example\")", "carrier").await;
+    hold(&app, "order,with\"quotes\"", "user-2", "carrier").await;
     let viewer = Visitor::with_role(&app, Role::Viewer).await;
     let file = viewer.get(&of_carrier("export")).await;
     assert_eq!(file.headers["content-type"], "text/csv; charset=utf-8");
@@ -102,9 +102,10 @@ async fn a_group_comes_as_a_file_whose_cells_no_spreadsheet_runs() {
     let mut reader = csv::Reader::from_reader(file.text.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 2);
-    assert_eq!((&rows[0][4], &rows[0][10]), ("user-2", "order, with \"quotes\""));
-    assert_eq!(&rows[1][4], "'=HYPERLINK(\"https://evil.example\")");
-    assert_eq!(&rows[1][10], "'=cmd|' /C calc'!A0");
+    let mut cells: Vec<(&str, &str)> = rows.iter().map(|row| (&row[4], &row[10])).collect();
+    cells.sort_unstable();
+    let formula = ("'=HYPERLINK(\"https://evil.example\")", "'=cmd|'/C'!A0");
+    assert_eq!(cells, [formula, ("user-2", "order,with\"quotes\"")]);
 }
 
 #[tokio::test]
@@ -112,7 +113,7 @@ async fn refused_ones_of_one_reason_are_replayed_and_those_of_another_are_not() 
     let app = TestApp::start().await;
     for (n, words) in ["Message Notifications must have English", "icon is too large"].into_iter().enumerate()
     {
-        app.fault(serde_json::json!({"family": "create", "kind": "status", "status": 400, "body": {"errors": [words]}, "times": 2}))
+        app.fault(serde_json::json!({"endpoint": "notifications", "kind": "status", "status": 400, "body": {"errors": [words]}, "times": 2}))
             .await;
         app.accept(&order_shipped(&format!("order-{n}"), &format!("user-{n}"))).await;
         app.run_until_idle().await;
