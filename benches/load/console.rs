@@ -36,7 +36,6 @@ pub async fn run(folder: &std::path::Path) {
         "/?q=to:bulk-10-5",
         "/?q=to:old-77",
         "/?q=to:nobody",
-        "/recipients?q=old-77%40nowhere",
         "/recipients/external_id/bulk-10-5",
         "/recipients/external_id/old-77",
         &format!("/events/{event}"),

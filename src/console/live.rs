@@ -7,16 +7,13 @@ use serde::Deserialize;
 
 use super::failure::Failure;
 use super::page::Place;
-use super::parts::{chip, count, empty, when};
+use super::parts::{chip, count, empty, number, when};
 use super::search::Search;
 use super::view::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, EventId, TypedId};
 use crate::store::events::StoredEvent;
-use crate::store::listing::{DecisionRow, DeliveryRow};
-
-/// Chips of an event at most; the rest is counted.
-const CHIPS: usize = 6;
+use crate::store::outcomes::EventOutcome;
 
 /// What the page is asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -33,8 +30,7 @@ pub(super) struct LiveQuery {
 /// One event with what became of it.
 struct Row {
     event: StoredEvent,
-    deliveries: Vec<DeliveryRow>,
-    decisions: Vec<DecisionRow>,
+    outcome: EventOutcome,
 }
 
 pub(super) async fn page(view: View, Query(query): Query<LiveQuery>) -> Shown {
@@ -174,41 +170,29 @@ fn nothing(view: &View, search: &Search, query: &LiveQuery) -> Markup {
 
 async fn with_outcomes(view: &View, events: Vec<StoredEvent>) -> Result<Vec<Row>, Failure> {
     let ids: Vec<EventId> = events.iter().map(|row| row.event.id).collect();
-    let (mut deliveries, mut decisions) = view.console.store.outcomes_of(&ids).await?;
-    Ok(events
-        .into_iter()
-        .map(|event| {
-            let id = event.event.id;
-            Row {
-                deliveries: deliveries.remove(&id).unwrap_or_default(),
-                decisions: decisions.remove(&id).unwrap_or_default(),
-                event,
-            }
-        })
-        .collect())
+    let mut outcomes = view.console.store.outcomes_of(&ids, view.now()).await?;
+    let row =
+        |event: StoredEvent| Row { outcome: outcomes.remove(&event.event.id).unwrap_or_default(), event };
+    Ok(events.into_iter().map(row).collect())
 }
 
 fn one(row: &Row, now: Timestamp, is_new: bool) -> Markup {
     let event = &row.event.event;
     let href = format!("/events/{}", event.id);
-    // What is most worth knowing: why something went wrong, else why something was left out.
-    let of_delivery = row.decisions.iter().rev().find(|decision| decision.delivery.is_some());
-    let why = of_delivery.or_else(|| row.decisions.first().filter(|_| row.deliveries.is_empty()));
+    let EventOutcome { deliveries, has_more, why } = &row.outcome;
     html! {
         tr.new[is_new] {
             td { (when(event.received_at, now)) }
             td { a.whole #{ "e-" (event.id) } href=(href) { (event.event_type.as_str()) } div.sub { code { (event.event_key) } } }
             td { (people(event)) }
             td { div.chips {
-                @for delivery in row.deliveries.iter().take(CHIPS) {
-                    span.delivery { span.channel { (delivery.channel) } (chip(delivery.state.shown(delivery.due_at, now))) }
+                @for alike in deliveries {
+                    span.delivery { span.channel { (alike.channel) @if alike.count > 1 { " " (number(alike.count)) "×" } } (chip(alike.state.shown(alike.due_at, now))) }
                 }
-                @if row.deliveries.len() > CHIPS {
-                    span.more { "and " (row.deliveries.len() - CHIPS) " more" }
-                }
-                @if row.deliveries.is_empty() { (chip("skipped")) }
+                @if *has_more { span.more.soft { "and more" } }
+                @if deliveries.is_empty() { (chip("skipped")) }
             } }
-            td.why { @if let Some(why) = why { (why.detail) } }
+            td.why { @if let Some(why) = why { (why) } }
         }
     }
 }

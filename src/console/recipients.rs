@@ -105,8 +105,8 @@ async fn story(view: &View, names: &[Recipient], before: Uuid) -> Result<(Vec<St
     let deliveries = store.deliveries_to(names, before, PAGE + 1).await?;
     let events = store.unanswered_events_of(names, before, PAGE + 1).await?;
     let mut words = store.last_words(&deliveries.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
-    let (_, mut decided) =
-        store.outcomes_of(&events.iter().map(|event| event.event.id).collect::<Vec<_>>()).await?;
+    let mut decided =
+        store.decisions_about_events(&events.iter().map(|event| event.event.id).collect::<Vec<_>>()).await?;
     let planned = deliveries.into_iter().map(|row| {
         let why = words.remove(&row.id);
         Step::Planned(row, why)
