@@ -30,6 +30,8 @@ pub async fn run(folder: &std::path::Path) {
         "/",
         "/?q=state:accepted",
         "/?q=type:payment.*+since:1h",
+        "/?q=state:queued",
+        "/?q=state:retrying",
         "/?q=state:held",
         "/?q=state:rejected",
         "/?q=state:expired",

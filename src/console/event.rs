@@ -1,17 +1,23 @@
 //! One event: what came, what was decided about it, and its deliveries.
 
+use std::collections::{BTreeMap, HashMap};
+
 use axum::extract::Path;
 use maud::{Markup, html};
 
 use super::delivery::timeline_entry;
 use super::failure::Failure;
 use super::page::Place;
-use super::parts::{chip, clock_time, when};
+use super::parts::{chip, clock_time, number, when};
 use super::view::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, made_at};
 use crate::store::listing::{DecisionRow, DeliveryRow};
+
+/// Deliveries and recipients that are listed: an event may be for thousands of people.
+const SHOWN: usize = 100;
+const PEOPLE: usize = 20;
 
 pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
     let unknown =
@@ -65,11 +71,12 @@ fn facts(event: &Event, source: Option<&str>) -> Markup {
         dt { "To" }
         dd {
             @if event.recipients.is_empty() { "the audience of its rules" }
-            @for (place, person) in event.recipients.iter().enumerate() {
+            @for (place, person) in event.recipients.iter().take(PEOPLE).enumerate() {
                 @if place > 0 { ", " }
                 a href={ "/recipients/" (person.label.as_str()) "/" (path_segment(&person.id)) } { (person.id) }
                 @if person.label.as_str() != "external_id" { " (" (person.label.as_str()) ")" }
             }
+            @if event.recipients.len() > PEOPLE { " and " (number(i64::try_from(event.recipients.len() - PEOPLE).unwrap_or(i64::MAX))) " others" }
         }
         @for (name, value) in [
             ("Locale", &event.locale),
@@ -83,12 +90,18 @@ fn facts(event: &Event, source: Option<&str>) -> Markup {
 }
 
 fn table(deliveries: &[DeliveryRow], decisions: &[DecisionRow], now: Timestamp) -> Markup {
+    let last: HashMap<_, _> =
+        decisions.iter().filter_map(|decision| Some((decision.delivery?, decision))).collect();
+    // Of many, those that went wrong are worth a look.
+    let mut shown: Vec<&DeliveryRow> = deliveries.iter().collect();
+    shown.sort_by_key(|delivery| delivery.state.as_str() == "accepted");
     html! {
+        @if deliveries.len() > SHOWN { p { @for (state, count) in by_state(deliveries, now) { (chip(state)) " " (number(count)) " " } } }
         table.rows {
             thead { tr { th { "State" } th { "Channel" } th { "Template" } th { "To" } th.why { "Why" } } }
             tbody {
-                @for delivery in deliveries {
-                    @let last = decisions.iter().rev().find(|decision| decision.delivery == Some(delivery.id));
+                @for delivery in shown.into_iter().take(SHOWN) {
+                    @let last = last.get(&delivery.id);
                     tr {
                         td { (chip(delivery.state.shown(delivery.due_at, now))) }
                         td { a.whole href={ "/deliveries/" (delivery.id) } { (delivery.channel) } }
@@ -99,7 +112,17 @@ fn table(deliveries: &[DeliveryRow], decisions: &[DecisionRow], now: Timestamp) 
                 }
             }
         }
+        @if deliveries.len() > SHOWN { p.soft { "and " (number(i64::try_from(deliveries.len() - SHOWN).unwrap_or(i64::MAX))) " more; look one of them up under Recipients." } }
     }
+}
+
+/// How many deliveries stand how.
+fn by_state(deliveries: &[DeliveryRow], now: Timestamp) -> BTreeMap<&'static str, i64> {
+    let mut counted = BTreeMap::new();
+    for delivery in deliveries {
+        *counted.entry(delivery.state.shown(delivery.due_at, now)).or_default() += 1;
+    }
+    counted
 }
 
 fn uuid(decision: &DecisionRow) -> uuid::Uuid {

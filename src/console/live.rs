@@ -11,6 +11,7 @@ use super::parts::{chip, count, empty, number, when};
 use super::search::Search;
 use super::view::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
+use crate::domain::delivery::StateName;
 use crate::domain::id::{DeliveryId, EventId, TypedId};
 use crate::store::events::StoredEvent;
 use crate::store::outcomes::EventOutcome;
@@ -126,7 +127,11 @@ async fn list(view: &View, search: &Search, query: &LiveQuery) -> Result<Markup,
     let newest: Option<EventId> = query.newest.as_deref().and_then(|text| text.parse().ok());
     let events = view.console.store.list_events(&filter).await?;
     let is_full = i64::try_from(events.len()).is_ok_and(|found| found >= filter.limit);
-    let last = events.last().map(|row| row.event.id).filter(|_| is_full);
+    // A page narrowed to a state may be short though there is more behind it.
+    let last = events
+        .last()
+        .map(|row| row.event.id)
+        .filter(|_| is_full || filter.state.is_some_and(StateName::is_open));
     let rows = with_outcomes(view, events).await?;
     let now = view.now();
     Ok(html! {
@@ -149,7 +154,13 @@ async fn list(view: &View, search: &Search, query: &LiveQuery) -> Result<Markup,
 }
 
 fn nothing(view: &View, search: &Search, query: &LiveQuery) -> Markup {
-    if !search.words.is_empty() || query.before.is_some() {
+    if query.before.is_some() {
+        return empty(
+            "Nothing older",
+            &html! { p { a href={ "/?" (address(&search.text(), None)) } { "Back to the newest" } } },
+        );
+    }
+    if !search.words.is_empty() {
         return empty(
             "Nothing matches",
             &html! { p { "Take a word away, or widen the time: " code { "since:7d" } "." } },

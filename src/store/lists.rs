@@ -11,7 +11,7 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
 use crate::domain::event::Recipient;
-use crate::domain::id::floor;
+use crate::domain::id::{floor, same_millisecond};
 
 /// What a list is narrowed to. Every part is optional.
 #[derive(Debug, Clone, Default)]
@@ -40,16 +40,20 @@ impl ListFilter {
     }
 }
 
-/// The deliveries that a state is looked for among; `None`: all, since the state is common.
-fn deliveries_in(state: StateName) -> Option<&'static str> {
+/// Deliveries that wait or are under way and are looked at for one page, newest first.
+const OPEN_LOOKED_AT: u32 = 20_000;
+
+/// Where deliveries of a state are looked for, as a subquery for their ids; `None`: among all, for it is common. Its
+/// parameters are the state and the id that they are below.
+fn deliveries_in(state: StateName, (name, below): (&str, &str)) -> Option<String> {
     match state.as_str() {
         "accepted" => None,
-        open if state.is_open() => {
-            // What is queued or sent is new, so that it is met at once; what is held may be old.
-            (open == "held").then_some("SELECT delivery_id FROM queue WHERE state = 'held'")
-        }
+        _ if state.is_open() => Some(format!(
+            "SELECT delivery_id FROM queue WHERE state::text = {name} AND delivery_id < {below}
+             ORDER BY delivery_id DESC LIMIT {OPEN_LOOKED_AT}"
+        )),
         // What ended otherwise was decided, and decisions are few.
-        _ => Some("SELECT delivery_id FROM decisions WHERE delivery_id IS NOT NULL"),
+        _ => Some("SELECT delivery_id FROM decisions WHERE delivery_id IS NOT NULL".to_owned()),
     }
 }
 
@@ -60,7 +64,7 @@ impl Store {
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn list_deliveries(&self, filter: &ListFilter) -> Result<Vec<DeliveryRow>, StoreError> {
         let (low, high) = filter.bounds();
-        let source = filter.state.and_then(deliveries_in).map(|rows| format!("AND d.id IN ({rows})"));
+        let source = filter.state.and_then(|state| deliveries_in(state, ("$3", "$2")));
         let query = format!(
             "{DELIVERY_COLUMNS}
              WHERE d.id >= $1 AND d.id < $2 {}
@@ -68,7 +72,7 @@ impl Store {
                AND ($4::text IS NULL OR (d.recipient_id = $5 AND d.recipient_label = $4))
              ORDER BY d.id DESC
              LIMIT $6",
-            source.unwrap_or_default()
+            source.map(|ids| format!("AND d.id IN ({ids})")).unwrap_or_default()
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(low)
@@ -95,6 +99,7 @@ impl Store {
              WHERE e.id >= $1 AND e.id < $2
                AND ($3::text IS NULL OR e.type = $3 OR (right($3, 1) = '*' AND starts_with(e.type, left($3, -1))))
                AND ($4::text IS NULL OR true) AND ($5::text IS NULL OR true) AND ($6::text IS NULL OR true)
+               AND ($8::uuid IS NULL OR true)
                {}
              ORDER BY e.id DESC
              LIMIT $7",
@@ -108,6 +113,8 @@ impl Store {
             .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
             .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
             .bind(filter.limit)
+            // Deliveries have the millisecond of their event.
+            .bind(if high == Uuid::max() { high } else { same_millisecond(high).1 })
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(read_event).collect()
@@ -116,30 +123,30 @@ impl Store {
 
 /// What narrows events to a recipient and a state.
 fn narrowing(filter: &ListFilter) -> String {
-    const IN_STATE: &str = "($4::text IS NULL OR coalesce(q.state, d.state)::text = $4)";
-    match (&filter.recipient, filter.state.map(deliveries_in)) {
+    let state = filter.state.map(|state| deliveries_in(state, ("$4", "$8")));
+    match (&filter.recipient, state) {
         (None, None) => String::new(),
-        (Some(_), _) => format!(
-            "AND e.id IN (
+        (Some(_), _) => "AND e.id IN (
                 SELECT d.event_id FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
-                WHERE d.recipient_label = $5 AND d.recipient_id = $6 AND {IN_STATE}
+                WHERE d.recipient_label = $5 AND d.recipient_id = $6
+                  AND ($4::text IS NULL OR coalesce(q.state, d.state)::text = $4)
                 UNION ALL
                 SELECT u.id FROM events u WHERE $4 IS NULL AND u.unanswered_for = $6
                   AND u.recipients::jsonb = jsonb_build_array(jsonb_build_array($5::text, $6::text))
              )"
-        ),
-        (None, Some(Some(rows))) => format!(
+        .to_owned(),
+        (None, Some(Some(ids))) => format!(
             "AND e.id IN (
                 SELECT d.event_id FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
-                WHERE d.id IN ({rows}) AND {IN_STATE}
+                WHERE d.id IN ({ids}) AND coalesce(q.state, d.state)::text = $4
              )"
         ),
-        (None, Some(None)) => format!(
-            "AND EXISTS (
-                SELECT 1 FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
-                WHERE d.event_id = e.id
-                  AND d.id >= uuid_of_millisecond(e.id, 0) AND d.id < uuid_of_millisecond(e.id, 1) AND {IN_STATE}
+        // The row itself knows how it ended.
+        (None, Some(None)) => "AND EXISTS (
+                SELECT 1 FROM deliveries d
+                WHERE d.event_id = e.id AND d.state::text = $4
+                  AND d.id >= uuid_of_millisecond(e.id, 0) AND d.id < uuid_of_millisecond(e.id, 1)
              )"
-        ),
+        .to_owned(),
     }
 }

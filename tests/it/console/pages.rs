@@ -175,3 +175,53 @@ async fn every_page_is_shown_on_an_empty_installation() {
         assert!(seen.text.contains("<h1>") || seen.text.contains("<h1 "), "{path}");
     }
 }
+
+#[tokio::test]
+async fn an_event_is_found_by_every_state_that_its_deliveries_can_be_in() {
+    let app = TestApp::start().await;
+    app.execute(
+        "WITH u AS (INSERT INTO users (id, created_at, updated_at) VALUES (gen_random_uuid(), now(), now()) RETURNING id),
+         a AS (INSERT INTO user_aliases (label, alias, user_id) SELECT 'external_id', 'out', id FROM u)
+         INSERT INTO user_opt_outs (user_id, channel, since) SELECT id, 'email', now() FROM u",
+    )
+    .await;
+    app.accept(&order_shipped("skipped-one", "out")).await;
+    app.run_until_idle().await;
+    let refused =
+        json!({"endpoint": "notifications", "kind": "status", "status": 400, "body": {"errors": ["no"]}});
+    app.fault(refused).await;
+    app.accept(&order_shipped("rejected-one", "user-2")).await;
+    app.run_until_idle().await;
+    app.clear_faults().await;
+    app.fault(json!({"endpoint": "notifications", "kind": "status", "status": 503})).await;
+    app.accept(&order_shipped("retrying-one", "user-3")).await;
+    app.run_until_idle().await;
+    app.clear_faults().await;
+    let mut later = order_shipped("scheduled-one", "user-4");
+    later["send_after"] = json!("2026-12-24T08:00:00Z");
+    app.accept(&later).await;
+    let mut cancelled = later.clone();
+    cancelled["id"] = json!("cancelled-one");
+    let cancelled = app.accept(&cancelled).await;
+    let operator = Visitor::with_role(&app, Role::Operator).await;
+    for delivery in cancelled["deliveries"].as_array().unwrap() {
+        let path = format!("/deliveries/{}/cancel", delivery["id"].as_str().unwrap());
+        assert_eq!(operator.post(&path, &[("why", "not needed")]).await.status, 303);
+    }
+    let keys = ["skipped-one", "rejected-one", "retrying-one", "scheduled-one", "cancelled-one"];
+    for (state, found) in [
+        ("skipped", "skipped-one"),
+        ("rejected", "rejected-one"),
+        ("retrying", "retrying-one"),
+        ("queued", "scheduled-one"),
+        ("cancelled", "cancelled-one"),
+        ("accepted", "skipped-one"),
+    ] {
+        let page = operator.get(&format!("/?q=state:{state}")).await.text;
+        for key in keys {
+            assert_eq!(page.contains(&format!("<code>{key}</code>")), key == found, "{state}, {key}: {page}");
+        }
+        let listed = app.get(&format!("/v1/deliveries?state={state}")).await;
+        assert!(!listed["data"].as_array().unwrap().is_empty(), "{state}");
+    }
+}
