@@ -11,7 +11,6 @@ use super::parts::{chip, count, empty, number, when};
 use super::search::Search;
 use super::view::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
-use crate::domain::delivery::StateName;
 use crate::domain::id::{DeliveryId, EventId, TypedId};
 use crate::store::events::StoredEvent;
 use crate::store::outcomes::EventOutcome;
@@ -127,11 +126,7 @@ async fn list(view: &View, search: &Search, query: &LiveQuery) -> Result<Markup,
     let newest: Option<EventId> = query.newest.as_deref().and_then(|text| text.parse().ok());
     let events = view.console.store.list_events(&filter).await?;
     let is_full = i64::try_from(events.len()).is_ok_and(|found| found >= filter.limit);
-    // A page narrowed to a state may be short though there is more behind it.
-    let last = events
-        .last()
-        .map(|row| row.event.id)
-        .filter(|_| is_full || filter.state.is_some_and(StateName::is_open));
+    let last = events.last().map(|row| row.event.id).filter(|_| is_full);
     let rows = with_outcomes(view, events).await?;
     let now = view.now();
     Ok(html! {

@@ -11,7 +11,7 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
 use crate::domain::event::Recipient;
-use crate::domain::id::{floor, same_millisecond};
+use crate::domain::id::floor;
 
 /// What a list is narrowed to. Every part is optional.
 #[derive(Debug, Clone, Default)]
@@ -40,31 +40,36 @@ impl ListFilter {
     }
 }
 
-/// Deliveries that wait or are under way and are looked at for one page, newest first.
-const OPEN_LOOKED_AT: u32 = 20_000;
-
-/// Where deliveries of a state are looked for, as a subquery for their ids; `None`: among all, for it is common. Its
-/// parameters are the state and the id that they are below.
-fn deliveries_in(state: StateName, (name, below): (&str, &str)) -> Option<String> {
-    match state.as_str() {
-        "accepted" => None,
-        _ if state.is_open() => Some(format!(
-            "SELECT delivery_id FROM queue WHERE state::text = {name} AND delivery_id < {below}
-             ORDER BY delivery_id DESC LIMIT {OPEN_LOOKED_AT}"
-        )),
-        // What ended otherwise was decided, and decisions are few.
-        _ => Some("SELECT delivery_id FROM decisions WHERE delivery_id IS NOT NULL".to_owned()),
-    }
-}
+/// So many open deliveries in one state are few: a list starts from them. More than that are met among the newest anyway.
+const FEW: i64 = 20_000;
 
 impl Store {
+    /// Where deliveries of a state are looked for, as a subquery for their ids; `None`: among all, newest first, for they are
+    /// common.
+    async fn deliveries_in(&self, filter: &ListFilter) -> Result<Option<String>, StoreError> {
+        // A person's deliveries are few already.
+        let Some(state) = filter.state.filter(|_| filter.recipient.is_none()) else { return Ok(None) };
+        if state.as_str() == "accepted" {
+            return Ok(None);
+        }
+        if !state.is_open() {
+            // What ended otherwise was decided, and decisions are few.
+            return Ok(Some("SELECT delivery_id FROM decisions WHERE delivery_id IS NOT NULL".to_owned()));
+        }
+        // The word stands in the statement, so that an index over one state is used.
+        let ids = format!("SELECT delivery_id FROM queue WHERE state = '{}'", state.as_str());
+        let counted = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM ({ids} LIMIT $1) AS found"));
+        let count: i64 = sqlx::query_scalar(counted).bind(FEW + 1).fetch_one(self.pool()).await?;
+        Ok((count <= FEW).then_some(ids))
+    }
+
     /// A page of deliveries, newest first.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn list_deliveries(&self, filter: &ListFilter) -> Result<Vec<DeliveryRow>, StoreError> {
         let (low, high) = filter.bounds();
-        let source = filter.state.and_then(|state| deliveries_in(state, ("$3", "$2")));
+        let source = self.deliveries_in(filter).await?;
         let query = format!(
             "{DELIVERY_COLUMNS}
              WHERE d.id >= $1 AND d.id < $2 {}
@@ -99,11 +104,10 @@ impl Store {
              WHERE e.id >= $1 AND e.id < $2
                AND ($3::text IS NULL OR e.type = $3 OR (right($3, 1) = '*' AND starts_with(e.type, left($3, -1))))
                AND ($4::text IS NULL OR true) AND ($5::text IS NULL OR true) AND ($6::text IS NULL OR true)
-               AND ($8::uuid IS NULL OR true)
                {}
              ORDER BY e.id DESC
              LIMIT $7",
-            narrowing(filter)
+            narrowing(filter, self.deliveries_in(filter).await?)
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(low)
@@ -113,20 +117,17 @@ impl Store {
             .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
             .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
             .bind(filter.limit)
-            // Deliveries have the millisecond of their event.
-            .bind(if high == Uuid::max() { high } else { same_millisecond(high).1 })
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(read_event).collect()
     }
 }
 
-/// What narrows events to a recipient and a state.
-fn narrowing(filter: &ListFilter) -> String {
-    let state = filter.state.map(|state| deliveries_in(state, ("$4", "$8")));
-    match (&filter.recipient, state) {
-        (None, None) => String::new(),
-        (Some(_), _) => "AND e.id IN (
+/// What narrows events to a recipient and a state, whose deliveries are among `ids` if they are few.
+fn narrowing(filter: &ListFilter, ids: Option<String>) -> String {
+    match (&filter.recipient, filter.state, ids) {
+        (None, None, _) => String::new(),
+        (Some(_), ..) => "AND e.id IN (
                 SELECT d.event_id FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
                 WHERE d.recipient_label = $5 AND d.recipient_id = $6
                   AND ($4::text IS NULL OR coalesce(q.state, d.state)::text = $4)
@@ -135,18 +136,26 @@ fn narrowing(filter: &ListFilter) -> String {
                   AND u.recipients::jsonb = jsonb_build_array(jsonb_build_array($5::text, $6::text))
              )"
         .to_owned(),
-        (None, Some(Some(ids))) => format!(
+        (None, Some(_), Some(ids)) => format!(
             "AND e.id IN (
                 SELECT d.event_id FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
                 WHERE d.id IN ({ids}) AND coalesce(q.state, d.state)::text = $4
              )"
         ),
-        // The row itself knows how it ended.
-        (None, Some(None)) => "AND EXISTS (
-                SELECT 1 FROM deliveries d
-                WHERE d.event_id = e.id AND d.state::text = $4
-                  AND d.id >= uuid_of_millisecond(e.id, 0) AND d.id < uuid_of_millisecond(e.id, 1)
-             )"
-        .to_owned(),
+        // How it ended stands in the row itself; how it is under way, in the queue.
+        (None, Some(state), None) => {
+            let (join, present) = if state.is_open() {
+                ("JOIN queue q ON q.delivery_id = d.id", "q.state")
+            } else {
+                ("", "d.state")
+            };
+            format!(
+                "AND EXISTS (
+                    SELECT 1 FROM deliveries d {join}
+                    WHERE d.event_id = e.id AND {present}::text = $4
+                      AND d.id >= uuid_of_millisecond(e.id, 0) AND d.id < uuid_of_millisecond(e.id, 1)
+                 )"
+            )
+        }
     }
 }

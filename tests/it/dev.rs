@@ -139,6 +139,31 @@ async fn a_message_arrives_and_everything_is_kept_however_it_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_changed_in_the_catalog_stays_over_a_restart() {
+    herald::app::choose_tls();
+    let data = data_folder();
+    let ports = (free_port(), free_port());
+    let first = Dev::start(&data, ports, &[]).await;
+    let rule =
+        "event = \"order.shipped\"\ntemplate = \"order-shipped-push\"\nwhen = \"data.carrier == 'UPS'\"\n";
+    let email = rule.replace("-push", "-email");
+    let files =
+        json!({"files": {"rules/order-shipped-push.toml": rule, "rules/order-shipped-email.toml": email}});
+    let http = reqwest::Client::new();
+    let apply = http.post(format!("{}/v1/catalog/apply", first.url)).bearer_auth(first.key()).json(&files);
+    let applied = apply.send().await.unwrap();
+    assert!(applied.status().is_success(), "{}", applied.text().await.unwrap());
+    first.stop(Signal::SIGINT).await;
+    // The sample event finds no rule any more: Herald runs all the same, and says so.
+    let second = Dev::start(&data, ports, &[]).await;
+    assert!(second.printed.contains("did not go through"), "{}", second.printed);
+    let rule = http.get(format!("{}/v1/rules/order-shipped-push", second.url)).bearer_auth(second.key());
+    let rule: Value = rule.send().await.unwrap().json().await.unwrap();
+    assert!(rule.to_string().contains("UPS"), "{rule}");
+    second.stop(Signal::SIGINT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_named_with_the_flag_that_changes_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -115,14 +115,19 @@ async fn start_herald(settings: Settings, listener: tokio::net::TcpListener) -> 
     let metrics = telemetry::collect_metrics().ok();
     let herald =
         Herald::build(settings, Overrides { metrics, lets_local_in: true, ..Overrides::default() }).await?;
+    step(&start_catalog(&herald).await?);
+    Running::start(herald, Some(listener), true).await
+}
+
+/// Applies the sample catalog where there is none yet; says what the catalog is. What somebody has changed stays.
+async fn start_catalog(herald: &Herald) -> anyhow::Result<String> {
+    let present = herald.api.store.snapshot().await?;
+    if !present.event_types.is_empty() || !present.templates.is_empty() {
+        return Ok("Catalog kept as you left it (`--fresh` begins with the sample again)".to_owned());
+    }
     let applied = herald.publisher.apply(&sample::files(), Applying::default(), BY).await;
     let applied = applied.context("the sample catalog could not be applied")?;
-    let what = match applied.changes.len() {
-        0 => "Sample catalog is live".to_owned(),
-        count => format!("Sample catalog applied ({count} changes)"),
-    };
-    step(&what);
-    Running::start(herald, Some(listener), true).await
+    Ok(format!("Sample catalog applied ({} changes)", applied.changes.len()))
 }
 
 /// Posts one sample event, shows the message that arrived, and waits until somebody stops it.
@@ -133,7 +138,7 @@ async fn show_and_wait(running: &Running, sandbox: &Sandbox, began: Instant) -> 
     let now = running.herald().api.clock.now();
     tokio::select! {
         shown = show::first_message(&connection, sandbox, now) => {
-            for line in shown? {
+            for line in shown.unwrap_or_else(|error| show::nothing_arrived(&error)) {
                 println!("{line}");
             }
             println!("{}", show::what_next(&url, &sandbox.url(), settings.dev_key.expose_secret(), now, began.elapsed()));

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::Path;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -75,7 +75,9 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
                 a.button href={ (base) "/history" } { "History" }
                 " "
                 @if may_edit { a.button href={ (base) "/test" } { "Test send …" } " " }
-                @if sheet.draft.is_some() && sheet.theirs.is_none() { a.button.primary href={ (base) "/publish" } { "Publish …" } }
+                @if may_edit {
+                    @if sheet.theirs.is_none() { button.primary form="editor" name="then" value="publish" title="Save the draft and see what publishing it does" { "Publish …" } }
+                } @else if sheet.draft.is_some() { a.button.primary href={ (base) "/publish" } { "Publish …" } }
             }
         }
         @if template.is_archived { p.warning { "▲ It was put away: nothing new is sent with it." } }
@@ -89,7 +91,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
             div.write {
                 @if may_edit {
                     div.actions {
-                        button.primary { "Save draft" }
+                        button.save { "Save draft" }
                         label.inline { span.hide { "Add a locale" } input.short type="text" name="add_locale" placeholder="add locale: de" maxlength="12" autocomplete="off" spellcheck="false"; }
                         span.soft data-saved="" {}
                     }
@@ -165,8 +167,24 @@ pub(super) async fn samples(view: &View, known: &Known) -> Result<Markup, Failur
 pub(in super::super) async fn save(view: View, Path(key): Path<String>, body: Body) -> Shown {
     let sent = Sent::read(body).await?;
     let (content, revision) = (sent.content()?, sent.revision()?);
+    let base = format!("/templates/{}", path_segment(&key));
+    let to_publish = sent.text("then") == "publish";
+    if to_publish {
+        // Saving what is saved already would take an approval away.
+        let known = Known::find(&view, &key).await?;
+        let draft = view.console.store.find_draft(known.template.id).await?;
+        let is_saved =
+            draft.as_ref().is_some_and(|draft| draft.revision == revision && draft.content == content);
+        if is_saved {
+            return Ok(Redirect::to(&format!("{base}/publish")).into_response());
+        }
+        if draft.is_none() && known.live().is_some_and(|live| live.content == content) {
+            return Ok(done(&base, "This is what is live: change something first."));
+        }
+    }
     match view.console.publisher.save_draft(&key, &content, revision, view.by("")).await {
-        Ok(_) => Ok(done(&format!("/templates/{}", path_segment(&key)), "Draft saved.")),
+        Ok(_) if to_publish => Ok(Redirect::to(&format!("{base}/publish")).into_response()),
+        Ok(_) => Ok(done(&base, "Draft saved.")),
         Err(TemplateError::Stale(Some(theirs))) => {
             let known = Known::find(&view, &key).await?;
             let sheet = Sheet {

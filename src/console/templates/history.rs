@@ -12,9 +12,9 @@ use super::super::page::Place;
 use super::super::parts::when;
 use super::super::view::{Crumb, Shown, View, done};
 use super::Known;
-use super::fields::label;
+use super::diff_view::diff_view;
 use crate::access::Use;
-use crate::catalog::diff::{FieldDiff, diff};
+use crate::catalog::diff::diff;
 use crate::store::templates::VersionRecord;
 
 /// Versions of a page.
@@ -84,21 +84,6 @@ fn version(
                     input type="hidden" name="version" value=(number);
                     input.short type="text" name="note" placeholder="why" maxlength="1000" aria-label={ "Why version " (number) };
                     button { "Go back to v" (number) }
-                }
-            }
-        }
-    }
-}
-
-/// Both texts of each field that differs, side by side.
-pub(super) fn diff_view(changes: &[FieldDiff]) -> Markup {
-    html! {
-        @for change in changes {
-            div.diff {
-                p.soft { (change.locale.as_deref().unwrap_or("setting")) " · " (label(&change.field)) }
-                div.sides {
-                    pre { @for line in change.lines.iter().filter(|line| line.op != "new") { span.(line.op) { (line.text) "\n" } } }
-                    pre { @for line in change.lines.iter().filter(|line| line.op != "gone") { span.(line.op) { (line.text) "\n" } } }
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Templates: the list, the editor with its preview, publishing, the history.
 
 mod after;
+mod diff_view;
 mod editor;
 mod fields;
 mod history;

@@ -12,7 +12,7 @@ use super::super::page::Place;
 use super::super::parts::{count, number};
 use super::super::view::{Crumb, Shown, View, done};
 use super::Known;
-use super::history::diff_view;
+use super::diff_view::diff_view;
 use super::preview::problem_list;
 use crate::access::Use;
 use crate::catalog::diff::diff;
@@ -105,9 +105,9 @@ fn traffic_view(traffic: &TrafficReport) -> Markup {
             @if !traffic.missing.is_empty() {
                 p.warning { "▲ Missing: " @for (place, (path, events)) in traffic.missing.iter().enumerate() { @if place > 0 { ", " } code { (path) } " in " (figure(*events)) } }
             }
-            @for difference in traffic.differences.iter().take(SHOWN) {
-                details {
-                    summary { (difference.event) " in " (difference.locale) }
+            @for (place, difference) in traffic.differences.iter().take(SHOWN).enumerate() {
+                details open[place == 0] {
+                    summary { "In event " code { (difference.event) } ", " (difference.locale) }
                     @for (field, change) in &difference.fields {
                         p.soft { (field) }
                         pre.gone { code { (change.now) } }

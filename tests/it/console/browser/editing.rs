@@ -32,9 +32,9 @@ async fn a_first_admin_sets_up_edits_sees_a_problem_mends_it_publishes_and_goes_
     browser.click(".cm-tooltip-autocomplete li[aria-selected]").await;
     assert_eq!(browser.copy("en.contents").await, "Hello from {{ data.carrier }}");
     browser.says("Hello from DHL").await;
-    browser.click("#editor button.primary").await;
+    browser.click("#editor button.save").await;
     browser.says("Draft saved.").await;
-    browser.click("a[href$='/publish']").await;
+    browser.click("[name=then]").await;
     browser.says("Publish version 2").await;
     browser.click("form[action$='/publish'] button.primary").await;
     browser.says("Version 2 is live").await;
@@ -103,12 +103,12 @@ async fn whoever_saves_second_sees_both_texts_and_loses_neither() {
         ("copy.en.contents", "Words of Tom"),
     ];
     assert_eq!(tom.post("/templates/order-shipped-push/draft", &form).await.status, 303);
-    browser.click("#editor button.primary").await;
+    browser.click("#editor button.save").await;
     browser.says("Nothing is lost").await;
     browser.says("Words of Tom").await;
     assert_eq!(browser.copy("en.contents").await, "Words of the browser");
     browser.write_copy("en.contents", "Words of both").await;
-    browser.click("#editor button.primary").await;
+    browser.click("#editor button.save").await;
     browser.says("Draft saved.").await;
     assert_eq!(browser.copy("en.contents").await, "Words of both");
 }
@@ -129,7 +129,7 @@ async fn copy_is_edited_and_published_without_a_mouse() {
     browser.says("Typed, DHL").await;
     browser.press(&format!("{}s", char::from(Key::Control))).await;
     browser.says("Draft saved.").await;
-    browser.tab_to("a[href$='/publish']").await;
+    browser.tab_to("[name=then]").await;
     browser.press(ENTER).await;
     browser.tab_to("input[name=note]").await;
     browser.press("by hand").await;

@@ -39,7 +39,7 @@ async fn a_viewer_sees_a_draft_and_can_neither_save_nor_publish_it() {
     browser.log_in(&app, Role::Viewer).await;
     browser.client.goto(&format!("{}/templates/order-shipped-push", app.url)).await.unwrap();
     browser.says("New words").await;
-    assert!(browser.client.find(Locator::Css("#editor button.primary")).await.is_err());
+    assert!(browser.client.find(Locator::Css("#editor button.save")).await.is_err());
     browser.client.goto(&format!("{}/templates/order-shipped-push/publish", app.url)).await.unwrap();
     browser.says("Your role does not publish").await;
     let post = "const done = arguments[0]; fetch('/templates/order-shipped-push/publish',
