@@ -28,6 +28,8 @@ pub(super) struct View {
     pub person: Person,
     /// What was just done.
     notice: Option<String>,
+    /// A page asks for a part of itself.
+    wants_part: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for View {
@@ -45,7 +47,7 @@ impl View {
             let (text, _) = url::form_urlencoded::parse(text.as_bytes()).next()?;
             Some(text.into_owned())
         });
-        Self { console, person, notice }
+        Self { console, person, notice, wants_part: headers.contains_key("hx-request") }
     }
 
     /// The present moment.
@@ -70,6 +72,14 @@ impl View {
             append_cookie(&mut response, &format!("{NOTICE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"));
         }
         Ok(response)
+    }
+
+    /// A part of a page, for the page that asked for it; a whole page for whoever followed its link.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`].
+    pub async fn part(&self, place: Place, crumbs: &[Crumb<'_>], part: Markup) -> Result<Response, Failure> {
+        if self.wants_part { Ok(part.into_response()) } else { self.page(place, crumbs, part).await }
     }
 
     /// What went wrong, as a page.

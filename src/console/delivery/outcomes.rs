@@ -1,14 +1,15 @@
 //! What became of a delivery's message on devices and in mailboxes, asked of OneSignal when somebody looks.
 
 use axum::extract::Path;
-use axum::response::IntoResponse;
 use maud::{Markup, html};
 
 use super::super::figures::{why_none, words_of};
+use super::super::page::Place;
 use super::super::parts::count;
-use super::super::view::{Shown, View};
+use super::super::view::{Crumb, Shown, View};
 use super::{Story, find};
 use crate::domain::answer::{MessageFigures, ProviderMessageId};
+use crate::domain::app::AppId;
 use crate::domain::id::DeliveryId;
 use crate::store::listing::AttemptRow;
 
@@ -43,19 +44,24 @@ fn address(id: DeliveryId) -> String {
 pub(in super::super) async fn show(view: View, Path(id): Path<String>) -> Shown {
     let row = find(&view, &id).await?;
     let attempts = view.console.store.attempts_of(&row.batch.into_iter().collect::<Vec<_>>()).await?;
-    let Some((attempt, message)) = taken(&attempts) else {
-        return Ok(html! { p.soft { "OneSignal has no message of it, so there is nothing to count." } }
-            .into_response());
+    let part = match taken(&attempts) {
+        Some((attempt, message)) => ask(&view, row.app, message, i64::from(attempt.members)).await,
+        None => html! { p.soft { "OneSignal has no message of it, so there is nothing to count." } },
     };
-    let asked = view.console.pipeline.message_figures(&[(row.app, message)]).await;
-    let markup = match asked.map(|mut found| found.pop().flatten()) {
-        Ok(Some(figures)) => counted(&figures, i64::from(attempt.members)),
+    let href = format!("/deliveries/{id}");
+    let crumbs = [Crumb::to("Live", "/"), Crumb::to("Delivery", &href), Crumb::here("Outcomes")];
+    view.part(Place::Live, &crumbs, part).await
+}
+
+async fn ask(view: &View, app: AppId, message: ProviderMessageId, members: i64) -> Markup {
+    let asked = view.console.pipeline.message_figures(&[(app, message)]).await;
+    match asked.map(|mut found| found.pop().flatten()) {
+        Ok(Some(figures)) => counted(&figures, members),
         Ok(None) => {
             html! { p.soft { "OneSignal knows no message of this id any more: it tells of one for 30 days." } }
         }
         Err(error) => html! { p.problem { "▲ " (why_none(&error)) } },
-    };
-    Ok(markup.into_response())
+    }
 }
 
 fn counted(figures: &MessageFigures, members: i64) -> Markup {

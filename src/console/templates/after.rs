@@ -1,14 +1,14 @@
 //! What happened after a version was published, against the version before.
 
 use axum::extract::Path;
-use axum::response::IntoResponse;
 use maud::{Markup, html};
 
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::figures::{share, why_none};
+use super::super::page::Place;
 use super::super::parts::{count, number};
-use super::super::view::{Shown, View};
+use super::super::view::{Crumb, Shown, View};
 use super::Known;
 use crate::domain::template::TemplateVersion;
 use crate::store::version_figures::VersionFigures;
@@ -44,7 +44,7 @@ pub(super) async fn section(view: &View, known: &Known) -> Result<Markup, Failur
                 tbody { @for (number, figures) in &rows { (row(*number, figures)) } }
             }
             p.soft { "Of each version's last " (number(LAST)) " deliveries." }
-            div hx-get=(clicks) hx-trigger="click from:find button" { button type="button" { "Ask OneSignal about clicks" } }
+            div { a.button href=(clicks) hx-get=(clicks) hx-target="closest div" { "Ask OneSignal about clicks" } }
         }
     })
 }
@@ -71,7 +71,9 @@ pub(in super::super) async fn clicks(view: View, Path(key): Path<String>) -> Sho
         let messages = view.console.store.last_messages_of(version.id, LAST, MESSAGES).await?;
         let figures = match view.console.pipeline.message_figures(&messages).await {
             Ok(figures) => figures,
-            Err(error) => return Ok(html! { p.problem { "▲ " (why_none(&error)) } }.into_response()),
+            Err(error) => {
+                return clicks_part(&view, &key, html! { p.problem { "▲ " (why_none(&error)) } }).await;
+            }
         };
         let told: Vec<_> = figures.into_iter().flatten().collect();
         let clicked = told.iter().map(|message| message.clicked).sum();
@@ -90,5 +92,17 @@ pub(in super::super) async fn clicks(view: View, Path(key): Path<String>) -> Sho
             }
         }
     };
-    Ok(markup.into_response())
+    clicks_part(&view, &key, markup).await
+}
+
+async fn clicks_part(view: &View, key: &str, part: Markup) -> Shown {
+    let base = format!("/templates/{}", path_segment(key));
+    let history = format!("{base}/history");
+    let crumbs = [
+        Crumb::to("Templates", "/templates"),
+        Crumb::to(key, &base),
+        Crumb::to("History", &history),
+        Crumb::here("Clicks"),
+    ];
+    view.part(Place::Templates, &crumbs, part).await
 }

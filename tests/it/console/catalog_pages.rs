@@ -242,3 +242,27 @@ async fn a_delivery_s_outcomes_are_what_onesignal_counts_or_why_it_does_not() {
     let seen = viewer.get(&path).await.text;
     assert!(seen.contains("tells of one for 30 days"), "{seen}");
 }
+
+#[tokio::test]
+async fn going_on_to_publish_saves_what_is_new_and_leaves_an_approval_of_the_same_words_alone() {
+    let app = TestApp::start().await;
+    app.execute("UPDATE templates SET needs_approval = true WHERE key = 'order-shipped-push'").await;
+    app.execute("UPDATE catalog_revision SET revision = revision + 1").await;
+    let editor = Visitor::with_role(&app, Role::Editor).await;
+    let publisher = Visitor::with_role(&app, Role::Publisher).await;
+    let on = |revision: &'static str, text: &'static str| {
+        let mut form = copy(revision, text);
+        form.push(("then", "publish"));
+        form
+    };
+    let draft = format!("{PUSH}/draft");
+    let seen = editor.post(&draft, &on("0", "Hello {{ data.carrier }}")).await;
+    assert_eq!(seen.location, Some(format!("{PUSH}/publish")), "{}", seen.text);
+    assert_eq!(publisher.post(&format!("{PUSH}/approve"), &[("revision", "1")]).await.status, 303);
+    let seen = publisher.post(&draft, &on("1", "Hello {{ data.carrier }}")).await;
+    assert_eq!(seen.location, Some(format!("{PUSH}/publish")));
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM template_drafts WHERE approved_by IS NOT NULL").await, 1);
+    let seen = publisher.post(&draft, &on("1", "Other words")).await;
+    assert_eq!(seen.location, Some(format!("{PUSH}/publish")));
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM template_drafts WHERE approved_by IS NOT NULL").await, 0);
+}

@@ -80,6 +80,7 @@ async fn every_page_can_be_used_by_everybody() {
     browser.log_in(&app, Role::Admin).await;
     let event = format!("/events/{}", accepted["id"].as_str().unwrap());
     let delivery = format!("/deliveries/{}", accepted["deliveries"][0]["id"].as_str().unwrap());
+    let replay = format!("/trouble/replay?delivery={}", accepted["deliveries"][0]["id"].as_str().unwrap());
     let pages = [
         "/",
         &event,
@@ -102,6 +103,13 @@ async fn every_page_can_be_used_by_everybody() {
         "/settings/keys",
         "/settings/team",
         "/settings/audit",
+        "/settings/retention",
+        "/settings/password",
+        "/templates/order-shipped-email",
+        "/templates/order-shipped-push/publish",
+        "/templates/order-shipped-push/test",
+        &replay,
+        "/trouble/group?state=held&code=missing_value",
         "/nothing-here",
         "/welcome",
     ];
