@@ -44,9 +44,10 @@ fn address(id: DeliveryId) -> String {
 pub(in super::super) async fn show(view: View, Path(id): Path<String>) -> Shown {
     let row = find(&view, &id).await?;
     let attempts = view.console.store.attempts_of(&row.batch.into_iter().collect::<Vec<_>>()).await?;
-    let part = match taken(&attempts) {
-        Some((attempt, message)) => ask(&view, row.app, message, i64::from(attempt.members)).await,
-        None => html! { p.soft { "OneSignal has no message of it, so there is nothing to count." } },
+    let part = if let Some((attempt, message)) = taken(&attempts) {
+        ask(&view, row.app, message, i64::from(attempt.members)).await
+    } else {
+        html! { p.soft { "OneSignal has no message of it, so there is nothing to count." } }
     };
     let href = format!("/deliveries/{id}");
     let crumbs = [Crumb::to("Live", "/"), Crumb::to("Delivery", &href), Crumb::here("Outcomes")];

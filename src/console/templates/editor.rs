@@ -66,20 +66,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
     let nonce = view.console.ids.secret_text();
     let may_edit = view.person.may(Use::EditDraft) && !template.is_archived;
     let body = html! {
-        div.heading {
-            h1 { (key) }
-            span.chip.off { (template.channel.as_str()) }
-            @match sheet.known.live() { Some(live) => span.chip.good { "● v" (live.number) " live" }, None => span.chip.off { "– not live" } }
-            @if let Some(draft) = sheet.draft { span.soft { "draft, edited " (when(draft.updated_at, view.now())) " by " (draft.author) } }
-            span.right {
-                a.button href={ (base) "/history" } { "History" }
-                " "
-                @if may_edit { a.button href={ (base) "/test" } { "Test send …" } " " }
-                @if may_edit {
-                    @if sheet.theirs.is_none() { button.primary form="editor" name="then" value="publish" title="Save the draft and see what publishing it does" { "Publish …" } }
-                } @else if sheet.draft.is_some() { a.button.primary href={ (base) "/publish" } { "Publish …" } }
-            }
-        }
+        (heading(view, sheet, (&base, may_edit)))
         @if template.is_archived { p.warning { "▲ It was put away: nothing new is sent with it." } }
         @if let Some(theirs) = sheet.theirs {
             p.warning role="alert" {
@@ -120,6 +107,30 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
         page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     Ok(page)
+}
+
+/// What is edited, how it stands, and where one can go from here.
+fn heading(view: &View, sheet: &Sheet<'_>, (base, may_edit): (&str, bool)) -> Markup {
+    let template = &sheet.known.template;
+    html! {
+        // Enter in a field of one line saves: browsers take the first button of the form, and that is this one.
+        @if may_edit { button form="editor" hidden { "Save draft" } }
+        div.heading {
+            h1 { (template.key) }
+            span.chip.off { (template.channel.as_str()) }
+            @match sheet.known.live() { Some(live) => span.chip.good { "● v" (live.number) " live" }, None => span.chip.off { "– not live" } }
+            @if let Some(draft) = sheet.draft { span.soft { "draft, edited " (when(draft.updated_at, view.now())) " by " (draft.author) } }
+            span.right {
+                a.button href={ (base) "/history" } { "History" }
+                " "
+                @if may_edit {
+                    a.button href={ (base) "/test" } { "Test send …" }
+                    " "
+                    @if sheet.theirs.is_none() { button.primary form="editor" name="then" value="publish" title="Save the draft and see what publishing it does" { "Publish …" } }
+                } @else if sheet.draft.is_some() { a.button.primary href={ (base) "/publish" } { "Publish …" } }
+            }
+        }
+    }
 }
 
 fn layouts(known: &Known) -> Vec<&str> {

@@ -12,7 +12,7 @@ async fn lets_everything_in(app: &TestApp) {
 /// Posts an order without one of its values.
 async fn hold(app: &TestApp, id: &str, user: &str, without: &str) {
     let mut event = order_shipped(id, user);
-    event["data"].as_object_mut().unwrap().remove(without);
+    event["data"].as_object_mut().expect("an object").remove(without);
     app.accept(&event).await;
 }
 

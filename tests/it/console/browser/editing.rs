@@ -138,3 +138,15 @@ async fn copy_is_edited_and_published_without_a_mouse() {
     browser.says("Version 2 is live").await;
     browser.says("by hand").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn enter_in_a_small_field_saves_and_does_not_go_on_to_publish() {
+    let Some(browser) = Browser::open().await else { return };
+    let app = TestApp::start().await;
+    browser.log_in(&app, Role::Editor).await;
+    browser.client.goto(&format!("{}/templates/order-shipped-push", app.url)).await.unwrap();
+    browser.write("[name=add_locale]", "fr").await;
+    browser.press(ENTER).await;
+    browser.says("Draft saved.").await;
+    browser.wait("details.locale[data-locale=fr]").await;
+}

@@ -40,7 +40,7 @@ async fn a_held_delivery(app: &TestApp) {
         .await;
     app.execute("UPDATE catalog_revision SET revision = revision + 1").await;
     let mut event = order_shipped("order-5", "user-5");
-    event["data"].as_object_mut().unwrap().remove("carrier");
+    event["data"].as_object_mut().expect("an object").remove("carrier");
     app.accept(&event).await;
     app.run_until_idle().await;
 }
