@@ -13,6 +13,7 @@ pub(super) use switches::{close, open};
 use chrono::TimeDelta;
 use maud::{Markup, html};
 
+use super::doors::sentence;
 use super::event::path_segment;
 use super::page::Place;
 use super::parts::{chip, empty, number, when};
@@ -57,7 +58,7 @@ fn row(view: &View, group: &TroubleGroup, now: Timestamp) -> Markup {
             td { a.whole href=(address("group", key)) title="Show them" { (group.detail) } }
             td { a href={ "/templates/" (path_segment(&key.template)) } { (key.template) } div.sub { "rule " (key.rule) } }
             td { (when(group.newest_at, now)) div.sub { "since " (when(group.oldest_at, now)) } }
-            td { p { (remedy(&key.state, &key.code)) } (buttons(view, key, &number(group.count))) }
+            td { p { (sentence(&remedy(&key.state, &key.code))) } (buttons(view, key, &number(group.count))) }
         }
     }
 }
