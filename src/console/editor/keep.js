@@ -1,4 +1,5 @@
-// Work that is not saved outlives a reload: it is kept in this browser until the draft is saved.
+// Work that is not saved outlives a reload, a crash and a server that is away: this browser keeps it until the page comes
+// back with the same words.
 import { rewrite } from "./box.js";
 
 export function keep(form, boxes) {
@@ -6,7 +7,9 @@ export function keep(form, boxes) {
   const said = form.querySelector("[data-saved]");
   if (!said) return;
   const values = () => Object.fromEntries([...boxes].map(([name, box]) => [name, box.state.doc.toString()]));
-  const first = JSON.stringify(values());
+  // Two texts that are to be put together are not saved, either of them.
+  const isMerge = form.querySelector(".theirs") !== null;
+  const first = isMerge ? null : JSON.stringify(values());
   let isSaving = false;
 
   const kept = JSON.parse(localStorage.getItem(place) ?? "null");
@@ -17,7 +20,9 @@ export function keep(form, boxes) {
       for (const [name, box] of [...boxes].filter(differs)) rewrite(box, kept.values[name]);
       said.textContent = "Brought back, not saved yet";
     });
-    said.replaceChildren(`Not saved since ${new Date(kept.at).toLocaleTimeString()}: `, back);
+    said.replaceChildren(`Not saved since ${new Date(kept.at).toLocaleString()}: `, back);
+  } else if (!isMerge) {
+    localStorage.removeItem(place);
   }
 
   form.addEventListener("input", (event) => {
@@ -25,7 +30,8 @@ export function keep(form, boxes) {
     localStorage.setItem(place, JSON.stringify({ at: Date.now(), values: values() }));
     said.textContent = "Not saved yet";
   });
-  form.addEventListener("submit", () => { isSaving = true; localStorage.removeItem(place); });
+  // Whatever asks before it is sent has asked by now.
+  document.addEventListener("submit", (event) => { isSaving = event.target === form && !event.defaultPrevented; });
   addEventListener("beforeunload", (event) => {
     if (!isSaving && JSON.stringify(values()) !== first) event.preventDefault();
   });

@@ -73,7 +73,7 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
                 "▲ " (theirs.author) " saved this draft " (when(theirs.updated_at, view.now())) ", while you were writing. Nothing is lost: your text stands in the boxes, theirs above each box where it differs. Put together what should be, and save."
             }
         }
-        form.editor #editor method="post" action={ (base) "/draft" } data-keeps={ (key) "@" (sheet.revision) } data-variables=(variables(sheet)) data-filters=(filter_names().collect::<Vec<_>>().join(" ")) data-tags=(TAGS.join(" ")) data-nonce=(nonce) {
+        form.editor #editor method="post" action={ (base) "/draft" } data-keeps=(key) data-variables=(variables(sheet)) data-filters=(filter_names().collect::<Vec<_>>().join(" ")) data-tags=(TAGS.join(" ")) data-nonce=(nonce) {
             input type="hidden" name="revision" value=(sheet.revision);
             div.write {
                 @if may_edit {

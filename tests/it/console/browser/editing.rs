@@ -106,6 +106,10 @@ async fn whoever_saves_second_sees_both_texts_and_loses_neither() {
     browser.click("#editor button.save").await;
     browser.says("Nothing is lost").await;
     browser.says("Words of Tom").await;
+    // Leaving now would lose what is not saved by either; the browser asks, and keeps it in any case.
+    let kept = "return localStorage.getItem('herald draft order-shipped-push') ?? ''";
+    let kept = browser.client.execute(kept, vec![]).await.unwrap();
+    assert!(kept.as_str().unwrap().contains("Words of the browser"), "{kept}");
     assert_eq!(browser.copy("en.contents").await, "Words of the browser");
     browser.write_copy("en.contents", "Words of both").await;
     browser.click("#editor button.save").await;
