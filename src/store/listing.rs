@@ -42,12 +42,14 @@ pub struct DeliveryRow {
     pub replay_of: Option<DeliveryId>,
 }
 
+/// A delivery with its row of the queue. The limit makes that a look-up by key for each: joined plainly, the newest deliveries
+/// would be met at the end of a walk through the whole queue.
 pub(super) const DELIVERY_COLUMNS: &str = "SELECT d.*, d.channel::text AS channel_text, d.lane::text AS lane_text,
         coalesce(q.state, d.state)::text AS state_text, coalesce(q.blocked_due_at, q.due_at) AS due_at, q.attempts,
         q.blocked_due_at IS NOT NULL AS waits_for_turn,
         coalesce(q.batch_id, d.batch_id) AS present_batch
     FROM deliveries d
-    LEFT JOIN queue q ON q.delivery_id = d.id";
+    LEFT JOIN LATERAL (SELECT * FROM queue WHERE delivery_id = d.id LIMIT 1) AS q ON true";
 
 pub(super) fn read_delivery(row: &PgRow) -> Result<DeliveryRow, StoreError> {
     let id = DeliveryId::from_uuid(row.try_get("id")?);

@@ -128,7 +128,9 @@ fn narrowing(filter: &ListFilter, ids: Option<String>) -> String {
     match (&filter.recipient, filter.state, ids) {
         (None, None, _) => String::new(),
         (Some(_), ..) => "AND e.id IN (
-                SELECT d.event_id FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
+                SELECT d.event_id
+                FROM deliveries d
+                LEFT JOIN LATERAL (SELECT state FROM queue WHERE delivery_id = d.id LIMIT 1) AS q ON true
                 WHERE d.recipient_label = $5 AND d.recipient_id = $6
                   AND ($4::text IS NULL OR coalesce(q.state, d.state)::text = $4)
                 UNION ALL
@@ -138,7 +140,9 @@ fn narrowing(filter: &ListFilter, ids: Option<String>) -> String {
         .to_owned(),
         (None, Some(_), Some(ids)) => format!(
             "AND e.id IN (
-                SELECT d.event_id FROM deliveries d LEFT JOIN queue q ON q.delivery_id = d.id
+                SELECT d.event_id
+                FROM deliveries d
+                LEFT JOIN LATERAL (SELECT state FROM queue WHERE delivery_id = d.id LIMIT 1) AS q ON true
                 WHERE d.id IN ({ids}) AND coalesce(q.state, d.state)::text = $4
              )"
         ),

@@ -44,7 +44,7 @@ impl Store {
              FROM (
                 SELECT id, state FROM deliveries WHERE template_version_id = $1 ORDER BY id DESC LIMIT $2
              ) AS d
-             LEFT JOIN queue q ON q.delivery_id = d.id
+             LEFT JOIN LATERAL (SELECT state FROM queue WHERE delivery_id = d.id LIMIT 1) AS q ON true
              GROUP BY 1",
         )
         .bind(version.uuid())

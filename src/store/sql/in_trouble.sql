@@ -16,7 +16,7 @@ WITH recent AS MATERIALIZED (
         CASE WHEN l.code IN ('rejected', 'missing_value', 'unsafe_value') THEN l.detail END AS reason
     FROM last l
     JOIN deliveries d ON d.id = l.delivery_id
-    LEFT JOIN queue q ON q.delivery_id = d.id
+    LEFT JOIN LATERAL (SELECT state FROM queue WHERE delivery_id = d.id LIMIT 1) AS q ON true
     WHERE coalesce(q.state, d.state) IN ('held', 'rejected', 'exhausted', 'unknown', 'unreachable', 'expired')
       AND NOT EXISTS (
         SELECT 1 FROM deliveries r WHERE r.replay_of = d.id AND r.state IN ('queued', 'sending', 'retrying', 'accepted')
