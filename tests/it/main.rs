@@ -6,6 +6,7 @@ mod access;
 mod answers;
 mod apps;
 mod architecture;
+mod attacks;
 mod audit;
 mod batches;
 mod cancelled_batches;

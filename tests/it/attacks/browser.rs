@@ -1,0 +1,1 @@
+//! What a browser is sent: headers, cookies, redirects, frames and links.

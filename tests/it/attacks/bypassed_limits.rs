@@ -1,0 +1,1 @@
+//! Values that pass a check although it was written to reject them.

@@ -1,0 +1,1 @@
+//! Small input that costs much memory, time or stack.

@@ -1,0 +1,1 @@
+//! Keys and roles that reach further than they promise.

@@ -1,0 +1,1 @@
+//! Guessing, replaying and outliving passwords, links and sessions.

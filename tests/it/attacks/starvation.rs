@@ -1,0 +1,1 @@
+//! One caller that takes what everybody needs: commits, connections to the database, slots for calls.
