@@ -177,6 +177,13 @@ impl Access {
         Ok(known)
     }
 
+    /// Whether this key was found to be good a moment ago. Asks nobody.
+    pub fn is_known(&self, key: &str) -> bool {
+        let now = self.clock.now();
+        check_key_text(key).is_ok()
+            && self.found.lock().get(&sha256(key.as_bytes())).is_some_and(|(at, _)| *at + BELIEVED > now)
+    }
+
     /// Counts `events` against the source's rate limit, if it has one.
     ///
     /// # Errors

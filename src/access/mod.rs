@@ -21,3 +21,8 @@ pub use roles::Role;
 pub use scopes::{Scope, Use};
 pub use sessions::{NewSession, Person, SessionTimes};
 pub use team::{Member, NewMember, Team, TeamError};
+
+/// Marks the response to a client that proved who it is, by a key or a session: its connection is worth more than one
+/// of a client that nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownClient;

@@ -78,12 +78,16 @@ codes! {
     MissingScope = 403 "missing_scope" "The key may not do this",
     /// The key or its source may not post this type.
     TypeNotAllowed = 403 "type_not_allowed" "The key may not post this event type",
+    /// A test key, where something live would be touched.
+    TestKey = 403 "test_key" "A test key may not do this here",
     /// Whom a test send may not reach.
     NotListed = 403 "not_listed" "Not on the list of test recipients",
     /// Nothing here.
     NotFound = 404 "not_found" "Not found",
     /// Not with this method.
     MethodNotAllowed = 405 "method_not_allowed" "Method not allowed",
+    /// The body took too long.
+    BodyTimeout = 408 "body_timeout" "The body did not arrive in time",
     /// The same id, other content.
     DifferentContent = 409 "different_content" "The id was used for another event",
     /// The thing was changed meanwhile, or is in use.

@@ -11,7 +11,7 @@ use url::Url;
 use super::limits::pipeline_limits;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, SessionTimes, Team, check_key_text};
-use crate::api::Api;
+use crate::api::{Api, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::config::Settings;
 use crate::console::Console;
@@ -24,7 +24,7 @@ use crate::provider::MessageProvider;
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
-use crate::store::{Store, StoreOptions};
+use crate::store::{Store, StoreOptions, User};
 use crate::vault::Vault;
 
 /// Everything that a process works with.
@@ -86,7 +86,8 @@ pub fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let options = StoreOptions {
         ingest_statement_timeout: settings.ingest.statement_timeout,
         ingest_lock_timeout: settings.ingest.lock_timeout,
-        committers: u32::try_from(settings.ingest.committers.max(1)).unwrap_or(u32::MAX),
+        // One more for urgent events.
+        committers: u32::try_from(settings.ingest.committers.max(1) + 1).unwrap_or(u32::MAX),
         ..StoreOptions::default()
     };
     Store::new(url, vault, options).context("database_url is no Postgres address")
@@ -117,9 +118,9 @@ impl Herald {
         };
         store.ensure_partitions(clock.now()).await?;
         let publisher =
-            Publisher::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
+            Publisher::new(store.of(User::Api), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
         let publisher = Arc::new(publisher.with_look_gap(settings.templates.look_gap));
-        let access = Arc::new(Access::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids)));
+        let access = Arc::new(Access::new(store.of(User::Access), Arc::clone(&clock), Arc::clone(&ids)));
         enter_default_app(&store, &settings, clock.as_ref()).await?;
         enter_dev_key(&access, &settings).await?;
         let pipeline = Pipeline::new(Parts {
@@ -132,20 +133,22 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let team = Arc::new(Team::new(
-            store.clone(),
+            store.of(User::Access),
             Arc::clone(&clock),
             Arc::clone(&ids),
             session_times(&settings),
         ));
         let api = Arc::new(Api {
-            store: store.clone(),
+            store: store.of(User::Api),
+            health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
             clock,
             ids,
+            readiness: SharedReadiness::default(),
             metrics: overrides.metrics,
-            metrics_need_key: !settings.listen.ip().is_loopback(),
+            metrics_need_key: !settings.listen.ip().is_loopback() || !settings.console.public_url.is_empty(),
             max_bytes: (settings.ingest.max_event_bytes, settings.ingest.max_batch_bytes),
             is_ready: AtomicBool::new(true),
         });
@@ -165,7 +168,7 @@ fn timeouts(settings: &Settings) -> ClientTimeouts {
 
 fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool) -> anyhow::Result<Console> {
     Ok(Console {
-        store: api.store.clone(),
+        store: api.store.of(User::Pages),
         pipeline: Arc::clone(&api.pipeline),
         publisher: Arc::clone(&api.publisher),
         access: Arc::clone(&api.access),

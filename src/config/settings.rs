@@ -18,6 +18,7 @@ pub struct Settings {
     pub previous_secret_keys: SecretString,
     pub dev_key: SecretString,
     pub allow_unsafe_postgres: bool,
+    pub http: HttpSettings,
     pub onesignal: OneSignalSettings,
     pub ingest: IngestSettings,
     pub delivery: DeliverySettings,
@@ -45,6 +46,24 @@ pub struct OneSignalSettings {
     pub base_url: Url,
     pub calls_per_second: u32,
     pub subscriptions: u32,
+}
+
+/// Answering HTTP.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct HttpSettings {
+    pub max_connections: usize,
+    pub max_connections_per_address: usize,
+    pub max_anonymous_connections_per_address: usize,
+    #[serde(with = "humantime_serde")]
+    pub head_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
 }
 
 /// Taking events in.

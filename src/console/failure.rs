@@ -23,6 +23,8 @@ pub(super) enum Failure {
     Conflict(String),
     /// The database is away.
     Unavailable,
+    /// Too many pages are being made.
+    Busy,
     /// A fault of ours.
     Internal,
 }
@@ -49,6 +51,11 @@ impl IntoResponse for Failure {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The database is away",
                 "Nothing was lost and nothing was changed. Try again in a moment.".to_owned(),
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many pages at once",
+                "Herald is making as many pages as it can. Try again in a moment.".to_owned(),
             ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,

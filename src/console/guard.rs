@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use super::Console;
 use super::failure::{Failure, Told};
 use super::view::{NOTICE, View};
-use crate::access::{NewSession, Person, Use};
+use crate::access::{KnownClient, NewSession, Person, Use};
 
 /// A page's guard.
 #[derive(Clone)]
@@ -58,6 +58,7 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     {
         response = view.failure(&told).await;
     }
+    response.extensions_mut().insert(KnownClient);
     if let Some(session) = fresh {
         set_cookie(console, &mut response, &session);
     }

@@ -135,11 +135,39 @@ impl StoreError {
 }
 
 /// The way to one database, and the vault for its sealed columns.
+///
+/// Each user of the database has connections of its own, so that none can take them all: see [`Store::of`].
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-    ingest: PgPool,
+    pools: Arc<Pools>,
     vault: Arc<Vault>,
+}
+
+/// Who uses the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// The pipeline: leases, batches, answers, and what operators do.
+    Pipeline,
+    /// Keys and sessions: who is asking.
+    Access,
+    /// Reads of the API, and changes of the catalog.
+    Api,
+    /// Pages of the console.
+    Pages,
+    /// Health checks.
+    Health,
+}
+
+/// The connections of each user of the database.
+#[derive(Debug)]
+struct Pools {
+    ingest: PgPool,
+    pipeline: PgPool,
+    access: PgPool,
+    api: PgPool,
+    pages: PgPool,
+    health: PgPool,
 }
 
 /// How every session is set up.
@@ -155,8 +183,12 @@ pub const SESSION: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// Connections for reads and for the workers.
-const POOL_CONNECTIONS: u32 = 10;
+/// Connections of each [`User`].
+const PIPELINE_CONNECTIONS: u32 = 10;
+const ACCESS_CONNECTIONS: u32 = 4;
+const API_CONNECTIONS: u32 = 8;
+const PAGE_CONNECTIONS: u32 = 6;
+const HEALTH_CONNECTIONS: u32 = 1;
 /// Times that a transaction is begun anew on another connection, when the one from the pool turns out to be dead.
 const BEGIN_TRIES: usize = 4;
 
@@ -165,6 +197,8 @@ const BEGIN_TRIES: usize = 4;
 pub struct StoreOptions {
     /// How long a statement of reads and workers may take.
     pub statement_timeout: Duration,
+    /// How long a statement of a page may take.
+    pub page_statement_timeout: Duration,
     /// How long a statement of reads and workers waits for a row that another transaction holds.
     pub lock_timeout: Duration,
     /// How long a statement of a group commit may take.
@@ -179,6 +213,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             statement_timeout: Duration::from_secs(30),
+            page_statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(2),
             ingest_statement_timeout: Duration::from_secs(5),
             ingest_lock_timeout: Duration::from_millis(500),
@@ -211,11 +246,29 @@ impl Store {
                 .test_before_acquire(false)
                 .connect_lazy_with(connect)
         };
-        Ok(Self {
-            pool: pool(POOL_CONNECTIONS, options.statement_timeout, options.lock_timeout),
+        let ordinary = |connections| pool(connections, options.statement_timeout, options.lock_timeout);
+        let pools = Pools {
             ingest: pool(options.committers, options.ingest_statement_timeout, options.ingest_lock_timeout),
-            vault,
-        })
+            pipeline: ordinary(PIPELINE_CONNECTIONS),
+            access: ordinary(ACCESS_CONNECTIONS),
+            api: ordinary(API_CONNECTIONS),
+            pages: pool(PAGE_CONNECTIONS, options.page_statement_timeout, options.lock_timeout),
+            health: ordinary(HEALTH_CONNECTIONS),
+        };
+        Ok(Self { pool: pools.pipeline.clone(), pools: Arc::new(pools), vault })
+    }
+
+    /// The same database, on the connections of `user`. A new store uses those of the pipeline.
+    #[must_use]
+    pub fn of(&self, user: User) -> Self {
+        let pool = match user {
+            User::Pipeline => &self.pools.pipeline,
+            User::Access => &self.pools.access,
+            User::Api => &self.pools.api,
+            User::Pages => &self.pools.pages,
+            User::Health => &self.pools.health,
+        };
+        Self { pool: pool.clone(), pools: Arc::clone(&self.pools), vault: Arc::clone(&self.vault) }
     }
 
     /// The vault that sealed columns are opened with.
@@ -236,7 +289,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`] when the database is away; trying again helps.
     pub async fn begin_ingest(&self) -> Result<Tx, StoreError> {
-        begin(&self.ingest).await
+        begin(&self.pools.ingest).await
     }
 
     /// Where statements run that need no transaction around them.
@@ -253,8 +306,10 @@ impl Store {
 
     /// Closes every connection.
     pub async fn close(&self) {
-        self.ingest.close().await;
-        self.pool.close().await;
+        let Pools { ingest, pipeline, access, api, pages, health } = self.pools.as_ref();
+        for pool in [ingest, pipeline, access, api, pages, health] {
+            pool.close().await;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use herald::catalog::{files::Files, sample};
 use herald::config::Loader;
 use herald::domain::clock::{TestClock, Timestamp};
 use herald::domain::id::IdSource;
+use herald::pipeline::group::Committing;
 use herald::sandbox::{Sandbox, SandboxOptions};
 use reqwest::{Method, Response};
 use secrecy::ExposeSecret;
@@ -368,14 +369,13 @@ async fn make_key(herald: &Herald, scopes: Vec<Scope>, is_test: bool) -> String 
 }
 
 async fn serve(herald: &Herald, stop: &CancellationToken) -> String {
-    for _ in 0..2 {
-        tokio::spawn(Arc::clone(&herald.pipeline).commit_groups(stop.clone()));
+    for kind in [Committing::Ordinary, Committing::Ordinary, Committing::Urgent] {
+        tokio::spawn(Arc::clone(&herald.pipeline).commit_groups(kind, stop.clone()));
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let router = herald::app::router(herald).into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let stopped = stop.clone().cancelled_owned();
-    tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopped).into_future());
+    let how = (herald.settings.http, herald::app::is_proxy(&herald.settings));
+    tokio::spawn(herald::app::serve_http(listener, herald::app::router(herald), how, stop.clone()));
     url
 }
 
