@@ -13,12 +13,12 @@ mod scopes;
 mod sessions;
 mod team;
 
-pub use keys::{Access, CreatedKey, Identity, KeyRequest, KeyTextError, check_key_text};
+pub use keys::{Access, CreatedKey, Denied, Identity, KeyRequest, KeyTextError, check_key_text};
 pub use log_in::LogInError;
 pub use own_password::ChangePasswordError;
 pub use passwords::PasswordError;
 pub use roles::Role;
-pub use scopes::{Scope, Use};
+pub use scopes::{NarrowUse, Scope, Use};
 pub use sessions::{NewSession, Person, SessionTimes};
 pub use team::{Member, NewMember, Team, TeamError};
 

@@ -331,6 +331,7 @@ impl Team {
             before: None,
             after: Some(json!({"role": role.as_str()})),
             note: String::new(),
+            key: None,
         };
         audit::append(tx, &[entry]).await
     }

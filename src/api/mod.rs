@@ -53,6 +53,8 @@ use crate::domain::id::IdSource;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
+pub use apps::AppPolicy;
+pub use auth::Denials;
 pub use health::SharedReadiness;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
@@ -76,10 +78,14 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Request ids.
     pub ids: Arc<IdSource>,
+    /// Requests that were refused.
+    pub denials: Denials,
     /// What health checks share.
     pub readiness: SharedReadiness,
     /// Metrics, if this process collects them.
     pub metrics: Option<PrometheusHandle>,
+    /// What apps may be entered.
+    pub app_policy: AppPolicy,
     /// Whether `/metrics` needs a key.
     pub metrics_need_key: bool,
     /// Bytes that an event and a batch may have.

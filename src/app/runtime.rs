@@ -11,7 +11,7 @@ use url::Url;
 use super::limits::pipeline_limits;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, SessionTimes, Team, check_key_text};
-use crate::api::{Api, SharedReadiness};
+use crate::api::{Api, AppPolicy, Denials, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::config::Settings;
 use crate::console::Console;
@@ -122,7 +122,7 @@ impl Herald {
         let publisher = Arc::new(publisher.with_look_gap(settings.templates.look_gap));
         let access = Arc::new(Access::new(store.of(User::Access), Arc::clone(&clock), Arc::clone(&ids)));
         enter_default_app(&store, &settings, clock.as_ref()).await?;
-        enter_dev_key(&access, &settings).await?;
+        enter_dev_key(&access, &store, &settings).await?;
         let pipeline = Pipeline::new(Parts {
             store: store.clone(),
             clock: Arc::clone(&clock),
@@ -146,7 +146,9 @@ impl Herald {
             publisher: Arc::clone(&publisher),
             clock,
             ids,
+            denials: Denials::default(),
             readiness: SharedReadiness::default(),
+            app_policy: app_policy(&settings)?,
             metrics: overrides.metrics,
             metrics_need_key: !settings.listen.ip().is_loopback() || !settings.console.public_url.is_empty(),
             max_bytes: (settings.ingest.max_event_bytes, settings.ingest.max_batch_bytes),
@@ -183,6 +185,16 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
 
 fn session_times(settings: &Settings) -> SessionTimes {
     SessionTimes { idle: delta(settings.console.session_idle), most: delta(settings.console.session_most) }
+}
+
+/// The addresses that apps may have, and whether live ones may be entered.
+fn app_policy(settings: &Settings) -> anyhow::Result<AppPolicy> {
+    let listed = settings.onesignal.allowed_base_urls.split(',').map(str::trim).filter(|url| !url.is_empty());
+    let mut base_urls = listed
+        .map(|url| url.parse().with_context(|| format!("onesignal.allowed_base_urls: `{url}` is not a URL")))
+        .collect::<anyhow::Result<Vec<Url>>>()?;
+    base_urls.push(settings.onesignal.base_url.clone());
+    Ok(AppPolicy { base_urls, sandboxes_only: Settings::given(&settings.dev_key).is_some() })
 }
 
 /// What the console's header calls this installation.
@@ -247,18 +259,18 @@ async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock
 }
 
 /// Makes the development key known. It is good for a sandbox only: a key in an environment variable is no secret.
-async fn enter_dev_key(access: &Access, settings: &Settings) -> anyhow::Result<()> {
+async fn enter_dev_key(access: &Access, store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let Some(key) = Settings::given(&settings.dev_key) else { return Ok(()) };
     let is_test = check_key_text(key.expose_secret()).context("dev_key can't be used")?;
     if !App::is_sandbox_key(&settings.onesignal.api_key) {
         bail!("dev_key is set, but the default app is no sandbox: take it out, and use `herald keys create`");
     }
-    let request = KeyRequest {
-        source: "development".to_owned(),
-        is_test,
-        scopes: Scope::ALL.to_vec(),
-        allowed_types: None,
-    };
+    if store.has_live_app().await? {
+        bail!(
+            "dev_key is set, but the database has an app that reaches real people: take it out, and use `herald keys create`"
+        );
+    }
+    let request = KeyRequest::new("development", is_test, Scope::ALL.to_vec());
     access.store_key(&request, key.clone()).await?;
     Ok(())
 }

@@ -113,7 +113,7 @@ async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
     let clock = Arc::new(PgClock::start(&store).await?);
     let access = Access::new(store.clone(), clock, Arc::new(IdSource::random()));
     let allowed_types = (!args.types.is_empty()).then(|| args.types.clone());
-    let request = KeyRequest { source: args.source.clone(), is_test: args.test, scopes, allowed_types };
+    let request = KeyRequest { allowed_types, ..KeyRequest::new(&args.source, args.test, scopes) };
     let created = access
         .create_key(&request)
         .await

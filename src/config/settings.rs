@@ -44,6 +44,7 @@ pub struct OneSignalSettings {
     pub app_id: String,
     pub api_key: SecretString,
     pub base_url: Url,
+    pub allowed_base_urls: String,
     pub calls_per_second: u32,
     pub subscriptions: u32,
 }

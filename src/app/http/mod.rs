@@ -7,7 +7,7 @@ mod registry;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +26,7 @@ use self::connection::{ClientTimes, Phase, TimedBody, TimedStream, TrackedBody};
 use self::registry::{Admission, Client, ConnectionLimits, Entry, Place, Registry};
 use crate::access::KnownClient;
 use crate::config::HttpSettings;
-use crate::telemetry::names;
+use crate::telemetry::{Sampled, names};
 
 pub use self::descriptors::{DescriptorLimit, raise_descriptor_limit};
 
@@ -38,8 +38,6 @@ const MAX_HEADERS: usize = 100;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// How long the server rests when the system has no descriptor for a new connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How often a summary of refused connections is logged, at most.
-const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// What is answered whatever the load.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
@@ -116,12 +114,12 @@ impl Server {
         match self.registry.enter(ip, (self.is_proxy)(ip)) {
             Entry::Admitted(place) => {
                 if place.has_displaced {
-                    self.turned_away.count(&self.turned_away.displaced);
+                    self.turned_away.displace();
                 }
                 Some(place)
             }
             Entry::Refused => {
-                self.turned_away.count(&self.turned_away.refused);
+                self.turned_away.refuse();
                 None
             }
         }
@@ -197,32 +195,28 @@ fn no_room() -> Response<Body> {
     response
 }
 
-/// Counts connections that were closed or refused for want of room, and logs them: the first at once, then a summary
-/// a second.
+/// Counts connections that were closed or refused for want of room, and logs them.
 #[derive(Default)]
 struct TurnedAway {
-    displaced: AtomicU64,
-    refused: AtomicU64,
-    logged_at: parking_lot::Mutex<Option<std::time::Instant>>,
+    displaced: Sampled,
+    refused: Sampled,
 }
 
 impl TurnedAway {
-    fn count(&self, counter: &AtomicU64) {
-        metrics::counter!(names::CONNECTIONS_TURNED_AWAY).increment(1);
-        counter.fetch_add(1, Ordering::Relaxed);
-        let mut logged_at = self.logged_at.lock();
-        if logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
-            return;
+    fn displace(&self) {
+        metrics::counter!(names::CONNECTIONS_TURNED_AWAY, "how" => "displaced").increment(1);
+        if let Some(count) = self.displaced.count() {
+            tracing::warn!(
+                count,
+                "too many connections: {count} idle or slow ones were closed to make room (http.max_…)"
+            );
         }
-        *logged_at = Some(std::time::Instant::now());
-        drop(logged_at);
-        let displaced = self.displaced.swap(0, Ordering::Relaxed);
-        let refused = self.refused.swap(0, Ordering::Relaxed);
-        tracing::warn!(
-            displaced,
-            refused,
-            "too many connections: {displaced} idle or slow ones were closed and {refused} were refused \
-             (http.max_connections, http.max_anonymous_connections_per_address)"
-        );
+    }
+
+    fn refuse(&self) {
+        metrics::counter!(names::CONNECTIONS_TURNED_AWAY, "how" => "refused").increment(1);
+        if let Some(count) = self.refused.count() {
+            tracing::warn!(count, "too many connections: {count} new ones were refused (http.max_…)");
+        }
     }
 }

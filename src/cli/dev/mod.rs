@@ -107,7 +107,7 @@ async fn run_all(
 }
 
 /// Who the sample catalog's history says it is from.
-const BY: By<'_> = By { actor: "herald dev", note: "the sample catalog" };
+const BY: By<'_> = By::unlimited("herald dev", "the sample catalog");
 
 async fn start_herald(settings: Settings, listener: tokio::net::TcpListener) -> anyhow::Result<Running> {
     let store = open_store(&settings)?;

@@ -28,7 +28,7 @@ pub fn start_of_time() -> Timestamp {
 }
 
 /// Who changes the catalog in tests.
-const BY: herald::catalog::By<'_> = herald::catalog::By { actor: "test", note: "" };
+const BY: herald::catalog::By<'_> = herald::catalog::By::unlimited("test", "");
 
 /// One Herald with its sandbox.
 pub struct TestApp {
@@ -347,12 +347,7 @@ impl TestApp {
 
     /// A key of somebody else, who may do everything.
     pub async fn key_of(&self, source: &str) -> String {
-        let request = KeyRequest {
-            source: source.into(),
-            is_test: false,
-            scopes: Scope::ALL.to_vec(),
-            allowed_types: None,
-        };
+        let request = KeyRequest::new(source, false, Scope::ALL.to_vec());
         let created = self.herald.access.create_key(&request).await.expect("a key");
         created.text.expose_secret().to_owned()
     }
@@ -363,7 +358,7 @@ impl TestApp {
 }
 
 async fn make_key(herald: &Herald, scopes: Vec<Scope>, is_test: bool) -> String {
-    let request = KeyRequest { source: "shop".into(), is_test, scopes, allowed_types: None };
+    let request = KeyRequest::new("shop", is_test, scopes);
     let created = herald.access.create_key(&request).await.expect("a key");
     created.text.expose_secret().to_owned()
 }
