@@ -63,7 +63,10 @@ impl RawListQuery {
     ///
     /// # Errors
     /// 400 that names the parameter.
-    pub fn filter<T: TypedId + std::str::FromStr>(&self, visible: VisibleEvents) -> Result<ListFilter, Problem> {
+    pub fn filter<T: TypedId + std::str::FromStr>(
+        &self,
+        visible: VisibleEvents,
+    ) -> Result<ListFilter, Problem> {
         let before = match &self.cursor {
             Some(cursor) => {
                 let id: T =

@@ -17,6 +17,7 @@ mod ledger;
 mod migrate;
 mod onesignal;
 mod replay;
+mod rotate_secret;
 mod sandbox;
 mod serve;
 mod sources;
@@ -58,7 +59,7 @@ enum Command {
     /// Say who may log in to the console, and what they may do
     #[command(subcommand)]
     Team(team::TeamCommand),
-    /// Make, list and revoke API keys
+    /// Make, list and revoke API keys; rotate the secret key
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Show sources, manage their webhook secrets, try mappings, read received bodies again

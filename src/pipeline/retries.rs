@@ -22,6 +22,7 @@ use crate::domain::id::{BatchId, DeliveryId};
 use crate::domain::rule::TEST_SEND;
 use crate::domain::snapshot::UploadKey;
 use crate::domain::template::Mode;
+use crate::vault::Comparison;
 use crate::store::StoreError;
 use crate::store::batches::StoredBatch;
 use crate::store::queue::Claim;
@@ -161,9 +162,8 @@ impl Pipeline {
         let Some(content) = self.content_again(stored, claims, loaded).await? else {
             return Ok(Thawed::Over);
         };
-        let is_same =
-            |fingerprint: [u8; 32]| self.store.vault().matches(&fingerprint, &fingerprinted(&content));
-        if !frozen.body_fingerprint.is_none_or(is_same) {
+        let compare = |kept: &Vec<u8>| self.store.vault().compare(kept, &fingerprinted(&content));
+        if frozen.body_fingerprint.as_ref().map(compare) == Some(Comparison::Different) {
             tracing::error!(batch.id = %frozen.id, "batch {} can't be made the same again; it is not sent", frozen.id);
             return Ok(Thawed::Over);
         }

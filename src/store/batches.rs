@@ -20,7 +20,7 @@ pub struct NewBatch {
     /// The key of every attempt.
     pub idempotency_key: Uuid,
     /// A keyed hash of the content; `None` for a batch from before there was one.
-    pub body_fingerprint: Option<[u8; 32]>,
+    pub body_fingerprint: Option<Vec<u8>>,
     /// The version.
     pub version: TemplateVersionId,
     /// The locale.
@@ -49,7 +49,7 @@ pub async fn insert_all(
         .bind(batches.iter().map(|b| b.id.uuid()).collect::<Vec<_>>())
         .bind(batches.iter().map(|b| b.app.0).collect::<Vec<_>>())
         .bind(batches.iter().map(|b| b.idempotency_key).collect::<Vec<_>>())
-        .bind(batches.iter().map(|b| b.body_fingerprint.map(Vec::from)).collect::<Vec<_>>())
+        .bind(batches.iter().map(|b| b.body_fingerprint.clone()).collect::<Vec<_>>())
         .bind(batches.iter().map(|b| b.version.uuid()).collect::<Vec<_>>())
         .bind(batches.iter().map(|b| b.locale.as_str()).collect::<Vec<_>>())
         .bind(ends)
@@ -145,14 +145,12 @@ impl Store {
 
 fn read_batch(row: &sqlx::postgres::PgRow) -> Result<StoredBatch, StoreError> {
     let id = BatchId::from_uuid(row.try_get("id")?);
-    let fingerprint: Option<Vec<u8>> = row.try_get("body_fingerprint")?;
-    let corrupt = |_| StoreError::corrupt("batches", "body_fingerprint", id);
     let members: Vec<Uuid> = row.try_get("members")?;
     let frozen = NewBatch {
         id,
         app: AppId(row.try_get("app_id")?),
         idempotency_key: row.try_get("idempotency_key")?,
-        body_fingerprint: fingerprint.map(TryInto::try_into).transpose().map_err(corrupt)?,
+        body_fingerprint: row.try_get("body_fingerprint")?,
         version: TemplateVersionId::from_uuid(row.try_get("template_version_id")?),
         locale: row.try_get("locale")?,
         members: members.into_iter().map(DeliveryId::from_uuid).collect(),

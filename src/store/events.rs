@@ -22,7 +22,7 @@ pub struct KeyClaim {
     /// SHA-256 of the event key.
     pub digest: [u8; 32],
     /// The vault's fingerprint of the content.
-    pub fingerprint: [u8; 32],
+    pub fingerprint: Vec<u8>,
     /// The id that the event gets if it wins.
     pub event: EventId,
 }
@@ -60,7 +60,7 @@ pub async fn claim_keys(
     let row = sqlx::query(CLAIM_KEYS)
         .bind(claims.iter().map(|c| c.source.uuid()).collect::<Vec<_>>())
         .bind(claims.iter().map(|c| c.digest.to_vec()).collect::<Vec<_>>())
-        .bind(claims.iter().map(|c| c.fingerprint.to_vec()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|c| c.fingerprint.as_slice()).collect::<Vec<_>>())
         .bind(claims.iter().map(|c| c.event.uuid()).collect::<Vec<_>>())
         .bind(labels)
         .bind(ids)

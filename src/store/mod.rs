@@ -35,6 +35,7 @@ pub mod received;
 pub mod replays;
 pub mod results;
 pub mod retention;
+pub mod rotation;
 pub mod schema;
 pub mod secrets;
 pub mod sessions;
