@@ -24,7 +24,7 @@ use crate::provider::MessageProvider;
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
-use crate::store::{Store, StoreOptions, User};
+use crate::store::{DatabaseTls, Store, StoreOptions, User};
 use crate::vault::Vault;
 
 /// Everything that a process works with.
@@ -226,6 +226,11 @@ async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()
     match store.schema_state().await.context("the database can't be reached; check `database_url`")? {
         SchemaState::Current => {}
         SchemaState::Behind(missing) => bail!("the schema lacks {missing} migrations: run `herald migrate`"),
+    }
+    if store.tls() == DatabaseTls::Unverified {
+        tracing::warn!(
+            "the way to the database is not verified: take `sslmode` out of `database_url`, or write `sslmode=verify-full`"
+        );
     }
     if !settings.allow_unsafe_postgres {
         store.check_durability().await?;

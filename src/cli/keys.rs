@@ -106,7 +106,8 @@ fn end(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());
     }
-    let ahead = humantime::parse_duration(text).map_err(|_| "write it as 90d, or as 2027-03-01T00:00:00Z")?;
+    let ahead = humantime_serde::re::humantime::parse_duration(text)
+        .map_err(|_| "write it as 90d, or as 2027-03-01T00:00:00Z")?;
     let ahead = chrono::TimeDelta::from_std(ahead).map_err(|_| "that is too far ahead")?;
     SystemClock::new().now().checked_add_signed(ahead).ok_or_else(|| "that is too far ahead".to_owned())
 }
@@ -154,18 +155,26 @@ async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
     Ok(Some(json!({"id": created.id, "key": created.text.expose_secret(), "hint": created.hint})))
 }
 
+fn state_of(key: &Value) -> String {
+    match (key["revoked_at"].is_null(), key["expires_at"].is_null()) {
+        (false, _) => "revoked".to_owned(),
+        (true, false) => format!("until {}", plain(&key["expires_at"])),
+        (true, true) => "in use".to_owned(),
+    }
+}
+
 fn table(keys: &Value) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["ID", "SOURCE", "KEY", "SCOPES", "STATE"]);
+    table.load_style(NOTHING).set_header(["ID", "SOURCE", "KEY", "SCOPES", "LAST USED", "STATE"]);
     for key in keys.as_array().into_iter().flatten() {
         let scopes: Vec<String> = key["scopes"].as_array().into_iter().flatten().map(plain).collect();
-        let state = if key["revoked_at"].is_null() { "in use" } else { "revoked" };
         table.add_row([
             plain(&key["id"]),
             plain(&key["source"]),
             plain(&key["hint"]),
             scopes.join(" "),
-            state.to_owned(),
+            if key["last_used_at"].is_null() { "never".to_owned() } else { plain(&key["last_used_at"]) },
+            state_of(key),
         ]);
     }
     table

@@ -49,7 +49,7 @@ enum Command {
     /// Run the service: HTTP and workers
     Serve(serve::ServeArgs),
     /// Bring the database's schema up to date
-    Migrate,
+    Migrate(migrate::MigrateArgs),
     /// Run the OneSignal sandbox alone
     Sandbox(sandbox::SandboxArgs),
     /// Check configuration, database and OneSignal keys, with a remedy for each finding
@@ -113,7 +113,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Dev(args) => dev::run(args).await,
         Command::Serve(args) => serve::run(args).await,
-        Command::Migrate => migrate::run().await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,

@@ -70,8 +70,10 @@ async fn left(store: &Store) -> anyhow::Result<i64> {
 /// Seals every value of a kind again; returns how many there were.
 async fn seal_all_again(store: &Store, kind: SealedKind) -> anyhow::Result<usize> {
     let unknown = |error: StoreError| match error {
-        StoreError::Sealed(_) => anyhow::Error::new(error)
-            .context(format!("some {} can't be opened: set every earlier key in HERALD_PREVIOUS_SECRET_KEYS", kind.name)),
+        StoreError::Sealed(_) => anyhow::Error::new(error).context(format!(
+            "some {} can't be opened: set every earlier key in HERALD_PREVIOUS_SECRET_KEYS",
+            kind.name
+        )),
         other => anyhow::Error::new(other).context("the database can't be used; has `herald migrate` run?"),
     };
     let mut done = 0;

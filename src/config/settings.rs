@@ -172,6 +172,7 @@ pub struct RetrySettings {
 #[expect(missing_docs, reason = "default.toml explains every key")]
 pub struct RetentionSettings {
     pub days: u32,
+    pub payload_days: u32,
     pub key_days: u32,
 }
 

@@ -228,7 +228,7 @@ impl Pipeline {
             return Ok(Err(LeftOut::Expired));
         }
         let kept_until = made_at(loaded.event.id.uuid())
-            + chrono::TimeDelta::days(i64::from(self.limits.keep_days.0) - DROPPED_SOON_DAYS);
+            + chrono::TimeDelta::days(i64::from(self.limits.keep_days.payloads) - DROPPED_SOON_DAYS);
         if kept_until <= now {
             return Ok(Err(LeftOut::EventGone));
         }

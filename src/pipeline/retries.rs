@@ -22,10 +22,10 @@ use crate::domain::id::{BatchId, DeliveryId};
 use crate::domain::rule::TEST_SEND;
 use crate::domain::snapshot::UploadKey;
 use crate::domain::template::Mode;
-use crate::vault::Comparison;
 use crate::store::StoreError;
 use crate::store::batches::StoredBatch;
 use crate::store::queue::Claim;
+use crate::vault::Comparison;
 
 /// Batches that wait in memory for their next attempt at most.
 const RETRIES_WAITING: usize = 256;

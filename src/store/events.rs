@@ -204,7 +204,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], or [`StoreError::Corrupt`] for a row that can't be read.
     pub async fn find_event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
-        let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = $1 AND p.event_id = $1"));
+        let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = $1"));
         let row = sqlx::query(query).bind(id.uuid()).fetch_optional(self.pool()).await?;
         row.as_ref().map(read_event).transpose()
     }

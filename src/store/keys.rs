@@ -187,6 +187,21 @@ impl Store {
         Ok(())
     }
 
+    /// How many test keys in use may do more than post events and read, as far as their scopes go.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn count_powerful_test_keys(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT count(*)
+             FROM api_keys
+             WHERE is_test AND revoked_at IS NULL
+               AND EXISTS (SELECT 1 FROM unnest(scopes) AS s (scope) WHERE scope LIKE '%:write' AND scope <> 'events:write')",
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+
     /// Whether there is an app that reaches real people.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub mod events;
 pub mod faults;
 pub mod gates;
 pub mod gauges;
+pub mod grants;
 pub mod handed_over;
 pub mod health;
 pub mod keys;
@@ -46,6 +47,7 @@ pub mod team;
 pub mod templates;
 pub mod test_recipients;
 pub mod throttles;
+mod tls;
 pub mod traffic;
 pub mod trouble;
 pub mod upload_care;
@@ -64,6 +66,8 @@ use sqlx::{Postgres, Transaction};
 
 use crate::vault::{Vault, VaultError};
 
+pub use tls::DatabaseTls;
+
 /// A transaction: committed by the use case that began it, rolled back when dropped.
 pub type Tx = Transaction<'static, Postgres>;
 
@@ -73,6 +77,12 @@ pub enum StoreError {
     /// Postgres, or the way to it.
     #[error("failed to reach or use the database")]
     Database(#[source] sqlx::Error),
+    /// The way to Postgres can't be protected.
+    #[error(
+        "the database's TLS can't be verified; name its authority with `?sslrootcert=FILE` in `database_url`, or write \
+         `?sslmode=disable` where nobody else can reach the way to it"
+    )]
+    Tls(#[source] sqlx::Error),
     /// A row that this version can't read.
     #[error("{table} {id}: column {column} can't be read")]
     Corrupt {
@@ -105,6 +115,9 @@ const STATEMENT_TIMEOUT: &str = "57014";
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         stale_plans::notice(&error);
+        if matches!(error, sqlx::Error::Tls(_)) {
+            return Self::Tls(error);
+        }
         Self::Database(error)
     }
 }
@@ -143,6 +156,7 @@ pub struct Store {
     pool: PgPool,
     pools: Arc<Pools>,
     vault: Arc<Vault>,
+    tls: DatabaseTls,
 }
 
 /// Who uses the database.
@@ -234,7 +248,7 @@ impl Store {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(sqlx::Error::Configuration("it does not begin with postgres://".into()).into());
         }
-        let connect = url.parse::<PgConnectOptions>()?.application_name("herald");
+        let (connect, tls) = tls::verified(url.parse::<PgConnectOptions>()?.application_name("herald"), url);
         let pool = |connections, statement: Duration, lock: Duration| {
             let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
             let connect = connect
@@ -256,7 +270,7 @@ impl Store {
             pages: pool(PAGE_CONNECTIONS, options.page_statement_timeout, options.lock_timeout),
             health: ordinary(HEALTH_CONNECTIONS),
         };
-        Ok(Self { pool: pools.pipeline.clone(), pools: Arc::new(pools), vault })
+        Ok(Self { pool: pools.pipeline.clone(), pools: Arc::new(pools), vault, tls })
     }
 
     /// The same database, on the connections of `user`. A new store uses those of the pipeline.
@@ -269,7 +283,17 @@ impl Store {
             User::Pages => &self.pools.pages,
             User::Health => &self.pools.health,
         };
-        Self { pool: pool.clone(), pools: Arc::clone(&self.pools), vault: Arc::clone(&self.vault) }
+        Self {
+            pool: pool.clone(),
+            pools: Arc::clone(&self.pools),
+            vault: Arc::clone(&self.vault),
+            tls: self.tls,
+        }
+    }
+
+    /// How the way to the database is protected.
+    pub fn tls(&self) -> DatabaseTls {
+        self.tls
     }
 
     /// The vault that sealed columns are opened with.
