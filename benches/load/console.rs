@@ -105,7 +105,7 @@ async fn timed(setup: &Setup, cookie: &str, path: &str) -> (f64, f64) {
 }
 
 /// Somebody who looks; what their browser keeps.
-async fn log_in(setup: &Setup, wanted: &Wanted) -> String {
+pub async fn log_in(setup: &Setup, wanted: &Wanted) -> String {
     let ports = (setup.herald_port, setup.sandbox_port);
     let token = herald_command(wanted, &setup.database, ports)
         .args(["team", "set-up"])

@@ -177,21 +177,16 @@ impl Pipeline {
             lane,
             expires_at,
             traceparent: None,
-            holds_secrets: frozen
-                .members
-                .iter()
-                .any(|id| loaded.get(id).is_some_and(Loaded::has_values_of_its_own)),
+            holds_secrets: holds_secrets(&frozen.members, loaded),
         };
-        let size = frozen.members.len();
-        let (attempt, started_at) = (stored.attempt, stored.started_at);
         Ok(Thawed::Ready(Box::new(Frozen {
             batch,
             members,
             version: frozen.version,
             worker: lease.id,
-            size,
-            attempt,
-            started_at,
+            size: frozen.members.len(),
+            attempt: stored.attempt,
+            started_at: stored.started_at,
         })))
     }
 
@@ -388,6 +383,11 @@ fn ending(delivery: Delivery, is_over: bool, now: Timestamp) -> (Delivery, Decis
             (delivery.give_up(), Decision::new(DecisionCode::Unknown, detail))
         }
     }
+}
+
+/// Whether the message of any of these deliveries may hold values that are sealed in the database.
+fn holds_secrets(members: &[DeliveryId], loaded: &HashMap<DeliveryId, Loaded>) -> bool {
+    members.iter().any(|id| loaded.get(id).is_some_and(Loaded::has_values_of_its_own))
 }
 
 fn member(claim: &Claim, loaded: &Loaded) -> Member {

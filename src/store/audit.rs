@@ -55,7 +55,7 @@ pub async fn append(tx: &mut Tx, entries: &[AuditEntry]) -> Result<(), StoreErro
     .bind(entries.iter().map(|e| text(&e.before)).collect::<Vec<_>>())
     .bind(entries.iter().map(|e| text(&e.after)).collect::<Vec<_>>())
     .bind(entries.iter().map(|e| e.note.as_str()).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| e.key.map(|key| key.uuid())).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.key.map(TypedId::uuid)).collect::<Vec<_>>())
     .execute(&mut **tx)
     .await?;
     Ok(())

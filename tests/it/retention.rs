@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, order_shipped};
 
-const DAY: Duration = Duration::from_secs(24 * 3_600);
+const DAY: Duration = Duration::from_hours(24);
 
 async fn everything(app: &TestApp) -> String {
     app.dump().await
@@ -62,7 +62,7 @@ async fn a_code_is_gone_an_hour_after_it_has_served() {
     app.run_until_idle().await;
     let sealed = async || app.sql::<i64>("SELECT count(*) FROM event_secrets").await;
     assert_eq!(sealed().await, 1);
-    app.advance(Duration::from_secs(61 * 60)).await;
+    app.advance(Duration::from_mins(61)).await;
     assert_eq!(sealed().await, 0);
 }
 

@@ -39,7 +39,7 @@ async fn after_a_rotation_the_earlier_key_can_be_taken_out() {
     assert!(again && report["sealed_again"]["apps' keys"] == 0, "a second time has nothing to do: {report}");
     // A Herald that never had the earlier key goes on where the other one was.
     let after = app.replica_with(vec![("HERALD_SECRET_KEY", NEW_KEY.to_owned())]).await;
-    after.advance(std::time::Duration::from_secs(300)).await;
+    after.advance(std::time::Duration::from_mins(5)).await;
     after.run_until_idle().await;
     let sent = after.delivery(&accepted, "password-reset-email").await;
     assert_eq!(sent["state"], "accepted", "{sent}");

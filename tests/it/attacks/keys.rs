@@ -119,7 +119,7 @@ async fn hold_against(app: &TestApp, key: &str, code: &str, table: fn(Use) -> Na
             NarrowUse::Refused => assert!(refused, "{what:?} {method} {path}: {status} {answer}"),
             // A key's own cancellation keys are its own: there is nothing under this one.
             NarrowUse::OwnEvents if what == Use::CancelWaiting => {
-                assert_eq!(answer["cancelled"], 0, "{answer}")
+                assert_eq!(answer["cancelled"], 0, "{answer}");
             }
             NarrowUse::OwnEvents => assert_eq!(status, 404, "{what:?} {path}: {answer}"),
         }
@@ -380,7 +380,7 @@ async fn a_key_ends_when_it_was_to_end() {
     let post =
         async |id: &str| app.call(Method::POST, "/v1/events", key, Some(&order_shipped(id, "u"))).await.0;
     assert_eq!(post("o-1").await, 202);
-    app.advance(Duration::from_secs(3_600)).await;
+    app.advance(Duration::from_hours(1)).await;
     assert_eq!(post("o-2").await, 401);
     let past = json!({"source": "shop", "expires_at": "2026-11-24T10:00:00Z"});
     assert_eq!(app.call(Method::POST, "/v1/keys", Some(&app.key), Some(&past)).await.0, 422);
