@@ -140,7 +140,7 @@ pub(super) async fn put_app(
     let asked: AppRequest = request::read(&headers, body, MAX_BYTES).await?;
     let known = api.store.apps().await?;
     let version = matching::wanted(&headers, api.store.app_version(id).await?)?;
-    let app = checked(id, asked, &known, &api.app_policy)?;
+    let app = checked(id, asked, &known, (&api.app_policy, identity.is_test))?;
     if !api.store.put_app(&app, version, api.clock.now()).await? {
         let detail = format!("it stands at version {}", api.store.app_version(id).await?);
         return Err(Problem::new(Code::Stale, detail));
@@ -210,7 +210,12 @@ fn base_url_problem(
 }
 
 /// The app as it will be.
-fn checked(id: AppId, asked: AppRequest, known: &[App], policy: &AppPolicy) -> Result<App, Problem> {
+fn checked(
+    id: AppId,
+    asked: AppRequest,
+    known: &[App],
+    (policy, is_test): (&AppPolicy, bool),
+) -> Result<App, Problem> {
     let present = known.iter().find(|app| app.id == id);
     let mut errors = Vec::new();
     let mut wrong = |pointer: &str, detail: &str| errors.push(FieldError::new(pointer, "invalid", detail));
@@ -248,6 +253,9 @@ fn checked(id: AppId, asked: AppRequest, known: &[App], policy: &AppPolicy) -> R
     }
     if present.is_some_and(|app| app.is_sandbox != is_sandbox) {
         wrong("/api_key", "an app stays what it is, live or a sandbox: enter the other one under its own id");
+    }
+    if !is_sandbox && is_test {
+        wrong("/api_key", "a test key enters sandbox apps only");
     }
     if !is_sandbox && policy.sandboxes_only {
         wrong("/api_key", "`dev_key` is set and may do everything: take it out before a live app is entered");

@@ -1,7 +1,8 @@
 //! What stands beside a template's copy: entered, changed, and whether it is put away.
 
+use super::author::By;
 use super::checks::is_key;
-use super::publish::{By, Publisher};
+use super::publish::Publisher;
 use super::templates::{Place, TemplateError};
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::Template;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde::Serialize;
 
-use super::publish::{By, Publisher};
+use super::author::By;
+use super::publish::Publisher;
 use super::upload::{LEASE, UploadError, compiled, hash_of, seen};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Timestamp;

@@ -1,12 +1,13 @@
 //! Event types, partials and rules one by one: checked as part of the whole catalog, as files are.
 
+use super::author::By;
 use super::changes::rule_json;
 use super::check::CatalogProblem;
 use super::check::file_of;
 use super::checks::is_key;
 use super::document::{Document, RuleDocument};
 use super::forms::{EventTypeForm, FormProblem, RuleForm};
-use super::publish::{Applied, ApplyError, Applying, By, Publisher, Seen};
+use super::publish::{Applied, ApplyError, Applying, Publisher, Seen};
 use crate::domain::snapshot::{CatalogSnapshot, Partial};
 
 /// What can be changed by itself.

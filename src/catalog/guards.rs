@@ -1,10 +1,10 @@
 //! What stands in a change's way: what still refers to what would go, and copy that a second person has not seen.
 
+use super::author::Rights;
 use super::changes::Change;
 use super::check::CatalogProblem;
 use super::check::file_of;
 use super::document::{Document, RuleDocument};
-use super::publish::Rights;
 use crate::domain::channel::Channel;
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};

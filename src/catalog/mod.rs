@@ -6,6 +6,7 @@
 //! here sends a message; the pipeline reads what is live and never writes it.
 
 mod about;
+mod author;
 mod canaries;
 mod changes;
 pub mod check;
@@ -29,8 +30,9 @@ mod testers;
 pub mod traffic;
 mod upload;
 
+pub use author::{By, Rights};
 pub use changes::Change;
 pub use check::{CatalogProblem, Severity};
-pub use publish::{Applied, ApplyError, Applying, By, Publisher, Rights};
+pub use publish::{Applied, ApplyError, Applying, Publisher};
 pub use source_files::is_source_name;
 pub use upload::UploadError;

@@ -7,19 +7,20 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
+use super::author::{By, permitted};
 use super::changes::{Change, changes, content_hash, partials_of, rule_of, template_of};
 use super::check::CatalogProblem;
 use super::checks::check_document;
 use super::document::{Document, TemplateDocument};
 use super::entries::entry_version;
 use super::files::{self, Files};
-use super::guards::{forbidden, still_used, unapproved, untimely};
+use super::guards::{still_used, unapproved, untimely};
 use super::source_files;
 use super::traffic::TrafficReport;
 use super::upload::UploadError;
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::id::{DeliveryId, IdSource, KeyId, TypedId};
+use crate::domain::id::{DeliveryId, IdSource, TypedId};
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::TemplateVersion;
 use crate::provider::MessageProvider;
@@ -107,42 +108,6 @@ impl Seen<'_> {
         let present = entry_version(snapshot, self.kind, self.name);
         if present == self.version { Ok(()) } else { Err(ApplyError::Changed(present)) }
     }
-}
-
-/// Who changes the catalog, and why.
-#[derive(Debug, Clone, Copy)]
-pub struct By<'a> {
-    /// The name in the history.
-    pub actor: &'a str,
-    /// In the person's words.
-    pub note: &'a str,
-    /// The key, if one was used.
-    pub key: Option<KeyId>,
-    /// What the change may do besides changing the catalog.
-    pub rights: Rights,
-}
-
-impl<'a> By<'a> {
-    /// Herald itself, or somebody at its shell: nothing is forbidden.
-    pub const fn unlimited(actor: &'a str, note: &'a str) -> Self {
-        Self { actor, note, key: None, rights: Rights::ALL }
-    }
-}
-
-/// What a change of the catalog may do besides: each of these is more than writing copy and rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rights {
-    /// Change sources: their mappings make events.
-    pub change_sources: bool,
-    /// Send what no second person has to approve where until now somebody had to.
-    pub lift_approval: bool,
-    /// Store and show values in clear that were sensitive until now.
-    pub unmask_values: bool,
-}
-
-impl Rights {
-    /// All of them.
-    pub const ALL: Self = Self { change_sources: true, lift_approval: true, unmask_values: true };
 }
 
 /// OneSignal shows one template a second.
@@ -471,16 +436,6 @@ impl Publisher {
             key: by.key,
         }
     }
-}
-
-/// Refuses what the author's rights don't cover.
-fn permitted(
-    changes: &[Change],
-    (document, snapshot): (&Document, &CatalogSnapshot),
-    rights: Rights,
-) -> Result<(), ApplyError> {
-    let problems = forbidden(changes, (document, snapshot), rights);
-    if problems.is_empty() { Ok(()) } else { Err(ApplyError::NotPermitted(problems)) }
 }
 
 fn read(files: &Files) -> Result<Document, ApplyError> {

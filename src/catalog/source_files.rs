@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::author::By;
 use super::changes::Change;
 use super::check::CatalogProblem;
-use super::publish::{ApplyError, By, Publisher};
+use super::publish::{ApplyError, Publisher};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::IdSource;
 use crate::store::{StoreError, Tx, audit, catalog, webhooks};

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::publish::{By, Publisher};
+use super::author::By;
+use super::publish::Publisher;
 use crate::domain::gate::GateSubject;
 use crate::store::StoreError;
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::author::By;
 use super::changes::{Change, content_hash};
 use super::check::CatalogProblem;
 use super::checks::{Leading, Surroundings, check_copy, shape};
 use super::document::Document;
-use super::publish::{By, Publisher, TRIES, apps_of};
+use super::publish::{Publisher, TRIES, apps_of};
 use super::traffic::{DEFAULT_EVENTS, TrafficReport};
 use super::upload::UploadError;
 use crate::domain::channel::Channel;

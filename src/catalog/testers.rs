@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::author::By;
 use super::changes::Change;
-use super::publish::{By, Publisher};
+use super::publish::Publisher;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::store::{StoreError, Tx, audit, test_recipients};
 
