@@ -5,12 +5,14 @@
 
 mod care;
 mod limits;
+mod log_in;
 mod runtime;
 mod serve;
 mod signals;
 mod uploads;
 
 pub use limits::pipeline_limits;
+pub use log_in::team_options;
 pub use runtime::{Herald, Overrides, open_store};
 pub use serve::{Roles, Running, router};
 pub use signals::{Stop, stop_signal};

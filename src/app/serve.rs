@@ -135,7 +135,8 @@ pub fn router(herald: &Herald) -> Router {
     let console = Arc::clone(&herald.console);
     let api = api::router(Arc::clone(&herald.api))
         .layer(from_fn_with_state(Arc::clone(&console), console::page_for_people));
-    console::router(console).fallback_service(api)
+    let router = console::router(Arc::clone(&console)).fallback_service(api);
+    console::with_security_headers(router, &console)
 }
 
 fn host_name() -> String {

@@ -8,6 +8,6 @@ mod settings;
 
 pub use load::{ConfigError, Loader, reference};
 pub use settings::{
-    ConsoleSettings, DeliverySettings, IngestSettings, LogFormat, LogSettings, OneSignalSettings,
-    RetentionSettings, RetrySettings, Settings, TemplateSettings,
+    ConsoleSettings, DeliverySettings, IngestSettings, LogFormat, LogSettings, OidcSettings,
+    OneSignalSettings, RetentionSettings, RetrySettings, Settings, TemplateSettings,
 };

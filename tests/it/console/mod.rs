@@ -3,12 +3,17 @@
 
 mod browser;
 mod catalog_pages;
+mod confirming;
 mod doors;
 mod pages;
 mod people_pages;
 mod permissions;
+#[cfg(feature = "oidc")]
+mod provider;
+pub mod second_factor;
+mod sessions;
 mod trouble_pages;
-mod visitor;
+pub mod visitor;
 
 use crate::support::app::{TestApp, order_shipped};
 use visitor::Visitor;
