@@ -93,7 +93,7 @@ async fn cookies_are_strict_and_with_https_they_are_secure_and_bound_to_the_host
 #[tokio::test]
 async fn a_link_from_another_site_still_opens_its_page() {
     let app = TestApp::start().await;
-    let visitor = Visitor::with_role(&app, Role::Viewer).await;
+    let visitor = Visitor::with_role(&app, Role::Admin).await;
     let session = visitor.token().unwrap();
     // The browser leaves the strict cookie out, because another site began this.
     visitor.forget("herald");

@@ -1,10 +1,11 @@
 //! What this thread logs, kept so that a test can read it.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The log so far.
@@ -49,8 +50,13 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
+/// While there is just one subscriber, tracing asks the thread that comes to a line first, and believes it for all.
+static ANOTHER: LazyLock<Dispatch> =
+    LazyLock::new(|| Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish()));
+
 /// Keeps what this thread logs from now on. A test's runtime has this thread alone.
 pub fn captured() -> (Log, tracing::subscriber::DefaultGuard) {
+    LazyLock::force(&ANOTHER);
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     (log, tracing::subscriber::set_default(subscriber))

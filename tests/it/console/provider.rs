@@ -91,7 +91,7 @@ impl Provider {
         assert_eq!(asked["code_challenge_method"], "S256");
         assert_eq!(asked["redirect_uri"], format!("{ORIGIN}/log-in/provider/callback"));
         assert!(asked["scope"].contains("openid") && asked["scope"].contains("email"));
-        let code = format!("code-{}", self.given.lock().len());
+        let code = format!("code-{}", asked["nonce"]);
         let given = Given { nonce: asked["nonce"].clone(), challenge: asked["code_challenge"].clone() };
         self.given.lock().insert(code.clone(), given);
         (code, asked["state"].clone())
