@@ -132,11 +132,11 @@ mod tests {
 
     #[test]
     fn the_standard_header_is_read_where_it_is_chosen_and_the_other_is_not() {
-        let told = |value| client("10.0.0.0/8", "Forwarded", "10.1.2.3", &[value]);
-        assert_eq!(told("for=198.51.100.4;proto=https, for=10.3.3.3"), "198.51.100.4");
-        assert_eq!(told("For=\"[2001:db8:cafe::17]:4711\""), "2001:db8:cafe::17");
-        assert_eq!(told("for=unknown"), "10.1.2.3");
-        assert_eq!(told("198.51.100.4"), "10.1.2.3");
+        let of = |value| client("10.0.0.0/8", "Forwarded", "10.1.2.3", &[value]);
+        assert_eq!(of("for=198.51.100.4;proto=https, for=10.3.3.3"), "198.51.100.4");
+        assert_eq!(of("For=\"[2001:db8:cafe::17]:4711\""), "2001:db8:cafe::17");
+        assert_eq!(of("for=unknown"), "10.1.2.3");
+        assert_eq!(of("198.51.100.4"), "10.1.2.3");
     }
 
     #[test]

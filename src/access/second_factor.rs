@@ -96,7 +96,7 @@ fn step_of(secret: &[u8], code: &str, now: Timestamp) -> Option<i64> {
 
 /// A code as it is compared: people write blanks and dashes as they are shown.
 fn plain(code: &str) -> String {
-    code.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase()
+    code.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
 }
 
 impl Team {

@@ -44,7 +44,7 @@ fn form(view: &View, next: &str, problem: Option<&str>) -> Markup {
         @if has_password {
             form.stack method="post" action="/confirm" {
                 // Password managers look for the account beside the password.
-                input.hide type="email" name="email" value=(person.email) autocomplete="username" tabindex="-1" aria-hidden="true" readonly;
+                input type="email" name="email" value=(person.email) autocomplete="username" hidden;
                 label { "Your password" input type="password" name="password" required maxlength="128" autocomplete="current-password" autofocus; }
                 input type="hidden" name="next" value=(next);
                 button.primary { "Confirm" }

@@ -80,7 +80,7 @@ pub(super) async fn log_in_page(
     State(console): State<Arc<Console>>,
     Query(query): Query<Next>,
 ) -> Result<Response, Failure> {
-    if console.team.needs_set_up().await? && !console.lets_local_in {
+    if console.provider.is_none() && !console.lets_local_in && console.team.needs_set_up().await? {
         return Ok(Redirect::to("/set-up").into_response());
     }
     let next = query.next.as_deref().map_or("/", own_place);

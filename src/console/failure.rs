@@ -32,6 +32,8 @@ pub(super) enum Failure {
     TooSlow,
     /// The database is away.
     Unavailable,
+    /// The page took too long.
+    OutOfTime,
     /// A fault of ours.
     Internal,
 }
@@ -88,6 +90,11 @@ impl IntoResponse for Failure {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The database is away",
                 "Nothing was lost and nothing was changed. Try again in a moment.".to_owned(),
+            ),
+            Self::OutOfTime => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The page took too long",
+                "It was given up after 30 seconds. Narrow it down, or try again in a moment.".to_owned(),
             ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,

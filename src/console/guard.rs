@@ -180,7 +180,7 @@ async fn with_form(request: Request, most: usize) -> Result<Request, Failure> {
 /// Runs a page within its time.
 async fn run(console: &Console, request: Request, next: Next) -> Response {
     let ran = tokio::time::timeout(PAGE_TIME, next.run(request)).await;
-    let mut response = ran.unwrap_or_else(|_| Failure::Unavailable.into_response());
+    let mut response = ran.unwrap_or_else(|_| Failure::OutOfTime.into_response());
     if let Some(Notice(text)) = response.extensions().get::<Notice>().cloned() {
         set_notice(console, &mut response, &text);
     }
@@ -233,7 +233,8 @@ async fn to_log_in(console: &Console, Asked { page: asked, from_elsewhere }: Ask
     if from_elsewhere {
         return come_again(&asked);
     }
-    if console.team.needs_set_up().await.unwrap_or(false) {
+    // Where there is a provider, an admin may log in without ever having set a password.
+    if console.provider.is_none() && console.team.needs_set_up().await.unwrap_or(false) {
         return Redirect::to("/set-up").into_response();
     }
     if asked == "/" {

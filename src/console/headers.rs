@@ -1,4 +1,4 @@
-//! What every response says to browsers, whoever made it.
+//! The security headers of every response, pages, API and errors alike.
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};

@@ -45,6 +45,8 @@ pub(super) struct Answer {
     state: String,
     #[serde(default)]
     code: String,
+    #[serde(default)]
+    error: String,
 }
 
 fn provider(console: &Console) -> Result<&Provider, Failure> {
@@ -78,6 +80,14 @@ pub(super) async fn finish(
     Query(answer): Query<Answer>,
 ) -> Result<Response, Failure> {
     let provider = provider(&console)?;
+    if !answer.error.is_empty() {
+        let mut response = not_logged_in(
+            &console,
+            "The provider did not log you in. Begin again, or ask the people who run it.",
+        );
+        Cookie::Provider.clear(&console, &mut response);
+        return Ok(response);
+    }
     let kept = Cookie::Provider.of(&console, &headers).unwrap_or_default();
     let parts = (kept, answer.state.as_str(), answer.code.as_str());
     let client = caller.client();
@@ -98,6 +108,15 @@ pub(super) async fn finish(
     Ok(response)
 }
 
+fn not_logged_in(console: &Console, why: &str) -> Response {
+    let body = html! {
+        h1 { "Not logged in" }
+        p.problem role="alert" { "▲ " (why) }
+        p { a.button href="/log-in" { "To the log-in" } }
+    };
+    (StatusCode::UNPROCESSABLE_ENTITY, door(console, "Not logged in", &body)).into_response()
+}
+
 fn refused(console: &Console, error: ProviderLogInError) -> Result<Response, Failure> {
     let status = match &error {
         ProviderLogInError::LogIn(LogInError::Store(_)) => {
@@ -108,12 +127,7 @@ fn refused(console: &Console, error: ProviderLogInError) -> Result<Response, Fai
         ProviderLogInError::NotInTeam => StatusCode::FORBIDDEN,
         ProviderLogInError::State | ProviderLogInError::LogIn(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    let body = html! {
-        h1 { "Not logged in" }
-        p.problem role="alert" { "▲ " (sentence(&error)) }
-        p { a.button href="/log-in" { "To the log-in" } }
-    };
-    let page = (status, door(console, "Not logged in", &body)).into_response();
+    let page = (status, not_logged_in(console, &sentence(&error))).into_response();
     Ok(match error {
         ProviderLogInError::LogIn(LogInError::Throttled { retry_after }) => retry_later(page, retry_after),
         _ => page,

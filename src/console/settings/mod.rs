@@ -53,7 +53,7 @@ pub(super) async fn page(view: View) -> Shown {
             tbody {
                 @for (href, name, about, needs) in PAGES {
                     @if view.person.may(needs) {
-                        tr { td { a.whole href=(href) { (name) } } td { (about) } }
+                        tr { td { a.whole href=(href) { (name) } } td.below { (about) } }
                     }
                 }
             }

@@ -39,7 +39,7 @@ fn row(member: &Member, now: Timestamp) -> Markup {
     html! {
         tr {
             td { strong { (row.name) } div.sub { (row.email) } }
-            td {
+            td.below {
                 form.actions method="post" action="/settings/team/change" {
                     input type="hidden" name="email" value=(row.email);
                     select name="role" aria-label={ "Role of " (row.name) } { (roles(member.role)) }
@@ -57,7 +57,7 @@ fn row(member: &Member, now: Timestamp) -> Markup {
                 @if row.has_second_factor { div.sub { "second factor on" } }
                 @else if !row.email.ends_with("@localhost") { div.sub { "no second factor" } }
             }
-            td {
+            td.below {
                 div.actions {
                     form method="post" action="/settings/team/link" {
                         input type="hidden" name="email" value=(row.email);

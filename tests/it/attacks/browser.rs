@@ -28,7 +28,7 @@ async fn admin_over_https(app: &TestApp) -> Visitor {
 
 fn cookies(seen: &Seen) -> Vec<String> {
     let all = seen.headers.get_all("set-cookie").iter();
-    all.map(|value| value.to_str().unwrap().to_owned()).collect()
+    all.map(|value| value.to_str().expect("text").to_owned()).collect()
 }
 
 #[tokio::test]

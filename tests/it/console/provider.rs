@@ -206,7 +206,7 @@ async fn a_member_logs_in_and_comes_to_the_page_that_they_wanted() {
     let seen = log_in(&provider, &anna, "/rules").await;
     assert!(seen.status == 200 && seen.text.contains("0;url=/rules"), "{}", seen.text);
     assert!(anna.get("/rules").await.text.contains("editor"));
-    let asked = provider.asked.lock();
+    let asked = provider.asked.lock().clone();
     assert!(asked[0].contains_key("code_verifier") && asked[0]["grant_type"] == "authorization_code");
     assert!(app.dump().await.find("the-client-secret").is_none());
 }
@@ -356,7 +356,7 @@ async fn a_second_factor_that_somebody_set_up_is_asked_for_here_too() {
     let (code, state) = provider.approve(&page);
     back(&anna, &code, &state).await;
     let (authenticator, _) = set_up(&app, &anna).await;
-    app.clock.advance(Duration::from_secs(60));
+    app.clock.advance(Duration::from_mins(1));
     let other = browser(&app);
     let seen = log_in(&provider, &other, "/rules").await;
     assert!(seen.text.contains("0;url=/log-in/code?next=%2Frules"), "{}", seen.text);
@@ -412,4 +412,15 @@ async fn passwords_can_be_switched_off_and_the_first_admin_still_comes_in() {
     let form = [("token", secrecy::ExposeSecret::expose_secret(&link)), ("password", PASSWORD)];
     assert_eq!(other.post("/welcome", &form).await.status, 422);
     assert_eq!(log_in(&provider, &other, "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_log_in_that_the_provider_refuses_is_told_apart_from_a_fault_and_its_words_are_not_repeated() {
+    let provider = Provider::start().await;
+    let app = herald_with(&provider, &[]).await;
+    let anna = browser(&app);
+    to_provider(&anna, &[]).await;
+    let seen = anna.get("/log-in/provider/callback?error=%3Cb%3Eaccess_denied&state=x").await;
+    assert!(seen.status == 422 && seen.text.contains("did not log you in"), "{}", seen.text);
+    assert!(!seen.text.contains("access_denied"));
 }
