@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::limit::RateLimits;
-use super::scopes::{Scope, Use};
+use super::scopes::{NarrowUse, Scope, Use};
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::event::{EventTypeName, covers};
+use crate::domain::event::{EventTypeName, VisibleEvents, covers};
 use crate::domain::id::{IdSource, KeyId, SourceId};
 use crate::store::keys::{KnownKey, NewKey};
 use crate::store::sources::Source;
@@ -20,6 +20,8 @@ use crate::vault::sha256;
 
 /// How long a key that was found is believed without looking again: what a revocation takes at most.
 const BELIEVED: TimeDelta = TimeDelta::seconds(2);
+/// How exactly the last use of a key is kept: each use would be a write otherwise.
+const USED_WITHIN: TimeDelta = TimeDelta::minutes(1);
 /// Keys in memory at most.
 const KEYS_IN_MEMORY: usize = 10_000;
 
@@ -40,12 +42,30 @@ pub struct Identity {
     key_types: Option<Vec<String>>,
     source_types: Option<Vec<String>>,
     events_per_second: Option<u32>,
+    visible_sources: Option<Vec<SourceId>>,
+    expires_at: Option<Timestamp>,
 }
 
 impl Identity {
     /// Whether the key's scopes allow this use.
     pub fn may(&self, what: Use) -> bool {
-        self.scopes.contains(&what.needs())
+        what.needs().iter().all(|scope| self.scopes.contains(scope))
+    }
+
+    /// Whether the key sees the events of some sources only.
+    pub fn is_limited(&self) -> bool {
+        self.visible_sources.is_some()
+    }
+
+    /// Whether the key may let others post these event types (`None`: all): not more than it may post itself.
+    pub fn may_grant(&self, types: Option<&[String]>) -> bool {
+        match (&self.key_types, types) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(types)) => {
+                types.iter().all(|wanted| own.iter().any(|own| includes(own, wanted)))
+            }
+        }
     }
 
     /// Whether key and source may post this event type.
@@ -71,6 +91,8 @@ impl Identity {
             key_types: None,
             source_types: source.allowed_types.clone(),
             events_per_second: source.events_per_second,
+            visible_sources: None,
+            expires_at: None,
         }
     }
 }
@@ -87,6 +109,8 @@ impl From<KnownKey> for Identity {
             key_types: known.allowed_types,
             source_types: known.source.allowed_types,
             events_per_second: known.source.events_per_second,
+            visible_sources: known.visible_sources,
+            expires_at: known.expires_at,
         }
     }
 }
@@ -102,6 +126,18 @@ pub struct KeyRequest {
     pub scopes: Vec<Scope>,
     /// The event types it may post; `None`: all that its source may.
     pub allowed_types: Option<Vec<String>>,
+    /// The names of the sources whose events it may see; `None`: all.
+    pub allowed_sources: Option<Vec<String>>,
+    /// When it ends; `None`: when it is revoked.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl KeyRequest {
+    /// A key of a source that may do what these scopes say, without further limits.
+    pub fn new(source: &str, is_test: bool, scopes: Vec<Scope>) -> Self {
+        let (allowed_types, allowed_sources, expires_at) = (None, None, None);
+        Self { source: source.to_owned(), is_test, scopes, allowed_types, allowed_sources, expires_at }
+    }
 }
 
 /// A new key: its text is never shown again.
@@ -162,10 +198,19 @@ impl Access {
         let now = self.clock.now();
         if let Some((at, identity)) = self.found.lock().get(&hash)
             && *at + BELIEVED > now
+            && identity.expires_at.is_none_or(|end| end > now)
         {
             return Ok(Some(Arc::clone(identity)));
         }
-        let known = self.store.find_key(&hash).await?.map(|known| Arc::new(Identity::from(known)));
+        let known = self.store.find_key(&hash, now).await?;
+        if let Some(known) = &known
+            && known.last_used_at.is_none_or(|at| at + USED_WITHIN < now)
+        {
+            // Who asks does not wait for it; the next look says it again.
+            let (store, id) = (self.store.clone(), known.id);
+            tokio::spawn(async move { store.touch_key(id, now).await });
+        }
+        let known = known.map(|known| Arc::new(Identity::from(known)));
         let mut found = self.found.lock();
         if found.len() >= KEYS_IN_MEMORY {
             found.clear();
@@ -175,6 +220,44 @@ impl Access {
             None => found.remove(&hash),
         };
         Ok(known)
+    }
+
+    /// What a key may do with a use of the API, and the events that it may see: the one rule for all keys.
+    ///
+    /// # Errors
+    /// [`Denied`] says why not; or the database is away.
+    pub async fn permit(
+        &self,
+        identity: &Identity,
+        what: Use,
+    ) -> Result<Result<VisibleEvents, Denied>, StoreError> {
+        if let Some(scope) = what.needs().iter().find(|scope| !identity.scopes.contains(scope)) {
+            return Ok(Err(Denied::MissingScope(*scope)));
+        }
+        let mut visible = VisibleEvents::default();
+        if let Some(sources) = &identity.visible_sources {
+            match what.by_limited_key() {
+                NarrowUse::Allowed => {}
+                NarrowUse::OwnEvents => visible.sources = Some(sources.clone()),
+                NarrowUse::Refused => return Ok(Err(Denied::LimitedKey)),
+            }
+        }
+        let by_test_key = what.by_test_key();
+        if identity.is_test && by_test_key != NarrowUse::Allowed && self.store.has_live_app().await? {
+            match by_test_key {
+                NarrowUse::Allowed => {}
+                NarrowUse::OwnEvents => visible.tests_only = true,
+                NarrowUse::Refused => return Ok(Err(Denied::TestKey)),
+            }
+        }
+        Ok(Ok(visible))
+    }
+
+    /// Whether this key was found to be good a moment ago. Asks nobody.
+    pub fn is_known(&self, key: &str) -> bool {
+        let now = self.clock.now();
+        check_key_text(key).is_ok()
+            && self.found.lock().get(&sha256(key.as_bytes())).is_some_and(|(at, _)| *at + BELIEVED > now)
     }
 
     /// Counts `events` against the source's rate limit, if it has one.
@@ -216,6 +299,8 @@ impl Access {
             is_test: request.is_test,
             scopes: request.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
             allowed_types: request.allowed_types.clone(),
+            allowed_sources: request.allowed_sources.clone(),
+            expires_at: request.expires_at,
         };
         self.store.insert_key(&key, now).await?;
         Ok(CreatedKey { id: key.id, text, hint })
@@ -230,6 +315,23 @@ impl Access {
         self.found.lock().retain(|_, (_, identity)| identity.key != id);
         Ok(revoked)
     }
+}
+
+/// Whether every type that `narrow` names is one that `wide` names.
+fn includes(wide: &str, narrow: &str) -> bool {
+    let family = |pattern: &str| pattern.strip_suffix('*').map(str::to_owned);
+    wide == narrow || family(wide).is_some_and(|prefix| narrow.starts_with(&prefix))
+}
+
+/// Why a key may not do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// It lacks this scope.
+    MissingScope(Scope),
+    /// It is a test key, and something live would be touched.
+    TestKey,
+    /// It is limited to the events of some sources, and more would be touched.
+    LimitedKey,
 }
 
 /// What may be shown of a key: its kind and its last two characters.
@@ -250,6 +352,19 @@ mod tests {
             ["", "hk_test_short", "sk_test_0123456789abcdef0123456789", "hk_test_0123456789abcdef012345 789"]
         {
             assert_eq!(check_key_text(bad), Err(KeyTextError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_includes_what_it_covers_and_nothing_else() {
+        for (wide, narrow) in
+            [("*", "*"), ("*", "order.*"), ("order.*", "order.shipped"), ("order.*", "order.*")]
+        {
+            assert!(includes(wide, narrow), "{wide} {narrow}");
+        }
+        for (wide, narrow) in [("order.*", "*"), ("order.*", "payment.failed"), ("order.shipped", "order.*")]
+        {
+            assert!(!includes(wide, narrow), "{wide} {narrow}");
         }
     }
 

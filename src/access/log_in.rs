@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::second_factor::take_code;
 use super::sessions::{CONFIRMED_FOR, Method, NewSession, Person};
 use super::team::{Team, plain_email};
 use super::throttle::Client;
@@ -83,6 +84,17 @@ pub enum Proof {
     Code(SecretString),
 }
 
+/// Who somebody is, as far as a log-in has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proven {
+    member: MemberId,
+    method: Method,
+    /// They proved it just now.
+    is_fresh: bool,
+    /// They have a second factor, which is asked for.
+    needs_code: bool,
+}
+
 impl Team {
     /// Lets somebody in who knows the password, or asks them for the second factor.
     ///
@@ -98,8 +110,9 @@ impl Team {
             return Err(LogInError::PasswordsOff);
         }
         let member = self.who_knows(email, password, client).await?;
+        let proven = self.proven(member, Method::Password, true).await?;
         let mut tx = self.store.begin().await?;
-        let done = self.complete(&mut tx, member, (Method::Password, true), client).await?;
+        let done = self.complete(&mut tx, proven, client).await?;
         tx.commit().await.map_err(StoreError::from)?;
         if matches!(done, LoggedIn::Session(_)) {
             tracing::info!(member.id = %member, "{member} logged in");
@@ -143,18 +156,28 @@ impl Team {
         tracing::warn!(account.hash = account, client.address = %address, tries, "{what}");
     }
 
-    /// Begins the session of a member who has proved who they are (`is_fresh`: just now), or asks for the second factor
-    /// that they have.
+    /// What a log-in has come to without the second factor. It is read before the transaction that ends the log-in, which
+    /// has the one connection that a log-in may hold.
+    pub(super) async fn proven(
+        &self,
+        member: MemberId,
+        method: Method,
+        is_fresh: bool,
+    ) -> Result<Proven, StoreError> {
+        let factor = self.store.find_second_factor(member).await?;
+        let needs_code = factor.is_some_and(|factor| factor.active_since.is_some());
+        Ok(Proven { member, method, is_fresh, needs_code })
+    }
+
+    /// Begins the session of a member who has proved who they are, or asks for the second factor that they have.
     pub(super) async fn complete(
         &self,
         tx: &mut Tx,
-        member: MemberId,
-        (method, is_fresh): (Method, bool),
+        Proven { member, method, is_fresh, needs_code }: Proven,
         client: &Client<'_>,
     ) -> Result<LoggedIn, StoreError> {
         let now = self.clock.now();
-        let factor = self.store.find_second_factor(member).await?;
-        if factor.is_none_or(|factor| factor.active_since.is_none()) {
+        if !needs_code {
             let confirmed = is_fresh.then(|| now + CONFIRMED_FOR);
             return Ok(LoggedIn::Session(self.begin_session(tx, member, method, confirmed, client).await?));
         }
@@ -185,8 +208,9 @@ impl Team {
         })?;
         let method = Method::find(&found.method)
             .ok_or_else(|| StoreError::corrupt("pending_log_ins", "method", found.member))?;
+        let factor = self.store.find_second_factor(found.member).await?;
         let mut tx = self.store.begin().await?;
-        if !self.take_code(&mut tx, found.member, code, now).await? {
+        if !take_code(&mut tx, (found.member, factor), code, now).await? {
             self.log_failure("a code was wrong", &found.email, client, Some(counted.tries));
             return Err(LogInError::WrongCode);
         }
@@ -219,8 +243,9 @@ impl Team {
             }
             Proof::Code(code) => {
                 let counted = self.count_code((person.id, &person.email), client).await?;
+                let factor = self.store.find_second_factor(person.id).await?;
                 let mut tx = self.store.begin().await?;
-                if !self.take_code(&mut tx, person.id, &code, now).await? {
+                if !take_code(&mut tx, (person.id, factor), &code, now).await? {
                     self.log_failure("a code was wrong", &person.email, client, Some(counted.tries));
                     return Err(LogInError::WrongCode);
                 }

@@ -20,7 +20,7 @@ mod team;
 mod throttle;
 
 pub use addresses::{ForwardedHeader, ProxyError, TrustedProxies};
-pub use keys::{Access, CreatedKey, Identity, KeyRequest, KeyTextError, check_key_text};
+pub use keys::{Access, CreatedKey, Denied, Identity, KeyRequest, KeyTextError, check_key_text};
 pub use log_in::{LogInError, LoggedIn, PendingLogIn, Proof};
 pub use oidc::{OidcSetUpError, connect_provider};
 pub use own_password::ChangePasswordError;
@@ -29,8 +29,13 @@ pub use provider_log_in::{
     LogInProvider, OidcPolicy, ProviderAnswer, ProviderError, ProviderLogIn, ProviderLogInError, Redirect,
 };
 pub use roles::Role;
-pub use scopes::{Scope, Use};
+pub use scopes::{NarrowUse, Scope, Use};
 pub use second_factor::{Enrolment, SecondFactor, SecondFactorError};
 pub use sessions::{Method, NewSession, Person, SessionTimes};
 pub use team::{Member, NewMember, Team, TeamError, TeamOptions, plain_email};
 pub use throttle::Client;
+
+/// Marks the response to a client that proved who it is, by a key or a session: its connection is worth more than one
+/// of a client that nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownClient;

@@ -190,8 +190,9 @@ impl Team {
         let client = Client { session: kept.session.as_deref(), ..*client };
         let member = self.member_of(&answer, policy, &client, now).await?;
         let is_fresh = kept.again && answer.authenticated_at.is_some_and(|at| at + CONFIRMED_FOR > now);
+        let proven = self.proven(member, Method::Oidc, is_fresh).await?;
         let mut tx = self.store.begin().await?;
-        let logged_in = self.complete(&mut tx, member, (Method::Oidc, is_fresh), &client).await?;
+        let logged_in = self.complete(&mut tx, proven, &client).await?;
         tx.commit().await.map_err(StoreError::from)?;
         tracing::info!(member.id = %member, "{member} logged in through the provider");
         Ok(ProviderLogIn { logged_in, next: kept.next })

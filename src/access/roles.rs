@@ -52,7 +52,9 @@ impl Role {
     pub fn may(self, what: Use) -> bool {
         match what {
             Use::ReadEvents
+            | Use::InferSchemas
             | Use::ReadDeliveries
+            | Use::ReadOverviews
             | Use::ReadApps
             | Use::ReadCatalog
             | Use::PlanCatalog
@@ -65,6 +67,7 @@ impl Role {
             }
             Use::ReleaseDelivery
             | Use::ReplayDelivery
+            | Use::ReplayMany
             | Use::CancelDelivery
             | Use::CancelWaiting
             | Use::ChangeGate
@@ -72,7 +75,9 @@ impl Role {
             Use::PostEvent
             | Use::ChangeApp
             | Use::ChangeSource
+            | Use::RevokeSecret
             | Use::LiftApproval
+            | Use::UnmaskValues
             | Use::ManageTestRecipients
             | Use::ManageKeys
             | Use::ManageTeam => self == Self::Admin,
@@ -92,7 +97,7 @@ mod tests {
         let looks: Vec<Use> = Use::ALL.into_iter().filter(|what| Role::Viewer.may(*what)).collect();
         assert!(
             looks.iter().all(|what| format!("{what:?}").starts_with("Read")
-                || matches!(what, Use::PlanCatalog | Use::BeLoggedIn)),
+                || matches!(what, Use::PlanCatalog | Use::InferSchemas | Use::BeLoggedIn)),
             "{looks:?}"
         );
     }

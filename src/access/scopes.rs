@@ -23,7 +23,8 @@ pub enum Scope {
     AppsWrite,
     /// Read sources, and try their mappings.
     SourcesRead,
-    /// Change sources, their secrets, and replay what they sent.
+    /// Change sources and their secrets, and replay what they sent; with `events:write`, since a source's mapping and
+    /// secrets make events.
     SourcesWrite,
     /// Read the bodies that webhooks received: they may hold personal data.
     BodiesRead,
@@ -80,9 +81,12 @@ impl Scope {
 pub enum Use {
     PostEvent,
     ReadEvents,
+    InferSchemas,
     ReadDeliveries,
+    ReadOverviews,
     ReleaseDelivery,
     ReplayDelivery,
+    ReplayMany,
     ReadApps,
     ChangeApp,
     ChangeGate,
@@ -93,11 +97,13 @@ pub enum Use {
     TestSend,
     ManageTestRecipients,
     LiftApproval,
+    UnmaskValues,
     CancelWaiting,
     CancelDelivery,
     ManageKeys,
     ReadSources,
     ChangeSource,
+    RevokeSecret,
     ReadBodies,
     ReadMetrics,
     EditDraft,
@@ -108,12 +114,15 @@ pub enum Use {
 
 impl Use {
     /// Every use.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 31] = [
         Self::PostEvent,
         Self::ReadEvents,
+        Self::InferSchemas,
         Self::ReadDeliveries,
+        Self::ReadOverviews,
         Self::ReleaseDelivery,
         Self::ReplayDelivery,
+        Self::ReplayMany,
         Self::ReadApps,
         Self::ChangeApp,
         Self::ChangeGate,
@@ -124,11 +133,13 @@ impl Use {
         Self::TestSend,
         Self::ManageTestRecipients,
         Self::LiftApproval,
+        Self::UnmaskValues,
         Self::CancelWaiting,
         Self::CancelDelivery,
         Self::ManageKeys,
         Self::ReadSources,
         Self::ChangeSource,
+        Self::RevokeSecret,
         Self::ReadBodies,
         Self::ReadMetrics,
         Self::EditDraft,
@@ -137,31 +148,126 @@ impl Use {
         Self::BeLoggedIn,
     ];
 
-    /// The permission table for keys: the scope that each use needs. `Role::may` is the one for people.
-    pub fn needs(self) -> Scope {
+    /// The permission table for keys: the scopes that each use needs, all of them. `Role::may` is the one for people.
+    pub fn needs(self) -> &'static [Scope] {
         match self {
-            Self::PostEvent | Self::CancelWaiting => Scope::EventsWrite,
-            Self::ReadEvents => Scope::EventsRead,
-            Self::ReadDeliveries => Scope::DeliveriesRead,
-            Self::ReleaseDelivery | Self::ReplayDelivery | Self::CancelDelivery => Scope::DeliveriesWrite,
-            Self::ReadApps => Scope::AppsRead,
-            Self::ChangeApp | Self::ChangeGate => Scope::AppsWrite,
-            Self::ReadCatalog | Self::PlanCatalog => Scope::CatalogRead,
-            Self::ApplyCatalog | Self::ChangeCatalog | Self::EditDraft | Self::Publish | Self::TestSend => {
-                Scope::CatalogWrite
+            Self::PostEvent | Self::CancelWaiting => &[Scope::EventsWrite],
+            Self::ReadEvents | Self::InferSchemas => &[Scope::EventsRead],
+            Self::ReadDeliveries | Self::ReadOverviews => &[Scope::DeliveriesRead],
+            Self::ReleaseDelivery | Self::ReplayDelivery | Self::ReplayMany | Self::CancelDelivery => {
+                &[Scope::DeliveriesWrite]
             }
-            // Who may be reached by a test is decided by whoever hands out keys.
-            // Nor does whoever writes copy decide that nobody else has to look at it.
-            // The team is managed by people and at the database, never with a key.
+            Self::ReadApps => &[Scope::AppsRead],
+            Self::ChangeApp | Self::ChangeGate => &[Scope::AppsWrite],
+            Self::ReadCatalog | Self::PlanCatalog => &[Scope::CatalogRead],
+            Self::ApplyCatalog | Self::ChangeCatalog | Self::EditDraft | Self::Publish | Self::TestSend => {
+                &[Scope::CatalogWrite]
+            }
+            // Who hands out keys decides whom tests may reach, that copy needs no second person, and that a value is
+            // no longer sensitive: who writes copy does not. The team is managed by people and at the database, never
+            // with a key.
             Self::ManageKeys
             | Self::ManageTestRecipients
             | Self::LiftApproval
+            | Self::UnmaskValues
             | Self::ManageTeam
-            | Self::BeLoggedIn => Scope::KeysWrite,
-            Self::ReadSources => Scope::SourcesRead,
-            Self::ChangeSource => Scope::SourcesWrite,
-            Self::ReadBodies => Scope::BodiesRead,
-            Self::ReadMetrics => Scope::MetricsRead,
+            | Self::BeLoggedIn => &[Scope::KeysWrite],
+            Self::ReadSources => &[Scope::SourcesRead],
+            // A source's secret or mapping is as good as a key that posts its events.
+            Self::ChangeSource => &[Scope::SourcesWrite, Scope::EventsWrite],
+            Self::RevokeSecret => &[Scope::SourcesWrite],
+            Self::ReadBodies => &[Scope::BodiesRead],
+            Self::ReadMetrics => &[Scope::MetricsRead],
+        }
+    }
+}
+
+/// What a key with a narrow view may do with a use of the API: a test key where there are live apps, or a key that is
+/// limited to the events of some sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NarrowUse {
+    /// Everything: it shows and touches nobody's events. What a test key posts or sends is marked as a test, and
+    /// reaches sandbox apps only.
+    Allowed,
+    /// What it says, for the events that the key may see: those posted with a test key, or by its sources.
+    OwnEvents,
+    /// Nothing: it shows or changes what all events have in common.
+    Refused,
+}
+
+impl Use {
+    /// The table for test keys where there are live apps.
+    pub fn by_test_key(self) -> NarrowUse {
+        match self {
+            Self::PostEvent
+            | Self::ReadApps
+            | Self::ReadCatalog
+            | Self::PlanCatalog
+            | Self::ReadSources
+            | Self::ReadMetrics
+            | Self::TestSend => NarrowUse::Allowed,
+            Self::ReadEvents
+            | Self::ReadDeliveries
+            | Self::ReleaseDelivery
+            | Self::ReplayDelivery
+            | Self::CancelWaiting
+            | Self::CancelDelivery => NarrowUse::OwnEvents,
+            Self::InferSchemas
+            | Self::ReadOverviews
+            | Self::ReplayMany
+            | Self::ChangeApp
+            | Self::ChangeGate
+            | Self::ApplyCatalog
+            | Self::ChangeCatalog
+            | Self::ManageTestRecipients
+            | Self::LiftApproval
+            | Self::UnmaskValues
+            | Self::ManageKeys
+            | Self::ChangeSource
+            | Self::RevokeSecret
+            | Self::ReadBodies
+            | Self::EditDraft
+            | Self::Publish
+            | Self::ManageTeam
+            | Self::BeLoggedIn => NarrowUse::Refused,
+        }
+    }
+
+    /// The table for keys that are limited to the events of some sources. What it refuses would show or reach the
+    /// events of others.
+    pub fn by_limited_key(self) -> NarrowUse {
+        match self {
+            Self::PostEvent
+            | Self::ReadApps
+            | Self::ReadCatalog
+            | Self::PlanCatalog
+            | Self::ReadSources
+            | Self::ReadMetrics
+            | Self::ApplyCatalog
+            | Self::ChangeCatalog
+            | Self::EditDraft
+            | Self::Publish
+            | Self::TestSend
+            | Self::CancelWaiting => NarrowUse::Allowed,
+            Self::ReadEvents
+            | Self::ReadDeliveries
+            | Self::ReleaseDelivery
+            | Self::ReplayDelivery
+            | Self::CancelDelivery => NarrowUse::OwnEvents,
+            Self::InferSchemas
+            | Self::ReadOverviews
+            | Self::ReplayMany
+            | Self::ChangeApp
+            | Self::ChangeGate
+            | Self::ManageTestRecipients
+            | Self::LiftApproval
+            | Self::UnmaskValues
+            | Self::ManageKeys
+            | Self::ChangeSource
+            | Self::RevokeSecret
+            | Self::ReadBodies
+            | Self::ManageTeam
+            | Self::BeLoggedIn => NarrowUse::Refused,
         }
     }
 }

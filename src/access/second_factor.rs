@@ -11,7 +11,8 @@ use super::team::{Team, TeamError};
 use super::throttle::Client;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::MemberId;
-use crate::store::{StoreError, Tx, second_factors, sessions};
+use crate::store::second_factors::{self, SecondFactorRow};
+use crate::store::{StoreError, Tx, sessions};
 use crate::vault::sha256;
 
 /// Bytes of a secret: what RFC 4226 recommends.
@@ -206,31 +207,27 @@ impl Team {
         Ok(())
     }
 
-    /// Takes a code of a member's authenticator, or a recovery code: `false` if it is wrong or was taken before.
-    pub(super) async fn take_code(
-        &self,
-        tx: &mut Tx,
-        member: MemberId,
-        code: &SecretString,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let Some(found) = self.store.find_second_factor(member).await? else { return Ok(false) };
-        if found.active_since.is_none() {
-            return Ok(false);
-        }
-        let code = plain(code.expose_secret());
-        if let Some(step) = step_of(&found.secret, &code, now) {
-            return second_factors::take_step(tx, member, step).await;
-        }
-        second_factors::take_recovery_code(tx, member, &sha256(code.as_bytes())).await
-    }
-
     async fn replace_codes(&self, tx: &mut Tx, member: MemberId) -> Result<Vec<SecretString>, StoreError> {
         let texts: Vec<String> = (0..RECOVERY_CODES).map(|_| recovery_code(&self.ids.secret())).collect();
         let hashes: Vec<[u8; 32]> = texts.iter().map(|text| sha256(plain(text).as_bytes())).collect();
         second_factors::replace_recovery_codes(tx, member, &hashes).await?;
         Ok(texts.into_iter().map(SecretString::from).collect())
     }
+}
+
+/// Takes a code of a member's authenticator, or a recovery code: `false` if it is wrong or was taken before.
+pub(super) async fn take_code(
+    tx: &mut Tx,
+    (member, factor): (MemberId, Option<SecondFactorRow>),
+    code: &SecretString,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(factor) = factor.filter(|factor| factor.active_since.is_some()) else { return Ok(false) };
+    let code = plain(code.expose_secret());
+    if let Some(step) = step_of(&factor.secret, &code, now) {
+        return second_factors::take_step(tx, member, step).await;
+    }
+    second_factors::take_recovery_code(tx, member, &sha256(code.as_bytes())).await
 }
 
 /// Sixteen letters, 80 random bits, in groups of four.

@@ -266,13 +266,14 @@ impl Team {
             self.store.members().await?.into_iter().find(|row| row.id == id).ok_or(TeamError::Token)?;
         passwords::check(&password, &found.email).await?;
         let password = self.hash(password).await?;
+        let proven = self.proven(id, Method::Password, true).await?;
         let mut tx = self.store.begin().await?;
         if rows::take_token(&mut tx, &hash, now).await? != Some(Some(id)) {
             return Err(TeamError::Token);
         }
         rows::set_password(&mut tx, id, &password).await?;
         sessions::end_sessions(&mut tx, id).await?;
-        let done = self.complete(&mut tx, id, (Method::Password, true), client).await?;
+        let done = self.complete(&mut tx, proven, client).await?;
         let found = member(found)?;
         self.note(&mut tx, &found.row.email, "password_set", &found.row.email, found.role, now).await?;
         tx.commit().await.map_err(StoreError::from)?;
@@ -293,7 +294,9 @@ impl Team {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         rows::lock(&mut tx).await?;
-        let found = self.find(email).await?;
+        let email = plain_email(email);
+        let found = rows::find_in(&mut tx, &email).await?.ok_or(TeamError::Unknown(email))?;
+        let found = member(found)?;
         let role = role.unwrap_or(found.role);
         let disabled_at = match is_disabled {
             Some(true) => found.row.disabled_at.or(Some(now)),
@@ -383,6 +386,7 @@ impl Team {
             before: None,
             after: Some(json!({"role": role.as_str()})),
             note: String::new(),
+            key: None,
         };
         audit::append(tx, &[entry]).await
     }

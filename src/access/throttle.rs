@@ -141,7 +141,8 @@ impl Team {
 
     /// What is counted, in a form that says nothing about whom it is about to somebody who reads the table.
     fn subject(&self, parts: &[&str]) -> [u8; 32] {
-        self.store.vault().fingerprint(format!("log-in attempts\n{}", parts.join("\n")).as_bytes())
+        let content = format!("log-in attempts\n{}", parts.join("\n"));
+        sha256(&self.store.vault().fingerprint(content.as_bytes()))
     }
 
     /// What the log calls an account: the same for the same address, and of no use without the secret key.

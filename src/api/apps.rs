@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
@@ -68,7 +69,8 @@ pub(super) struct AppRequest {
     /// Its App API key; needed for a new one, and the present one stays if nothing is said.
     #[schema(value_type = Option<String>)]
     api_key: Option<SecretString>,
-    /// OneSignal, or a sandbox; OneSignal if nothing is said.
+    /// OneSignal, or an address that the settings allow; the present one, or OneSignal, if nothing is said. Another
+    /// address needs the key again.
     #[schema(value_type = Option<String>)]
     base_url: Option<Url>,
     /// 150 on the free plan (and if nothing is said), 6000 on a paid one.
@@ -138,22 +140,77 @@ pub(super) async fn put_app(
     let asked: AppRequest = request::read(&headers, body, MAX_BYTES).await?;
     let known = api.store.apps().await?;
     let version = matching::wanted(&headers, api.store.app_version(id).await?)?;
-    let app = checked(id, asked, &known, identity.is_test)?;
+    let app = checked(id, asked, &known, &api.app_policy)?;
     if !api.store.put_app(&app, version, api.clock.now()).await? {
         let detail = format!("it stands at version {}", api.store.app_version(id).await?);
         return Err(Problem::new(Code::Stale, detail));
     }
-    let after = serde_json::json!({
-        "name": app.name, "base_url": app.base_url, "is_default": app.is_default,
-        "calls_per_second": app.calls_per_second, "subscriptions": app.subscriptions,
-    });
+    let before = known.iter().find(|known| known.id == id);
+    let mut after = recorded(&app);
+    after["key_changed"] =
+        before.is_none_or(|before| before.api_key.expose_secret() != app.api_key.expose_secret()).into();
     let name = id.to_string();
-    api.publisher.record_change(("app", &name), "changed", Some(after), identity.by("")?).await?;
+    let difference = (before.map(recorded), Some(after));
+    api.publisher.record_difference(("app", &name), "changed", difference, identity.by("")?).await?;
     answer(&api, &name).await
 }
 
+/// An app as the record of changes keeps it.
+fn recorded(app: &App) -> Value {
+    json!({
+        "name": app.name, "base_url": app.base_url, "is_sandbox": app.is_sandbox, "is_default": app.is_default,
+        "calls_per_second": app.calls_per_second, "subscriptions": app.subscriptions,
+    })
+}
+
+/// What apps may be entered through the API.
+#[derive(Debug, Clone, Default)]
+pub struct AppPolicy {
+    /// The addresses that an app may have, besides OneSignal's: the settings name them.
+    pub base_urls: Vec<Url>,
+    /// Whether apps that reach real people are refused: there is a development key, and it may do everything.
+    pub sandboxes_only: bool,
+}
+
+impl AppPolicy {
+    fn allows(&self, url: &Url) -> bool {
+        let plain = |url: &Url| url.as_str().trim_end_matches('/').to_owned();
+        plain(url) == ONESIGNAL || self.base_urls.iter().any(|allowed| plain(allowed) == plain(url))
+    }
+}
+
+/// What is wrong with the address that an app is to have.
+fn base_url_problem(
+    url: &Url,
+    (present, is_sandbox): (Option<&App>, bool),
+    has_key: bool,
+    policy: &AppPolicy,
+) -> Option<&'static str> {
+    if present.is_some_and(|app| app.base_url == *url) {
+        return None;
+    }
+    if url.query().is_some()
+        || url.fragment().is_some()
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
+        return Some("an address has no user, no query and no fragment");
+    }
+    if !policy.allows(url) {
+        return Some(
+            "an app's calls, with its key and its messages, go to https://api.onesignal.com, or to an address that \
+             `onesignal.allowed_base_urls` in the settings names",
+        );
+    }
+    if !is_sandbox && url.scheme() != "https" {
+        return Some("an app that reaches real people has an address that begins with https://");
+    }
+    // Otherwise a stored key could be had by sending it somewhere else.
+    (!has_key).then_some("another address needs the App API key again: send `api_key`, too")
+}
+
 /// The app as it will be.
-fn checked(id: AppId, asked: AppRequest, known: &[App], is_test: bool) -> Result<App, Problem> {
+fn checked(id: AppId, asked: AppRequest, known: &[App], policy: &AppPolicy) -> Result<App, Problem> {
     let present = known.iter().find(|app| app.id == id);
     let mut errors = Vec::new();
     let mut wrong = |pointer: &str, detail: &str| errors.push(FieldError::new(pointer, "invalid", detail));
@@ -163,6 +220,7 @@ fn checked(id: AppId, asked: AppRequest, known: &[App], is_test: bool) -> Result
     } else if known.iter().any(|app| app.id != id && app.is_called(&name)) {
         wrong("/name", "another app is called that");
     }
+    let has_key = asked.api_key.is_some();
     let api_key = asked.api_key.or_else(|| present.map(|app| app.api_key.clone()));
     let is_key = |key: &SecretString| {
         let text = key.expose_secret();
@@ -176,8 +234,10 @@ fn checked(id: AppId, asked: AppRequest, known: &[App], is_test: bool) -> Result
         (None, Some(app)) => Some(app.base_url.clone()),
         (None, None) => ONESIGNAL.parse().ok(),
     };
-    if !base_url.as_ref().is_some_and(|url| matches!(url.scheme(), "https" | "http")) {
-        wrong("/base_url", "an address begins with https://, or with http:// for a sandbox");
+    let is_sandbox = api_key.as_ref().is_some_and(App::is_sandbox_key);
+    let of_url = |url| base_url_problem(url, (present, is_sandbox), has_key, policy);
+    if let Some(problem) = base_url.as_ref().and_then(of_url) {
+        wrong("/base_url", problem);
     }
     let calls_per_second = asked.calls_per_second.or(present.map(|app| app.calls_per_second)).unwrap_or(150);
     if !(1..=100_000).contains(&calls_per_second) {
@@ -186,9 +246,11 @@ fn checked(id: AppId, asked: AppRequest, known: &[App], is_test: bool) -> Result
     if asked.subscriptions.is_some_and(|count| count == 0 || i32::try_from(count).is_err()) {
         wrong("/subscriptions", "it is 1 or more; leave it out if nobody knows");
     }
-    let is_sandbox = api_key.as_ref().is_some_and(App::is_sandbox_key);
-    if is_test && !is_sandbox {
-        wrong("/api_key", "a test key changes sandbox apps only");
+    if present.is_some_and(|app| app.is_sandbox != is_sandbox) {
+        wrong("/api_key", "an app stays what it is, live or a sandbox: enter the other one under its own id");
+    }
+    if !is_sandbox && policy.sandboxes_only {
+        wrong("/api_key", "`dev_key` is set and may do everything: take it out before a live app is entered");
     }
     match (api_key, base_url) {
         (Some(api_key), Some(base_url)) if errors.is_empty() => Ok(App {

@@ -18,6 +18,7 @@ use super::parameters::{Parameters, PathTexts};
 use super::problem::{Code, FieldError, Problem};
 use crate::access::Use;
 use crate::domain::event::Recipient;
+use crate::domain::id::KeyId;
 
 /// One change.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -27,6 +28,9 @@ pub(super) struct AuditBody {
     at: DateTime<Utc>,
     /// Who: a source's name, or a person's.
     actor: String,
+    /// The key that was used, if one was.
+    #[schema(value_type = Option<String>)]
+    key: Option<KeyId>,
     /// `created`, `changed`, `published`, `rolled_back`, `archived`, `deleted`, …
     action: String,
     /// `event_type`, `partial`, `template`, `rule`, `source`, `key` or `test_recipient`.
@@ -80,6 +84,7 @@ pub(super) async fn list_audit(
         id: entry.id,
         at: entry.at,
         actor: entry.actor,
+        key: entry.key,
         action: entry.action,
         kind: entry.kind,
         subject: entry.subject,

@@ -6,35 +6,92 @@ use axum::http::{HeaderMap, header};
 
 use super::Api;
 use super::problem::{Code, FieldError, Problem};
-use crate::access::{Identity, Use};
-use crate::catalog::By;
+use crate::access::{Denied, Identity, Use};
+use crate::catalog::{By, Rights};
+use crate::domain::event::VisibleEvents;
+use crate::telemetry::Sampled;
 
 impl Api {
-    /// The identity behind a request, if its key allows this use.
+    /// The identity behind a request, if its key allows this use for all events.
     ///
     /// # Errors
-    /// 401 without a valid key, 403 if its scopes don't allow it, 503 if the database is away.
+    /// 401 without a valid key, 403 if its scopes don't allow it or if it sees some events only, 503 if the database is
+    /// away.
     pub(super) async fn allow(&self, headers: &HeaderMap, what: Use) -> Result<Arc<Identity>, Problem> {
+        let (identity, visible) = self.allow_visible(headers, what).await?;
+        if visible.is_everything() {
+            return Ok(identity);
+        }
+        let denied = if visible.tests_only { Denied::TestKey } else { Denied::LimitedKey };
+        Err(self.denial(&identity, what, denied))
+    }
+
+    /// The identity behind a request, if its key allows this use, and the events that it may see: the caller shows and
+    /// changes no others.
+    ///
+    /// # Errors
+    /// As for [`Api::allow`], save that a key that sees some events only is welcome.
+    pub(super) async fn allow_visible(
+        &self,
+        headers: &HeaderMap,
+        what: Use,
+    ) -> Result<(Arc<Identity>, VisibleEvents), Problem> {
         let key = bearer(headers).ok_or_else(|| {
             Problem::new(
                 Code::Unauthorized,
                 "send `Authorization: Bearer hk_…`; `herald keys create` makes a key",
             )
         })?;
-        let identity = self
-            .access
-            .identify(key)
-            .await?
-            .ok_or_else(|| Problem::new(Code::Unauthorized, "the key is wrong or revoked"))?;
-        if identity.may(what) {
-            return Ok(identity);
+        let Some(identity) = self.access.identify(key).await? else {
+            if let Some(count) = self.denials.unknown.count() {
+                tracing::warn!(count, "requests with a wrong, revoked or expired key were refused: {count}");
+            }
+            return Err(Problem::new(Code::Unauthorized, "the key is wrong, revoked or expired"));
+        };
+        match self.access.permit(&identity, what).await? {
+            Ok(visible) => Ok((identity, visible)),
+            Err(denied) => Err(self.denial(&identity, what, denied)),
         }
-        let scope = what.needs().as_str();
-        Err(Problem::new(Code::MissingScope, format!("the key lacks the scope `{scope}`")))
+    }
+
+    /// Whether a caller may see what every event says, as part of something else that it asked for.
+    pub(super) async fn may_see_events(&self, identity: &Identity) -> Result<bool, Problem> {
+        let permit = self.access.permit(identity, Use::ReadEvents).await?;
+        Ok(permit.is_ok_and(|visible| visible.is_everything()))
+    }
+
+    fn denial(&self, identity: &Identity, what: Use, denied: Denied) -> Problem {
+        if let Some(count) = self.denials.forbidden.count() {
+            let key = identity.key;
+            tracing::warn!(
+                key.id = %key, permission = ?what, count,
+                "key {key} was refused {what:?} ({denied:?}); {count} refusals since the last such line"
+            );
+        }
+        match denied {
+            Denied::MissingScope(scope) => {
+                Problem::new(Code::MissingScope, format!("the key lacks the scope `{}`", scope.as_str()))
+            }
+            Denied::TestKey => Problem::new(
+                Code::TestKey,
+                "a test key may not do this where there is an app that reaches real people: use a live key",
+            ),
+            Denied::LimitedKey => Problem::new(
+                Code::LimitedKey,
+                "the key is limited to the events of some sources, and this concerns others, too",
+            ),
+        }
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// Refusals, counted so that a flood of them is logged as one line a second.
+#[derive(Debug, Default)]
+pub struct Denials {
+    unknown: Sampled,
+    forbidden: Sampled,
+}
+
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
@@ -44,6 +101,16 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 const LONGEST_NOTE: usize = 1_000;
 
 impl Identity {
+    /// What a change of the catalog may do besides. Files can't widen what the key itself may post.
+    fn rights(&self) -> Rights {
+        let may = |what| self.may(what) && !self.is_limited();
+        Rights {
+            change_sources: may(Use::ChangeSource) && self.may_grant(None),
+            lift_approval: may(Use::LiftApproval),
+            unmask_values: may(Use::UnmaskValues),
+        }
+    }
+
     /// Who changes something and why, for the record of changes.
     ///
     /// # Errors
@@ -58,6 +125,6 @@ impl Identity {
                 vec![FieldError::new("/note", "invalid", detail)],
             ));
         }
-        Ok(By { actor: &self.source_name, note })
+        Ok(By { actor: &self.source_name, note, key: Some(self.key), rights: self.rights() })
     }
 }

@@ -64,14 +64,14 @@ pub(super) async fn read_any(
 /// Reads a body of at most `limit` bytes, whatever its type.
 ///
 /// # Errors
-/// 415 when it is encoded, 413 when it is too large, 400 when it breaks off.
+/// 415 when it is encoded, 413 when it is too large, 408 when it takes too long, 400 when it breaks off.
 pub(super) async fn read_bytes(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     refuse_encoding(headers)?;
     let mut bytes = Vec::new();
     let mut seen = 0;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Problem::new(Code::BadJson, "the body broke off"))?;
+        let chunk = chunk.map_err(|error| broken_off(&error))?;
         seen += chunk.len();
         if seen > limit + DRAINED {
             break;
@@ -86,6 +86,19 @@ pub(super) async fn read_bytes(headers: &HeaderMap, body: Body, limit: usize) ->
         return Err(Problem::new(Code::TooLarge, format!("the body has more than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+/// Why a body ended before its end.
+fn broken_off(error: &axum::Error) -> Problem {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::TimedOut) {
+            return Problem::new(Code::BodyTimeout, "the body did not arrive in time; send it again");
+        }
+        cause = error.source();
+    }
+    Problem::new(Code::BadJson, "the body broke off")
 }
 
 fn media_of(headers: &HeaderMap, known: &[Media]) -> Result<Media, Problem> {

@@ -13,6 +13,7 @@ use super::events::{LISTED_DELIVERIES, WriteQuery};
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, Problem, ProblemBody};
 use crate::access::{Identity, Use};
+use crate::domain::event::KeySpace;
 use crate::domain::id::{DeliveryId, EventId};
 use crate::pipeline::cancel::{Cancellation, Outcome, Unwanted};
 
@@ -92,10 +93,12 @@ pub(super) async fn cancel_waiting(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<CancellationBody>, Problem> {
-    let identity = api.allow(&headers, Use::CancelWaiting).await?;
+    // The key's own space: a test key finds what test keys posted.
+    let (identity, _) = api.allow_visible(&headers, Use::CancelWaiting).await?;
     let request: CancellationRequest = super::entries::read(&headers, body).await?;
     let why = by(&identity, &format!(" through the key {}", request.key));
-    let unwanted = Unwanted::Key(identity.source, &request.key);
+    let space = KeySpace { source: identity.source, is_test: identity.is_test };
+    let unwanted = Unwanted::Key(space, &request.key);
     let told = api.pipeline.cancel(unwanted, &why, query.dry_run).await?;
     Ok(Json(CancellationBody::new(told)))
 }
@@ -117,14 +120,15 @@ pub(super) async fn cancel_event(
     Parameters(query): Parameters<WriteQuery>,
     headers: HeaderMap,
 ) -> Result<Json<CancellationBody>, Problem> {
-    let identity = match api.allow(&headers, Use::CancelDelivery).await {
-        Ok(identity) => identity,
-        Err(_) => api.allow(&headers, Use::CancelWaiting).await?,
+    let (identity, visible) = match api.allow_visible(&headers, Use::CancelDelivery).await {
+        Ok(allowed) => allowed,
+        Err(_) => api.allow_visible(&headers, Use::CancelWaiting).await?,
     };
     let unknown = || Problem::new(Code::NotFound, format!("there is no event {id}"));
     let event: EventId = id.parse().map_err(|_| unknown())?;
     let stored = api.store.find_event(event).await?.ok_or_else(unknown)?;
-    if stored.event.source != identity.source && !identity.may(Use::CancelDelivery) {
+    let is_own = stored.event.source == identity.source || identity.may(Use::CancelDelivery);
+    if !is_own || !visible.has(stored.event.source, stored.event.is_test) {
         return Err(unknown());
     }
     let told = api.pipeline.cancel(Unwanted::Event(event), &by(&identity, ""), query.dry_run).await?;
@@ -146,9 +150,9 @@ pub(super) async fn cancel_delivery(
     Parameters(query): Parameters<WriteQuery>,
     headers: HeaderMap,
 ) -> Result<Json<CancellationBody>, Problem> {
-    let identity = api.allow(&headers, Use::CancelDelivery).await?;
+    let (identity, visible) = api.allow_visible(&headers, Use::CancelDelivery).await?;
     let unknown = || Problem::new(Code::NotFound, format!("there is no delivery {id}"));
-    let delivery: DeliveryId = id.parse().map_err(|_| unknown())?;
+    let delivery = api.visible_delivery(&id, &visible).await?.id;
     let unwanted = Unwanted::Deliveries(&[delivery]);
     let told = api.pipeline.cancel(unwanted, &by(&identity, ""), query.dry_run).await?;
     if told.is_empty() {

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::parameters::Parameters;
 use super::problem::{Problem, ProblemBody};
 use super::{Api, request};
-use crate::access::Use;
+use crate::access::{Identity, Use};
 use crate::catalog::files::{self, Files};
-use crate::catalog::{Applied, Applying};
+use crate::catalog::{Applied, ApplyError, Applying};
 
 /// The catalog's files together at most.
 const MAX_CATALOG_BYTES: usize = 8 * 1024 * 1024;
@@ -56,9 +56,9 @@ pub(super) async fn plan_catalog(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Applied>, Problem> {
-    api.allow(&headers, Use::PlanCatalog).await?;
+    let identity = api.allow(&headers, Use::PlanCatalog).await?;
     let request = request::read::<CatalogRequest>(&headers, body, MAX_CATALOG_BYTES).await?;
-    Ok(Json(api.publisher.plan(&request.files, request.delete).await?))
+    seen_by(&api, &identity, api.publisher.plan(&request.files, request.delete).await).await
 }
 
 /// Makes the catalog say what these files say; applied templates are live.
@@ -80,13 +80,31 @@ pub(super) async fn apply_catalog(
     let identity = api.allow(&headers, Use::ApplyCatalog).await?;
     let request = request::read::<CatalogRequest>(&headers, body, MAX_CATALOG_BYTES).await?;
     let applied = if query.dry_run {
-        api.publisher.plan(&request.files, request.delete).await?
+        api.publisher.plan(&request.files, request.delete).await
     } else {
         let by = identity.by(&request.note)?;
         let how = Applying { deletes: request.delete, accepts_holes: request.accept_held };
-        api.publisher.apply(&request.files, how, by).await?
+        api.publisher.apply(&request.files, how, by).await
     };
-    Ok(Json(applied))
+    seen_by(&api, &identity, applied).await
+}
+
+/// What a caller may see of what applying came to: single events only with `events:read`.
+async fn seen_by(
+    api: &Api,
+    identity: &Identity,
+    applied: Result<Applied, ApplyError>,
+) -> Result<Json<Applied>, Problem> {
+    match applied {
+        Ok(mut applied) if !applied.traffic.is_empty() => {
+            for report in applied.traffic.values_mut() {
+                *report = api.seen_by(identity, std::mem::take(report)).await?;
+            }
+            Ok(Json(applied))
+        }
+        Ok(applied) => Ok(Json(applied)),
+        Err(error) => Err(api.problem_seen_by(identity, error.into()).await?),
+    }
 }
 
 /// The catalog's files.

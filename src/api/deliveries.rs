@@ -16,8 +16,10 @@ use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, request};
 use crate::access::Use;
 use crate::domain::delivery::StateName;
+use crate::domain::event::VisibleEvents;
 use crate::domain::id::{DeliveryId, TypedId};
 use crate::pipeline::release::Release;
+use crate::store::listing::DeliveryRow;
 
 /// A release request's size at most.
 const MAX_RELEASE_BYTES: usize = 256 * 1024;
@@ -32,8 +34,8 @@ pub(super) async fn list_deliveries(
     Parameters(query): Parameters<RawListQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Page<DeliveryBody>>, Problem> {
-    api.allow(&headers, Use::ReadDeliveries).await?;
-    let filter = query.filter::<DeliveryId>()?;
+    let (_, visible) = api.allow_visible(&headers, Use::ReadDeliveries).await?;
+    let filter = query.filter::<DeliveryId>(visible)?;
     let rows = api.store.list_deliveries(&filter).await?;
     let now = api.clock.now();
     Ok(Json(Page::new(rows, filter.limit, |row| row.id.to_string(), |row| delivery_body(row, now))))
@@ -63,8 +65,32 @@ pub(super) async fn get_delivery(
     PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<Json<DeliveryTrace>, Problem> {
-    api.allow(&headers, Use::ReadDeliveries).await?;
+    let (_, visible) = api.allow_visible(&headers, Use::ReadDeliveries).await?;
+    api.visible_delivery(&id, &visible).await?;
     trace(&api, &id).await.map(Json)
+}
+
+impl Api {
+    /// The delivery with this id, if the caller may see it.
+    ///
+    /// # Errors
+    /// 404 if there is none, or if it is of an event that the caller may not see.
+    pub(super) async fn visible_delivery(
+        &self,
+        id: &str,
+        visible: &VisibleEvents,
+    ) -> Result<DeliveryRow, Problem> {
+        let unknown = || Problem::new(Code::NotFound, format!("there is no delivery {id}"));
+        let parsed: DeliveryId = id.parse().map_err(|_| unknown())?;
+        let row = self.store.find_delivery(parsed).await?.ok_or_else(unknown)?;
+        if !visible.is_everything() {
+            let event = self.store.find_event(row.event).await?.ok_or_else(unknown)?.event;
+            if !visible.has(event.source, event.is_test) {
+                return Err(unknown());
+            }
+        }
+        Ok(row)
+    }
 }
 
 async fn trace(api: &Api, id: &str) -> Result<DeliveryTrace, Problem> {
@@ -110,15 +136,14 @@ pub(super) async fn release_delivery(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<DeliveryTrace>, Problem> {
-    let identity = api.allow(&headers, Use::ReleaseDelivery).await?;
+    let (identity, visible) = api.allow_visible(&headers, Use::ReleaseDelivery).await?;
     let request: ReleaseRequest = request::read(&headers, body, MAX_RELEASE_BYTES).await?;
     if request.values.as_ref().is_some_and(|values| !values.is_object()) {
         let error = FieldError::new("/values", "invalid", "values are a JSON object, as in the event's data");
         return Err(Problem::fields(Code::InvalidFields, vec![error]));
     }
-    let parsed: DeliveryId =
-        id.parse().map_err(|_| Problem::new(Code::NotFound, format!("there is no delivery {id}")))?;
+    let delivery = api.visible_delivery(&id, &visible).await?.id;
     let release = Release { version: request.version, values: request.values };
-    api.pipeline.release(parsed, release, identity.key.uuid()).await?;
+    api.pipeline.release(delivery, release, identity.key.uuid()).await?;
     trace(&api, &id).await.map(Json)
 }

@@ -386,8 +386,8 @@ pub(super) async fn list_events(
     Parameters(query): Parameters<RawListQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Page<EventBody>>, Problem> {
-    api.allow(&headers, Use::ReadEvents).await?;
-    let filter = query.filter::<EventId>()?;
+    let (_, visible) = api.allow_visible(&headers, Use::ReadEvents).await?;
+    let filter = query.filter::<EventId>(visible)?;
     let events = api.store.list_events(&filter).await?;
     Ok(Json(Page::new(
         events,
@@ -407,10 +407,13 @@ pub(super) async fn get_event(
     PathText(id): PathText,
     headers: HeaderMap,
 ) -> Result<Json<EventTrace>, Problem> {
-    api.allow(&headers, Use::ReadEvents).await?;
+    let (_, visible) = api.allow_visible(&headers, Use::ReadEvents).await?;
     let unknown = || Problem::new(Code::NotFound, format!("there is no event {id}"));
     let id: EventId = id.parse().map_err(|_| unknown())?;
     let stored = api.store.find_event(id).await?.ok_or_else(unknown)?;
+    if !visible.has(stored.event.source, stored.event.is_test) {
+        return Err(unknown());
+    }
     let (deliveries, decisions) = api.store.trace_of(id).await?;
     let now = api.clock.now();
     Ok(Json(EventTrace {

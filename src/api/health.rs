@@ -1,7 +1,8 @@
 //! Is it alive, is it ready, how is it doing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -14,6 +15,7 @@ use super::Api;
 use super::problem::Problem;
 use crate::access::Use;
 use crate::store::schema::SchemaState;
+use crate::store::{Store, StoreError};
 
 /// How long readiness waits for the database.
 const DATABASE_TIME: Duration = Duration::from_millis(400);
@@ -51,24 +53,77 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
     if !api.is_ready.load(Ordering::SeqCst) {
         return not("the process is about to stop");
     }
-    let asked = async {
-        Ok::<_, crate::store::StoreError>((api.store.health().await?, api.store.schema_state().await?))
-    };
+    match api.readiness.of(&api.health).await {
+        Readiness::Ready { failover_is_loss_free } => {
+            let failover_is_loss_free = Some(failover_is_loss_free);
+            (StatusCode::OK, Json(ReadyBody { ready: true, reason: None, failover_is_loss_free }))
+        }
+        Readiness::SchemaBehind => not("the schema is behind: run `herald migrate`"),
+        Readiness::ReadOnly => not("the database is read-only"),
+        Readiness::Unreachable => not("the database can't be reached"),
+    }
+}
+
+/// What a look at the database came to.
+#[derive(Debug, Clone, Copy)]
+enum Readiness {
+    Ready { failover_is_loss_free: bool },
+    SchemaBehind,
+    ReadOnly,
+    Unreachable,
+}
+
+/// Looks at the database for many callers at once: whoever asks while a look is under way shares the next one, so that
+/// a flood of health checks costs no more than one caller who asks again and again.
+#[derive(Debug, Default)]
+pub struct SharedReadiness {
+    callers: AtomicU64,
+    last: tokio::sync::Mutex<Option<(u64, Readiness)>>,
+}
+
+impl SharedReadiness {
+    async fn of(&self, store: &Store) -> Readiness {
+        let ticket = self.callers.fetch_add(1, Ordering::SeqCst);
+        let mut last = self.last.lock().await;
+        if let Some((began_at, found)) = *last
+            && began_at > ticket
+        {
+            return found;
+        }
+        let began_at = self.callers.load(Ordering::SeqCst);
+        let found = look(store).await;
+        *last = Some((began_at, found));
+        found
+    }
+}
+
+async fn look(store: &Store) -> Readiness {
+    let asked = async { Ok::<_, StoreError>((store.health().await?, store.schema_state().await?)) };
     match tokio::time::timeout(DATABASE_TIME, asked).await {
         Ok(Ok((health, SchemaState::Current))) if health.is_writable => {
-            let failover = Some(health.has_synchronous_standby);
-            (StatusCode::OK, Json(ReadyBody { ready: true, reason: None, failover_is_loss_free: failover }))
+            Readiness::Ready { failover_is_loss_free: health.has_synchronous_standby }
         }
-        Ok(Ok((_, SchemaState::Behind(_)))) => not("the schema is behind: run `herald migrate`"),
-        Ok(Ok(_)) => not("the database is read-only"),
-        Ok(Err(_)) | Err(_) => not("the database can't be reached"),
+        Ok(Ok((_, SchemaState::Behind(_)))) => Readiness::SchemaBehind,
+        Ok(Ok(_)) => Readiness::ReadOnly,
+        Ok(Err(_)) | Err(_) => Readiness::Unreachable,
     }
+}
+
+/// Whether a request came to this machine's own name, and not through a proxy: a proxy on this machine also connects
+/// from loopback.
+fn is_direct(headers: &HeaderMap) -> bool {
+    const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_local = name == "localhost"
+        || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    is_local && !FORWARDED.iter().any(|header| headers.contains_key(*header))
 }
 
 /// Metrics, as Prometheus reads them.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "Prometheus text")))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Problem> {
-    if api.metrics_need_key {
+    if api.metrics_need_key || !is_direct(&headers) {
         api.allow(&headers, Use::ReadMetrics).await?;
     }
     for row in api.store.backlog(BACKLOG_ROWS).await? {

@@ -47,7 +47,7 @@ pub(super) async fn infer_schema(
     request: Body,
 ) -> Result<Json<Inferred>, Problem> {
     // Words that come again and again are shown as they came.
-    api.allow(&headers, Use::ReadEvents).await?;
+    api.allow(&headers, Use::InferSchemas).await?;
     let InferRequest { last } = read(&headers, request).await?;
     let none = || Problem::new(Code::NotFound, format!("no event of the type {name} is kept"));
     let event_type: EventTypeName = name.parse().map_err(|_| none())?;

@@ -14,6 +14,8 @@ use super::parameters::PathText;
 use super::problem::{Code, FieldError, Problem};
 use super::{Api, request};
 use crate::access::{KeyRequest, Scope, Use};
+use crate::catalog::is_source_name;
+use crate::domain::clock::Timestamp;
 use crate::domain::event::is_pattern;
 use crate::domain::id::KeyId;
 
@@ -34,6 +36,10 @@ pub(super) struct NewKeyRequest {
     scopes: Vec<String>,
     /// The event types it may post, such as `order.*`; all if nothing is said.
     allowed_types: Option<Vec<String>>,
+    /// The sources whose events and deliveries it may see and change; all if nothing is said.
+    allowed_sources: Option<Vec<String>>,
+    /// When it ends; if nothing is said, when it is revoked.
+    expires_at: Option<DateTime<Utc>>,
 }
 
 /// A new key. Its text is shown this once.
@@ -55,7 +61,13 @@ pub(super) struct KeyBody {
     source: String,
     hint: String,
     scopes: Vec<String>,
+    /// The sources whose events and deliveries it may see; `null`: all.
+    allowed_sources: Option<Vec<String>>,
     created_at: DateTime<Utc>,
+    /// When it ends; `null`: when it is revoked.
+    expires_at: Option<DateTime<Utc>>,
+    /// When it was used last, to about a minute.
+    last_used_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -73,26 +85,40 @@ pub(super) async fn create_key(
     let request: NewKeyRequest = request::read(&headers, body, MAX_KEY_BYTES).await?;
     if identity.is_test && !request.test {
         let detail = "a test key makes test keys only: send `\"test\": true`";
-        return Err(Problem::new(Code::MissingScope, detail));
+        return Err(Problem::new(Code::TestKey, detail));
     }
-    let request = key_request(request)?;
+    let request = key_request(request, api.clock.now())?;
+    if !identity.may_grant(request.allowed_types.as_deref()) {
+        let detail = "your key may post some event types only: name those, or some of them";
+        let error = FieldError::new("/allowed_types", "not_permitted", detail);
+        return Err(Problem::fields(Code::NotPermitted, vec![error]));
+    }
     let source = request.source.clone();
     let created = api.access.create_key(&request).await?;
-    let after = serde_json::json!({"id": created.id, "hint": created.hint});
+    let after = serde_json::json!({
+        "id": created.id, "hint": created.hint, "test": request.is_test,
+        "scopes": request.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "allowed_types": request.allowed_types, "allowed_sources": request.allowed_sources,
+        "expires_at": request.expires_at,
+    });
     api.publisher.record_change(("key", &source), "created", Some(after), identity.by("")?).await?;
     let body =
         NewKeyBody { id: created.id, key: created.text.expose_secret().to_owned(), hint: created.hint };
     Ok((StatusCode::CREATED, Json(body)))
 }
 
-fn key_request(request: NewKeyRequest) -> Result<KeyRequest, Problem> {
+fn key_request(request: NewKeyRequest, now: Timestamp) -> Result<KeyRequest, Problem> {
     let mut errors = Vec::new();
-    let is_name = request.source.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && request.source.len() <= 64
-        && request.source.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c));
-    if !is_name {
-        let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
+    let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
+    if !is_source_name(&request.source) {
         errors.push(FieldError::new("/source", "invalid", detail));
+    }
+    let named = request.allowed_sources.iter().flatten().enumerate();
+    for (place, _) in named.filter(|(_, name)| !is_source_name(name)) {
+        errors.push(FieldError::new(format!("/allowed_sources/{place}"), "invalid", detail));
+    }
+    if request.expires_at.is_some_and(|end| end <= now) {
+        errors.push(FieldError::new("/expires_at", "invalid", "it is in the past"));
     }
     let mut scopes = Vec::new();
     for (place, word) in request.scopes.iter().enumerate() {
@@ -124,6 +150,8 @@ fn key_request(request: NewKeyRequest) -> Result<KeyRequest, Problem> {
         is_test: request.test,
         scopes,
         allowed_types: request.allowed_types,
+        allowed_sources: request.allowed_sources,
+        expires_at: request.expires_at,
     })
 }
 
@@ -139,7 +167,10 @@ pub(super) async fn list_keys(
         source: key.source,
         hint: key.hint,
         scopes: key.scopes,
+        allowed_sources: key.allowed_sources,
         created_at: key.created_at,
+        expires_at: key.expires_at,
+        last_used_at: key.last_used_at,
         revoked_at: key.revoked_at,
     });
     Ok(Json(keys.collect()))

@@ -9,7 +9,7 @@ use super::events::recipient_body;
 use super::problem::{Code, FieldError, Problem};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
-use crate::domain::event::Recipient;
+use crate::domain::event::{Recipient, VisibleEvents};
 use crate::domain::id::{DeliveryId, EventId, TypedId, made_at};
 use crate::pipeline::ingest::DecisionSummary;
 use crate::store::listing::{AttemptRow, DecisionRow, DeliveryRow};
@@ -63,7 +63,10 @@ impl RawListQuery {
     ///
     /// # Errors
     /// 400 that names the parameter.
-    pub fn filter<T: TypedId + std::str::FromStr>(&self) -> Result<ListFilter, Problem> {
+    pub fn filter<T: TypedId + std::str::FromStr>(
+        &self,
+        visible: VisibleEvents,
+    ) -> Result<ListFilter, Problem> {
         let before = match &self.cursor {
             Some(cursor) => {
                 let id: T =
@@ -91,6 +94,7 @@ impl RawListQuery {
             event_type: self.r#type.clone(),
             state,
             recipient: self.recipient.as_deref().map(recipient).transpose()?,
+            visible,
             limit,
         })
     }

@@ -46,13 +46,16 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::access::Access;
+use crate::access::{Access, KnownClient};
 use crate::catalog::Publisher;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
+pub use apps::AppPolicy;
+pub use auth::Denials;
+pub use health::SharedReadiness;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
 
@@ -63,6 +66,8 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 pub struct Api {
     /// Reads.
     pub store: Store,
+    /// Health checks, on a connection of their own.
+    pub health: Store,
     /// Events and deliveries.
     pub pipeline: Arc<Pipeline>,
     /// Keys.
@@ -73,8 +78,14 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Request ids.
     pub ids: Arc<IdSource>,
+    /// Requests that were refused.
+    pub denials: Denials,
+    /// What health checks share.
+    pub readiness: SharedReadiness,
     /// Metrics, if this process collects them.
     pub metrics: Option<PrometheusHandle>,
+    /// What apps may be entered.
+    pub app_policy: AppPolicy,
     /// Whether `/metrics` needs a key.
     pub metrics_need_key: bool,
     /// Bytes that an event and a batch may have.
@@ -134,6 +145,7 @@ async fn with_request_id(
         let text = fresh.to_string().replacen("evt", "req", 1);
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("req"))
     });
+    let is_known = auth::bearer(request.headers()).is_some_and(|key| api.access.is_known(key));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if request.uri().path_and_query().is_some_and(|whole| whole.as_str().contains("%00")) {
         // No name and no text of ours holds a NUL, and Postgres takes none.
@@ -149,6 +161,9 @@ async fn with_request_id(
     if response.status().is_server_error() {
         let status = response.status().as_u16();
         tracing::warn!(request.id = ?id, http.status = status, "{method} {path} was answered with {status}");
+    }
+    if is_known {
+        response.extensions_mut().insert(KnownClient);
     }
     response.headers_mut().insert(NAME, id);
     response

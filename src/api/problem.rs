@@ -78,12 +78,20 @@ codes! {
     MissingScope = 403 "missing_scope" "The key may not do this",
     /// The key or its source may not post this type.
     TypeNotAllowed = 403 "type_not_allowed" "The key may not post this event type",
+    /// A change that does more than its author may.
+    NotPermitted = 403 "not_permitted" "The change needs another permission",
+    /// A test key, where something live would be touched.
+    TestKey = 403 "test_key" "A test key may not do this here",
+    /// A key that is limited to the events of some sources, where others would be touched.
+    LimitedKey = 403 "limited_key" "The key is limited to the events of some sources",
     /// Whom a test send may not reach.
     NotListed = 403 "not_listed" "Not on the list of test recipients",
     /// Nothing here.
     NotFound = 404 "not_found" "Not found",
     /// Not with this method.
     MethodNotAllowed = 405 "method_not_allowed" "Method not allowed",
+    /// The body took too long.
+    BodyTimeout = 408 "body_timeout" "The body did not arrive in time",
     /// The same id, other content.
     DifferentContent = 409 "different_content" "The id was used for another event",
     /// The thing was changed meanwhile, or is in use.
@@ -221,6 +229,15 @@ impl Problem {
         self
     }
 
+    /// The same without what single events say.
+    #[must_use]
+    pub(super) fn without_values(mut self) -> Self {
+        if let Some(about) = &mut self.about_catalog {
+            about.traffic = about.traffic.take().map(|report| Box::new(report.without_values()));
+        }
+        self
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.code.parts().0
@@ -348,6 +365,10 @@ impl From<ReleaseError> for Problem {
             ReleaseError::NoVersion { .. } => Self::fields(
                 Code::InvalidFields,
                 vec![FieldError::new("/version", "unknown_version", error.to_string())],
+            ),
+            ReleaseError::NotApproved { .. } => Self::new(
+                Code::NeedsApproval,
+                format!("{error}: name one that was, or have this one approved"),
             ),
             ReleaseError::StillHeld(detail) => Self::new(
                 Code::StillHeld,

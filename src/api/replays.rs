@@ -193,7 +193,7 @@ pub(super) async fn create_replay(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
-    let identity = api.allow(&headers, Use::ReplayDelivery).await?;
+    let identity = api.allow(&headers, Use::ReplayMany).await?;
     let said = json::parse(&body::read_json(&headers, body, MAX_BYTES).await?)?;
     let asked: ReplayRequest = request::read_value(said.clone())?;
     let mut filter = filter(asked.filter)?;
@@ -227,18 +227,16 @@ pub(super) async fn replay_delivery(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
-    let identity = api.allow(&headers, Use::ReplayDelivery).await?;
+    let (identity, visible) = api.allow_visible(&headers, Use::ReplayDelivery).await?;
     let said = json::parse(&body::read_json(&headers, body, MAX_BYTES).await?)?;
     let asked: ReplayOneRequest = request::read_value(said.clone())?;
-    let unknown = || Problem::new(Code::NotFound, format!("there is no delivery {id}"));
-    let delivery: DeliveryId = id.parse().map_err(|_| unknown())?;
-    let row = api.store.find_delivery(delivery).await?.ok_or_else(unknown)?;
+    let row = api.visible_delivery(&id, &visible).await?;
     if row.state.is_open() {
         let detail = format!("it is {}: only what is over is made again", row.state.as_str());
         return Err(Problem::new(Code::NotReplayable, detail));
     }
     let states = FINAL.into_iter().filter_map(StateName::find).collect();
-    let filter = ReplayFilter { deliveries: vec![delivery], states, ..ReplayFilter::default() };
+    let filter = ReplayFilter { deliveries: vec![row.id], states, ..ReplayFilter::default() };
     let wish = ReplayWish {
         version: version(asked.version.as_ref())?,
         reason: reason(asked.reason)?,
@@ -411,7 +409,7 @@ pub(super) async fn list_replays(
     headers: HeaderMap,
 ) -> Result<Json<Page<ReplayListed>>, Problem> {
     const PAGE: i64 = 50;
-    api.allow(&headers, Use::ReadDeliveries).await?;
+    api.allow(&headers, Use::ReadOverviews).await?;
     let bad = |_| {
         let error = FieldError::new("cursor", "bad_parameter", "use `next_cursor` of the page before");
         Problem::fields(Code::BadParameter, vec![error])

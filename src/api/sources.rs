@@ -166,6 +166,11 @@ pub(super) async fn put_source(
         let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
         return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
     }
+    if !identity.may_grant(settings.allowed_types.as_deref()) {
+        let detail = "your key may post some event types only: the source may have those, or some of them";
+        let error = FieldError::new("/allowed_types", "not_permitted", detail);
+        return Err(Problem::fields(Code::NotPermitted, vec![error]));
+    }
     let version = matching::wanted(&headers, api.store.source_version(&name).await?)?;
     api.publisher.put_source(&name, &settings, version, identity.by("")?).await?;
     answer(&api, &name).await
@@ -231,6 +236,10 @@ pub(super) async fn create_secret(
     let identity = api.allow(&headers, Use::ChangeSource).await?;
     let request: NewSecretRequest = request::read(&headers, body, MAX_BYTES).await?;
     let source = find(&api, &name).await?;
+    if !identity.may_grant(source.allowed_types.as_deref()) {
+        let detail = format!("{name} may post event types that your key may not");
+        return Err(Problem::new(Code::NotPermitted, detail));
+    }
     let text = secret_text(&api, request.secret)?;
     let now = api.clock.now();
     let is_test = request.test || identity.is_test;
@@ -276,7 +285,7 @@ pub(super) async fn revoke_secret(
     PathTexts(name, id): PathTexts,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let identity = api.allow(&headers, Use::ChangeSource).await?;
+    let identity = api.allow(&headers, Use::RevokeSecret).await?;
     let unknown = || Problem::new(Code::NotFound, format!("there is no secret {id} that could be revoked"));
     let source = find(&api, &name).await?;
     let parsed: WebhookSecretId = id.parse().map_err(|_| unknown())?;

@@ -67,7 +67,7 @@ pub(super) async fn list_trouble(
     Parameters(query): Parameters<TroubleQuery>,
     headers: HeaderMap,
 ) -> Result<Json<TroubleList>, Problem> {
-    api.allow(&headers, Use::ReadDeliveries).await?;
+    api.allow(&headers, Use::ReadOverviews).await?;
     let parse = |text: &str| DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
     let since = query.since.as_deref().map(parse).transpose().map_err(|_| {
         let error = FieldError::new("since", "bad_parameter", "write it as 2026-11-24T08:00:00Z");

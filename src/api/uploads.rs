@@ -16,7 +16,6 @@ use super::entries::read;
 use super::parameters::PathText;
 use super::problem::{Code, Problem, ProblemBody};
 use crate::access::Use;
-use crate::catalog::By;
 use crate::catalog::drift::{DriftReport, Look};
 use crate::catalog::files::Files;
 use crate::catalog::import::{ImportNote, Wanted};
@@ -120,7 +119,7 @@ pub(super) async fn check_drift(
         most: api.publisher.looks_within(LOOKING),
         repair,
     };
-    Ok(Json(api.publisher.check_drift(look, By { actor: &identity.source_name, note: "" }).await?))
+    Ok(Json(api.publisher.check_drift(look, identity.by("")?).await?))
 }
 
 /// What to bring in from OneSignal.

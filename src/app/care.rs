@@ -14,7 +14,7 @@ use crate::domain::clock::Timestamp;
 /// How often a process asks whether an app's time has come.
 const ASK_EVERY: Duration = Duration::from_mins(10);
 /// Who does it, in the record of changes.
-const BY: By<'_> = By { actor: "herald", note: "" };
+const BY: By<'_> = By::unlimited("herald", "");
 
 impl Herald {
     /// Looks after the templates of each app whose time has come; returns how many apps that were.

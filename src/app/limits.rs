@@ -2,8 +2,8 @@
 
 use crate::config::{DeliverySettings, Settings};
 use crate::domain::retry::{LaneRetry, RetryPolicy};
-use crate::pipeline::PipelineLimits;
 use crate::pipeline::budget::BreakerPolicy;
+use crate::pipeline::{KeepDays, PipelineLimits};
 
 /// The pipeline's figures as set.
 pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
@@ -26,7 +26,11 @@ pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
         call_timeout: delivery.call_timeout,
         gate: (delivery.gate_first, delivery.gate_longest),
         breaker: breaker(delivery),
-        keep_days: (settings.retention.days, settings.retention.key_days),
+        keep_days: KeepDays {
+            history: settings.retention.days,
+            payloads: settings.retention.payload_days.min(settings.retention.days),
+            keys: settings.retention.key_days,
+        },
         retry: retry_policy(settings),
     }
 }

@@ -4,6 +4,7 @@
 //! No rule of the domain lives here; whoever needs one asks the room that has it.
 
 mod care;
+mod http;
 mod limits;
 mod log_in;
 mod runtime;
@@ -11,10 +12,11 @@ mod serve;
 mod signals;
 mod uploads;
 
+pub use http::{DescriptorLimit, IsProxy, raise_descriptor_limit, serve as serve_http};
 pub use limits::pipeline_limits;
 pub use log_in::team_options;
 pub use runtime::{Herald, Overrides, open_store};
-pub use serve::{Roles, Running, router};
+pub use serve::{Roles, Running, is_proxy, router};
 pub use signals::{Stop, stop_signal};
 
 /// Chooses the one TLS implementation; a second call changes nothing.

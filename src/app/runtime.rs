@@ -6,15 +6,16 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::limits::pipeline_limits;
 use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
-use crate::api::Api;
+use crate::api::{Api, AppPolicy, Denials, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::config::Settings;
-use crate::console::{Console, Denials};
+use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
@@ -23,7 +24,7 @@ use crate::provider::MessageProvider;
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
-use crate::store::{Store, StoreOptions};
+use crate::store::{DatabaseTls, Store, StoreOptions, User};
 use crate::vault::Vault;
 
 /// Everything that a process works with.
@@ -85,7 +86,8 @@ pub fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let options = StoreOptions {
         ingest_statement_timeout: settings.ingest.statement_timeout,
         ingest_lock_timeout: settings.ingest.lock_timeout,
-        committers: u32::try_from(settings.ingest.committers.max(1)).unwrap_or(u32::MAX),
+        // One more for urgent events.
+        committers: u32::try_from(settings.ingest.committers.max(1) + 1).unwrap_or(u32::MAX),
         ..StoreOptions::default()
     };
     Store::new(url, vault, options).context("database_url is no Postgres address")
@@ -116,11 +118,11 @@ impl Herald {
         };
         store.ensure_partitions(clock.now()).await?;
         let publisher =
-            Publisher::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
+            Publisher::new(store.of(User::Api), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
         let publisher = Arc::new(publisher.with_look_gap(settings.templates.look_gap));
-        let access = Arc::new(Access::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids)));
+        let access = Arc::new(Access::new(store.of(User::Access), Arc::clone(&clock), Arc::clone(&ids)));
         enter_default_app(&store, &settings, clock.as_ref()).await?;
-        enter_dev_key(&access, &settings).await?;
+        enter_dev_key(&access, &store, &settings).await?;
         let pipeline = Pipeline::new(Parts {
             store: store.clone(),
             clock: Arc::clone(&clock),
@@ -131,20 +133,24 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let team = Arc::new(Team::new(
-            store.clone(),
+            store.of(User::Access),
             Arc::clone(&clock),
             Arc::clone(&ids),
             log_in::team_options(&settings),
         ));
         let api = Arc::new(Api {
-            store: store.clone(),
+            store: store.of(User::Api),
+            health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
             clock,
             ids,
+            denials: Denials::default(),
+            readiness: SharedReadiness::default(),
+            app_policy: app_policy(&settings)?,
             metrics: overrides.metrics,
-            metrics_need_key: !settings.listen.ip().is_loopback(),
+            metrics_need_key: !settings.listen.ip().is_loopback() || !settings.console.public_url.is_empty(),
             max_bytes: (settings.ingest.max_event_bytes, settings.ingest.max_batch_bytes),
             is_ready: AtomicBool::new(true),
         });
@@ -165,7 +171,7 @@ fn timeouts(settings: &Settings) -> ClientTimeouts {
 fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool) -> anyhow::Result<Console> {
     let public_url = log_in::public_url(settings)?;
     Ok(Console {
-        store: api.store.clone(),
+        store: api.store.of(User::Pages),
         pipeline: Arc::clone(&api.pipeline),
         publisher: Arc::clone(&api.publisher),
         access: Arc::clone(&api.access),
@@ -178,8 +184,18 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
         lets_local_in,
         proxies: log_in::proxies(settings)?,
         require_second_factor: settings.console.require_second_factor,
-        denials: Denials::default(),
+        denials: console::Denials::default(),
     })
+}
+
+/// The addresses that apps may have, and whether live ones may be entered.
+fn app_policy(settings: &Settings) -> anyhow::Result<AppPolicy> {
+    let listed = settings.onesignal.allowed_base_urls.split(',').map(str::trim).filter(|url| !url.is_empty());
+    let mut base_urls = listed
+        .map(|url| url.parse().with_context(|| format!("onesignal.allowed_base_urls: `{url}` is not a URL")))
+        .collect::<anyhow::Result<Vec<Url>>>()?;
+    base_urls.push(settings.onesignal.base_url.clone());
+    Ok(AppPolicy { base_urls, sandboxes_only: Settings::given(&settings.dev_key).is_some() })
 }
 
 /// What the console's header calls this installation.
@@ -196,6 +212,11 @@ async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()
     match store.schema_state().await.context("the database can't be reached; check `database_url`")? {
         SchemaState::Current => {}
         SchemaState::Behind(missing) => bail!("the schema lacks {missing} migrations: run `herald migrate`"),
+    }
+    if store.tls() == DatabaseTls::Unverified {
+        tracing::warn!(
+            "the way to the database is not verified: take `sslmode` out of `database_url`, or write `sslmode=verify-full`"
+        );
     }
     if !settings.allow_unsafe_postgres {
         store.check_durability().await?;
@@ -229,18 +250,18 @@ async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock
 }
 
 /// Makes the development key known. It is good for a sandbox only: a key in an environment variable is no secret.
-async fn enter_dev_key(access: &Access, settings: &Settings) -> anyhow::Result<()> {
+async fn enter_dev_key(access: &Access, store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let Some(key) = Settings::given(&settings.dev_key) else { return Ok(()) };
     let is_test = check_key_text(key.expose_secret()).context("dev_key can't be used")?;
     if !App::is_sandbox_key(&settings.onesignal.api_key) {
         bail!("dev_key is set, but the default app is no sandbox: take it out, and use `herald keys create`");
     }
-    let request = KeyRequest {
-        source: "development".to_owned(),
-        is_test,
-        scopes: Scope::ALL.to_vec(),
-        allowed_types: None,
-    };
+    if store.has_live_app().await? {
+        bail!(
+            "dev_key is set, but the database has an app that reaches real people: take it out, and use `herald keys create`"
+        );
+    }
+    let request = KeyRequest::new("development", is_test, Scope::ALL.to_vec());
     access.store_key(&request, key.clone()).await?;
     Ok(())
 }

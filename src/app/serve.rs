@@ -12,10 +12,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::care::keep_caring;
+use super::http::{self, IsProxy};
+use super::log_in;
 use super::runtime::Herald;
 use super::signals::Stop;
 use crate::api;
+use crate::config::Settings;
 use crate::console;
+use crate::pipeline::group::Committing;
 use crate::pipeline::worker::Worker;
 
 /// How long a process that a supervisor stops goes on answering, so that a load balancer hears of it.
@@ -42,7 +46,7 @@ pub struct Running {
     herald: Arc<Herald>,
     /// Where it answers, if it does.
     pub address: Option<SocketAddr>,
-    http: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    http: Option<tokio::task::JoinHandle<()>>,
     stop_http: CancellationToken,
     commits: JoinSet<()>,
     stop_commits: CancellationToken,
@@ -61,8 +65,11 @@ impl Running {
         let stop_commits = CancellationToken::new();
         let mut commits = JoinSet::new();
         for _ in 0..herald.settings.ingest.committers.max(1) {
-            commits.spawn(Arc::clone(&herald.pipeline).commit_groups(stop_commits.clone()));
+            let committer = Arc::clone(&herald.pipeline);
+            commits.spawn(committer.commit_groups(Committing::Ordinary, stop_commits.clone()));
         }
+        let urgent = Arc::clone(&herald.pipeline);
+        commits.spawn(urgent.commit_groups(Committing::Urgent, stop_commits.clone()));
         commits.spawn(Arc::clone(&herald.pipeline).keep_watch(stop_commits.clone()));
         let worker = if workers {
             Some(Worker::start(Arc::clone(&herald.pipeline), host_name()).await?)
@@ -87,10 +94,8 @@ impl Running {
         let http = match listener {
             Some(listener) => {
                 address = Some(listener.local_addr().context("the listener has no address")?);
-                let router = router(&herald).into_make_service_with_connect_info::<SocketAddr>();
-                let stop = stop_http.clone();
-                let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-                Some(tokio::spawn(serving.into_future()))
+                let how = (herald.settings.http, is_proxy(&herald.settings));
+                Some(tokio::spawn(http::serve(listener, router(&herald), how, stop_http.clone())))
             }
             None => None,
         };
@@ -137,6 +142,13 @@ pub fn router(herald: &Herald) -> Router {
         .layer(from_fn_with_state(Arc::clone(&console), console::page_for_people));
     let router = console::router(Arc::clone(&console)).fallback_service(api);
     console::with_security_headers(router, &console)
+}
+
+/// Which addresses are proxies of ours: those that the console trusts. Settings that can't be read name none; building
+/// Herald refuses them.
+pub fn is_proxy(settings: &Settings) -> IsProxy {
+    let proxies = log_in::proxies(settings).unwrap_or_default();
+    Arc::new(move |address| proxies.trusts(address))
 }
 
 fn host_name() -> String {

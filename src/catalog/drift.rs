@@ -194,6 +194,7 @@ impl Publisher {
             before: None,
             after: Some(place),
             note: by.note.to_owned(),
+            key: by.key,
         };
         let mut tx = self.store.begin().await?;
         audit::append(&mut tx, &[entry]).await?;

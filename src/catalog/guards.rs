@@ -4,6 +4,7 @@ use super::changes::Change;
 use super::check::CatalogProblem;
 use super::check::file_of;
 use super::document::{Document, RuleDocument};
+use super::publish::Rights;
 use crate::domain::channel::Channel;
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
@@ -98,4 +99,86 @@ pub(super) fn still_used(
         }
     }
     problems
+}
+
+/// What a change does that needs a right which its author lacks.
+pub(super) fn forbidden(
+    changes: &[Change],
+    (document, snapshot): (&Document, &CatalogSnapshot),
+    rights: Rights,
+) -> Vec<CatalogProblem> {
+    let mut problems = Vec::new();
+    if !rights.change_sources {
+        problems.extend(changes.iter().filter(|c| c.kind == "source").map(changes_source));
+    }
+    if !rights.unmask_values {
+        let changed = changes.iter().filter(|c| c.kind == "event_type");
+        problems.extend(changed.filter_map(|change| unmasks(change, document, snapshot)));
+    }
+    if !rights.lift_approval {
+        let is_changed =
+            |rule: &&RuleDocument| changes.iter().any(|c| c.kind == "rule" && c.name == rule.key);
+        let changed = document.rules.iter().filter(is_changed);
+        problems.extend(changed.filter_map(|rule| evades_approval(rule, document, snapshot)));
+    }
+    problems
+}
+
+fn changes_source(change: &Change) -> CatalogProblem {
+    let message = format!("source {} may not be changed by this key", change.name);
+    CatalogProblem::error("needs_permission", &file_of("source", &change.name), message)
+        .hint("use a key with `sources:write` and `events:write` that may post every event type")
+}
+
+/// An event type that no longer keeps a value secret: later events would store and show it in clear. That holds for a
+/// type that is deleted, too: it could be entered again without its marks.
+fn unmasks(change: &Change, document: &Document, snapshot: &CatalogSnapshot) -> Option<CatalogProblem> {
+    let before = snapshot.event_types.iter().find(|entry| entry.name.as_str() == change.name)?;
+    let after = document.event_types.iter().find(|entry| entry.name.as_str() == change.name);
+    let is_kept = |pointer: &&String| {
+        let covers = |mark: &String| {
+            pointer.strip_prefix(mark.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        after.is_some_and(|after| after.sensitive.iter().any(covers))
+    };
+    let lost: Vec<&str> =
+        before.sensitive.iter().filter(|pointer| !is_kept(pointer)).map(String::as_str).collect();
+    let first = lost.first()?;
+    let message = format!("{} would no longer keep {first} secret", change.name);
+    let problem = CatalogProblem::error("needs_permission", &file_of("event_type", &change.name), message);
+    Some(problem.hint("an admin, or a key with `keys:write`, can remove a mark from `sensitive`"))
+}
+
+/// A rule that sends copy which nobody has to approve for events whose messages somebody had to approve.
+fn evades_approval(
+    rule: &RuleDocument,
+    document: &Document,
+    snapshot: &CatalogSnapshot,
+) -> Option<CatalogProblem> {
+    let template = rule.definition.template()?;
+    let needs_approval = |key: &str| {
+        let new = document.templates.iter().find(|t| t.key == key).map(|t| t.about.needs_approval);
+        let known = snapshot.templates.iter().find(|t| t.key == key).map(|t| t.needs_approval);
+        known.or(new).unwrap_or_default()
+    };
+    if needs_approval(template) {
+        return None;
+    }
+    let overlaps = |other: &str| {
+        let is_within = |pattern: &str, name: &str| {
+            pattern == name || pattern.strip_suffix('*').is_some_and(|family| name.starts_with(family))
+        };
+        is_within(other, &rule.event_type) || is_within(&rule.event_type, other)
+    };
+    let guarded = snapshot.rules.iter().find(|known| {
+        let is_guarded = known.template().is_some_and(needs_approval);
+        is_guarded && (known.key == rule.key || overlaps(&known.event_type))
+    })?;
+    let message = format!(
+        "rule {} would send {template}, which needs no approval, for events whose messages need one ({})",
+        rule.key,
+        guarded.template().unwrap_or_default()
+    );
+    let problem = CatalogProblem::error("needs_approval", &file_of("rule", &rule.key), message);
+    Some(problem.hint("have approval required for that template, too, or ask an admin to change the rule"))
 }

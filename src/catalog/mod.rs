@@ -31,6 +31,6 @@ mod upload;
 
 pub use changes::Change;
 pub use check::{CatalogProblem, Severity};
-pub use publish::{Applied, ApplyError, Applying, By, Publisher};
+pub use publish::{Applied, ApplyError, Applying, By, Publisher, Rights};
 pub use source_files::is_source_name;
 pub use upload::UploadError;

@@ -13,13 +13,13 @@ use super::checks::check_document;
 use super::document::{Document, TemplateDocument};
 use super::entries::entry_version;
 use super::files::{self, Files};
-use super::guards::{still_used, unapproved, untimely};
+use super::guards::{forbidden, still_used, unapproved, untimely};
 use super::source_files;
 use super::traffic::TrafficReport;
 use super::upload::UploadError;
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::id::{DeliveryId, IdSource, TypedId};
+use crate::domain::id::{DeliveryId, IdSource, KeyId, TypedId};
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::TemplateVersion;
 use crate::provider::MessageProvider;
@@ -59,6 +59,9 @@ pub enum ApplyError {
     /// The files have errors.
     #[error("the catalog has {} problems", .0.len())]
     Problems(Vec<CatalogProblem>),
+    /// The change does what its author may not do.
+    #[error("the change does {} things that need another permission", .0.len())]
+    NotPermitted(Vec<CatalogProblem>),
     /// Events that get their message today would be held under a template that changes.
     #[error("real events would be held")]
     WouldHold {
@@ -113,6 +116,33 @@ pub struct By<'a> {
     pub actor: &'a str,
     /// In the person's words.
     pub note: &'a str,
+    /// The key, if one was used.
+    pub key: Option<KeyId>,
+    /// What the change may do besides changing the catalog.
+    pub rights: Rights,
+}
+
+impl<'a> By<'a> {
+    /// Herald itself, or somebody at its shell: nothing is forbidden.
+    pub const fn unlimited(actor: &'a str, note: &'a str) -> Self {
+        Self { actor, note, key: None, rights: Rights::ALL }
+    }
+}
+
+/// What a change of the catalog may do besides: each of these is more than writing copy and rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    /// Change sources: their mappings make events.
+    pub change_sources: bool,
+    /// Send what no second person has to approve where until now somebody had to.
+    pub lift_approval: bool,
+    /// Store and show values in clear that were sensitive until now.
+    pub unmask_values: bool,
+}
+
+impl Rights {
+    /// All of them.
+    pub const ALL: Self = Self { change_sources: true, lift_approval: true, unmask_values: true };
 }
 
 /// OneSignal shows one template a second.
@@ -182,6 +212,7 @@ impl Publisher {
             if applied.changes.is_empty() {
                 return Ok(applied);
             }
+            permitted(&applied.changes, (document, &snapshot), by.rights)?;
             applied.traffic = self.traffic_of(document, &snapshot, &applied.changes).await?;
             let holes = applied.traffic.iter().find(|(_, report)| report.newly_held > 0);
             if let Some((template, report)) = holes.filter(|_| !how.accepts_holes) {
@@ -240,6 +271,7 @@ impl Publisher {
             if !problems.is_empty() {
                 return Err(ApplyError::Problems(problems));
             }
+            permitted(&changes, (&nothing, &snapshot), by.rights)?;
             let (traffic, warnings) = (BTreeMap::new(), Vec::new());
             if dry {
                 return Ok(Applied { changes, traffic, warnings, revision: snapshot.revision });
@@ -393,8 +425,22 @@ impl Publisher {
         after: Option<serde_json::Value>,
         by: By<'_>,
     ) -> Result<(), StoreError> {
+        self.record_difference((kind, subject), action, (None, after), by).await
+    }
+
+    /// The same, with what it said before.
+    ///
+    /// # Errors
+    /// As for [`Self::record_change`].
+    pub async fn record_difference(
+        &self,
+        (kind, subject): (&str, &str),
+        action: &str,
+        (before, after): (Option<serde_json::Value>, Option<serde_json::Value>),
+        by: By<'_>,
+    ) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let mut entry = self.entry(&Change::new(kind, subject, None, after), by, now);
+        let mut entry = self.entry(&Change::new(kind, subject, before, after), by, now);
         action.clone_into(&mut entry.action);
         let mut tx = self.store.begin().await?;
         audit::append(&mut tx, &[entry]).await?;
@@ -422,8 +468,19 @@ impl Publisher {
             before: change.before.clone(),
             after: change.after.as_ref().map(with_version),
             note: by.note.to_owned(),
+            key: by.key,
         }
     }
+}
+
+/// Refuses what the author's rights don't cover.
+fn permitted(
+    changes: &[Change],
+    (document, snapshot): (&Document, &CatalogSnapshot),
+    rights: Rights,
+) -> Result<(), ApplyError> {
+    let problems = forbidden(changes, (document, snapshot), rights);
+    if problems.is_empty() { Ok(()) } else { Err(ApplyError::NotPermitted(problems)) }
 }
 
 fn read(files: &Files) -> Result<Document, ApplyError> {

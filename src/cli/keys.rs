@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -12,9 +13,11 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
+use super::rotate_secret::RotateArgs;
 use crate::access::{Access, KeyRequest, Scope};
 use crate::app::open_store;
 use crate::config::Settings;
+use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::event::is_pattern;
 use crate::domain::id::IdSource;
 use crate::store::clock::PgClock;
@@ -33,6 +36,8 @@ pub enum KeysCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Seal everything with the present secret key, so that the earlier one can be taken out
+    RotateSecret(RotateArgs),
 }
 
 /// What a new key is to be.
@@ -50,6 +55,12 @@ pub struct CreateArgs {
     /// An event type that it may post, such as order.*; all if none is named
     #[arg(long = "allow-type", value_name = "TYPE")]
     types: Vec<String>,
+    /// A source whose events and deliveries it may see and change; all if none is named
+    #[arg(long = "allow-source", value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// When it ends: in so long, such as 90d, or at a time (RFC 3339); never unless given
+    #[arg(long, value_name = "WHEN", value_parser = end)]
+    expires: Option<DateTime<Utc>>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -76,13 +87,29 @@ pub(super) async fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
             client.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await?;
             println!("{id} is refused from now on, everywhere within two seconds");
         }
+        KeysCommand::RotateSecret(args) => return super::rotate_secret::run(args).await,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn request(args: &CreateArgs) -> Value {
     let types = (!args.types.is_empty()).then_some(&args.types);
-    json!({"source": args.source, "test": args.test, "scopes": args.scopes, "allowed_types": types})
+    let sources = (!args.sources.is_empty()).then_some(&args.sources);
+    json!({
+        "source": args.source, "test": args.test, "scopes": args.scopes, "allowed_types": types,
+        "allowed_sources": sources, "expires_at": args.expires,
+    })
+}
+
+/// A moment, or one that lies so far ahead.
+fn end(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc());
+    }
+    let ahead = humantime_serde::re::humantime::parse_duration(text)
+        .map_err(|_| "write it as 90d, or as 2027-03-01T00:00:00Z")?;
+    let ahead = chrono::TimeDelta::from_std(ahead).map_err(|_| "that is too far ahead")?;
+    SystemClock::new().now().checked_add_signed(ahead).ok_or_else(|| "that is too far ahead".to_owned())
 }
 
 /// Makes the first key in the database, if that is at hand and has none yet.
@@ -113,7 +140,13 @@ async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
     let clock = Arc::new(PgClock::start(&store).await?);
     let access = Access::new(store.clone(), clock, Arc::new(IdSource::random()));
     let allowed_types = (!args.types.is_empty()).then(|| args.types.clone());
-    let request = KeyRequest { source: args.source.clone(), is_test: args.test, scopes, allowed_types };
+    let allowed_sources = (!args.sources.is_empty()).then(|| args.sources.clone());
+    let request = KeyRequest {
+        allowed_types,
+        allowed_sources,
+        expires_at: args.expires,
+        ..KeyRequest::new(&args.source, args.test, scopes)
+    };
     let created = access
         .create_key(&request)
         .await
@@ -122,18 +155,26 @@ async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
     Ok(Some(json!({"id": created.id, "key": created.text.expose_secret(), "hint": created.hint})))
 }
 
+fn state_of(key: &Value) -> String {
+    match (key["revoked_at"].is_null(), key["expires_at"].is_null()) {
+        (false, _) => "revoked".to_owned(),
+        (true, false) => format!("until {}", plain(&key["expires_at"])),
+        (true, true) => "in use".to_owned(),
+    }
+}
+
 fn table(keys: &Value) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["ID", "SOURCE", "KEY", "SCOPES", "STATE"]);
+    table.load_style(NOTHING).set_header(["ID", "SOURCE", "KEY", "SCOPES", "LAST USED", "STATE"]);
     for key in keys.as_array().into_iter().flatten() {
         let scopes: Vec<String> = key["scopes"].as_array().into_iter().flatten().map(plain).collect();
-        let state = if key["revoked_at"].is_null() { "in use" } else { "revoked" };
         table.add_row([
             plain(&key["id"]),
             plain(&key["source"]),
             plain(&key["hint"]),
             scopes.join(" "),
-            state.to_owned(),
+            if key["last_used_at"].is_null() { "never".to_owned() } else { plain(&key["last_used_at"]) },
+            state_of(key),
         ]);
     }
     table

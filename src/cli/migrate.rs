@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::Args;
 
 use crate::app::open_store;
 use crate::domain::clock::{Clock, SystemClock};
@@ -11,7 +12,15 @@ use crate::store::Store;
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
 
-pub(super) async fn run() -> anyhow::Result<ExitCode> {
+/// What to do beside.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Give this role of Postgres what `herald serve` needs, and no more
+    #[arg(long, value_name = "ROLE")]
+    grants: Option<String>,
+}
+
+pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let settings = super::settings(&[])?;
     super::start_logs(&settings);
     let store = open_store(&settings)?;
@@ -20,6 +29,10 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     match before {
         SchemaState::Current => println!("the schema was up to date"),
         SchemaState::Behind(missing) => println!("applied {missing} migrations"),
+    }
+    if let Some(role) = args.grants {
+        store.grant_service(&role).await?;
+        println!("{role} may do what `herald serve` needs, and can't change the record of changes");
     }
     store.close().await;
     Ok(ExitCode::SUCCESS)

@@ -17,6 +17,7 @@ mod ledger;
 mod migrate;
 mod onesignal;
 mod replay;
+mod rotate_secret;
 mod sandbox;
 mod serve;
 mod sources;
@@ -48,7 +49,7 @@ enum Command {
     /// Run the service: HTTP and workers
     Serve(serve::ServeArgs),
     /// Bring the database's schema up to date
-    Migrate,
+    Migrate(migrate::MigrateArgs),
     /// Run the OneSignal sandbox alone
     Sandbox(sandbox::SandboxArgs),
     /// Check configuration, database and OneSignal keys, with a remedy for each finding
@@ -58,7 +59,7 @@ enum Command {
     /// Say who may log in to the console, and what they may do
     #[command(subcommand)]
     Team(team::TeamCommand),
-    /// Make, list and revoke API keys
+    /// Make, list and revoke API keys; rotate the secret key
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Show sources, manage their webhook secrets, try mappings, read received bodies again
@@ -112,7 +113,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Dev(args) => dev::run(args).await,
         Command::Serve(args) => serve::run(args).await,
-        Command::Migrate => migrate::run().await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use url::Url;
 
-use crate::app::{Herald, Overrides, Running, stop_signal};
+use crate::app::{Herald, Overrides, Running, raise_descriptor_limit, stop_signal};
 use crate::telemetry;
 
 /// How the service runs; everything else is in `herald.toml` and `HERALD_…` variables.
@@ -31,6 +31,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         args.listen.iter().map(|listen| ("listen", listen.to_string())).collect();
     let settings = super::settings(&flags)?;
     super::start_logs(&settings);
+    raise_descriptor_limit();
     let listener = if args.no_http { None } else { Some(bind(settings.listen, "--listen").await?) };
     let metrics = telemetry::collect_metrics().ok();
     let herald = Herald::build(settings, Overrides { metrics, ..Overrides::default() }).await?;

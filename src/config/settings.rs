@@ -18,6 +18,7 @@ pub struct Settings {
     pub previous_secret_keys: SecretString,
     pub dev_key: SecretString,
     pub allow_unsafe_postgres: bool,
+    pub http: HttpSettings,
     pub onesignal: OneSignalSettings,
     pub ingest: IngestSettings,
     pub delivery: DeliverySettings,
@@ -44,8 +45,27 @@ pub struct OneSignalSettings {
     pub app_id: String,
     pub api_key: SecretString,
     pub base_url: Url,
+    pub allowed_base_urls: String,
     pub calls_per_second: u32,
     pub subscriptions: u32,
+}
+
+/// Answering HTTP.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct HttpSettings {
+    pub max_connections: usize,
+    pub max_connections_per_address: usize,
+    pub max_anonymous_connections_per_address: usize,
+    #[serde(with = "humantime_serde")]
+    pub head_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
 }
 
 /// Taking events in.
@@ -170,6 +190,7 @@ pub struct RetrySettings {
 #[expect(missing_docs, reason = "default.toml explains every key")]
 pub struct RetentionSettings {
     pub days: u32,
+    pub payload_days: u32,
     pub key_days: u32,
 }
 

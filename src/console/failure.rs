@@ -34,6 +34,8 @@ pub(super) enum Failure {
     Unavailable,
     /// The page took too long.
     OutOfTime,
+    /// Too many pages are being made.
+    Busy,
     /// A fault of ours.
     Internal,
 }
@@ -95,6 +97,11 @@ impl IntoResponse for Failure {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The page took too long",
                 "It was given up after 30 seconds. Narrow it down, or try again in a moment.".to_owned(),
+            ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many pages at once",
+                "Herald is making as many pages as it can. Try again in a moment.".to_owned(),
             ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -17,7 +17,7 @@ use super::caller::{Caller, follows_foreign_link, host, is_from_here, is_local, 
 use super::cookies::{Cookie, set_notice, set_session};
 use super::failure::{Failure, Told};
 use super::view::{Notice, View};
-use crate::access::{NewSession, Person, Use};
+use crate::access::{KnownClient, NewSession, Person, Use};
 
 /// How long a page may take.
 const PAGE_TIME: Duration = Duration::from_secs(30);
@@ -80,6 +80,7 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     {
         response = view.failure(&told).await;
     }
+    response.extensions_mut().insert(KnownClient);
     if let Some(session) = fresh {
         set_session(console, &mut response, &session);
     }

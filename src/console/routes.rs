@@ -3,17 +3,26 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::error_handling::HandleErrorLayer;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, on};
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
 
+use super::failure::Failure;
 use super::guard::{self, Gate};
 use super::{
     Console, assets, confirm, delivery, devices, doors, event, event_types, health, live, palette, provider,
     recipients, rules, second_step, settings, templates, trouble,
 };
 use crate::access::Use;
+
+/// Pages that are made at once, for everybody together. The rest is refused at once: a page that is late is asked for
+/// again and makes things worse.
+const PAGES_AT_ONCE: usize = 32;
 
 /// One method of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +40,7 @@ pub(super) struct Routes<'a> {
     console: Option<&'a Arc<Console>>,
     router: Router<Arc<Console>>,
     table: Vec<RouteInfo>,
+    at_once: GlobalConcurrencyLimitLayer,
 }
 
 impl Routes<'_> {
@@ -84,7 +94,14 @@ impl Routes<'_> {
         self.table.push(RouteInfo { method, path, needs });
         if let Some(console) = self.console {
             let gate = Gate { console: Arc::clone(console), path, needs };
-            let guarded = on(filter, handler).route_layer(from_fn_with_state(gate, guard::guard));
+            let mut guarded = on(filter, handler).route_layer(from_fn_with_state(gate, guard::guard));
+            if needs.is_some() {
+                let limits = ServiceBuilder::new()
+                    .layer(HandleErrorLayer::new(async |_| Failure::Busy))
+                    .layer(LoadShedLayer::new())
+                    .layer(self.at_once.clone());
+                guarded = guarded.route_layer(limits);
+            }
             self.router = self.router.route(path, guarded);
         }
         self
@@ -92,7 +109,8 @@ impl Routes<'_> {
 }
 
 fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
-    let routes = Routes { console, router: Router::new(), table: Vec::new() };
+    let at_once = GlobalConcurrencyLimitLayer::new(PAGES_AT_ONCE);
+    let routes = Routes { console, router: Router::new(), table: Vec::new(), at_once };
     house(answers(copy(operations(stories(doors_and_assets(routes))))))
 }
 

@@ -12,8 +12,8 @@ use super::Console;
 use super::cookies::{Cookie, notice};
 use super::failure::{Failure, Told};
 use super::page::{Frame, Place, frame};
-use crate::access::Person;
-use crate::catalog::By;
+use crate::access::{Person, Use};
+use crate::catalog::{By, Rights};
 use crate::domain::clock::Timestamp;
 
 /// A word for the next page, on its way to the guard, which hands it to the browser.
@@ -55,7 +55,13 @@ impl View {
 
     /// In whose name something is changed, and why.
     pub fn by<'a>(&'a self, note: &'a str) -> By<'a> {
-        By { actor: &self.person.email, note }
+        let may = |what| self.person.may(what);
+        let rights = Rights {
+            change_sources: may(Use::ChangeSource),
+            lift_approval: may(Use::LiftApproval),
+            unmask_values: may(Use::UnmaskValues),
+        };
+        By { actor: &self.person.email, note, key: None, rights }
     }
 
     /// A whole page.

@@ -99,6 +99,8 @@ pub struct Batch {
     pub expires_at: Timestamp,
     /// A producer's W3C trace, passed on.
     pub traceparent: Option<String>,
+    /// Whether it may hold values that are sealed in the database: then nothing of it may be quoted anywhere.
+    pub holds_secrets: bool,
 }
 
 /// What makes a delivery itself, in the eyes of idempotency: the same for a re-post after a database restore.

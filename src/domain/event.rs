@@ -1,5 +1,6 @@
 //! Events and the people they are about.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -229,6 +230,64 @@ pub struct Event {
     pub traceparent: Option<String>,
     /// Posted with a test key: reaches sandbox apps only.
     pub is_test: bool,
+}
+
+/// A source's space of keys: event ids, cancellation, collapse and ordering keys of test events are apart from those of
+/// others, so that a test key can neither take a live event's id nor cancel, replace or hold up a live delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySpace {
+    /// Whose keys.
+    pub source: SourceId,
+    /// Whether they are those of test events.
+    pub is_test: bool,
+}
+
+/// No key of a producer begins with it.
+const TEST_PREFIX: &str = "\0test\0";
+
+impl KeySpace {
+    /// The key as it is told from the same key in another space of the same source.
+    pub fn name<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        key_name(key, self.is_test)
+    }
+}
+
+/// A key as it is told from the same key of other events of its source: those of tests, or all others.
+pub fn key_name(key: &str, is_test: bool) -> Cow<'_, str> {
+    if is_test { Cow::Owned(format!("{TEST_PREFIX}{key}")) } else { Cow::Borrowed(key) }
+}
+
+impl Event {
+    /// The space of this event's keys.
+    pub fn key_space(&self) -> KeySpace {
+        KeySpace { source: self.source, is_test: self.is_test }
+    }
+
+    /// The event's key as it is told from all others of its source.
+    pub fn own_name(&self) -> Cow<'_, str> {
+        self.key_space().name(&self.event_key)
+    }
+}
+
+/// The events that a caller may see, with their deliveries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VisibleEvents {
+    /// Those of these sources; `None`: of all.
+    pub sources: Option<Vec<SourceId>>,
+    /// Only those that were posted with a test key.
+    pub tests_only: bool,
+}
+
+impl VisibleEvents {
+    /// Whether every event is visible.
+    pub fn is_everything(&self) -> bool {
+        self.sources.is_none() && !self.tests_only
+    }
+
+    /// Whether an event of this source is visible, posted with a test key or not.
+    pub fn has(&self, source: SourceId, is_test: bool) -> bool {
+        (is_test || !self.tests_only) && self.sources.as_ref().is_none_or(|sources| sources.contains(&source))
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ impl Births {
     /// The rows to be stored.
     pub fn rows<'a>(&'a self, winners: &'a [&Pending], now: Timestamp) -> Vec<NewDelivery<'a>> {
         let planned = |p: &'a Pending| {
-            let digest = p.event.cancellation_key.as_deref().map(|key| cancel_digest(p.event.source, key));
+            let digest =
+                p.event.cancellation_key.as_deref().map(|key| cancel_digest(p.event.key_space(), key));
             p.plan.1.deliveries.iter().map(move |d| (p.event.id, digest, d))
         };
         winners
@@ -202,7 +203,7 @@ impl Pipeline {
 fn due_now(winners: &[&Pending], stops: &Stops, now: Timestamp) -> Lines {
     let mut lines = Lines::new();
     for pending in winners {
-        let posted: (_, Arc<str>) = (pending.event.source, pending.event.event_key.as_str().into());
+        let posted: (_, Arc<str>) = (pending.event.source, pending.event.own_name().as_ref().into());
         let trace: Option<Arc<str>> = pending.event.traceparent.as_deref().map(Into::into);
         for planned in &pending.plan.1.deliveries {
             let Beginning::Due { at, message } = &planned.beginning else { continue };
@@ -234,6 +235,7 @@ fn due_now(winners: &[&Pending], stops: &Stops, now: Timestamp) -> Lines {
                 rule: (planned.rule.id, planned.rule.key.as_str().into()),
                 replay_of: None,
                 traceparent: trace.clone(),
+                holds_secrets: pending.sealed.is_some(),
                 turn: 0,
             };
             lines

@@ -12,7 +12,8 @@ use super::gather::emptied;
 use super::record::{Moved, committed};
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{DeliveryState, StateName};
-use crate::domain::id::{DeliveryId, EventId, SourceId, TypedId};
+use crate::domain::event::KeySpace;
+use crate::domain::id::{DeliveryId, EventId, TypedId};
 use crate::store::digests::TakenOut;
 use crate::store::handed_over::{self, HandedOver};
 use crate::store::listing::{self, DeliveryRow};
@@ -21,9 +22,9 @@ use crate::store::{StoreError, Tx, commit};
 use crate::vault::sha256;
 
 /// What a cancellation finds deliveries by: only its own source's, whatever keys others use.
-pub fn cancel_digest(source: SourceId, key: &str) -> [u8; 32] {
-    let mut name = source.uuid().as_bytes().to_vec();
-    name.extend_from_slice(key.as_bytes());
+pub fn cancel_digest(space: KeySpace, key: &str) -> [u8; 32] {
+    let mut name = space.source.uuid().as_bytes().to_vec();
+    name.extend_from_slice(space.name(key).as_bytes());
     sha256(&name)
 }
 
@@ -31,7 +32,7 @@ pub fn cancel_digest(source: SourceId, key: &str) -> [u8; 32] {
 #[derive(Debug, Clone, Copy)]
 pub enum Unwanted<'a> {
     /// What waits under a source's cancellation key.
-    Key(SourceId, &'a str),
+    Key(KeySpace, &'a str),
     /// What is open of an event.
     Event(EventId),
     /// These deliveries.
@@ -114,8 +115,8 @@ impl Pipeline {
         // Of what is gathered, only this is taken out; a dry run is undone.
         let taken = match unwanted {
             Unwanted::Event(event) => self.take_out(&mut tx, &[event], &[], why, now).await?,
-            Unwanted::Key(source, key) => {
-                let wanted = [(cancel_digest(source, key), why.to_owned())];
+            Unwanted::Key(space, key) => {
+                let wanted = [(cancel_digest(space, key), why.to_owned())];
                 self.take_out(&mut tx, &[], &wanted, why, now).await?
             }
             Unwanted::Deliveries(_) => Vec::new(),
@@ -185,8 +186,8 @@ pub(super) fn ended(waiting: Waiting, state: DeliveryState, decision: Decision) 
 /// The deliveries that a cancellation is about.
 async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, StoreError> {
     match unwanted {
-        Unwanted::Key(source, key) => {
-            let digest = [cancel_digest(source, key)];
+        Unwanted::Key(space, key) => {
+            let digest = [cancel_digest(space, key)];
             let mut ids = waiting::open_under(tx, &digest).await?;
             ids.extend(handed_over::find(tx, &[], &digest).await?.into_iter().map(|held| held.delivery));
             ids.sort_unstable();

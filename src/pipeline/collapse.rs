@@ -41,7 +41,7 @@ struct Candidate {
 fn collapse_digest(event: &Event, key: &str, planned: &PlannedDelivery) -> [u8; 32] {
     let mut name = event.source.uuid().as_bytes().to_vec();
     name.extend_from_slice(planned.rule.id.uuid().as_bytes());
-    name.extend_from_slice(&sha256(key.as_bytes()));
+    name.extend_from_slice(&sha256(event.key_space().name(key).as_bytes()));
     name.extend_from_slice(&addressee_digest(&planned.to));
     sha256(&name)
 }
@@ -244,7 +244,7 @@ fn cancellations(group: &[Pending], won: &HashSet<EventId>) -> (Vec<Wanted>, Vec
     for (place, pending) in group.iter().enumerate().filter(|(_, p)| won.contains(&p.event.id)) {
         for (key, rule) in &pending.plan.1.cancellations {
             let why = format!("cancelled by {} through rule {rule}", pending.event.id);
-            wanted.push((cancel_digest(pending.event.source, key), why));
+            wanted.push((cancel_digest(pending.event.key_space(), key), why));
             places.push((place, rule.clone()));
         }
     }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::CallEnd;
 use super::line::{Answered, Frozen};
+use super::sensitive::without_quotes;
 use super::{Pipeline, crash};
 use crate::domain::answer::{BatchAnswer, Verdict};
 use crate::domain::batch::Batch;
@@ -64,6 +65,8 @@ impl Pipeline {
         frozen.started_at = frozen.started_at.max(now);
         let began = std::time::Instant::now();
         let answer = attempt(self.provider.as_ref(), &frozen.batch, now).await;
+        let answer =
+            if frozen.batch.holds_secrets { without_quotes(answer, &frozen.batch.content) } else { answer };
         crash::point("after_call");
         metrics::counter!(names::CALLS, "answer" => answer.verdict.code()).increment(1);
         let took = began.elapsed();

@@ -109,9 +109,16 @@ impl Pipeline {
     /// Chooses an app's next call; returns whether there may be another one.
     fn choose_next(&self, app: &Arc<App>, choice: &mut Choice, now: Timestamp) -> bool {
         let waiting = self.line.waiting_lanes(app.id, &choice.not_uploaded);
-        let Some(lane) = self.budget.turn(app.id, waiting, now) else { return false };
-        let mut call = Call { lane, is_retry: self.line.has_retry(app.id, lane), waiting };
+        let Some(mut lane) = self.budget.turn(app.id, waiting, now) else { return false };
+        let call_in = |lane| Call { lane, is_retry: self.line.has_retry(app.id, lane), waiting };
+        let mut call = call_in(lane);
         let mut begun = self.budget.begin(app, call, now);
+        if begun == Err(Wait::ForPlace) && lane != Lane::Urgent && waiting[0] {
+            // The places that all calls share are taken; urgent ones have some of their own.
+            lane = Lane::Urgent;
+            call = call_in(lane);
+            begun = self.budget.begin(app, call, now);
+        }
         if let Err(Wait::ForRetry(until)) = begun {
             choice.rest_until(until);
             call.is_retry = false;

@@ -11,7 +11,6 @@ use crate::domain::clock::Timestamp;
 use crate::domain::delivery::DeliveryState;
 use crate::domain::id::{BatchId, WorkerId};
 use crate::store::batches::NewBatch;
-use crate::vault::sha256;
 
 /// A batch that only has to be committed: as it is stored, and as it goes out.
 pub(super) struct Draft {
@@ -19,9 +18,9 @@ pub(super) struct Draft {
     pub frozen: Frozen,
 }
 
-/// The hash of what a batch says. `ttl` is no part of the content.
-pub(super) fn content_hash(content: &BatchContent) -> [u8; 32] {
-    sha256(&serde_json::to_vec(content).unwrap_or_default())
+/// What a batch says, as its fingerprint is made of it. `ttl` is no part of the content.
+pub(super) fn fingerprinted(content: &BatchContent) -> Vec<u8> {
+    serde_json::to_vec(content).unwrap_or_default()
 }
 
 impl Pipeline {
@@ -55,7 +54,7 @@ impl Pipeline {
             id,
             app: key.app,
             idempotency_key,
-            body_sha256: content_hash(&content),
+            body_fingerprint: Some(self.store.vault().fingerprint(&fingerprinted(&content))),
             version,
             locale: key.locale.clone(),
             members: members.iter().map(|m| m.claim.delivery.id).collect(),
@@ -68,6 +67,7 @@ impl Pipeline {
             lane: key.lane,
             expires_at: members.iter().map(|m| m.claim.expires_at).min()?,
             traceparent,
+            holds_secrets: members.iter().any(|ready| ready.holds_secrets),
         };
         let size = members.len();
         let members = members.into_iter().map(|ready| sending(ready, id, now)).collect();

@@ -125,7 +125,7 @@ fn window_of(planned: &PlannedDelivery) -> Option<Gather> {
 fn join(pending: &mut Pending, windows: &mut BTreeMap<[u8; 32], Window>, items: &mut Vec<NewItem>) {
     let Pending { event, plan, .. } = pending;
     let plan = &mut plan.1;
-    let cancel = event.cancellation_key.as_deref().map(|key| cancel_digest(event.source, key));
+    let cancel = event.cancellation_key.as_deref().map(|key| cancel_digest(event.key_space(), key));
     let mut joined = Vec::new();
     plan.deliveries.retain(|planned| {
         let Some(gather) = planned.gather.filter(|_| !matches!(planned.beginning, Beginning::Skipped)) else {

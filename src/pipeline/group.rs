@@ -17,6 +17,7 @@ use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, dec
 use super::plan::Plan;
 use super::prepared::{PreparedCatalog, PreparedVersion};
 use super::{Pipeline, crash};
+use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, Recipient};
 use crate::domain::facts::Facts;
@@ -25,6 +26,7 @@ use crate::store::decisions::NewDecision;
 use crate::store::events::{Claimed, FirstPost, KeyClaim, NewEvent};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, deliveries, events, listing};
 use crate::telemetry::names;
+use crate::vault::Comparison;
 
 /// Planned deliveries in one group at most, unless a single event has more.
 const GROUP_DELIVERIES: usize = 20_000;
@@ -46,11 +48,27 @@ pub(super) struct Pending {
     pub _place: OwnedSemaphorePermit,
 }
 
-/// Events that wait for a group commit: bounded, first come first served.
+/// Which events a committer takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committing {
+    /// Those with an urgent delivery: they never wait for a group of others.
+    Urgent,
+    /// All others.
+    Ordinary,
+}
+
+/// Events that wait for a group commit: bounded, first come first served among the urgent and among the others.
 pub struct Intake {
     places: Arc<Semaphore>,
-    waiting: Mutex<VecDeque<Pending>>,
     arrivals: AtomicU64,
+    urgent: Waiting,
+    ordinary: Waiting,
+}
+
+/// Events of one kind that wait for a group commit.
+#[derive(Default)]
+struct Waiting {
+    events: Mutex<VecDeque<Pending>>,
     arrived: Notify,
 }
 
@@ -59,9 +77,9 @@ impl Intake {
     pub fn new(places: usize) -> Self {
         Self {
             places: Arc::new(Semaphore::new(places)),
-            waiting: Mutex::default(),
             arrivals: AtomicU64::new(0),
-            arrived: Notify::new(),
+            urgent: Waiting::default(),
+            ordinary: Waiting::default(),
         }
     }
 
@@ -71,33 +89,47 @@ impl Intake {
     }
 
     pub(super) fn waiting_count(&self) -> usize {
-        self.waiting.lock().len()
+        self.urgent.events.lock().len() + self.ordinary.events.lock().len()
     }
 
     pub(super) fn push(&self, mut pending: Pending) {
-        let mut waiting = self.waiting.lock();
+        let kind = if is_urgent(&pending.plan.1) { Committing::Urgent } else { Committing::Ordinary };
+        let waiting = self.of(kind);
+        let mut events = waiting.events.lock();
         pending.arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
-        waiting.push_back(pending);
-        drop(waiting);
-        self.arrived.notify_one();
+        events.push_back(pending);
+        drop(events);
+        waiting.arrived.notify_one();
     }
 
-    fn take(&self, limit: usize) -> Vec<Pending> {
-        let mut waiting = self.waiting.lock();
+    fn of(&self, kind: Committing) -> &Waiting {
+        match kind {
+            Committing::Urgent => &self.urgent,
+            Committing::Ordinary => &self.ordinary,
+        }
+    }
+
+    fn take(&self, kind: Committing, limit: usize) -> Vec<Pending> {
+        let waiting = self.of(kind);
+        let mut events = waiting.events.lock();
         // An event to thousands weighs as much as thousands of events.
         let mut deliveries = 0;
-        let fitting = waiting.iter().take(limit).take_while(|pending| {
+        let fitting = events.iter().take(limit).take_while(|pending| {
             deliveries += pending.plan.1.deliveries.len();
             deliveries <= GROUP_DELIVERIES
         });
-        let count = fitting.count().max(1).min(waiting.len());
-        let group = waiting.drain(..count).collect();
-        if !waiting.is_empty() {
+        let count = fitting.count().max(1).min(events.len());
+        let group = events.drain(..count).collect();
+        if !events.is_empty() {
             // There is work for another committer.
-            self.arrived.notify_one();
+            waiting.arrived.notify_one();
         }
         group
     }
+}
+
+fn is_urgent(plan: &Plan) -> bool {
+    plan.deliveries.iter().any(|delivery| delivery.rule.definition.lane == Lane::Urgent)
 }
 
 /// How a try to commit a group ended, if not well.
@@ -117,17 +149,17 @@ impl From<StoreError> for Trouble {
 pub(super) type Reply = Result<Accepted, IngestError>;
 
 impl Pipeline {
-    /// Commits groups until `stop`, and then what is still waiting.
-    pub async fn commit_groups(self: Arc<Self>, stop: CancellationToken) {
+    /// Commits groups of one kind until `stop`, and then what is still waiting.
+    pub async fn commit_groups(self: Arc<Self>, kind: Committing, stop: CancellationToken) {
         loop {
-            let group = self.intake.take(self.limits.group_events);
+            let group = self.intake.take(kind, self.limits.group_events);
             if !group.is_empty() {
                 self.commit_group(group).await;
             } else if stop.is_cancelled() {
                 return;
             } else {
                 tokio::select! {
-                    () = self.intake.arrived.notified() => {}
+                    () = self.intake.of(kind).arrived.notified() => {}
                     () = stop.cancelled() => {}
                 }
             }
@@ -341,7 +373,9 @@ impl Pipeline {
         now: Timestamp,
     ) -> Reply {
         let event = first.event;
-        if !self.store.vault().matches(&first.fingerprint, content) {
+        // Once the key of a fingerprint is gone nobody can tell: an id that was used is taken for a repeat, since a second
+        // message is worse than a change that is not noticed.
+        if self.store.vault().compare(&first.fingerprint, content) == Comparison::Different {
             return Err(IngestError::DifferentContent { event });
         }
         Ok(Accepted {

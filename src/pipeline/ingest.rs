@@ -14,7 +14,7 @@ use super::sensitive;
 use super::test_send::plan_test;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
-use crate::domain::event::{Event, EventTypeName, Recipient};
+use crate::domain::event::{Event, EventTypeName, KeySpace, Recipient};
 use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, EventId, KeyId, SourceId};
 use crate::store::StoreError;
@@ -44,6 +44,14 @@ pub struct NewEvent {
     pub traceparent: Option<String>,
     /// The content in canonical form, without the id: two posts of one id are the same if this is.
     pub content: Vec<u8>,
+}
+
+impl NewEvent {
+    /// What tells its key from all others of its source.
+    fn key_digest(&self) -> [u8; 32] {
+        let space = KeySpace { source: self.source, is_test: self.is_test };
+        sha256(space.name(&self.event_key).as_bytes())
+    }
 }
 
 /// What became of a post.
@@ -171,7 +179,7 @@ impl Pipeline {
         let event = self.event(new, now);
         let plan = self.plan_as(&catalog, &event, test_of.as_ref(), &Facts::default(), now);
         if let Some(retry_after) = self.refuses(&plan, now) {
-            let key = (event.source, sha256(event.event_key.as_bytes()));
+            let key = (event.source, sha256(event.own_name().as_bytes()));
             let first = self.first_answer_to(key, &content, now).await;
             return first
                 .map_err(|_| IngestError::Unavailable)?
@@ -179,7 +187,7 @@ impl Pipeline {
         }
         let claim = KeyClaim {
             source: event.source,
-            digest: sha256(event.event_key.as_bytes()),
+            digest: sha256(event.own_name().as_bytes()),
             fingerprint: self.store.vault().fingerprint(&content),
             event: event.id,
         };
@@ -213,7 +221,7 @@ impl Pipeline {
         if matches!(refused, IngestError::Unavailable) {
             return Err(refused);
         }
-        let key = (new.source, sha256(new.event_key.as_bytes()));
+        let key = (new.source, new.key_digest());
         let first = self.first_answer_to(key, &new.content, now).await;
         first.map_err(|_| IngestError::Unavailable)?.unwrap_or(Err(refused))
     }
@@ -228,7 +236,7 @@ impl Pipeline {
             Ok(catalog) => catalog,
             Err(refused) => return self.answer_to_repeat(&new, refused, now).await,
         };
-        let key = (new.source, sha256(new.event_key.as_bytes()));
+        let key = (new.source, new.key_digest());
         let first = self.first_answer_to(key, &new.content, now).await;
         if let Some(first) = first.map_err(|_| IngestError::Unavailable)? {
             return first;

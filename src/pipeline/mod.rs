@@ -100,10 +100,21 @@ pub struct PipelineLimits {
     pub gate: (Duration, Duration),
     /// When an app's calls fail so often that none are made, and how it comes back.
     pub breaker: budget::BreakerPolicy,
-    /// Days that history and event keys are kept.
-    pub keep_days: (u32, u32),
+    /// How long things are kept.
+    pub keep_days: KeepDays,
     /// How the lanes are tried again.
     pub retry: RetryPolicy,
+}
+
+/// Days that things are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepDays {
+    /// What happened: events without what they said, deliveries, decisions, calls.
+    pub history: u32,
+    /// What events said. Never longer than the history.
+    pub payloads: u32,
+    /// The keys that guard against repeats.
+    pub keys: u32,
 }
 
 /// Makes sure that a version's locale is uploaded to an app. The catalog does it; the pipeline only knows that it
@@ -198,8 +209,8 @@ impl Pipeline {
         })
     }
 
-    /// Days that history and event keys are kept.
-    pub fn kept_days(&self) -> (u32, u32) {
+    /// How long things are kept.
+    pub fn kept_days(&self) -> KeepDays {
         self.limits.keep_days
     }
 

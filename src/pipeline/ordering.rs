@@ -30,7 +30,7 @@ const LONGEST_HOLD: TimeDelta = TimeDelta::minutes(15);
 const LINES_AT_ONCE: i64 = 500;
 
 fn order_digest(event: &Event, key: &str, planned: &PlannedDelivery) -> [u8; 32] {
-    let mut name = cancel_digest(event.source, key).to_vec();
+    let mut name = cancel_digest(event.key_space(), key).to_vec();
     name.extend_from_slice(&addressee_digest(&planned.to));
     sha256(&name)
 }

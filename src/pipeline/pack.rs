@@ -73,6 +73,8 @@ pub struct Ready {
     pub replay_of: Option<DeliveryId>,
     /// The producer's trace.
     pub traceparent: Option<Arc<str>>,
+    /// Whether its message may hold values that are sealed in the database.
+    pub holds_secrets: bool,
     /// Its turn in the line, which gives it out; 0 before that.
     pub turn: u64,
 }

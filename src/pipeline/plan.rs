@@ -51,6 +51,8 @@ pub struct Plan {
     pub depends_on_others: bool,
     /// Cancellation keys under which whatever waits is cancelled, each with its rule's key.
     pub cancellations: Vec<(String, String)>,
+    /// Whether its event was posted with a test key.
+    pub is_test: bool,
 }
 
 /// A tag or a custom event as planned.
@@ -154,7 +156,7 @@ pub struct PlannedDelivery {
 
 /// Plans `event`. `facts` may be empty: then nothing is known of its recipients.
 pub fn plan(planner: Planner<'_>, event: &Event, facts: &Facts, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan { is_test: event.is_test, ..Plan::default() };
     let rules = planner.catalog.rules_for(&event.event_type);
     if rules.is_empty() {
         let detail = format!("no rule answers {}", event.event_type);

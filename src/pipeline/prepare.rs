@@ -192,10 +192,11 @@ impl Pipeline {
             to,
             message,
             event: loaded.event.id,
-            posted: (loaded.event.source, loaded.event.event_key.as_str().into()),
+            posted: (loaded.event.source, loaded.event.own_name().as_ref().into()),
             rule: (loaded.row.rule.0, loaded.row.rule.1.as_str().into()),
             replay_of: loaded.row.replay_of,
             traceparent: loaded.event.traceparent.as_deref().map(Into::into),
+            holds_secrets: loaded.has_values_of_its_own(),
             turn: 0,
         }))
     }

@@ -130,6 +130,7 @@ impl Pipeline {
             lane: Lane::Normal,
             expires_at: now + delta(self.limits.default_life),
             traceparent: None,
+            holds_secrets: false,
         };
         Some(self.provider.request(&batch, now))
     }
@@ -165,6 +166,7 @@ fn ready(
         rule: (RuleId::from_uuid(Uuid::nil()), "".into()),
         replay_of: None,
         traceparent: None,
+        holds_secrets: false,
         turn: 0,
     }
 }

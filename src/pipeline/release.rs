@@ -41,6 +41,14 @@ pub enum ReleaseError {
         /// The version asked for.
         number: Option<i32>,
     },
+    /// The template's copy needs approval, and nobody approved this version.
+    #[error("version {number} of template {template} was never approved")]
+    NotApproved {
+        /// The template.
+        template: String,
+        /// The version.
+        number: i32,
+    },
     /// It would be held again at once.
     #[error("{0}")]
     StillHeld(String),
@@ -64,6 +72,10 @@ impl Pipeline {
             return Err(ReleaseError::Expired);
         }
         let version = self.version_for(&loaded, release.version).await?;
+        let (template, number) = (&version.version.template, version.version.number);
+        if !self.store.may_reach_people(template, number).await? {
+            return Err(ReleaseError::NotApproved { template: template.clone(), number });
+        }
         let locale =
             version.version.choose_locale(loaded.row.locale.as_deref().or(loaded.event.locale.as_deref()));
         let locale = locale.to_owned();

@@ -3,7 +3,7 @@
 //! A replay is a new delivery that names the old one; the old one stays as it ended. What may have reached somebody is
 //! made again only for who says so (`may_duplicate`), and what is over only for who says that too.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -17,7 +17,7 @@ use super::{Pipeline, message};
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::StateName;
-use crate::domain::id::{DeliveryId, EventId, ReplayId, TypedId, made_at};
+use crate::domain::id::{DeliveryId, EventId, ReplayId, TemplateVersionId, TypedId, made_at};
 use crate::domain::retry::delta;
 use crate::store::decisions::{self, NewDecision};
 use crate::store::replays::{self, Again, Found, ReplayFilter, ReplayRow};
@@ -71,6 +71,8 @@ pub enum LeftOut {
     EventGone,
     /// The template has no such version, or none is live.
     NoVersion,
+    /// The template's copy needs approval, and nobody approved this version.
+    NotApproved,
     /// It would be held at once: the event lacks what the version needs.
     WouldBeHeld,
 }
@@ -85,6 +87,7 @@ impl LeftOut {
             Self::ValuesErased => "values_erased",
             Self::EventGone => "event_gone",
             Self::NoVersion => "no_version",
+            Self::NotApproved => "not_approved",
             Self::WouldBeHeld => "would_be_held",
         }
     }
@@ -102,6 +105,7 @@ impl LeftOut {
             Self::ValuesErased => "its sensitive values were erased after they had served: post a new event",
             Self::EventGone => "its event is not kept any longer: post a new event",
             Self::NoVersion => "the template has no such version, or none is live",
+            Self::NotApproved => "nobody approved this version, and copy of this template needs approval",
             Self::WouldBeHeld => "the event lacks a value that this version needs: name another version",
         }
     }
@@ -159,6 +163,9 @@ pub struct Replayed {
     pub plan: ReplayPlan,
 }
 
+/// Whether versions may reach people, as far as a plan has asked.
+type Approvals = HashMap<TemplateVersionId, bool>;
+
 /// Who asks for a replay.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplayedBy<'a> {
@@ -187,9 +194,10 @@ impl Pipeline {
         let ids: Vec<DeliveryId> = found.iter().map(|one| one.id).collect();
         let loaded = self.load(&ids).await?;
         let mut plan = ReplayPlan { is_complete, ..ReplayPlan::default() };
+        let mut approvals = Approvals::new();
         for one in found {
             let judged = match loaded.get(&one.id) {
-                Some(loaded) => self.consider(one, loaded, wish, now).await?,
+                Some(loaded) => self.consider((one, loaded), wish, &mut approvals, now).await?,
                 None => Err(LeftOut::EventGone),
             };
             match judged {
@@ -202,9 +210,9 @@ impl Pipeline {
 
     async fn consider(
         &self,
-        found: Found,
-        loaded: &Loaded,
+        (found, loaded): (Found, &Loaded),
         wish: &ReplayWish,
+        approvals: &mut Approvals,
         now: Timestamp,
     ) -> Result<Result<Candidate, LeftOut>, StoreError> {
         let row = &loaded.row;
@@ -220,7 +228,7 @@ impl Pipeline {
             return Ok(Err(LeftOut::Expired));
         }
         let kept_until = made_at(loaded.event.id.uuid())
-            + chrono::TimeDelta::days(i64::from(self.limits.keep_days.0) - DROPPED_SOON_DAYS);
+            + chrono::TimeDelta::days(i64::from(self.limits.keep_days.payloads) - DROPPED_SOON_DAYS);
         if kept_until <= now {
             return Ok(Err(LeftOut::EventGone));
         }
@@ -230,6 +238,9 @@ impl Pipeline {
         let Some(version) = self.replay_version(loaded, wish.version).await? else {
             return Ok(Err(LeftOut::NoVersion));
         };
+        if !self.may_reach_people(&version, approvals).await? {
+            return Ok(Err(LeftOut::NotApproved));
+        }
         let wanted = row.locale.as_deref().or(loaded.event.locale.as_deref());
         let locale = version.version.choose_locale(wanted).to_owned();
         if message::compose(&version, &locale, loaded.data()).is_err() {
@@ -261,6 +272,20 @@ impl Pipeline {
             },
             values,
         }))
+    }
+
+    async fn may_reach_people(
+        &self,
+        version: &PreparedVersion,
+        approvals: &mut Approvals,
+    ) -> Result<bool, StoreError> {
+        let (id, number) = (version.version.id, version.version.number);
+        if let Some(known) = approvals.get(&id) {
+            return Ok(*known);
+        }
+        let may = self.store.may_reach_people(&version.version.template, number).await?;
+        approvals.insert(id, may);
+        Ok(may)
     }
 
     async fn replay_version(

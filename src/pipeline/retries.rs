@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use super::freeze::content_hash;
+use super::freeze::fingerprinted;
 use super::line::{Frozen, Member};
 use super::pack::{self, Ready};
 use super::prepare::Loaded;
@@ -25,6 +25,7 @@ use crate::domain::template::Mode;
 use crate::store::StoreError;
 use crate::store::batches::StoredBatch;
 use crate::store::queue::Claim;
+use crate::vault::Comparison;
 
 /// Batches that wait in memory for their next attempt at most.
 const RETRIES_WAITING: usize = 256;
@@ -161,7 +162,8 @@ impl Pipeline {
         let Some(content) = self.content_again(stored, claims, loaded).await? else {
             return Ok(Thawed::Over);
         };
-        if content_hash(&content) != frozen.body_sha256 {
+        let compare = |kept: &Vec<u8>| self.store.vault().compare(kept, &fingerprinted(&content));
+        if frozen.body_fingerprint.as_ref().map(compare) == Some(Comparison::Different) {
             tracing::error!(batch.id = %frozen.id, "batch {} can't be made the same again; it is not sent", frozen.id);
             return Ok(Thawed::Over);
         }
@@ -175,6 +177,10 @@ impl Pipeline {
             lane,
             expires_at,
             traceparent: None,
+            holds_secrets: frozen
+                .members
+                .iter()
+                .any(|id| loaded.get(id).is_some_and(Loaded::has_values_of_its_own)),
         };
         let size = frozen.members.len();
         let (attempt, started_at) = (stored.attempt, stored.started_at);
@@ -241,10 +247,11 @@ impl Pipeline {
                 to,
                 message,
                 event: one.event.id,
-                posted: (one.event.source, one.event.event_key.as_str().into()),
+                posted: (one.event.source, one.event.own_name().as_ref().into()),
                 rule: (one.row.rule.0, one.row.rule.1.as_str().into()),
                 replay_of: one.row.replay_of,
                 traceparent: None,
+                holds_secrets: one.has_values_of_its_own(),
                 turn: 0,
             });
         }

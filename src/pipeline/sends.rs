@@ -285,7 +285,7 @@ impl<'a> RulePlan<'a> {
     fn gather(&self, to: &Addressee) -> Option<Gather> {
         let (key, digest) = (self.digest_key.as_ref()?, self.rule.definition.digest.as_ref()?);
         let mut name = self.rule.id.uuid().as_bytes().to_vec();
-        name.extend_from_slice(&sha256(key.as_bytes()));
+        name.extend_from_slice(&sha256(self.event.key_space().name(key).as_bytes()));
         name.extend_from_slice(&addressee_digest(to));
         Some(Gather { digest: sha256(&name), most: digest.most.max(1), has_window: digest.window_s > 0 })
     }

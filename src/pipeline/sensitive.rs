@@ -1,8 +1,12 @@
 //! Sensitive values: cut out of `data` before it is stored, put back before it is rendered.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::Pipeline;
+use crate::domain::answer::{BatchAnswer, Verdict};
+use crate::domain::batch::BatchContent;
 use crate::domain::event::EventTypeName;
 pub use crate::domain::event::MASK;
 use crate::store::StoreError;
@@ -38,6 +42,55 @@ pub fn restore(data: &mut Value, values: Map<String, Value>) {
     }
 }
 
+/// An answer that quotes nothing of what was sent: every word of its own words that the content also has is masked, and
+/// every one with a digit. The raw answer is not kept.
+pub(super) fn without_quotes(answer: BatchAnswer, content: &BatchContent) -> BatchAnswer {
+    let sent = serde_json::to_string(content).unwrap_or_default();
+    let masked = |text: &str| mask_quotes(text, &sent);
+    let verdict = match answer.verdict {
+        Verdict::NobodySubscribed { detail } => Verdict::NobodySubscribed { detail: masked(&detail) },
+        Verdict::Refused { detail } => Verdict::Refused { detail: masked(&detail) },
+        Verdict::KeyRefused { detail } => Verdict::KeyRefused { detail: masked(&detail) },
+        Verdict::AppUnusable { detail } => Verdict::AppUnusable { detail: masked(&detail) },
+        Verdict::NotConnected { detail } => Verdict::NotConnected { detail: masked(&detail) },
+        Verdict::Ambiguous { cause, retry_after } => {
+            Verdict::Ambiguous { cause: masked(&cause), retry_after }
+        }
+        other @ (Verdict::Accepted { .. }
+        | Verdict::TemplateUnknown
+        | Verdict::RateLimited { .. }
+        | Verdict::Conflict) => other,
+    };
+    BatchAnswer { verdict, body: None, ..answer }
+}
+
+/// Masks the words of `text` that have a digit or that `sent` has as well. A word is a run of letters and digits.
+fn mask_quotes(text: &str, sent: &str) -> String {
+    let sent: HashSet<&str> = words(sent).filter(|word| is_word(word)).collect();
+    words(text)
+        .map(|word| {
+            let is_quote = is_word(word) && (word.contains(|c: char| c.is_numeric()) || sent.contains(word));
+            if is_quote { MASK } else { word }
+        })
+        .collect()
+}
+
+fn is_word(piece: &str) -> bool {
+    piece.starts_with(char::is_alphanumeric)
+}
+
+/// A text cut into words and what is between them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let is_word = rest.chars().next()?.is_alphanumeric();
+        let end = rest.find(|c: char| c.is_alphanumeric() != is_word).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        Some(piece)
+    })
+}
+
 /// Lays values that a person gave over `data`, member by member.
 pub fn overlay(data: &mut Value, given: Value) {
     match (data, given) {
@@ -64,6 +117,21 @@ mod tests {
         assert_eq!(data, json!({"code": MASK, "user": {"phone": MASK}, "other": [1, 2]}));
         restore(&mut data, values);
         assert_eq!(data, original);
+    }
+
+    #[test]
+    fn a_quote_of_what_was_sent_is_masked_and_the_rest_of_the_words_stay() {
+        let sent = r#"{"custom_data":{"all":{"a":"480918","b":"https://shop.example/reset?t=abcDEF"}}}"#;
+        let masked = |text| mask_quotes(text, sent);
+        assert_eq!(masked("invalid value 480918 in field a"), "invalid value ••• in field •••");
+        assert_eq!(masked(r#"{"a":"480918"}"#), r#"{"•••":"•••"}"#);
+        assert_eq!(masked("bad link /reset?t=abcDEF"), "bad link /•••?•••=•••");
+        // Whatever way a code is spelt in, its digits are not shown.
+        assert_eq!(masked("4809-18 and %34"), "•••-••• and %•••");
+        assert_eq!(
+            masked("Message Notifications must have content"),
+            "Message Notifications must have content"
+        );
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub(super) fn plan_test(
         is_enabled: true,
         definition,
     });
-    let mut plan = Plan::default();
+    let mut plan = Plan { is_test: event.is_test, ..Plan::default() };
     match RulePlan::begin(planner, event, &rule, &send, now) {
         Ok(made) => made.of_version(version).carry_out(&send.audience, facts, &mut plan),
         Err(decision) => plan.decisions.push(decision.of_rule(TEST_SEND)),

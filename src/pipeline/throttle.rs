@@ -33,8 +33,10 @@ impl Pipeline {
     /// length, so that all replicas agree on them without a word.
     pub(super) async fn throttle(&self, tx: &mut Tx, plans: &mut [&mut Plan]) -> Result<(), StoreError> {
         let mut wishes: BTreeMap<ThrottleKey, Wish> = BTreeMap::new();
-        for planned in plans.iter().flat_map(|plan| &plan.deliveries) {
-            let Some((key, throttle)) = key_of(planned) else { continue };
+        let each =
+            plans.iter().flat_map(|plan| plan.deliveries.iter().map(|planned| (planned, plan.is_test)));
+        for (planned, is_test) in each {
+            let Some((key, throttle)) = key_of(planned, is_test) else { continue };
             let most = i32::try_from(throttle.most).unwrap_or(i32::MAX);
             wishes.entry(key).or_insert(Wish { wanted: 0, most }).wanted += 1;
         }
@@ -43,9 +45,9 @@ impl Pipeline {
         }
         let mut granted = take(tx, &wishes).await?;
         for plan in plans.iter_mut() {
-            let Plan { deliveries, decisions, depends_on_others, .. } = &mut **plan;
+            let Plan { deliveries, decisions, depends_on_others, is_test, .. } = &mut **plan;
             for planned in deliveries.iter_mut() {
-                let Some((key, throttle)) = key_of(planned) else { continue };
+                let Some((key, throttle)) = key_of(planned, *is_test) else { continue };
                 let left = granted.entry(key).or_default();
                 if *left > 0 {
                     *left -= 1;
@@ -60,13 +62,14 @@ impl Pipeline {
     }
 }
 
-/// Which place a delivery wants, if its rule is throttled: in the window that it is due in.
-fn key_of(planned: &PlannedDelivery) -> Option<(ThrottleKey, Throttle)> {
+/// Which place a delivery wants, if its rule is throttled: in the window that it is due in. Tests are counted apart.
+fn key_of(planned: &PlannedDelivery, is_test: bool) -> Option<(ThrottleKey, Throttle)> {
     let throttle = planned.rule.definition.throttle.filter(|_| !planned.takes_over)?;
     let Beginning::Due { at, .. } = &planned.beginning else { return None };
     // What is handed over before its time is sent later.
     let at = planned.schedule.as_deref().and_then(Schedule::send_after).unwrap_or(*at);
     let person = person_digest(planned.to.person()?);
+    let person = if is_test { sha256(&person) } else { person };
     let key = ThrottleKey { rule: planned.rule.id, person, window_start: window_start(at, throttle) };
     Some((key, throttle))
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use chrono::{Days, TimeDelta};
 
-use super::Pipeline;
 use super::deliver::LATEST_START;
 use super::record::{Moved, committed};
+use super::{KeepDays, Pipeline};
 use crate::domain::answer::Answer;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
@@ -15,6 +15,7 @@ use crate::domain::id::{DeliveryId, EventId};
 use crate::domain::retry::delta;
 use crate::store::leases::Orphan;
 use crate::store::queue::Claim;
+use crate::store::retention::{HISTORY, PAYLOADS};
 use crate::store::{StoreError, commit, leases, queue};
 use crate::telemetry::names;
 
@@ -140,16 +141,20 @@ impl Pipeline {
     /// [`StoreError`] when the database is away; trying again helps.
     pub async fn tidy(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let (days, key_days) = self.limits.keep_days;
+        let KeepDays { history, payloads, keys } = self.limits.keep_days;
         self.store.ensure_partitions(now).await?;
         self.store.erase_served_secrets(now - SECRETS_STAY, 10_000).await?;
         self.store.bury_workers(now - WORKERS_STAY, now - BURIED_STAY, now).await?;
-        if let Some(oldest) = now.date_naive().checked_sub_days(Days::new(u64::from(days))) {
-            self.store.drop_partitions_before(oldest).await?;
+        let days_ago = |days: u32| now.date_naive().checked_sub_days(Days::new(u64::from(days)));
+        if let Some(oldest) = days_ago(payloads.min(history)) {
+            self.store.drop_partitions_before(&PAYLOADS, oldest).await?;
+        }
+        if let Some(oldest) = days_ago(history) {
+            self.store.drop_partitions_before(&HISTORY, oldest).await?;
             let oldest = oldest.and_time(chrono::NaiveTime::MIN).and_utc();
             self.store.prune_digests(oldest, 10_000).await?;
         }
-        self.store.prune_event_keys(now - TimeDelta::days(i64::from(key_days)), 1_000).await?;
+        self.store.prune_event_keys(now - TimeDelta::days(i64::from(keys)), 1_000).await?;
         self.forget_handed_over(now).await?;
         self.store.prune_collapses(now - COLLAPSES_STAY, 10_000).await?;
         self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;

@@ -10,7 +10,7 @@ use crate::domain::app::{App, AppId};
 use crate::domain::clock::Timestamp;
 use crate::vault::Vault;
 
-fn place(app: AppId) -> String {
+pub(super) fn place(app: AppId) -> String {
     format!("apps/{app}")
 }
 

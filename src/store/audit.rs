@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
+use crate::domain::id::{KeyId, TypedId};
 
 /// One change.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct AuditEntry {
     pub after: Option<Value>,
     /// Why, in the person's words.
     pub note: String,
+    /// The key that was used, if one was.
+    pub key: Option<KeyId>,
 }
 
 /// Enters changes.
@@ -37,11 +40,11 @@ pub struct AuditEntry {
 pub async fn append(tx: &mut Tx, entries: &[AuditEntry]) -> Result<(), StoreError> {
     let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
     sqlx::query(
-        "INSERT INTO audit_log (id, at, actor, action, kind, subject, before, after, note)
-         SELECT id, at, actor, action, kind, subject, before::json, after::json, note
+        "INSERT INTO audit_log (id, at, actor, action, kind, subject, before, after, note, key_id)
+         SELECT id, at, actor, action, kind, subject, before::json, after::json, note, key_id
          FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-            $8::text[], $9::text[])
-            AS n (id, at, actor, action, kind, subject, before, after, note)",
+            $8::text[], $9::text[], $10::uuid[])
+            AS n (id, at, actor, action, kind, subject, before, after, note, key_id)",
     )
     .bind(entries.iter().map(|e| e.id).collect::<Vec<_>>())
     .bind(entries.iter().map(|e| e.at).collect::<Vec<_>>())
@@ -52,6 +55,7 @@ pub async fn append(tx: &mut Tx, entries: &[AuditEntry]) -> Result<(), StoreErro
     .bind(entries.iter().map(|e| text(&e.before)).collect::<Vec<_>>())
     .bind(entries.iter().map(|e| text(&e.after)).collect::<Vec<_>>())
     .bind(entries.iter().map(|e| e.note.as_str()).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.key.map(|key| key.uuid())).collect::<Vec<_>>())
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -113,6 +117,7 @@ impl Store {
                     before: row.try_get("before")?,
                     after: row.try_get("after")?,
                     note: row.try_get("note")?,
+                    key: row.try_get::<Option<Uuid>, _>("key_id")?.map(KeyId::from_uuid),
                 })
             })
             .collect()

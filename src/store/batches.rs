@@ -19,8 +19,8 @@ pub struct NewBatch {
     pub app: AppId,
     /// The key of every attempt.
     pub idempotency_key: Uuid,
-    /// SHA-256 of the content.
-    pub body_sha256: [u8; 32],
+    /// A keyed hash of the content; `None` for a batch from before there was one.
+    pub body_fingerprint: Option<Vec<u8>>,
     /// The version.
     pub version: TemplateVersionId,
     /// The locale.
@@ -49,7 +49,7 @@ pub async fn insert_all(
         .bind(batches.iter().map(|b| b.id.uuid()).collect::<Vec<_>>())
         .bind(batches.iter().map(|b| b.app.0).collect::<Vec<_>>())
         .bind(batches.iter().map(|b| b.idempotency_key).collect::<Vec<_>>())
-        .bind(batches.iter().map(|b| b.body_sha256.to_vec()).collect::<Vec<_>>())
+        .bind(batches.iter().map(|b| b.body_fingerprint.clone()).collect::<Vec<_>>())
         .bind(batches.iter().map(|b| b.version.uuid()).collect::<Vec<_>>())
         .bind(batches.iter().map(|b| b.locale.as_str()).collect::<Vec<_>>())
         .bind(ends)
@@ -145,13 +145,12 @@ impl Store {
 
 fn read_batch(row: &sqlx::postgres::PgRow) -> Result<StoredBatch, StoreError> {
     let id = BatchId::from_uuid(row.try_get("id")?);
-    let sha: Vec<u8> = row.try_get("body_sha256")?;
     let members: Vec<Uuid> = row.try_get("members")?;
     let frozen = NewBatch {
         id,
         app: AppId(row.try_get("app_id")?),
         idempotency_key: row.try_get("idempotency_key")?,
-        body_sha256: sha.try_into().map_err(|_| StoreError::corrupt("batches", "body_sha256", id))?,
+        body_fingerprint: row.try_get("body_fingerprint")?,
         version: TemplateVersionId::from_uuid(row.try_get("template_version_id")?),
         locale: row.try_get("locale")?,
         members: members.into_iter().map(DeliveryId::from_uuid).collect(),

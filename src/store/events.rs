@@ -22,7 +22,7 @@ pub struct KeyClaim {
     /// SHA-256 of the event key.
     pub digest: [u8; 32],
     /// The vault's fingerprint of the content.
-    pub fingerprint: [u8; 32],
+    pub fingerprint: Vec<u8>,
     /// The id that the event gets if it wins.
     pub event: EventId,
 }
@@ -60,7 +60,7 @@ pub async fn claim_keys(
     let row = sqlx::query(CLAIM_KEYS)
         .bind(claims.iter().map(|c| c.source.uuid()).collect::<Vec<_>>())
         .bind(claims.iter().map(|c| c.digest.to_vec()).collect::<Vec<_>>())
-        .bind(claims.iter().map(|c| c.fingerprint.to_vec()).collect::<Vec<_>>())
+        .bind(claims.iter().map(|c| c.fingerprint.as_slice()).collect::<Vec<_>>())
         .bind(claims.iter().map(|c| c.event.uuid()).collect::<Vec<_>>())
         .bind(labels)
         .bind(ids)
@@ -204,7 +204,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], or [`StoreError::Corrupt`] for a row that can't be read.
     pub async fn find_event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
-        let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = $1 AND p.event_id = $1"));
+        let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = $1"));
         let row = sqlx::query(query).bind(id.uuid()).fetch_optional(self.pool()).await?;
         row.as_ref().map(read_event).transpose()
     }

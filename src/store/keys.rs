@@ -24,6 +24,10 @@ pub struct NewKey {
     pub scopes: Vec<String>,
     /// The event types it may post; `None`: whatever the source may.
     pub allowed_types: Option<Vec<String>>,
+    /// The names of the sources whose events it may see; `None`: all.
+    pub allowed_sources: Option<Vec<String>>,
+    /// When it ends; `None`: when it is revoked.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A key as it was found by its hash, with its source.
@@ -37,6 +41,12 @@ pub struct KnownKey {
     pub scopes: Vec<String>,
     /// The event types it may post; `None`: whatever the source may.
     pub allowed_types: Option<Vec<String>>,
+    /// The sources whose events it may see; `None`: all.
+    pub visible_sources: Option<Vec<SourceId>>,
+    /// When it ends; `None`: when it is revoked.
+    pub expires_at: Option<Timestamp>,
+    /// When it was used last, to about a minute.
+    pub last_used_at: Option<Timestamp>,
     /// The source that uses it.
     pub source: Source,
 }
@@ -52,8 +62,14 @@ pub struct ListedKey {
     pub hint: String,
     /// What it may do.
     pub scopes: Vec<String>,
+    /// The names of the sources whose events it may see; `None`: all.
+    pub allowed_sources: Option<Vec<String>>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it ends; `None`: when it is revoked.
+    pub expires_at: Option<Timestamp>,
+    /// When it was used last, to about a minute.
+    pub last_used_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
 }
@@ -65,9 +81,11 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn insert_key(&self, key: &NewKey, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO api_keys (id, source_id, hash, hint, is_test, scopes, allowed_types, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (hash) DO UPDATE SET scopes = $6, allowed_types = $7, revoked_at = NULL",
+            "INSERT INTO api_keys (id, source_id, hash, hint, is_test, scopes, allowed_types, created_at, allowed_sources,
+                expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             ON CONFLICT (hash) DO UPDATE
+             SET scopes = $6, allowed_types = $7, allowed_sources = $9, expires_at = $10, revoked_at = NULL",
         )
         .bind(key.id.uuid())
         .bind(key.source.uuid())
@@ -77,31 +95,42 @@ impl Store {
         .bind(&key.scopes)
         .bind(&key.allowed_types)
         .bind(now)
+        .bind(&key.allowed_sources)
+        .bind(key.expires_at)
         .execute(self.pool())
         .await?;
         Ok(())
     }
 
-    /// Finds a key that is not revoked by the hash of its text.
+    /// Finds a key that is neither revoked nor expired by the hash of its text.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn find_key(&self, hash: &[u8; 32]) -> Result<Option<KnownKey>, StoreError> {
+    pub async fn find_key(&self, hash: &[u8; 32], now: Timestamp) -> Result<Option<KnownKey>, StoreError> {
         let row = sqlx::query(
-            "SELECT k.id AS key_id, k.is_test, k.scopes, k.allowed_types AS key_types, s.*
+            "SELECT k.id AS key_id, k.is_test, k.scopes, k.allowed_types AS key_types, k.expires_at, k.last_used_at,
+                CASE WHEN k.allowed_sources IS NOT NULL
+                    THEN ARRAY (SELECT v.id FROM sources v WHERE v.name = ANY (k.allowed_sources))
+                END AS visible_sources,
+                s.*
              FROM api_keys k
              JOIN sources s ON s.id = k.source_id
-             WHERE k.hash = $1 AND k.revoked_at IS NULL",
+             WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)",
         )
         .bind(hash.as_slice())
+        .bind(now)
         .fetch_optional(self.pool())
         .await?;
         let Some(row) = row else { return Ok(None) };
+        let visible: Option<Vec<uuid::Uuid>> = row.try_get("visible_sources")?;
         Ok(Some(KnownKey {
             id: KeyId::from_uuid(row.try_get("key_id")?),
             is_test: row.try_get("is_test")?,
             scopes: row.try_get("scopes")?,
             allowed_types: row.try_get("key_types")?,
+            visible_sources: visible.map(|ids| ids.into_iter().map(SourceId::from_uuid).collect()),
+            expires_at: row.try_get("expires_at")?,
+            last_used_at: row.try_get("last_used_at")?,
             source: read_source(&row, "id", "name")?,
         }))
     }
@@ -120,7 +149,8 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn keys(&self) -> Result<Vec<ListedKey>, StoreError> {
         let rows = sqlx::query(
-            "SELECT k.id, s.name, k.hint, k.scopes, k.created_at, k.revoked_at
+            "SELECT k.id, s.name, k.hint, k.scopes, k.allowed_sources, k.created_at, k.expires_at, k.last_used_at,
+                k.revoked_at
              FROM api_keys k
              JOIN sources s ON s.id = k.source_id
              ORDER BY k.id DESC",
@@ -134,11 +164,51 @@ impl Store {
                     source: row.try_get("name")?,
                     hint: row.try_get("hint")?,
                     scopes: row.try_get("scopes")?,
+                    allowed_sources: row.try_get("allowed_sources")?,
                     created_at: row.try_get("created_at")?,
+                    expires_at: row.try_get("expires_at")?,
+                    last_used_at: row.try_get("last_used_at")?,
                     revoked_at: row.try_get("revoked_at")?,
                 })
             })
             .collect()
+    }
+
+    /// Notes that a key was used at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn touch_key(&self, id: KeyId, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE api_keys SET last_used_at = $2 WHERE id = $1")
+            .bind(id.uuid())
+            .bind(now)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// How many test keys in use may do more than post events and read, as far as their scopes go.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn count_powerful_test_keys(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT count(*)
+             FROM api_keys
+             WHERE is_test AND revoked_at IS NULL
+               AND EXISTS (SELECT 1 FROM unnest(scopes) AS s (scope) WHERE scope LIKE '%:write' AND scope <> 'events:write')",
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+
+    /// Whether there is an app that reaches real people.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn has_live_app(&self) -> Result<bool, StoreError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM apps WHERE NOT is_sandbox)";
+        Ok(sqlx::query_scalar(query).fetch_one(self.pool()).await?)
     }
 
     /// Revokes a key; `false` if there is none that could be.

@@ -10,8 +10,8 @@ use super::listing::{DELIVERY_COLUMNS, DeliveryRow, read_delivery};
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
-use crate::domain::event::Recipient;
-use crate::domain::id::floor;
+use crate::domain::event::{Recipient, VisibleEvents};
+use crate::domain::id::{TypedId, floor};
 
 /// What a list is narrowed to. Every part is optional.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,8 @@ pub struct ListFilter {
     pub state: Option<StateName>,
     /// This recipient.
     pub recipient: Option<Recipient>,
+    /// What the caller may see.
+    pub visible: VisibleEvents,
     /// Rows at most.
     pub limit: i64,
 }
@@ -75,9 +77,15 @@ impl Store {
              WHERE d.id >= $1 AND d.id < $2 {}
                AND ($3::text IS NULL OR coalesce(q.state, d.state)::text = $3)
                AND ($4::text IS NULL OR (d.recipient_id = $5 AND d.recipient_label = $4))
+               AND ($7::uuid[] IS NULL OR true) {}
              ORDER BY d.id DESC
              LIMIT $6",
-            source.map(|ids| format!("AND d.id IN ({ids})")).unwrap_or_default()
+            source.map(|ids| format!("AND d.id IN ({ids})")).unwrap_or_default(),
+            match visible(&filter.visible, "$7") {
+                None => String::new(),
+                Some(events) =>
+                    format!("AND EXISTS (SELECT 1 FROM events e WHERE e.id = d.event_id AND {events})"),
+            }
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(low)
@@ -86,6 +94,7 @@ impl Store {
             .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
             .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
             .bind(filter.limit)
+            .bind(source_ids(&filter.visible))
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(read_delivery).collect()
@@ -104,10 +113,12 @@ impl Store {
              WHERE e.id >= $1 AND e.id < $2
                AND ($3::text IS NULL OR e.type = $3 OR (right($3, 1) = '*' AND starts_with(e.type, left($3, -1))))
                AND ($4::text IS NULL OR true) AND ($5::text IS NULL OR true) AND ($6::text IS NULL OR true)
-               {}
+               AND ($8::uuid[] IS NULL OR true)
+               {} {}
              ORDER BY e.id DESC
              LIMIT $7",
-            narrowing(filter, self.deliveries_in(filter).await?)
+            narrowing(filter, self.deliveries_in(filter).await?),
+            visible(&filter.visible, "$8").map(|events| format!("AND {events}")).unwrap_or_default()
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(query))
             .bind(low)
@@ -117,10 +128,23 @@ impl Store {
             .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
             .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
             .bind(filter.limit)
+            .bind(source_ids(&filter.visible))
             .fetch_all(self.pool())
             .await?;
         rows.iter().map(read_event).collect()
     }
+}
+
+/// What holds for the rows of `events` (as `e`) that a caller may see; `None`: nothing has to.
+fn visible(visible: &VisibleEvents, sources: &str) -> Option<String> {
+    let of_sources = visible.sources.as_ref().map(|_| format!("e.source_id = ANY ({sources})"));
+    let parts: Vec<String> =
+        of_sources.into_iter().chain(visible.tests_only.then(|| "e.is_test".to_owned())).collect();
+    (!parts.is_empty()).then(|| parts.join(" AND "))
+}
+
+fn source_ids(visible: &VisibleEvents) -> Option<Vec<Uuid>> {
+    visible.sources.as_ref().map(|sources| sources.iter().map(|source| source.uuid()).collect())
 }
 
 /// What narrows events to a recipient and a state, whose deliveries are among `ids` if they are few.

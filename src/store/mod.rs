@@ -18,6 +18,7 @@ pub mod events;
 pub mod faults;
 pub mod gates;
 pub mod gauges;
+pub mod grants;
 pub mod handed_over;
 pub mod health;
 pub mod keys;
@@ -36,6 +37,7 @@ pub mod received;
 pub mod replays;
 pub mod results;
 pub mod retention;
+pub mod rotation;
 pub mod schema;
 pub mod second_factors;
 pub mod secrets;
@@ -47,6 +49,7 @@ pub mod team;
 pub mod templates;
 pub mod test_recipients;
 pub mod throttles;
+mod tls;
 pub mod traffic;
 pub mod trouble;
 pub mod upload_care;
@@ -65,6 +68,8 @@ use sqlx::{Postgres, Transaction};
 
 use crate::vault::{Vault, VaultError};
 
+pub use tls::DatabaseTls;
+
 /// A transaction: committed by the use case that began it, rolled back when dropped.
 pub type Tx = Transaction<'static, Postgres>;
 
@@ -74,6 +79,12 @@ pub enum StoreError {
     /// Postgres, or the way to it.
     #[error("failed to reach or use the database")]
     Database(#[source] sqlx::Error),
+    /// The way to Postgres can't be protected.
+    #[error(
+        "the database's TLS can't be verified; name its authority with `?sslrootcert=FILE` in `database_url`, or write \
+         `?sslmode=disable` where nobody else can reach the way to it"
+    )]
+    Tls(#[source] sqlx::Error),
     /// A row that this version can't read.
     #[error("{table} {id}: column {column} can't be read")]
     Corrupt {
@@ -108,6 +119,9 @@ const STATEMENT_TIMEOUT: &str = "57014";
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         stale_plans::notice(&error);
+        if matches!(error, sqlx::Error::Tls(_)) {
+            return Self::Tls(error);
+        }
         Self::Database(error)
     }
 }
@@ -145,11 +159,40 @@ impl StoreError {
 }
 
 /// The way to one database, and the vault for its sealed columns.
+///
+/// Each user of the database has connections of its own, so that none can take them all: see [`Store::of`].
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
-    ingest: PgPool,
+    pools: Arc<Pools>,
     vault: Arc<Vault>,
+    tls: DatabaseTls,
+}
+
+/// Who uses the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    /// The pipeline: leases, batches, answers, and what operators do.
+    Pipeline,
+    /// Keys and sessions: who is asking.
+    Access,
+    /// Reads of the API, and changes of the catalog.
+    Api,
+    /// Pages of the console.
+    Pages,
+    /// Health checks.
+    Health,
+}
+
+/// The connections of each user of the database.
+#[derive(Debug)]
+struct Pools {
+    ingest: PgPool,
+    pipeline: PgPool,
+    access: PgPool,
+    api: PgPool,
+    pages: PgPool,
+    health: PgPool,
 }
 
 /// How every session is set up.
@@ -165,8 +208,12 @@ pub const SESSION: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// Connections for reads and for the workers.
-const POOL_CONNECTIONS: u32 = 10;
+/// Connections of each [`User`].
+const PIPELINE_CONNECTIONS: u32 = 10;
+const ACCESS_CONNECTIONS: u32 = 4;
+const API_CONNECTIONS: u32 = 8;
+const PAGE_CONNECTIONS: u32 = 6;
+const HEALTH_CONNECTIONS: u32 = 1;
 /// Times that a transaction is begun anew on another connection, when the one from the pool turns out to be dead.
 const BEGIN_TRIES: usize = 4;
 
@@ -175,6 +222,8 @@ const BEGIN_TRIES: usize = 4;
 pub struct StoreOptions {
     /// How long a statement of reads and workers may take.
     pub statement_timeout: Duration,
+    /// How long a statement of a page may take.
+    pub page_statement_timeout: Duration,
     /// How long a statement of reads and workers waits for a row that another transaction holds.
     pub lock_timeout: Duration,
     /// How long a statement of a group commit may take.
@@ -189,6 +238,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             statement_timeout: Duration::from_secs(30),
+            page_statement_timeout: Duration::from_secs(5),
             lock_timeout: Duration::from_secs(2),
             ingest_statement_timeout: Duration::from_secs(5),
             ingest_lock_timeout: Duration::from_millis(500),
@@ -208,7 +258,7 @@ impl Store {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(sqlx::Error::Configuration("it does not begin with postgres://".into()).into());
         }
-        let connect = url.parse::<PgConnectOptions>()?.application_name("herald");
+        let (connect, tls) = tls::verified(url.parse::<PgConnectOptions>()?.application_name("herald"), url);
         let pool = |connections, statement: Duration, lock: Duration| {
             let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
             let connect = connect
@@ -221,11 +271,39 @@ impl Store {
                 .test_before_acquire(false)
                 .connect_lazy_with(connect)
         };
-        Ok(Self {
-            pool: pool(POOL_CONNECTIONS, options.statement_timeout, options.lock_timeout),
+        let ordinary = |connections| pool(connections, options.statement_timeout, options.lock_timeout);
+        let pools = Pools {
             ingest: pool(options.committers, options.ingest_statement_timeout, options.ingest_lock_timeout),
-            vault,
-        })
+            pipeline: ordinary(PIPELINE_CONNECTIONS),
+            access: ordinary(ACCESS_CONNECTIONS),
+            api: ordinary(API_CONNECTIONS),
+            pages: pool(PAGE_CONNECTIONS, options.page_statement_timeout, options.lock_timeout),
+            health: ordinary(HEALTH_CONNECTIONS),
+        };
+        Ok(Self { pool: pools.pipeline.clone(), pools: Arc::new(pools), vault, tls })
+    }
+
+    /// The same database, on the connections of `user`. A new store uses those of the pipeline.
+    #[must_use]
+    pub fn of(&self, user: User) -> Self {
+        let pool = match user {
+            User::Pipeline => &self.pools.pipeline,
+            User::Access => &self.pools.access,
+            User::Api => &self.pools.api,
+            User::Pages => &self.pools.pages,
+            User::Health => &self.pools.health,
+        };
+        Self {
+            pool: pool.clone(),
+            pools: Arc::clone(&self.pools),
+            vault: Arc::clone(&self.vault),
+            tls: self.tls,
+        }
+    }
+
+    /// How the way to the database is protected.
+    pub fn tls(&self) -> DatabaseTls {
+        self.tls
     }
 
     /// The vault that sealed columns are opened with.
@@ -246,7 +324,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`] when the database is away; trying again helps.
     pub async fn begin_ingest(&self) -> Result<Tx, StoreError> {
-        begin(&self.ingest).await
+        begin(&self.pools.ingest).await
     }
 
     /// Where statements run that need no transaction around them.
@@ -263,8 +341,10 @@ impl Store {
 
     /// Closes every connection.
     pub async fn close(&self) {
-        self.ingest.close().await;
-        self.pool.close().await;
+        let Pools { ingest, pipeline, access, api, pages, health } = self.pools.as_ref();
+        for pool in [ingest, pipeline, access, api, pages, health] {
+            pool.close().await;
+        }
     }
 }
 

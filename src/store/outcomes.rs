@@ -9,6 +9,7 @@ use super::listing::{DecisionRow, decisions_of};
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
+use crate::domain::event::key_name;
 use crate::domain::id::{EventId, TypedId};
 use crate::vault::sha256;
 
@@ -120,11 +121,11 @@ impl Store {
     pub async fn find_by_key(&self, key: &str) -> Result<Vec<EventId>, StoreError> {
         let found: Vec<Uuid> = sqlx::query_scalar(
             "SELECT k.event_id FROM sources s
-             JOIN event_keys k ON k.source_id = s.id AND k.key_digest = $1
+             JOIN event_keys k ON k.source_id = s.id AND k.key_digest = ANY ($1)
              ORDER BY k.event_id DESC
              LIMIT 5",
         )
-        .bind(sha256(key.as_bytes()).as_slice())
+        .bind([false, true].map(|is_test| sha256(key_name(key, is_test).as_bytes()).to_vec()))
         .fetch_all(self.pool())
         .await?;
         Ok(found.into_iter().map(EventId::from_uuid).collect())

@@ -65,7 +65,7 @@ pub struct ReceivedBody {
 }
 
 /// The place that a body is bound to.
-fn body_place(id: ReceivedBodyId) -> String {
+pub(super) fn body_place(id: ReceivedBodyId) -> String {
     format!("received_bodies/{id}")
 }
 

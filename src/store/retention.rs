@@ -7,17 +7,11 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::floor;
 
-const FAMILIES: [&str; 9] = [
-    "events",
-    "event_payloads",
-    "event_secrets",
-    "deliveries",
-    "delivery_values",
-    "decisions",
-    "batches",
-    "attempts",
-    "planned_actions",
-];
+/// Tables of what happened, by day.
+pub const HISTORY: [&str; 6] =
+    ["events", "deliveries", "decisions", "batches", "attempts", "planned_actions"];
+/// Tables of what events said, by day: personal data.
+pub const PAYLOADS: [&str; 3] = ["event_payloads", "event_secrets", "delivery_values"];
 
 /// A stored day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +37,7 @@ impl Store {
              GROUP BY 1
              ORDER BY 1",
         )
-        .bind(FAMILIES.as_slice())
+        .bind([HISTORY.as_slice(), &PAYLOADS].concat())
         .fetch_all(self.pool())
         .await?;
         let read = |(day, bytes): (String, i64)| {
@@ -52,11 +46,15 @@ impl Store {
         Ok(rows.into_iter().filter_map(read).collect())
     }
 
-    /// Drops the day partitions before `oldest` that no open delivery lies in; returns how many.
+    /// Drops the day partitions of these tables before `oldest` that no open delivery lies in; returns how many.
     ///
     /// # Errors
     /// [`StoreError::Database`]; trying again later helps when a partition is in use.
-    pub async fn drop_partitions_before(&self, oldest: NaiveDate) -> Result<usize, StoreError> {
+    pub async fn drop_partitions_before(
+        &self,
+        tables: &[&str],
+        oldest: NaiveDate,
+    ) -> Result<usize, StoreError> {
         let rows = sqlx::query(
             "SELECT c.relname AS name, right(c.relname, 8) AS day
              FROM pg_inherits i
@@ -65,7 +63,7 @@ impl Store {
              WHERE p.relname = ANY ($1) AND p.relnamespace = current_schema()::regnamespace
              ORDER BY c.relname",
         )
-        .bind(FAMILIES.as_slice())
+        .bind(tables)
         .fetch_all(self.pool())
         .await?;
         let mut dropped = 0;
@@ -75,7 +73,7 @@ impl Store {
             if day >= oldest || self.has_open_deliveries(day).await? {
                 continue;
             }
-            sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE \"{name}\""))).execute(self.pool()).await?;
+            sqlx::query("SELECT drop_day_partition($1)").bind(&name).execute(self.pool()).await?;
             dropped += 1;
         }
         Ok(dropped)

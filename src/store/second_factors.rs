@@ -17,7 +17,8 @@ pub struct SecondFactorRow {
     pub recovery_codes: i64,
 }
 
-fn place(member: MemberId) -> String {
+/// What a member's secret is sealed for.
+pub(super) fn place(member: MemberId) -> String {
     format!("second_factors/{member}")
 }
 

@@ -133,6 +133,18 @@ pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// One person, by address in lower case, as the transaction sees them.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn find_in(tx: &mut Tx, email: &str) -> Result<Option<MemberRow>, StoreError> {
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!("{MEMBERS} WHERE m.email = $1")))
+        .bind(email)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(row.as_ref().map(read_member).transpose()?)
+}
+
 /// Enters a person; `false` if the address is taken.
 ///
 /// # Errors

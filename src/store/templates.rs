@@ -151,6 +151,30 @@ impl Store {
         Ok(versions(&mut connection, &[id]).await?.pop())
     }
 
+    /// Whether a version may reach people other than by a test send: its template needs no approval, or it was approved
+    /// or live before. `false` when there is no such version.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn may_reach_people(&self, template: &str, number: i32) -> Result<bool, StoreError> {
+        let allowed: Option<bool> = sqlx::query_scalar(
+            "SELECT NOT t.needs_approval OR v.approved_by IS NOT NULL OR EXISTS (
+                SELECT 1 FROM audit_log a
+                WHERE a.kind = 'template' AND a.subject = t.key
+                  AND a.action IN ('published', 'rolled_back')
+                  AND (a.after ->> 'version')::integer = v.number
+             )
+             FROM templates t
+             JOIN template_versions v ON v.template_id = t.id
+             WHERE t.key = $1 AND v.number = $2",
+        )
+        .bind(template)
+        .bind(number)
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(allowed.unwrap_or_default())
+    }
+
     /// A template's version by number.
     ///
     /// # Errors

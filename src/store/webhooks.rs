@@ -55,7 +55,7 @@ pub struct ListedSecret {
 }
 
 /// The place that a secret is bound to.
-fn secret_place(id: WebhookSecretId) -> String {
+pub(super) fn secret_place(id: WebhookSecretId) -> String {
     format!("webhook_secrets/{id}")
 }
 

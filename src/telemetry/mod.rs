@@ -3,6 +3,9 @@
 //! Payloads, keys and addresses never become a field or a label.
 
 pub mod names;
+mod sampled;
+
+pub use sampled::Sampled;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;

@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 const FORMAT: u8 = 1;
 const KEY_ID_LEN: usize = 4;
+const TAG_LEN: usize = 32;
 const HEADER_LEN: usize = 1 + KEY_ID_LEN + aead::NONCE_LEN;
 /// A secret key shorter than this is refused.
 pub const MIN_SECRET_LEN: usize = 32;
@@ -33,6 +34,17 @@ pub enum VaultError {
     /// The system gave no random bytes.
     #[error("no random bytes from the operating system")]
     NoRandomness,
+}
+
+/// What comparing content with a fingerprint comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// It was made of this content.
+    Same,
+    /// It was made of other content.
+    Different,
+    /// The key that it was made with is gone.
+    Unknown,
 }
 
 struct Key {
@@ -134,14 +146,27 @@ impl Vault {
         Ok(plain.to_vec())
     }
 
-    /// A keyed hash of content, so that a database dump does not let short content be guessed.
-    pub fn fingerprint(&self, content: &[u8]) -> [u8; 32] {
-        tag(&self.present, content)
+    /// The id of the key that seals now; a sealed value's bytes 2 to 5 are the id of its key.
+    pub fn present_id(&self) -> [u8; KEY_ID_LEN] {
+        self.present.id
     }
 
-    /// Whether `fingerprint` was made of `content`, with any key that we have.
-    pub fn matches(&self, fingerprint: &[u8], content: &[u8]) -> bool {
-        self.keys().any(|key| tag(key, content).ct_eq(fingerprint).into())
+    /// A keyed hash of content, so that a database dump does not let short content be guessed; the key's id is before it.
+    pub fn fingerprint(&self, content: &[u8]) -> Vec<u8> {
+        [self.present.id.as_slice(), &tag(&self.present, content)].concat()
+    }
+
+    /// Whether `fingerprint` was made of `content`.
+    pub fn compare(&self, fingerprint: &[u8], content: &[u8]) -> Comparison {
+        if fingerprint.len() != KEY_ID_LEN + TAG_LEN {
+            return Comparison::Different;
+        }
+        let (id, known) = fingerprint.split_at(KEY_ID_LEN);
+        match self.keys().find(|key| key.id == id) {
+            Some(key) if bool::from(tag(key, content).ct_eq(known)) => Comparison::Same,
+            Some(_) => Comparison::Different,
+            None => Comparison::Unknown,
+        }
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -149,8 +174,8 @@ impl Vault {
     }
 }
 
-fn tag(key: &Key, content: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
+fn tag(key: &Key, content: &[u8]) -> [u8; TAG_LEN] {
+    let mut out = [0; TAG_LEN];
     out.copy_from_slice(hmac::sign(&key.fingerprint, content).as_ref());
     out
 }
@@ -186,10 +211,12 @@ mod tests {
         let after = Vault::new(&secret("b"), &[secret("a")]).unwrap();
         let sealed = before.seal("x", b"value").unwrap();
         assert_eq!(after.open("x", &sealed).unwrap(), b"value");
-        assert!(after.matches(&before.fingerprint(b"body"), b"body"));
-        assert!(!after.matches(&before.fingerprint(b"body"), b"other"));
+        let fingerprint = before.fingerprint(b"body");
+        assert_eq!(after.compare(&fingerprint, b"body"), Comparison::Same);
+        assert_eq!(after.compare(&fingerprint, b"other"), Comparison::Different);
         let lost = Vault::new(&secret("b"), &[]).unwrap();
         assert_eq!(lost.open("x", &sealed), Err(VaultError::UnknownKey));
+        assert_eq!(lost.compare(&fingerprint, b"body"), Comparison::Unknown);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use crate::support::app::{TestApp, Wanted, order_shipped};
 
 const APP: &str = "5a0d0000-0000-4000-8000-000000000001";
-const BY: By<'_> = By { actor: "test", note: "" };
+const BY: By<'_> = By::unlimited("test", "");
 const DAY: Duration = Duration::from_hours(24);
 const KEY: &str = "order-shipped-push";
 

@@ -11,6 +11,7 @@ use herald::catalog::Publisher;
 use herald::domain::clock::{Clock, Timestamp};
 use herald::domain::id::IdSource;
 use herald::domain::snapshot::UploadKey;
+use herald::pipeline::group::Committing;
 use herald::pipeline::ingest::{Accepted, IngestError, NewEvent};
 use herald::pipeline::worker::LookOut;
 use herald::pipeline::{Parts, Pipeline, PipelineLimits, TemplateUploads};
@@ -158,7 +159,9 @@ impl Replica {
             Kind::Commit => self.step(kind, async move {
                 let stop = CancellationToken::new();
                 stop.cancel();
-                pipeline.commit_groups(stop).await;
+                for committing in [Committing::Urgent, Committing::Ordinary] {
+                    Arc::clone(&pipeline).commit_groups(committing, stop.clone()).await;
+                }
                 Ended::Done
             }),
             Kind::Dispatch => self.step(kind, async move {

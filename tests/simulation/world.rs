@@ -29,7 +29,7 @@ pub fn start_of_time() -> Timestamp {
     "2026-11-24T10:00:00Z".parse().expect("a time")
 }
 
-const BY: By<'_> = By { actor: "simulation", note: "" };
+const BY: By<'_> = By::unlimited("simulation", "");
 const SECOND_APP: &str = "5a0d0000-0000-4000-8000-000000000002";
 
 /// One database, to be used by one seed after the other.

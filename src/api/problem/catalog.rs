@@ -19,6 +19,13 @@ impl From<ApplyError> for Problem {
                     AboutCatalog { problems, ..AboutCatalog::default() },
                 )
             }
+            ApplyError::NotPermitted(problems) => {
+                let detail = problems.first().map(ToString::to_string).unwrap_or_default();
+                about(
+                    Self::new(Code::NotPermitted, detail),
+                    AboutCatalog { problems, ..AboutCatalog::default() },
+                )
+            }
             ApplyError::WouldHold { template, report } => would_hold(&template, report),
             ApplyError::Changed(version) => Self::new(Code::Stale, stands_at(version)),
             ApplyError::Busy => {

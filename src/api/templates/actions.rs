@@ -14,7 +14,7 @@ use super::super::entries::read;
 use super::super::parameters::{Parameters, PathText};
 use super::super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::super::{Api, matching};
-use crate::access::Use;
+use crate::access::{Identity, Use};
 use crate::catalog::CatalogProblem;
 use crate::catalog::examples::{draft_version, shown_data, types_of};
 use crate::catalog::templates::{Publishing, TemplateError};
@@ -62,15 +62,34 @@ pub(in super::super) async fn check_template(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<CheckBody>, Problem> {
-    api.allow(&headers, Use::ReadCatalog).await?;
+    let identity = api.allow(&headers, Use::ReadCatalog).await?;
     let CheckRequest { content, version, events } = read(&headers, body).await?;
     let content = api.given(&key, content, version).await?;
     let events = events.unwrap_or(DEFAULT_EVENTS);
     let (problems, traffic) = api.publisher.check_template(&key, &content, events).await?;
+    let traffic = api.seen_by(&identity, traffic).await?;
     Ok(Json(CheckBody { ok: !problems.iter().any(CatalogProblem::is_error), problems, traffic }))
 }
 
 impl Api {
+    /// What a caller may see of a report: single events only with `events:read`.
+    pub(in super::super) async fn seen_by(
+        &self,
+        identity: &Identity,
+        report: TrafficReport,
+    ) -> Result<TrafficReport, Problem> {
+        Ok(if self.may_see_events(identity).await? { report } else { report.without_values() })
+    }
+
+    /// What a caller may see of a problem that tells of events.
+    pub(in super::super) async fn problem_seen_by(
+        &self,
+        identity: &Identity,
+        problem: Problem,
+    ) -> Result<Problem, Problem> {
+        Ok(if self.may_see_events(identity).await? { problem } else { problem.without_values() })
+    }
+
     /// The content that a request gives or names.
     async fn given(
         &self,
@@ -345,11 +364,16 @@ pub(in super::super) async fn publish_draft(
     let how = Publishing { revision, accepts_holes: request.accept_held, events };
     let by = identity.by(&request.note)?;
     let done = if query.dry_run {
-        api.publisher.rehearse_publishing(&key, how).await?
+        api.publisher.rehearse_publishing(&key, how).await
     } else {
-        api.publisher.publish_draft(&key, how, by).await?
+        api.publisher.publish_draft(&key, how, by).await
     };
-    Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic: done.traffic }))
+    let done = match done {
+        Ok(done) => done,
+        Err(error) => return Err(api.problem_seen_by(&identity, error.into()).await?),
+    };
+    let traffic = api.seen_by(&identity, done.traffic).await?;
+    Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic }))
 }
 
 /// Which version to go back to.
@@ -379,7 +403,8 @@ pub(in super::super) async fn roll_back(
     let request: RollbackRequest = read(&headers, body).await?;
     let by = identity.by(&request.note)?;
     let done = api.publisher.roll_back(&key, request.version, by).await?;
-    Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic: done.traffic }))
+    let traffic = api.seen_by(&identity, done.traffic).await?;
+    Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic }))
 }
 
 /// A test send: what a preview shows, to one person on the list.

@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 use self::children::{Sandbox, start_postgres};
 use self::folder::DataFolder;
 use super::client::Connection;
-use crate::app::{Herald, Overrides, Running, Stop, open_store, stop_signal};
+use crate::app::{Herald, Overrides, Running, Stop, open_store, raise_descriptor_limit, stop_signal};
 use crate::catalog::{Applying, By, sample};
 use crate::config::{Loader, Settings};
 use crate::local_postgres::LocalPostgres;
@@ -73,6 +73,7 @@ async fn run_all(
         .flag("onesignal.base_url", format!("http://127.0.0.1:{}", args.sandbox_port));
     let given = Loader::from_process().load().context("the configuration can't be used")?;
     telemetry::log_to_stderr(false, "warn");
+    raise_descriptor_limit();
     if Settings::given(&given.database_url).is_none() {
         if args.fresh {
             folder.forget_database()?;
@@ -106,7 +107,7 @@ async fn run_all(
 }
 
 /// Who the sample catalog's history says it is from.
-const BY: By<'_> = By { actor: "herald dev", note: "the sample catalog" };
+const BY: By<'_> = By::unlimited("herald dev", "the sample catalog");
 
 async fn start_herald(settings: Settings, listener: tokio::net::TcpListener) -> anyhow::Result<Running> {
     let store = open_store(&settings)?;

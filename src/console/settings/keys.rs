@@ -83,12 +83,7 @@ pub(in super::super) async fn create(view: View, body: Body) -> Shown {
         "all" => Scope::ALL.to_vec(),
         other => return Err(Failure::Invalid(format!("There is no choice `{other}`."))),
     };
-    let request = KeyRequest {
-        source: source.to_owned(),
-        is_test: !form.is_test.is_empty(),
-        scopes,
-        allowed_types: None,
-    };
+    let request = KeyRequest::new(source, !form.is_test.is_empty(), scopes);
     let created = view.console.access.create_key(&request).await?;
     let after = json!({"source": source, "hint": created.hint});
     let id = created.id.to_string();

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::super::parts::number;
 use super::super::view::{Shown, View};
 use super::below;
+use crate::pipeline::KeepDays;
 use crate::store::retention::KeptDay;
 
 /// Days that are listed, newest first.
@@ -13,7 +14,7 @@ const LISTED: usize = 60;
 
 pub(in super::super) async fn page(view: View) -> Shown {
     let kept = view.console.store.kept_days().await?;
-    let (days, key_days) = view.console.pipeline.kept_days();
+    let KeepDays { history: days, payloads, keys } = view.console.pipeline.kept_days();
     let today = view.now().date_naive();
     // Days that are made ahead are empty.
     let past: Vec<&KeptDay> = kept.iter().filter(|kept| kept.day <= today).collect();
@@ -21,11 +22,12 @@ pub(in super::super) async fn page(view: View) -> Shown {
         h1 { "Retention" }
         dl.facts {
             dt { "Events, deliveries and decisions" } dd { (days) " days, then whole days are dropped. A day that an open delivery lies in waits for it." }
-            dt { "Keys against repeats" } dd { (key_days) " days: an event posted again within them is one event." }
-            dt { "Sealed values" } dd { "Erased as soon as the last delivery of their event is over." }
+            dt { "What events said" } dd { (payloads) " days. Without it a delivery can't be replayed." }
+            dt { "Keys against repeats" } dd { (keys) " days: an event posted again within them is one event." }
+            dt { "Sealed values" } dd { "Erased an hour after the last delivery of their event has ended." }
             dt { "Drafts, versions and the record of changes" } dd { "For ever." }
         }
-        p.soft { "Set it with " code { "retention.days" } " and " code { "retention.key_days" } " in " code { "herald.toml" } ", or " code { "HERALD_RETENTION_DAYS" } ". OneSignal itself tells of a message for 30 days." }
+        p.soft { "Set it with " code { "retention.days" } ", " code { "retention.payload_days" } " and " code { "retention.key_days" } " in " code { "herald.toml" } ", or " code { "HERALD_RETENTION_DAYS" } ". OneSignal itself tells of a message for 30 days." }
         h2 { "Days" }
         @if past.is_empty() { p.soft { "No day has been stored yet." } }
         @else { (table(&past, (today, u64::from(days)))) }

@@ -48,6 +48,9 @@ const RETRIES_A_TRY: f64 = 0.1;
 const RETRY_WINDOW_S: f64 = 120.0;
 /// Retries that may go at once whatever came before: what a process that died was sending is tried again without delay.
 const RETRIES_AT_FIRST: f64 = 100.0;
+/// Urgent calls have places of their own beyond those that all calls share: one for so many of the most that there may
+/// be. Calls that hang can then not keep a one-time code back.
+const URGENT_PART: usize = 8;
 /// The part of the rate that an app begins with after its breaker was open.
 const RAMP_FROM: f64 = 0.1;
 
@@ -164,7 +167,8 @@ impl Budget {
                 return Err(Wait::Until(now + TimeDelta::seconds(1)));
             }
             budget.gate.admits(now)?;
-            if budget.in_flight >= budget.concurrency.places() {
+            let reserved = if call.lane == Lane::Urgent { self.calls_in_flight / URGENT_PART } else { 0 };
+            if budget.in_flight >= budget.concurrency.places() + reserved {
                 return Err(Wait::ForPlace);
             }
             if let VolumeState::TooHigh { until } = budget.volume.state(now) {

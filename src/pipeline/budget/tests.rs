@@ -57,6 +57,16 @@ fn calls_under_way_are_bounded_and_a_place_comes_back() {
 }
 
 #[test]
+fn calls_that_hang_leave_urgent_ones_places_of_their_own() {
+    let (budget, app) = (budget(64, 1.0), app(6_000));
+    while budget.begin(&app, FIRST, now()).is_ok() {}
+    assert_eq!(budget.begin(&app, FIRST, now()), Err(Wait::ForPlace));
+    let urgent = Call { lane: Lane::Urgent, ..FIRST };
+    let begun = (0..100).filter(|_| budget.begin(&app, urgent, now()).is_ok()).count();
+    assert_eq!(begun, 8);
+}
+
+#[test]
 fn behind_a_closed_gate_one_call_finds_out_whether_it_may_open() {
     let (budget, app) = (budget(10, 1.0), app(6_000));
     let until = now() + TimeDelta::seconds(60);

@@ -233,6 +233,7 @@ mod tests {
             lane: Lane::Normal,
             expires_at: "2026-11-23T10:10:00Z".parse().unwrap(),
             traceparent: None,
+            holds_secrets: false,
         }
     }
 

@@ -10,6 +10,7 @@ use herald::catalog::{files::Files, sample};
 use herald::config::Loader;
 use herald::domain::clock::{TestClock, Timestamp};
 use herald::domain::id::IdSource;
+use herald::pipeline::group::Committing;
 use herald::sandbox::{Sandbox, SandboxOptions};
 use reqwest::{Method, Response};
 use secrecy::ExposeSecret;
@@ -27,7 +28,7 @@ pub fn start_of_time() -> Timestamp {
 }
 
 /// Who changes the catalog in tests.
-const BY: herald::catalog::By<'_> = herald::catalog::By { actor: "test", note: "" };
+const BY: herald::catalog::By<'_> = herald::catalog::By::unlimited("test", "");
 
 /// One Herald with its sandbox.
 pub struct TestApp {
@@ -346,12 +347,7 @@ impl TestApp {
 
     /// A key of somebody else, who may do everything.
     pub async fn key_of(&self, source: &str) -> String {
-        let request = KeyRequest {
-            source: source.into(),
-            is_test: false,
-            scopes: Scope::ALL.to_vec(),
-            allowed_types: None,
-        };
+        let request = KeyRequest::new(source, false, Scope::ALL.to_vec());
         let created = self.herald.access.create_key(&request).await.expect("a key");
         created.text.expose_secret().to_owned()
     }
@@ -362,20 +358,19 @@ impl TestApp {
 }
 
 async fn make_key(herald: &Herald, scopes: Vec<Scope>, is_test: bool) -> String {
-    let request = KeyRequest { source: "shop".into(), is_test, scopes, allowed_types: None };
+    let request = KeyRequest::new("shop", is_test, scopes);
     let created = herald.access.create_key(&request).await.expect("a key");
     created.text.expose_secret().to_owned()
 }
 
 async fn serve(herald: &Herald, stop: &CancellationToken) -> String {
-    for _ in 0..2 {
-        tokio::spawn(Arc::clone(&herald.pipeline).commit_groups(stop.clone()));
+    for kind in [Committing::Ordinary, Committing::Ordinary, Committing::Urgent] {
+        tokio::spawn(Arc::clone(&herald.pipeline).commit_groups(kind, stop.clone()));
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let router = herald::app::router(herald).into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let stopped = stop.clone().cancelled_owned();
-    tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stopped).into_future());
+    let how = (herald.settings.http, herald::app::is_proxy(&herald.settings));
+    tokio::spawn(herald::app::serve_http(listener, herald::app::router(herald), how, stop.clone()));
     url
 }
 

@@ -1,6 +1,7 @@
 //! What people do meanwhile: they cancel, release, opt out and publish.
 
 use herald::domain::channel::Channel;
+use herald::domain::event::KeySpace;
 use herald::domain::id::{DeliveryId, TypedId};
 use herald::pipeline::cancel::Unwanted;
 use herald::pipeline::release::Release;
@@ -26,9 +27,12 @@ impl Run<'_> {
     async fn cancel(&mut self) {
         let Some(slot) = self.pick_replica() else { return };
         let Some(pipeline) = self.replicas[slot].pipeline.clone() else { return };
-        let (source, key) = (self.world.source, format!("group-{}", self.random.random_range(0..2)));
+        let (space, key) = (
+            KeySpace { source: self.world.source, is_test: false },
+            format!("group-{}", self.random.random_range(0..2)),
+        );
         let running = self.replicas[slot].step(Kind::Other, async move {
-            let _ = pipeline.cancel(Unwanted::Key(source, &key), "somebody asked", false).await;
+            let _ = pipeline.cancel(Unwanted::Key(space, &key), "somebody asked", false).await;
             Ended::Done
         });
         self.drive(slot, running).await;

@@ -1,5 +1,7 @@
 //! `herald doctor`: what is wrong here, and what to do about it.
 
+mod protection;
+
 use std::process::ExitCode;
 
 use clap::Args;
@@ -61,7 +63,11 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut findings = Findings::default();
     match super::settings(&[]) {
         Err(error) => {
-            findings.ill("configuration", format!("{error:#}"), "mend it in herald.toml or the environment");
+            findings.ill(
+                "configuration",
+                format!("{error:#}"),
+                "correct it in herald.toml or the environment",
+            );
         }
         Ok(settings) => examine(&settings, &mut findings).await,
     }
@@ -72,7 +78,11 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
         for finding in &findings.0 {
             println!(
                 "{} {}: {}",
-                if finding.is_well { "ok  " } else { "FAIL" },
+                match (finding.is_well, &finding.remedy) {
+                    (true, None) => "ok  ",
+                    (true, Some(_)) => "note",
+                    (false, _) => "FAIL",
+                },
                 finding.check,
                 finding.detail
             );
@@ -93,7 +103,9 @@ async fn examine(settings: &Settings, findings: &mut Findings) {
         }
     };
     findings.well("configuration", format!("listens on {}", settings.listen));
+    protection::examine_process(findings);
     if examine_database(settings, &store, findings).await {
+        protection::examine_protection(&store, findings).await;
         examine_apps(settings, &store, findings).await;
     }
     store.close().await;
@@ -193,7 +205,7 @@ async fn examine_gates(store: &Store, findings: &mut Findings) {
         let remedy = if gate.code == PAUSED {
             "`herald gates open` lets it go on"
         } else {
-            "it is tried again by itself; mend the cause"
+            "it is tried again by itself; remove the cause"
         };
         findings.ill(&format!("gate of {} {}", gate.subject.scope(), gate.subject.uuid()), detail, remedy);
     }
