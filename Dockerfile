@@ -5,7 +5,7 @@ COPY . .
 # Crates and what was built of them stay in the builder's cache, so that the next build makes Herald alone.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked && cp target/release/herald /herald && strip --strip-debug /herald
+    cargo build --release --locked --features oidc && cp target/release/herald /herald && strip --strip-debug /herald
 
 FROM debian:bookworm-slim AS roots
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && mkdir /data
@@ -17,7 +17,7 @@ COPY --from=roots --chown=65532:65532 /data /data
 COPY --from=build /herald /usr/local/bin/herald
 USER 65532:65532
 
-# The OneSignal sandbox by itself: docker build --target sandbox
+# The OneSignal sandbox by itself: docker build --target sandbox. Containers that reach it by a name need `--host NAME`.
 FROM base AS sandbox
 EXPOSE 8081
 STOPSIGNAL SIGTERM

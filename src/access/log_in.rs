@@ -1,25 +1,23 @@
 //! Logging in: guesses are counted before a password is looked at, and nobody learns whose account there is.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::sessions::NewSession;
+use super::second_factor::take_code;
+use super::sessions::{CONFIRMED_FOR, Method, NewSession, Person};
 use super::team::{Team, plain_email};
+use super::throttle::Client;
+use crate::domain::clock::Timestamp;
 use crate::domain::id::MemberId;
-use crate::store::StoreError;
+use crate::store::{StoreError, Tx, log_ins};
 use crate::vault::sha256;
 
-/// The stretch of time that guesses are counted in.
-const WINDOW: TimeDelta = TimeDelta::minutes(15);
-/// Guesses at one account from one address, and from all of them: who guesses from everywhere still gets few, and who
-/// means to lock somebody out from one place does not.
-const GUESSES: (i32, i32) = (10, 60);
-
-/// Tries at one-time tokens from one address.
-const TOKEN_TRIES: i32 = 30;
+/// How long a log-in waits for its second factor.
+const CODE_TIME: TimeDelta = TimeDelta::minutes(10);
+/// When to try again if too many wait for a hash.
+const BUSY_FOR: Duration = Duration::from_secs(5);
 
 /// Why somebody is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +25,24 @@ pub enum LogInError {
     /// The address or the password is wrong, or the person may not log in any more. It is never said which.
     #[error("this address and this password don't go together")]
     Refused,
+    /// The code is wrong, or was used before.
+    #[error("this code is wrong or was used before")]
+    WrongCode,
+    /// The log-in was not finished in time.
+    #[error("this log-in took too long: begin it again")]
+    Over,
+    /// Passwords are switched off.
+    #[error("passwords are switched off here: log in through your provider")]
+    PasswordsOff,
     /// Too many guesses.
     #[error("too many tries; wait a little")]
     Throttled {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Too many log-ins at once.
+    #[error("too many log-ins at once; try again in a moment")]
+    Busy {
         /// When to try again.
         retry_after: Duration,
     },
@@ -38,8 +51,52 @@ pub enum LogInError {
     Store(#[from] StoreError),
 }
 
+impl LogInError {
+    pub(super) fn busy() -> Self {
+        Self::Busy { retry_after: BUSY_FOR }
+    }
+}
+
+/// How far a log-in came.
+#[derive(Debug)]
+pub enum LoggedIn {
+    /// All the way.
+    Session(NewSession),
+    /// The second factor is asked for.
+    NeedsCode(PendingLogIn),
+}
+
+/// A log-in that lacks the second factor.
+#[derive(Debug)]
+pub struct PendingLogIn {
+    /// What the browser keeps until the code is entered.
+    pub token: SecretString,
+    /// Until when.
+    pub ends_at: Timestamp,
+}
+
+/// How somebody who is logged in proves once more who they are.
+#[derive(Debug)]
+pub enum Proof {
+    /// The password.
+    Password(SecretString),
+    /// A code of the second factor, or a recovery code.
+    Code(SecretString),
+}
+
+/// Who somebody is, as far as a log-in has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proven {
+    member: MemberId,
+    method: Method,
+    /// They proved it just now.
+    is_fresh: bool,
+    /// They have a second factor, which is asked for.
+    needs_code: bool,
+}
+
 impl Team {
-    /// Lets somebody in who knows the password.
+    /// Lets somebody in who knows the password, or asks them for the second factor.
     ///
     /// # Errors
     /// [`LogInError`].
@@ -47,56 +104,158 @@ impl Team {
         &self,
         email: &str,
         password: SecretString,
-        from: IpAddr,
-    ) -> Result<NewSession, LogInError> {
-        let member = self.who_knows(email, password, from).await?;
+        client: &Client<'_>,
+    ) -> Result<LoggedIn, LogInError> {
+        if !self.options.password_log_in {
+            return Err(LogInError::PasswordsOff);
+        }
+        let member = self.who_knows(email, password, client).await?;
+        let proven = self.proven(member, Method::Password, true).await?;
         let mut tx = self.store.begin().await?;
-        let session = self.begin_session(&mut tx, member, self.clock.now()).await?;
+        let done = self.complete(&mut tx, proven, client).await?;
         tx.commit().await.map_err(StoreError::from)?;
-        tracing::info!(member.id = %member, "{member} logged in");
-        Ok(session)
+        if matches!(done, LoggedIn::Session(_)) {
+            tracing::info!(member.id = %member, "{member} logged in");
+        }
+        Ok(done)
     }
 
-    /// Who has this password. Tries are counted before it is looked at, and forgotten when it is right.
+    /// Who has this password. Tries are counted before it is looked at, and a right one is taken out of the counts.
     pub(super) async fn who_knows(
         &self,
         email: &str,
         password: SecretString,
-        from: IpAddr,
+        client: &Client<'_>,
     ) -> Result<MemberId, LogInError> {
-        let now = self.clock.now();
+        let queued = self.hashing.enter().ok_or_else(LogInError::busy)?;
         let email = plain_email(email);
-        let (account, pair) = (
-            sha256(format!("account {email}").as_bytes()),
-            sha256(format!("pair {from} {email}").as_bytes()),
-        );
-        let counted = self.store.count_attempt(&[account, pair], WINDOW, now).await?;
-        let is_over = |subject, most| counted.iter().any(|(found, tries)| *found == subject && *tries > most);
-        if is_over(pair, GUESSES.0) || is_over(account, GUESSES.1) {
-            tracing::warn!("a log-in was refused unseen: too many tries");
-            return Err(LogInError::Throttled { retry_after: WINDOW.to_std().unwrap_or_default() });
-        }
+        let counted = match self.count_guess(&email, client).await {
+            Ok(counted) => counted,
+            Err(error) => {
+                if matches!(error, LogInError::Throttled { .. }) {
+                    self.log_failure("a log-in was refused unseen: too many tries", &email, client, None);
+                }
+                return Err(error);
+            }
+        };
         let known = self.store.password_of(&email).await?;
         let (member, hash) = known.unzip();
-        let is_right = self.hashing.matches(password, hash).await;
+        let is_right = self.hashing.matches(queued, password, hash).await;
         let (Some(member), true) = (member, is_right) else {
-            tracing::warn!("a log-in failed");
+            self.log_failure("a log-in failed", &email, client, Some(counted.tries));
             return Err(LogInError::Refused);
         };
-        self.store.forget_attempts(&[account, pair], now - WINDOW).await?;
+        self.forgive(&counted).await?;
         Ok(member)
     }
 
-    /// Counts a try at a one-time token.
+    /// One line for a log-in that failed: which account (as a keyed hash), from where, and how often of late.
+    pub(super) fn log_failure(&self, what: &str, email: &str, client: &Client<'_>, tries: Option<i32>) {
+        let account = self.account_hash(email);
+        let (address, tries) = (client.address, tries.unwrap_or_default());
+        tracing::warn!(account.hash = account, client.address = %address, tries, "{what}");
+    }
+
+    /// What a log-in has come to without the second factor. It is read before the transaction that ends the log-in, which
+    /// has the one connection that a log-in may hold.
+    pub(super) async fn proven(
+        &self,
+        member: MemberId,
+        method: Method,
+        is_fresh: bool,
+    ) -> Result<Proven, StoreError> {
+        let factor = self.store.find_second_factor(member).await?;
+        let needs_code = factor.is_some_and(|factor| factor.active_since.is_some());
+        Ok(Proven { member, method, is_fresh, needs_code })
+    }
+
+    /// Begins the session of a member who has proved who they are, or asks for the second factor that they have.
+    pub(super) async fn complete(
+        &self,
+        tx: &mut Tx,
+        Proven { member, method, is_fresh, needs_code }: Proven,
+        client: &Client<'_>,
+    ) -> Result<LoggedIn, StoreError> {
+        let now = self.clock.now();
+        if !needs_code {
+            let confirmed = is_fresh.then(|| now + CONFIRMED_FOR);
+            return Ok(LoggedIn::Session(self.begin_session(tx, member, method, confirmed, client).await?));
+        }
+        let token = SecretString::from(self.ids.secret_text());
+        let ends_at = now + CODE_TIME;
+        let hash = sha256(token.expose_secret().as_bytes());
+        log_ins::insert_pending(tx, &hash, (member, method.as_str()), ends_at).await?;
+        Ok(LoggedIn::NeedsCode(PendingLogIn { token, ends_at }))
+    }
+
+    /// Lets somebody in whose log-in lacked the second factor.
     ///
     /// # Errors
-    /// [`LogInError::Throttled`] after too many from one address.
-    pub async fn count_token_try(&self, from: IpAddr) -> Result<(), LogInError> {
-        let subject = sha256(format!("token {from}").as_bytes());
-        let counted = self.store.count_attempt(&[subject], WINDOW, self.clock.now()).await?;
-        if counted.iter().any(|(_, tries)| *tries > TOKEN_TRIES) {
-            return Err(LogInError::Throttled { retry_after: WINDOW.to_std().unwrap_or_default() });
+    /// [`LogInError::WrongCode`] leaves the log-in as it was; [`LogInError::Over`] if there is none any more.
+    pub async fn enter_code(
+        &self,
+        pending: &str,
+        code: &SecretString,
+        client: &Client<'_>,
+    ) -> Result<NewSession, LogInError> {
+        let hash = sha256(pending.as_bytes());
+        let now = self.clock.now();
+        let found = self.store.find_pending(&hash, now).await?.ok_or(LogInError::Over)?;
+        let counted = self.count_code((found.member, &found.email), client).await.inspect_err(|error| {
+            if matches!(error, LogInError::Throttled { .. }) {
+                self.log_failure("a code was refused unseen: too many tries", &found.email, client, None);
+            }
+        })?;
+        let method = Method::find(&found.method)
+            .ok_or_else(|| StoreError::corrupt("pending_log_ins", "method", found.member))?;
+        let factor = self.store.find_second_factor(found.member).await?;
+        let mut tx = self.store.begin().await?;
+        if !take_code(&mut tx, (found.member, factor), code, now).await? {
+            self.log_failure("a code was wrong", &found.email, client, Some(counted.tries));
+            return Err(LogInError::WrongCode);
         }
+        if !log_ins::take_pending(&mut tx, &hash, now).await? {
+            return Err(LogInError::Over);
+        }
+        let confirmed = Some(now + CONFIRMED_FOR);
+        let session = self.begin_session(&mut tx, found.member, method, confirmed, client).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        self.forgive(&counted).await?;
+        tracing::info!(member.id = %found.member, "{} logged in with a second factor", found.member);
+        Ok(session)
+    }
+
+    /// Takes a proof of somebody who is logged in, so that for some minutes they may change keys, roles and apps.
+    ///
+    /// # Errors
+    /// [`LogInError`]: wrong proofs are counted like guesses at the log-in.
+    pub async fn confirm(
+        &self,
+        person: &Person,
+        proof: Proof,
+        client: &Client<'_>,
+    ) -> Result<(), LogInError> {
+        let now = self.clock.now();
+        match proof {
+            Proof::Password(_) if !self.options.password_log_in => return Err(LogInError::PasswordsOff),
+            Proof::Password(password) => {
+                self.who_knows(&person.email, password, client).await?;
+            }
+            Proof::Code(code) => {
+                let counted = self.count_code((person.id, &person.email), client).await?;
+                let factor = self.store.find_second_factor(person.id).await?;
+                let mut tx = self.store.begin().await?;
+                if !take_code(&mut tx, (person.id, factor), &code, now).await? {
+                    self.log_failure("a code was wrong", &person.email, client, Some(counted.tries));
+                    return Err(LogInError::WrongCode);
+                }
+                tx.commit().await.map_err(StoreError::from)?;
+                self.forgive(&counted).await?;
+            }
+        }
+        let token = client.session.ok_or(LogInError::Over)?;
+        self.store.confirm_session(&sha256(token.as_bytes()), now + CONFIRMED_FOR).await?;
+        tracing::info!(member.id = %person.id, "{} confirmed who they are", person.id);
         Ok(())
     }
 }

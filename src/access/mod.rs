@@ -1,26 +1,39 @@
 //! Who may do what: API keys with scopes, people with roles, and a table for each of what every use needs.
 //!
-//! The texts of keys, tokens and passwords are seen here and nowhere else; Postgres holds their hashes. A revoked key
-//! is refused within seconds, a session that was ended at once.
+//! The texts of keys, tokens, passwords and codes are seen here and nowhere else; Postgres holds their hashes, or seals
+//! them. A revoked key is refused within seconds, a session that was ended at once.
 
+mod addresses;
+mod hashing;
 mod keys;
 mod limit;
 mod log_in;
+mod oidc;
 mod own_password;
 mod passwords;
+mod provider_log_in;
 mod roles;
 mod scopes;
+mod second_factor;
 mod sessions;
 mod team;
+mod throttle;
 
+pub use addresses::{ForwardedHeader, ProxyError, TrustedProxies};
 pub use keys::{Access, CreatedKey, Denied, Identity, KeyRequest, KeyTextError, check_key_text};
-pub use log_in::LogInError;
+pub use log_in::{LogInError, LoggedIn, PendingLogIn, Proof};
+pub use oidc::{OidcSetUpError, connect_provider};
 pub use own_password::ChangePasswordError;
 pub use passwords::PasswordError;
+pub use provider_log_in::{
+    LogInProvider, OidcPolicy, ProviderAnswer, ProviderError, ProviderLogIn, ProviderLogInError, Redirect,
+};
 pub use roles::Role;
 pub use scopes::{NarrowUse, Scope, Use};
-pub use sessions::{NewSession, Person, SessionTimes};
-pub use team::{Member, NewMember, Team, TeamError};
+pub use second_factor::{Enrolment, SecondFactor, SecondFactorError};
+pub use sessions::{Method, NewSession, Person, SessionTimes};
+pub use team::{Member, NewMember, Team, TeamError, TeamOptions, plain_email};
+pub use throttle::Client;
 
 /// Marks the response to a client that proved who it is, by a key or a session: its connection is worth more than one
 /// of a client that nobody knows.

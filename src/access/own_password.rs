@@ -1,24 +1,28 @@
 //! Somebody who is logged in takes another password.
 
-use std::net::IpAddr;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::log_in::LogInError;
 use super::passwords;
-use super::sessions::NewSession;
+use super::sessions::{CONFIRMED_FOR, Method, NewSession};
 use super::team::{Team, TeamError};
+use super::throttle::Client;
 use crate::store::{StoreError, sessions, team as rows};
 
 /// Why the password stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangePasswordError {
-    /// The old one is wrong, or too many were tried.
+    /// The old one is wrong.
     #[error("the old password is not this one")]
     OldOne,
     /// Too many tries.
     #[error("there were too many tries; wait 15 minutes")]
-    Throttled,
+    Throttled {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The new one is no good.
     #[error(transparent)]
     NewOne(#[from] TeamError),
@@ -27,6 +31,19 @@ pub enum ChangePasswordError {
 impl From<StoreError> for ChangePasswordError {
     fn from(error: StoreError) -> Self {
         Self::NewOne(TeamError::Store(error))
+    }
+}
+
+impl From<LogInError> for ChangePasswordError {
+    fn from(error: LogInError) -> Self {
+        match error {
+            LogInError::Throttled { retry_after } => Self::Throttled { retry_after },
+            LogInError::Busy { .. } => Self::NewOne(TeamError::Busy),
+            LogInError::Store(error) => error.into(),
+            LogInError::Refused | LogInError::WrongCode | LogInError::Over | LogInError::PasswordsOff => {
+                Self::OldOne
+            }
+        }
     }
 }
 
@@ -41,21 +58,18 @@ impl Team {
         email: &str,
         old: SecretString,
         new: SecretString,
-        from: IpAddr,
+        client: &Client<'_>,
     ) -> Result<NewSession, ChangePasswordError> {
-        passwords::check(&new, email).map_err(TeamError::from)?;
-        let member = self.who_knows(email, old, from).await.map_err(|error| match error {
-            LogInError::Refused => ChangePasswordError::OldOne,
-            LogInError::Throttled { .. } => ChangePasswordError::Throttled,
-            LogInError::Store(error) => error.into(),
-        })?;
+        passwords::check(&new, email).await.map_err(TeamError::from)?;
+        let member = self.who_knows(email, old, client).await?;
         let found = self.find(email).await?;
         let hash = self.hash(new).await?;
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         rows::set_password(&mut tx, member, &hash).await?;
         sessions::end_sessions(&mut tx, member).await?;
-        let session = self.begin_session(&mut tx, member, now).await?;
+        let confirmed = Some(now + CONFIRMED_FOR);
+        let session = self.begin_session(&mut tx, member, Method::Password, confirmed, client).await?;
         self.note(&mut tx, &found.row.email, "password_set", &found.row.email, found.role, now).await?;
         tx.commit().await.map_err(StoreError::from)?;
         Ok(session)

@@ -1,14 +1,18 @@
 //! The team: the first admin by a one-time token, everybody else by an admin's invitation. There is no open sign-up.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::passwords::{self, Hashing, PasswordError};
+use super::hashing::Hashing;
+use super::log_in::LoggedIn;
+use super::passwords::{self, PasswordError};
 use super::roles::Role;
-use super::sessions::{NewSession, SessionTimes};
+use super::sessions::{CONFIRMED_FOR, Method, NewSession, SessionTimes};
+use super::throttle::Client;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::{IdSource, MemberId, TypedId};
 use crate::store::audit::{self, AuditEntry};
@@ -67,6 +71,12 @@ pub enum TeamError {
     /// The password is no good.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// Passwords are switched off.
+    #[error("passwords are switched off here: log in through your provider")]
+    PasswordsOff,
+    /// Too many wait for a hash.
+    #[error("too many people are choosing or using passwords at once; try again in a moment")]
+    Busy,
     /// The machine has no memory for a hash.
     #[error("the password could not be hashed: this machine is short of memory")]
     Hash,
@@ -75,21 +85,36 @@ pub enum TeamError {
     Store(#[from] StoreError),
 }
 
+/// How people log in.
+#[derive(Debug, Clone, Copy)]
+pub struct TeamOptions {
+    /// How long sessions last.
+    pub times: SessionTimes,
+    /// Whether passwords are taken. The first admin sets one in any case.
+    pub password_log_in: bool,
+}
+
+impl Default for TeamOptions {
+    fn default() -> Self {
+        Self { times: SessionTimes::default(), password_log_in: true }
+    }
+}
+
 /// The people who use the console.
 pub struct Team {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<IdSource>,
-    pub(super) times: SessionTimes,
+    pub(super) options: TeamOptions,
     pub(super) hashing: Hashing,
 }
 
 /// An address as it is kept and compared.
-pub(super) fn plain_email(email: &str) -> String {
+pub fn plain_email(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-fn check_email(email: &str) -> Result<String, TeamError> {
+pub(super) fn check_email(email: &str) -> Result<String, TeamError> {
     let plain = plain_email(email);
     let is_good = plain.chars().count() <= LONGEST
         && plain
@@ -107,8 +132,13 @@ fn check_name(name: &str) -> Result<&str, TeamError> {
 
 impl Team {
     /// The team of one database.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, ids: Arc<IdSource>, times: SessionTimes) -> Self {
-        Self { store, clock, ids, times, hashing: Hashing::default() }
+    pub fn new(store: Store, clock: Arc<dyn Clock>, ids: Arc<IdSource>, options: TeamOptions) -> Self {
+        Self { store, clock, ids, options, hashing: Hashing::default() }
+    }
+
+    /// Whether passwords are taken.
+    pub fn takes_passwords(&self) -> bool {
+        self.options.password_log_in
     }
 
     /// Everybody, by name.
@@ -153,11 +183,15 @@ impl Team {
         token: &str,
         (email, name): (&str, &str),
         password: SecretString,
+        client: &Client<'_>,
     ) -> Result<NewSession, TeamError> {
         let (email, name) = (check_email(email)?, check_name(name)?);
-        passwords::check(&password, &email)?;
-        let hash = self.hash(password).await?;
         let now = self.clock.now();
+        if self.store.token_member(&token_hash(token), now).await? != Some(None) {
+            return Err(TeamError::Token);
+        }
+        passwords::check(&password, &email).await?;
+        let hash = self.hash(password).await?;
         let mut tx = self.store.begin().await?;
         rows::lock(&mut tx).await?;
         let taken = rows::take_token(&mut tx, &token_hash(token), now).await?;
@@ -170,7 +204,8 @@ impl Team {
         }
         rows::set_password(&mut tx, id, &hash).await?;
         rows::forget_set_up(&mut tx).await?;
-        let session = self.begin_session(&mut tx, id, now).await?;
+        let confirmed = Some(now + CONFIRMED_FOR);
+        let session = self.begin_session(&mut tx, id, Method::Password, confirmed, client).await?;
         self.note(&mut tx, &email, "created", &email, Role::Admin, now).await?;
         tx.commit().await.map_err(StoreError::from)?;
         Ok(session)
@@ -208,27 +243,41 @@ impl Team {
         Ok(token)
     }
 
-    /// Sets the password of whoever holds this token, ends their other sessions, and logs them in.
+    /// Sets the password of whoever holds this token, ends their other sessions, and logs them in; a second factor that
+    /// they have is asked for.
     ///
     /// # Errors
     /// [`TeamError::Token`] if it is not good any more; the password's errors leave it good.
-    pub async fn accept(&self, token: &str, password: SecretString) -> Result<NewSession, TeamError> {
+    pub async fn accept(
+        &self,
+        token: &str,
+        password: SecretString,
+        client: &Client<'_>,
+    ) -> Result<LoggedIn, TeamError> {
+        if !self.options.password_log_in {
+            return Err(TeamError::PasswordsOff);
+        }
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let Some(Some(id)) = rows::take_token(&mut tx, &token_hash(token), now).await? else {
+        let hash = token_hash(token);
+        let Some(Some(id)) = self.store.token_member(&hash, now).await? else {
             return Err(TeamError::Token);
         };
         let found =
             self.store.members().await?.into_iter().find(|row| row.id == id).ok_or(TeamError::Token)?;
-        passwords::check(&password, &found.email)?;
-        let hash = self.hash(password).await?;
-        rows::set_password(&mut tx, id, &hash).await?;
+        passwords::check(&password, &found.email).await?;
+        let password = self.hash(password).await?;
+        let proven = self.proven(id, Method::Password, true).await?;
+        let mut tx = self.store.begin().await?;
+        if rows::take_token(&mut tx, &hash, now).await? != Some(Some(id)) {
+            return Err(TeamError::Token);
+        }
+        rows::set_password(&mut tx, id, &password).await?;
         sessions::end_sessions(&mut tx, id).await?;
-        let session = self.begin_session(&mut tx, id, now).await?;
+        let done = self.complete(&mut tx, proven, client).await?;
         let found = member(found)?;
         self.note(&mut tx, &found.row.email, "password_set", &found.row.email, found.role, now).await?;
         tx.commit().await.map_err(StoreError::from)?;
-        Ok(session)
+        Ok(done)
     }
 
     /// Gives somebody another role, or shuts them out (and their sessions end at once), or lets them in again.
@@ -245,7 +294,9 @@ impl Team {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         rows::lock(&mut tx).await?;
-        let found = self.find(email).await?;
+        let email = plain_email(email);
+        let found = rows::find_in(&mut tx, &email).await?.ok_or(TeamError::Unknown(email))?;
+        let found = member(found)?;
         let role = role.unwrap_or(found.role);
         let disabled_at = match is_disabled {
             Some(true) => found.row.disabled_at.or(Some(now)),
@@ -284,7 +335,10 @@ impl Team {
         let found = self.store.find_member(EMAIL).await?;
         let found = found.ok_or_else(|| StoreError::corrupt("team_members", "email", EMAIL))?;
         let mut tx = self.store.begin().await?;
-        let session = self.begin_session(&mut tx, found.id, now).await?;
+        // Whoever sits at the machine is asked for nothing.
+        let confirmed = Some(now + self.options.times.most);
+        let client = Client::at(Ipv4Addr::LOCALHOST.into());
+        let session = self.begin_session(&mut tx, found.id, Method::Local, confirmed, &client).await?;
         tx.commit().await?;
         Ok(session)
     }
@@ -298,7 +352,8 @@ impl Team {
     pub(super) async fn hash(&self, password: SecretString) -> Result<String, TeamError> {
         let random = self.ids.secret();
         let (salt, _) = random.split_first_chunk().ok_or(TeamError::Hash)?;
-        self.hashing.hash(password, *salt).await.ok_or(TeamError::Hash)
+        let queued = self.hashing.enter().ok_or(TeamError::Busy)?;
+        self.hashing.hash(queued, password, *salt).await.ok_or(TeamError::Hash)
     }
 
     async fn new_token(

@@ -6,6 +6,7 @@
 mod care;
 mod http;
 mod limits;
+mod log_in;
 mod runtime;
 mod serve;
 mod signals;
@@ -13,6 +14,7 @@ mod uploads;
 
 pub use http::{DescriptorLimit, IsProxy, raise_descriptor_limit, serve as serve_http};
 pub use limits::pipeline_limits;
+pub use log_in::team_options;
 pub use runtime::{Herald, Overrides, open_store};
 pub use serve::{Roles, Running, is_proxy, router};
 pub use signals::{Stop, stop_signal};

@@ -9,16 +9,16 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::limits::pipeline_limits;
+use super::log_in;
 use super::uploads::Uploads;
-use crate::access::{Access, KeyRequest, Scope, SessionTimes, Team, check_key_text};
+use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
 use crate::api::{Api, AppPolicy, Denials, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::config::Settings;
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
-use crate::domain::retry::delta;
 use crate::pipeline::{Parts, Pipeline};
 use crate::provider::MessageProvider;
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
@@ -136,7 +136,7 @@ impl Herald {
             store.of(User::Access),
             Arc::clone(&clock),
             Arc::clone(&ids),
-            session_times(&settings),
+            log_in::team_options(&settings),
         ));
         let api = Arc::new(Api {
             store: store.of(User::Api),
@@ -169,6 +169,7 @@ fn timeouts(settings: &Settings) -> ClientTimeouts {
 }
 
 fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool) -> anyhow::Result<Console> {
+    let public_url = log_in::public_url(settings)?;
     Ok(Console {
         store: api.store.of(User::Pages),
         pipeline: Arc::clone(&api.pipeline),
@@ -178,13 +179,13 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
         clock: Arc::clone(&api.clock),
         ids: Arc::clone(&api.ids),
         environment: environment(settings),
-        public_url: public_url(settings)?,
+        provider: log_in::provider(settings, public_url.as_ref())?,
+        public_url,
         lets_local_in,
+        proxies: log_in::proxies(settings)?,
+        require_second_factor: settings.console.require_second_factor,
+        denials: console::Denials::default(),
     })
-}
-
-fn session_times(settings: &Settings) -> SessionTimes {
-    SessionTimes { idle: delta(settings.console.session_idle), most: delta(settings.console.session_most) }
 }
 
 /// The addresses that apps may have, and whether live ones may be entered.
@@ -203,21 +204,6 @@ fn environment(settings: &Settings) -> String {
         "" if App::is_sandbox_key(&settings.onesignal.api_key) => "sandbox".to_owned(),
         "" => "live".to_owned(),
         name => name.to_owned(),
-    }
-}
-
-fn public_url(settings: &Settings) -> anyhow::Result<Option<Url>> {
-    match settings.console.public_url.trim() {
-        "" => Ok(None),
-        text => {
-            let url: Url = text
-                .parse()
-                .context("console.public_url is no address such as https://herald.example.com")?;
-            if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-                bail!("console.public_url is no address such as https://herald.example.com");
-            }
-            Ok(Some(url))
-        }
     }
 }
 

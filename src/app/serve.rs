@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::care::keep_caring;
 use super::http::{self, IsProxy};
+use super::log_in;
 use super::runtime::Herald;
 use super::signals::Stop;
 use crate::api;
@@ -139,12 +140,15 @@ pub fn router(herald: &Herald) -> Router {
     let console = Arc::clone(&herald.console);
     let api = api::router(Arc::clone(&herald.api))
         .layer(from_fn_with_state(Arc::clone(&console), console::page_for_people));
-    console::router(console).fallback_service(api)
+    let router = console::router(Arc::clone(&console)).fallback_service(api);
+    console::with_security_headers(router, &console)
 }
 
-/// Which addresses are proxies of ours.
-pub fn is_proxy(_settings: &Settings) -> IsProxy {
-    Arc::new(|_| false)
+/// Which addresses are proxies of ours: those that the console trusts. Settings that can't be read name none; building
+/// Herald refuses them.
+pub fn is_proxy(settings: &Settings) -> IsProxy {
+    let proxies = log_in::proxies(settings).unwrap_or_default();
+    Arc::new(move |address| proxies.trusts(address))
 }
 
 fn host_name() -> String {

@@ -11,8 +11,8 @@ use comfy_table::presets::NOTHING;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::access::{Member, NewMember, Role, SessionTimes, Team};
-use crate::app::open_store;
+use crate::access::{Member, NewMember, Role, Team};
+use crate::app::{open_store, team_options};
 use crate::config::Settings;
 use crate::domain::id::IdSource;
 use crate::store::Store;
@@ -65,6 +65,11 @@ pub enum TeamCommand {
         /// Who
         email: String,
     },
+    /// Remove the second factor of somebody who has lost it; their sessions end at once
+    ResetSecondFactor {
+        /// Who
+        email: String,
+    },
 }
 
 pub(super) async fn run(command: TeamCommand) -> anyhow::Result<ExitCode> {
@@ -79,7 +84,7 @@ async fn at_the_database(command: TeamCommand, settings: &Settings, store: &Stor
     let clock =
         PgClock::start(store).await.context("the database can't be used; has `herald migrate` run?")?;
     let ids = Arc::new(IdSource::random());
-    let team = Team::new(store.clone(), Arc::new(clock), ids, SessionTimes::default());
+    let team = Team::new(store.clone(), Arc::new(clock), ids, team_options(settings));
     match command {
         TeamCommand::List { json } => list(&team.members().await?, json),
         TeamCommand::SetUp => match team.offer_set_up().await? {
@@ -115,6 +120,10 @@ async fn at_the_database(command: TeamCommand, settings: &Settings, store: &Stor
             let member = team.change(ACTOR, &email, None, Some(false)).await?;
             println!("{} may log in again", member.row.email);
         }
+        TeamCommand::ResetSecondFactor { email } => {
+            team.reset_second_factor(ACTOR, &email).await?;
+            println!("{email} has no second factor now, and is logged out everywhere");
+        }
     }
     Ok(())
 }
@@ -144,6 +153,7 @@ fn list(members: &[Member], is_json: bool) {
                 json!({
                     "email": member.row.email, "name": member.row.name, "role": member.role.as_str(),
                     "disabled": member.row.disabled_at.is_some(), "has_password": member.row.has_password,
+                    "has_second_factor": member.row.has_second_factor,
                     "seen_at": member.row.seen_at,
                 })
             })
@@ -156,14 +166,15 @@ fn list(members: &[Member], is_json: bool) {
         return;
     }
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["EMAIL", "NAME", "ROLE", "STATE"]);
+    table.load_style(NOTHING).set_header(["EMAIL", "NAME", "ROLE", "STATE", "SECOND FACTOR"]);
     for member in members {
         let state = match (member.row.disabled_at, member.row.has_password) {
             (Some(_), _) => "shut out",
             (None, true) => "may log in",
             (None, false) => "invited",
         };
-        table.add_row([member.row.email.as_str(), &member.row.name, member.role.as_str(), state]);
+        let factor = if member.row.has_second_factor { "on" } else { "none" };
+        table.add_row([member.row.email.as_str(), &member.row.name, member.role.as_str(), state, factor]);
     }
     println!("{table}");
 }

@@ -8,6 +8,6 @@ mod settings;
 
 pub use load::{ConfigError, Loader, reference};
 pub use settings::{
-    ConsoleSettings, DeliverySettings, HttpSettings, IngestSettings, LogFormat, LogSettings,
+    ConsoleSettings, DeliverySettings, HttpSettings, IngestSettings, LogFormat, LogSettings, OidcSettings,
     OneSignalSettings, RetentionSettings, RetrySettings, Settings, TemplateSettings,
 };

@@ -26,6 +26,7 @@ pub struct Settings {
     pub retention: RetentionSettings,
     pub templates: TemplateSettings,
     pub console: ConsoleSettings,
+    pub oidc: OidcSettings,
     pub log: LogSettings,
 }
 
@@ -137,10 +138,27 @@ pub struct DeliverySettings {
 pub struct ConsoleSettings {
     pub environment: String,
     pub public_url: String,
+    pub trusted_proxies: String,
+    pub client_address_header: String,
     #[serde(with = "humantime_serde")]
     pub session_idle: Duration,
     #[serde(with = "humantime_serde")]
     pub session_most: Duration,
+    pub password_log_in: bool,
+    pub require_second_factor: bool,
+}
+
+/// Logging in to the console through an OpenID Connect provider.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct OidcSettings {
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    pub name: String,
+    pub allowed_domains: String,
+    pub default_role: String,
 }
 
 /// Trying again.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use axum::extract::Query;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
+use serde::Deserialize;
 
 use super::assets;
 
@@ -75,6 +77,9 @@ fn email(fields: &Fields<'_>) -> Markup {
                 strong { (fields.get("subject")) }
                 @if !fields.get("preheader").is_empty() { span.soft { " – " (fields.get("preheader")) } }
             }
+            @if loads_images(fields.get("body")) {
+                p.images { "Images are not loaded: their servers would learn that you look, and the values in their addresses. " button type="button" data-loads-images { "Load images" } }
+            }
             div.frames {
                 @for (class, title) in [("wide", "The mail on a computer"), ("narrow", "The mail on a phone")] {
                     iframe.(class) sandbox="allow-scripts" src="/mail-frame" title=(title) data-html=(fields.get("body")) {}
@@ -95,12 +100,31 @@ fn sms(fields: &Fields<'_>) -> Markup {
     }
 }
 
-/// What the frame of a mail may do: show the mail's own styles, and pictures. Its script is the one that puts the mail in.
+/// Whether a mail names images, which it would load from elsewhere.
+fn loads_images(body: &str) -> bool {
+    let body = body.to_ascii_lowercase();
+    let names_one = ["src=", "srcset=", "background=", "url("].iter().any(|part| body.contains(part));
+    names_one && body.contains("//")
+}
+
+/// What the frame of a mail may do: show the mail's own styles, and images that stand in it. Its script is the one that
+/// puts the mail in.
 const FRAME_POLICY: &str = "sandbox allow-scripts; default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; \
-     img-src https: data:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'";
+     img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'";
+
+/// Whether somebody asked for the images.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct FrameQuery {
+    #[serde(default)]
+    images: String,
+}
 
 /// The empty page that a mail is put into: what mails bring along has no rights on pages of ours.
-pub(super) async fn mail_frame() -> Response {
+pub(super) async fn mail_frame(Query(query): Query<FrameQuery>) -> Response {
     let page = html! { (DOCTYPE) html { head { script src=(assets::url("mail-frame.js")) {} } body {} } };
-    ([(header::CONTENT_SECURITY_POLICY, FRAME_POLICY)], page).into_response()
+    let policy = match query.images.as_str() {
+        "yes" => FRAME_POLICY.replace("img-src data:", "img-src https: data:"),
+        _ => FRAME_POLICY.to_owned(),
+    };
+    ([(header::CONTENT_SECURITY_POLICY, policy)], page).into_response()
 }

@@ -1,21 +1,23 @@
 //! Coming in and going out: the log-in, the very first one, an invitation's welcome, the log-out.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Query, State};
-use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::caller::{Caller, own_place};
+use super::cookies::{Cookie, set_logged_in, set_session};
 use super::failure::Failure;
 use super::page::door;
 use super::view::View;
-use super::{Console, forms, guard};
-use crate::access::{LogInError, TeamError};
+use super::{Console, forms, second_step};
+use crate::access::{LogInError, LoggedIn, TeamError};
 
 /// Where somebody meant to go.
 #[derive(Debug, Default, Deserialize)]
@@ -48,24 +50,29 @@ pub(super) struct WelcomeForm {
     password: SecretString,
 }
 
-/// A place of ours to go on to: never another site's.
-fn own_place(next: &str) -> &str {
-    let is_ours =
-        next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n', '\t']);
-    if is_ours { next } else { "/" }
-}
-
-fn log_in_form(email: &str, next: &str, problem: Option<&str>) -> Markup {
+fn log_in_form(console: &Console, email: &str, next: &str, problem: Option<&str>) -> Markup {
+    let takes_passwords = console.team.takes_passwords();
     html! {
         h1 { "Log in" }
         @if let Some(problem) = problem { p.problem role="alert" { "▲ " (problem) } }
-        form.stack method="post" action="/log-in" {
-            label { "E-mail" input type="email" name="email" value=(email) required autocomplete="username" autofocus[email.is_empty()]; }
-            label { "Password" input type="password" name="password" required autocomplete="current-password" autofocus[!email.is_empty()]; }
-            input type="hidden" name="next" value=(next);
-            button.primary { "Log in" }
+        @if let Some(provider) = &console.provider {
+            form.stack method="post" action="/log-in/provider" {
+                input type="hidden" name="next" value=(next);
+                button.primary[!takes_passwords] { "Log in with " (provider.name) }
+            }
+            @if takes_passwords { p.or { "or" } }
         }
-        p.soft { "No password yet, or lost it? An admin makes a link for you: " code { "herald team link you@example.com" } }
+        @if takes_passwords {
+            form.stack method="post" action="/log-in" {
+                label { "E-mail" input type="email" name="email" value=(email) required autocomplete="username" autofocus[email.is_empty()]; }
+                label { "Password" input type="password" name="password" required autocomplete="current-password" autofocus[!email.is_empty()]; }
+                input type="hidden" name="next" value=(next);
+                button.primary { "Log in" }
+            }
+            p.soft { "No password yet, or lost it? An admin makes a link for you: " code { "herald team link you@example.com" } }
+        } @else if console.provider.is_none() {
+            p { "Passwords are switched off (" code { "console.password_log_in" } "), and no provider is set up (" code { "oidc.issuer" } ")." }
+        }
     }
 }
 
@@ -73,51 +80,62 @@ pub(super) async fn log_in_page(
     State(console): State<Arc<Console>>,
     Query(query): Query<Next>,
 ) -> Result<Response, Failure> {
-    if console.team.needs_set_up().await? && !console.lets_local_in {
+    if console.provider.is_none() && !console.lets_local_in && console.team.needs_set_up().await? {
         return Ok(Redirect::to("/set-up").into_response());
     }
     let next = query.next.as_deref().map_or("/", own_place);
-    Ok(door(&console, "Log in", &log_in_form("", next, None)).into_response())
+    Ok(door(&console, "Log in", &log_in_form(&console, "", next, None)).into_response())
 }
 
 pub(super) async fn log_in(
     State(console): State<Arc<Console>>,
-    extensions: Extensions,
+    caller: Caller,
     body: Body,
 ) -> Result<Response, Failure> {
     let form: LogInForm = forms::read(body).await?;
     let next = own_place(&form.next);
     let again = |status: StatusCode, problem: &str| {
-        (status, door(&console, "Log in", &log_in_form(&form.email, next, Some(problem)))).into_response()
+        let page = door(&console, "Log in", &log_in_form(&console, &form.email, next, Some(problem)));
+        (status, page).into_response()
     };
-    match console.team.log_in(&form.email, form.password.clone(), address(&extensions)).await {
-        Ok(session) => {
-            let mut response = Redirect::to(next).into_response();
-            guard::set_cookie(&console, &mut response, &session);
-            Ok(response)
+    match console.team.log_in(&form.email, form.password.clone(), &caller.client()).await {
+        Ok(logged_in) => Ok(logged_in_page(&console, &logged_in, next)),
+        Err(LogInError::Throttled { retry_after }) => {
+            let minutes = retry_after.as_secs().div_ceil(60);
+            let problem =
+                format!("There were too many tries. Wait {minutes} minutes, or ask an admin for a new link.");
+            Ok(retry_later(again(StatusCode::TOO_MANY_REQUESTS, &problem), retry_after))
         }
-        Err(LogInError::Refused) => Ok(again(
+        Err(LogInError::Busy { retry_after }) => {
+            let problem = "Many people log in at this moment. Try again in some seconds.";
+            Ok(retry_later(again(StatusCode::TOO_MANY_REQUESTS, problem), retry_after))
+        }
+        Err(LogInError::PasswordsOff) => {
+            Ok(again(StatusCode::FORBIDDEN, "Passwords are switched off here. Log in through your provider."))
+        }
+        Err(LogInError::Store(error)) => Err(error.into()),
+        Err(LogInError::Refused | LogInError::WrongCode | LogInError::Over) => Ok(again(
             StatusCode::UNAUTHORIZED,
             "This address and this password don't go together. Passwords tell capitals from small letters.",
         )),
-        Err(LogInError::Throttled { retry_after }) => {
-            let minutes = retry_after.as_secs().div_ceil(60);
-            Ok(again(
-                StatusCode::TOO_MANY_REQUESTS,
-                &format!(
-                    "There were too many tries. Wait {minutes} minutes, or ask an admin for a new link."
-                ),
-            ))
-        }
-        Err(LogInError::Store(error)) => Err(error.into()),
     }
 }
 
-/// Where a request comes from.
-pub(super) fn address(extensions: &Extensions) -> IpAddr {
-    extensions
-        .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |ConnectInfo(address)| address.ip())
+/// On to where somebody meant to go, or to the second step.
+fn logged_in_page(console: &Console, logged_in: &LoggedIn, next: &str) -> Response {
+    let mut response = match logged_in {
+        LoggedIn::Session(_) => Redirect::to(next).into_response(),
+        LoggedIn::NeedsCode(_) => Redirect::to(&second_step::address(next)).into_response(),
+    };
+    set_logged_in(console, &mut response, logged_in);
+    response
+}
+
+/// A page that says 429, and when to try again.
+pub(super) fn retry_later(page: Response, after: Duration) -> Response {
+    let mut response = (StatusCode::TOO_MANY_REQUESTS, page).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    response
 }
 
 fn set_up_form(form: Option<&SetUpForm>, problem: Option<&str>) -> Markup {
@@ -145,18 +163,19 @@ pub(super) async fn set_up_page(State(console): State<Arc<Console>>) -> Result<R
 
 pub(super) async fn set_up(
     State(console): State<Arc<Console>>,
-    extensions: Extensions,
+    caller: Caller,
     body: Body,
 ) -> Result<Response, Failure> {
     let form: SetUpForm = forms::read(body).await?;
-    console.team.count_token_try(address(&extensions)).await.map_err(too_many)?;
-    match console.team.set_up(&form.token, (&form.email, &form.name), form.password.clone()).await {
+    console.team.count_token_try(caller.address).await?;
+    let named = (form.email.as_str(), form.name.as_str());
+    match console.team.set_up(&form.token, named, form.password.clone(), &caller.client()).await {
         Ok(session) => {
             let mut response = Redirect::to("/").into_response();
-            guard::set_cookie(&console, &mut response, &session);
+            set_session(&console, &mut response, &session);
             Ok(response)
         }
-        Err(TeamError::Store(error)) => Err(error.into()),
+        Err(error @ (TeamError::Store(_) | TeamError::Busy)) => Err(error.into()),
         Err(error) => {
             let page = door(&console, "Set up", &set_up_form(Some(&form), Some(&sentence(&error))));
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
@@ -183,30 +202,17 @@ pub(super) async fn welcome_page(State(console): State<Arc<Console>>) -> Respons
 
 pub(super) async fn welcome(
     State(console): State<Arc<Console>>,
-    extensions: Extensions,
+    caller: Caller,
     body: Body,
 ) -> Result<Response, Failure> {
     let form: WelcomeForm = forms::read(body).await?;
-    console.team.count_token_try(address(&extensions)).await.map_err(too_many)?;
-    match console.team.accept(&form.token, form.password.clone()).await {
-        Ok(session) => {
-            let mut response = Redirect::to("/").into_response();
-            guard::set_cookie(&console, &mut response, &session);
-            Ok(response)
-        }
-        Err(TeamError::Store(error)) => Err(error.into()),
+    console.team.count_token_try(caller.address).await?;
+    match console.team.accept(&form.token, form.password.clone(), &caller.client()).await {
+        Ok(logged_in) => Ok(logged_in_page(&console, &logged_in, "/")),
+        Err(error @ (TeamError::Store(_) | TeamError::Busy)) => Err(error.into()),
         Err(error) => {
             let page = door(&console, "Welcome", &welcome_form(&form.token, Some(&sentence(&error))));
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
-        }
-    }
-}
-
-fn too_many(error: LogInError) -> Failure {
-    match error {
-        LogInError::Store(error) => error.into(),
-        LogInError::Refused | LogInError::Throttled { .. } => {
-            Failure::Forbidden("There were too many tries from this address. Wait 15 minutes.".to_owned())
         }
     }
 }
@@ -221,30 +227,10 @@ pub(super) fn sentence(error: &impl std::fmt::Display) -> String {
 }
 
 pub(super) async fn log_out(view: View, headers: HeaderMap) -> Result<Response, Failure> {
-    if let Some(token) = guard::cookie(&headers, guard::cookie_name(&view.console)) {
+    if let Some(token) = Cookie::Session.of(&view.console, &headers) {
         view.console.team.log_out(token).await?;
     }
     let mut response = Redirect::to("/log-in").into_response();
-    guard::clear_cookie(&view.console, &mut response);
+    Cookie::Session.clear(&view.console, &mut response);
     Ok(response)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_in_never_leads_to_another_site() {
-        assert_eq!(own_place("/deliveries/dlv_1?x=y"), "/deliveries/dlv_1?x=y");
-        for bad in [
-            "https://evil.example",
-            "//evil.example",
-            "/\\evil.example",
-            "",
-            "javascript:alert(1)",
-            "/\t/evil",
-        ] {
-            assert_eq!(own_place(bad), "/", "{bad}");
-        }
-    }
 }

@@ -73,7 +73,7 @@ fn facts(event: &Event, source: Option<&str>) -> Markup {
             @if event.recipients.is_empty() { "the audience of its rules" }
             @for (place, person) in event.recipients.iter().take(PEOPLE).enumerate() {
                 @if place > 0 { ", " }
-                a href={ "/recipients/" (person.label.as_str()) "/" (path_segment(&person.id)) } { (person.id) }
+                a href={ "/recipients/" (path_segment(person.label.as_str())) "/" (path_segment(&person.id)) } { (person.id) }
                 @if person.label.as_str() != "external_id" { " (" (person.label.as_str()) ")" }
             }
             @if event.recipients.len() > PEOPLE { " and " (number(i64::try_from(event.recipients.len() - PEOPLE).unwrap_or(i64::MAX))) " others" }

@@ -1,13 +1,16 @@
 //! What can go wrong on a page, in words for its reader.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use maud::Markup;
 
 use super::Console;
+use crate::access::LogInError;
 use crate::store::StoreError;
 
 /// Why a page is not shown, or something was not done.
@@ -21,8 +24,16 @@ pub(super) enum Failure {
     Invalid(String),
     /// Something else came first.
     Conflict(String),
+    /// There was too much of it; it is not looked at before this time is over.
+    TooMany(Duration),
+    /// A form is larger than so many KiB.
+    TooLarge(usize),
+    /// A form did not arrive in time.
+    TooSlow,
     /// The database is away.
     Unavailable,
+    /// The page took too long.
+    OutOfTime,
     /// Too many pages are being made.
     Busy,
     /// A fault of ours.
@@ -38,19 +49,54 @@ pub(super) struct Told {
     pub title: &'static str,
     /// What happened exactly, and what to do.
     pub detail: String,
+    /// When to try again, if that is known.
+    pub retry_after: Option<Duration>,
+}
+
+impl Told {
+    /// A page that says so, with its status.
+    pub fn answer(&self, page: Markup) -> Response {
+        let mut response = (self.status, page).into_response();
+        if let Some(after) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        response
+    }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        let retry_after = match &self {
+            Self::TooMany(after) => Some(*after),
+            _ => None,
+        };
         let (status, title, detail) = match self {
             Self::NotFound(what) => (StatusCode::NOT_FOUND, "Not found", what),
             Self::Forbidden(why) => (StatusCode::FORBIDDEN, "Not allowed", why),
             Self::Invalid(why) => (StatusCode::UNPROCESSABLE_ENTITY, "Not done", why),
             Self::Conflict(why) => (StatusCode::CONFLICT, "Not done", why),
+            Self::TooMany(after) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many tries",
+                format!("Nothing was looked at. Try again in {}.", wait(after)),
+            ),
+            Self::TooLarge(most) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "Not done", format!("The form is larger than {most} KiB."))
+            }
+            Self::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "Not done",
+                "The form did not arrive within 15 seconds. Send it again.".to_owned(),
+            ),
             Self::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The database is away",
                 "Nothing was lost and nothing was changed. Try again in a moment.".to_owned(),
+            ),
+            Self::OutOfTime => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The page took too long",
+                "It was given up after 30 seconds. Narrow it down, or try again in a moment.".to_owned(),
             ),
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -64,14 +110,37 @@ impl IntoResponse for Failure {
             ),
         };
         let mut response = (status, format!("{title}: {detail}")).into_response();
-        response.extensions_mut().insert(Told { status, title, detail });
+        response.extensions_mut().insert(Told { status, title, detail, retry_after });
         response
+    }
+}
+
+/// A time to wait, in words.
+fn wait(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..60 => format!("{} seconds", seconds.max(1)),
+        seconds => format!("{} minutes", seconds.div_ceil(60)),
+    }
+}
+
+impl From<LogInError> for Failure {
+    fn from(error: LogInError) -> Self {
+        match error {
+            LogInError::Store(error) => error.into(),
+            LogInError::Throttled { retry_after } | LogInError::Busy { retry_after } => {
+                Self::TooMany(retry_after)
+            }
+            other => Self::Invalid(super::doors::sentence(&other)),
+        }
     }
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
+            error if error.is_bad_text() => {
+                Self::Invalid("What was sent holds a NUL character, which no text here can hold.".to_owned())
+            }
             StoreError::Database(_) => {
                 tracing::warn!(error = %error, "a page could not be read from the database");
                 Self::Unavailable
@@ -97,6 +166,7 @@ pub async fn page_for_people(State(console): State<Arc<Console>>, request: Reque
         title: "Not found",
         detail: "There is nothing at this address. It may have been mistyped, or what it named is gone."
             .to_owned(),
+        retry_after: None,
     };
     let mut page = super::page::plain_failure(&console, &told);
     page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(super::POLICY));

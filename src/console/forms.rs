@@ -5,17 +5,14 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 
-/// Bytes of a form at most: a template's copy with room to spare.
-const MAX_BYTES: usize = 2 * 1_024 * 1_024;
-
-/// Reads a form.
+/// Reads a form, whose size and time the guard has bounded.
 ///
 /// # Errors
-/// [`Failure::Invalid`] for what is too large or no form.
+/// [`Failure::Invalid`] for what is no form.
 pub(super) async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
-    let bytes = to_bytes(body, MAX_BYTES)
+    let bytes = to_bytes(body, usize::MAX)
         .await
-        .map_err(|_| Failure::Invalid("The form is larger than 2 MiB.".to_owned()))?;
+        .map_err(|_| Failure::Invalid("The form did not arrive whole.".to_owned()))?;
     serde_urlencoded::from_bytes(&bytes)
         .map_err(|error| Failure::Invalid(format!("The form can't be read: {error}.")))
 }

@@ -1,58 +1,80 @@
 //! Before every page: who asks, whether they may, and that the request comes from the console itself.
 
-use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use maud::{DOCTYPE, html};
 use secrecy::ExposeSecret;
+use url::Url;
 
 use super::Console;
+use super::caller::{Caller, follows_foreign_link, host, is_from_here, is_local, own_place};
+use super::cookies::{Cookie, set_notice, set_session};
 use super::failure::{Failure, Told};
-use super::view::{NOTICE, View};
+use super::view::{Notice, View};
 use crate::access::{KnownClient, NewSession, Person, Use};
+
+/// How long a page may take.
+const PAGE_TIME: Duration = Duration::from_secs(30);
+/// How long a form may take to arrive.
+const FORM_TIME: Duration = Duration::from_secs(15);
+/// Bytes of a form at most: a template's copy with room to spare.
+const MAX_FORM: usize = 2 * 1_024 * 1_024;
+/// Bytes of a form at most of somebody who is not logged in.
+const MAX_OPEN_FORM: usize = 16 * 1_024;
+/// Pages that refresh parts of themselves: nobody has to be there for that.
+const REFRESHED: [&str; 2] = ["/live/rows", "/health/parts"];
+/// Where somebody sets up a second factor, which has to be reached without one.
+const SECOND_FACTOR: &str = "/settings/second-factor";
 
 /// A page's guard.
 #[derive(Clone)]
 pub(super) struct Gate {
     /// The console.
     pub console: Arc<Console>,
+    /// The route that it stands before.
+    pub path: &'static str,
     /// What the person's role has to allow.
     pub needs: Option<Use>,
 }
 
+impl Gate {
+    /// Whether somebody must have proved who they are within the last minutes.
+    fn asks_again(&self) -> bool {
+        let is_sensitive = matches!(self.needs, Some(Use::ManageKeys | Use::ManageTeam | Use::ChangeApp));
+        is_sensitive || self.path.starts_with(SECOND_FACTOR)
+    }
+}
+
 pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let console = &gate.console;
-    let is_fragment = request.headers().contains_key("hx-request");
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_read && !is_from_here(console, request.headers()) {
-        return Failure::Forbidden("This form was sent from another site, so nothing was done.".to_owned())
-            .into_response();
+    if let Err(failure) = check_origin(&gate, &request) {
+        return show_plainly(console, failure.into_response());
     }
-    let Some(needs) = gate.needs else { return show_plainly(console, next.run(request).await) };
-    let headers = request.headers().clone();
-    let (person, fresh) = match find_person(console, &headers).await {
+    let caller = Caller::of(console, &request);
+    request.extensions_mut().insert(caller);
+    let Some(needs) = gate.needs else {
+        let response = match with_form(request, MAX_OPEN_FORM).await {
+            Ok(request) => run(console, request, next).await,
+            Err(failure) => failure.into_response(),
+        };
+        return show_plainly(console, response);
+    };
+    let is_fragment = request.headers().contains_key("hx-request");
+    let is_use = !(is_fragment && REFRESHED.contains(&gate.path));
+    let (person, fresh) = match find_person(console, request.headers(), is_use).await {
         Ok(Some(found)) => found,
-        Ok(None) if is_fragment => return whole_page_to_log_in(),
-        Ok(None) => {
-            let asked = (request.method() == Method::GET).then(|| request.uri().clone());
-            return to_log_in(console, asked).await;
-        }
+        Ok(None) if is_fragment => return whole_page_to("/log-in"),
+        Ok(None) => return to_log_in(console, Asked::of(&request)).await,
         Err(failure) => return show_plainly(console, failure.into_response()),
     };
-    let view = View::new(Arc::clone(console), person, &headers);
-    let mut response = if view.person.may(needs) {
-        request.extensions_mut().insert(view.clone());
-        next.run(request).await
-    } else {
-        Failure::Forbidden(format!(
-            "Your role, {}, does not allow this. An admin can change it.",
-            view.person.role.as_str()
-        ))
-        .into_response()
-    };
+    let view = View::new(Arc::clone(console), person, request.headers());
+    let mut response = show(&gate, needs, &view, request, next).await;
     if let Some(told) = response.extensions().get::<Told>().cloned()
         && !is_fragment
     {
@@ -60,7 +82,108 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     }
     response.extensions_mut().insert(KnownClient);
     if let Some(session) = fresh {
-        set_cookie(console, &mut response, &session);
+        set_session(console, &mut response, &session);
+    }
+    response
+}
+
+/// Runs a page for somebody who is logged in, if their role and their session allow it.
+async fn show(gate: &Gate, needs: Use, view: &View, mut request: Request, next: Next) -> Response {
+    if !view.person.may(needs) {
+        gate.console.denials.note(&view.person, needs, (request.method(), gate.path));
+        let role = view.person.role.as_str();
+        let why = format!("Your role, {role}, does not allow this. An admin can change it.");
+        return Failure::Forbidden(why).into_response();
+    }
+    if let Some(elsewhere) = first_elsewhere(gate, view, &request) {
+        return elsewhere;
+    }
+    request.extensions_mut().insert(view.clone());
+    match with_form(request, MAX_FORM).await {
+        Ok(request) => run(&gate.console, request, next).await,
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Where somebody has to go before they may go on: to set up a second factor, or to confirm who they are.
+fn first_elsewhere(gate: &Gate, view: &View, request: &Request) -> Option<Response> {
+    let (console, person) = (&gate.console, &view.person);
+    let is_free = gate.path.starts_with(SECOND_FACTOR) || ["/log-out", "/confirm"].contains(&gate.path);
+    let lacks_factor = console.require_second_factor
+        && !person.has_second_factor
+        && person.method == crate::access::Method::Password;
+    let (to, why) = if lacks_factor && !is_free {
+        (SECOND_FACTOR.to_owned(), "A second factor is required here: set one up to go on.")
+    } else if gate.asks_again() && !person.is_confirmed(view.now()) {
+        let is_read = *request.method() == Method::GET;
+        let back = if is_read { whole(request.uri()) } else { referring_page(request.headers()) };
+        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", &back).finish();
+        (
+            format!("/confirm?{query}"),
+            if is_read { "" } else { "Nothing was changed yet: confirm, then do it again." },
+        )
+    } else {
+        return None;
+    };
+    if request.headers().contains_key("hx-request") {
+        return Some(whole_page_to(&to));
+    }
+    let mut response = Redirect::to(&to).into_response();
+    if !why.is_empty() {
+        set_notice(console, &mut response, why);
+    }
+    Some(response)
+}
+
+/// The path and query that somebody asked for.
+fn whole(uri: &Uri) -> String {
+    own_place(uri.path_and_query().map_or("/", |whole| whole.as_str())).to_owned()
+}
+
+/// The page of ours that a form was sent from.
+fn referring_page(headers: &HeaderMap) -> String {
+    let referrer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
+    let page = referrer.and_then(|text| text.parse::<Url>().ok());
+    page.map_or_else(|| "/settings".to_owned(), |url| own_place(url.path()).to_owned())
+}
+
+/// That a form comes from a page of ours, and that no parameter holds what no text of ours does.
+fn check_origin(gate: &Gate, request: &Request) -> Result<(), Failure> {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_read && !is_from_here(&gate.console, request.headers()) {
+        gate.console.denials.note_foreign((request.method(), gate.path));
+        return Err(Failure::Forbidden(
+            "This form was sent from another site, so nothing was done.".to_owned(),
+        ));
+    }
+    let asked = request.uri().path_and_query().map_or("", |whole| whole.as_str());
+    if asked.contains("%00") { Err(nul()) } else { Ok(()) }
+}
+
+fn nul() -> Failure {
+    Failure::Invalid("What was sent holds a NUL character, which no text here can hold.".to_owned())
+}
+
+/// Takes in a form, within its time and up to its size.
+async fn with_form(request: Request, most: usize) -> Result<Request, Failure> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(request);
+    }
+    let (head, body) = request.into_parts();
+    let read = tokio::time::timeout(FORM_TIME, to_bytes(body, most)).await;
+    let bytes = read.map_err(|_| Failure::TooSlow)?.map_err(|_| Failure::TooLarge(most / 1_024))?;
+    if bytes.contains(&0) || bytes.windows(3).any(|part| part == b"%00") {
+        return Err(nul());
+    }
+    Ok(Request::from_parts(head, Body::from(bytes)))
+}
+
+/// Runs a page within its time.
+async fn run(console: &Console, request: Request, next: Next) -> Response {
+    let ran = tokio::time::timeout(PAGE_TIME, next.run(request)).await;
+    let mut response = ran.unwrap_or_else(|_| Failure::OutOfTime.into_response());
+    if let Some(Notice(text)) = response.extensions().get::<Notice>().cloned() {
+        set_notice(console, &mut response, &text);
     }
     response
 }
@@ -69,144 +192,81 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
 async fn find_person(
     console: &Console,
     headers: &HeaderMap,
+    is_use: bool,
 ) -> Result<Option<(Person, Option<NewSession>)>, Failure> {
-    if let Some(token) = cookie(headers, cookie_name(console))
-        && let Some(person) = console.team.who_is(token).await?
+    if let Some(token) = Cookie::Session.of(console, headers)
+        && let Some(person) = console.team.who_is(token, is_use).await?
     {
         return Ok(Some((person, None)));
     }
-    // The name in the address bar has to be this machine's: a page elsewhere could have its own name point here.
-    if !(console.lets_local_in && host(headers).is_some_and(is_local)) {
+    // The name in the address bar has to be this machine's: a page elsewhere could have its own name point here. Who
+    // follows a link from elsewhere comes again with their cookie.
+    let is_here = host(headers).is_some_and(is_local) && !follows_foreign_link(headers);
+    if !(console.lets_local_in && is_here) {
         return Ok(None);
     }
     let session = console.team.log_in_locally().await?;
-    let person = console.team.who_is(session.token.expose_secret()).await?;
+    let person = console.team.who_is(session.token.expose_secret(), true).await?;
     Ok(person.map(|person| (person, Some(session))))
 }
 
-/// The page that asked for a part of itself goes to the log-in as a whole.
-fn whole_page_to_log_in() -> Response {
-    (StatusCode::UNAUTHORIZED, [("hx-redirect", "/log-in")]).into_response()
+/// The page that asked for a part of itself goes elsewhere as a whole.
+fn whole_page_to(place: &str) -> Response {
+    (StatusCode::UNAUTHORIZED, [("hx-redirect", place)]).into_response()
+}
+
+/// The page that somebody asked for who is not logged in.
+struct Asked {
+    page: String,
+    from_elsewhere: bool,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Self {
+        let is_read = *request.method() == Method::GET;
+        let page = if is_read { whole(request.uri()) } else { "/".to_owned() };
+        Self { page, from_elsewhere: is_read && follows_foreign_link(request.headers()) }
+    }
 }
 
 /// To the log-in, and from there to the page that was asked for.
-async fn to_log_in(console: &Console, asked: Option<Uri>) -> Response {
-    if console.team.needs_set_up().await.unwrap_or(false) {
+async fn to_log_in(console: &Console, Asked { page: asked, from_elsewhere }: Asked) -> Response {
+    if from_elsewhere {
+        return come_again(&asked);
+    }
+    // Where there is a provider, an admin may log in without ever having set a password.
+    if console.provider.is_none() && console.team.needs_set_up().await.unwrap_or(false) {
         return Redirect::to("/set-up").into_response();
     }
-    let asked = asked.as_ref().and_then(Uri::path_and_query).map_or("/", |whole| whole.as_str());
     if asked == "/" {
         return Redirect::to("/log-in").into_response();
     }
-    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", asked).finish();
+    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", &asked).finish();
     Redirect::to(&format!("/log-in?{query}")).into_response()
+}
+
+/// A page that asks for a page of ours by itself. The session's cookie is strict: a browser that comes from a link on
+/// another site leaves it out, but a page of ours that goes on brings it along.
+pub(super) fn come_again(place: &str) -> Response {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="refresh" content={ "0;url=" (place) };
+                title { "Herald" }
+            }
+            body { main { p { a href=(place) { "Go on" } } } }
+        }
+    };
+    page.into_response()
 }
 
 fn show_plainly(console: &Console, response: Response) -> Response {
     match response.extensions().get::<Told>().cloned() {
         Some(told) => super::page::plain_failure(console, &told),
         None => response,
-    }
-}
-
-/// Whether a form comes from a page of ours: browsers say so themselves, and old ones name the page's origin.
-fn is_from_here(console: &Console, headers: &HeaderMap) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site.as_bytes() == b"same-origin";
-    }
-    let Some(origin) = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()) else {
-        return false;
-    };
-    let ours = console.public_url.as_ref().map(|url| url.origin().ascii_serialization());
-    let name = origin.split_once("://").map(|(_, name)| name);
-    ours.as_deref() == Some(origin) || (name.is_some() && name == host(headers))
-}
-
-fn host(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::HOST)?.to_str().ok()
-}
-
-/// Whether a `Host` names this machine, with any port.
-fn is_local(host: &str) -> bool {
-    let name = if host.starts_with('[') {
-        host.split_once(']').map_or(host, |(name, _)| &name[1..])
-    } else {
-        host.rsplit_once(':').map_or(host, |(name, _)| name)
-    };
-    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn is_secure(console: &Console) -> bool {
-    console.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
-}
-
-/// The cookie's name. With https, browsers themselves see to it that no other name of the domain can set it.
-pub(super) fn cookie_name(console: &Console) -> &'static str {
-    if is_secure(console) { "__Host-herald" } else { "herald" }
-}
-
-/// One cookie of a request.
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
-}
-
-/// Hands the browser its session.
-pub(super) fn set_cookie(console: &Console, response: &mut Response, session: &NewSession) {
-    let most = (session.ends_at - console.clock.now()).num_seconds().max(0);
-    let token = session.token.expose_secret();
-    let secure = if is_secure(console) { "; Secure" } else { "" };
-    let text =
-        format!("{}={token}; Path=/; Max-Age={most}; HttpOnly; SameSite=Lax{secure}", cookie_name(console));
-    append_cookie(response, &text);
-}
-
-/// Takes the session out of the browser.
-pub(super) fn clear_cookie(console: &Console, response: &mut Response) {
-    let secure = if is_secure(console) { "; Secure" } else { "" };
-    append_cookie(
-        response,
-        &format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{secure}", cookie_name(console)),
-    );
-}
-
-/// Tells the next page what was done.
-pub(super) fn set_notice(response: &mut Response, text: &str) {
-    let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
-    append_cookie(response, &format!("{NOTICE}={text}; Path=/; Max-Age=60; HttpOnly; SameSite=Lax"));
-}
-
-pub(super) fn append_cookie(response: &mut Response, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        response.headers_mut().append(header::SET_COOKIE, value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_s_names_are_local() {
-        for local in ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "[::1]", "127.0.0.1"] {
-            assert!(is_local(local), "{local}");
-        }
-        for other in
-            ["evil.example", "localhost.evil.example:8080", "10.0.0.1:8080", "", "127.0.0.1.evil.example"]
-        {
-            assert!(!is_local(other), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_cookie_is_found_by_its_whole_name() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::COOKIE, HeaderValue::from_static("xherald=1; herald=abc; herald2=x"));
-        assert_eq!(cookie(&headers, "herald"), Some("abc"));
-        assert_eq!(cookie(&headers, "none"), None);
     }
 }

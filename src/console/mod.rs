@@ -4,8 +4,12 @@
 //! guard before it knows who asks. Reading works without JavaScript; with it, pages stay fresh by themselves.
 
 mod assets;
+mod caller;
 mod charts;
+mod confirm;
+mod cookies;
 mod delivery;
+mod denials;
 mod devices;
 mod doors;
 mod event;
@@ -14,15 +18,18 @@ mod failure;
 mod figures;
 mod forms;
 mod guard;
+mod headers;
 mod health;
 mod live;
 mod page;
 mod palette;
 mod parts;
+mod provider;
 mod recipients;
 mod routes;
 mod rules;
 mod search;
+mod second_step;
 mod settings;
 mod templates;
 mod trouble;
@@ -31,21 +38,23 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::HeaderValue;
 use axum::http::header::InvalidHeaderValue;
-use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::IntoResponse;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::set_header::SetResponseHeaderLayer;
 use url::Url;
 
-use crate::access::{Access, Team};
+use crate::access::{Access, Team, TrustedProxies};
 use crate::catalog::Publisher;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
+pub use denials::Denials;
 pub use failure::page_for_people;
+pub use headers::with_security_headers;
+pub use provider::Provider;
 pub use routes::{RouteInfo, table};
 
 use failure::Failure;
@@ -72,10 +81,25 @@ pub struct Console {
     pub public_url: Option<Url>,
     /// Whoever opens it from this machine is let in: `herald dev` only.
     pub lets_local_in: bool,
+    /// Proxies whose word about a client's address is taken.
+    pub proxies: TrustedProxies,
+    /// Whether people who log in with a password need a second factor.
+    pub require_second_factor: bool,
+    /// The provider that people can log in through.
+    pub provider: Option<Provider>,
+    /// Logs refused pages.
+    pub denials: Denials,
+}
+
+impl Console {
+    /// Whether people open it over https.
+    fn is_secure(&self) -> bool {
+        self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+    }
 }
 
 /// What a page may load: only what comes with the binary. Frames hold rendered mail, which has no rights at all.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; font-src 'self'; form-action 'self'; frame-src 'self'; base-uri 'none'; frame-ancestors 'self'";
 
 /// The policy of a page whose script makes styles of its own, as the editor does: those that carry `nonce` hold.
@@ -83,17 +107,9 @@ fn policy_with_styles(nonce: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     HeaderValue::from_str(&POLICY.replace("style-src 'self'", &format!("style-src 'self' 'nonce-{nonce}'")))
 }
 
-/// The console's pages.
+/// The console's pages. [`with_security_headers`] goes around them and whatever stands beside them.
 pub fn router(console: Arc<Console>) -> Router {
-    let set = |name: HeaderName, value: &'static str| {
-        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
-    };
     routes::build(&console)
         .with_state(console)
         .layer(CatchPanicLayer::custom(|_| Failure::Internal.into_response()))
-        .layer(set(header::CACHE_CONTROL, "no-store"))
-        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(set(header::REFERRER_POLICY, "same-origin"))
-        .layer(set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
-        .layer(set(header::CONTENT_SECURITY_POLICY, POLICY))
 }

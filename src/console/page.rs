@@ -1,6 +1,6 @@
 //! The frame around every page: the rail, the way to it, the search.
 
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use maud::{DOCTYPE, Markup, html};
 
 use super::Console;
@@ -191,5 +191,5 @@ pub(super) fn plain_failure(console: &Console, told: &Told) -> Response {
         p { (told.detail) }
         p { a href="/" { "To the console" } }
     };
-    (told.status, door(console, told.title, &body)).into_response()
+    told.answer(door(console, told.title, &body))
 }

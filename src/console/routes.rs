@@ -15,8 +15,8 @@ use tower::load_shed::LoadShedLayer;
 use super::failure::Failure;
 use super::guard::{self, Gate};
 use super::{
-    Console, assets, delivery, devices, doors, event, event_types, health, live, palette, recipients, rules,
-    settings, templates, trouble,
+    Console, assets, confirm, delivery, devices, doors, event, event_types, health, live, palette, provider,
+    recipients, rules, second_step, settings, templates, trouble,
 };
 use crate::access::Use;
 
@@ -93,7 +93,7 @@ impl Routes<'_> {
     {
         self.table.push(RouteInfo { method, path, needs });
         if let Some(console) = self.console {
-            let gate = Gate { console: Arc::clone(console), needs };
+            let gate = Gate { console: Arc::clone(console), path, needs };
             let mut guarded = on(filter, handler).route_layer(from_fn_with_state(gate, guard::guard));
             if needs.is_some() {
                 let limits = ServiceBuilder::new()
@@ -121,10 +121,16 @@ fn doors_and_assets(routes: Routes<'_>) -> Routes<'_> {
         .open_get("/mail-frame", devices::mail_frame)
         .open_get("/log-in", doors::log_in_page)
         .open_post("/log-in", doors::log_in)
+        .open_get("/log-in/code", second_step::page)
+        .open_post("/log-in/code", second_step::enter)
+        .open_post("/log-in/provider", provider::begin)
+        .open_get("/log-in/provider/callback", provider::finish)
         .open_get("/set-up", doors::set_up_page)
         .open_post("/set-up", doors::set_up)
         .open_get("/welcome", doors::welcome_page)
         .open_post("/welcome", doors::welcome)
+        .get("/confirm", Use::BeLoggedIn, confirm::page)
+        .post("/confirm", Use::BeLoggedIn, confirm::confirm)
         .post("/log-out", Use::BeLoggedIn, doors::log_out)
 }
 
@@ -208,10 +214,16 @@ fn house(routes: Routes<'_>) -> Routes<'_> {
         .get("/settings/password", Use::BeLoggedIn, settings::password_page)
         .post("/settings/password", Use::BeLoggedIn, settings::change_password)
         .get("/settings/retention", Use::ReadMetrics, settings::retention_page)
+        .get("/settings/second-factor", Use::BeLoggedIn, settings::factor_page)
+        .post("/settings/second-factor", Use::BeLoggedIn, settings::begin_factor)
+        .post("/settings/second-factor/activate", Use::BeLoggedIn, settings::activate_factor)
+        .post("/settings/second-factor/codes", Use::BeLoggedIn, settings::new_recovery_codes)
+        .post("/settings/second-factor/remove", Use::BeLoggedIn, settings::remove_factor)
         .get("/settings/team", Use::ManageTeam, settings::team_page)
         .post("/settings/team", Use::ManageTeam, settings::invite)
         .post("/settings/team/change", Use::ManageTeam, settings::change_member)
         .post("/settings/team/link", Use::ManageTeam, settings::member_link)
+        .post("/settings/team/reset-second-factor", Use::ManageTeam, settings::reset_factor)
 }
 
 pub(super) fn build(console: &Arc<Console>) -> Router<Arc<Console>> {

@@ -9,15 +9,16 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
 use super::Console;
+use super::cookies::{Cookie, notice};
 use super::failure::{Failure, Told};
-use super::guard::{append_cookie, cookie, set_notice};
 use super::page::{Frame, Place, frame};
 use crate::access::{Person, Use};
 use crate::catalog::{By, Rights};
 use crate::domain::clock::Timestamp;
 
-/// The cookie that carries a word from one page to the next.
-pub(super) const NOTICE: &str = "herald_notice";
+/// A word for the next page, on its way to the guard, which hands it to the browser.
+#[derive(Debug, Clone)]
+pub(super) struct Notice(pub String);
 
 /// What every page knows. The guard makes it.
 #[derive(Clone)]
@@ -43,10 +44,7 @@ impl<S: Send + Sync> FromRequestParts<S> for View {
 
 impl View {
     pub(super) fn new(console: Arc<Console>, person: Person, headers: &HeaderMap) -> Self {
-        let notice = cookie(headers, NOTICE).filter(|text| !text.is_empty()).and_then(|text| {
-            let (text, _) = url::form_urlencoded::parse(text.as_bytes()).next()?;
-            Some(text.into_owned())
-        });
+        let notice = notice(&console, headers);
         Self { console, person, notice, wants_part: headers.contains_key("hx-request") }
     }
 
@@ -75,7 +73,7 @@ impl View {
         let page = frame(&Frame { view: self, place, crumbs, held, notice: self.notice.as_deref() }, &body);
         let mut response = page.into_response();
         if self.notice.is_some() {
-            append_cookie(&mut response, &format!("{NOTICE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"));
+            Cookie::Notice.clear(&self.console, &mut response);
         }
         Ok(response)
     }
@@ -101,14 +99,14 @@ impl View {
         let crumbs = [Crumb::here(told.title)];
         let page =
             frame(&Frame { view: self, place: Place::Elsewhere, crumbs: &crumbs, held, notice: None }, &body);
-        (told.status, page).into_response()
+        told.answer(page)
     }
 }
 
 /// On to another page, which says what was done.
 pub(super) fn done(to: &str, what: &str) -> Response {
     let mut response = Redirect::to(to).into_response();
-    set_notice(&mut response, what);
+    response.extensions_mut().insert(Notice(what.to_owned()));
     response
 }
 

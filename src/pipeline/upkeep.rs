@@ -134,8 +134,8 @@ impl Pipeline {
         Ok(moved.len())
     }
 
-    /// Erases sensitive values that have served, buries workers, makes and drops partitions, prunes event keys and
-    /// received bodies.
+    /// Erases sensitive values that have served, buries workers, makes and drops partitions, prunes event keys,
+    /// received bodies and what log-ins left behind.
     ///
     /// # Errors
     /// [`StoreError`] when the database is away; trying again helps.
@@ -160,6 +160,7 @@ impl Pipeline {
         self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;
         self.prune_exchange(now).await?;
         self.store.prune_received(now - BODIES_STAY, 1_000).await?;
+        self.store.prune_log_ins(now).await?;
         Ok(())
     }
 }

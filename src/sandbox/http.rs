@@ -18,7 +18,7 @@ use super::faults::{Fault, Kind};
 use super::options::Exchange;
 use super::refusal::{Refusal, rate_limited};
 use super::wire::{CuttableListener, Scissors};
-use super::{Sandbox, control, inbox, routes};
+use super::{Sandbox, control, host, inbox, routes};
 
 /// Room for 20,000 targets with long ids.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -65,6 +65,7 @@ impl Sandbox {
             .merge(inbox::routes())
             .fallback(unknown_path)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
+            .layer(from_fn_with_state(self.clone(), host::check))
             .layer(Extension(closing))
             .with_state(self.clone())
     }

@@ -19,6 +19,7 @@ mod exports;
 mod faults;
 mod filters;
 mod guard;
+mod host;
 mod http;
 mod inbox;
 mod journal;

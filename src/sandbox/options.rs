@@ -63,6 +63,8 @@ pub struct FrequencyCap {
 pub struct SandboxOptions {
     /// The apps there are. A call for any other is refused like one with a wrong key.
     pub apps: Vec<SandboxApp>,
+    /// Names that it answers to beside `localhost` and addresses.
+    pub hosts: Vec<String>,
     /// The key that copies templates between apps, the Organization API key.
     pub organization_key: String,
     /// What the plan allows beside the rate of calls.
@@ -111,6 +113,7 @@ impl Default for SandboxOptions {
                 key: "os_v2_app_sandbox".to_owned(),
                 name: "Herald sandbox".to_owned(),
             }],
+            hosts: Vec::new(),
             organization_key: "os_v2_org_sandbox".to_owned(),
             plan: SandboxPlan::FREE,
             calls_per_second: 150,

@@ -26,6 +26,7 @@ pub mod leases;
 pub mod ledger;
 pub mod listing;
 pub mod lists;
+pub mod log_ins;
 pub mod names;
 pub mod orderings;
 pub mod outcomes;
@@ -38,6 +39,7 @@ pub mod results;
 pub mod retention;
 pub mod rotation;
 pub mod schema;
+pub mod second_factors;
 pub mod secrets;
 pub mod sessions;
 pub mod sources;
@@ -109,6 +111,8 @@ pub enum StoreError {
     },
 }
 
+/// Postgres' codes for bytes that are no text of the database's encoding, and for `\u0000` in JSON.
+const BAD_TEXT: [&str; 2] = ["22021", "22P05"];
 /// Postgres' code for a statement that took too long: less of it may be quick enough.
 const STATEMENT_TIMEOUT: &str = "57014";
 
@@ -126,6 +130,12 @@ impl StoreError {
     /// A row that can't be read.
     pub fn corrupt(table: &'static str, column: &'static str, id: impl std::fmt::Display) -> Self {
         Self::Corrupt { table, column, id: id.to_string() }
+    }
+
+    /// Whether Postgres refused a text that it can't hold, such as one with a NUL.
+    pub fn is_bad_text(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| BAD_TEXT.contains(&code.as_ref())))
     }
 
     /// Whether the statement itself was refused, so that the rest of a group may still go through without it.

@@ -4,9 +4,9 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::secrets::{delivery_place, event_place};
-use super::{Store, StoreError, apps, received, webhooks};
+use super::{Store, StoreError, apps, received, second_factors, webhooks};
 use crate::domain::app::AppId;
-use crate::domain::id::{DeliveryId, EventId, ReceivedBodyId, TypedId, WebhookSecretId};
+use crate::domain::id::{DeliveryId, EventId, MemberId, ReceivedBodyId, TypedId, WebhookSecretId};
 
 /// Rows that are sealed again in one statement.
 const ROWS_AT_ONCE: i64 = 500;
@@ -23,7 +23,7 @@ pub struct SealedKind {
 }
 
 /// Every kind of sealed values. A value's bytes 2 to 5 name its key.
-pub const SEALED_KINDS: [SealedKind; 5] = [
+pub const SEALED_KINDS: [SealedKind; 6] = [
     SealedKind {
         name: "apps' keys",
         count: "SELECT count(*) FROM apps WHERE substring(api_key FROM 2 FOR 4) <> $1",
@@ -93,6 +93,20 @@ pub const SEALED_KINDS: [SealedKind; 5] = [
               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
               WHERE v.delivery_id = n.id AND v.sealed = n.before",
         place: |id| delivery_place(DeliveryId::from_uuid(id)),
+    },
+    SealedKind {
+        name: "authenticators' secrets",
+        count: "SELECT count(*) FROM second_factors WHERE substring(secret FROM 2 FOR 4) <> $1",
+        find: "SELECT member_id AS id, secret AS sealed
+               FROM second_factors
+               WHERE substring(secret FROM 2 FOR 4) <> $1 AND member_id > $2
+               ORDER BY member_id
+               LIMIT $3",
+        put: "UPDATE second_factors f
+              SET secret = n.after
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
+              WHERE f.member_id = n.id AND f.secret = n.before",
+        place: |id| second_factors::place(MemberId::from_uuid(id)),
     },
 ];
 

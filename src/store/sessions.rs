@@ -19,6 +19,29 @@ pub struct SessionRow {
     pub role: String,
     /// When it was last used, to the minute.
     pub seen_at: Timestamp,
+    /// The word for how they logged in.
+    pub method: String,
+    /// Until when they count as having just proved who they are.
+    pub confirmed_until: Option<Timestamp>,
+    /// Has a password to confirm with.
+    pub has_password: bool,
+    /// Has a second factor.
+    pub has_second_factor: bool,
+}
+
+/// A session that begins.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSessionRow<'a> {
+    /// The hash of what the browser keeps.
+    pub hash: &'a [u8; 32],
+    /// Whose it is.
+    pub member: MemberId,
+    /// The word for how they logged in.
+    pub method: &'a str,
+    /// Until when they count as having just proved who they are.
+    pub confirmed_until: Option<Timestamp>,
+    /// When it ends, used or not.
+    pub ends_at: Timestamp,
 }
 
 impl Store {
@@ -33,7 +56,10 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<SessionRow>, StoreError> {
         let row = sqlx::query(
-            "SELECT m.id, m.email, m.name, m.role, s.seen_at
+            "SELECT m.id, m.email, m.name, m.role, s.seen_at, s.method, s.confirmed_until,
+                m.password_hash IS NOT NULL AS has_password,
+                EXISTS (SELECT FROM second_factors f WHERE f.member_id = m.id AND f.active_since IS NOT NULL)
+                    AS has_second_factor
              FROM sessions s JOIN team_members m ON m.id = s.member_id
              WHERE s.token_hash = $1 AND s.seen_at > $2 AND s.ends_at > $3 AND m.disabled_at IS NULL",
         )
@@ -49,6 +75,10 @@ impl Store {
             name: row.try_get("name")?,
             role: row.try_get("role")?,
             seen_at: row.try_get("seen_at")?,
+            method: row.try_get("method")?,
+            confirmed_until: row.try_get("confirmed_until")?,
+            has_password: row.try_get("has_password")?,
+            has_second_factor: row.try_get("has_second_factor")?,
         }))
     }
 
@@ -60,6 +90,19 @@ impl Store {
         sqlx::query("UPDATE sessions SET seen_at = $2 WHERE token_hash = $1 AND seen_at < $2")
             .bind(hash.as_slice())
             .bind(now)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Notes until when the one who holds a session counts as having just proved who they are.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn confirm_session(&self, hash: &[u8; 32], until: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE sessions SET confirmed_until = $2 WHERE token_hash = $1")
+            .bind(hash.as_slice())
+            .bind(until)
             .execute(self.pool())
             .await?;
         Ok(())
@@ -78,39 +121,58 @@ impl Store {
     }
 }
 
-/// Begins a session, and forgets the member's that are over.
+/// Begins a session, and deletes the member's that are over.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn insert_session(
     tx: &mut Tx,
-    hash: &[u8; 32],
-    member: MemberId,
-    ends_at: Timestamp,
+    session: NewSessionRow<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM sessions WHERE member_id = $1 AND ends_at <= $2")
-        .bind(member.uuid())
+        .bind(session.member.uuid())
         .bind(now)
         .execute(&mut **tx)
         .await?;
     sqlx::query(
-        "INSERT INTO sessions (token_hash, member_id, created_at, seen_at, ends_at) VALUES ($1, $2, $3, $3, $4)",
+        "INSERT INTO sessions (token_hash, member_id, created_at, seen_at, ends_at, method, confirmed_until)
+         VALUES ($1, $2, $3, $3, $4, $5, $6)",
     )
-    .bind(hash.as_slice())
-    .bind(member.uuid())
+    .bind(session.hash.as_slice())
+    .bind(session.member.uuid())
     .bind(now)
-    .bind(ends_at)
+    .bind(session.ends_at)
+    .bind(session.method)
+    .bind(session.confirmed_until)
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// Ends all sessions of a member at once.
+/// Ends the session with this hash, whoever holds it, within a transaction.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn end_one(tx: &mut Tx, hash: &[u8; 32]) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM sessions WHERE token_hash = $1")
+        .bind(hash.as_slice())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Ends all sessions of a member at once, and the log-ins that lack a code yet.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn end_sessions(tx: &mut Tx, member: MemberId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM sessions WHERE member_id = $1").bind(member.uuid()).execute(&mut **tx).await?;
+    for query in [
+        "DELETE FROM sessions WHERE member_id = $1",
+        "DELETE FROM pending_log_ins WHERE member_id = $1",
+        "DELETE FROM known_browsers WHERE member_id = $1",
+    ] {
+        sqlx::query(query).bind(member.uuid()).execute(&mut **tx).await?;
+    }
     Ok(())
 }

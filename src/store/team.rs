@@ -1,6 +1,5 @@
 //! The people who use the console, and the links that let them in once.
 
-use chrono::TimeDelta;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -27,11 +26,15 @@ pub struct MemberRow {
     pub disabled_at: Option<Timestamp>,
     /// When one of their sessions was last used.
     pub seen_at: Option<Timestamp>,
+    /// Has a second factor.
+    pub has_second_factor: bool,
 }
 
 const MEMBERS: &str =
     "SELECT m.id, m.email, m.name, m.role, m.password_hash IS NOT NULL AS has_password, m.created_at,
-       m.disabled_at, (SELECT max(s.seen_at) FROM sessions s WHERE s.member_id = m.id) AS seen_at
+       m.disabled_at, (SELECT max(s.seen_at) FROM sessions s WHERE s.member_id = m.id) AS seen_at,
+       EXISTS (SELECT FROM second_factors f WHERE f.member_id = m.id AND f.active_since IS NOT NULL)
+           AS has_second_factor
     FROM team_members m";
 
 fn read_member(row: &PgRow) -> Result<MemberRow, sqlx::Error> {
@@ -44,6 +47,7 @@ fn read_member(row: &PgRow) -> Result<MemberRow, sqlx::Error> {
         created_at: row.try_get("created_at")?,
         disabled_at: row.try_get("disabled_at")?,
         seen_at: row.try_get("seen_at")?,
+        has_second_factor: row.try_get("has_second_factor")?,
     })
 }
 
@@ -86,6 +90,24 @@ impl Store {
         Ok(row.map(|(id, hash)| (MemberId::from_uuid(id), hash)))
     }
 
+    /// Whose a token is that is still good (`Some(None)`: the first admin's). It stays good.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn token_member(
+        &self,
+        hash: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<Option<MemberId>>, StoreError> {
+        let found: Option<Option<uuid::Uuid>> =
+            sqlx::query_scalar("SELECT member_id FROM team_tokens WHERE token_hash = $1 AND expires_at > $2")
+                .bind(hash.as_slice())
+                .bind(now)
+                .fetch_optional(self.pool())
+                .await?;
+        Ok(found.map(|member| member.map(MemberId::from_uuid)))
+    }
+
     /// Whether an admin can log in: if not, somebody has to be let in by a link.
     ///
     /// # Errors
@@ -98,53 +120,6 @@ impl Store {
         .fetch_one(self.pool())
         .await?)
     }
-
-    /// Counts one more try at a log-in for each of these subjects, and says how many there were within the window.
-    /// One statement: guesses that come at once are counted one after the other.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn count_attempt(
-        &self,
-        subjects: &[[u8; 32]],
-        window: TimeDelta,
-        now: Timestamp,
-    ) -> Result<Vec<([u8; 32], i32)>, StoreError> {
-        let mut sorted: Vec<&[u8]> = subjects.iter().map(<[u8; 32]>::as_slice).collect();
-        // Always in one order, so that two of them never wait for each other.
-        sorted.sort_unstable();
-        let rows: Vec<(Vec<u8>, i32)> = sqlx::query_as(
-            "INSERT INTO log_in_attempts AS a (subject, window_start, attempts)
-             SELECT subject, $2, 1 FROM unnest($1::bytea[]) AS n (subject) ORDER BY subject
-             ON CONFLICT (subject) DO UPDATE
-             SET attempts = CASE WHEN a.window_start <= $3 THEN 1 ELSE a.attempts + 1 END,
-                 window_start = CASE WHEN a.window_start <= $3 THEN $2 ELSE a.window_start END
-             RETURNING subject, attempts",
-        )
-        .bind(sorted)
-        .bind(now)
-        .bind(now - window)
-        .fetch_all(self.pool())
-        .await?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(subject, attempts)| Some((subject.try_into().ok()?, attempts)))
-            .collect())
-    }
-
-    /// Forgets the tries at a log-in that came to its end, and those of windows that are over.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn forget_attempts(&self, subjects: &[[u8; 32]], before: Timestamp) -> Result<(), StoreError> {
-        let subjects: Vec<&[u8]> = subjects.iter().map(<[u8; 32]>::as_slice).collect();
-        sqlx::query("DELETE FROM log_in_attempts WHERE subject = ANY ($1) OR window_start < $2")
-            .bind(subjects)
-            .bind(before)
-            .execute(self.pool())
-            .await?;
-        Ok(())
-    }
 }
 
 /// Takes the team's lock, so that "nobody is admin" and "the last admin goes" are true until the end.
@@ -156,6 +131,18 @@ pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// One person, by address in lower case, as the transaction sees them.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn find_in(tx: &mut Tx, email: &str) -> Result<Option<MemberRow>, StoreError> {
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!("{MEMBERS} WHERE m.email = $1")))
+        .bind(email)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(row.as_ref().map(read_member).transpose()?)
 }
 
 /// Enters a person; `false` if the address is taken.
@@ -181,11 +168,13 @@ pub async fn insert_member(
     Ok(done.rows_affected() == 1)
 }
 
-/// Gives a person a password, by its hash.
+/// Sets a member's password, by its hash. Links made before are not good any more: one of them may have been read by
+/// somebody else.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn set_password(tx: &mut Tx, member: MemberId, hash: &str) -> Result<(), StoreError> {
+    delete_tokens(tx, member).await?;
     sqlx::query("UPDATE team_members SET password_hash = $2 WHERE id = $1")
         .bind(member.uuid())
         .bind(hash)
@@ -194,7 +183,8 @@ pub async fn set_password(tx: &mut Tx, member: MemberId, hash: &str) -> Result<(
     Ok(())
 }
 
-/// Sets a person's role, and whether they may log in.
+/// Sets a member's role, and whether they may log in. Links made before are not good any more: they were made for what
+/// the member was allowed then.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -204,10 +194,19 @@ pub async fn change_member(
     role: &str,
     disabled_at: Option<Timestamp>,
 ) -> Result<(), StoreError> {
+    delete_tokens(tx, member).await?;
     sqlx::query("UPDATE team_members SET role = $2, disabled_at = $3 WHERE id = $1")
         .bind(member.uuid())
         .bind(role)
         .bind(disabled_at)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn delete_tokens(tx: &mut Tx, member: MemberId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM team_tokens WHERE member_id = $1")
+        .bind(member.uuid())
         .execute(&mut **tx)
         .await?;
     Ok(())

@@ -49,7 +49,7 @@ const ROOMS: [(&str, &[&str]); 20] = [
 const WALLS: [(&str, &[&str]); 6] = [
     ("cel", &["expressions"]),
     ("sqlx", &["store", "local_postgres"]),
-    ("reqwest", &["provider/onesignal", "sandbox", "cli"]),
+    ("reqwest", &["provider/onesignal", "access/oidc", "sandbox", "cli"]),
     ("axum", &["api", "console", "sandbox", "app"]),
     ("clap", &["cli"]),
     ("anyhow", &["cli", "app"]),

@@ -242,7 +242,10 @@ async fn the_team_is_made_from_the_shell_and_the_last_admin_stays() {
     assert!(refusal(&team(&["role", "anna@shop.example", "boss"]).await).contains("publisher (publishes"));
     assert!(refusal(&team(&["disable", "nobody@shop.example"]).await).contains("nobody in the team"));
     assert!(out(&team(&["role", "anna@shop.example", "publisher"]).await).contains("is publisher now"));
+    let none = team(&["reset-second-factor", "anna@shop.example"]).await;
+    assert!(refusal(&none).contains("no second factor"));
     let listed = json_of(&team(&["list", "--json"]).await);
+    assert_eq!(listed[0]["has_second_factor"], false);
     assert_eq!((&listed[0]["email"], &listed[0]["role"]), (&json!("anna@shop.example"), &json!("publisher")));
 }
 

@@ -74,7 +74,11 @@ fn packages() -> Vec<Value> {
     let about = run("rustc", &["-vV"]);
     let host = about.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host");
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let arguments = ["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host];
+    let mut arguments =
+        vec!["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host];
+    if cfg!(feature = "oidc") {
+        arguments.extend(["--features", "oidc"]);
+    }
     let metadata: Value = serde_json::from_str(&run(&cargo, &arguments)).expect("JSON");
     metadata["packages"].as_array().expect("packages").clone()
 }

@@ -36,6 +36,9 @@ struct RunArgs {
     /// Where to answer
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
+    /// Answer to this name beside localhost and addresses, such as a container's; may be given several times
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
     /// Keep messages, keys, templates, people and segments in this file, or in sandbox.jsonl in this folder
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
@@ -85,6 +88,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     let sandbox = Sandbox::open(SandboxOptions {
         calls_per_second: args.calls_per_second.unwrap_or(options.calls_per_second),
+        hosts: args.hosts,
         strict_users: args.strict_users,
         subscriptions: args.subscriptions,
         frequency_cap: args.frequency_cap,

@@ -175,3 +175,11 @@ addEventListener("message", (event) => {
   const frame = $$("iframe[data-html]").find((one) => one.contentWindow === event.source);
   if (frame) event.source.postMessage(frame.dataset.html, "*");
 });
+
+// Images of a mail are loaded when somebody asks for them, and for this look alone.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-loads-images]");
+  if (!button) return;
+  for (const frame of $$("iframe[data-html]", button.closest(".mail"))) frame.src = "/mail-frame?images=yes";
+  button.closest("p").remove();
+});

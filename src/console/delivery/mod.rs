@@ -104,7 +104,7 @@ fn facts(row: &DeliveryRow) -> Markup {
         dd {
             @match &row.recipient {
                 Some(to) => {
-                    a href={ "/recipients/" (to.label.as_str()) "/" (path_segment(&to.id)) } { (to.id) }
+                    a href={ "/recipients/" (path_segment(to.label.as_str())) "/" (path_segment(&to.id)) } { (to.id) }
                     @if to.label.as_str() != "external_id" { " (" (to.label.as_str()) ")" }
                 },
                 None => "an audience",

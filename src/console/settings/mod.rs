@@ -5,6 +5,7 @@ mod audit;
 mod keys;
 mod password;
 mod retention;
+mod second_factor;
 mod team;
 
 pub(super) use apps::page as apps_page;
@@ -12,6 +13,10 @@ pub(super) use audit::page as audit_page;
 pub(super) use keys::{create as create_key, page as keys_page, revoke as revoke_key};
 pub(super) use password::{change as change_password, page as password_page};
 pub(super) use retention::page as retention_page;
+pub(super) use second_factor::{
+    activate as activate_factor, begin as begin_factor, new_codes as new_recovery_codes, page as factor_page,
+    remove as remove_factor, reset as reset_factor,
+};
 pub(super) use team::{change as change_member, invite, link as member_link, page as team_page};
 
 use maud::{Markup, html};
@@ -21,7 +26,7 @@ use super::view::{Crumb, Shown, View};
 use crate::access::Use;
 
 /// The pages below, with what each needs.
-const PAGES: [(&str, &str, &str, Use); 6] = [
+const PAGES: [(&str, &str, &str, Use); 7] = [
     ("/settings/apps", "Apps", "the OneSignal apps that messages go through", Use::ReadApps),
     ("/settings/keys", "Sources and keys", "who may post events, and with which keys", Use::ManageKeys),
     ("/settings/team", "Team", "who may log in, and what they may do", Use::ManageTeam),
@@ -33,6 +38,12 @@ const PAGES: [(&str, &str, &str, Use); 6] = [
         Use::ReadMetrics,
     ),
     ("/settings/password", "Your password", "the one that you log in with", Use::BeLoggedIn),
+    (
+        "/settings/second-factor",
+        "Your second factor",
+        "an authenticator app that your log-in asks for, and recovery codes",
+        Use::BeLoggedIn,
+    ),
 ];
 
 pub(super) async fn page(view: View) -> Shown {
@@ -42,7 +53,7 @@ pub(super) async fn page(view: View) -> Shown {
             tbody {
                 @for (href, name, about, needs) in PAGES {
                     @if view.person.may(needs) {
-                        tr { td { a.whole href=(href) { (name) } } td { (about) } }
+                        tr { td { a.whole href=(href) { (name) } } td.below { (about) } }
                     }
                 }
             }

@@ -1,16 +1,18 @@
 //! One's own password.
 
 use axum::body::Body;
-use axum::http::{Extensions, StatusCode};
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use maud::{Markup, html};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::super::doors::{address, sentence};
+use super::super::caller::Caller;
+use super::super::cookies::set_session;
+use super::super::doors::{retry_later, sentence};
 use super::super::failure::Failure;
+use super::super::forms;
 use super::super::view::{Shown, View, done};
-use super::super::{forms, guard};
 use super::below;
 use crate::access::{ChangePasswordError, TeamError};
 
@@ -46,21 +48,24 @@ pub(in super::super) struct PasswordForm {
     again: SecretString,
 }
 
-pub(in super::super) async fn change(view: View, extensions: Extensions, body: Body) -> Shown {
+pub(in super::super) async fn change(view: View, caller: Caller, body: Body) -> Shown {
     use secrecy::ExposeSecret;
     let sent: PasswordForm = forms::read(body).await?;
     if sent.new.expose_secret() != sent.again.expose_secret() {
         return refused(&view, "The new password was not written the same twice.").await;
     }
-    let from = address(&extensions);
-    match view.console.team.change_password(&view.person.email, sent.old, sent.new, from).await {
+    let client = caller.client();
+    match view.console.team.change_password(&view.person.email, sent.old, sent.new, &client).await {
         Ok(session) => {
             let mut response =
                 done("/settings", "Your password is changed; you are logged out everywhere else.");
-            guard::set_cookie(&view.console, &mut response, &session);
+            set_session(&view.console, &mut response, &session);
             Ok(response)
         }
         Err(ChangePasswordError::NewOne(TeamError::Store(error))) => Err(Failure::from(error)),
+        Err(error @ ChangePasswordError::Throttled { retry_after }) => {
+            Ok(retry_later(refused(&view, &sentence(&error)).await?, retry_after))
+        }
         Err(error) => refused(&view, &sentence(&error)).await,
     }
 }

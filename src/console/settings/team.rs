@@ -11,13 +11,14 @@ use super::super::forms;
 use super::super::parts::when;
 use super::super::view::{Shown, View, done};
 use super::below;
-use crate::access::{Member, NewMember, Role, TeamError};
+use crate::access::{Member, NewMember, Role, TeamError, plain_email};
 use crate::domain::clock::Timestamp;
 
 impl From<TeamError> for Failure {
     fn from(error: TeamError) -> Self {
         match error {
             TeamError::Store(error) => error.into(),
+            TeamError::Busy => Self::TooMany(std::time::Duration::from_secs(5)),
             TeamError::Known(_) | TeamError::LastAdmin(_) => Self::Conflict(sentence(&error)),
             TeamError::Unknown(_) => Self::NotFound(sentence(&error)),
             _ => Self::Invalid(sentence(&error)),
@@ -38,7 +39,7 @@ fn row(member: &Member, now: Timestamp) -> Markup {
     html! {
         tr {
             td { strong { (row.name) } div.sub { (row.email) } }
-            td {
+            td.below {
                 form.actions method="post" action="/settings/team/change" {
                     input type="hidden" name="email" value=(row.email);
                     select name="role" aria-label={ "Role of " (row.name) } { (roles(member.role)) }
@@ -53,12 +54,20 @@ fn row(member: &Member, now: Timestamp) -> Markup {
                     (None, true, Some(at)) => { "here " (when(at, now)) },
                     (None, true, None) => "not here of late",
                 }
+                @if row.has_second_factor { div.sub { "second factor on" } }
+                @else if !row.email.ends_with("@localhost") { div.sub { "no second factor" } }
             }
-            td {
+            td.below {
                 div.actions {
                     form method="post" action="/settings/team/link" {
                         input type="hidden" name="email" value=(row.email);
                         button { "New link" }
+                    }
+                    @if row.has_second_factor {
+                        form method="post" action="/settings/team/reset-second-factor" data-asks={ "Reset the second factor of " (row.name) "? Their sessions end, and their password alone lets them in until they set one up again." } {
+                            input type="hidden" name="email" value=(row.email);
+                            button { "Reset second factor" }
+                        }
                     }
                     @let is_out = row.disabled_at.is_some();
                     form method="post" action="/settings/team/change" data-asks=[(!is_out).then(|| format!("Shut {} out? Their sessions end at once.", row.name))] {
@@ -144,7 +153,7 @@ pub(in super::super) async fn change(view: View, body: Body) -> Shown {
     let form: MemberForm = forms::read(body).await?;
     let wanted = form.role.as_deref().map(role).transpose()?;
     let is_disabled = form.is_disabled.as_deref().map(|text| text == "yes");
-    if is_disabled == Some(true) && form.email == view.person.email {
+    if is_disabled == Some(true) && plain_email(&form.email) == view.person.email {
         return Err(Failure::Conflict("You can't shut yourself out: another admin can.".to_owned()));
     }
     let member = view.console.team.change(&view.person.email, &form.email, wanted, is_disabled).await?;

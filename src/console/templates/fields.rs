@@ -10,21 +10,18 @@ use super::super::failure::Failure;
 use crate::domain::channel::Channel;
 use crate::domain::template::{Content, FieldKind, FieldSpec, Fields, fields_of, main_field};
 
-/// Bytes of a form at most.
-const MAX_BYTES: usize = 2 * 1_024 * 1_024;
-
 /// A form as it was sent: names with values.
 pub(in super::super) struct Sent(BTreeMap<String, String>);
 
 impl Sent {
-    /// Reads a form.
+    /// Reads a form, whose size and time the guard has bounded.
     ///
     /// # Errors
-    /// [`Failure::Invalid`] when it is too large.
+    /// [`Failure::Invalid`] when it does not arrive whole.
     pub async fn read(body: Body) -> Result<Self, Failure> {
-        let bytes = to_bytes(body, MAX_BYTES)
+        let bytes = to_bytes(body, usize::MAX)
             .await
-            .map_err(|_| Failure::Invalid("The copy is larger than 2 MiB.".to_owned()))?;
+            .map_err(|_| Failure::Invalid("The form did not arrive whole.".to_owned()))?;
         // Browsers send line ends as they did forty years ago.
         let pairs = url::form_urlencoded::parse(&bytes);
         Ok(Self(pairs.map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n"))).collect()))

@@ -7,5 +7,6 @@ mod connections;
 mod heavy_input;
 mod keys;
 mod log_in;
+mod logs;
 mod secrets;
 mod starvation;

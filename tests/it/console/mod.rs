@@ -3,10 +3,15 @@
 
 mod browser;
 mod catalog_pages;
+mod confirming;
 mod doors;
 mod pages;
 mod people_pages;
 mod permissions;
+#[cfg(feature = "oidc")]
+mod provider;
+pub mod second_factor;
+mod sessions;
 mod trouble_pages;
 pub mod visitor;
 

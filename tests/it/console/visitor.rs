@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use herald::access::{NewMember, Role};
+use herald::access::{Client, NewMember, Role};
 use parking_lot::Mutex;
 use reqwest::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -25,29 +25,52 @@ pub struct Visitor {
     http: reqwest::Client,
     url: String,
     cookies: Mutex<BTreeMap<String, String>>,
+    headers: Vec<(&'static str, String)>,
+}
+
+/// This machine, for what is done without a browser.
+pub fn here() -> Client<'static> {
+    Client::at(std::net::Ipv4Addr::LOCALHOST.into())
 }
 
 impl Visitor {
     /// Nobody in particular.
     pub fn stranger(app: &TestApp) -> Self {
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
-        Self { http: http.expect("a client"), url: app.url.clone(), cookies: Mutex::default() }
+        Self {
+            http: http.expect("a client"),
+            url: app.url.clone(),
+            cookies: Mutex::default(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// The same browser, with a header on every request.
+    pub fn sending(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
     }
 
     /// Somebody of the team with this role, logged in.
     pub async fn with_role(app: &TestApp, role: Role) -> Self {
+        let email = Self::member(app, role).await;
+        let visitor = Self::stranger(app);
+        let seen = visitor.log_in(&email, PASSWORD).await;
+        assert_eq!(seen.location.as_deref(), Some("/"), "{}", seen.text);
+        visitor
+    }
+
+    /// Enters somebody with this role and [`PASSWORD`]; returns the address.
+    pub async fn member(app: &TestApp, role: Role) -> String {
         let email = format!("{}@shop.example", role.as_str());
         let new = NewMember { email: &email, name: role.as_str(), role };
         let token = app.herald.team.invite("test", new).await.expect("invited");
         app.herald
             .team
-            .accept(token.expose_secret(), SecretString::from(PASSWORD))
+            .accept(token.expose_secret(), SecretString::from(PASSWORD), &here())
             .await
             .expect("a password");
-        let visitor = Self::stranger(app);
-        let seen = visitor.log_in(&email, PASSWORD).await;
-        assert_eq!(seen.location.as_deref(), Some("/"), "{}", seen.text);
-        visitor
+        email
     }
 
     pub async fn log_in(&self, email: &str, password: &str) -> Seen {
@@ -55,7 +78,16 @@ impl Visitor {
     }
 
     pub async fn get(&self, path: &str) -> Seen {
-        self.send(self.http.request(Method::GET, format!("{}{path}", self.url))).await
+        self.get_with(path, &[]).await
+    }
+
+    /// Asks for a page with these headers.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Seen {
+        let mut request = self.http.request(Method::GET, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request).await
     }
 
     /// Sends a form, from a page of the console.
@@ -78,7 +110,10 @@ impl Visitor {
         self.send(request).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Seen {
+    async fn send(&self, mut request: reqwest::RequestBuilder) -> Seen {
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
         let cookies: Vec<String> =
             self.cookies.lock().iter().map(|(name, value)| format!("{name}={value}")).collect();
         let response = request.header(header::COOKIE, cookies.join("; ")).send().await.expect("an answer");
@@ -99,6 +134,21 @@ impl Visitor {
 
     /// The session's token.
     pub fn token(&self) -> Option<String> {
-        self.cookies.lock().get("herald").cloned()
+        self.cookie("herald")
+    }
+
+    /// What a cookie holds.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        self.cookies.lock().get(name).cloned()
+    }
+
+    /// Puts a cookie into the browser.
+    pub fn keep(&self, name: &str, value: &str) {
+        self.cookies.lock().insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Takes a cookie out of the browser.
+    pub fn forget(&self, name: &str) {
+        self.cookies.lock().remove(name);
     }
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::visitor::PASSWORD;
 use super::*;
 
+mod coming_in;
 mod editing;
 mod finding;
 mod safety;

@@ -78,6 +78,10 @@ async fn every_page_can_be_used_by_everybody() {
     let accepted = app.accept(&order_shipped("order-1", "user-42")).await;
     app.run_until_idle().await;
     browser.log_in(&app, Role::Admin).await;
+    // The page with the picture that authenticators read.
+    browser.client.goto(&format!("{}/settings/second-factor", app.url)).await.unwrap();
+    browser.click("main button.primary").await;
+    browser.wait(".qr svg").await;
     let event = format!("/events/{}", accepted["id"].as_str().unwrap());
     let delivery = format!("/deliveries/{}", accepted["deliveries"][0]["id"].as_str().unwrap());
     let replay = format!("/trouble/replay?delivery={}", accepted["deliveries"][0]["id"].as_str().unwrap());
@@ -105,6 +109,8 @@ async fn every_page_can_be_used_by_everybody() {
         "/settings/audit",
         "/settings/retention",
         "/settings/password",
+        "/settings/second-factor",
+        "/log-in",
         "/templates/order-shipped-email",
         "/templates/order-shipped-push/publish",
         "/templates/order-shipped-push/test",

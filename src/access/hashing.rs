@@ -1,0 +1,106 @@
+//! Argon2id over passwords: a few at once, a few more that wait, and no more.
+
+use std::sync::Arc;
+
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Passwords that are hashed at once: each takes 19 MiB and a core for a moment.
+const AT_ONCE: usize = 2;
+/// Requests that may wait for a hash. Those beyond are sent away, so that a flood of log-ins delays nobody for long.
+const WAITING: usize = 50;
+/// Memory in KiB, passes and lanes, as OWASP recommends for argon2id.
+const COST: (u32, u32, u32) = (19 * 1_024, 2, 1);
+
+/// Hashes and compares, away from the threads that answer.
+#[derive(Debug)]
+pub(super) struct Hashing {
+    queue: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+}
+
+/// A place in the queue for a hash.
+#[derive(Debug)]
+pub(super) struct Queued {
+    _place: OwnedSemaphorePermit,
+}
+
+impl Default for Hashing {
+    fn default() -> Self {
+        Self { queue: Arc::new(Semaphore::new(AT_ONCE + WAITING)), places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+}
+
+fn argon2() -> Argon2<'static> {
+    let (memory, passes, lanes) = COST;
+    Argon2::new(
+        Algorithm::Argon2id,
+        Version::V0x13,
+        Params::new(memory, passes, lanes, None).unwrap_or_default(),
+    )
+}
+
+impl Hashing {
+    /// A place in the queue; `None` if it is full.
+    pub fn enter(&self) -> Option<Queued> {
+        let place = Arc::clone(&self.queue).try_acquire_owned().ok()?;
+        Some(Queued { _place: place })
+    }
+
+    /// The hash of a password, in PHC's form; `None` if the system has no memory for it.
+    pub async fn hash(&self, queued: Queued, password: SecretString, salt: [u8; 16]) -> Option<String> {
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        tokio::task::spawn_blocking(move || {
+            let _held = (place, queued);
+            argon2()
+                .hash_password_with_salt(password.expose_secret().as_bytes(), &salt)
+                .ok()
+                .map(|hash| hash.to_string())
+        })
+        .await
+        .ok()?
+    }
+
+    /// Whether a password has this hash. Without one it takes as long and says no, so that nobody learns who exists.
+    pub async fn matches(&self, queued: Queued, password: SecretString, hash: Option<String>) -> bool {
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return false };
+        let compared = tokio::task::spawn_blocking(move || {
+            let _held = (place, queued);
+            let text = password.expose_secret().as_bytes();
+            match hash {
+                Some(hash) => argon2().verify_password(text, hash.as_str()).is_ok(),
+                None => argon2().hash_password_with_salt(text, &[0; 16]).is_err(),
+            }
+        });
+        compared.await.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hash_fits_its_password_alone() {
+        let hashing = Hashing::default();
+        let secret = |text: &str| SecretString::from(text);
+        let queued = || hashing.enter().unwrap();
+        let hash = hashing.hash(queued(), secret("correct horse battery"), [7; 16]).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(hashing.matches(queued(), secret("correct horse battery"), Some(hash.clone())).await);
+        assert!(!hashing.matches(queued(), secret("correct horse batterz"), Some(hash)).await);
+        assert!(!hashing.matches(queued(), secret("correct horse battery"), None).await);
+        assert!(!hashing.matches(queued(), secret("correct horse battery"), Some("broken".into())).await);
+    }
+
+    #[test]
+    fn beyond_fifty_waiting_requests_there_is_no_place() {
+        let hashing = Hashing::default();
+        let taken: Vec<Queued> = std::iter::from_fn(|| hashing.enter()).collect();
+        assert_eq!(taken.len(), 52);
+        drop(taken);
+        assert!(hashing.enter().is_some());
+    }
+}

@@ -1,0 +1,250 @@
+//! Logging in through an OpenID Connect provider: what Herald keeps while the browser is there, and who the answer is.
+//!
+//! The protocol itself is behind the port [`LogInProvider`]; `oidc` is its adapter.
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use url::Url;
+
+use super::log_in::{LogInError, LoggedIn};
+use super::roles::Role;
+use super::sessions::{CONFIRMED_FOR, Method};
+use super::team::{Team, check_email};
+use super::throttle::Client;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::MemberId;
+use crate::store::{StoreError, team as rows};
+use crate::vault::sha256;
+
+/// How long somebody may stay at the provider.
+const AT_PROVIDER: TimeDelta = TimeDelta::minutes(10);
+/// What rows of log-ins at the provider are sealed for.
+const PLACE: &str = "oidc_log_ins";
+
+/// Why the provider could not be used, or what is wrong with its answer. No part of a token is in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// It does not answer, or not as OpenID Connect says.
+    #[error("the log-in provider can't be used: {0}")]
+    Unusable(String),
+    /// It refused the code, or its token is not good.
+    #[error("the log-in provider's answer is not good: {0}")]
+    BadAnswer(String),
+}
+
+/// Where the browser is sent, and what has to come back.
+#[derive(Debug)]
+pub struct Redirect {
+    /// The provider's page.
+    pub url: Url,
+    /// Comes back with the browser.
+    pub state: SecretString,
+    /// Stands in the token.
+    pub nonce: SecretString,
+    /// Proves that the code was asked for here (PKCE).
+    pub verifier: SecretString,
+}
+
+/// Who the provider says that somebody is. Signature, issuer, audience, times and nonce have been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProviderAnswer {
+    /// Their address.
+    pub email: Option<String>,
+    /// Whether the provider has verified that it is theirs.
+    pub email_verified: bool,
+    /// What to call them.
+    pub name: Option<String>,
+    /// When they last proved who they are there.
+    pub authenticated_at: Option<Timestamp>,
+}
+
+/// An OpenID Connect provider.
+#[async_trait]
+pub trait LogInProvider: Send + Sync {
+    /// Where to send the browser. `again`: the person has to prove who they are, even if the provider knows them.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unusable`]; trying again may help.
+    async fn redirect(&self, again: bool, now: Timestamp) -> Result<Redirect, ProviderError>;
+
+    /// Exchanges the code that came back, and checks the token.
+    ///
+    /// # Errors
+    /// [`ProviderError`]; the log-in has to begin again.
+    async fn answer(
+        &self,
+        code: &str,
+        nonce: &SecretString,
+        verifier: &SecretString,
+        now: Timestamp,
+    ) -> Result<ProviderAnswer, ProviderError>;
+}
+
+/// Whom a provider's word lets in.
+#[derive(Debug, Clone, Default)]
+pub struct OidcPolicy {
+    /// Domains of addresses that are let in; empty: all.
+    pub domains: Vec<String>,
+    /// The role of people who are not in the team yet; `None`: they are not let in.
+    pub default_role: Option<Role>,
+}
+
+/// Why a log-in through the provider did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderLogInError {
+    /// The answer belongs to no log-in of this browser, or to one that is over.
+    #[error(
+        "this answer belongs to no log-in that this browser began in the last ten minutes: begin it again"
+    )]
+    State,
+    /// The provider.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// The address may not log in. It is never said why.
+    #[error("nobody in the team may log in with this account; an admin can invite its address")]
+    NotInTeam,
+    /// Too many.
+    #[error(transparent)]
+    LogIn(#[from] LogInError),
+}
+
+impl From<StoreError> for ProviderLogInError {
+    fn from(error: StoreError) -> Self {
+        Self::LogIn(LogInError::Store(error))
+    }
+}
+
+/// What Herald keeps while the browser is at the provider.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    nonce: String,
+    verifier: String,
+    next: String,
+    again: bool,
+    session: Option<String>,
+}
+
+/// A log-in that came back from the provider.
+#[derive(Debug)]
+pub struct ProviderLogIn {
+    /// How far it came.
+    pub logged_in: LoggedIn,
+    /// Where the person meant to go.
+    pub next: String,
+}
+
+impl Team {
+    /// Begins a log-in at the provider: where to send the browser, and the state that it has to keep.
+    ///
+    /// # Errors
+    /// [`ProviderLogInError`].
+    pub async fn begin_at_provider(
+        &self,
+        provider: &dyn LogInProvider,
+        (next, again): (&str, bool),
+        client: &Client<'_>,
+    ) -> Result<(Url, SecretString), ProviderLogInError> {
+        self.count_redirect(client.address).await?;
+        let now = self.clock.now();
+        let redirect = provider.redirect(again, now).await?;
+        let kept = Kept {
+            nonce: redirect.nonce.expose_secret().to_owned(),
+            verifier: redirect.verifier.expose_secret().to_owned(),
+            next: next.to_owned(),
+            again,
+            session: client.session.map(str::to_owned),
+        };
+        let text = serde_json::to_vec(&kept)
+            .map_err(|_| ProviderError::Unusable("the log-in could not be kept".to_owned()))?;
+        let sealed = self.store.vault().seal(PLACE, &text).map_err(StoreError::from)?;
+        let hash = sha256(redirect.state.expose_secret().as_bytes());
+        self.store.insert_oidc(&hash, &sealed, now + AT_PROVIDER).await?;
+        Ok((redirect.url, redirect.state))
+    }
+
+    /// Ends a log-in at the provider: `kept` is the state that the browser kept, `state` and `code` came back with it.
+    ///
+    /// # Errors
+    /// [`ProviderLogInError`]; the same answer is good once.
+    pub async fn finish_at_provider(
+        &self,
+        provider: &dyn LogInProvider,
+        policy: &OidcPolicy,
+        (kept, state, code): (&str, &str, &str),
+        client: &Client<'_>,
+    ) -> Result<ProviderLogIn, ProviderLogInError> {
+        let now = self.clock.now();
+        let is_ours = bool::from(kept.as_bytes().ct_eq(state.as_bytes()));
+        if !is_ours || state.is_empty() {
+            return Err(ProviderLogInError::State);
+        }
+        let sealed = self.store.take_oidc(&sha256(state.as_bytes()), now).await?;
+        let sealed = sealed.ok_or(ProviderLogInError::State)?;
+        let text = self.store.vault().open(PLACE, &sealed).map_err(StoreError::from)?;
+        let kept: Kept = serde_json::from_slice(&text).map_err(|_| ProviderLogInError::State)?;
+        let nonce = SecretString::from(kept.nonce);
+        let answer = provider.answer(code, &nonce, &SecretString::from(kept.verifier), now).await?;
+        let client = Client { session: kept.session.as_deref(), ..*client };
+        let member = self.member_of(&answer, policy, &client, now).await?;
+        let is_fresh = kept.again && answer.authenticated_at.is_some_and(|at| at + CONFIRMED_FOR > now);
+        let proven = self.proven(member, Method::Oidc, is_fresh).await?;
+        let mut tx = self.store.begin().await?;
+        let logged_in = self.complete(&mut tx, proven, &client).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        tracing::info!(member.id = %member, "{member} logged in through the provider");
+        Ok(ProviderLogIn { logged_in, next: kept.next })
+    }
+
+    /// The member that the provider speaks of, entered if they are new and the policy says so.
+    async fn member_of(
+        &self,
+        answer: &ProviderAnswer,
+        policy: &OidcPolicy,
+        client: &Client<'_>,
+        now: Timestamp,
+    ) -> Result<MemberId, ProviderLogInError> {
+        let given = answer.email.as_deref().unwrap_or_default();
+        let refused = |why: &str| {
+            self.log_failure(&format!("a log-in through the provider failed: {why}"), given, client, None);
+            ProviderLogInError::NotInTeam
+        };
+        let Ok(email) = check_email(given) else { return Err(refused("it has no e-mail address")) };
+        if !answer.email_verified {
+            return Err(refused("its address is not verified"));
+        }
+        let domain = email.rsplit('@').next().unwrap_or_default();
+        let is_allowed =
+            policy.domains.is_empty() || policy.domains.iter().any(|one| one.eq_ignore_ascii_case(domain));
+        if !is_allowed {
+            return Err(refused("its domain is not allowed"));
+        }
+        match (self.store.find_member(&email).await?, policy.default_role) {
+            (Some(found), _) if found.disabled_at.is_none() => Ok(found.id),
+            (Some(_), _) => Err(refused("the member is deactivated")),
+            (None, None) => Err(refused("it is not in the team")),
+            (None, Some(role)) => self.enter(&email, answer.name.as_deref(), role, now).await,
+        }
+    }
+
+    async fn enter(
+        &self,
+        email: &str,
+        name: Option<&str>,
+        role: Role,
+        now: Timestamp,
+    ) -> Result<MemberId, ProviderLogInError> {
+        let plain: String = name.unwrap_or(email).chars().filter(|c| !c.is_control()).take(200).collect();
+        let name = if plain.trim().is_empty() { email } else { plain.trim() };
+        let mut tx = self.store.begin().await?;
+        let id: MemberId = self.ids.next(now);
+        if !rows::insert_member(&mut tx, (id, email, name, role.as_str()), now).await? {
+            return Err(ProviderLogInError::NotInTeam);
+        }
+        self.note(&mut tx, "oidc", "created", email, role, now).await?;
+        tx.commit().await.map_err(StoreError::from)?;
+        Ok(id)
+    }
+}

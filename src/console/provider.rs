@@ -1,0 +1,135 @@
+//! Logging in through an OpenID Connect provider: the way there, and the way back.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use maud::html;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+
+use super::caller::{Caller, own_place};
+use super::cookies::{Cookie, set_logged_in, set_provider};
+use super::doors::{retry_later, sentence};
+use super::failure::Failure;
+use super::guard::come_again;
+use super::page::door;
+use super::{Console, forms, second_step};
+use crate::access::{LogInError, LogInProvider, LoggedIn, OidcPolicy, ProviderLogInError};
+
+/// A provider that people log in through.
+pub struct Provider {
+    /// What its button says.
+    pub name: String,
+    /// The way to it.
+    pub port: Arc<dyn LogInProvider>,
+    /// Whom its word lets in.
+    pub policy: OidcPolicy,
+}
+
+/// What the button sends.
+#[derive(Debug, Deserialize)]
+pub(super) struct ProviderForm {
+    #[serde(default)]
+    next: String,
+    #[serde(default)]
+    again: String,
+}
+
+/// What the provider sends back.
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    error: String,
+}
+
+fn provider(console: &Console) -> Result<&Provider, Failure> {
+    let none = || Failure::NotFound("No log-in provider is set up here.".to_owned());
+    console.provider.as_ref().ok_or_else(none)
+}
+
+pub(super) async fn begin(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    body: Body,
+) -> Result<Response, Failure> {
+    let form: ProviderForm = forms::read(body).await?;
+    let provider = provider(&console)?;
+    let wish = (own_place(&form.next), form.again == "yes");
+    match console.team.begin_at_provider(provider.port.as_ref(), wish, &caller.client()).await {
+        Ok((url, state)) => {
+            // A redirect in answer to a form would need the provider's address in the policy of the form's page.
+            let mut response = come_again(url.as_str());
+            set_provider(&console, &mut response, state.expose_secret());
+            Ok(response)
+        }
+        Err(error) => refused(&console, error),
+    }
+}
+
+pub(super) async fn finish(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Query(answer): Query<Answer>,
+) -> Result<Response, Failure> {
+    let provider = provider(&console)?;
+    if !answer.error.is_empty() {
+        let mut response = not_logged_in(
+            &console,
+            "The provider did not log you in. Begin again, or ask the people who run it.",
+        );
+        Cookie::Provider.clear(&console, &mut response);
+        return Ok(response);
+    }
+    let kept = Cookie::Provider.of(&console, &headers).unwrap_or_default();
+    let parts = (kept, answer.state.as_str(), answer.code.as_str());
+    let client = caller.client();
+    let (port, policy) = (provider.port.as_ref(), &provider.policy);
+    let mut response = match console.team.finish_at_provider(port, policy, parts, &client).await {
+        Ok(done) => {
+            let next = own_place(&done.next);
+            let mut response = match &done.logged_in {
+                LoggedIn::Session(_) => come_again(next),
+                LoggedIn::NeedsCode(_) => come_again(&second_step::address(next)),
+            };
+            set_logged_in(&console, &mut response, &done.logged_in);
+            response
+        }
+        Err(error) => refused(&console, error)?,
+    };
+    Cookie::Provider.clear(&console, &mut response);
+    Ok(response)
+}
+
+fn not_logged_in(console: &Console, why: &str) -> Response {
+    let body = html! {
+        h1 { "Not logged in" }
+        p.problem role="alert" { "▲ " (why) }
+        p { a.button href="/log-in" { "To the log-in" } }
+    };
+    (StatusCode::UNPROCESSABLE_ENTITY, door(console, "Not logged in", &body)).into_response()
+}
+
+fn refused(console: &Console, error: ProviderLogInError) -> Result<Response, Failure> {
+    let status = match &error {
+        ProviderLogInError::LogIn(LogInError::Store(_)) => {
+            let ProviderLogInError::LogIn(error) = error else { return Err(Failure::Internal) };
+            return Err(error.into());
+        }
+        ProviderLogInError::Provider(_) => StatusCode::BAD_GATEWAY,
+        ProviderLogInError::NotInTeam => StatusCode::FORBIDDEN,
+        ProviderLogInError::State | ProviderLogInError::LogIn(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let page = (status, not_logged_in(console, &sentence(&error))).into_response();
+    Ok(match error {
+        ProviderLogInError::LogIn(LogInError::Throttled { retry_after }) => retry_later(page, retry_after),
+        _ => page,
+    })
+}
