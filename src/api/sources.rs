@@ -161,7 +161,7 @@ pub(super) async fn put_source(
 ) -> Result<Response, Problem> {
     let identity = api.allow(&headers, Use::ChangeSource).await?;
     let bytes = body::read_json(&headers, body, MAX_BYTES).await?;
-    let settings = read_settings(json::parse(&bytes)?)?;
+    let settings = read_settings(&api, json::parse(&bytes)?).await?;
     if !crate::catalog::is_source_name(&name) {
         let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
         return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
@@ -175,9 +175,10 @@ pub(super) async fn put_source(
 ///
 /// # Errors
 /// 400 for what can't be read, 422 for what makes no sense.
-pub(super) fn read_settings(said: serde_json::Value) -> Result<SourceSettings, Problem> {
+pub(super) async fn read_settings(api: &Api, said: serde_json::Value) -> Result<SourceSettings, Problem> {
     let settings: SourceSettings = request::read_value(said)?;
-    let problems = check(&settings);
+    let checked = settings.clone();
+    let problems = api.compute(move |budget| check(&checked, budget)).await?;
     if problems.is_empty() { Ok(settings) } else { Err(refused(problems)) }
 }
 

@@ -13,6 +13,7 @@ use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, SessionTimes, Team, check_key_text};
 use crate::api::Api;
 use crate::catalog::Publisher;
+use crate::compute::{Compute, ComputeOptions};
 use crate::config::Settings;
 use crate::console::Console;
 use crate::domain::app::{App, AppId};
@@ -116,8 +117,15 @@ impl Herald {
             None => Arc::new(OneSignal::new(timeouts(&settings)).context("no TLS")?),
         };
         store.ensure_partitions(clock.now()).await?;
-        let publisher =
-            Publisher::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
+        let compute = Compute::start(ComputeOptions::default()).context("the system gives no threads")?;
+        let compute = Arc::new(compute);
+        let publisher = Publisher::new(
+            store.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            Arc::clone(&provider),
+            Arc::clone(&compute),
+        );
         let publisher = Arc::new(publisher.with_look_gap(settings.templates.look_gap));
         let access = Arc::new(Access::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids)));
         enter_default_app(&store, &settings, clock.as_ref()).await?;
@@ -127,6 +135,7 @@ impl Herald {
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
             provider,
+            compute: Arc::clone(&compute),
             uploads: Arc::new(Uploads(Arc::clone(&publisher))),
             limits: pipeline_limits(&settings),
             namespace: store.namespace().await?,
@@ -142,6 +151,7 @@ impl Herald {
             pipeline: Arc::clone(&pipeline),
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
+            compute,
             clock,
             ids,
             metrics: overrides.metrics,
@@ -168,6 +178,7 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
         store: api.store.clone(),
         pipeline: Arc::clone(&api.pipeline),
         publisher: Arc::clone(&api.publisher),
+        compute: Arc::clone(&api.compute),
         access: Arc::clone(&api.access),
         team: Arc::clone(team),
         clock: Arc::clone(&api.clock),

@@ -8,6 +8,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Console;
+use crate::compute::ComputeError;
+use crate::pipeline::preview::PreviewError;
 use crate::store::StoreError;
 
 /// Why a page is not shown, or something was not done.
@@ -23,6 +25,8 @@ pub(super) enum Failure {
     Conflict(String),
     /// The database is away.
     Unavailable,
+    /// Too much is being worked on; later helps.
+    Busy,
     /// A fault of ours.
     Internal,
 }
@@ -50,6 +54,11 @@ impl IntoResponse for Failure {
                 "The database is away",
                 "Nothing was lost and nothing was changed. Try again in a moment.".to_owned(),
             ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too much is being checked",
+                "Nothing was changed. Try again in a few seconds.".to_owned(),
+            ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something failed that never should",
@@ -58,7 +67,28 @@ impl IntoResponse for Failure {
         };
         let mut response = (status, format!("{title}: {detail}")).into_response();
         response.extensions_mut().insert(Told { status, title, detail });
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
         response
+    }
+}
+
+impl From<ComputeError> for Failure {
+    fn from(error: ComputeError) -> Self {
+        match error {
+            ComputeError::Full => Self::Busy,
+            ComputeError::Panicked => Self::Internal,
+        }
+    }
+}
+
+impl From<PreviewError> for Failure {
+    fn from(error: PreviewError) -> Self {
+        match error {
+            PreviewError::Store(error) => error.into(),
+            PreviewError::Compute(error) => error.into(),
+        }
     }
 }
 

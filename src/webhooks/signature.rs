@@ -6,7 +6,6 @@ use chrono::TimeDelta;
 use ring::hmac;
 
 use super::Headers;
-use super::mapping::Webhook;
 use super::settings::{Algorithm, Auth, Encoding};
 use crate::domain::clock::Timestamp;
 
@@ -24,7 +23,7 @@ pub struct Signed {
     pub webhook_id: Option<String>,
 }
 
-impl Webhook {
+impl Auth {
     /// Whether one of these secrets signed the body, and not too long ago. `None` does not say what was wrong.
     pub fn verify(
         &self,
@@ -33,7 +32,7 @@ impl Webhook {
         secrets: &[String],
         now: Timestamp,
     ) -> Option<Signed> {
-        match &self.auth {
+        match self {
             Auth::Bearer => bearer(headers, secrets),
             Auth::Hmac { header, algorithm, encoding, prefix } => {
                 let signature = decode(headers.get(header)?.strip_prefix(prefix.as_str())?, *encoding)?;
@@ -47,7 +46,7 @@ impl Webhook {
 
     /// The headers that a mapping may see and that are kept: none that could hold a secret.
     pub fn visible(&self, headers: &Headers) -> Headers {
-        let signature = match &self.auth {
+        let signature = match self {
             Auth::Hmac { header, .. } => header.as_str(),
             Auth::Bearer | Auth::StandardWebhooks => "webhook-signature",
         };
@@ -137,14 +136,11 @@ fn decode(text: &str, encoding: Encoding) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhooks::{SourceSettings, WebhookSettings};
+    use crate::webhooks::WebhookSettings;
 
-    fn webhook(settings: &str) -> Webhook {
+    fn webhook(settings: &str) -> Auth {
         let webhook: WebhookSettings = toml::from_str(settings).unwrap();
-        let mapping = toml::from_str("type = \"a\"\nid = \"body.id\"").unwrap();
-        let settings =
-            SourceSettings { webhook: Some(webhook), mapping: vec![mapping], ..SourceSettings::default() };
-        Webhook::new(&settings).unwrap()
+        webhook.auth().unwrap()
     }
 
     fn headers(pairs: &[(&str, &str)]) -> Headers {

@@ -8,11 +8,11 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use super::ast::{Assign, Call, Capture, Case, Condition, Expr, Filtered, For, If, Node, Path, Span, Step};
-use super::budget::{Budget, Limits, Spent};
 use super::filters::{self, Bench, Fault, Filter};
 use super::outcome::RenderError;
 use super::position::line_and_column;
 use super::value::{Loop, Val};
+use crate::domain::budget::{Budget, Limits, Spent};
 
 /// Makes the text of an output safe for where it stands.
 pub(in crate::templating) trait Escape {
@@ -83,14 +83,14 @@ pub(in crate::templating) struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// An evaluator without variables.
+    /// An evaluator without variables, for one field.
     pub fn new(
         source: &'a str,
         globals: &'a [(&'a str, &'a Json)],
         manner: Manner<'a>,
-        limits: &Limits,
+        budget: &Budget,
     ) -> Self {
-        let budget = Budget::new(limits);
+        let budget = budget.part(Limits::RENDERING);
         Self {
             source,
             globals,
@@ -142,6 +142,24 @@ impl<'a> Evaluator<'a> {
     /// The error of `value` not being fit for its place.
     pub fn unusable(&self, value: &Filtered, why: &'static str) -> RenderError {
         self.error(Stop::Unusable(Cow::Borrowed(why), value.span))
+    }
+
+    /// Pays for a value that is kept beside the text; `value` is where it stands.
+    ///
+    /// # Errors
+    /// [`RenderError::TooMuch`].
+    pub fn made_value(&self, made: &Json, value: &Filtered) -> Result<(), RenderError> {
+        let paid = pay_for(made, &self.budget);
+        paid.map_err(|spent| self.error(Stop::Spent(spent, value.span)))
+    }
+
+    /// Pays for a text of `bytes` bytes that is kept beside the others.
+    ///
+    /// # Errors
+    /// [`RenderError::TooMuch`].
+    pub fn made_text(&self, bytes: usize) -> Result<(), RenderError> {
+        let start = Span { start: 0, end: 0 };
+        self.budget.memory(bytes).map_err(|spent| self.error(Stop::Spent(spent, start)))
     }
 
     /// The paths, as written, that outputs found to be nothing.
@@ -403,7 +421,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         let args = &args[..call.args.len().min(2)];
-        let mut bench = Bench { budget: &mut self.budget, strict: self.manner.strict };
+        let mut bench = Bench { budget: &self.budget, strict: self.manner.strict };
         filters::apply(call.filter, input, args, call.allow_false, &mut bench).map_err(|fault| match fault {
             Fault::Spent(spent) => Stop::Spent(spent, call.span),
             Fault::Unusable(why) => Stop::Unusable(
@@ -457,6 +475,18 @@ impl<'a> Evaluator<'a> {
             Some(Val::Nil(_)) | None => Val::Nil(Some(path)),
             Some(value) => value,
         }
+    }
+}
+
+/// Pays for a value and all that is in it.
+fn pay_for(value: &Json, budget: &Budget) -> Result<(), Spent> {
+    match value {
+        Json::Null | Json::Bool(_) | Json::Number(_) => budget.memory(8),
+        Json::String(text) => budget.memory(text.len()),
+        Json::Array(items) => items.iter().try_for_each(|item| pay_for(item, budget)),
+        Json::Object(members) => members
+            .iter()
+            .try_for_each(|(name, member)| budget.memory(name.len()).and_then(|()| pay_for(member, budget))),
     }
 }
 
