@@ -1,6 +1,7 @@
 //! Runs a parsed template against values.
 
 mod conditions;
+mod kept;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -142,24 +143,6 @@ impl<'a> Evaluator<'a> {
     /// The error of `value` not being fit for its place.
     pub fn unusable(&self, value: &Filtered, why: &'static str) -> RenderError {
         self.error(Stop::Unusable(Cow::Borrowed(why), value.span))
-    }
-
-    /// Pays for a value that is kept beside the text; `value` is where it stands.
-    ///
-    /// # Errors
-    /// [`RenderError::TooMuch`].
-    pub fn made_value(&self, made: &Json, value: &Filtered) -> Result<(), RenderError> {
-        let paid = pay_for(made, &self.budget);
-        paid.map_err(|spent| self.error(Stop::Spent(spent, value.span)))
-    }
-
-    /// Pays for a text of `bytes` bytes that is kept beside the others.
-    ///
-    /// # Errors
-    /// [`RenderError::TooMuch`].
-    pub fn made_text(&self, bytes: usize) -> Result<(), RenderError> {
-        let start = Span { start: 0, end: 0 };
-        self.budget.memory(bytes).map_err(|spent| self.error(Stop::Spent(spent, start)))
     }
 
     /// The paths, as written, that outputs found to be nothing.
@@ -475,18 +458,6 @@ impl<'a> Evaluator<'a> {
             Some(Val::Nil(_)) | None => Val::Nil(Some(path)),
             Some(value) => value,
         }
-    }
-}
-
-/// Pays for a value and all that is in it.
-fn pay_for(value: &Json, budget: &Budget) -> Result<(), Spent> {
-    match value {
-        Json::Null | Json::Bool(_) | Json::Number(_) => budget.memory(8),
-        Json::String(text) => budget.memory(text.len()),
-        Json::Array(items) => items.iter().try_for_each(|item| pay_for(item, budget)),
-        Json::Object(members) => members
-            .iter()
-            .try_for_each(|(name, member)| budget.memory(name.len()).and_then(|()| pay_for(member, budget))),
     }
 }
 
