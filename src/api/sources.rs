@@ -19,7 +19,7 @@ use crate::access::Use;
 use crate::domain::id::{SourceId, WebhookSecretId};
 use crate::store::sources::Source;
 use crate::store::webhooks::{ListedSecret, WebhookSecret};
-use crate::webhooks::{SettingsProblem, SourceSettings, check};
+use crate::webhooks::{Auth, SettingsProblem, SourceSettings, check, is_usable};
 
 /// A request's size at most.
 const MAX_BYTES: usize = 256 * 1024;
@@ -233,6 +233,7 @@ pub(super) async fn create_secret(
     let request: NewSecretRequest = request::read(&headers, body, MAX_BYTES).await?;
     let source = find(&api, &name).await?;
     let text = secret_text(&api, request.secret)?;
+    check_secret(&api, &name, &text).await?;
     let now = api.clock.now();
     let is_test = request.test || identity.is_test;
     let secret = WebhookSecret { id: api.ids.next(now), is_test, text };
@@ -264,6 +265,27 @@ fn secret_text(api: &Api, given: Option<String>) -> Result<String, Problem> {
         ));
     }
     Ok(text)
+}
+
+/// Refuses a secret that could never verify anything.
+async fn check_secret(api: &Api, name: &str, text: &str) -> Result<(), Problem> {
+    let settings = api.store.source_settings().await?.remove(name);
+    let settings = settings.and_then(|said| serde_json::from_value::<SourceSettings>(said).ok());
+    let auth = settings.and_then(|settings| settings.webhook?.auth().ok());
+    let (is_taken, detail) = match &auth {
+        Some(auth @ Auth::StandardWebhooks) => {
+            (auth.takes(text), "for `standard_webhooks` a secret is `whsec_` and base64, or base64 alone")
+        }
+        Some(_) | None => (
+            is_usable(text),
+            "a secret has 16 visible characters at least and no blanks around them; after `whsec_` it is base64",
+        ),
+    };
+    if is_taken {
+        return Ok(());
+    }
+    let error = FieldError::new("/secret", "invalid", detail);
+    Err(Problem::fields(Code::InvalidFields, vec![error.hint("leave it out, and Herald makes one")]))
 }
 
 /// Revokes a webhook secret.

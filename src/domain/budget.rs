@@ -52,6 +52,9 @@ impl Limits {
     /// The data of one event, held against its schema.
     pub const VALIDATION: Self = Self { steps: 20_000_000, ..Self::EXPRESSION };
 
+    /// The copy of one message in one locale, compiled or checked for one event type.
+    pub const COPY: Self = Self { steps: 2_000_000, work: 256 * 1024 * 1024, ..Self::JOB };
+
     /// A whole job: what one request or one event asks for.
     pub const JOB: Self = Self {
         steps: 50_000_000,

@@ -24,8 +24,8 @@ pub use bounds::{MAX_CHAIN, MAX_EXPANSION};
 pub const SHOWN_ERRORS: usize = 20;
 /// How often a pattern with look-around or back-references may try again, for one text.
 const PATTERN_TRIES: usize = 100_000;
-/// Schemas that are held against values at most to say what is wrong with one.
-const MAX_TOLD: u64 = 1_000_000;
+/// Schemas that are held against values at most to say what is wrong; beyond, only the first error is told.
+const MAX_TOLD: u64 = 10_000;
 /// Levels of schemas and data that a usual thread's stack has room for.
 const SHALLOW_LEVELS: usize = 200;
 
@@ -104,8 +104,8 @@ impl Schema {
         Ok(Self { validator, bounds })
     }
 
-    /// What is wrong with `data`, each error in the words of `tell`; `None` if it fits. Where saying what is wrong takes too
-    /// much, nothing is shown and there is more.
+    /// What is wrong with `data`, each error in the words of `tell`; `None` if it fits. Where saying all that is wrong takes
+    /// too much, only the first error is shown, or none.
     ///
     /// # Errors
     /// [`Spent`] when holding it against the schema takes more than [`Limits::VALIDATION`] or than is left.
@@ -123,10 +123,15 @@ impl Schema {
             let shown = errors.by_ref().take(SHOWN_ERRORS).map(|error| tell(&error)).collect();
             Errors { shown, has_more: errors.next().is_some() }
         };
-        // An alternative that fails is told with everything below it, so this has a budget of its own.
-        let budget = budget.part(Limits { steps: MAX_TOLD, ..Limits::VALIDATION });
-        let told = self.on_stack(data, || count::within(&budget, tell_all));
-        Ok(Some(told.unwrap_or(Errors { shown: Vec::new(), has_more: true })))
+        // The validator makes all errors before it gives the first one, and one for every failing alternative.
+        let limits = Limits { steps: MAX_TOLD, ..Limits::VALIDATION };
+        let told = self.on_stack(data, || count::within(&budget.part(limits), tell_all));
+        let tell_first = || self.validator.validate(data).map_err(|error| tell(&error)).err();
+        let told = told.or_else(|_| {
+            let first = self.on_stack(data, || count::within(&budget.part(limits), tell_first));
+            Ok::<_, Spent>(Errors { shown: first.ok().flatten().into_iter().collect(), has_more: true })
+        });
+        told.map(Some)
     }
 
     /// Whether `data` fits. It is paid for beforehand: as often as each value in it may be held against a schema.

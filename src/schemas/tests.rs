@@ -92,7 +92,7 @@ fn a_recursion_that_doubles_with_the_data_s_depth_does_not_double_the_work() {
     assert!(budget.paid().0 < 1_000, "{budget:?}");
     let errors = schema.check(&data, &budget, |_| ()).expect("it ends").expect("it does not fit");
     assert!(errors.shown.len() == 1 || errors.has_more, "{errors:?}");
-    assert!(budget.paid().0 <= 1_001_000, "no more is told than the budget lasts for: {budget:?}");
+    assert!(budget.paid().0 <= 21_000, "no more is told than the budget lasts for: {budget:?}");
     assert_eq!(budget.spent(), None, "the job has more left");
 }
 
@@ -115,7 +115,8 @@ fn at_most_twenty_errors_are_told() {
     let schema = json!({"items": {"type": "string"}});
     let wrong = |count: usize| errors(&schema, &json!(vec![1; count])).expect("wrong");
     assert_eq!((wrong(20).shown.len(), wrong(20).has_more), (20, false));
-    assert_eq!((wrong(60_000).shown.len(), wrong(60_000).has_more), (SHOWN_ERRORS, true));
+    assert_eq!((wrong(5_000).shown.len(), wrong(5_000).has_more), (SHOWN_ERRORS, true));
+    assert_eq!((wrong(60_000).shown.len(), wrong(60_000).has_more), (1, true));
 }
 
 fn part() -> impl Strategy<Value = Value> {
@@ -172,7 +173,7 @@ proptest! {
             }
             let budget = Budget::default();
             let _ = schema.check(&data, &budget, |_| ());
-            prop_assert!(budget.paid().0 <= Limits::VALIDATION.steps + 1_000_000);
+            prop_assert!(budget.paid().0 <= Limits::VALIDATION.steps + 20_000);
         }
     }
 }

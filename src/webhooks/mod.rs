@@ -10,7 +10,7 @@ mod signature;
 
 pub use mapping::{Mapped, Webhook};
 pub use settings::{Auth, AuthKind, MappingSettings, SettingsProblem, SourceSettings, WebhookSettings};
-pub use signature::{Signed, TOLERANCE};
+pub use signature::{Signed, TOLERANCE, is_usable};
 
 use std::collections::BTreeMap;
 

@@ -23,7 +23,18 @@ pub struct Signed {
     pub webhook_id: Option<String>,
 }
 
+/// Characters that a secret has at least, blanks aside.
+const LEAST_VISIBLE: usize = 16;
+
 impl Auth {
+    /// Whether anything that is signed in this way can hold for a secret.
+    pub fn takes(&self, secret: &str) -> bool {
+        match self {
+            Self::Bearer | Self::Hmac { .. } => is_usable(secret),
+            Self::StandardWebhooks => is_usable(secret) && standard_key(secret).is_some(),
+        }
+    }
+
     /// Whether one of these secrets signed the body, and not too long ago. `None` does not say what was wrong.
     pub fn verify(
         &self,
@@ -56,6 +67,14 @@ impl Auth {
         };
         headers.iter().filter(|(name, _)| !is_hidden(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
     }
+}
+
+/// Whether a text can be a secret at all: not mostly blank, without blanks around it, which get lost in headers, and with
+/// base64 after `whsec_`, where a secret says that of itself.
+pub fn is_usable(secret: &str) -> bool {
+    let visible = secret.bytes().filter(u8::is_ascii_graphic).count();
+    let is_readable = !secret.starts_with("whsec_") || standard_key(secret).is_some();
+    visible >= LEAST_VISIBLE && secret.trim() == secret && is_readable
 }
 
 /// The place of the first secret that fits; every secret is tried, so that time does not tell which it was.

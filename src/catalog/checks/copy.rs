@@ -11,7 +11,9 @@ use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::event::Recipient;
 use crate::domain::snapshot::Partial;
-use crate::domain::template::{Content, FieldKind, Fields, LanguageBy, Mode, fields_of, main_field};
+use crate::domain::template::{
+    Content, FieldKind, Fields, LanguageBy, Mode, fields_of, main_field, sets_direction,
+};
 use crate::templating::check::{Copy, EventShape, Finding, check};
 use crate::templating::liquid::Template;
 use crate::templating::partials::{Expanded, IncludeProblem, expand};
@@ -159,9 +161,16 @@ fn check_characters(key: &str, channel: Channel, content: &Content) -> Vec<Catal
                 channel == Channel::Email && matches!(kind, Some(FieldKind::Line | FieldKind::Fixed));
             let is_one_line = is_header || kind == Some(FieldKind::Link);
             let is_bad = |c: char| c.is_control() && (is_one_line || !matches!(c, '\n' | '\r' | '\t'));
+            let is_title =
+                is_one_line || matches!(kind, Some(FieldKind::Line | FieldKind::Fixed | FieldKind::Link));
+            let is_turned = is_title && text.chars().any(sets_direction);
             let is_address = name == "from_address" || (name == "reply_to" && !text.contains("{{"));
             let is_wrong = is_address && !text.is_empty() && Recipient::parse("email", text).is_err();
             let (code, message) = match (text.chars().any(is_bad), is_wrong) {
+                _ if is_turned => (
+                    "direction_control",
+                    format!("`{name}` holds a character that changes the direction of what follows"),
+                ),
                 (true, _) if is_one_line => {
                     ("line_break", format!("`{name}` is one line, without control characters"))
                 }

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::domain::budget::{Budget, Spent};
+use crate::domain::budget::{Budget, Limits, Spent};
 use crate::domain::channel::Channel;
 use crate::domain::template::{FieldSpec, Fields, fields_of};
 use crate::templating::compile::{CompiledContent, Problem, compile};
@@ -149,7 +149,6 @@ pub fn check(copy: &Copy<'_>, events: &[EventShape<'_>], budget: &Budget) -> Vec
             check_locale(copy, fields, events, budget).into_iter().map(|finding| finding.in_locale(locale)),
         );
     }
-    found.extend(budget.spent().map(too_complex));
     found.sort_by(|a, b| a.order().cmp(&b.order()));
     found.dedup();
     found
@@ -169,6 +168,7 @@ fn check_locale(
 ) -> Vec<Finding> {
     let compiled = compile(copy.channel, fields, budget);
     let mut found = Vec::new();
+    let budget = &budget.part(Limits::COPY);
     for (spec, template) in parsed(copy.channel, fields, budget) {
         found.extend(links::check(copy.channel, spec, &template));
         found.extend(meters::check(copy.channel, spec.name, &template, events, budget));
@@ -188,6 +188,7 @@ fn check_locale(
         Ok(_) => {}
         Err(problems) => found.extend(problems.into_iter().map(Finding::from)),
     }
+    found.extend(budget.spent().map(too_complex));
     found
 }
 

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use crate::domain::budget::{Budget, Spent};
+use crate::domain::budget::{Budget, Limits, Spent};
 use crate::domain::channel::Channel;
 use crate::domain::template::{FieldKind, FieldSpec, Fields, fields_of};
 use crate::templating::liquid::ast::Span;
@@ -120,6 +120,7 @@ pub(in crate::templating) struct Whole<'c> {
 /// Every [`Problem`] of every field, in the channel's order of fields; the author has to repair them. `too_complex` says
 /// that the budget was spent before all was read.
 pub fn compile(channel: Channel, fields: &Fields, budget: &Budget) -> Result<CompiledContent, Vec<Problem>> {
+    let budget = &budget.part(Limits::COPY);
     let mut content = CompiledContent {
         fields: Vec::new(),
         template_fields: BTreeMap::new(),

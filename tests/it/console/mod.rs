@@ -8,7 +8,7 @@ mod pages;
 mod people_pages;
 mod permissions;
 mod trouble_pages;
-mod visitor;
+pub mod visitor;
 
 use crate::support::app::{TestApp, order_shipped};
 use visitor::Visitor;
