@@ -55,6 +55,7 @@ use crate::domain::id::IdSource;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
+pub use json::parse as parse_json;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
 
