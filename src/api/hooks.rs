@@ -230,6 +230,8 @@ async fn accept(
     event: Value,
 ) -> Result<(Accepted, bool), Problem> {
     let new = event_fields::read(event, identity, &trace_of(&content.headers))?;
+    // The event itself was counted when it came.
+    count(api, identity, new.recipients.len().saturating_sub(1))?;
     let is_sensitive = api.pipeline.has_sensitive_values(&new.event_type).await?;
     Ok((api.pipeline.accept(new).await?, is_sensitive))
 }

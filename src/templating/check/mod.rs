@@ -15,6 +15,8 @@ mod size;
 mod text;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod laws;
