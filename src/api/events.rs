@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -18,6 +19,8 @@ use super::parameters::{Parameters, PathText};
 use super::problem::{Code, Problem, ProblemBody};
 use super::{Api, body, cloudevents, event_fields, json};
 use crate::access::{Identity, Use};
+use crate::compute::Purpose;
+use crate::domain::budget::Budget;
 use crate::domain::event::{Event, Recipient};
 use crate::domain::id::EventId;
 use crate::pipeline::ingest::{Accepted, DeliverySummary, NewEvent};
@@ -26,6 +29,14 @@ use crate::pipeline::ingest::{Accepted, DeliverySummary, NewEvent};
 pub(super) const LISTED_DELIVERIES: usize = 100;
 /// Events in a batch at most.
 const MAX_BATCH: usize = 1_000;
+/// Recipients of all events of a batch at most.
+const MAX_BATCH_RECIPIENTS: usize = 10_000;
+/// Events of one batch that are taken in at once.
+const AT_ONCE: usize = 64;
+/// Errors that the answer to a batch lists, over all its events.
+const MAX_BATCH_ERRORS: usize = 500;
+/// Deliveries and decisions that the answer to a batch lists, over all its events.
+const MAX_BATCH_LISTED: usize = 10_000;
 
 /// Whether to only say what would happen.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -141,6 +152,21 @@ impl AcceptedBody {
             trace_url: (!is_dry).then(|| format!("/v1/events/{}", accepted.event)),
         }
     }
+
+    /// The same with at most `most` deliveries and decisions together.
+    fn with_at_most(mut self, most: usize) -> Self {
+        if self.deliveries.len() > most {
+            self.deliveries_total = self.deliveries_total.or(Some(self.deliveries.len()));
+            self.deliveries.truncate(most);
+        }
+        self.decisions.truncate(most - self.deliveries.len());
+        self
+    }
+
+    /// How many deliveries and decisions it lists.
+    fn listed(&self) -> usize {
+        self.deliveries.len() + self.decisions.len()
+    }
 }
 
 /// Posts one event: plain JSON, or a CloudEvent in structured or binary mode.
@@ -169,12 +195,12 @@ pub(super) async fn post_event(
     let is_binary = cloudevents::is_binary(&headers);
     let known: &[Media] = if is_binary { &[Media::Json] } else { &[Media::Json, Media::CloudEvent] };
     let (media, bytes) = body::read_any(&headers, body, api.max_bytes.0, known).await?;
-    count(&api, &identity, 1)?;
     let new = if is_binary {
         cloudevents::read_binary(&bytes, &identity, &headers)?
     } else {
         read_as(media, &bytes, &identity, &headers)?
     };
+    count(&api, &identity, weight(&new))?;
     Ok((StatusCode::ACCEPTED, Json(take(&api, new, query.dry_run).await?)))
 }
 
@@ -189,6 +215,11 @@ fn read_as(
         Media::Json | Media::Lines => event_fields::read(posted, identity, headers),
         Media::CloudEvent | Media::CloudEventBatch => cloudevents::read(posted, identity, headers),
     }
+}
+
+/// How much an event counts against its source's rate: each recipient is as much work as an event.
+fn weight(new: &NewEvent) -> usize {
+    new.recipients.len().max(1)
 }
 
 /// Counts events against their source's rate.
@@ -237,7 +268,9 @@ pub(super) struct BatchBody {
     results: Vec<ItemBody>,
 }
 
-/// Posts up to 1,000 events; one that is refused takes no other with it.
+/// Posts up to 1,000 events with up to 10,000 recipients together; one that is refused takes no other with it.
+///
+/// The answer lists up to 500 errors and 10,000 deliveries and decisions over all events; `GET /v1/events/{id}` has the rest.
 ///
 /// A JSON array, a JSON document a line (`application/x-ndjson`; empty lines are passed over), or a list of CloudEvents.
 #[utoipa::path(
@@ -260,24 +293,75 @@ pub(super) async fn post_batch(
     let identity = api.allow(&headers, Use::PostEvent).await?;
     let known = [Media::Json, Media::Lines, Media::CloudEventBatch];
     let (media, bytes) = body::read_any(&headers, body, api.max_bytes.1, &known).await?;
-    let items = split(media, &bytes)?;
-    count(&api, &identity, items.len())?;
     // The header names one event; in a batch each names itself.
     let mut item_headers = headers.clone();
     item_headers.remove("idempotency-key");
-    let each = items.into_iter().map(|item| async {
-        if item.len() > api.max_bytes.0 {
-            return Err(Problem::new(
-                Code::TooLarge,
-                format!("an event has at most {} bytes", api.max_bytes.0),
-            ));
-        }
-        take(&api, read_as(media, item, &identity, &item_headers)?, query.dry_run).await
+    let (reader, most_bytes) = (Arc::clone(&identity), api.max_bytes.0);
+    let read = move |_: &Budget| read_batch(media, &bytes, (&reader, &item_headers), most_bytes);
+    let events = api.compute.run(Purpose::Events, read).await??;
+    let weights = events.iter().map(|event| event.as_ref().map_or(1, weight));
+    count(&api, &identity, weights.sum())?;
+    let (pipeline, is_dry) = (&api.pipeline, query.dry_run);
+    let each = events.into_iter().map(|event| async move {
+        let accepted = match is_dry {
+            true => pipeline.try_out(event?).await?,
+            false => pipeline.accept_of_batch(event?).await?,
+        };
+        Ok(AcceptedBody::new(accepted, is_dry))
     });
-    let results: Vec<ItemBody> =
-        futures_util::future::join_all(each).await.into_iter().map(item_body).collect();
-    let accepted = results.iter().filter(|item| item.status == 202).count();
-    Ok((StatusCode::ACCEPTED, Json(BatchBody { accepted, refused: results.len() - accepted, results })))
+    let results: Vec<Result<AcceptedBody, Problem>> =
+        futures_util::stream::iter(each).buffered(AT_ONCE).collect().await;
+    Ok((StatusCode::ACCEPTED, Json(BatchBody::new(results))))
+}
+
+/// Reads the events of a batch; one that can't be read takes no other with it.
+///
+/// # Errors
+/// What is wrong with the batch as a whole: nothing of it is taken then.
+fn read_batch(
+    media: Media,
+    bytes: &[u8],
+    (identity, headers): (&Identity, &HeaderMap),
+    most_bytes: usize,
+) -> Result<Vec<Result<NewEvent, Problem>>, Problem> {
+    let read = |item: &[u8]| {
+        if item.len() > most_bytes {
+            return Err(Problem::new(Code::TooLarge, format!("an event has at most {most_bytes} bytes")));
+        }
+        read_as(media, item, identity, headers)
+    };
+    let events: Vec<Result<NewEvent, Problem>> = split(media, bytes)?.into_iter().map(read).collect();
+    let recipients: usize = events.iter().flatten().map(|new| new.recipients.len()).sum();
+    if recipients > MAX_BATCH_RECIPIENTS {
+        let detail = format!(
+            "a batch has at most {MAX_BATCH_RECIPIENTS} recipients over all its events, this one has {recipients}; post it in parts"
+        );
+        return Err(Problem::new(Code::TooLarge, detail));
+    }
+    Ok(events)
+}
+
+impl BatchBody {
+    /// The results, with bounded lists of errors and deliveries.
+    fn new(results: Vec<Result<AcceptedBody, Problem>>) -> Self {
+        let (mut errors, mut listed) = (MAX_BATCH_ERRORS, MAX_BATCH_LISTED);
+        let body = |result| match result {
+            Ok(accepted) => {
+                let accepted = AcceptedBody::with_at_most(accepted, listed);
+                listed -= accepted.listed();
+                ItemBody { status: 202, result: ItemResult::Accepted(accepted) }
+            }
+            Err(problem) => {
+                let problem = Problem::with_at_most(problem, errors);
+                errors -= problem.error_count();
+                let status = problem.status();
+                ItemBody { status, result: ItemResult::Refused { problem: problem.body() } }
+            }
+        };
+        let results: Vec<ItemBody> = results.into_iter().map(body).collect();
+        let accepted = results.iter().filter(|item| item.status == 202).count();
+        Self { accepted, refused: results.len() - accepted, results }
+    }
 }
 
 /// The events of a batch, each still as text, so that one that is not well formed is refused alone.
@@ -303,15 +387,6 @@ fn split_array(bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
         Problem::new(Code::BadJson, format!("a batch is a JSON array of events: {error}"))
     })?;
     Ok(items.into_iter().map(|item| item.get().as_bytes()).collect())
-}
-
-fn item_body(result: Result<AcceptedBody, Problem>) -> ItemBody {
-    match result {
-        Ok(accepted) => ItemBody { status: 202, result: ItemResult::Accepted(accepted) },
-        Err(problem) => {
-            ItemBody { status: problem.status(), result: ItemResult::Refused { problem: problem.body() } }
-        }
-    }
 }
 
 /// An event as it is shown. Sensitive values are masked.

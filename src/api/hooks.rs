@@ -17,12 +17,14 @@ use super::parameters::PathText;
 use super::problem::{Code, Problem, ProblemBody};
 use super::{Api, body, event_fields, json};
 use crate::access::Identity;
+use crate::compute::Purpose;
+use crate::domain::budget::Budget;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{EventId, KeyId, ReceivedBodyId, TypedId};
 use crate::pipeline::ingest::Accepted;
 use crate::store::received::{BodyState, ReceivedBody};
 use crate::store::webhooks::{KnownWebhook, WebhookSecret};
-use crate::webhooks::{Headers, Mapped, Signed, SourceSettings, Webhook};
+use crate::webhooks::{Auth, Headers, Mapped, Signed, SourceSettings, Webhook};
 
 /// What became of a webhook's body.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -66,7 +68,7 @@ pub(super) async fn receive(
     let now = api.clock.now();
     let seen = by_name(&headers);
     let known = api.store.find_webhook(&name).await?;
-    let (known, webhook, signed) =
+    let (known, Ready { settings, auth }, signed) =
         known.and_then(|known| authenticate(known, &seen, &bytes, now)).ok_or_else(|| {
             Problem::new(
                 Code::BadSignature,
@@ -76,11 +78,8 @@ pub(super) async fn receive(
     let secret = &known.secrets[signed.secret];
     let identity = identity(&known, secret);
     count(&api, &identity, 1)?;
-    let content = Content {
-        body: json::parse(&bytes)?,
-        headers: webhook.visible(&seen),
-        webhook_id: signed.webhook_id,
-    };
+    let content =
+        Content { body: json::parse(&bytes)?, headers: auth.visible(&seen), webhook_id: signed.webhook_id };
     let mut received = ReceivedBody {
         id: api.ids.next(now),
         source: known.source.id,
@@ -93,7 +92,7 @@ pub(super) async fn receive(
         content: Some(content.to_json()),
         received_at: now,
     };
-    let accepted = settle(&api, &webhook, &identity, &content, &mut received).await?;
+    let accepted = settle(&api, &settings, &identity, &content, &mut received).await?;
     let is_kept = api.store.insert_received(&received).await;
     match (&accepted, is_kept) {
         (None, Err(error)) => return Err(error.into()),
@@ -129,23 +128,42 @@ fn authenticate(
     headers: &Headers,
     body: &[u8],
     now: Timestamp,
-) -> Option<(KnownWebhook, Webhook, Signed)> {
-    let webhook = ready(&known)?;
+) -> Option<(KnownWebhook, Ready, Signed)> {
+    let ready = ready(&known)?;
     let secrets: Vec<String> = known.secrets.iter().map(|secret| secret.text.clone()).collect();
-    let signed = webhook.verify(headers, body, &secrets, now)?;
-    Some((known, webhook, signed))
+    let signed = ready.auth.verify(headers, body, &secrets, now)?;
+    Some((known, ready, signed))
 }
 
-/// A stored webhook, ready to read bodies; `None` if the source has none.
-pub(super) fn ready(known: &KnownWebhook) -> Option<Webhook> {
+/// A stored webhook: what is said about it, and how it is signed. Its mappings are read once a signature holds.
+pub(super) struct Ready {
+    pub settings: Arc<SourceSettings>,
+    pub auth: Auth,
+}
+
+/// A stored webhook; `None` if the source has none.
+pub(super) fn ready(known: &KnownWebhook) -> Option<Ready> {
     let settings: SourceSettings = serde_json::from_value(known.settings.clone()).ok()?;
-    settings.webhook.as_ref()?;
-    let ready = Webhook::new(&settings);
-    if ready.is_err() {
-        let name = &known.source.name;
-        tracing::error!(source.name = name, "the stored settings of source {name} can't be used");
-    }
-    ready.ok()
+    let auth = settings.webhook.as_ref()?.auth().ok()?;
+    Some(Ready { settings: Arc::new(settings), auth })
+}
+
+/// What a source's mappings make of a body.
+///
+/// # Errors
+/// 503 when too much is being mapped already.
+pub(super) async fn mapped(
+    api: &Api,
+    settings: &Arc<SourceSettings>,
+    (body, headers, id): (Value, Headers, Option<String>),
+    purpose: Purpose,
+) -> Result<Mapped, Problem> {
+    let settings = Arc::clone(settings);
+    let map = move |budget: &Budget| match Webhook::new(&settings, budget) {
+        Ok(webhook) => webhook.map(&body, &headers, id.as_deref(), budget),
+        Err(_) => Mapped::Unmatched { detail: "the source's settings can't be used".to_owned() },
+    };
+    Ok(api.compute.run(purpose, map).await?)
 }
 
 fn identity(known: &KnownWebhook, secret: &WebhookSecret) -> Identity {
@@ -178,13 +196,13 @@ impl Content {
 /// What passes: 429 or 503. The same body helps later, and nothing is stored of it.
 pub(super) async fn settle(
     api: &Api,
-    webhook: &Webhook,
+    settings: &Arc<SourceSettings>,
     identity: &Identity,
     content: &Content,
     received: &mut ReceivedBody,
 ) -> Result<Option<Accepted>, Problem> {
-    let id = content.webhook_id.as_deref();
-    (received.state, received.detail) = match webhook.map(&content.body, &content.headers, id) {
+    let asked = (content.body.clone(), content.headers.clone(), content.webhook_id.clone());
+    (received.state, received.detail) = match mapped(api, settings, asked, Purpose::Events).await? {
         Mapped::Unmatched { detail } => (BodyState::Unmatched, detail),
         Mapped::Failed { mapping, field, detail } => {
             (BodyState::Refused, format!("mapping[{mapping}].{field}: {detail}"))
@@ -212,6 +230,8 @@ async fn accept(
     event: Value,
 ) -> Result<(Accepted, bool), Problem> {
     let new = event_fields::read(event, identity, &trace_of(&content.headers))?;
+    // The event itself was counted when it came.
+    count(api, identity, new.recipients.len().saturating_sub(1))?;
     let is_sensitive = api.pipeline.has_sensitive_values(&new.event_type).await?;
     Ok((api.pipeline.accept(new).await?, is_sensitive))
 }

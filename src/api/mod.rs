@@ -48,6 +48,8 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::access::{Access, KnownClient};
 use crate::catalog::Publisher;
+use crate::compute::{Compute, ComputeError, Purpose};
+use crate::domain::budget::Budget;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::pipeline::Pipeline;
@@ -56,6 +58,7 @@ use crate::store::Store;
 pub use apps::AppPolicy;
 pub use auth::Denials;
 pub use health::SharedReadiness;
+pub use json::parse as parse_json;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
 
@@ -74,6 +77,8 @@ pub struct Api {
     pub access: Arc<Access>,
     /// The catalog.
     pub publisher: Arc<Publisher>,
+    /// The threads for work on input.
+    pub compute: Arc<Compute>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Request ids.
@@ -95,6 +100,17 @@ pub struct Api {
 }
 
 impl Api {
+    /// Runs work on what a request brought, away from the async threads.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Budget) -> T + Send + 'static,
+    ) -> Result<T, ComputeError> {
+        self.compute.run(Purpose::People, work).await
+    }
+
     /// Answers "not ready" from now on, so that no new requests are sent here.
     pub fn withdraw(&self) {
         self.is_ready.store(false, Ordering::SeqCst);

@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use crate::catalog::CatalogProblem;
 use crate::catalog::traffic::TrafficReport;
+use crate::compute::ComputeError;
 use crate::pipeline::ingest::{DataError, IngestError, RETRY_AFTER};
+use crate::pipeline::preview::PreviewError;
 use crate::pipeline::release::ReleaseError;
 use crate::store::StoreError;
 
@@ -238,6 +240,20 @@ impl Problem {
         self
     }
 
+    /// The same with at most `most` of its errors, and a word on those that are left out.
+    pub(super) fn with_at_most(mut self, most: usize) -> Self {
+        if self.errors.len() > most {
+            self.errors.truncate(most);
+            self.detail.push_str("; more errors are not listed: a batch's answer holds a bounded number");
+        }
+        self
+    }
+
+    /// How many errors it lists.
+    pub(super) fn error_count(&self) -> usize {
+        self.errors.len()
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.code.parts().0
@@ -292,6 +308,30 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<ComputeError> for Problem {
+    fn from(error: ComputeError) -> Self {
+        match error {
+            ComputeError::Full => {
+                Self::new(Code::Unavailable, "too much is being checked at the moment; try again")
+                    .retry_after(RETRY_AFTER)
+            }
+            ComputeError::Panicked => Self::new(
+                Code::Internal,
+                "something failed that never should; the request id finds it in the log",
+            ),
+        }
+    }
+}
+
+impl From<PreviewError> for Problem {
+    fn from(error: PreviewError) -> Self {
+        match error {
+            PreviewError::Store(error) => error.into(),
+            PreviewError::Compute(error) => error.into(),
+        }
+    }
+}
+
 impl From<DataError> for FieldError {
     fn from(error: DataError) -> Self {
         Self {
@@ -318,8 +358,14 @@ impl From<IngestError> for Problem {
                 );
                 Self::fields(Code::UnknownEventType, vec![error.hint(hint)])
             }
-            IngestError::BadData { errors, .. } => {
-                Self::fields(Code::InvalidData, errors.into_iter().map(FieldError::from).collect())
+            IngestError::BadData { errors, has_more, .. } => {
+                let shown = errors.len();
+                let mut errors: Vec<FieldError> = errors.into_iter().map(FieldError::from).collect();
+                errors.extend(has_more.then(|| {
+                    let detail = format!("there are more errors than the {shown} that are listed");
+                    FieldError::new("/data", "more_errors", detail)
+                }));
+                Self::fields(Code::InvalidData, errors)
             }
             IngestError::NoRecipient => {
                 let error = FieldError::new("/recipient", "required", "the event names nobody to write to");
@@ -349,7 +395,14 @@ impl From<IngestError> for Problem {
                 "the event was not stored for sure; post it again with the same id",
             )
             .retry_after(RETRY_AFTER),
-            IngestError::Refused(_) => Self::new(
+            IngestError::TooComplex(spent) => Self::fields(
+                Code::InvalidData,
+                vec![
+                    FieldError::new("/data", "too_complex", format!("the event can't be planned: {spent}"))
+                        .hint("send less data, or simplify the conditions and copy of its rules"),
+                ],
+            ),
+            IngestError::Failed | IngestError::Refused(_) => Self::new(
                 Code::Internal,
                 "the event could not be stored; the request id finds why in the log",
             ),

@@ -10,17 +10,18 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::hooks::{Content, HookBody, hook_body, ready, settle, trace_of};
+use super::hooks::{Content, HookBody, Ready, hook_body, mapped, ready, settle, trace_of};
 use super::listing::Page;
 use super::parameters::{Parameters, PathText, PathTexts};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::sources::{find, read_settings};
 use super::{Api, event_fields, request};
 use crate::access::{Identity, Use};
+use crate::compute::Purpose;
 use crate::domain::id::{EventId, KeyId, ReceivedBodyId, TypedId, WebhookSecretId};
 use crate::store::received::ReceivedBody;
 use crate::store::webhooks::KnownWebhook;
-use crate::webhooks::{Headers, Mapped, Webhook};
+use crate::webhooks::{Headers, Mapped, SourceSettings};
 
 /// Bodies on a page: each may be large.
 const PAGE: i64 = 20;
@@ -129,7 +130,7 @@ pub(super) async fn replay_body(
 ) -> Result<Json<HookBody>, Problem> {
     let caller = api.allow(&headers, Use::ChangeSource).await?;
     let known = find_webhook(&api, &name).await?;
-    let webhook = ready(&known).ok_or_else(|| no_webhook(&name))?;
+    let Ready { settings, .. } = ready(&known).ok_or_else(|| no_webhook(&name))?;
     let unknown = || Problem::new(Code::NotFound, format!("there is no body {id} of {name}"));
     let parsed: ReceivedBodyId = id.parse().map_err(|_| unknown())?;
     let mut received = api.store.find_received(known.source.id, parsed).await?.ok_or_else(unknown)?;
@@ -138,7 +139,7 @@ pub(super) async fn replay_body(
     })?;
     let is_test = received.is_test || caller.is_test;
     let identity = Identity::of_source(&known.source, KeyId::from_uuid(received.secret.uuid()), is_test);
-    let accepted = settle(&api, &webhook, &identity, &content, &mut received).await?;
+    let accepted = settle(&api, &settings, &identity, &content, &mut received).await?;
     api.store.settle_received(&received, api.clock.now()).await?;
     Ok(Json(hook_body(&received, accepted.as_ref())))
 }
@@ -200,28 +201,31 @@ pub(super) async fn test_source(
 ) -> Result<Json<TestBody>, Problem> {
     let caller = api.allow(&headers, Use::ReadSources).await?;
     let request: TestRequest = request::read(&headers, body, MAX_TEST_BYTES).await?;
-    let (webhook, identity) = if let Some(said) = request.settings {
-        (Webhook::new(&read_settings(said)?).ok(), (*caller).clone())
+    let (ready, identity) = if let Some(said) = request.settings {
+        let settings = read_settings(&api, said).await?;
+        let auth = settings.webhook.as_ref().and_then(|webhook| webhook.auth().ok());
+        (auth.map(|auth| Ready { settings: Arc::new(settings), auth }), (*caller).clone())
     } else {
         let known = find_webhook(&api, &name).await?;
         (ready(&known), Identity::of_source(&known.source, caller.key, caller.is_test))
     };
-    let webhook = webhook.ok_or_else(|| no_webhook(&name))?;
+    let Ready { settings, auth } = ready.ok_or_else(|| no_webhook(&name))?;
     let named = request.headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-    let headers = webhook.visible(&named);
-    Ok(Json(tried(&api, &webhook, &identity, &request.body, &headers).await))
+    let headers = auth.visible(&named);
+    Ok(Json(tried(&api, &settings, &identity, request.body, &headers).await?))
 }
 
 async fn tried(
     api: &Api,
-    webhook: &Webhook,
+    settings: &Arc<SourceSettings>,
     identity: &Identity,
-    body: &Value,
+    body: Value,
     headers: &Headers,
-) -> TestBody {
+) -> Result<TestBody, Problem> {
     // A signature brings an id along where the sender gives none; a trial has no signature.
     let id = headers.get("webhook-id").map_or("msg_test", String::as_str);
-    match webhook.map(body, headers, Some(id)) {
+    let asked = (body, headers.clone(), Some(id.to_owned()));
+    Ok(match mapped(api, settings, asked, Purpose::People).await? {
         Mapped::Unmatched { detail } => {
             let detail = if detail.is_empty() { "no mapping's `when` holds".to_owned() } else { detail };
             TestBody { state: "unmatched", detail: Some(detail), ..TestBody::default() }
@@ -243,7 +247,7 @@ async fn tried(
                 problem: problem.map(|problem| problem.body()),
             }
         }
-    }
+    })
 }
 
 async fn would_refuse(api: &Api, identity: &Identity, event: Value, headers: &Headers) -> Option<Problem> {

@@ -19,7 +19,7 @@ use crate::access::Use;
 use crate::domain::id::{SourceId, WebhookSecretId};
 use crate::store::sources::Source;
 use crate::store::webhooks::{ListedSecret, WebhookSecret};
-use crate::webhooks::{SettingsProblem, SourceSettings, check};
+use crate::webhooks::{Auth, SettingsProblem, SourceSettings, check, is_usable};
 
 /// A request's size at most.
 const MAX_BYTES: usize = 256 * 1024;
@@ -161,7 +161,7 @@ pub(super) async fn put_source(
 ) -> Result<Response, Problem> {
     let identity = api.allow(&headers, Use::ChangeSource).await?;
     let bytes = body::read_json(&headers, body, MAX_BYTES).await?;
-    let settings = read_settings(json::parse(&bytes)?)?;
+    let settings = read_settings(&api, json::parse(&bytes)?).await?;
     if !crate::catalog::is_source_name(&name) {
         let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
         return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
@@ -180,9 +180,10 @@ pub(super) async fn put_source(
 ///
 /// # Errors
 /// 400 for what can't be read, 422 for what makes no sense.
-pub(super) fn read_settings(said: serde_json::Value) -> Result<SourceSettings, Problem> {
+pub(super) async fn read_settings(api: &Api, said: serde_json::Value) -> Result<SourceSettings, Problem> {
     let settings: SourceSettings = request::read_value(said)?;
-    let problems = check(&settings);
+    let checked = settings.clone();
+    let problems = api.compute(move |budget| check(&checked, budget)).await?;
     if problems.is_empty() { Ok(settings) } else { Err(refused(problems)) }
 }
 
@@ -241,6 +242,7 @@ pub(super) async fn create_secret(
         return Err(Problem::new(Code::NotPermitted, detail));
     }
     let text = secret_text(&api, request.secret)?;
+    check_secret(&api, &name, &text).await?;
     let now = api.clock.now();
     let is_test = request.test || identity.is_test;
     let secret = WebhookSecret { id: api.ids.next(now), is_test, text };
@@ -272,6 +274,27 @@ fn secret_text(api: &Api, given: Option<String>) -> Result<String, Problem> {
         ));
     }
     Ok(text)
+}
+
+/// Refuses a secret that could never verify anything.
+async fn check_secret(api: &Api, name: &str, text: &str) -> Result<(), Problem> {
+    let settings = api.store.source_settings().await?.remove(name);
+    let settings = settings.and_then(|said| serde_json::from_value::<SourceSettings>(said).ok());
+    let auth = settings.and_then(|settings| settings.webhook?.auth().ok());
+    let (is_taken, detail) = match &auth {
+        Some(auth @ Auth::StandardWebhooks) => {
+            (auth.takes(text), "for `standard_webhooks` a secret is `whsec_` and base64, or base64 alone")
+        }
+        Some(_) | None => (
+            is_usable(text),
+            "a secret has 16 visible characters at least and no blanks around them; after `whsec_` it is base64",
+        ),
+    };
+    if is_taken {
+        return Ok(());
+    }
+    let error = FieldError::new("/secret", "invalid", detail);
+    Err(Problem::fields(Code::InvalidFields, vec![error.hint("leave it out, and Herald makes one")]))
 }
 
 /// Revokes a webhook secret.

@@ -14,6 +14,7 @@ use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
 use crate::api::{Api, AppPolicy, Denials, SharedReadiness};
 use crate::catalog::Publisher;
+use crate::compute::{Compute, ComputeOptions};
 use crate::config::Settings;
 use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
@@ -117,8 +118,15 @@ impl Herald {
             None => Arc::new(OneSignal::new(timeouts(&settings)).context("no TLS")?),
         };
         store.ensure_partitions(clock.now()).await?;
-        let publisher =
-            Publisher::new(store.of(User::Api), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
+        let compute = Compute::start(ComputeOptions::default()).context("the system gives no threads")?;
+        let compute = Arc::new(compute);
+        let publisher = Publisher::new(
+            store.of(User::Api),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            Arc::clone(&provider),
+            Arc::clone(&compute),
+        );
         let publisher = Arc::new(publisher.with_look_gap(settings.templates.look_gap));
         let access = Arc::new(Access::new(store.of(User::Access), Arc::clone(&clock), Arc::clone(&ids)));
         enter_default_app(&store, &settings, clock.as_ref()).await?;
@@ -128,6 +136,7 @@ impl Herald {
             clock: Arc::clone(&clock),
             ids: Arc::clone(&ids),
             provider,
+            compute: Arc::clone(&compute),
             uploads: Arc::new(Uploads(Arc::clone(&publisher))),
             limits: pipeline_limits(&settings),
             namespace: store.namespace().await?,
@@ -144,6 +153,7 @@ impl Herald {
             pipeline: Arc::clone(&pipeline),
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
+            compute,
             clock,
             ids,
             denials: Denials::default(),
@@ -174,6 +184,7 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
         store: api.store.of(User::Pages),
         pipeline: Arc::clone(&api.pipeline),
         publisher: Arc::clone(&api.publisher),
+        compute: Arc::clone(&api.compute),
         access: Arc::clone(&api.access),
         team: Arc::clone(team),
         clock: Arc::clone(&api.clock),

@@ -1,6 +1,7 @@
 //! What is different between two contents of a template, line by line.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
 use similar::{ChangeTag, TextDiff};
@@ -70,9 +71,12 @@ fn note(found: &mut Vec<FieldDiff>, locale: Option<&str>, field: &str, before: &
     });
 }
 
+/// How long the shortest difference is looked for; then the one at hand is shown.
+const DIFF_TIME: Duration = Duration::from_millis(200);
+
 /// The lines of two texts, each marked as same, gone or new.
 pub fn lines(before: &str, after: &str) -> Vec<LineDiff> {
-    let diff = TextDiff::from_lines(before, after);
+    let diff = TextDiff::configure().timeout(DIFF_TIME).diff_lines(before, after);
     let line = |change: similar::Change<&str>| LineDiff {
         op: match change.tag() {
             ChangeTag::Equal => "same",

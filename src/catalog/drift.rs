@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::author::By;
 use super::publish::Publisher;
-use super::upload::{LEASE, UploadError, compiled, hash_of, seen};
+use super::upload::{LEASE, UploadError, hash_of, seen};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, TypedId};
@@ -130,7 +130,7 @@ impl Publisher {
         let (Some(app), Some(version), Some(id)) = (app, version, &record.provider_template_id) else {
             return Ok(None);
         };
-        let upload = compiled(version, &record.key.locale)?;
+        let upload = self.compiled(version, &record.key.locale).await?;
         let failed =
             |source| CareError::Provider { name: upload.name.clone(), app: app.name.clone(), source };
         let there = self.provider.get_template(app, id).await.map_err(failed)?;

@@ -1,5 +1,7 @@
 //! Event types, partials and rules one by one: checked as part of the whole catalog, as files are.
 
+use std::sync::Arc;
+
 use super::author::By;
 use super::changes::rule_json;
 use super::check::CatalogProblem;
@@ -8,6 +10,7 @@ use super::checks::is_key;
 use super::document::{Document, RuleDocument};
 use super::forms::{EventTypeForm, FormProblem, RuleForm};
 use super::publish::{Applied, ApplyError, Applying, Publisher, Seen};
+use crate::domain::budget::Budget;
 use crate::domain::snapshot::{CatalogSnapshot, Partial};
 
 /// What can be changed by itself.
@@ -59,9 +62,11 @@ impl Publisher {
         by: By<'_>,
     ) -> Result<Applied, ApplyError> {
         let seen = Seen { kind: entry.kind(), name, version };
-        let document = document_of(name, entry).map_err(ApplyError::Problems)?;
+        let named = name.to_owned();
+        let document = self.compute(move |budget| document_of(&named, entry, budget)).await?;
+        let document = Arc::new(document.map_err(ApplyError::Problems)?);
         if dry {
-            let snapshot = self.store.snapshot().await?;
+            let snapshot = Arc::new(self.store.snapshot().await?);
             seen.check(&snapshot)?;
             return self.planned(&document, &snapshot, false).await;
         }
@@ -87,12 +92,12 @@ pub fn rule_form(rule: &crate::domain::rule::Rule, snapshot: &CatalogSnapshot) -
     rule_json(rule, snapshot)
 }
 
-fn document_of(name: &str, entry: Entry) -> Result<Document, Vec<CatalogProblem>> {
+fn document_of(name: &str, entry: Entry, budget: &Budget) -> Result<Document, Vec<CatalogProblem>> {
     let mut document = Document::default();
     let kind = entry.kind();
     let problems = match entry {
         Entry::EventType(form) => {
-            let (entry, problems) = form.read(name);
+            let (entry, problems) = form.read(name, budget);
             document.event_types.extend(entry);
             problems
         }

@@ -25,6 +25,7 @@ pub mod publish;
 pub mod sample;
 mod source_files;
 mod stops;
+mod template_checks;
 pub mod templates;
 mod testers;
 pub mod traffic;

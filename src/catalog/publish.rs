@@ -18,7 +18,9 @@ use super::guards::{still_used, unapproved, untimely};
 use super::source_files;
 use super::traffic::TrafficReport;
 use super::upload::UploadError;
+use crate::compute::{Compute, ComputeError, Purpose};
 use crate::domain::app::{App, AppId};
+use crate::domain::budget::Budget;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::{DeliveryId, IdSource, TypedId};
 use crate::domain::snapshot::CatalogSnapshot;
@@ -36,6 +38,7 @@ pub struct Publisher {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<IdSource>,
     pub(super) provider: Arc<dyn MessageProvider>,
+    compute: Arc<Compute>,
     pub(super) look_gap: Duration,
 }
 
@@ -80,6 +83,9 @@ pub enum ApplyError {
     /// OneSignal did not take a template; trying again goes on where this stopped.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// It could not be checked now.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
     /// The database is away.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,8 +130,22 @@ impl Publisher {
         clock: Arc<dyn Clock>,
         ids: Arc<IdSource>,
         provider: Arc<dyn MessageProvider>,
+        compute: Arc<Compute>,
     ) -> Self {
-        Self { store, clock, ids, provider, look_gap: LOOK_GAP }
+        Self { store, clock, ids, provider, compute, look_gap: LOOK_GAP }
+    }
+
+    /// Runs work on what people wrote, away from the async threads.
+    pub(super) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Budget) -> T + Send + 'static,
+    ) -> Result<T, ComputeError> {
+        self.compute.run(Purpose::People, work).await
+    }
+
+    async fn read(&self, files: &Files) -> Result<Arc<Document>, ApplyError> {
+        let files = files.clone();
+        Ok(Arc::new(self.compute(move |budget| read(&files, budget)).await??))
     }
 
     /// The same with another gap between two calls that look at templates.
@@ -146,8 +166,8 @@ impl Publisher {
     /// # Errors
     /// [`ApplyError`].
     pub async fn plan(&self, files: &Files, deletes: bool) -> Result<Applied, ApplyError> {
-        let document = read(files)?;
-        let snapshot = self.store.snapshot().await?;
+        let document = self.read(files).await?;
+        let snapshot = Arc::new(self.store.snapshot().await?);
         let mut planned = self.planned(&document, &snapshot, deletes).await?;
         planned.traffic = self.traffic_of(&document, &snapshot, &planned.changes).await?;
         Ok(planned)
@@ -159,19 +179,19 @@ impl Publisher {
     /// # Errors
     /// [`ApplyError`].
     pub async fn apply(&self, files: &Files, how: Applying, by: By<'_>) -> Result<Applied, ApplyError> {
-        self.change(&read(files)?, None, how, by).await
+        self.change(&self.read(files).await?, None, how, by).await
     }
 
     /// Makes the catalog say what a document says, as long as what was seen still stands.
     pub(super) async fn change(
         &self,
-        document: &Document,
+        document: &Arc<Document>,
         seen: Option<Seen<'_>>,
         how: Applying,
         by: By<'_>,
     ) -> Result<Applied, ApplyError> {
         for _ in 0..TRIES {
-            let snapshot = self.store.snapshot().await?;
+            let snapshot = Arc::new(self.store.snapshot().await?);
             seen.map_or(Ok(()), |seen| seen.check(&snapshot))?;
             let mut applied = self.planned(document, &snapshot, how.deletes).await?;
             if applied.changes.is_empty() {
@@ -205,16 +225,21 @@ impl Publisher {
 
     pub(super) async fn planned(
         &self,
-        document: &Document,
-        snapshot: &CatalogSnapshot,
+        document: &Arc<Document>,
+        snapshot: &Arc<CatalogSnapshot>,
         deletes: bool,
     ) -> Result<Applied, ApplyError> {
-        let changes = changes(document, snapshot, deletes);
-        let mut problems = check_document(document, Some(snapshot));
-        problems.extend(unapproved(&changes, snapshot));
+        let (checked, against) = (Arc::clone(document), Arc::clone(snapshot));
+        let check = move |budget: &Budget| {
+            let changes = changes(&checked, &against, deletes);
+            let mut problems = check_document(&checked, Some(&against), budget);
+            problems.extend(unapproved(&changes, &against));
+            problems.extend(untimely(&checked, &against));
+            problems.extend(still_used(&changes, &checked, &against));
+            (changes, problems)
+        };
+        let (changes, mut problems) = self.compute(check).await?;
         problems.extend(self.check_canaries(document, snapshot, &changes).await?);
-        problems.extend(untimely(document, snapshot));
-        problems.extend(still_used(&changes, document, snapshot));
         let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
         if errors.is_empty() {
             Ok(Applied { changes, traffic: BTreeMap::new(), warnings, revision: snapshot.revision })
@@ -438,13 +463,13 @@ impl Publisher {
     }
 }
 
-fn read(files: &Files) -> Result<Document, ApplyError> {
-    let (document, mut problems) = files::read(files);
+fn read(files: &Files, budget: &Budget) -> Result<Document, ApplyError> {
+    let (document, mut problems) = files::read(files, budget);
     if problems.is_empty() {
         return Ok(document);
     }
     // Everything at once: what could be read is checked as far as it goes by itself.
-    problems.extend(check_document(&document, None).into_iter().filter(CatalogProblem::is_error));
+    problems.extend(check_document(&document, None, budget).into_iter().filter(CatalogProblem::is_error));
     Err(ApplyError::Problems(problems))
 }
 

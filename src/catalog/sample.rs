@@ -67,6 +67,6 @@ mod tests {
 
     #[test]
     fn nothing_is_wrong_with_the_sample_catalog() {
-        assert_eq!(check(&files()), []);
+        assert_eq!(check(&files(), &crate::domain::budget::Budget::default()), []);
     }
 }

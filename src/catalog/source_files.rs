@@ -8,6 +8,7 @@ use super::author::By;
 use super::changes::Change;
 use super::check::CatalogProblem;
 use super::publish::{ApplyError, Publisher};
+use crate::domain::budget::Budget;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::IdSource;
 use crate::store::{StoreError, Tx, audit, catalog, webhooks};
@@ -32,14 +33,14 @@ pub(super) fn read(
     path: &str,
     name: &str,
     settings: SourceSettings,
-    problems: &mut Vec<CatalogProblem>,
+    (problems, budget): (&mut Vec<CatalogProblem>, &Budget),
 ) -> Option<SourceDocument> {
     let before = problems.len();
     if !is_source_name(name) {
         let problem = CatalogProblem::error("bad_name", path, format!("`{name}` can't name a source"));
         problems.push(problem.hint("a name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`"));
     }
-    for found in check(&settings) {
+    for found in check(&settings, budget) {
         let problem = CatalogProblem::error(found.code, path, format!("{}: {}", found.place, found.message));
         problems.push(CatalogProblem { hint: found.hint, ..problem });
     }

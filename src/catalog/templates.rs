@@ -1,15 +1,17 @@
 //! The life of a template between files: a draft that people save over, approval, publishing, roll-backs, archiving.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::author::By;
 use super::changes::{Change, content_hash};
 use super::check::CatalogProblem;
-use super::checks::{Leading, Surroundings, check_copy, shape};
+use super::checks::{Leading, Surroundings};
 use super::document::Document;
 use super::publish::{Publisher, TRIES, apps_of};
 use super::traffic::{DEFAULT_EVENTS, TrafficReport};
 use super::upload::UploadError;
+use crate::compute::ComputeError;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TemplateId, TemplateVersionId, TypedId};
@@ -64,6 +66,9 @@ pub enum TemplateError {
     /// OneSignal did not take it.
     #[error(transparent)]
     Upload(#[from] UploadError),
+    /// It could not be checked now.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
     /// The database is away.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -225,41 +230,6 @@ impl Publisher {
         Ok((template, draft.ok_or_else(|| TemplateError::NoDraft(key.to_owned()))?))
     }
 
-    /// Everything that can be said of content as copy of this template, with what the last `events` events say to it.
-    ///
-    /// # Errors
-    /// [`TemplateError::NotFound`].
-    pub async fn check_template(
-        &self,
-        key: &str,
-        content: &Content,
-        events: u32,
-    ) -> Result<(Vec<CatalogProblem>, TrafficReport), TemplateError> {
-        let snapshot = self.store.snapshot().await?;
-        let place = Place::find(&snapshot, key)?;
-        Ok(self.check_in_place(&place, content, events).await?)
-    }
-
-    async fn check_in_place(
-        &self,
-        place: &Place<'_>,
-        content: &Content,
-        events: u32,
-    ) -> Result<(Vec<CatalogProblem>, TrafficReport), StoreError> {
-        let (channel, partials) = (place.template.channel, place.partials_for(content));
-        let traffic =
-            self.check_traffic(channel, (content, &partials), place.live, &place.types, events).await?;
-        let shapes: Vec<_> = place
-            .types
-            .iter()
-            .map(|entry| crate::templating::check::EventShape {
-                observed: traffic.observed(),
-                ..shape(entry)
-            })
-            .collect();
-        Ok((check_copy(&place.template.key, channel, content, &place.partials, &shapes), traffic))
-    }
-
     /// Publishes a draft: checked, held against real events, uploaded, and only then live.
     ///
     /// # Errors
@@ -271,9 +241,9 @@ impl Publisher {
         by: By<'_>,
     ) -> Result<Published, TemplateError> {
         for _ in 0..TRIES {
-            let snapshot = self.store.snapshot().await?;
+            let snapshot = Arc::new(self.store.snapshot().await?);
             let place = Place::open(&snapshot, key)?;
-            let (draft, warnings, traffic) = self.publishable(&place, how).await?;
+            let (draft, warnings, traffic) = self.publishable((&snapshot, &place), how).await?;
             let note = (None, draft.approved_by.as_deref());
             let version = self.store_version(&place, draft.content.clone(), None, note, by).await?;
             self.upload_everywhere(&snapshot, &version).await?;
@@ -289,9 +259,9 @@ impl Publisher {
     /// # Errors
     /// As [`Self::publish_draft`], but for what OneSignal would say.
     pub async fn rehearse_publishing(&self, key: &str, how: Publishing) -> Result<Published, TemplateError> {
-        let snapshot = self.store.snapshot().await?;
+        let snapshot = Arc::new(self.store.snapshot().await?);
         let place = Place::open(&snapshot, key)?;
-        let (draft, warnings, traffic) = self.publishable(&place, how).await?;
+        let (draft, warnings, traffic) = self.publishable((&snapshot, &place), how).await?;
         let wanted = place.version(TemplateVersionId::from_uuid(uuid::Uuid::nil()), draft.content, None);
         let latest = self.store.version_records(key, None, 1).await?.pop();
         let version = latest.map_or(1, |latest| {
@@ -303,7 +273,7 @@ impl Publisher {
     /// A draft that may go live, with its warnings and what the last events say to it.
     async fn publishable(
         &self,
-        place: &Place<'_>,
+        (snapshot, place): (&Arc<CatalogSnapshot>, &Place<'_>),
         how: Publishing,
     ) -> Result<(Draft, Vec<CatalogProblem>, TrafficReport), TemplateError> {
         let draft = self.store.find_draft(place.template.id).await?;
@@ -314,7 +284,8 @@ impl Publisher {
         if place.template.needs_approval && draft.approved_by.is_none() {
             return Err(TemplateError::NeedsApproval);
         }
-        let (problems, traffic) = self.check_in_place(place, &draft.content, how.events).await?;
+        let (problems, traffic) =
+            self.check_in_place(snapshot, &place.template.key, &draft.content, how.events).await?;
         let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(CatalogProblem::is_error);
         if !errors.is_empty() {
             return Err(TemplateError::Problems(errors));
@@ -332,23 +303,21 @@ impl Publisher {
     /// a test alone and copy of this template needs approval.
     pub async fn roll_back(&self, key: &str, number: i32, by: By<'_>) -> Result<Published, TemplateError> {
         for _ in 0..TRIES {
-            let snapshot = self.store.snapshot().await?;
+            let snapshot = Arc::new(self.store.snapshot().await?);
             let place = Place::open(&snapshot, key)?;
             let old = self.record(key, number).await?;
             if place.template.needs_approval && !self.is_settled(&old).await? {
                 return Err(TemplateError::NeedsApproval);
             }
-            let shapes: Vec<_> = place.types.iter().map(|entry| shape(entry)).collect();
-            let TemplateVersion { content, partials, channel, .. } = &old.version;
-            let warnings = check_copy(key, *channel, content, partials, &shapes);
+            let TemplateVersion { content, partials, .. } = &old.version;
+            let warnings = self.check_alone(&snapshot, key, content, Some(partials)).await?;
             let note = (Some(number), None);
             let version =
                 self.store_version(&place, content.clone(), Some(partials.clone()), note, by).await?;
             self.upload_everywhere(&snapshot, &version).await?;
             if self.bring_live((&snapshot, &place), &version, None, by).await? {
-                let copy = (&version.content, &version.partials);
-                let traffic =
-                    self.check_traffic(*channel, copy, place.live, &place.types, DEFAULT_EVENTS).await?;
+                let (_, traffic) =
+                    self.check_in_place(&snapshot, key, &version.content, DEFAULT_EVENTS).await?;
                 return Ok(Published { version: version.number, warnings, traffic });
             }
         }
@@ -381,10 +350,9 @@ impl Publisher {
         content: Content,
         by: By<'_>,
     ) -> Result<TemplateVersion, TemplateError> {
-        let snapshot = self.store.snapshot().await?;
+        let snapshot = Arc::new(self.store.snapshot().await?);
         let place = Place::open(&snapshot, key)?;
-        let shapes: Vec<_> = place.types.iter().map(|entry| shape(entry)).collect();
-        let problems = check_copy(key, place.template.channel, &content, &place.partials, &shapes);
+        let problems = self.check_alone(&snapshot, key, &content, None).await?;
         let errors: Vec<CatalogProblem> = problems.into_iter().filter(CatalogProblem::is_error).collect();
         if !errors.is_empty() {
             return Err(TemplateError::Problems(errors));

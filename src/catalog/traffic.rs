@@ -1,21 +1,23 @@
 //! The traffic check: what copy would say about the last real events, compared with what is live.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::changes::Change;
-use super::checks::{Leading, Surroundings};
+use super::check::CatalogProblem;
+use super::checks::{Leading, Surroundings, too_complex};
 use super::document::Document;
-use super::publish::Publisher;
+use super::publish::{ApplyError, Publisher};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::{Content, TemplateVersion};
 use crate::store::StoreError;
 use crate::store::traffic::PastEvent;
 use crate::templating::check::Observed;
-use crate::templating::liquid::Limits;
 use crate::templating::preview::{Person, preview};
 use crate::templating::{CompiledContent, ValueError, compile_content};
 
@@ -101,8 +103,9 @@ pub(super) struct Compiled<'a> {
 
 impl<'a> Compiled<'a> {
     /// Compiles every locale that compiles.
-    pub fn new(channel: Channel, content: &'a Content, partials: &BTreeMap<String, String>) -> Self {
-        Self { content, by_locale: compile_content(channel, content, partials).0 }
+    pub fn new(draft: Candidate<'a>, budget: &Budget) -> Self {
+        let Candidate { channel, content, partials } = draft;
+        Self { content, by_locale: compile_content(channel, content, partials, budget).0 }
     }
 
     /// The locale for a wish, with its copy.
@@ -112,69 +115,108 @@ impl<'a> Compiled<'a> {
     }
 }
 
-impl Publisher {
-    /// Renders copy against the last `limit` events of these types, or against their samples where there were none.
-    pub(super) async fn check_traffic(
-        &self,
-        channel: Channel,
-        (content, partials): (&Content, &BTreeMap<String, String>),
-        live: Option<&TemplateVersion>,
-        types: &[Leading<'_>],
-        limit: u32,
-    ) -> Result<TrafficReport, StoreError> {
-        let mut names: Vec<String> = types.iter().map(|t| t.name.to_string()).collect();
-        names.dedup();
-        let events = self.store.last_events(&names, limit.min(MOST_EVENTS).into()).await?;
-        let draft = Compiled::new(channel, content, partials);
-        let live = live.map(|live| Compiled::new(channel, &live.content, &live.partials));
-        let based_on = if events.is_empty() { "samples" } else { "events" }.to_owned();
-        let mut report = TrafficReport { based_on, ..TrafficReport::default() };
-        let mut bytes = Vec::new();
-        if events.is_empty() {
-            for entry in types {
-                for (name, sample) in &entry.samples {
-                    let data = masked(sample, &entry.sensitive);
-                    report.look((name, &data, None), &draft, live.as_ref(), &mut bytes);
-                }
-            }
-        }
-        for PastEvent { id, event_type, data, locale, .. } in &events {
-            // What became sensitive after an event was stored stands in it openly.
-            for form in types.iter().filter(|t| t.name.as_str() == event_type) {
-                let data = masked(&form.data(data.clone()), &form.sensitive);
-                report.look((&id.to_string(), &data, locale.as_deref()), &draft, live.as_ref(), &mut bytes);
-            }
-        }
-        bytes.sort_unstable();
-        report.p99_bytes = bytes.get(bytes.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
-        Ok(report)
-    }
+/// Copy that is held against events: a template's channel, its content and its partials.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub channel: Channel,
+    pub content: &'a Content,
+    pub partials: &'a BTreeMap<String, String>,
 }
 
 impl Publisher {
+    /// The last `limit` events of these types.
+    pub(super) async fn events_of(
+        &self,
+        types: &[Leading<'_>],
+        limit: u32,
+    ) -> Result<Vec<PastEvent>, StoreError> {
+        let mut names: Vec<String> = types.iter().map(|t| t.name.to_string()).collect();
+        names.dedup();
+        self.store.last_events(&names, limit.min(MOST_EVENTS).into()).await
+    }
+
     /// What the last events say to each template that a document changes and that is live today.
     pub(super) async fn traffic_of(
         &self,
-        document: &Document,
-        snapshot: &CatalogSnapshot,
+        document: &Arc<Document>,
+        snapshot: &Arc<CatalogSnapshot>,
         changes: &[Change],
-    ) -> Result<BTreeMap<String, TrafficReport>, StoreError> {
-        let around = Surroundings::of(document, Some(snapshot));
+    ) -> Result<BTreeMap<String, TrafficReport>, ApplyError> {
         let mut reports = BTreeMap::new();
         for change in
             changes.iter().filter(|c| c.kind == "template" && c.before.is_some() && c.after.is_some())
         {
-            let wanted = document.templates.iter().find(|t| t.key == change.name);
-            let known = snapshot.templates.iter().find(|t| t.key == change.name);
-            let (Some(wanted), Some(known)) = (wanted, known) else { continue };
-            let live = snapshot.versions.iter().find(|v| Some(v.id) == known.live);
-            let types = around.types_of(&wanted.key, wanted.about.event_type.as_deref());
-            let content = (&wanted.content, &around.partials);
-            let report = self.check_traffic(wanted.channel, content, live, &types, DEFAULT_EVENTS).await?;
-            reports.insert(wanted.key.clone(), report);
+            let key = change.name.clone();
+            let events = {
+                let around = Surroundings::of(document, Some(snapshot));
+                let wanted = document.templates.iter().find(|t| t.key == key);
+                let named = wanted.and_then(|wanted| wanted.about.event_type.as_deref());
+                self.events_of(&around.types_of(&key, named), DEFAULT_EVENTS).await?
+            };
+            let (checked, against) = (Arc::clone(document), Arc::clone(snapshot));
+            let report = move |budget: &Budget| report_of(&checked, &against, (&key, &events), budget);
+            if let Some(report) = self.compute(report).await? {
+                reports.insert(change.name.clone(), report.map_err(|p| ApplyError::Problems(vec![p]))?);
+            }
         }
         Ok(reports)
     }
+}
+
+/// What events say to a template of a document; `None` if it is not there, or new.
+fn report_of(
+    document: &Document,
+    snapshot: &CatalogSnapshot,
+    (key, events): (&str, &[PastEvent]),
+    budget: &Budget,
+) -> Option<Result<TrafficReport, CatalogProblem>> {
+    let around = Surroundings::of(document, Some(snapshot));
+    let wanted = document.templates.iter().find(|t| t.key == key)?;
+    let known = snapshot.templates.iter().find(|t| t.key == key)?;
+    let live = snapshot.versions.iter().find(|v| Some(v.id) == known.live);
+    let types = around.types_of(key, wanted.about.event_type.as_deref());
+    let draft = Candidate { channel: wanted.channel, content: &wanted.content, partials: &around.partials };
+    let report = report(draft, live, &types, (events, budget));
+    Some(budget.spent().map_or(Ok(report), |spent| Err(too_complex(spent))))
+}
+
+/// Renders copy against events, or against the samples of its types where there are none.
+pub(super) fn report(
+    draft: Candidate<'_>,
+    live: Option<&TemplateVersion>,
+    types: &[Leading<'_>],
+    (events, budget): (&[PastEvent], &Budget),
+) -> TrafficReport {
+    let draft = Compiled::new(draft, budget);
+    let live = live.map(|live| {
+        let TemplateVersion { channel, content, partials, .. } = live;
+        Compiled::new(Candidate { channel: *channel, content, partials }, budget)
+    });
+    let based_on = if events.is_empty() { "samples" } else { "events" }.to_owned();
+    let mut report = TrafficReport { based_on, ..TrafficReport::default() };
+    let mut bytes = Vec::new();
+    if events.is_empty() {
+        for entry in types {
+            for (name, sample) in &entry.samples {
+                let data = masked(sample, &entry.sensitive);
+                report.look((name, &data, None), &draft, live.as_ref(), (&mut bytes, budget));
+            }
+        }
+    }
+    for PastEvent { id, event_type, data, locale, .. } in events {
+        // What became sensitive after an event was stored stands in it openly.
+        for form in types.iter().filter(|t| t.name.as_str() == event_type) {
+            if budget.steps(1).is_err() {
+                return report;
+            }
+            let data = masked(&form.data(data.clone()), &form.sensitive);
+            let named = (&*id.to_string(), &data, locale.as_deref());
+            report.look(named, &draft, live.as_ref(), (&mut bytes, budget));
+        }
+    }
+    bytes.sort_unstable();
+    report.p99_bytes = bytes.get(bytes.len().saturating_sub(1) * 99 / 100).copied().unwrap_or_default();
+    report
 }
 
 impl TrafficReport {
@@ -183,15 +225,15 @@ impl TrafficReport {
         (name, data, wish): (&str, &Value, Option<&str>),
         draft: &Compiled<'_>,
         live: Option<&Compiled<'_>>,
-        bytes: &mut Vec<usize>,
+        (bytes, budget): (&mut Vec<usize>, &Budget),
     ) {
         self.checked += 1;
-        let now = live.and_then(|live| live.choose(wish)).map(|(_, content)| shown(content, data));
+        let now = live.and_then(|live| live.choose(wish)).map(|(_, content)| shown(content, data, budget));
         let Some((locale, content)) = draft.choose(wish) else {
             self.hole(name, draft.content.choose_locale(wish), None, "the copy does not compile".to_owned());
             return;
         };
-        match shown(content, data) {
+        match shown(content, data, budget) {
             Err(error) => {
                 self.newly_held += usize::from(now.is_none_or(|now| now.is_ok()));
                 let path = match &error {
@@ -251,11 +293,14 @@ impl TrafficReport {
 }
 
 /// What the copy says about an event, and how many bytes its values take.
-fn shown(content: &CompiledContent, data: &Value) -> Result<(BTreeMap<String, String>, usize), ValueError> {
-    let limits = Limits::default();
+fn shown(
+    content: &CompiledContent,
+    data: &Value,
+    budget: &Budget,
+) -> Result<(BTreeMap<String, String>, usize), ValueError> {
     let person = Person { user: Value::Object(Map::new()) };
-    let fields = preview(content, data, &person, &limits)?.fields;
-    let entry = Value::Object(content.values(data, &limits)?).to_string();
+    let fields = preview(content, data, &person, budget)?.fields;
+    let entry = Value::Object(content.values(data, budget)?).to_string();
     Ok((fields, entry.len() + r#"{"all":}"#.len()))
 }
 

@@ -9,7 +9,9 @@ use chrono::TimeDelta;
 use super::document::Document;
 use super::publish::{Publisher, apps_of};
 use super::templates::{Place, TemplateError};
+use crate::compute::ComputeError;
 use crate::domain::app::App;
+use crate::domain::budget::Budget;
 use crate::domain::snapshot::UploadKey;
 use crate::domain::template::{Fields, Mode, TemplateVersion};
 use crate::provider::{ProviderError, TemplateUpload};
@@ -42,6 +44,9 @@ pub enum UploadError {
     /// Another process makes it at this moment; trying again finds it made.
     #[error("{0} is being uploaded by another process")]
     Busy(String),
+    /// It could not be compiled now; trying again helps.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
     /// The database is away.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -106,7 +111,7 @@ impl Publisher {
         locale: &str,
     ) -> Result<bool, UploadError> {
         let key = UploadKey { app: app.id, version: version.id, locale: locale.to_owned() };
-        let upload = compiled(version, locale)?;
+        let upload = self.compiled(version, locale).await?;
         let now = self.clock.now();
         let until = now + LEASE;
         let is_new = match self.store.claim_upload(&key, until, now).await? {
@@ -170,10 +175,21 @@ impl Publisher {
     }
 }
 
-/// One locale as it is uploaded.
-pub(super) fn compiled(version: &TemplateVersion, locale: &str) -> Result<TemplateUpload, UploadError> {
+impl Publisher {
+    /// One locale as it is uploaded.
+    pub(super) async fn compiled(
+        &self,
+        version: &TemplateVersion,
+        locale: &str,
+    ) -> Result<TemplateUpload, UploadError> {
+        let (version, locale) = (version.clone(), locale.to_owned());
+        self.compute(move |budget| compiled(&version, &locale, budget)).await?
+    }
+}
+
+fn compiled(version: &TemplateVersion, locale: &str, budget: &Budget) -> Result<TemplateUpload, UploadError> {
     let (name, copy) = (version.upload_name(locale), &version.content);
-    let (compiled, _) = templating::compile_content(version.channel, copy, &version.partials);
+    let (compiled, _) = templating::compile_content(version.channel, copy, &version.partials, budget);
     let content = compiled.get(locale).ok_or_else(|| UploadError::Copy(name.clone()))?;
     Ok(TemplateUpload { channel: version.channel, contents: content.template_languages(), name })
 }

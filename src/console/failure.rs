@@ -11,6 +11,8 @@ use maud::Markup;
 
 use super::Console;
 use crate::access::LogInError;
+use crate::compute::ComputeError;
+use crate::pipeline::preview::PreviewError;
 use crate::store::StoreError;
 
 /// Why a page is not shown, or something was not done.
@@ -34,7 +36,7 @@ pub(super) enum Failure {
     Unavailable,
     /// The page took too long.
     OutOfTime,
-    /// Too many pages are being made.
+    /// Too much is being worked on, or too many pages are being made; later helps.
     Busy,
     /// A fault of ours.
     Internal,
@@ -100,8 +102,9 @@ impl IntoResponse for Failure {
             ),
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Too many pages at once",
-                "Herald is making as many pages as it can. Try again in a moment.".to_owned(),
+                "Herald is busy",
+                "It does as much at once as it can, and nothing was changed. Try again in a few seconds."
+                    .to_owned(),
             ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -111,6 +114,9 @@ impl IntoResponse for Failure {
         };
         let mut response = (status, format!("{title}: {detail}")).into_response();
         response.extensions_mut().insert(Told { status, title, detail, retry_after });
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
         response
     }
 }
@@ -131,6 +137,24 @@ impl From<LogInError> for Failure {
                 Self::TooMany(retry_after)
             }
             other => Self::Invalid(super::doors::sentence(&other)),
+        }
+    }
+}
+
+impl From<ComputeError> for Failure {
+    fn from(error: ComputeError) -> Self {
+        match error {
+            ComputeError::Full => Self::Busy,
+            ComputeError::Panicked => Self::Internal,
+        }
+    }
+}
+
+impl From<PreviewError> for Failure {
+    fn from(error: PreviewError) -> Self {
+        match error {
+            PreviewError::Store(error) => error.into(),
+            PreviewError::Compute(error) => error.into(),
         }
     }
 }

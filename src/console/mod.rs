@@ -46,6 +46,7 @@ use url::Url;
 
 use crate::access::{Access, Team, TrustedProxies};
 use crate::catalog::Publisher;
+use crate::compute::Compute;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::pipeline::Pipeline;
@@ -67,6 +68,8 @@ pub struct Console {
     pub pipeline: Arc<Pipeline>,
     /// The catalog.
     pub publisher: Arc<Publisher>,
+    /// The threads for work on input.
+    pub compute: Arc<Compute>,
     /// Keys of sources.
     pub access: Arc<Access>,
     /// The people.

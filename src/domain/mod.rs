@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod app;
 pub mod batch;
+pub mod budget;
 pub mod channel;
 pub mod clock;
 pub mod decision;
@@ -19,5 +20,6 @@ pub mod remedy;
 pub mod retry;
 pub mod rule;
 pub mod snapshot;
+pub mod stack;
 pub mod template;
 pub mod timing;

@@ -96,6 +96,11 @@ pub enum FieldKind {
     Fixed,
 }
 
+/// Whether a character embeds, overrides or isolates the direction of the text that follows.
+pub fn sets_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// One field that a channel has.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldSpec {

@@ -8,23 +8,34 @@ use super::facts::{Fact, Kinds, Node};
 use super::functions::{self, FUNCTIONS, Style, TYPES, nearest};
 use super::parse::{Parsed, problem};
 use super::paths::{self, Locals, Step};
-use super::schema;
+use super::schema::{self, Root};
 use super::{Expression, ExpressionProblem, Kind};
+use crate::domain::budget::Budget;
 
 impl Expression {
     /// What is wrong with the expression, given the JSON Schema (2020-12) of each global, or `None` where anything may
     /// come, and the kind that it must yield. Empty if nothing is.
     ///
     /// `optional_path` says that a member may be absent and no `has(…)` guards it: the evaluation then fails with
-    /// `Missing`. Whether that is an error is for the caller to say.
-    pub fn check(&self, globals: &[(&str, Option<&Json>)], wanted: Kind) -> Vec<ExpressionProblem> {
-        let mut checker = Checker::new(&self.parsed, globals);
+    /// `Missing`. Whether that is an error is for the caller to say. `too_complex` says that the budget was spent before
+    /// all was looked at.
+    pub fn check(
+        &self,
+        globals: &[(&str, Option<&Json>)],
+        wanted: Kind,
+        budget: &Budget,
+    ) -> Vec<ExpressionProblem> {
+        let mut checker = Checker::new(&self.parsed, globals, budget);
         let fact = checker.infer(&self.parsed.tree);
         if !fact.kinds.meets(wanted.into()) {
             let message =
                 format!("this yields {}, but must yield {}", fact.kinds.words(), Kinds::from(wanted).words());
             let hint = (fact.kinds == Kinds::OPTIONAL).then(|| "end it with `.orValue(…)`".to_owned());
             checker.report(&self.parsed.tree, "wrong_kind", message, hint);
+        }
+        if let Some(spent) = budget.spent() {
+            let message = format!("it can't be checked against the schema: {spent}");
+            checker.report(&self.parsed.tree, "too_complex", message, None);
         }
         checker.problems
     }
@@ -33,6 +44,7 @@ impl Expression {
 pub(super) struct Checker<'a> {
     parsed: &'a Parsed,
     globals: &'a [(&'a str, Option<&'a Json>)],
+    budget: &'a Budget,
     problems: Vec<ExpressionProblem>,
     /// The names that walks bind, innermost last.
     locals: Vec<(String, Fact<'a>)>,
@@ -41,8 +53,8 @@ pub(super) struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(parsed: &'a Parsed, globals: &'a [(&'a str, Option<&'a Json>)]) -> Self {
-        Self { parsed, globals, problems: Vec::new(), locals: Vec::new(), guarded: Vec::new() }
+    fn new(parsed: &'a Parsed, globals: &'a [(&'a str, Option<&'a Json>)], budget: &'a Budget) -> Self {
+        Self { parsed, globals, budget, problems: Vec::new(), locals: Vec::new(), guarded: Vec::new() }
     }
 
     pub(super) fn report(
@@ -104,7 +116,10 @@ impl<'a> Checker<'a> {
         }
         let path = Some(vec![Step::Member(name.to_owned())]);
         match self.globals.iter().find(|(global, _)| *global == name) {
-            Some((_, Some(root))) => Fact::described(Node { root, any_of: vec![root] }, path),
+            Some((_, Some(root))) => {
+                let root = Root { document: root, budget: self.budget };
+                Fact::described(Node { root, any_of: vec![root.document] }, path)
+            }
             Some((_, None)) => Fact::unknown(path),
             None if TYPES.contains(&name) => Fact::of(Kinds::TYPE),
             None => {

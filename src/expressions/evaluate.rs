@@ -1,15 +1,17 @@
-//! Evaluation: globals in, a JSON value out, within a bound of steps.
+//! Evaluation: globals in, a JSON value out, within a budget.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cel::{Context, ExecutionError, FunctionContext, Value};
+use cel::{Context, ExecutionError, Value};
 use serde_json::Value as Json;
 
-use super::bounds::{MAX_STEPS, SHALLOW_DEPTH};
-use super::parse::{COUNTED, LANGUAGE, roomy};
+use super::bounds::SHALLOW_DEPTH;
+use super::charges;
+use super::parse::LANGUAGE;
 use super::paths::{self, Step};
 use super::{Expression, values};
+use crate::domain::budget::{Budget, Limits};
+use crate::domain::stack::on_deep_stack;
 
 /// Why an expression yielded nothing; no variant holds a value from the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,22 +30,13 @@ pub enum EvaluationError {
     },
 }
 
-type Function = Box<
-    dyn for<'context, 'call> Fn(
-            &mut FunctionContext<'context, 'call>,
-        )
-            -> Result<cel::common::value::CowVal<'context, 'call>, ExecutionError>
-        + Send
-        + Sync,
->;
-
 impl Expression {
     /// Whether the expression holds for these values.
     ///
     /// # Errors
     /// As [`Self::evaluate`], and `Failed` if it yields anything but true or false.
-    pub fn holds(&self, globals: &[(&str, &Json)]) -> Result<bool, EvaluationError> {
-        match self.evaluate(globals)? {
+    pub fn holds(&self, globals: &[(&str, &Json)], budget: &Budget) -> Result<bool, EvaluationError> {
+        match self.evaluate(globals, budget)? {
             Json::Bool(holds) => Ok(holds),
             other => Err(failed(format!("it yielded {}, not true or false", values::kind_of(&other)))),
         }
@@ -52,17 +45,18 @@ impl Expression {
     /// What the expression yields for these values.
     ///
     /// # Errors
-    /// `Missing` if it reads what is not there, `Failed` if an operation does not fit its values or the walks over lists
-    /// take more than [`MAX_STEPS`] steps. The same values fail the same way again.
-    pub fn evaluate(&self, globals: &[(&str, &Json)]) -> Result<Json, EvaluationError> {
+    /// `Missing` if it reads what is not there, `Failed` if an operation does not fit its values or takes more than
+    /// [`Limits::EXPRESSION`] or than is left of `budget`. The same values fail the same way again.
+    pub fn evaluate(&self, globals: &[(&str, &Json)], budget: &Budget) -> Result<Json, EvaluationError> {
+        let budget = budget.part(Limits::EXPRESSION);
         if self.parsed.depth <= SHALLOW_DEPTH {
-            return self.run(globals);
+            return self.run(globals, &budget);
         }
-        let yielded = roomy(|| self.run(globals));
+        let yielded = on_deep_stack(|| self.run(globals, &budget));
         yielded.unwrap_or_else(|| Err(failed("it could not be evaluated".to_owned())))
     }
 
-    fn run(&self, globals: &[(&str, &Json)]) -> Result<Json, EvaluationError> {
+    fn run(&self, globals: &[(&str, &Json)], budget: &Budget) -> Result<Json, EvaluationError> {
         let mut context = Context::with_env(Arc::clone(&LANGUAGE));
         let read = paths::steps(&self.parsed.tree);
         for (name, value) in globals {
@@ -71,29 +65,16 @@ impl Expression {
                 context.add_variable_from_value(*name, values::to_cel(value));
             }
         }
-        let _ = context.add_function(COUNTED, counter());
-        let yielded = Value::resolve(&self.parsed.counted, &context);
-        let value = yielded.map_err(|error| explain(&error, &read, globals))?;
-        values::to_json(&value).map_err(|what| failed(format!("it yielded {what}")))
+        charges::add_to(&mut context, budget);
+        let yielded = Value::resolve(&self.parsed.charged, &context);
+        let value = match (yielded, budget.spent()) {
+            // Logic operators pass over a side that fails; what is spent is no side.
+            (_, Some(spent)) => return Err(failed(spent.to_string())),
+            (Ok(value), None) => value,
+            (Err(error), None) => return Err(explain(&error, &read, globals)),
+        };
+        values::to_json(&value, budget).map_err(|what| failed(format!("it yielded {what}")))
     }
-}
-
-/// Hands a list on while the evaluation's steps last.
-fn counter() -> Function {
-    let left = AtomicUsize::new(MAX_STEPS);
-    Box::new(move |call| {
-        let list = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
-        let size = list.as_sizer().map_or(0, |sizer| *sizer.size().inner());
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let is_within =
-            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_ok();
-        if is_within {
-            return Ok(list);
-        }
-        // Later walks must not slip through once a big one was refused.
-        left.store(0, Ordering::Relaxed);
-        Err(ExecutionError::function_error(COUNTED, "too many steps"))
-    })
 }
 
 fn failed(detail: String) -> EvaluationError {
@@ -109,9 +90,6 @@ fn explain(error: &ExecutionError, read: &[Vec<Step>], globals: &[(&str, &Json)]
             call.function().trim_matches('_').trim_start_matches('@'),
             call.argument_types().iter().map(|kind| words(kind)).collect::<Vec<_>>().join(" and ")
         )),
-        ExecutionError::FunctionError { function, .. } if function == COUNTED => {
-            failed(format!("it walks over more than {MAX_STEPS} list entries"))
-        }
         ExecutionError::FunctionError { function, .. } => {
             failed(format!("`{function}` can't read what it was given"))
         }

@@ -1,8 +1,11 @@
 //! What is known of a value before it is there: the kinds it may have, and its schemas.
 
+use std::collections::HashSet;
+
 use serde_json::Value as Json;
 
 use super::paths::Step;
+use super::schema::Root;
 use super::{Kind, schema};
 
 /// A set of kinds.
@@ -87,8 +90,17 @@ pub(super) struct Fact<'a> {
 /// Schemas of which a value meets at least one, and the document that their references point into.
 #[derive(Debug, Clone)]
 pub(super) struct Node<'a> {
-    pub root: &'a Json,
+    pub root: Root<'a>,
     pub any_of: Vec<&'a Json>,
+}
+
+impl Node<'_> {
+    /// Each schema once: alternatives that lead to the same ones would else double with every step of a path.
+    fn each_once(mut self) -> Self {
+        let mut seen = HashSet::new();
+        self.any_of.retain(|schema| seen.insert(std::ptr::from_ref::<Json>(schema)));
+        self
+    }
 }
 
 impl<'a> Fact<'a> {
@@ -98,6 +110,7 @@ impl<'a> Fact<'a> {
 
     /// What a value is that meets one of the schemas; anything if there is none.
     pub fn described(node: Node<'a>, path: Option<Vec<Step>>) -> Self {
+        let node = node.each_once();
         if node.any_of.is_empty() {
             return Self::unknown(path);
         }

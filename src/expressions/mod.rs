@@ -3,9 +3,11 @@
 //! An [`Expression`] is parsed once, checked against the JSON Schemas of what it reads, and evaluated against JSON
 //! values. Everything here is pure: texts, schemas and values come in as arguments, values and problems go out; no I/O,
 //! no clock. It refuses what it can't bound: texts over [`MAX_SOURCE_BYTES`], deep nesting, lists walked within lists
-//! within lists, more than [`MAX_STEPS`] steps. Its errors never hold a value from the data.
+//! within lists, and what takes more than a [`Budget`](crate::domain::budget::Budget): steps over lists, bytes compared, bytes
+//! made. Its errors never hold a value from the data.
 
 mod bounds;
+mod charges;
 mod check;
 mod evaluate;
 mod facts;
@@ -21,7 +23,7 @@ mod values;
 use std::fmt;
 use std::sync::Arc;
 
-pub use bounds::{MAX_SOURCE_BYTES, MAX_STEPS};
+pub use bounds::MAX_SOURCE_BYTES;
 pub use evaluate::EvaluationError;
 
 /// A parsed expression. Cloning it is cheap.

@@ -2,17 +2,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, SourceInfo};
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, SourceInfo};
 use cel::{Env, ParseErrors, extensions};
 
 use super::bounds::{Excess, MAX_DEPTH, MAX_NESTED_WALKS, MAX_SOURCE_BYTES, measure};
+use super::charges::charge;
 use super::{Expression, ExpressionProblem};
-
-/// The function that counts a walk's steps; no author can write its name.
-pub(super) const COUNTED: &str = "@counted";
-
-/// The parser takes up to a quarter of it in a debug build, within our bounds.
-const STACK_BYTES: usize = 16 * 1024 * 1024;
+use crate::domain::budget::Budget;
+use crate::domain::stack::on_deep_stack;
 
 /// CEL's standard functions and its extension for texts.
 pub(super) static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| {
@@ -26,8 +23,8 @@ pub(super) struct Parsed {
     pub source: String,
     /// As written, macros expanded: what checks read.
     pub tree: IdedExpr,
-    /// The same with each walk counted: what is evaluated.
-    pub counted: IdedExpr,
+    /// The same with all that costs something paid for: what is evaluated.
+    pub charged: IdedExpr,
     /// How many levels the evaluation recurses at most.
     pub depth: usize,
     pub places: SourceInfo,
@@ -38,7 +35,7 @@ impl Expression {
     ///
     /// # Errors
     /// The first thing that is wrong with it; another try with the same text fails the same way.
-    pub fn parse(source: &str) -> Result<Self, ExpressionProblem> {
+    pub fn parse(source: &str, budget: &Budget) -> Result<Self, ExpressionProblem> {
         if source.len() > MAX_SOURCE_BYTES {
             let message =
                 format!("an expression has at most {MAX_SOURCE_BYTES} bytes; this has {}", source.len());
@@ -49,7 +46,10 @@ impl Expression {
         }
         measure(source)
             .map_err(|Excess { offset, what }| problem(source, offset, "too_complex", what.to_owned()))?;
-        let parsed = roomy(|| parse_bounded(source));
+        // The parser's work grows with the source, which is short.
+        let paid = budget.steps(source.len());
+        paid.map_err(|spent| problem(source, 0, "too_complex", format!("it can't be read: {spent}")))?;
+        let parsed = on_deep_stack(|| parse_bounded(source));
         let unreadable = || problem(source, 0, "syntax", "the expression can't be read".to_owned());
         Ok(Self { parsed: Arc::new(parsed.unwrap_or_else(|| Err(unreadable()))?) })
     }
@@ -59,22 +59,14 @@ fn parse_bounded(source: &str) -> Result<Parsed, ExpressionProblem> {
     let parser = LANGUAGE.parser().enable_ident_escape_syntax(true);
     let (tree, places) =
         parser.parse_with_source_info(source).map_err(|errors| from_parser(source, &errors))?;
-    let depth = refuse_runaways(source, &tree)?;
-    let mut counted = tree.clone();
-    count_walks(&mut counted);
-    Ok(Parsed { source: source.to_owned(), tree, counted, depth, places })
+    refuse_runaways(source, &tree)?;
+    let mut charged = tree.clone();
+    charge(&mut charged);
+    let depth = measure_tree(&charged, 0).depth;
+    Ok(Parsed { source: source.to_owned(), tree, charged, depth, places })
 }
 
-/// Runs what recurses on a stack of its own, of a size that our bounds can't fill. `None` if it panicked, or if the
-/// system gives no thread.
-pub(super) fn roomy<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
-        thread.ok().and_then(|thread| thread.join().ok())
-    })
-}
-
-fn refuse_runaways(source: &str, tree: &IdedExpr) -> Result<usize, ExpressionProblem> {
+fn refuse_runaways(source: &str, tree: &IdedExpr) -> Result<(), ExpressionProblem> {
     let refusal = |what: &str| Err(problem(source, 0, "too_complex", what.to_owned()));
     match measure_tree(tree, 0) {
         Size { is_unfinished: true, .. } => {
@@ -84,7 +76,7 @@ fn refuse_runaways(source: &str, tree: &IdedExpr) -> Result<usize, ExpressionPro
         Size { walks, .. } if walks > MAX_NESTED_WALKS => {
             refusal("a list may be walked within a list, but not deeper")
         }
-        Size { depth, .. } => Ok(depth),
+        Size { .. } => Ok(()),
     }
 }
 
@@ -126,39 +118,6 @@ fn entry_parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
     match entry {
         EntryExpr::StructField(field) => vec![&field.value],
         EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
-    }
-}
-
-/// Wraps what each walk walks over, so that the evaluation counts its entries.
-fn count_walks(tree: &mut IdedExpr) {
-    match &mut tree.expr {
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
-        Expr::Call(call) => {
-            call.target.as_deref_mut().into_iter().chain(&mut call.args).for_each(count_walks);
-        }
-        Expr::Comprehension(walk) => {
-            for part in [&mut walk.iter_range, &mut walk.loop_cond, &mut walk.loop_step, &mut walk.result] {
-                count_walks(part);
-            }
-            let range = std::mem::take(&mut walk.iter_range);
-            let id = range.id;
-            let call = CallExpr { func_name: COUNTED.to_owned(), target: None, args: vec![range] };
-            walk.iter_range = IdedExpr { id, expr: Expr::Call(call) };
-        }
-        Expr::List(list) => list.elements.iter_mut().for_each(count_walks),
-        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| count_entry(&mut entry.expr)),
-        Expr::Select(select) => count_walks(&mut select.operand),
-        Expr::Struct(made) => made.entries.iter_mut().for_each(|entry| count_entry(&mut entry.expr)),
-    }
-}
-
-fn count_entry(entry: &mut EntryExpr) {
-    match entry {
-        EntryExpr::StructField(field) => count_walks(&mut field.value),
-        EntryExpr::MapEntry(entry) => {
-            count_walks(&mut entry.key);
-            count_walks(&mut entry.value);
-        }
     }
 }
 

@@ -4,9 +4,17 @@
 use serde_json::Value as Json;
 
 use super::facts::Kinds;
+use crate::domain::budget::Budget;
 
 /// References and combinations beyond this many are not followed.
 const MAX_DEPTH: usize = 16;
+
+/// The document that references point into, and what reading it is paid from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Root<'a> {
+    pub document: &'a Json,
+    pub budget: &'a Budget,
+}
 
 /// What a schema says about a member.
 #[derive(Debug, Default)]
@@ -21,12 +29,12 @@ pub(super) struct Member<'a> {
 }
 
 /// What the schema says about the member with that name.
-pub(super) fn member<'a>(root: &'a Json, schema: &'a Json, name: &str) -> Member<'a> {
+pub(super) fn member<'a>(root: Root<'a>, schema: &'a Json, name: &str) -> Member<'a> {
     member_within(root, schema, name, 0)
 }
 
-fn member_within<'a>(root: &'a Json, schema: &'a Json, name: &str, depth: usize) -> Member<'a> {
-    if depth > MAX_DEPTH {
+fn member_within<'a>(root: Root<'a>, schema: &'a Json, name: &str, depth: usize) -> Member<'a> {
+    if depth > MAX_DEPTH || root.budget.steps(1).is_err() {
         return Member { is_open: true, ..Member::default() };
     }
     let mut said = own_member(schema, name);
@@ -87,7 +95,7 @@ fn requires(schema: &Json, name: &str) -> bool {
 }
 
 /// The schemas that hold beside this one's own keywords; `None` for a reference that is not understood.
-fn all_parts<'a>(root: &'a Json, schema: &'a Json) -> Vec<Option<&'a Json>> {
+fn all_parts<'a>(root: Root<'a>, schema: &'a Json) -> Vec<Option<&'a Json>> {
     let mut parts = Vec::new();
     if let Some(reference) = schema.get("$ref") {
         parts.push(reference.as_str().and_then(|reference| follow(root, reference)));
@@ -104,14 +112,14 @@ fn choices(schema: &Json) -> impl Iterator<Item = &Vec<Json>> {
 }
 
 /// The part of the document that a local reference names.
-fn follow<'a>(root: &'a Json, reference: &str) -> Option<&'a Json> {
-    root.pointer(&reference.strip_prefix('#')?.replace("%25", "%"))
+fn follow<'a>(root: Root<'a>, reference: &str) -> Option<&'a Json> {
+    root.document.pointer(&reference.strip_prefix('#')?.replace("%25", "%"))
 }
 
 /// The names of the members that the schema lists.
-pub(super) fn names<'a>(root: &'a Json, schema: &'a Json) -> Vec<&'a str> {
-    fn gather<'a>(root: &'a Json, schema: &'a Json, depth: usize, found: &mut Vec<&'a str>) {
-        if depth > MAX_DEPTH {
+pub(super) fn names<'a>(root: Root<'a>, schema: &'a Json) -> Vec<&'a str> {
+    fn gather<'a>(root: Root<'a>, schema: &'a Json, depth: usize, found: &mut Vec<&'a str>) {
+        if depth > MAX_DEPTH || root.budget.steps(1).is_err() {
             return;
         }
         let listed = schema.get("properties").and_then(Json::as_object);
@@ -125,9 +133,9 @@ pub(super) fn names<'a>(root: &'a Json, schema: &'a Json) -> Vec<&'a str> {
 }
 
 /// The schemas of a list's entries; empty if nothing is said.
-pub(super) fn entries<'a>(root: &'a Json, schema: &'a Json) -> Vec<&'a Json> {
-    fn gather<'a>(root: &'a Json, schema: &'a Json, depth: usize, found: &mut Vec<&'a Json>) {
-        if depth > MAX_DEPTH {
+pub(super) fn entries<'a>(root: Root<'a>, schema: &'a Json) -> Vec<&'a Json> {
+    fn gather<'a>(root: Root<'a>, schema: &'a Json, depth: usize, found: &mut Vec<&'a Json>) {
+        if depth > MAX_DEPTH || root.budget.steps(1).is_err() {
             return;
         }
         found.extend(schema.get("prefixItems").and_then(Json::as_array).into_iter().flatten());
@@ -141,12 +149,12 @@ pub(super) fn entries<'a>(root: &'a Json, schema: &'a Json) -> Vec<&'a Json> {
 }
 
 /// The kinds that a value of this schema may have.
-pub(super) fn kinds(root: &Json, schema: &Json) -> Kinds {
+pub(super) fn kinds(root: Root<'_>, schema: &Json) -> Kinds {
     kinds_within(root, schema, 0)
 }
 
-fn kinds_within(root: &Json, schema: &Json, depth: usize) -> Kinds {
-    if depth > MAX_DEPTH {
+fn kinds_within(root: Root<'_>, schema: &Json, depth: usize) -> Kinds {
+    if depth > MAX_DEPTH || root.budget.steps(1).is_err() {
         return Kinds::ANY;
     }
     let mut found = own_kinds(schema);

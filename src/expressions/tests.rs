@@ -7,13 +7,14 @@ use serde_json::{Value as Json, json};
 
 use super::functions::{FUNCTIONS, Style};
 use super::{EvaluationError, Expression, ExpressionProblem, Kind};
+use crate::domain::budget::{Budget, Limits};
 
 fn parse(source: &str) -> Expression {
-    Expression::parse(source).unwrap_or_else(|problem| panic!("{source}: {problem}"))
+    Expression::parse(source, &Budget::default()).unwrap_or_else(|problem| panic!("{source}: {problem}"))
 }
 
 fn evaluate(source: &str, data: &Json) -> Result<Json, EvaluationError> {
-    parse(source).evaluate(&[("data", data)])
+    parse(source).evaluate(&[("data", data)], &Budget::default())
 }
 
 fn schema() -> Json {
@@ -36,7 +37,7 @@ fn schema() -> Json {
 }
 
 fn check(source: &str, wanted: Kind) -> Vec<ExpressionProblem> {
-    parse(source).check(&[("data", Some(&schema())), ("event", None)], wanted)
+    parse(source).check(&[("data", Some(&schema())), ("event", None)], wanted, &Budget::default())
 }
 
 fn codes(source: &str) -> Vec<&'static str> {
@@ -48,7 +49,11 @@ fn a_number_compares_whichever_way_it_was_written() {
     for total in [json!(101), json!(100.5), json!(1.01e2), json!(u64::MAX)] {
         let data = json!({"total": total});
         for source in ["data.total > 100", "data.total >= 100.25", "100 < data.total", "data.total > 100u"] {
-            assert_eq!(parse(source).holds(&[("data", &data)]), Ok(true), "{source} of {data}");
+            assert_eq!(
+                parse(source).holds(&[("data", &data)], &Budget::default()),
+                Ok(true),
+                "{source} of {data}"
+            );
         }
     }
     for total in [json!(100), json!(100.0)] {
@@ -126,7 +131,7 @@ fn no_error_quotes_the_data() {
         let error = evaluate(source, &data).expect_err(source).to_string();
         assert!(!error.contains("hunter2") || source.contains("hunter2x"), "{source}: {error}");
     }
-    let other = parse("data.secret").holds(&[("data", &data)]);
+    let other = parse("data.secret").holds(&[("data", &data)], &Budget::default());
     assert_eq!(
         other,
         Err(EvaluationError::Failed { detail: "it yielded text, not true or false".to_owned() })
@@ -222,7 +227,7 @@ fn combined_schemas_are_read_as_they_are_meant() {
         "$defs": {"b": {"properties": {"b": {"type": "number"}, "self": {"$ref": "#"}}, "required": ["b"]}}
     });
     let codes = |source: &str| -> Vec<&str> {
-        let found = parse(source).check(&[("data", Some(&schema))], Kind::Any);
+        let found = parse(source).check(&[("data", Some(&schema))], Kind::Any, &Budget::default());
         found.into_iter().map(|problem| problem.code).collect()
     };
     assert!(codes("data.a == 'x' && data.b > 1 && data.kind == 'x'").is_empty());
@@ -230,7 +235,7 @@ fn combined_schemas_are_read_as_they_are_meant() {
     assert_eq!(codes("data.c"), ["unknown_path"]);
     assert_eq!(codes("has(data.self) && has(data.self.self) && data.self.self.c == 1"), ["unknown_path"]);
     let endless = json!({"$ref": "#"});
-    assert_eq!(parse("data.x.y").check(&[("data", Some(&endless))], Kind::Any), []);
+    assert_eq!(parse("data.x.y").check(&[("data", Some(&endless))], Kind::Any, &Budget::default()), []);
 }
 
 #[test]
@@ -257,7 +262,7 @@ fn every_function_of_the_table_can_be_called_as_it_says() {
 
 #[test]
 fn a_mistake_is_shown_where_it_is() {
-    let problem = |source: &str| Expression::parse(source).expect_err(source);
+    let problem = |source: &str| Expression::parse(source, &Budget::default()).expect_err(source);
     let found = problem("data.a ==\n  ) 1");
     assert_eq!((found.code, found.line, found.column), ("syntax", 2, 3));
     assert_eq!(problem("data.a = 1").hint.as_deref(), Some("CEL compares with `==`"));
@@ -270,14 +275,14 @@ fn a_mistake_is_shown_where_it_is() {
 
 #[test]
 fn what_would_run_away_is_refused() {
-    let code = |source: &str| Expression::parse(source).expect_err(source).code;
+    let code = |source: &str| Expression::parse(source, &Budget::default()).expect_err(source).code;
     assert_eq!(code("data.map(a, data.map(b, data.map(c, c)))"), "too_complex");
     for hostile in
         ["(", "[", "{1:", "!", "-", "a?", "a.", "a[", "1+", "f(", "has(", "a.map(x,", "\"", "'''", "`", "\\"]
     {
         for closing in ["", "1", ")", "]", "a:b"] {
             let source = format!("{}{closing}", hostile.repeat(4000 / hostile.len()));
-            assert!(Expression::parse(&source).is_err(), "{hostile}");
+            assert!(Expression::parse(&source, &Budget::default()).is_err(), "{hostile}");
         }
     }
     let deep = format!("{}1", "1+".repeat(100));
@@ -299,8 +304,8 @@ fn the_deepest_that_is_taken_fits_a_small_stack() {
     let run = move || {
         for source in &sources {
             let expression = parse(source);
-            let _ = expression.evaluate(&[("data", &json!({"a": true}))]);
-            expression.check(&[("data", Some(&schema()))], Kind::Any);
+            let _ = expression.evaluate(&[("data", &json!({"a": true}))], &Budget::default());
+            expression.check(&[("data", Some(&schema()))], Kind::Any, &Budget::default());
         }
     };
     std::thread::Builder::new()
@@ -316,11 +321,82 @@ fn a_walk_within_a_walk_ends_soon() {
     let data = json!({"items": vec![1; 20_000]});
     let start = Instant::now();
     let error = evaluate("data.items.all(a, data.items.all(b, a == b))", &data).expect_err("bounded");
-    assert!(error.to_string().contains("more than 100000 list entries"), "{error}");
+    assert!(error.to_string().contains("too many steps"), "{error}");
     let _ = evaluate("data.items.exists(a, data.items.all(b, a != b) || true)", &data);
     let _ = evaluate("data.items.map(a, data.items.filter(b, a != b).size())", &data);
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     assert_eq!(evaluate("data.items.map(a, a + 1).size()", &data), Ok(json!(20_000)));
+}
+
+#[test]
+fn what_grows_is_paid_for_before_it_is_huge() {
+    let data = json!({"s": "x".repeat(200_000), "l": vec!["y"; 20_000]});
+    for source in [
+        "data.l.map(x, data.s + data.s + data.s + data.s).size() > 0",
+        "data.l.map(x, data.s).size()",
+        "data.l.map(x, data).size()",
+        "data.l.map(x, data.l).size()",
+        "data.l.map(x, {'a': data.s}).size()",
+        "data.l.filter(x, data.s + x != '').size()",
+        "data.s.replace('', data.s)",
+        "data.s.replace('x', data.s, 1000)",
+        "data.l.join(data.s)",
+        "data.l.map(x, data.s.reverse()).size()",
+        "data.l.map(x, '%s%s'.format([data.s, data.s])).size()",
+        "data.l.map(x, data.s.split('')).size()",
+        "[data.s, data.s, data.s, data.s, data.s, data.s, data.s]",
+        "data.l.map(x, strings.quote(data.s)).size()",
+        "data.l.map(x, optional.of(data.s)).size()",
+        "data.l.map(x, string(data.s)).size()",
+    ] {
+        let budget = Budget::default();
+        let error = parse(source).evaluate(&[("data", &data)], &budget).expect_err(source).to_string();
+        assert!(error.contains("too much") || error.contains("yield"), "{source}: {error}");
+        assert!(budget.paid().2 <= Limits::EXPRESSION.memory, "{source}: {budget:?}");
+        assert_eq!(budget.spent(), None, "{source}");
+    }
+}
+
+#[test]
+fn what_is_compared_and_searched_is_paid_for() {
+    let data = json!({"s": "x".repeat(200_000), "t": "x".repeat(200_000), "l": vec!["y"; 20_000]});
+    for source in [
+        "data.l.all(x, data.s == data.t)",
+        "data.l.all(x, data.s.contains('y') || true)",
+        "data.l.all(x, !data.s.matches('(x+x+)+y'))",
+        "data.l.all(x, !(data.s in [data.t + 'y']))",
+        "data.l.all(x, data.s <= data.t)",
+        "data.l.all(x, data == data)",
+        "data.l.all(x, data.s.size() > 0)",
+    ] {
+        let budget = Budget::default();
+        let error = parse(source).evaluate(&[("data", &data)], &budget).expect_err(source).to_string();
+        assert!(error.contains("too much"), "{source}: {error}");
+        let (steps, work, memory) = budget.paid();
+        let Limits { steps: most_steps, work: most_work, memory: most_memory, .. } = Limits::EXPRESSION;
+        assert!(steps <= most_steps && work <= most_work && memory <= most_memory, "{source}: {budget:?}");
+    }
+}
+
+#[test]
+fn a_usual_condition_costs_next_to_nothing() {
+    let data = json!({"total": 3, "note": "hello", "items": [{"n": 1}, {"n": 2}]});
+    let budget = Budget::default();
+    let expression = parse("data.total > 2 && data.note.startsWith('he') && data.items.exists(i, i.n == 2)");
+    assert_eq!(expression.holds(&[("data", &data)], &budget), Ok(true));
+    let (steps, work, memory) = budget.paid();
+    assert!(steps <= 4 && work <= 200 && memory <= 64, "{budget:?}");
+}
+
+#[test]
+fn schemas_that_lead_to_themselves_twice_do_not_double_with_a_path() {
+    let next = json!({"properties": {"a": {"$ref": "#"}}});
+    let schema = json!({"anyOf": [next.clone(), next]});
+    let budget = Budget::default();
+    let source = format!("data{} == 1", ".a".repeat(36));
+    let found = parse(&source).check(&[("data", Some(&schema))], Kind::Bool, &budget);
+    assert!(found.iter().all(|problem| problem.code == "optional_path"), "{found:?}");
+    assert!(budget.paid().0 < 100_000, "{budget:?}");
 }
 
 /// Words that make up nearly right expressions.
@@ -337,12 +413,12 @@ fn words() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(source in prop_oneof![words(), any::<String>(), "[ -~]{0,60}"]) {
-        if let Ok(expression) = Expression::parse(&source) {
+        if let Ok(expression) = Expression::parse(&source, &Budget::default()) {
             let data = json!({"total": 1, "items": [1, "a", null, {"x": []}]});
-            let _ = expression.holds(&[("data", &data)]);
-            let _ = expression.evaluate(&[("data", &data), ("x", &json!("x"))]);
+            let _ = expression.holds(&[("data", &data)], &Budget::default());
+            let _ = expression.evaluate(&[("data", &data), ("x", &json!("x"))], &Budget::default());
             expression.paths();
-            expression.check(&[("data", Some(&schema()))], Kind::Bool);
+            expression.check(&[("data", Some(&schema()))], Kind::Bool, &Budget::default());
         }
     }
 }

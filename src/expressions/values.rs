@@ -9,6 +9,8 @@ use cel::objects::{Key, Map};
 use chrono::SecondsFormat;
 use serde_json::{Number, Value as Json};
 
+use crate::domain::budget::Budget;
+
 /// A JSON value as CEL sees it.
 pub(super) fn to_cel(json: &Json) -> Value {
     match json {
@@ -33,8 +35,13 @@ fn number_to_cel(number: &Number) -> Value {
 }
 
 /// What CEL yielded as JSON; in plain words why not where JSON has no such value. Times are RFC 3339 in UTC, durations
-/// seconds with an `s`, as CEL writes them.
-pub(super) fn to_json(value: &Value) -> Result<Json, &'static str> {
+/// seconds with an `s`, as CEL writes them. What is in it twice is written, and paid for, twice.
+pub(super) fn to_json(value: &Value, budget: &Budget) -> Result<Json, &'static str> {
+    let bytes = match value {
+        Value::String(text) => text.len(),
+        _ => 8,
+    };
+    budget.memory(bytes).map_err(|_| "more than an expression may yield")?;
     match value {
         Value::Null => Ok(Json::Null),
         Value::Bool(value) => Ok(Json::Bool(*value)),
@@ -42,9 +49,11 @@ pub(super) fn to_json(value: &Value) -> Result<Json, &'static str> {
         Value::UInt(whole) => Ok(Json::from(*whole)),
         Value::Float(number) => Number::from_f64(*number).map(Json::Number).ok_or("a number without an end"),
         Value::String(text) => Ok(Json::String(text.as_ref().clone())),
-        Value::List(items) => items.iter().map(to_json).collect::<Result<_, _>>().map(Json::Array),
+        Value::List(items) => {
+            items.iter().map(|item| to_json(item, budget)).collect::<Result<_, _>>().map(Json::Array)
+        }
         Value::Map(map) => {
-            let members = map.map.iter().map(|(name, value)| Ok((name.to_string(), to_json(value)?)));
+            let members = map.map.iter().map(|(name, value)| Ok((name.to_string(), to_json(value, budget)?)));
             members.collect::<Result<_, _>>().map(Json::Object)
         }
         Value::Timestamp(time) => {

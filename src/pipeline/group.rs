@@ -13,17 +13,20 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::births::Births;
+use super::consider::{Circumstances, Considered};
 use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, decision_summary, summary};
 use super::plan::Plan;
 use super::prepared::{PreparedCatalog, PreparedVersion};
 use super::{Pipeline, crash};
+use crate::compute::Purpose;
+use crate::domain::budget::Budget as Work;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, Recipient};
 use crate::domain::facts::Facts;
 use crate::domain::id::{EventId, SourceId};
 use crate::store::decisions::NewDecision;
-use crate::store::events::{Claimed, FirstPost, KeyClaim, NewEvent};
+use crate::store::events::{FirstPost, KeyClaim, NewEvent};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, deliveries, events, listing};
 use crate::telemetry::names;
 use crate::vault::Comparison;
@@ -33,7 +36,7 @@ const GROUP_DELIVERIES: usize = 20_000;
 
 /// An event that waits for a group commit.
 pub(super) struct Pending {
-    pub event: Event,
+    pub event: Arc<Event>,
     pub claim: KeyClaim,
     pub content: Vec<u8>,
     /// The plan, and the catalog's revision that it was made on.
@@ -138,6 +141,8 @@ enum Trouble {
     Divisible(StoreError),
     /// The database is away, or the commit's result is unknown.
     Unavailable(StoreError),
+    /// Too much waits to be planned: smaller groups may get through.
+    NotPlanned,
 }
 
 impl From<StoreError> for Trouble {
@@ -171,7 +176,7 @@ impl Pipeline {
         while let Some(mut group) = groups.pop() {
             match self.try_commit(&mut group).await {
                 Ok(replies) => answer(group, replies),
-                Err(Trouble::Divisible(_)) if group.len() > 1 => {
+                Err(Trouble::Divisible(_) | Trouble::NotPlanned) if group.len() > 1 => {
                     let half = group.split_off(group.len() / 2);
                     groups.extend([half, group]);
                 }
@@ -183,6 +188,7 @@ impl Pipeline {
                     let error = Arc::new(error);
                     refuse(group, || IngestError::Refused(Arc::clone(&error)));
                 }
+                Err(Trouble::NotPlanned) => refuse(group, || IngestError::Busy),
                 Err(Trouble::Unavailable(error)) => {
                     tracing::warn!(error = %describe(&error), events = group.len(), "a group of events was not committed");
                     refuse(group, || IngestError::Unavailable);
@@ -198,12 +204,13 @@ impl Pipeline {
         let mut tx = self.store.begin_ingest().await?;
         let claims: Vec<KeyClaim> = group.iter().map(|pending| pending.claim.clone()).collect();
         let lease = self.present_lease(now);
-        let claimed =
+        let mut claimed =
             events::claim_keys(&mut tx, &claims, &people(group), lease.map(|lease| lease.id)).await?;
         let lease = lease.filter(|_| claimed.may_be_born_leased);
         let won: HashSet<EventId> = claimed.won.iter().copied().collect();
         let catalog = self.catalog.at_least(&self.store, claimed.revision).await?;
-        self.plan_anew(group, &won, &claimed, &catalog, now)?;
+        let facts = Arc::new(std::mem::take(&mut claimed.facts));
+        self.plan_anew(group, &won, (&catalog, facts), now).await?;
         self.settle_among_others(&mut tx, group, &won, now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
         let births = self.births(&winners, &claimed.gated_apps, lease, now);
@@ -237,25 +244,43 @@ impl Pipeline {
 
     /// Plans again what was planned on an older catalog, or without what is known of its recipients. A newer catalog
     /// may name more sensitive values: they are cut out anew, too.
-    fn plan_anew(
+    async fn plan_anew(
         &self,
         group: &mut [Pending],
         won: &HashSet<EventId>,
-        claimed: &Claimed,
-        catalog: &Arc<PreparedCatalog>,
+        (catalog, facts): (&Arc<PreparedCatalog>, Arc<Facts>),
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let facts: &Facts = &claimed.facts;
-        for pending in group.iter_mut().filter(|p| won.contains(&p.event.id)) {
+    ) -> Result<(), Trouble> {
+        let is_stale = |pending: &Pending| {
             let is_known = |recipient: &Recipient| facts.of(recipient).is_some();
-            if pending.plan.0 != catalog.revision {
-                (pending.data, pending.sealed) = self.without_secrets(&pending.event, catalog)?;
-            }
-            let is_stale = pending.plan.0 != catalog.revision || pending.plan.1.depends_on_others;
-            if is_stale || pending.event.recipients.iter().any(is_known) {
-                let (event, test_of) = (&pending.event, pending.test_of.as_ref());
-                pending.plan = (catalog.revision, self.plan_as(catalog, event, test_of, facts, now));
-            }
+            pending.plan.0 != catalog.revision
+                || pending.plan.1.depends_on_others
+                || pending.event.recipients.iter().any(is_known)
+        };
+        let places: Vec<usize> = (0..group.len())
+            .filter(|place| won.contains(&group[*place].event.id) && is_stale(&group[*place]))
+            .collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let asked: Vec<_> = places
+            .iter()
+            .map(|place| {
+                let (catalog, test_of) = (Arc::clone(catalog), group[*place].test_of.clone());
+                let around = Circumstances { catalog, test_of, facts: Arc::clone(&facts), now };
+                (Arc::clone(&group[*place].event), around)
+            })
+            .collect();
+        let considering = self.considering();
+        let plan = move |work: &Work| {
+            let plan = |(event, around): (Arc<Event>, Circumstances)| considering.plan(&event, &around, work);
+            asked.into_iter().map(plan).collect::<Result<Vec<_>, _>>()
+        };
+        let planned = self.compute.run(Purpose::Events, plan).await.map_err(|_| Trouble::NotPlanned)?;
+        for (place, made) in places.into_iter().zip(planned.map_err(StoreError::from)?) {
+            let Considered { plan, data, sealed } = made;
+            let pending = &mut group[place];
+            (pending.plan, pending.data, pending.sealed) = ((catalog.revision, plan), data, sealed);
         }
         Ok(())
     }

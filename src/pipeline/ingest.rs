@@ -7,20 +7,18 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Pipeline;
+use super::consider::{Circumstances, Considered};
 use super::group::Pending;
-use super::plan::{Plan, PlannedDelivery, Planner, plan};
-use super::prepared::{PreparedCatalog, PreparedVersion};
-use super::sensitive;
-use super::test_send::plan_test;
+use super::plan::PlannedDelivery;
+use super::prepared::PreparedVersion;
+use crate::domain::budget::Spent;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
-use crate::domain::event::{Event, EventTypeName, KeySpace, Recipient};
-use crate::domain::facts::Facts;
+use crate::domain::event::{Event, EventTypeName, Recipient};
 use crate::domain::id::{DeliveryId, EventId, KeyId, SourceId};
 use crate::store::StoreError;
 use crate::store::events::KeyClaim;
-use crate::store::secrets::event_place;
-use crate::vault::{VaultError, sha256};
+use crate::vault::sha256;
 
 /// An event as the edge has parsed it.
 #[derive(Debug, Clone)]
@@ -44,14 +42,6 @@ pub struct NewEvent {
     pub traceparent: Option<String>,
     /// The content in canonical form, without the id: two posts of one id are the same if this is.
     pub content: Vec<u8>,
-}
-
-impl NewEvent {
-    /// What tells its key from all others of its source.
-    fn key_digest(&self) -> [u8; 32] {
-        let space = KeySpace { source: self.source, is_test: self.is_test };
-        sha256(space.name(&self.event_key).as_bytes())
-    }
 }
 
 /// What became of a post.
@@ -113,13 +103,15 @@ pub enum IngestError {
         /// The nearest known one.
         nearest: Option<String>,
     },
-    /// `data` does not fit the type's schema; the producer has to mend it.
+    /// `data` does not fit the type's schema; the producer has to repair it.
     #[error("data does not fit the schema of {event_type}")]
     BadData {
         /// The type.
         event_type: String,
-        /// Everything that is wrong with it.
+        /// What is wrong with it: the first errors.
         errors: Vec<DataError>,
+        /// Whether there are more.
+        has_more: bool,
     },
     /// Nobody to write to, and no rule that names its own audience.
     #[error("no recipient")]
@@ -145,6 +137,12 @@ pub enum IngestError {
     /// The database is away or slow, or a commit's result is unknown; the same post again helps.
     #[error("the database can't take it now")]
     Unavailable,
+    /// Planning it takes more than an event may; less data or simpler rules help.
+    #[error("the event can't be planned: {0}")]
+    TooComplex(Spent),
+    /// Planning it failed in a way that it never should: a defect of ours, which is in the log.
+    #[error("the event could not be planned")]
+    Failed,
     /// The database refused this one event: a defect of ours.
     #[error("the event could not be stored")]
     Refused(#[source] Arc<StoreError>),
@@ -153,6 +151,26 @@ pub enum IngestError {
 /// How long a refused poster is asked to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+impl IngestError {
+    /// Whether it is for the catalog, or the event, that the event is refused: another catalog may take it, and one like
+    /// it may have been taken before.
+    fn is_of_catalog(&self) -> bool {
+        match self {
+            Self::UnknownType { .. }
+            | Self::BadData { .. }
+            | Self::NoRecipient
+            | Self::Expired
+            | Self::TooComplex(_) => true,
+            Self::DifferentContent { .. }
+            | Self::Busy
+            | Self::Overloaded { .. }
+            | Self::Unavailable
+            | Self::Failed
+            | Self::Refused(_) => false,
+        }
+    }
+}
+
 impl Pipeline {
     /// Takes an event: returns once it is committed, with what was planned.
     ///
@@ -160,24 +178,35 @@ impl Pipeline {
     /// [`IngestError`]; after [`IngestError::Busy`], [`IngestError::Overloaded`] and [`IngestError::Unavailable`] the same
     /// post helps later.
     pub async fn accept(&self, new: NewEvent) -> Result<Accepted, IngestError> {
-        self.accept_as(new, None).await
+        self.accept_as(new, None, false).await
+    }
+
+    /// Takes an event of a batch.
+    ///
+    /// # Errors
+    /// As for [`Self::accept`].
+    pub async fn accept_of_batch(&self, new: NewEvent) -> Result<Accepted, IngestError> {
+        self.accept_as(new, None, true).await
     }
 
     /// The same; with `test_of`, this version is sent instead of what the rules want.
     pub(super) async fn accept_as(
         &self,
-        new: NewEvent,
+        mut new: NewEvent,
         test_of: Option<Arc<PreparedVersion>>,
+        is_of_batch: bool,
     ) -> Result<Accepted, IngestError> {
         let now = self.clock.now();
-        let catalog = match self.check(&new, now).await {
-            Ok(catalog) => catalog,
-            Err(refused) => return self.answer_to_repeat(&new, refused, now).await,
-        };
         let place = self.intake.enter().ok_or(IngestError::Busy)?;
-        let content = new.content.clone();
-        let event = self.event(new, now);
-        let plan = self.plan_as(&catalog, &event, test_of.as_ref(), &Facts::default(), now);
+        let content = std::mem::take(&mut new.content);
+        let event = Arc::new(self.event(new, now));
+        let catalog = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
+        let mut around = Circumstances { catalog, test_of, facts: Arc::default(), now };
+        let considered = match self.consider_with_newest(&event, &mut around, is_of_batch).await {
+            Ok(considered) => considered,
+            Err(refused) => return self.answer_to_repeat((&event, &content), refused, now).await,
+        };
+        let Considered { plan, data, sealed } = considered;
         if let Some(retry_after) = self.refuses(&plan, now) {
             let key = (event.source, sha256(event.own_name().as_bytes()));
             let first = self.first_answer_to(key, &content, now).await;
@@ -191,17 +220,13 @@ impl Pipeline {
             fingerprint: self.store.vault().fingerprint(&content),
             event: event.id,
         };
-        let (data, sealed) = self
-            .without_secrets(&event, &catalog)
-            .map_err(|error| IngestError::Refused(Arc::new(error.into())))?;
         let (reply, answer) = oneshot::channel();
-        let plan = (catalog.revision, plan);
         self.intake.push(Pending {
             event,
             claim,
             content,
-            plan,
-            test_of,
+            plan: (around.catalog.revision, plan),
+            test_of: around.test_of,
             data,
             sealed,
             reply,
@@ -214,15 +239,15 @@ impl Pipeline {
     /// The first answer to what the catalog refuses today and took before; else the refusal.
     async fn answer_to_repeat(
         &self,
-        new: &NewEvent,
+        (event, content): (&Event, &[u8]),
         refused: IngestError,
         now: Timestamp,
     ) -> Result<Accepted, IngestError> {
-        if matches!(refused, IngestError::Unavailable) {
+        if !refused.is_of_catalog() {
             return Err(refused);
         }
-        let key = (new.source, new.key_digest());
-        let first = self.first_answer_to(key, &new.content, now).await;
+        let key = (event.source, sha256(event.own_name().as_bytes()));
+        let first = self.first_answer_to(key, content, now).await;
         first.map_err(|_| IngestError::Unavailable)?.unwrap_or(Err(refused))
     }
 
@@ -230,20 +255,22 @@ impl Pipeline {
     ///
     /// # Errors
     /// As for [`Pipeline::accept`].
-    pub async fn try_out(&self, new: NewEvent) -> Result<Accepted, IngestError> {
+    pub async fn try_out(&self, mut new: NewEvent) -> Result<Accepted, IngestError> {
         let now = self.clock.now();
-        let catalog = match self.check(&new, now).await {
-            Ok(catalog) => catalog,
-            Err(refused) => return self.answer_to_repeat(&new, refused, now).await,
+        let content = std::mem::take(&mut new.content);
+        let facts = self.store.facts(&new.recipients).await.map_err(|_| IngestError::Unavailable)?;
+        let event = Arc::new(self.event(new, now));
+        let catalog = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
+        let mut around = Circumstances { catalog, test_of: None, facts: Arc::new(facts), now };
+        let plan = match self.consider_with_newest(&event, &mut around, true).await {
+            Ok(considered) => considered.plan,
+            Err(refused) => return self.answer_to_repeat((&event, &content), refused, now).await,
         };
-        let key = (new.source, new.key_digest());
-        let first = self.first_answer_to(key, &new.content, now).await;
+        let key = (event.source, sha256(event.own_name().as_bytes()));
+        let first = self.first_answer_to(key, &content, now).await;
         if let Some(first) = first.map_err(|_| IngestError::Unavailable)? {
             return first;
         }
-        let facts = self.store.facts(&new.recipients).await.map_err(|_| IngestError::Unavailable)?;
-        let event = self.event(new, now);
-        let plan = plan(self.planner(&catalog), &event, &facts, now);
         Ok(Accepted {
             event: event.id,
             is_duplicate: false,
@@ -252,45 +279,26 @@ impl Pipeline {
         })
     }
 
-    /// The event's plan, or that of a test send.
-    pub(super) fn plan_as(
+    /// Considers an event. What the catalog in memory refuses is considered with the newest one.
+    async fn consider_with_newest(
         &self,
-        catalog: &PreparedCatalog,
-        event: &Event,
-        test_of: Option<&Arc<PreparedVersion>>,
-        facts: &Facts,
-        now: Timestamp,
-    ) -> Plan {
-        match test_of {
-            Some(version) => plan_test(self.planner(catalog), event, version, facts, now),
-            None => plan(self.planner(catalog), event, facts, now),
-        }
-    }
-
-    pub(super) fn planner<'a>(&'a self, catalog: &'a PreparedCatalog) -> Planner<'a> {
-        Planner {
-            catalog,
-            ids: &self.ids,
-            default_life: self.limits.default_life,
-            urgent_margin: self.limits.urgent_margin,
-            release_over: self.limits.release_over,
-        }
-    }
-
-    /// Checks an event against the catalog. What the catalog in memory refuses is checked against the newest one.
-    async fn check(&self, new: &NewEvent, now: Timestamp) -> Result<Arc<PreparedCatalog>, IngestError> {
-        let catalog = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
-        let refused = match check(new, &catalog, now) {
-            Ok(()) => return Ok(catalog),
-            Err(refused) => refused,
+        event: &Arc<Event>,
+        around: &mut Circumstances,
+        is_of_batch: bool,
+    ) -> Result<Considered, IngestError> {
+        around.catalog = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
+        let refused = match self.consider_event(event, around, is_of_batch).await {
+            Err(refused) if refused.is_of_catalog() => refused,
+            other => return other,
         };
         // Without the newest catalog nobody knows whether it is wrong, and a refusal is final for its poster.
         self.catalog.warm(&self.store).await.map_err(|_| IngestError::Unavailable)?;
         let newest = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
-        if newest.revision == catalog.revision {
+        if newest.revision == around.catalog.revision {
             return Err(refused);
         }
-        check(new, &newest, now).map(|()| newest)
+        around.catalog = newest;
+        self.consider_event(event, around, is_of_batch).await
     }
 
     fn event(&self, new: NewEvent, now: Timestamp) -> Event {
@@ -315,97 +323,6 @@ impl Pipeline {
             is_test: new.is_test,
         }
     }
-
-    /// The event's data as it is stored, and the sensitive values sealed.
-    pub(super) fn without_secrets(
-        &self,
-        event: &Event,
-        catalog: &PreparedCatalog,
-    ) -> Result<(String, Option<Vec<u8>>), VaultError> {
-        let pointers =
-            catalog.event_type(&event.event_type).map(|t| t.entry.sensitive.as_slice()).unwrap_or_default();
-        if pointers.is_empty() {
-            return Ok((event.data.to_string(), None));
-        }
-        let mut data = event.data.clone();
-        let values = sensitive::cut(&mut data, pointers);
-        if values.is_empty() {
-            return Ok((data.to_string(), None));
-        }
-        let plain = Value::Object(values).to_string();
-        let sealed = self.store.vault().seal(&event_place(event.id), plain.as_bytes());
-        Ok((data.to_string(), Some(sealed?)))
-    }
-}
-
-fn check(new: &NewEvent, catalog: &PreparedCatalog, now: Timestamp) -> Result<(), IngestError> {
-    let Some(event_type) = catalog.event_type(&new.event_type) else {
-        return Err(IngestError::UnknownType {
-            name: new.event_type.to_string(),
-            nearest: catalog.nearest_type(new.event_type.as_str()).map(ToString::to_string),
-        });
-    };
-    let errors = match &event_type.validator {
-        Some(validator) => {
-            validator.iter_errors(&new.data).map(|error| data_error(&error, &new.data)).collect()
-        }
-        None => vec![DataError {
-            pointer: String::new(),
-            code: "schema".into(),
-            detail: "the event type's schema can't be used".into(),
-            hint: Some("mend the schema in the catalog".into()),
-        }],
-    };
-    if !errors.is_empty() {
-        return Err(IngestError::BadData { event_type: new.event_type.to_string(), errors });
-    }
-    if new.expires_at.is_some_and(|expires_at| expires_at <= now) {
-        return Err(IngestError::Expired);
-    }
-    let names_audience = |rule: &Arc<super::rules::PreparedRule>| rule.rule.names_audience();
-    if new.recipients.is_empty() && !catalog.rules_for(&new.event_type).iter().any(names_audience) {
-        return Err(IngestError::NoRecipient);
-    }
-    Ok(())
-}
-
-fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataError {
-    use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
-    let mut pointer = error.instance_path().to_string();
-    let hint = match error.kind() {
-        Kind::Required { property } => {
-            let name = property.as_str().unwrap_or_default();
-            let hint = near_miss(data.pointer(&pointer), name)
-                .map_or_else(|| format!("add `{name}`"), |near| format!("rename `{near}` to `{name}`"));
-            pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
-            Some(hint)
-        }
-        Kind::AdditionalProperties { unexpected } => {
-            Some(format!("leave out {}, or allow it in the schema", quoted(unexpected)))
-        }
-        Kind::Type { kind: TypeKind::Single(kind) } => Some(format!("send a value of type {kind}")),
-        Kind::Format { format } => Some(match format.as_str() {
-            "date" => "write it as 2026-11-25".to_owned(),
-            "date-time" => "write it as 2026-11-25T08:00:00Z".to_owned(),
-            "uri" => "write it as https://shop.example/orders/1001".to_owned(),
-            other => format!("write it as `{other}`"),
-        }),
-        Kind::Enum { options } => Some(format!("use one of {options}")),
-        _ => None,
-    };
-    DataError { pointer, code: error.kind().keyword().to_owned(), detail: error.masked().to_string(), hint }
-}
-
-fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// A member of `place` whose name is nearly `name`: most missing values are misspelt ones.
-fn near_miss<'a>(place: Option<&'a Value>, name: &str) -> Option<&'a str> {
-    let members = place?.as_object()?;
-    members.keys().map(String::as_str).find(|member| {
-        *member != name && strsim::damerau_levenshtein(&member.to_lowercase(), &name.to_lowercase()) <= 2
-    })
 }
 
 /// A planned delivery as the poster sees it.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::prepared::PreparedVersion;
+use crate::domain::budget::{Budget as Work, Limits};
 use crate::domain::clock::Deadline;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::template::Mode;
-use crate::templating::liquid::Limits;
 use crate::templating::{CompiledContent, ValueError};
 
 /// How long rendering one delivery may take.
@@ -52,13 +52,18 @@ impl Message {
 ///
 /// # Errors
 /// The decision to hold the delivery: which value is missing, does not fit its place, or is too much. No value is in it.
-pub fn compose(version: &PreparedVersion, locale: &str, data: &Value) -> Result<Message, Box<Decision>> {
+pub fn compose(
+    version: &PreparedVersion,
+    locale: &str,
+    data: &Value,
+    work: &Work,
+) -> Result<Message, Box<Decision>> {
     let Some(content) = version.content(locale) else {
         let detail = format!("template {} has no usable copy for locale {locale}", version.version.template);
         return Err(Box::new(Decision::new(DecisionCode::NoLiveVersion, detail)));
     };
     // A panic in rendering is this delivery's trouble alone.
-    catch_unwind(AssertUnwindSafe(|| compose_content(version, content, data))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| compose_content(version, content, data, work))).unwrap_or_else(|_| {
         Err(Box::new(Decision::new(
             DecisionCode::Poisonous,
             "rendering it failed in a way that it never should",
@@ -70,11 +75,12 @@ fn compose_content(
     version: &PreparedVersion,
     content: &CompiledContent,
     data: &Value,
+    work: &Work,
 ) -> Result<Message, Box<Decision>> {
-    let limits = Limits { deadline: Some(Deadline::after(RENDER_TIME)), ..Limits::default() };
+    let work = work.part(Limits::JOB.until(Deadline::after(RENDER_TIME)));
     let held = |error: ValueError| Box::new(held(version, &error));
     let inline = || -> Result<Message, Box<Decision>> {
-        Ok(Message::Inline(Arc::new(content.render_inline(data, &limits).map_err(held)?)))
+        Ok(Message::Inline(Arc::new(content.render_inline(data, &work).map_err(held)?)))
     };
     match version.version.content.mode {
         Mode::Inline if content.reads_provider() => Err(Box::new(Decision::new(
@@ -84,7 +90,7 @@ fn compose_content(
         Mode::Inline => inline(),
         Mode::Provider if !content.needs_values() => Ok(Message::Plain),
         Mode::Provider => {
-            let values = Value::Object(content.values(data, &limits).map_err(held)?);
+            let values = Value::Object(content.values(data, &work).map_err(held)?);
             let text: Arc<str> = values.to_string().into();
             let message = Message::Values { values: Arc::new(values), text };
             let limit = version.version.channel.custom_data_limit();

@@ -13,6 +13,7 @@ mod births;
 pub mod budget;
 pub mod cancel;
 mod collapse;
+mod consider;
 pub mod crash;
 pub mod deliver;
 pub mod dispatch;
@@ -56,6 +57,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::compute::Compute;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::{IdSource, WorkerId};
 use crate::domain::retry::RetryPolicy;
@@ -140,6 +142,7 @@ pub struct Pipeline {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<IdSource>,
     pub(crate) provider: Arc<dyn MessageProvider>,
+    pub(crate) compute: Arc<Compute>,
     pub(crate) uploads: Arc<dyn TemplateUploads>,
     pub(crate) limits: PipelineLimits,
     pub(crate) namespace: Uuid,
@@ -175,6 +178,8 @@ pub struct Parts {
     pub ids: Arc<IdSource>,
     /// Who carries the messages.
     pub provider: Arc<dyn MessageProvider>,
+    /// The threads for work on input.
+    pub compute: Arc<Compute>,
     /// Who uploads templates again.
     pub uploads: Arc<dyn TemplateUploads>,
     /// The figures.
@@ -192,6 +197,7 @@ impl Pipeline {
             clock: parts.clock,
             ids: parts.ids,
             provider: parts.provider,
+            compute: parts.compute,
             uploads: parts.uploads,
             namespace: parts.namespace,
             catalog: prepared::CatalogCache::default(),

@@ -13,6 +13,7 @@ use super::prepared::{PreparedCatalog, PreparedVersion};
 use super::rules::{Globals, PreparedRule};
 use super::sends::{RulePlan, Send};
 use crate::domain::app::{App, AppId};
+use crate::domain::budget::Budget as Work;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
@@ -36,6 +37,8 @@ pub struct Planner<'a> {
     pub urgent_margin: Duration,
     /// Recipients of an audience beyond which a person has to release it.
     pub release_over: u32,
+    /// What conditions and copy are paid from.
+    pub work: &'a Work,
 }
 
 /// What becomes of an event.
@@ -162,7 +165,7 @@ pub fn plan(planner: Planner<'_>, event: &Event, facts: &Facts, now: Timestamp) 
         let detail = format!("no rule answers {}", event.event_type);
         plan.decisions.push(Decision::new(DecisionCode::NoRule, detail));
     }
-    let globals = Globals::of(event);
+    let globals = Globals::of(event, planner.work);
     for rule in rules {
         let made = plan_rule((planner, &globals), event, rule, facts, now, &mut plan);
         if let Err(decision) = made {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::message;
 use super::pack::{PackKey, Ready};
 use super::plan::Addressee;
 use super::record::Moved;
@@ -172,7 +171,7 @@ impl Pipeline {
             let detail = format!("template {} has no live version", loaded.row.template);
             return held(Decision::new(DecisionCode::NoLiveVersion, detail));
         };
-        let message = match message::compose(&version, &locale, loaded.data()) {
+        let message = match self.compose(&version, &locale, loaded.data()).await {
             Ok(message) => message,
             Err(decision) => return held(*decision),
         };

@@ -8,12 +8,15 @@ use parking_lot::Mutex;
 
 use super::rules::PreparedRule;
 use crate::domain::app::{App, AppId};
+use crate::domain::budget::Budget as Work;
 use crate::domain::channel::Channel;
 use crate::domain::event::{EventTypeName, covers};
 use crate::domain::id::TemplateVersionId;
 use crate::domain::rule::Rule;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry, UploadKey};
+use crate::domain::stack::on_deep_stack;
 use crate::domain::template::TemplateVersion;
+use crate::schemas::Schema;
 use crate::store::{Store, StoreError};
 use crate::templating::{CompiledContent, compile_content};
 
@@ -22,7 +25,7 @@ pub struct PreparedType {
     /// The catalog's entry.
     pub entry: EventTypeEntry,
     /// `None` when the stored schema is none: then nothing of this type can be accepted.
-    pub validator: Option<jsonschema::Validator>,
+    pub schema: Option<Schema>,
 }
 
 /// A version with its copy compiled.
@@ -35,15 +38,17 @@ pub struct PreparedVersion {
 
 impl PreparedVersion {
     /// Compiles what may be a draft: a locale that does not compile is left out.
-    pub fn of_draft(version: TemplateVersion) -> Self {
-        let contents = compile_content(version.channel, &version.content, &version.partials).0;
+    pub fn of_draft(version: TemplateVersion, work: &Work) -> Self {
+        let contents = compile_content(version.channel, &version.content, &version.partials, work).0;
         Self { version, contents }
     }
 
     /// Compiles a version's copy. A locale that does not compile, though it did when it was published, is left out and
     /// logged.
     pub fn new(version: TemplateVersion) -> Self {
-        let (contents, problems) = compile_content(version.channel, &version.content, &version.partials);
+        let work = Work::default();
+        let (contents, problems) =
+            compile_content(version.channel, &version.content, &version.partials, &work);
         for (locale, problems) in problems {
             tracing::error!(
                 template.key = version.template,
@@ -90,7 +95,10 @@ impl PreparedCatalog {
             .into_iter()
             .map(|rule| {
                 let known = known_rule(&rule).cloned();
-                (rule.key.clone(), known.unwrap_or_else(|| Arc::new(PreparedRule::new(rule))))
+                (
+                    rule.key.clone(),
+                    known.unwrap_or_else(|| Arc::new(PreparedRule::new(rule, &Work::default()))),
+                )
             })
             .collect();
         let rules = sort_rules(&by_key, &snapshot.event_types);
@@ -214,11 +222,11 @@ fn sort_rules(
 }
 
 fn prepare_type(entry: EventTypeEntry) -> PreparedType {
-    let validator = jsonschema::options().should_validate_formats(true).build(&entry.schema).ok();
-    if validator.is_none() {
-        tracing::error!(event.r#type = %entry.name, "the schema of {} can't be used", entry.name);
+    let schema = Schema::new(&entry.schema, &Work::default());
+    if let Err(error) = &schema {
+        tracing::error!(event.r#type = %entry.name, %error, "the schema of {} can't be used", entry.name);
     }
-    PreparedType { entry, validator }
+    PreparedType { entry, schema: schema.ok() }
 }
 
 /// Versions that are not live any more but that deliveries under way are pinned to, with their uploads.
@@ -257,7 +265,13 @@ impl CatalogCache {
         if let Some(present) = present.as_ref().filter(|present| present.revision >= revision) {
             return Ok(Arc::clone(present));
         }
-        let fresh = Arc::new(PreparedCatalog::new(store.snapshot().await?, present.as_deref()));
+        let snapshot = store.snapshot().await?;
+        let revision = snapshot.revision;
+        // Not on the threads for events: these may wait for the very catalog.
+        let prepare = move || on_deep_stack(|| PreparedCatalog::new(snapshot, present.as_deref()));
+        let prepared = tokio::task::spawn_blocking(prepare).await.ok().flatten();
+        let unusable = || StoreError::corrupt("catalog", "revision", revision);
+        let fresh = Arc::new(prepared.ok_or_else(unusable)?);
         self.present.store(Some(Arc::clone(&fresh)));
         self.pinned.lock().clear();
         Ok(fresh)
@@ -293,7 +307,10 @@ impl CatalogCache {
             return Ok(Some(Arc::clone(pinned)));
         }
         let Some(version) = store.find_version(id).await? else { return Ok(None) };
-        let version = Arc::new(PreparedVersion::new(version));
+        let prepare = move || on_deep_stack(|| PreparedVersion::new(version));
+        let prepared = tokio::task::spawn_blocking(prepare).await.ok().flatten();
+        let version = prepared.ok_or_else(|| StoreError::corrupt("template_versions", "content", id))?;
+        let version = Arc::new(version);
         let uploads = store.uploads_of(id).await?.into_iter().collect();
         let mut pinned = self.pinned.lock();
         if pinned.len() >= PINNED_VERSIONS {

@@ -12,8 +12,10 @@ use super::message::{self, Message};
 use super::pack::{self, Copy, PackKey, Ready};
 use super::plan::Addressee;
 use super::prepared::PreparedVersion;
+use crate::compute::{ComputeError, Purpose};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
+use crate::domain::budget::Budget as Work;
 use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::Decision;
@@ -24,7 +26,6 @@ use crate::domain::retry::delta;
 use crate::domain::template::TemplateVersion;
 use crate::store::StoreError;
 use crate::store::queue::Claim;
-use crate::templating::liquid::Limits;
 use crate::templating::preview::{Person, preview};
 
 /// What is to be shown.
@@ -43,7 +44,7 @@ pub struct PreviewWish<'a> {
 }
 
 /// What would be shown and sent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Previewed {
     /// The locale that was chosen.
     pub locale: String,
@@ -57,44 +58,73 @@ pub struct Previewed {
     pub held: Option<Decision>,
 }
 
+/// Why nothing can be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum PreviewError {
+    /// The catalog has to be read and can't.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It could not be rendered now.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+}
+
+impl Previewed {
+    /// The fields as the person would see them.
+    fn render(
+        &mut self,
+        version: &PreparedVersion,
+        wished: Option<&str>,
+        (data, user): (&Value, Value),
+        work: &Work,
+    ) {
+        let language = wished.unwrap_or(&self.locale);
+        let whole = version.content(&self.locale);
+        let content = whole.and_then(|all| all.in_language(language)).or(whole);
+        if let Some(content) = content
+            && let Ok(rendered) = preview(content, data, &Person { user }, work)
+        {
+            (self.fields, self.blanks) = (rendered.fields, rendered.blanks);
+        }
+    }
+}
+
+/// What OneSignal would know of a person.
+fn user(mut given: Value, recipient: &Recipient) -> Value {
+    if given.is_null() {
+        given = json!({});
+    }
+    if let (Some(members), true) = (given.as_object_mut(), recipient.label.as_str() == "external_id") {
+        members.entry("external_id").or_insert_with(|| json!(recipient.id));
+    }
+    given
+}
+
 impl Pipeline {
     /// What `wish` comes to.
     ///
     /// # Errors
-    /// [`StoreError`] when the catalog has to be read and can't.
-    pub async fn preview(&self, wish: PreviewWish<'_>) -> Result<Previewed, StoreError> {
+    /// [`PreviewError`].
+    pub async fn preview(&self, wish: PreviewWish<'_>) -> Result<Previewed, PreviewError> {
         let now = self.clock.now();
         let catalog = self.catalog.get(&self.store).await?;
         let app = catalog.app(None).cloned();
-        let version = Arc::new(PreparedVersion::of_draft(wish.version));
-        let locale = version.version.choose_locale(wish.locale).to_owned();
-        let mut shown =
-            Previewed { locale, fields: BTreeMap::new(), blanks: Vec::new(), request: None, held: None };
-        let message = match message::compose(&version, &shown.locale, wish.data) {
-            Ok(message) => message,
-            Err(held) => {
-                shown.held = Some(*held);
-                return Ok(shown);
+        let (wished, recipient) = (wish.locale.map(str::to_owned), wish.recipient.clone());
+        let (data, version, user) = (wish.data.clone(), wish.version, user(wish.user, &wish.recipient));
+        let show = move |work: &Work| {
+            let version = Arc::new(PreparedVersion::of_draft(version, work));
+            let locale = version.version.choose_locale(wished.as_deref()).to_owned();
+            let mut shown = Previewed { locale, ..Previewed::default() };
+            let composed = message::compose(&version, &shown.locale, &data, work);
+            let message = composed.map_err(|held| shown.held = Some(*held)).ok();
+            if message.is_some() {
+                shown.render(&version, wished.as_deref(), (&data, user), work);
             }
+            (shown, version, message)
         };
-        let mut user = wish.user;
-        if user.is_null() {
-            user = json!({});
-        }
-        if let (Some(members), true) = (user.as_object_mut(), wish.recipient.label.as_str() == "external_id")
-        {
-            members.entry("external_id").or_insert_with(|| json!(wish.recipient.id));
-        }
-        let language = wish.locale.unwrap_or(&shown.locale);
-        let whole = version.content(&shown.locale);
-        let content = whole.and_then(|all| all.in_language(language)).or(whole);
-        if let Some(content) = content
-            && let Ok(rendered) = preview(content, wish.data, &Person { user }, &Limits::default())
-        {
-            (shown.fields, shown.blanks) = (rendered.fields, rendered.blanks);
-        }
-        if let Some(app) = app {
-            shown.request = self.request(&app, version, &shown.locale, (wish.recipient, message), now);
+        let (mut shown, version, message) = self.compute.run(Purpose::People, show).await?;
+        if let (Some(app), Some(message)) = (app, message) {
+            shown.request = self.request(&app, version, &shown.locale, (recipient, message), now);
         }
         Ok(shown)
     }

@@ -4,7 +4,6 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Pipeline;
-use super::message;
 use super::prepare::Loaded;
 use super::record::{Moved, committed};
 use crate::domain::decision::{Decision, DecisionCode};
@@ -82,7 +81,8 @@ impl Pipeline {
         if let Some(values) = release.values.clone() {
             loaded.overlay(values);
         }
-        message::compose(&version, &locale, loaded.data())
+        self.compose(&version, &locale, loaded.data())
+            .await
             .map_err(|hold| ReleaseError::StillHeld(hold.detail))?;
         let send_after = loaded.row.schedule.as_ref().and_then(Schedule::send_after);
         let due_at = send_after.map_or(now, |after| hand_over_from(after).max(now));

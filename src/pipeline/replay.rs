@@ -9,11 +9,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::Pipeline;
 use super::prepare::Loaded;
 use super::prepared::PreparedVersion;
 use super::record::committed;
 use super::sensitive::MASK;
-use super::{Pipeline, message};
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::StateName;
@@ -243,7 +243,7 @@ impl Pipeline {
         }
         let wanted = row.locale.as_deref().or(loaded.event.locale.as_deref());
         let locale = version.version.choose_locale(wanted).to_owned();
-        if message::compose(&version, &locale, loaded.data()).is_err() {
+        if self.compose(&version, &locale, loaded.data()).await.is_err() {
             return Ok(Err(LeftOut::WouldBeHeld));
         }
         let expires_at = if is_over { now + delta(self.limits.default_life) } else { row.expires_at };

@@ -11,7 +11,7 @@ use super::line::{Frozen, Member};
 use super::pack::{self, Ready};
 use super::prepare::Loaded;
 use super::record::Moved;
-use super::{Pipeline, WorkerLease, message};
+use super::{Pipeline, WorkerLease};
 use crate::domain::batch::{Batch, BatchContent};
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
@@ -222,7 +222,7 @@ impl Pipeline {
         for id in &frozen.members {
             let Some(one) = loaded.get(id) else { return Ok(None) };
             let (Ok(message), Some(to)) =
-                (message::compose(&version, &frozen.locale, one.data()), one.addressee())
+                (self.compose(&version, &frozen.locale, one.data()).await, one.addressee())
             else {
                 return Ok(None);
             };

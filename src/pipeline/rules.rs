@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::{Datelike, NaiveDate, NaiveDateTime};
 use serde_json::{Map, Value, json};
 
+use crate::domain::budget::Budget as Work;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::event::Event;
@@ -25,13 +26,15 @@ pub struct PreparedRule {
 /// What expressions see of an event. Most rules have none, so it is put together when the first one asks.
 pub struct Globals<'a> {
     event: &'a Event,
+    /// What expressions are paid from.
+    work: &'a Work,
     about: OnceCell<Value>,
 }
 
 impl<'a> Globals<'a> {
     /// The names `data` and `event`.
-    pub fn of(event: &'a Event) -> Self {
-        Self { event, about: OnceCell::new() }
+    pub fn of(event: &'a Event, work: &'a Work) -> Self {
+        Self { event, work, about: OnceCell::new() }
     }
 
     fn names(&self) -> [(&str, &Value); 2] {
@@ -50,8 +53,8 @@ impl<'a> Globals<'a> {
 
 impl PreparedRule {
     /// Parses a rule's expressions.
-    pub fn new(rule: Rule) -> Self {
-        let parse = |text: &str| (text.to_owned(), Expression::parse(text).ok());
+    pub fn new(rule: Rule, work: &Work) -> Self {
+        let parse = |text: &str| (text.to_owned(), Expression::parse(text, work).ok());
         let expressions = expressions_of(&rule).map(parse).collect();
         Self { rule: Arc::new(rule), expressions }
     }
@@ -62,7 +65,7 @@ impl PreparedRule {
     /// The decision: it does not, or it can't be worked out.
     pub fn applies(&self, globals: &Globals<'_>) -> Result<(), Decision> {
         let Some(text) = &self.rule.definition.condition else { return Ok(()) };
-        let holds = self.expression(text)?.holds(&globals.names());
+        let holds = self.expression(text)?.holds(&globals.names(), globals.work);
         if holds.map_err(|error| failed(text, &error))? {
             Ok(())
         } else {
@@ -132,7 +135,7 @@ impl PreparedRule {
     }
 
     fn value(&self, text: &str, globals: &Globals<'_>) -> Result<Value, Decision> {
-        self.expression(text)?.evaluate(&globals.names()).map_err(|error| failed(text, &error))
+        self.expression(text)?.evaluate(&globals.names(), globals.work).map_err(|error| failed(text, &error))
     }
 
     fn expression(&self, text: &str) -> Result<&Expression, Decision> {

@@ -272,7 +272,7 @@ impl<'a> RulePlan<'a> {
         let said = self
             .said
             .entry((version.version.id, locale.clone()))
-            .or_insert_with_key(|(_, l)| message::compose(version, l, data))
+            .or_insert_with_key(|(_, l)| message::compose(version, l, data, self.planner.work))
             .clone();
         let (beginning, decision) = match (said, hold) {
             (Err(decision), _) => (Beginning::Held, Some(*decision)),

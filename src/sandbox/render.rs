@@ -8,7 +8,8 @@ use super::json::{Object, field, says_something};
 use super::message::{Channel, Message, Reached, ReceivedMessage, ReceivedRecipient, Recipient};
 use super::options::SandboxOptions;
 use super::people::{Kind, made_up_uuid};
-use crate::templating::liquid::{Limits, Strictness, Template as Liquid};
+use crate::domain::budget::Budget;
+use crate::templating::liquid::{Strictness, Template as Liquid};
 
 /// The fields that OneSignal runs Liquid over.
 const PUSH_FIELDS: [&str; 13] = [
@@ -146,7 +147,7 @@ fn render(
 ) -> String {
     let rendered = match liquid {
         Ok(liquid) => {
-            liquid.render(globals, Strictness::Lenient, &Limits::default()).map_err(|error| error.to_string())
+            liquid.render(globals, Strictness::Lenient, &Budget::default()).map_err(|error| error.to_string())
         }
         Err(error) => Err(error.clone()),
     };
@@ -182,7 +183,7 @@ impl Source {
 }
 
 fn source(value: &Value) -> Option<Source> {
-    let parse = |text: &str| Liquid::parse(text).map_err(|error| error.to_string());
+    let parse = |text: &str| Liquid::parse(text, &Budget::default()).map_err(|error| error.to_string());
     match value {
         Value::String(text) => Some(Source::Parsed(parse(text))),
         Value::Object(texts) => {

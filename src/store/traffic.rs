@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sqlx::Row;
+use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::domain::id::{EventId, TypedId};
@@ -22,19 +23,17 @@ pub struct PastEvent {
     pub event_key: String,
 }
 
-impl Store {
-    /// The last `limit` events of these types (each by its own index), newest first; test sends are none.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn last_events(&self, types: &[String], limit: i64) -> Result<Vec<PastEvent>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT e.id, e.type, e.locale, e.event_key, p.data
+/// Events that are read at once, and bytes of values after which no more are.
+const PAGE: i64 = 200;
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+const LAST_EVENTS: &str = "SELECT e.id, e.type, e.locale, e.event_key, p.data
              FROM unnest($1::text[]) AS t (type)
              CROSS JOIN LATERAL (
                 SELECT id, type, locale, event_key
                 FROM events
                 WHERE type = t.type
+                  AND id < $4
                   AND NOT EXISTS (
                     SELECT 1 FROM deliveries d
                     WHERE d.event_id = events.id AND d.rule_key = $3
@@ -45,23 +44,37 @@ impl Store {
              ) AS e
              JOIN event_payloads p ON p.event_id = e.id
              ORDER BY e.id DESC
-             LIMIT $2",
-        )
-        .bind(types)
-        .bind(limit)
-        .bind(TEST_SEND)
-        .fetch_all(self.pool())
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(PastEvent {
-                    id: EventId::from_uuid(row.try_get("id")?),
+             LIMIT $2";
+
+impl Store {
+    /// The last `limit` events of these types (each by its own index), newest first; test sends are none. No more are read
+    /// once their values take 64 MiB.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn last_events(&self, types: &[String], limit: i64) -> Result<Vec<PastEvent>, StoreError> {
+        let (mut found, mut left, mut bytes, mut before) = (Vec::new(), limit, 0, Uuid::max());
+        while left > 0 && bytes < MOST_BYTES {
+            let page = left.min(PAGE);
+            let query = sqlx::query(LAST_EVENTS).bind(types).bind(page).bind(TEST_SEND).bind(before);
+            let rows = query.fetch_all(self.pool()).await?;
+            for row in &rows {
+                let data = row.try_get_raw("data")?;
+                bytes += data.as_bytes().map_or(0, <[u8]>::len);
+                before = row.try_get("id")?;
+                found.push(PastEvent {
+                    id: EventId::from_uuid(before),
                     event_type: row.try_get("type")?,
                     data: row.try_get("data")?,
                     locale: row.try_get("locale")?,
                     event_key: row.try_get("event_key")?,
-                })
-            })
-            .collect()
+                });
+            }
+            if rows.len() < usize::try_from(page).unwrap_or(0) {
+                break;
+            }
+            left -= page;
+        }
+        Ok(found)
     }
 }

@@ -3,6 +3,7 @@
 //! Liquid is hidden from the converter behind words and put back behind it. What the converter drops, doubles or moves
 //! to another branch or loop is a problem, never a different message.
 
+use htmlparser::{ElementEnd, Token, Tokenizer};
 use mrml::prelude::render::RenderOptions;
 
 use super::compile::Problem;
@@ -10,12 +11,16 @@ use super::compile::origins::bodies;
 use super::liquid::Template;
 use super::liquid::ast::Node;
 use super::liquid::position::line_and_column;
+use crate::domain::budget::Budget;
+use crate::domain::stack::on_deep_stack;
 
 /// The field that may be MJML.
 const FIELD: &str = "body";
 /// How deep elements may be nested: the converter works by recursion.
 const MOST_NESTING: usize = 64;
-/// Elements of HTML that have no end.
+/// How long the HTML may become, in bytes, by what is known before it is made.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// Elements that the converter's parser takes to have no end.
 const VOID: [&str; 14] = [
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
     "wbr",
@@ -59,33 +64,32 @@ pub fn is_mjml(source: &str) -> bool {
 ///
 /// # Errors
 /// A [`Problem`] with its place in `source`: what isn't Liquid or MJML, or Liquid that the HTML has no place for.
-pub fn to_html(source: &str) -> Result<String, Problem> {
-    let template = Template::parse(source).map_err(|error| Problem::from_syntax(FIELD, error))?;
-    Ok(convert(&template)?.html)
+pub fn to_html(source: &str, budget: &Budget) -> Result<String, Problem> {
+    let template = Template::parse(source, budget).map_err(|error| Problem::from_syntax(FIELD, error))?;
+    Ok(convert(&template, budget)?.html)
 }
 
 /// The same for a template that is parsed already.
-pub(super) fn convert(template: &Template) -> Result<Converted, Problem> {
+pub(super) fn convert(template: &Template, budget: &Budget) -> Result<Converted, Problem> {
     let source = template.source();
     let hidden = Hidden::of(template);
-    if let Some(at) = too_deep(&hidden.text) {
+    let measure = Measure::of(&hidden.text).map_err(|at| {
         let message = format!("elements are nested more than {MOST_NESTING} deep");
-        return Err(problem(source, hidden.origin(at), message, "nest them less"));
-    }
-    let parsed = mrml::parse(&hidden.text).map_err(|error| {
-        let (at, what) = told(&error);
-        problem(
-            source,
-            hidden.origin(at),
-            format!("this is no MJML: {what}"),
-            "see mjml.io for what goes where",
-        )
+        problem(source, hidden.origin(at), message, "nest them less")
     })?;
-    // Fonts from elsewhere would tell a third party who reads what and when.
-    let options =
-        RenderOptions { fonts: std::iter::empty::<(String, _)>().collect(), ..RenderOptions::default() };
-    let html = parsed.element.render(&options).map_err(|_| {
-        problem(source, 0, "this MJML can't be made into HTML".to_owned(), "see mjml.io for what goes where")
+    let bytes = measure.bytes(&hidden.text);
+    if bytes > MOST_BYTES {
+        let message = "attributes that every element gets are too long for so many elements".to_owned();
+        return Err(problem(source, 0, message, "shorten what `mj-attributes` sets, or use fewer elements"));
+    }
+    let paid =
+        budget.steps(measure.elements).and_then(|()| budget.work(bytes)).and_then(|()| budget.memory(bytes));
+    paid.map_err(|spent| problem(source, 0, format!("this can't be converted: {spent}"), "make it shorter"))?;
+    // The parser and the renderer recurse; where a level was not counted, a deep stack still holds it.
+    let html = on_deep_stack(|| html_of(&hidden.text)).unwrap_or(Err((0, "it can't be made into HTML")));
+    let html = html.map_err(|(at, what)| {
+        let message = format!("this is no MJML: {what}");
+        problem(source, hidden.origin(at), message, "see mjml.io for what goes where")
     })?;
     // Elements that MJML doesn't know are passed on as if they were HTML's.
     if let Some((_, rest)) = html.split_once("<mj-") {
@@ -97,12 +101,21 @@ pub(super) fn convert(template: &Template) -> Result<Converted, Problem> {
     hidden.reveal(source, &html)
 }
 
+/// The HTML of MJML without Liquid, or where and why there is none.
+fn html_of(text: &str) -> Result<String, (usize, &'static str)> {
+    let parsed = mrml::parse(text).map_err(|error| explained(&error))?;
+    // Fonts from elsewhere would tell a third party who reads what and when.
+    let options =
+        RenderOptions { fonts: std::iter::empty::<(String, _)>().collect(), ..RenderOptions::default() };
+    parsed.element.render(&options).map_err(|_| (0, "it can't be made into HTML"))
+}
+
 fn problem(source: &str, at: usize, message: String, hint: &str) -> Problem {
     let (line, column) = line_and_column(source, at);
     Problem { code: "mjml", field: FIELD.to_owned(), line, column, message, hint: Some(hint.to_owned()) }
 }
 
-fn told(error: &mrml::prelude::parser::Error) -> (usize, &'static str) {
+fn explained(error: &mrml::prelude::parser::Error) -> (usize, &'static str) {
     use mrml::prelude::parser::Error;
     match error {
         Error::UnexpectedElement { position, .. } => (position.start, "this element can't stand here"),
@@ -118,23 +131,61 @@ fn told(error: &mrml::prelude::parser::Error) -> (usize, &'static str) {
     }
 }
 
-/// Where elements are nested deeper than they may be.
-fn too_deep(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    for (at, _) in text.match_indices('<') {
-        let rest = &text[at + 1..];
-        let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        let closed = rest.find('>').is_some_and(|end| rest[..end].ends_with('/'));
-        if rest.starts_with('/') {
-            depth = depth.saturating_sub(1);
-        } else if !name.is_empty() && !closed && !VOID.contains(&name.to_ascii_lowercase().as_str()) {
-            depth += 1;
+/// What the converter will do with a text, counted by the tokens that it reads.
+#[derive(Debug, Default)]
+struct Measure {
+    /// Elements, opened or empty.
+    elements: usize,
+    /// Bytes of the attributes that every element gets.
+    shared: usize,
+    /// Bytes of the attributes of the element that has most of them: some hand theirs on to each child.
+    longest: usize,
+}
+
+impl Measure {
+    /// Counts as the converter's parser does: whatever its tokenizer takes for a start is a level, unless it is empty
+    /// or of an element without an end; any end closes one.
+    ///
+    /// # Errors
+    /// Where elements are nested more than [`MOST_NESTING`] deep.
+    fn of(text: &str) -> Result<Self, usize> {
+        let mut measure = Self::default();
+        let (mut depth, mut name, mut attributes, mut shared_from) = (0_usize, "", 0, None);
+        // What the tokenizer can't read the converter refuses.
+        for token in Tokenizer::from(text).map_while(Result::ok) {
+            match token {
+                Token::ElementStart { local, span, .. } => {
+                    (name, attributes) = (local.as_str(), 0);
+                    measure.elements += 1;
+                    if depth >= MOST_NESTING && !VOID.contains(&name) {
+                        return Err(span.start());
+                    }
+                }
+                Token::Attribute { span, .. } => {
+                    attributes += span.as_str().len();
+                    measure.shared += shared_from.map_or(0, |_| span.as_str().len());
+                    measure.longest = measure.longest.max(attributes);
+                }
+                Token::ElementEnd { end: ElementEnd::Open, .. } if !VOID.contains(&name) => {
+                    depth += 1;
+                    if name == "mj-attributes" {
+                        shared_from = shared_from.or(Some(depth));
+                    }
+                }
+                Token::ElementEnd { end: ElementEnd::Close(..), .. } => {
+                    shared_from = shared_from.filter(|from| depth > *from);
+                    depth = depth.saturating_sub(1);
+                }
+                _ => {}
+            }
         }
-        if depth > MOST_NESTING {
-            return Some(at);
-        }
+        Ok(measure)
     }
-    None
+
+    /// Bytes that the HTML may come to: every element with the attributes that it may be given.
+    fn bytes(&self, text: &str) -> usize {
+        (self.shared + self.longest).saturating_mul(self.elements).saturating_add(text.len())
+    }
 }
 
 /// A source whose Liquid is replaced by words.
@@ -186,7 +237,10 @@ impl Hidden {
     fn reveal(&self, source: &str, html: &str) -> Result<Converted, Problem> {
         let is_tag: Vec<bool> =
             (0..self.pieces.len()).map(|number| self.liquid(source, number).contains("{%")).collect();
-        let tags_before = |number: usize| is_tag[..number].iter().filter(|is| **is).count();
+        let tags_before: Vec<usize> = is_tag
+            .iter()
+            .scan(0, |tags, is| Some(std::mem::replace(tags, *tags + usize::from(*is))))
+            .collect();
         let mut converted = Converted { html: String::with_capacity(html.len()), pieces: Vec::new() };
         let (mut seen, mut tags, mut rest) = (vec![0_usize; self.pieces.len()], 0, html);
         while let Some((before, after)) = rest.split_once(self.mark.as_str()) {
@@ -194,7 +248,7 @@ impl Hidden {
             let number: usize = digits.parse().unwrap_or(usize::MAX);
             let Some(count) = seen.get_mut(number) else { break };
             *count += 1;
-            if tags != tags_before(number) {
+            if tags != tags_before[number] {
                 return Err(self.misplaced(source, number));
             }
             tags += usize::from(is_tag[number]);
@@ -242,6 +296,10 @@ mod tests {
     use crate::domain::channel::Channel;
     use crate::templating::compile;
 
+    fn html(source: &str) -> Result<String, Problem> {
+        to_html(source, &Budget::default())
+    }
+
     fn body(inner: &str) -> String {
         format!("<mjml>\n<mj-body><mj-section><mj-column>{inner}</mj-column></mj-section></mj-body>\n</mjml>")
     }
@@ -255,7 +313,7 @@ mod tests {
              <mj-table>{% for i in data.items %}<tr><td>{{ i.b }}</td></tr>{% endfor %}</mj-table>\
              <mj-raw>{% raw %}{{ raw }}{% endraw %}</mj-raw>",
         );
-        let html = to_html(&source).expect("it converts");
+        let found = html(&source).expect("it converts");
         for liquid in [
             "Hi {{ data.name | default: \"<you>\" }}{% for i in data.items %}<b>{{ i.a }}</b>",
             "href=\"https://x.io/{{ data.id }}?a=1",
@@ -265,24 +323,24 @@ mod tests {
             "{% for i in data.items %}<tr><td>{{ i.b }}</td></tr>{% endfor %}",
             "{% raw %}{{ raw }}{% endraw %}",
         ] {
-            assert!(html.contains(liquid), "{liquid}\n{html}");
+            assert!(found.contains(liquid), "{liquid}\n{found}");
         }
-        assert!(!html.contains("hldq") && !html.contains("fonts.googleapis"), "{html}");
-        Template::parse(&html).expect("it is still Liquid");
+        assert!(!found.contains("hldq") && !found.contains("fonts.googleapis"), "{found}");
+        Template::parse(&found, &Budget::default()).expect("it is still Liquid");
     }
 
     #[test]
     fn a_loop_around_elements_goes_into_mj_raw() {
         let good = "<mjml><mj-body><mj-raw>{% if data.vip %}</mj-raw><mj-section><mj-column><mj-text>x</mj-text>\
                     </mj-column></mj-section><mj-raw>{% endif %}</mj-raw></mj-body></mjml>";
-        let html = to_html(good).expect("it converts");
-        assert!(html.find("{% if data.vip %}") < html.find("{% endif %}"), "{html}");
+        let found = html(good).expect("it converts");
+        assert!(found.find("{% if data.vip %}") < found.find("{% endif %}"), "{found}");
     }
 
     #[test]
     fn liquid_that_would_be_lost_is_a_problem_with_its_place() {
         let problem =
-            to_html(&body("<mj-image src=\"https://x.io\" width=\"{{ data.w }}\" />")).expect_err("lost");
+            html(&body("<mj-image src=\"https://x.io\" width=\"{{ data.w }}\" />")).expect_err("lost");
         assert_eq!((problem.code, problem.line, problem.column), ("mjml", 2, 69), "{problem:?}");
         assert!(problem.hint.is_some_and(|hint| hint.contains("mj-raw")));
     }
@@ -306,7 +364,7 @@ mod tests {
         ];
         for (source, wanted) in cases {
             let fields = [("body".to_owned(), source.clone())].into();
-            let found = compile(Channel::Email, &fields).err().unwrap_or_default();
+            let found = compile(Channel::Email, &fields, &Budget::default()).err().unwrap_or_default();
             assert_eq!(found.first().map(|problem| problem.code), wanted, "{source}\n{found:?}");
         }
     }
@@ -314,26 +372,59 @@ mod tests {
     #[test]
     fn problems_after_the_conversion_point_into_the_mjml() {
         let fields = [("body".to_owned(), body("<mj-text>\n {{ name }}</mj-text>"))].into();
-        let found = compile(Channel::Email, &fields).expect_err("there is no such name");
+        let found = compile(Channel::Email, &fields, &Budget::default()).expect_err("there is no such name");
         assert_eq!((found[0].code, found[0].line, found[0].column), ("unknown_name", 3, 5));
     }
 
     #[test]
-    fn what_is_no_mjml_or_liquid_is_told_in_the_words_of_the_source() {
-        let problem = to_html(&body("<mj-text>{{ data.x | upcas }}</mj-text>")).expect_err("no filter");
+    fn what_is_no_mjml_or_liquid_is_explained_with_its_place() {
+        let problem = html(&body("<mj-text>{{ data.x | upcas }}</mj-text>")).expect_err("no filter");
         assert_eq!((problem.code, problem.line, problem.column), ("liquid_syntax", 2, 54));
         let problem =
-            to_html(&body("<mj-text>{{ data.x }}</mj-text><mj-txt></mj-txt>")).expect_err("no element");
+            html(&body("<mj-text>{{ data.x }}</mj-text><mj-txt></mj-txt>")).expect_err("no element");
         assert_eq!((problem.code, problem.line), ("mjml", 2), "{problem:?}");
-        assert!(to_html("<mjml><mj-body>").is_err());
+        assert!(html("<mjml><mj-body>").is_err());
         let nested = |levels: usize| {
             body(&format!("<mj-text>{}{}</mj-text>", "<div>".repeat(levels), "</div>".repeat(levels)))
         };
-        assert!(to_html(&nested(MOST_NESTING - 10)).is_ok());
+        assert!(html(&nested(MOST_NESTING - 10)).is_ok());
         let wrapped =
             format!("<mjml><mj-body>{}{}</mj-body></mjml>", "<mj-raw>".repeat(60), "</mj-raw>".repeat(60));
-        let _ = to_html(&wrapped);
+        let _ = html(&wrapped);
         let deep = body(&("<mj-raw>".to_owned() + &"<div>".repeat(3_000) + "</mj-raw>"));
-        assert!(to_html(&deep).expect_err("deep").message.contains("nested"));
+        assert!(html(&deep).expect_err("deep").message.contains("nested"));
+    }
+    #[test]
+    fn no_spelling_of_depth_reaches_the_converter() {
+        let deep = [
+            ("<_>", "</_>"),
+            ("<a b='/>'>", "</a>"),
+            ("<a b=\"x>\">", "</a>"),
+            ("<a:b>", "</a:b>"),
+            ("<é>", "</é>"),
+            ("<div>", ""),
+            ("<mj-raw>", "</mj-raw>"),
+            ("<p\n>", "</p>"),
+            ("<BR>", "</BR>"),
+            ("<!--[if mso]><i><![endif]-->", ""),
+        ];
+        for (open, close) in deep {
+            let text = format!("<mj-text>{}x{}</mj-text>", open.repeat(2_000), close.repeat(2_000));
+            let problem = html(&body(&text)).expect_err(open);
+            assert!(problem.message.contains("nested"), "{open}: {problem:?}");
+            // What is just below the limit is converted, or refused, without a deeper stack.
+            let near = format!("<mj-text>{}x{}</mj-text>", open.repeat(58), close.repeat(58));
+            let _ = html(&body(&near));
+        }
+    }
+
+    #[test]
+    fn attributes_for_every_element_can_not_multiply() {
+        let long = "x".repeat(20_000);
+        let source = format!(
+            "<mjml><mj-head><mj-attributes><mj-all css-class='{long}' /></mj-attributes></mj-head><mj-body>{}</mj-body></mjml>",
+            "<mj-raw/>".repeat(3_000)
+        );
+        assert!(html(&source).expect_err("too much").message.contains("too long for so many"));
     }
 }

@@ -4,8 +4,8 @@
 //! stands for an email's body. What comes out is one text, with a map back to where each part of it was written.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
+use crate::domain::budget::Budget;
 use crate::domain::template::Fields;
 
 /// How deep partials may include each other.
@@ -74,11 +74,12 @@ pub fn expand(
     fields: &Fields,
     layout: Option<&str>,
     partials: &BTreeMap<String, String>,
+    budget: &Budget,
 ) -> Result<BTreeMap<String, Expanded>, Vec<(String, IncludeProblem)>> {
     let (mut expanded, mut problems) = (BTreeMap::new(), Vec::new());
     for (name, text) in fields {
         let layout = layout.filter(|_| name == "body");
-        match expand_field(text, layout, partials) {
+        match expand_field(text, layout, partials, budget) {
             Ok(done) => drop(expanded.insert(name.clone(), done)),
             Err(problem) => problems.push((name.clone(), problem)),
         }
@@ -87,10 +88,16 @@ pub fn expand(
 }
 
 /// The texts alone of [`expand`]; a field whose partials can't be put in stays as it is written.
-pub fn expanded_fields(fields: &Fields, layout: Option<&str>, partials: &BTreeMap<String, String>) -> Fields {
+pub fn expanded_fields(
+    fields: &Fields,
+    layout: Option<&str>,
+    partials: &BTreeMap<String, String>,
+    budget: &Budget,
+) -> Fields {
     let expand = |(name, text): (&String, &String)| {
         let layout = layout.filter(|_| name == "body");
-        let done = expand_field(text, layout, partials).map_or_else(|_| text.clone(), |done| done.text);
+        let done = expand_field(text, layout, partials, budget);
+        let done = done.map_or_else(|_| text.clone(), |done| done.text);
         (name.clone(), done)
     };
     fields.iter().map(expand).collect()
@@ -130,9 +137,10 @@ fn expand_field(
     text: &str,
     layout: Option<&str>,
     partials: &BTreeMap<String, String>,
+    budget: &Budget,
 ) -> Result<Expanded, IncludeProblem> {
     let mut writer =
-        Writer { partials, body: None, out: Expanded { text: String::new(), parts: Vec::new() } };
+        Writer { partials, budget, body: None, out: Expanded { text: String::new(), parts: Vec::new() } };
     match layout {
         None => writer.write(text, &mut Vec::new())?,
         Some(key) => {
@@ -167,6 +175,7 @@ fn expand_field(
 
 struct Writer<'a> {
     partials: &'a BTreeMap<String, String>,
+    budget: &'a Budget,
     body: Option<&'a str>,
     out: Expanded,
 }
@@ -174,7 +183,10 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn write(&mut self, text: &str, within: &mut Vec<String>) -> Result<(), IncludeProblem> {
         let mut done = 0;
+        self.pay(text, within)?;
         for tag in tags(text) {
+            // Where it begins is counted from the start of the text.
+            self.pay(&text[..tag.start], within)?;
             self.copy(text, done, tag.start, within.last());
             done = tag.end;
             match tag.what {
@@ -191,6 +203,17 @@ impl Writer<'_> {
         }
         self.copy(text, done, text.len(), within.last());
         Ok(())
+    }
+
+    fn pay(&self, text: &str, within: &[String]) -> Result<(), IncludeProblem> {
+        self.budget.work(text.len()).map_err(|spent| IncludeProblem {
+            code: "too_complex",
+            partial: within.last().cloned(),
+            line: 1,
+            column: 1,
+            message: format!("partials can't be put in here: {spent}"),
+            hint: "include fewer of them".to_owned(),
+        })
     }
 
     fn include(
@@ -269,8 +292,8 @@ fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
     let mut rest = 0;
     std::iter::from_fn(move || {
         loop {
-            let open =
-                rest + text.get(rest..)?.find("{%").into_iter().chain(text[rest..].find("{{")).min()?;
+            let marks = text.as_bytes().get(rest..)?.windows(2);
+            let open = rest + marks.enumerate().find(|(_, pair)| matches!(*pair, [b'{', b'%' | b'{']))?.0;
             let closer = if text[open..].starts_with("{%") { "%}" } else { "}}" };
             let end = open + text[open..].find(closer)? + closer.len();
             let inside = text[open + 2..end - 2].trim_matches('-').trim();
@@ -282,11 +305,7 @@ fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
                 continue;
             }
             if inside == "raw" {
-                rest = ENDRAW
-                    .iter()
-                    .filter_map(|word| text[end..].find(word))
-                    .min()
-                    .map_or(text.len(), |at| end + at);
+                rest = raw_end(text, end);
                 continue;
             }
             let key =
@@ -299,7 +318,16 @@ fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
     })
 }
 
-static ENDRAW: LazyLock<[&str; 3]> = LazyLock::new(|| ["{% endraw", "{%endraw", "{%- endraw"]);
+/// Where the tag begins that ends a raw text, or the end of all.
+fn raw_end(text: &str, from: usize) -> usize {
+    let ends = |at: &usize| {
+        let tag = text[*at + 2..].trim_start_matches('-').trim_start_matches(' ');
+        tag.starts_with("endraw")
+    };
+    let marks = text.as_bytes()[from..].windows(2).enumerate();
+    let starts = marks.filter(|(_, pair)| *pair == b"{%").map(|(at, _)| from + at);
+    starts.into_iter().find(ends).unwrap_or(text.len())
+}
 
 /// Line and column of a byte, from 1; columns in characters.
 fn place_of(text: &str, offset: usize) -> (usize, usize) {
@@ -325,7 +353,7 @@ mod tests {
     #[test]
     fn a_partial_is_put_where_it_is_included_and_found_again() {
         let partials = partials(&[("footer", "Yours,\n{{ data.shop }}\n")]);
-        let done = expand_field("Hi.\n{% include 'footer' %}!", None, &partials).unwrap();
+        let done = expand_field("Hi.\n{% include 'footer' %}!", None, &partials, &Budget::default()).unwrap();
         assert_eq!(done.text, "Hi.\nYours,\n{{ data.shop }}!");
         assert_eq!(done.origin(3, 4), (Some("footer"), 2, 4));
         assert_eq!(done.origin(1, 2), (None, 1, 2));
@@ -337,7 +365,7 @@ mod tests {
         let partials =
             partials(&[("shop", "<html>{{ content }}{% include \"end\" %}</html>"), ("end", "bye")]);
         let fields = Fields::from([("body".to_owned(), "Hi {{ data.x }}".to_owned())]);
-        let done = expand(&fields, Some("shop"), &partials).unwrap();
+        let done = expand(&fields, Some("shop"), &partials, &Budget::default()).unwrap();
         assert_eq!(done["body"].text, "<html>Hi {{ data.x }}bye</html>");
         assert_eq!(done["body"].origin(1, 10), (None, 1, 4));
         assert_eq!(needed([&fields].into_iter(), Some("shop"), &partials).len(), 2);
@@ -347,7 +375,8 @@ mod tests {
     fn what_is_wrong_with_an_include_is_said_with_its_place() {
         let partials =
             partials(&[("a", "{% include 'b' %}"), ("b", "x{% include 'a' %}"), ("frame", "<html>")]);
-        let code = |text: &str, layout| expand_field(text, layout, &partials).unwrap_err();
+        let code =
+            |text: &str, layout| expand_field(text, layout, &partials, &Budget::default()).unwrap_err();
         let problem = code("\n {% include 'foo' %}", None);
         assert_eq!((problem.code, problem.line, problem.column), ("unknown_partial", 2, 2));
         assert_eq!(code("{% include 'a' %}", None).code, "partial_in_itself");
@@ -358,7 +387,7 @@ mod tests {
     #[test]
     fn raw_text_and_broken_tags_are_left_to_the_compiler() {
         for text in ["{% raw %}{% include 'x' %}{% endraw %}", "{% include 'x'", "{{ data.content }}", "{{"] {
-            assert_eq!(expand_field(text, None, &BTreeMap::new()).unwrap().text, text);
+            assert_eq!(expand_field(text, None, &BTreeMap::new(), &Budget::default()).unwrap().text, text);
         }
     }
 
@@ -366,6 +395,9 @@ mod tests {
     fn partials_that_double_each_other_stop_at_the_limit() {
         let body = "{% include 'b' %}".repeat(10);
         let partials = partials(&[("a", &body), ("b", &"x".repeat(20_000))]);
-        assert_eq!(expand_field("{% include 'a' %}", None, &partials).unwrap_err().code, "too_long");
+        assert_eq!(
+            expand_field("{% include 'a' %}", None, &partials, &Budget::default()).unwrap_err().code,
+            "too_long"
+        );
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::liquid::{Limits, Strictness, Template};
+use super::liquid::{Strictness, Template};
 use super::{CompiledContent, ValueError};
+use crate::domain::budget::Budget;
 
 /// What OneSignal knows of the person who is shown a preview.
 #[derive(Debug, Clone, Default)]
@@ -31,18 +32,18 @@ pub fn preview(
     content: &CompiledContent,
     data: &Value,
     person: &Person,
-    limits: &Limits,
+    budget: &Budget,
 ) -> Result<Preview, ValueError> {
-    let entry = Value::Object(content.values(data, limits)?);
+    let entry = Value::Object(content.values(data, budget)?);
     let message = json!({"custom_data": {"all": entry}});
     let subscription = json!({"external_id": person.user["external_id"]});
     let globals = [("message", &message), ("user", &person.user), ("subscription", &subscription)];
     let mut preview = Preview::default();
     for (name, text) in content.template_fields().iter().chain(content.call_fields()) {
         let broken = |detail: String| ValueError::Limit { field: name.clone(), detail };
-        let template = Template::parse(text).map_err(|error| broken(error.to_string()))?;
+        let template = Template::parse(text, budget).map_err(|error| broken(error.to_string()))?;
         let rendered = template
-            .render(&globals, Strictness::Lenient, limits)
+            .render(&globals, Strictness::Lenient, budget)
             .map_err(|error| broken(error.to_string()))?;
         preview
             .blanks
@@ -70,13 +71,13 @@ mod tests {
             ),
             ("url".to_owned(), "https://shop.example/{{ data.id }}".to_owned()),
         ]);
-        let content = compile(Channel::Push, &fields).unwrap();
+        let content = compile(Channel::Push, &fields, &Budget::default()).unwrap();
         let person = Person { user: json!({"external_id": "u", "tags": {"name": "Ann"}}) };
         let data = json!({"n": 4, "id": "a b"});
-        let shown = preview(&content, &data, &person, &Limits::default()).unwrap();
+        let shown = preview(&content, &data, &person, &Budget::default()).unwrap();
         assert_eq!(shown.fields["contents"], "8 for Ann");
         assert_eq!(shown.fields["url"], "https://shop.example/a%20b");
         assert_eq!(shown.blanks, ["user.tags.x"]);
-        assert!(preview(&content, &json!({"n": 4}), &person, &Limits::default()).is_err());
+        assert!(preview(&content, &json!({"n": 4}), &person, &Budget::default()).is_err());
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Headers;
 use super::settings::{Auth, MappingSettings, SettingsProblem, SourceSettings};
+use crate::domain::budget::Budget;
 use crate::domain::event::{EventTypeName, is_pattern};
 use crate::domain::template::is_locale;
 use crate::expressions::{EvaluationError, Expression, Kind};
@@ -18,7 +19,6 @@ const MAX_LEAVES: usize = 200;
 /// A source's webhook, checked and ready.
 #[derive(Debug, Clone)]
 pub struct Webhook {
-    pub(super) auth: Auth,
     mappings: Vec<Mapping>,
 }
 
@@ -77,8 +77,8 @@ impl Webhook {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn new(settings: &SourceSettings) -> Result<Self, Vec<SettingsProblem>> {
-        let mut checker = Checker { problems: Vec::new() };
+    pub fn new(settings: &SourceSettings, budget: &Budget) -> Result<Self, Vec<SettingsProblem>> {
+        let mut checker = Checker { problems: Vec::new(), budget };
         checker.source(settings);
         let Some(webhook) = &settings.webhook else {
             checker.note("webhook", "required", "nothing says how its webhooks are signed");
@@ -96,22 +96,22 @@ impl Webhook {
             .map(|(place, mapping)| checker.mapping(&format!("mapping[{place}]"), mapping, has_id))
             .collect();
         match (auth, mappings.into_iter().collect::<Option<Vec<_>>>()) {
-            (Some(auth), Some(mappings)) if checker.problems.is_empty() => Ok(Self { auth, mappings }),
+            (Some(_), Some(mappings)) if checker.problems.is_empty() => Ok(Self { mappings }),
             _ => Err(checker.problems),
         }
     }
 
     /// Makes an event of a body by the first mapping that fits. `webhook_id` is the event's id if the mapping gives none.
-    pub fn map(&self, body: &Value, headers: &Headers, webhook_id: Option<&str>) -> Mapped {
+    pub fn map(&self, body: &Value, headers: &Headers, webhook_id: Option<&str>, budget: &Budget) -> Mapped {
         let headers = Value::from(
             headers.iter().map(|(n, v)| (n.clone(), Value::from(v.as_str()))).collect::<Map<_, _>>(),
         );
         let globals = [("body", body), ("headers", &headers)];
         let mut hindrances = Vec::new();
         for (place, mapping) in self.mappings.iter().enumerate() {
-            match mapping.when.as_ref().map(|when| when.holds(&globals)) {
+            match mapping.when.as_ref().map(|when| when.holds(&globals, budget)) {
                 None | Some(Ok(true)) => {
-                    return match mapping.event(&globals, webhook_id) {
+                    return match mapping.event((&globals, budget), webhook_id) {
                         Ok(event) => Mapped::Event { mapping: place, event },
                         Err((field, detail)) => Mapped::Failed { mapping: place, field, detail },
                     };
@@ -136,8 +136,11 @@ impl Webhook {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(super) fn check_without_webhook(settings: &SourceSettings) -> Result<(), Vec<SettingsProblem>> {
-    let mut checker = Checker { problems: Vec::new() };
+pub(super) fn check_without_webhook(
+    settings: &SourceSettings,
+    budget: &Budget,
+) -> Result<(), Vec<SettingsProblem>> {
+    let mut checker = Checker { problems: Vec::new(), budget };
     checker.source(settings);
     if !settings.mapping.is_empty() {
         checker.note("webhook", "required", "nothing says how its webhooks are signed");
@@ -145,14 +148,20 @@ pub(super) fn check_without_webhook(settings: &SourceSettings) -> Result<(), Vec
     if checker.problems.is_empty() { Ok(()) } else { Err(checker.problems) }
 }
 
-type Globals<'a> = [(&'a str, &'a Value)];
+/// What expressions read, and what they are paid from.
+type Globals<'a, 'b> = (&'b [(&'a str, &'a Value)], &'b Budget);
 /// Which field, and why it has no value.
 type Failure = (String, String);
 
 impl Mapping {
-    fn event(&self, globals: &Globals, webhook_id: Option<&str>) -> Result<Map<String, Value>, Failure> {
+    fn event(
+        &self,
+        globals: Globals<'_, '_>,
+        webhook_id: Option<&str>,
+    ) -> Result<Map<String, Value>, Failure> {
         let evaluate = |field: &str, expression: &Expression| {
-            expression.evaluate(globals).map_err(|error| (field.to_owned(), error.to_string()))
+            let yielded = expression.evaluate(globals.0, globals.1);
+            yielded.map_err(|error| (field.to_owned(), error.to_string()))
         };
         let mut event = Map::new();
         let event_type = match &self.event_type {
@@ -185,10 +194,11 @@ impl Mapping {
 }
 
 impl Data {
-    fn value(&self, field: &str, globals: &Globals) -> Result<Value, Failure> {
+    fn value(&self, field: &str, globals: Globals<'_, '_>) -> Result<Value, Failure> {
         match self {
             Self::Yielded(expression) => {
-                expression.evaluate(globals).map_err(|error| (field.to_owned(), error.to_string()))
+                let yielded = expression.evaluate(globals.0, globals.1);
+                yielded.map_err(|error| (field.to_owned(), error.to_string()))
             }
             Self::Table(members) => {
                 let mut made = Map::new();
@@ -219,11 +229,12 @@ fn fixed_type(text: &str) -> Option<&str> {
     text.parse::<EventTypeName>().ok().filter(|_| !is_path).map(|_| text)
 }
 
-struct Checker {
+struct Checker<'b> {
     problems: Vec<SettingsProblem>,
+    budget: &'b Budget,
 }
 
-impl Checker {
+impl Checker<'_> {
     fn note(&mut self, place: &str, code: &'static str, message: &str) {
         self.problems.push(SettingsProblem::new(place, code, message));
     }
@@ -332,9 +343,9 @@ impl Checker {
 
     fn expression(&mut self, place: &str, name: &str, text: &str, kind: Kind) -> Option<Expression> {
         let place = format!("{place}.{name}");
-        let (parsed, found) = match Expression::parse(text) {
+        let (parsed, found) = match Expression::parse(text, self.budget) {
             Ok(expression) => {
-                let found = expression.check(&[("body", None), ("headers", None)], kind);
+                let found = expression.check(&[("body", None), ("headers", None)], kind, self.budget);
                 (Some(expression), found)
             }
             Err(problem) => (None, vec![problem]),
@@ -376,17 +387,19 @@ mod tests {
 
     #[test]
     fn the_first_mapping_that_holds_makes_the_event() {
-        let webhook = Webhook::new(&settings(SHOP)).unwrap();
+        let webhook = Webhook::new(&settings(SHOP), &Budget::default()).unwrap();
         let body = json!({"topic": "orders/fulfilled", "id": 77, "number": 1001, "customer": {"id": 42},
             "shipping": {"company": "DHL"}});
         let event = json!({"type": "order.shipped", "id": "77", "recipient": {"external_id": "42"},
             "data": {"order_id": "1001", "carrier": "DHL"}});
-        let mapped = webhook.map(&body, &Headers::new(), Some("msg_1"));
+        let mapped = webhook.map(&body, &Headers::new(), Some("msg_1"), &Budget::default());
         assert_eq!(mapped, Mapped::Event { mapping: 0, event: event.as_object().unwrap().clone() });
 
         let headers = Headers::from([("x-topic".to_owned(), "carts/left".to_owned())]);
         let body = json!({"state": "left", "cart": {"items": 2}, "watchers": ["a", "b"]});
-        let Mapped::Event { mapping: 1, event } = webhook.map(&body, &headers, Some("msg_2")) else {
+        let Mapped::Event { mapping: 1, event } =
+            webhook.map(&body, &headers, Some("msg_2"), &Budget::default())
+        else {
             panic!()
         };
         assert_eq!((&event["type"], &event["id"]), (&json!("cart.left"), &json!("msg_2")));
@@ -395,8 +408,8 @@ mod tests {
 
     #[test]
     fn a_body_of_another_kind_is_unmatched_and_a_hole_names_its_field() {
-        let webhook = Webhook::new(&settings(SHOP)).unwrap();
-        let map = |body: Value| webhook.map(&body, &Headers::new(), None);
+        let webhook = Webhook::new(&settings(SHOP), &Budget::default()).unwrap();
+        let map = |body: Value| webhook.map(&body, &Headers::new(), None, &Budget::default());
         assert_eq!(map(json!({"topic": "refunds"})), Mapped::Unmatched { detail: String::new() });
         assert!(matches!(map(json!([])), Mapped::Unmatched { detail } if detail.contains("mapping[0].when")));
         let failed = map(json!({"topic": "orders/fulfilled", "id": 1, "number": 2, "customer": {"id": 3}}));
@@ -422,7 +435,7 @@ mod tests {
             sequence = "'a'"
             "#,
         );
-        let problems = Webhook::new(&wrong).unwrap_err();
+        let problems = Webhook::new(&wrong, &Budget::default()).unwrap_err();
         let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
         assert_eq!(
             places,

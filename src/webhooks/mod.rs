@@ -1,7 +1,7 @@
 //! Webhooks in: how a foreign system's calls are told from others', and how its JSON becomes an event.
 //!
 //! [`SourceSettings`] is what `sources/<name>.toml` and the API say; [`Webhook`] is the same, checked and ready.
-//! [`Webhook::verify`] looks at signature and age, [`Webhook::map`] makes an event of a body. All of it is pure: bodies,
+//! [`Auth::verify`] looks at signature and age, [`Webhook::map`] makes an event of a body. All of it is pure: bodies,
 //! headers, secrets and the time come in as arguments. No error holds a value from a body or a secret.
 
 mod mapping;
@@ -10,18 +10,20 @@ mod signature;
 
 pub use mapping::{Mapped, Webhook};
 pub use settings::{Auth, AuthKind, MappingSettings, SettingsProblem, SourceSettings, WebhookSettings};
-pub use signature::{Signed, TOLERANCE};
+pub use signature::{Signed, TOLERANCE, is_usable};
 
 use std::collections::BTreeMap;
+
+use crate::domain::budget::Budget;
 
 /// Headers by lower-case name; one that stands several times is joined with commas.
 pub type Headers = BTreeMap<String, String>;
 
 /// Everything that is wrong with what is said about a source, its webhook included if it has one.
-pub fn check(settings: &SourceSettings) -> Vec<SettingsProblem> {
+pub fn check(settings: &SourceSettings, budget: &Budget) -> Vec<SettingsProblem> {
     let checked = match settings.webhook {
-        Some(_) => Webhook::new(settings).map(|_| ()),
-        None => mapping::check_without_webhook(settings),
+        Some(_) => Webhook::new(settings, budget).map(|_| ()),
+        None => mapping::check_without_webhook(settings, budget),
     };
     checked.err().unwrap_or_default()
 }

@@ -167,8 +167,11 @@ impl SettingsProblem {
 }
 
 impl WebhookSettings {
-    /// The way to sign, or what is wrong with it.
-    pub(super) fn auth(&self) -> Result<Auth, SettingsProblem> {
+    /// The way to sign.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn auth(&self) -> Result<Auth, SettingsProblem> {
         if self.auth != AuthKind::Hmac {
             let given = [
                 ("header", self.header.is_some()),

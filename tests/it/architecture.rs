@@ -9,26 +9,35 @@ use std::path::{Path, PathBuf};
 use reading::{climbs, paths, read};
 
 /// A room, and what of ours it may import beside itself and `telemetry::names`. `*` is everything but `cli`.
-const ROOMS: [(&str, &[&str]); 20] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("domain", &[]),
     ("config", &[]),
     ("telemetry", &[]),
     ("vault", &["domain"]),
+    ("compute", &["domain"]),
+    ("schemas", &["domain"]),
     ("store", &["domain", "vault"]),
     ("templating", &["domain"]),
     ("expressions", &["domain"]),
     ("webhooks", &["domain", "expressions"]),
     ("provider", &["domain"]),
-    ("sandbox", &["templating::liquid", "domain::clock"]),
+    ("sandbox", &["templating::liquid", "domain::clock", "domain::budget"]),
     ("local_postgres", &[]),
-    ("catalog", &["domain", "store", "templating", "expressions", "webhooks", "provider"]),
-    ("pipeline", &["domain", "store", "templating", "expressions", "vault", "provider"]),
+    (
+        "catalog",
+        &["domain", "compute", "schemas", "store", "templating", "expressions", "webhooks", "provider"],
+    ),
+    (
+        "pipeline",
+        &["domain", "compute", "schemas", "store", "templating", "expressions", "vault", "provider"],
+    ),
     ("access", &["domain", "store", "vault"]),
     (
         "api",
         &[
             "domain",
             "telemetry",
+            "compute",
             "access",
             "catalog",
             "pipeline",
@@ -38,7 +47,20 @@ const ROOMS: [(&str, &[&str]); 20] = [
             "store",
         ],
     ),
-    ("console", &["domain", "access", "catalog", "pipeline", "templating", "expressions", "store", "vault"]),
+    (
+        "console",
+        &[
+            "domain",
+            "compute",
+            "access",
+            "catalog",
+            "pipeline",
+            "templating",
+            "expressions",
+            "store",
+            "vault",
+        ],
+    ),
     ("app", &["*"]),
     ("cli", &["*", "cli"]),
     ("main.rs", &["*", "cli"]),

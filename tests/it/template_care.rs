@@ -177,7 +177,13 @@ async fn two_processes_that_publish_the_same_make_each_template_once() {
     let store = app.herald.store.clone();
     let clock = Arc::clone(&app.clock) as Arc<dyn Clock>;
     let provider = Arc::clone(&held) as Arc<dyn MessageProvider>;
-    let other = Publisher::new(store.clone(), clock, Arc::new(IdSource::seeded(9)), provider);
+    let other = Publisher::new(
+        store.clone(),
+        clock,
+        Arc::new(IdSource::seeded(9)),
+        provider,
+        Arc::clone(&app.herald.api.compute),
+    );
     let files = sample::files();
     let others =
         tokio::spawn(async move { other.apply(&sample::files(), Applying::default(), BY).await.map(|_| ()) });

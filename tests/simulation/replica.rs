@@ -2,12 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use herald::catalog::Publisher;
+use herald::compute::{Compute, ComputeOptions};
 use herald::domain::clock::{Clock, Timestamp};
 use herald::domain::id::IdSource;
 use herald::domain::snapshot::UploadKey;
@@ -96,6 +97,13 @@ impl TemplateUploads for Uploads {
     }
 }
 
+/// The threads for work on input: shared, since they know of no replica.
+fn compute() -> Arc<Compute> {
+    static COMPUTE: LazyLock<Arc<Compute>> =
+        LazyLock::new(|| Arc::new(Compute::start(ComputeOptions::default()).expect("threads start")));
+    Arc::clone(&COMPUTE)
+}
+
 impl Replica {
     pub fn new(kit: Kit) -> Self {
         let renewed_at = kit.clock.now();
@@ -121,14 +129,20 @@ impl Replica {
         let ids = Arc::new(IdSource::seeded(seed));
         let (store, clock, provider) =
             (self.kit.store.clone(), Arc::clone(&self.kit.clock), Arc::clone(&self.kit.provider));
-        let publisher =
-            Publisher::new(store.clone(), Arc::clone(&clock), Arc::clone(&ids), Arc::clone(&provider));
+        let publisher = Publisher::new(
+            store.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&ids),
+            Arc::clone(&provider),
+            compute(),
+        );
         self.look = LookOut::default();
         let pipeline = Pipeline::new(Parts {
             store,
             clock,
             ids,
             provider,
+            compute: compute(),
             uploads: Arc::new(Uploads(publisher)),
             limits: self.kit.limits.clone(),
             namespace: self.kit.namespace,

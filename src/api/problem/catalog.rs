@@ -33,6 +33,7 @@ impl From<ApplyError> for Problem {
                     .retry_after(RETRY_AFTER)
             }
             ApplyError::Upload(UploadError::Store(error)) | ApplyError::Store(error) => error.into(),
+            ApplyError::Upload(UploadError::Compute(error)) | ApplyError::Compute(error) => error.into(),
             ApplyError::Upload(error @ UploadError::Busy(_)) => {
                 Self::new(Code::Changed, error.to_string()).retry_after(RETRY_AFTER)
             }
@@ -98,6 +99,7 @@ impl From<TemplateError> for Problem {
             }
             TemplateError::Busy => ApplyError::Busy.into(),
             TemplateError::Upload(error) => ApplyError::Upload(error).into(),
+            TemplateError::Compute(error) => error.into(),
             TemplateError::Store(error) => error.into(),
         }
     }

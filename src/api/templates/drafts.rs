@@ -273,5 +273,5 @@ pub(in super::super) async fn diff_versions(
     api.allow(&headers, Use::ReadCatalog).await?;
     let from = api.content(&key, query.from.as_deref().unwrap_or("live")).await?;
     let to = api.content(&key, query.to.as_deref().unwrap_or("draft")).await?;
-    Ok(Json(diff(&from, &to)))
+    Ok(Json(api.compute(move |_| diff(&from, &to)).await?))
 }

@@ -9,11 +9,16 @@ use super::Surroundings;
 use super::copy::check_copy;
 use super::rules::check_expressions;
 use super::surroundings::{Leading, shape};
+use crate::domain::budget::Budget;
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 
 /// Errors in live templates and rules that come with the document's event types and were not there before.
-pub(super) fn check_breaks(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+pub(super) fn check_breaks(
+    document: &Document,
+    snapshot: &CatalogSnapshot,
+    budget: &Budget,
+) -> Vec<CatalogProblem> {
     let mut problems = Vec::new();
     let (before, after) = (Surroundings::present(snapshot), Surroundings::of(document, Some(snapshot)));
     for entry in &document.event_types {
@@ -21,14 +26,14 @@ pub(super) fn check_breaks(document: &Document, snapshot: &CatalogSnapshot) -> V
         if known.schema == entry.schema && known.sensitive == entry.sensitive {
             continue;
         }
-        problems.extend(broken_templates(document, snapshot, &after, (known, entry)));
+        problems.extend(broken_templates(document, snapshot, (&after, budget), (known, entry)));
         for rule in &snapshot.rules {
             let is_replaced = document.rules.iter().any(|r| r.key == rule.key);
             if is_replaced || !covers(&rule.event_type, &entry.name) {
                 continue;
             }
             let file = file_of("rule", &rule.key);
-            let check = |entry: &EventTypeEntry| check_expressions(&file, &rule.definition, &[entry]);
+            let check = |entry: &EventTypeEntry| check_expressions(&file, &rule.definition, &[entry], budget);
             problems.extend(new_errors(&check(known), check(entry), entry, &format!("rule {}", rule.key)));
         }
     }
@@ -38,7 +43,7 @@ pub(super) fn check_breaks(document: &Document, snapshot: &CatalogSnapshot) -> V
 fn broken_templates(
     document: &Document,
     snapshot: &CatalogSnapshot,
-    after: &Surroundings<'_>,
+    (after, budget): (&Surroundings<'_>, &Budget),
     (known, entry): (&EventTypeEntry, &EventTypeEntry),
 ) -> Vec<CatalogProblem> {
     let mut problems = Vec::new();
@@ -53,7 +58,8 @@ fn broken_templates(
         for form in types.iter().filter(|t| t.name == entry.name) {
             let check = |entry: &EventTypeEntry| {
                 let entry = Leading::of(entry, form.is_gathered);
-                check_copy(&template.key, template.channel, &live.content, &live.partials, &[shape(&entry)])
+                let copy = (&live.content, &live.partials);
+                check_copy(&template.key, template.channel, copy.0, copy.1, (&[shape(&entry)], budget))
             };
             problems.extend(new_errors(&check(known), check(entry), entry, &what));
         }

@@ -7,10 +7,13 @@ use super::super::check::{CatalogProblem, Severity};
 use super::super::document::TemplateDocument;
 use super::Surroundings;
 use super::surroundings::shape;
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::event::Recipient;
 use crate::domain::snapshot::Partial;
-use crate::domain::template::{Content, FieldKind, Fields, LanguageBy, Mode, fields_of, main_field};
+use crate::domain::template::{
+    Content, FieldKind, Fields, LanguageBy, Mode, fields_of, main_field, sets_direction,
+};
 use crate::templating::check::{Copy, EventShape, Finding, check};
 use crate::templating::liquid::Template;
 use crate::templating::partials::{Expanded, IncludeProblem, expand};
@@ -43,6 +46,7 @@ pub(super) fn check_template(
     template: &TemplateDocument,
     lines_above: &BTreeMap<String, usize>,
     around: &Surroundings<'_>,
+    budget: &Budget,
 ) -> Vec<CatalogProblem> {
     let types = around.types_of(&template.key, template.about.event_type.as_deref());
     let shapes: Vec<EventShape<'_>> = types.iter().map(|entry| shape(entry)).collect();
@@ -61,7 +65,7 @@ pub(super) fn check_template(
         template.channel,
         &template.content,
         &around.partials,
-        &shapes,
+        (&shapes, budget),
     ));
     for problem in &mut problems {
         let is_main = problem.field.as_deref() == Some(main_field(template.channel));
@@ -80,13 +84,13 @@ pub(in crate::catalog) fn check_copy(
     channel: Channel,
     content: &Content,
     partials: &BTreeMap<String, String>,
-    shapes: &[EventShape<'_>],
+    (shapes, budget): (&[EventShape<'_>], &Budget),
 ) -> Vec<CatalogProblem> {
     let mut problems = check_content(key, channel, content);
     problems.extend(check_characters(key, channel, content));
     let (mut expanded, mut broken) = (BTreeMap::new(), false);
     for (locale, fields) in &content.contents {
-        match expand(fields, content.layout.as_deref(), partials) {
+        match expand(fields, content.layout.as_deref(), partials, budget) {
             Ok(done) => drop(expanded.insert(locale.clone(), done)),
             Err(found) => {
                 broken = true;
@@ -112,7 +116,9 @@ pub(in crate::catalog) fn check_copy(
         contents: &texts,
         options: &content.options,
     };
-    problems.extend(check(&copy, shapes).into_iter().map(|finding| place(key, channel, finding, &expanded)));
+    problems.extend(
+        check(&copy, shapes, budget).into_iter().map(|finding| place(key, channel, finding, &expanded)),
+    );
     problems
 }
 
@@ -155,9 +161,16 @@ fn check_characters(key: &str, channel: Channel, content: &Content) -> Vec<Catal
                 channel == Channel::Email && matches!(kind, Some(FieldKind::Line | FieldKind::Fixed));
             let is_one_line = is_header || kind == Some(FieldKind::Link);
             let is_bad = |c: char| c.is_control() && (is_one_line || !matches!(c, '\n' | '\r' | '\t'));
+            let is_title =
+                is_one_line || matches!(kind, Some(FieldKind::Line | FieldKind::Fixed | FieldKind::Link));
+            let is_turned = is_title && text.chars().any(sets_direction);
             let is_address = name == "from_address" || (name == "reply_to" && !text.contains("{{"));
             let is_wrong = is_address && !text.is_empty() && Recipient::parse("email", text).is_err();
             let (code, message) = match (text.chars().any(is_bad), is_wrong) {
+                _ if is_turned => (
+                    "direction_control",
+                    format!("`{name}` holds a character that changes the direction of what follows"),
+                ),
                 (true, _) if is_one_line => {
                     ("line_break", format!("`{name}` is one line, without control characters"))
                 }
@@ -270,10 +283,14 @@ fn copy_file(key: &str, channel: Channel, locale: Option<&str>) -> String {
 }
 
 /// A partial by itself: its syntax.
-pub(super) fn check_partial(partial: &Partial, partials: &BTreeMap<String, String>) -> Vec<CatalogProblem> {
+pub(super) fn check_partial(
+    partial: &Partial,
+    partials: &BTreeMap<String, String>,
+    budget: &Budget,
+) -> Vec<CatalogProblem> {
     let file = file_of("partial", &partial.key);
     let included = Fields::from([("text".to_owned(), format!("{{% include '{}' %}}", partial.key))]);
-    if let Err(found) = expand(&included, None, partials) {
+    if let Err(found) = expand(&included, None, partials, budget) {
         let loops = found.into_iter().filter(|(_, problem)| problem.code != "unknown_partial");
         return loops
             .map(|(_, problem)| {
@@ -284,8 +301,8 @@ pub(super) fn check_partial(partial: &Partial, partials: &BTreeMap<String, Strin
     // Its includes and its place for the content are put in later.
     let alone = BTreeMap::from([(partial.key.clone(), String::new())]);
     let fields = Fields::from([("text".to_owned(), without_includes(&partial.body))]);
-    let Ok(expanded) = expand(&fields, None, &alone) else { return Vec::new() };
-    let error = expanded.get("text").and_then(|done| Template::parse(&done.text).err());
+    let Ok(expanded) = expand(&fields, None, &alone, budget) else { return Vec::new() };
+    let error = expanded.get("text").and_then(|done| Template::parse(&done.text, budget).err());
     error
         .map(|error| {
             let file = file_of("partial", &partial.key);

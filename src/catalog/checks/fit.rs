@@ -5,6 +5,7 @@ use super::super::document::Document;
 use super::Surroundings;
 use super::copy::check_copy;
 use super::surroundings::{Leading, shape};
+use crate::domain::budget::Budget;
 use crate::domain::snapshot::CatalogSnapshot;
 
 /// Errors of live templates under the event types of the document's rules. Templates of the document itself are checked
@@ -13,6 +14,7 @@ pub(super) fn check_fit(
     document: &Document,
     snapshot: &CatalogSnapshot,
     around: &Surroundings<'_>,
+    budget: &Budget,
 ) -> Vec<CatalogProblem> {
     let mut problems = Vec::new();
     for rule in &document.rules {
@@ -23,7 +25,8 @@ pub(super) fn check_fit(
         let Some(live) = live.filter(|_| !is_replaced) else { continue };
         for entry in around.covered(&rule.event_type) {
             let entry = Leading::of(entry, rule.definition.digest.is_some());
-            let found = check_copy(key, live.channel, &live.content, &live.partials, &[shape(&entry)]);
+            let shapes = [shape(&entry)];
+            let found = check_copy(key, live.channel, &live.content, &live.partials, (&shapes, budget));
             let hint = "send another template, or publish one that does without it first";
             problems.extend(found.into_iter().filter(CatalogProblem::is_error).map(|found| CatalogProblem {
                 code: "template_does_not_fit".to_owned(),

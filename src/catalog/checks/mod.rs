@@ -10,6 +10,7 @@ use super::check::CatalogProblem;
 use super::check::file_of;
 use super::document::Document;
 use super::source_files;
+use crate::domain::budget::{Budget, Spent};
 use crate::domain::snapshot::CatalogSnapshot;
 
 pub(super) use copy::check_copy;
@@ -17,26 +18,37 @@ pub(super) use surroundings::{Leading, Surroundings, shape};
 
 /// Everything that is wrong with a document, errors and warnings. Without a snapshot, what it refers to outside is not
 /// looked at.
-pub(super) fn check_document(document: &Document, snapshot: Option<&CatalogSnapshot>) -> Vec<CatalogProblem> {
+pub(super) fn check_document(
+    document: &Document,
+    snapshot: Option<&CatalogSnapshot>,
+    budget: &Budget,
+) -> Vec<CatalogProblem> {
     let around = Surroundings::of(document, snapshot);
     let mut problems = Vec::new();
     for template in &document.templates {
-        problems.extend(copy::check_template(template, &document.lines_above, &around));
+        problems.extend(copy::check_template(template, &document.lines_above, &around, budget));
     }
     for partial in &document.partials {
-        problems.extend(copy::check_partial(partial, &around.partials));
+        problems.extend(copy::check_partial(partial, &around.partials, budget));
     }
     for rule in &document.rules {
-        problems.extend(rules::check_rule(rule, &around));
+        problems.extend(rules::check_rule(rule, &around, budget));
     }
     if let Some(snapshot) = snapshot {
         let types = around.event_types.keys().copied().collect();
         problems.extend(source_files::loose_ends(&document.sources, &types));
         problems.extend(changed_channels(document, snapshot));
-        problems.extend(fit::check_fit(document, snapshot, &around));
-        problems.extend(breaks::check_breaks(document, snapshot));
+        problems.extend(fit::check_fit(document, snapshot, &around, budget));
+        problems.extend(breaks::check_breaks(document, snapshot, budget));
     }
+    problems.extend(budget.spent().map(too_complex));
     problems
+}
+
+/// The problem of a catalog, or a part of it, that takes more to check than it may.
+pub(super) fn too_complex(spent: Spent) -> CatalogProblem {
+    let problem = CatalogProblem::error("too_complex", "", format!("this can't be checked: {spent}"));
+    problem.hint("change less at once, or use fewer variables, branches, references and steps")
 }
 
 fn changed_channels(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {

@@ -6,13 +6,18 @@ use super::super::check::file_of;
 use super::super::check::{CatalogProblem, Severity};
 use super::super::document::RuleDocument;
 use super::Surroundings;
+use crate::domain::budget::Budget;
 use crate::domain::digest::{COUNT, ITEMS};
 use crate::domain::rule::{Action, Audience, Definition};
 use crate::domain::snapshot::EventTypeEntry;
 use crate::expressions::{Expression, ExpressionProblem, Kind};
 
 /// What is wrong with a rule.
-pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<CatalogProblem> {
+pub(super) fn check_rule(
+    rule: &RuleDocument,
+    around: &Surroundings<'_>,
+    budget: &Budget,
+) -> Vec<CatalogProblem> {
     let file = file_of("rule", &rule.key);
     let types: Vec<&EventTypeEntry> = around.covered(&rule.event_type).collect();
     let mut problems = Vec::new();
@@ -46,7 +51,7 @@ pub(super) fn check_rule(rule: &RuleDocument, around: &Surroundings<'_>) -> Vec<
         let problem = CatalogProblem::error("unknown_app", &file, format!("there is no app {name}"));
         problems.push(problem.hint(format!("there are {}", known.join(", "))));
     }
-    problems.extend(check_expressions(&file, &rule.definition, &types));
+    problems.extend(check_expressions(&file, &rule.definition, &types, budget));
     if rule.definition.digest.is_some() {
         problems.extend(types.iter().flat_map(|entry| shadowed(&file, entry)));
     }
@@ -73,6 +78,7 @@ pub(super) fn check_expressions(
     file: &str,
     definition: &Definition,
     types: &[&EventTypeEntry],
+    budget: &Budget,
 ) -> Vec<CatalogProblem> {
     let about = json!({
         "type": "object",
@@ -86,7 +92,7 @@ pub(super) fn check_expressions(
     });
     let mut problems = Vec::new();
     for (field, text, kind) in expressions(definition) {
-        let expression = match Expression::parse(text) {
+        let expression = match Expression::parse(text, budget) {
             Ok(expression) => expression,
             Err(found) => {
                 problems.push(CatalogProblem {
@@ -99,10 +105,10 @@ pub(super) fn check_expressions(
             }
         };
         if types.is_empty() {
-            problems.extend(found_in(file, &field, &expression, (None, &about), kind));
+            problems.extend(found_in(file, &field, &expression, (None, &about), (kind, budget)));
         }
         for entry in types {
-            problems.extend(found_in(file, &field, &expression, (Some(entry), &about), kind));
+            problems.extend(found_in(file, &field, &expression, (Some(entry), &about), (kind, budget)));
         }
     }
     problems.dedup();
@@ -114,10 +120,10 @@ fn found_in(
     field: &str,
     expression: &Expression,
     (entry, about): (Option<&EventTypeEntry>, &Value),
-    kind: Kind,
+    (kind, budget): (Kind, &Budget),
 ) -> Vec<CatalogProblem> {
     let schema = entry.map(|entry| &entry.schema);
-    let found = expression.check(&[("data", schema), ("event", Some(about))], kind);
+    let found = expression.check(&[("data", schema), ("event", Some(about))], kind, budget);
     let mut problems: Vec<CatalogProblem> = found
         .into_iter()
         .map(|found| CatalogProblem {

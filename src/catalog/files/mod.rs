@@ -10,6 +10,7 @@ mod write;
 use std::collections::BTreeMap;
 
 use super::check::CatalogProblem;
+use crate::domain::budget::Budget;
 
 pub(super) use read::read;
 pub(super) use write::template_files;
@@ -19,9 +20,9 @@ pub use write::write;
 pub type Files = BTreeMap<String, String>;
 
 /// Everything that is wrong with these files by themselves; what they refer to outside is not looked at.
-pub fn check(files: &Files) -> Vec<CatalogProblem> {
-    let (document, mut problems) = read(files);
-    problems.extend(super::checks::check_document(&document, None));
+pub fn check(files: &Files, budget: &Budget) -> Vec<CatalogProblem> {
+    let (document, mut problems) = read(files, budget);
+    problems.extend(super::checks::check_document(&document, None, budget));
     problems
 }
 

@@ -6,9 +6,11 @@ use serde_json::Value;
 
 use super::{Files, lines_above_body, split_front};
 use crate::catalog::check::CatalogProblem;
+use crate::catalog::checks::too_complex;
 use crate::catalog::document::{Document, RuleDocument, TemplateDocument};
 use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm};
 use crate::catalog::source_files;
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::snapshot::Partial;
 use crate::domain::template::{Fields, is_locale, main_field};
@@ -17,11 +19,16 @@ use crate::domain::template::{Fields, is_locale, main_field};
 const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// Reads a catalog's files.
-pub(in crate::catalog) fn read(files: &Files) -> (Document, Vec<CatalogProblem>) {
-    let mut reader = Reader { files, document: Document::default(), problems: Vec::new() };
+pub(in crate::catalog) fn read(files: &Files, budget: &Budget) -> (Document, Vec<CatalogProblem>) {
+    let mut reader = Reader { files, budget, document: Document::default(), problems: Vec::new() };
     for (path, text) in files {
         if text.len() > MAX_FILE_BYTES {
             reader.problem("file_too_large", path, "a catalog file has at most 256 KiB");
+            continue;
+        }
+        if budget.work(text.len()).is_err() {
+            reader.problems.extend(budget.spent().map(too_complex));
+            break;
         }
         reader.read(path, text);
     }
@@ -36,6 +43,7 @@ struct PartialFront {
 
 struct Reader<'a> {
     files: &'a Files,
+    budget: &'a Budget,
     document: Document,
     problems: Vec<CatalogProblem>,
 }
@@ -66,7 +74,12 @@ impl<'a> Reader<'a> {
             ["sources", file] if has_stem(file, ".toml") => {
                 let Some(settings) = self.toml(path, text) else { return };
                 let name = file.trim_end_matches(".toml");
-                self.document.sources.extend(source_files::read(path, name, settings, &mut self.problems));
+                self.document.sources.extend(source_files::read(
+                    path,
+                    name,
+                    settings,
+                    (&mut self.problems, self.budget),
+                ));
             }
             _ => {
                 let problem = CatalogProblem::error("unknown_file", path, "the catalog has no such file");
@@ -149,7 +162,7 @@ impl<'a> Reader<'a> {
             let Some(sample) = self.json(path, text) else { continue };
             form.samples.insert(path[folder.len()..].trim_end_matches(".json").to_owned(), sample);
         }
-        let (entry, problems) = form.read(name);
+        let (entry, problems) = form.read(name, self.budget);
         let (samples, others): (Vec<FormProblem>, Vec<FormProblem>) =
             problems.into_iter().partition(|problem| problem.field == "samples");
         self.form(path, others.iter().filter(|p| p.field != "sensitive").cloned().collect());

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::FormProblem;
+use crate::domain::budget::Budget;
 use crate::domain::event::EventTypeName;
 use crate::domain::snapshot::EventTypeEntry;
+use crate::schemas::Schema;
 
 /// An event type. In files, schema and samples are JSON files of their own beside `event.toml`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -49,7 +51,7 @@ impl EventTypeForm {
     }
 
     /// The entry, with everything that is wrong with it. Its version is the store's matter.
-    pub fn read(self, name: &str) -> (Option<EventTypeEntry>, Vec<FormProblem>) {
+    pub fn read(self, name: &str, budget: &Budget) -> (Option<EventTypeEntry>, Vec<FormProblem>) {
         let mut problems = Vec::new();
         let name: Option<EventTypeName> = name.parse().ok();
         if name.is_none() {
@@ -68,9 +70,10 @@ impl EventTypeForm {
                     .hint("whole seconds, at least one, such as 10m"),
             );
         }
-        self.check_schema(&mut problems);
-        for pointer in self.sensitive.iter().filter(|pointer| pointer.starts_with('/')) {
-            if let Err(known) = leads_somewhere(&self.schema, &self.schema, pointer) {
+        let is_usable = self.check_schema(&mut problems, budget);
+        let pointers = self.sensitive.iter().filter(|pointer| is_usable && pointer.starts_with('/'));
+        for pointer in pointers {
+            if let Err(known) = leads_somewhere(&self.schema, &self.schema, (pointer, MAX_DEPTH), budget) {
                 let message = format!("the schema has no `{pointer}`: nothing would be sealed");
                 let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, last(pointer)));
                 let hint = near.map_or("name a value of the schema".to_owned(), |near| {
@@ -92,62 +95,84 @@ impl EventTypeForm {
         (entry, problems)
     }
 
-    fn check_schema(&self, problems: &mut Vec<FormProblem>) {
+    /// Whether the schema can be used; what is wrong with it, or with samples of it, is noted.
+    fn check_schema(&self, problems: &mut Vec<FormProblem>, budget: &Budget) -> bool {
         if let Some(reference) = remote_reference(&self.schema) {
             let message = format!("`{reference}` leads out of the schema");
             problems.push(
                 FormProblem::new("remote_reference", "schema", message)
                     .hint("put it under `$defs` and refer to `#/$defs/…`"),
             );
-            return;
+            return false;
         }
-        match jsonschema::options().should_validate_formats(true).build(&self.schema) {
+        let schema = match Schema::new(&self.schema, budget) {
+            Ok(schema) => schema,
             Err(error) => {
-                let message = format!("this is no JSON Schema: {}", error.masked());
-                problems.push(FormProblem::new("bad_schema", "schema", message));
+                let problem = FormProblem::new("bad_schema", "schema", error.to_string());
+                problems.push(problem.hint(error.remedy()));
+                return false;
             }
-            Ok(validator) => {
-                for (name, sample) in &self.samples {
-                    if let Some(error) = validator.iter_errors(sample).next() {
-                        let place = error.instance_path().to_string();
-                        let message =
-                            format!("the sample `{name}` does not fit the schema: {place}: {error}");
-                        problems.push(FormProblem::new("bad_sample", "samples", message));
-                    }
+        };
+        for (name, sample) in &self.samples {
+            let told = schema.check(sample, budget, |error| format!("{}: {error}", error.instance_path()));
+            let message = match told {
+                Ok(None) => continue,
+                Ok(Some(errors)) => {
+                    let first = errors.shown.into_iter().next().unwrap_or_default();
+                    format!("the sample `{name}` does not fit the schema: {first}")
                 }
-            }
+                Err(spent) => format!("the sample `{name}` can't be held against the schema: {spent}"),
+            };
+            problems.push(FormProblem::new("bad_sample", "samples", message));
         }
+        true
     }
 }
 
 /// What refers to another schema.
-const REFERENCES: [&str; 2] = ["$ref", "$dynamicRef"];
+const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
+/// How many references, combinations and members a pointer is followed through.
+const MAX_DEPTH: usize = 200;
 
 fn last(pointer: &str) -> &str {
     pointer.rsplit('/').next().unwrap_or_default()
 }
 
 /// Whether a pointer leads to something that the schema lists or leaves open; if not, the names that are listed there.
-fn leads_somewhere(root: &Value, schema: &Value, pointer: &str) -> Result<(), Vec<String>> {
+fn leads_somewhere(
+    root: &Value,
+    schema: &Value,
+    (pointer, levels): (&str, usize),
+    budget: &Budget,
+) -> Result<(), Vec<String>> {
+    // What can't be followed any further leaves everything open.
+    if levels == 0 || budget.steps(1).is_err() {
+        return Ok(());
+    }
+    let levels = levels - 1;
     let Some(rest) = pointer.strip_prefix('/') else { return Ok(()) };
     let (step, rest) = rest.split_once('/').map_or((rest, ""), |(step, _)| (step, &rest[step.len()..]));
     let step = step.replace("~1", "/").replace("~0", "~");
     if let Some(target) = schema["$ref"].as_str().and_then(|r| root.pointer(r.trim_start_matches('#'))) {
-        return if target == schema { Ok(()) } else { leads_somewhere(root, target, pointer) };
+        return if target == schema {
+            Ok(())
+        } else {
+            leads_somewhere(root, target, (pointer, levels), budget)
+        };
     }
     let mut known: Vec<String> = Vec::new();
     if let Some(members) = schema["properties"].as_object() {
         if let Some(member) = members.get(&step) {
-            return leads_somewhere(root, member, rest);
+            return leads_somewhere(root, member, (rest, levels), budget);
         }
         known.extend(members.keys().cloned());
     }
     if schema["items"].is_object() && step.parse::<usize>().is_ok() {
-        return leads_somewhere(root, &schema["items"], rest);
+        return leads_somewhere(root, &schema["items"], (rest, levels), budget);
     }
     let parts = ["allOf", "anyOf", "oneOf"].iter().filter_map(|word| schema[*word].as_array()).flatten();
     for part in parts {
-        match leads_somewhere(root, part, pointer) {
+        match leads_somewhere(root, part, (pointer, levels), budget) {
             Ok(()) => return Ok(()),
             Err(names) => known.extend(names),
         }

@@ -11,7 +11,9 @@ use super::drift::CareError;
 use super::files::{Files, template_files};
 use super::forms::TemplateForm;
 use super::publish::Publisher;
+use super::upload::UploadError;
 use crate::domain::app::App;
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::template::{Content, LanguageBy, is_locale, main_field};
 use crate::provider::RemoteTemplate;
@@ -126,7 +128,12 @@ impl Publisher {
                     let there = self.provider.get_template(app, &id).await.map_err(failed(name))?;
                     *left -= 1;
                     if let Some(there) = there {
-                        imported.add(&there);
+                        let mut grown = std::mem::take(imported);
+                        let add = move |budget: &Budget| {
+                            grown.add(&there, budget);
+                            grown
+                        };
+                        *imported = self.compute(add).await.map_err(UploadError::from)?;
                     }
                 }
                 offset += 1;
@@ -141,7 +148,7 @@ impl Publisher {
 
 impl Imported {
     /// Brings in one template.
-    fn add(&mut self, there: &RemoteTemplate) {
+    fn add(&mut self, there: &RemoteTemplate, budget: &Budget) {
         let key = self.free_key(&there.name);
         let folder = format!("templates/{key}");
         let mut content = Content::default();
@@ -164,7 +171,7 @@ impl Imported {
                 let message = format!("it has no {}; write one", main_field(there.channel));
                 self.note(there, Some(&file), (None, None), message);
             }
-            for problem in templating::compile(there.channel, &kept).err().into_iter().flatten() {
+            for problem in templating::compile(there.channel, &kept, budget).err().into_iter().flatten() {
                 let hint = problem.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
                 let place = (Some(&problem.field), Some(problem.line));
                 self.note(there, Some(&file), place, format!("{}{hint}", problem.message));
@@ -262,7 +269,7 @@ mod tests {
         assert!(is_key(&key_of(&"x ".repeat(200))));
         let mut imported = Imported::default();
         for name in ["Hello", "hello!", "HELLO"] {
-            imported.add(&remote(name, Channel::Sms, &[("en", "contents", "Hi")]));
+            imported.add(&remote(name, Channel::Sms, &[("en", "contents", "Hi")]), &Budget::default());
         }
         let folders: BTreeSet<&str> =
             imported.files.keys().filter_map(|path| path.split('/').nth(1)).collect();
@@ -276,18 +283,28 @@ mod tests {
             ("en", "contents", "Order {{ message.custom_data.order_id }} is on its way, {{ user.tags.name | default: 'you' }}"),
             ("en", "headings", "+++\nA \"title\""),
             ("de", "contents", "Bestellung {{ message.custom_data.order_id }}"),
-        ]));
-        imported.add(&remote(
-            "Mail",
-            Channel::Email,
-            &[
-                ("en", "subject", "Hi {{ message.custom_data.name }}"),
-                ("en", "body", "<p>{% for i in message.custom_data.items %}{{ i.title }}{% endfor %}</p>"),
-            ],
-        ));
+        ]), &Budget::default());
+        imported.add(
+            &remote(
+                "Mail",
+                Channel::Email,
+                &[
+                    ("en", "subject", "Hi {{ message.custom_data.name }}"),
+                    (
+                        "en",
+                        "body",
+                        "<p>{% for i in message.custom_data.items %}{{ i.title }}{% endfor %}</p>",
+                    ),
+                ],
+            ),
+            &Budget::default(),
+        );
         assert_eq!(imported.notes, []);
         assert_eq!(
-            files::check(&imported.files).into_iter().filter(CatalogProblem::is_error).collect::<Vec<_>>(),
+            files::check(&imported.files, &Budget::default())
+                .into_iter()
+                .filter(CatalogProblem::is_error)
+                .collect::<Vec<_>>(),
             []
         );
         assert!(imported.files["templates/shipped/push.de.liquid"].contains("{{ data.order_id }}"));
@@ -307,7 +324,7 @@ mod tests {
             ],
         );
         there.others = vec!["dynamic_content".to_owned()];
-        imported.add(&there);
+        imported.add(&there, &Budget::default());
         let said = |text: &str| imported.notes.iter().find(|note| note.message.contains(text)).expect(text);
         assert_eq!(said("`message.custom_data`").line, Some(2));
         assert_eq!(said("there is no `org`").field.as_deref(), Some("headings"));

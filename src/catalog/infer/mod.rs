@@ -7,10 +7,10 @@ mod texts;
 
 use serde_json::{Value, json};
 
-use super::publish::Publisher;
+use super::publish::{ApplyError, Publisher};
 use super::traffic::MOST_EVENTS;
+use crate::domain::budget::Budget;
 use crate::domain::event::EventTypeName;
-use crate::store::StoreError;
 use shape::Shape;
 use texts::Formats;
 
@@ -24,12 +24,15 @@ pub struct Inferred {
     pub schema: Value,
 }
 
-/// The schema that all of these `data` fit. Values that were masked may be anything.
-pub fn infer<'d>(events: impl IntoIterator<Item = &'d Value>) -> Inferred {
+/// The schema that all of these `data` fit, or as many of them as the budget lasts for. Values that were masked may be
+/// anything.
+pub fn infer<'d>(events: impl IntoIterator<Item = &'d Value>, budget: &Budget) -> Inferred {
     let formats = Formats::new();
     let (mut shape, mut based_on) = (Shape::default(), 0);
     for data in events {
-        shape.add(data, &formats);
+        if shape.add(data, &formats, budget).is_err() {
+            break;
+        }
         based_on += 1;
     }
     let mut schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema"});
@@ -43,11 +46,11 @@ impl Publisher {
     /// The schema that the last `last` events of a type fit.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away.
-    pub async fn infer(&self, event_type: &EventTypeName, last: u32) -> Result<Inferred, StoreError> {
+    /// [`ApplyError::Store`] when the database is away, [`ApplyError::Compute`] when it can't be made now.
+    pub async fn infer(&self, event_type: &EventTypeName, last: u32) -> Result<Inferred, ApplyError> {
         let types = [event_type.as_str().to_owned()];
         let events = self.store.last_events(&types, last.clamp(1, MOST_EVENTS).into()).await?;
-        Ok(infer(events.iter().map(|event| &event.data)))
+        Ok(self.compute(move |budget| infer(events.iter().map(|event| &event.data), budget)).await?)
     }
 }
 
@@ -59,7 +62,7 @@ mod tests {
     use crate::domain::event::MASK;
 
     fn of(events: &[Value]) -> Value {
-        let mut schema = infer(events).schema;
+        let mut schema = infer(events, &Budget::default()).schema;
         schema.as_object_mut().unwrap().remove("$schema");
         schema
     }
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn without_events_nothing_is_said() {
-        assert_eq!((infer([]).based_on, of(&[])), (0, json!({})));
+        assert_eq!((infer([], &Budget::default()).based_on, of(&[])), (0, json!({})));
     }
 
     fn value() -> impl Strategy<Value = Value> {
@@ -199,7 +202,7 @@ mod tests {
             times in prop_oneof![Just(1_usize), Just(60)],
         ) {
             let all: Vec<&Value> = std::iter::repeat_n(&events, times).flatten().collect();
-            let schema = infer(all).schema;
+            let schema = infer(all, &Budget::default()).schema;
             let validator = jsonschema::options().should_validate_formats(true).build(&schema).expect("a schema");
             for event in &events {
                 prop_assert!(validator.is_valid(event), "{event}\n{schema}");

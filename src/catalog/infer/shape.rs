@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::texts::{Formats, Texts};
+use crate::domain::budget::{Budget, Spent};
 use crate::domain::event::MASK;
 
 /// So many different members, none of them in all objects, and the object is a dictionary.
@@ -25,25 +26,34 @@ pub struct Shape {
 
 impl Shape {
     /// Takes one more value into account.
-    pub fn add(&mut self, value: &Value, formats: &Formats) {
+    ///
+    /// # Errors
+    /// [`Spent`]: it was not, or not all of it.
+    pub fn add(&mut self, value: &Value, formats: &Formats, budget: &Budget) -> Result<(), Spent> {
+        budget.steps(1)?;
         self.count += 1;
         self.types.insert(type_of(value));
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
             Value::String(text) if text == MASK => self.masked = true,
-            Value::String(text) => self.texts.add(text, formats),
+            Value::String(text) => {
+                // Each format is tried.
+                budget.work(text.len().saturating_mul(8))?;
+                self.texts.add(text, formats);
+            }
             Value::Array(list) => {
                 for item in list {
-                    self.items.get_or_insert_default().add(item, formats);
+                    self.items.get_or_insert_default().add(item, formats, budget)?;
                 }
             }
             Value::Object(members) => {
                 self.objects += 1;
                 for (name, member) in members {
-                    self.members.entry(name.clone()).or_default().add(member, formats);
+                    self.members.entry(name.clone()).or_default().add(member, formats, budget)?;
                 }
             }
         }
+        Ok(())
     }
 
     /// Takes the values of another place into account.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::client::ClientArgs;
 use crate::catalog::infer::infer;
+use crate::domain::budget::Budget;
 
 /// What to make a schema of.
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub(super) async fn run(args: &InferArgs) -> anyhow::Result<ExitCode> {
         let text = std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
         let events = events_in(&text, &args.event_type)?;
         let last = usize::try_from(args.last).unwrap_or(usize::MAX);
-        let inferred = infer(&events[events.len().saturating_sub(last)..]);
+        let inferred = infer(&events[events.len().saturating_sub(last)..], &Budget::default());
         json!({"based_on": inferred.based_on, "schema": inferred.schema})
     } else {
         let path = format!("/v1/event-types/{}/infer", args.event_type);

@@ -17,6 +17,7 @@ use super::client::{ClientArgs, plain};
 use super::onesignal;
 use crate::catalog::diff::lines;
 use crate::catalog::{CatalogProblem, files, sample};
+use crate::domain::budget::Budget;
 use folder::{read_folder, write_folder};
 
 /// What to do with a catalog.
@@ -187,7 +188,7 @@ fn confirm(gone: &[&Value]) -> anyhow::Result<bool> {
 }
 
 fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let problems = files::check(&read_folder(&args.dir)?);
+    let problems = files::check(&read_folder(&args.dir)?, &Budget::default());
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     if args.json {
         println!("{}", serde_json::to_string_pretty(&problems)?);

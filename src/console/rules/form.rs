@@ -23,6 +23,7 @@ const BOXES: [&str; 9] =
 impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
         match error {
+            ApplyError::Compute(error) => error.into(),
             ApplyError::Store(error) => error.into(),
             ApplyError::Problems(problems) => {
                 let words: Vec<String> = problems

@@ -9,9 +9,12 @@ use super::super::failure::Failure;
 use super::super::parts::number;
 use super::super::templates::Sent;
 use super::super::view::{Shown, View};
+use crate::compute::Purpose;
+use crate::domain::budget::Budget;
 use crate::domain::event::covers;
-use crate::domain::id::{TypedId, made_at};
+use crate::domain::id::{EventId, TypedId, made_at};
 use crate::expressions::Expression;
+use crate::store::traffic::PastEvent;
 
 /// Past events that are looked at.
 const EVENTS: i64 = 500;
@@ -39,35 +42,59 @@ async fn tried(view: &View, pattern: &str, when: &str) -> Result<Markup, Failure
     if types.is_empty() {
         return Err(Failure::Invalid(format!("No event type is called `{pattern}`.")));
     }
-    let condition = match when {
-        "" => None,
-        text => Some(
-            Expression::parse(text).map_err(|problem| Failure::Invalid(format!("{}.", problem.message)))?,
-        ),
-    };
     let events = view.console.store.last_events(&types, EVENTS).await?;
-    let (mut matched, mut failed, mut example) = (Vec::new(), 0_i64, None);
-    for event in &events {
+    let when = when.to_owned();
+    let found =
+        view.console.compute.run(Purpose::People, move |budget| try_on(&when, &events, budget)).await?;
+    let Found { total, matched, failed, example } = found.map_err(Failure::Invalid)?;
+    Ok(html! {
+        p.notice role="status" {
+            @if total == 0 { "No event of this type has come yet." }
+            @else { "It would have matched " strong { (figure(matched.len())) } " of the last " (figure(total)) "." }
+        }
+        @if let Some(example) = example { p.warning { "▲ For " (figure(failed)) " it could not be worked out, so it does not hold: " (example) } }
+        ul { @for (id, key) in matched.iter().take(SHOWN) { li { a href={ "/events/" (id) } { (key) } } } }
+    })
+}
+
+/// What a condition says to past events.
+struct Found {
+    total: usize,
+    matched: Vec<(EventId, String)>,
+    failed: usize,
+    /// Why one of those failed that did.
+    example: Option<String>,
+}
+
+/// Holds a condition against past events; none holds for each.
+///
+/// # Errors
+/// What is wrong with the condition, or that trying it takes too much.
+fn try_on(when: &str, events: &[PastEvent], budget: &Budget) -> Result<Found, String> {
+    let parse = |text| Expression::parse(text, budget).map_err(|problem| format!("{}.", problem.message));
+    let condition = if when.is_empty() { None } else { Some(parse(when)?) };
+    let mut found = Found { total: events.len(), matched: Vec::new(), failed: 0, example: None };
+    for event in events {
         let about = json!({
             "id": event.event_key, "type": event.event_type, "locale": event.locale,
             "time": made_at(event.id.uuid()).to_rfc3339(),
         });
-        match condition.as_ref().map(|one| one.holds(&[("data", &event.data), ("event", &about)])) {
-            None | Some(Ok(true)) => matched.push(event),
+        let globals = [("data", &event.data), ("event", &about)];
+        match condition.as_ref().map(|one| one.holds(&globals, budget)) {
+            None | Some(Ok(true)) => found.matched.push((event.id, event.event_key.clone())),
             Some(Ok(false)) => {}
             Some(Err(error)) => {
-                failed += 1;
-                example.get_or_insert_with(|| error.to_string());
+                found.failed += 1;
+                found.example.get_or_insert_with(|| error.to_string());
             }
         }
-    }
-    let total = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    Ok(html! {
-        p.notice role="status" {
-            @if total == 0 { "No event of this type has come yet." }
-            @else { "It would have matched " strong { (number(i64::try_from(matched.len()).unwrap_or(i64::MAX))) } " of the last " (number(total)) "." }
+        if let Some(spent) = budget.spent() {
+            return Err(format!("It can't be tried on so many events: {spent}."));
         }
-        @if let Some(example) = example { p.warning { "▲ For " (number(failed)) " it could not be worked out, so it does not hold: " (example) } }
-        ul { @for event in matched.iter().take(SHOWN) { li { a href={ "/events/" (event.id) } { (event.event_key) } } } }
-    })
+    }
+    Ok(found)
+}
+
+fn figure(count: usize) -> String {
+    number(i64::try_from(count).unwrap_or(i64::MAX))
 }

@@ -14,7 +14,9 @@ use super::super::view::{Crumb, Shown, View, done};
 use super::Known;
 use super::diff_view::diff_view;
 use crate::access::Use;
-use crate::catalog::diff::diff;
+use crate::catalog::diff::{FieldDiff, diff};
+use crate::compute::Purpose;
+use crate::domain::budget::Budget;
 use crate::store::templates::VersionRecord;
 
 /// Versions of a page.
@@ -36,13 +38,19 @@ pub(in super::super) async fn page(
     let live = known.live().map(|live| live.number);
     let base = format!("/templates/{}", path_segment(&key));
     let shown = records.len().min(usize::try_from(PAGE).unwrap_or(usize::MAX));
+    let contents: Vec<_> = records.iter().map(|record| record.version.content.clone()).collect();
+    // Each version against the one before it; the oldest has none.
+    let compare = move |_: &Budget| -> Vec<Vec<FieldDiff>> {
+        contents.windows(2).map(|pair| diff(&pair[1], &pair[0])).collect()
+    };
+    let changes = view.console.compute.run(Purpose::People, compare).await?;
     let body = html! {
         div.heading { h1 { "History of " (key) } }
         @if records.is_empty() { p.soft { "It was never published." } }
         @if query.before.is_none() { (super::after::section(&view, &known).await?) h2 { "Versions" } }
         ol.versions {
             @for (place, record) in records.iter().take(shown).enumerate() {
-                (version(&view, record, records.get(place + 1), live, &base))
+                (version(&view, record, changes.get(place).map(Vec::as_slice), live, &base))
             }
         }
         @if records.len() > shown { p.pages { a.button rel="next" href={ (base) "/history?before=" (records[shown - 1].version.number) } { "Older" } } }
@@ -59,12 +67,11 @@ pub(in super::super) async fn page(
 fn version(
     view: &View,
     record: &VersionRecord,
-    before: Option<&VersionRecord>,
+    changes: Option<&[FieldDiff]>,
     live: Option<i32>,
     base: &str,
 ) -> Markup {
     let number = record.version.number;
-    let changes = before.map(|before| diff(&before.version.content, &record.version.content));
     html! {
         li {
             div.heading {
@@ -77,7 +84,7 @@ fn version(
             @if !record.note.is_empty() { p { (record.note) } }
             details {
                 summary.soft { @match &changes { Some(changes) => { (changes.len()) @if changes.len() == 1 { " change" } @else { " changes" } }, None => "the first one" } }
-                @if let Some(changes) = &changes { (diff_view(changes)) }
+                @if let Some(changes) = changes { (diff_view(changes)) }
             }
             @if live != Some(number) && view.person.may(Use::Publish) {
                 form.actions method="post" action={ (base) "/rollback" } data-asks={ "Make what version " (number) " says live again?" } {

@@ -49,6 +49,7 @@ impl From<TemplateError> for Failure {
     fn from(error: TemplateError) -> Self {
         let words = super::doors::sentence(&error);
         match error {
+            TemplateError::Compute(error) => error.into(),
             TemplateError::Store(error) => error.into(),
             TemplateError::NotFound(_) => Self::NotFound(words),
             TemplateError::Invalid(..) | TemplateError::Problems(_) | TemplateError::WouldHold(_) => {

@@ -14,6 +14,8 @@ use super::fields::{Sent, label};
 use crate::access::Use;
 use crate::catalog::CatalogProblem;
 use crate::catalog::examples::{draft_version, shown_data, types_of};
+use crate::compute::Purpose;
+use crate::domain::budget::Budget;
 use crate::domain::digest;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::EventId;
@@ -42,6 +44,7 @@ pub(in super::super) async fn show(view: View, Path(key): Path<String>, body: Bo
     for locale in &locales {
         shown.push(preview(&view, &known, &content, locale, &data).await?);
     }
+    let rows = variables_of(&view, &known, &content).await?;
     let channel = known.template.channel;
     let markup = html! {
         @for (locale, one) in locales.iter().zip(&shown) {
@@ -59,7 +62,7 @@ pub(in super::super) async fn show(view: View, Path(key): Path<String>, body: Bo
             }
         }
         (problem_list(&problems))
-        (variables(&known, &content))
+        (variables(&rows))
     };
     Ok(markup.into_response())
 }
@@ -162,32 +165,55 @@ fn place(problem: &CatalogProblem) -> String {
     text.join(" ")
 }
 
+/// One of the event's values.
+struct Variable {
+    path: String,
+    kind: String,
+    is_required: bool,
+    /// How often the copy uses it.
+    used: usize,
+}
+
+/// Values that are listed at most.
+const MOST_VARIABLES: usize = 1_000;
+
 /// The event's values, with how often the copy uses each.
-fn variables(known: &Known, content: &Content) -> Markup {
+async fn variables_of(view: &View, known: &Known, content: &Content) -> Result<Vec<Variable>, Failure> {
     let texts: Vec<&str> =
         content.contents.values().flat_map(|fields| fields.values()).map(String::as_str).collect();
-    let copy = texts.join(
-        "
-",
-    );
-    let mut rows: Vec<(String, String, bool)> = Vec::new();
+    let copy = texts.join("\n");
+    let mut rows: Vec<Variable> = Vec::new();
     for entry in types_of(&known.snapshot, &known.template.key) {
         walk(&entry.schema, "data", &mut |path, kind, is_required| {
-            rows.push((path.to_owned(), kind.to_owned(), is_required));
+            if rows.len() < MOST_VARIABLES {
+                rows.push(Variable { path: path.to_owned(), kind: kind.to_owned(), is_required, used: 0 });
+            }
         });
     }
+    let count = move |budget: &Budget| {
+        for row in &mut rows {
+            if budget.work(copy.len()).is_err() {
+                break;
+            }
+            row.used = uses(&copy, &row.path);
+        }
+        rows
+    };
+    Ok(view.console.compute.run(Purpose::People, count).await?)
+}
+
+fn variables(rows: &[Variable]) -> Markup {
     html! {
         h2 { "Variables" }
         @if rows.is_empty() { p.soft { "No rule sends this template yet, so no event type says what values there are." } }
         table.rows.variables {
             tbody {
-                @for (path, kind, is_required) in &rows {
-                    @let used = uses(&copy, path);
+                @for Variable { path, kind, is_required, used } in rows {
                     tr {
                         td { button.link type="button" data-inserts={ "{{ " (path) " }}" } title="Put it where the cursor is" { code { (path) } } }
                         td { (kind) }
-                        td { @if *is_required { "required" } @else { "optional" @if used > 0 { span.soft { ", wants a default" } } } }
-                        td { @if used > 0 { "used " (used) "×" } @else { span.soft { "not used" } } }
+                        td { @if *is_required { "required" } @else { "optional" @if *used > 0 { span.soft { ", wants a default" } } } }
+                        td { @if *used > 0 { "used " (used) "×" } @else { span.soft { "not used" } } }
                     }
                 }
             }

@@ -18,6 +18,7 @@ use crate::access::Use;
 use crate::catalog::diff::diff;
 use crate::catalog::templates::Publishing;
 use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport};
+use crate::compute::Purpose;
 use crate::domain::template::Content;
 use crate::store::templates::Draft;
 
@@ -41,7 +42,8 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
         view.console.publisher.check_template(&key, &draft.content, DEFAULT_EVENTS).await?;
     let empty = Content { default_locale: draft.content.default_locale.clone(), ..Content::default() };
     let before = known.live().map_or(&empty, |live| &live.content);
-    let changes = diff(before, &draft.content);
+    let (old, new) = (before.clone(), draft.content.clone());
+    let changes = view.console.compute.run(Purpose::People, move |_| diff(&old, &new)).await?;
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let waits = known.template.needs_approval && draft.approved_by.is_none();
     let is_own = draft.author == view.person.email;

@@ -111,6 +111,8 @@ impl From<TestSendError> for Failure {
     fn from(error: TestSendError) -> Self {
         match error {
             TestSendError::Ingest(IngestError::Unavailable) => Self::Unavailable,
+            TestSendError::Ingest(IngestError::Busy) => Self::Busy,
+            TestSendError::Ingest(IngestError::Failed) => Self::Internal,
             other => Self::Invalid(super::super::doors::sentence(&other)),
         }
     }

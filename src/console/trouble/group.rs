@@ -184,14 +184,14 @@ fn csv_of(key: &TroubleKey, members: &[TroubleMember]) -> Result<Vec<u8>, csv::E
         let recipient = member.recipient.as_ref();
         writer.write_record([
             &member.delivery.to_string(),
-            &key.state,
+            &harmless(&key.state),
             &harmless(&member.detail),
             &harmless(recipient.map_or("", |to| to.label.as_str())),
             &harmless(recipient.map_or("", |to| to.id.as_str())),
-            &member.channel,
-            &key.template,
+            &harmless(&member.channel),
+            &harmless(&key.template),
             &member.version.map(|version| version.to_string()).unwrap_or_default(),
-            &key.rule,
+            &harmless(&key.rule),
             &member.event.to_string(),
             &harmless(&member.event_key),
             &harmless(&member.event_type),
@@ -201,17 +201,29 @@ fn csv_of(key: &TroubleKey, members: &[TroubleMember]) -> Result<Vec<u8>, csv::E
     writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
 }
 
-/// A text that no spreadsheet runs as a formula: one that begins like a formula gets an apostrophe before it. A number with
-/// its sign, as a phone number is, stays as it is.
+/// What a spreadsheet takes for the beginning of a formula, in the full-width form too.
+const FORMULA_STARTS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+
+/// A text that no spreadsheet runs as a formula: an apostrophe stands before what begins like one, at the start and after
+/// each `;`, where some split cells. A number with its sign, as a phone number is, stays as it is.
 fn harmless(text: &str) -> String {
     let is_number = text
         .strip_prefix(['+', '-'])
         .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()));
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number {
-        format!("'{text}")
-    } else {
-        text.to_owned()
+    if is_number {
+        return text.to_owned();
     }
+    let mut out = String::with_capacity(text.len() + 1);
+    let mut is_start = true;
+    for c in text.chars() {
+        if is_start && (FORMULA_STARTS.contains(&c) || matches!(c, '\t' | '\r' | '\n')) {
+            out.push('\'');
+            is_start = false;
+        }
+        out.push(c);
+        is_start = c == ';' || (is_start && (c.is_whitespace() || c == '"'));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -223,6 +235,14 @@ mod tests {
         assert_eq!(harmless("=HYPERLINK(\"https://evil.example\")"), "'=HYPERLINK(\"https://evil.example\")");
         assert_eq!(harmless("@SUM(1)"), "'@SUM(1)");
         assert_eq!(harmless("-1+cmd|' /C calc'!A0"), "'-1+cmd|' /C calc'!A0");
+        for full_width in ["＝1+1", "＋1", "－1+1", "＠x"] {
+            assert_eq!(harmless(full_width), format!("'{full_width}"));
+        }
+        assert_eq!(harmless("\t=1+1"), "'\t=1+1");
+        assert_eq!(harmless("\r\n=1"), "'\r\n=1");
+        assert_eq!(harmless(" =1+1"), " '=1+1");
+        assert_eq!(harmless(";=1+1"), ";'=1+1");
+        assert_eq!(harmless("a; \"=1+1;-2;b"), "a; \"'=1+1;'-2;b");
         assert_eq!(
             (harmless("+4915112345678"), harmless("user-42")),
             ("+4915112345678".into(), "user-42".into())

@@ -18,7 +18,8 @@ use super::super::refusal::Refusal;
 use super::super::render;
 use super::card::{holes, text, time};
 use super::{framed, host_of, page};
-use crate::templating::liquid::{Limits, Strictness, Template as Liquid};
+use crate::domain::budget::Budget;
+use crate::templating::liquid::{Strictness, Template as Liquid};
 
 /// How many recipients can be chosen from.
 const LISTED: usize = 200;
@@ -209,9 +210,9 @@ fn sms_parts(text: &str) -> (usize, usize) {
 /// What is left of a mail without its markup.
 fn plain(html: &str) -> String {
     let body = Value::String(html.to_owned());
-    let stripped = Liquid::parse("{{ body | strip_html }}")
+    let stripped = Liquid::parse("{{ body | strip_html }}", &Budget::default())
         .ok()
-        .and_then(|liquid| liquid.render(&[("body", &body)], Strictness::Lenient, &Limits::default()).ok());
+        .and_then(|liquid| liquid.render(&[("body", &body)], Strictness::Lenient, &Budget::default()).ok());
     let text = stripped.map(|stripped| stripped.text).unwrap_or_default();
     let text = ENTITIES.iter().fold(text, |text, (entity, c)| text.replace(entity, c));
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

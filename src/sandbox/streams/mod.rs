@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use super::message::{Message, Recipient};
 use super::render;
+use crate::domain::budget::Budget;
 use crate::domain::clock::Timestamp;
-use crate::templating::liquid::{Limits, Strictness, Template as Liquid};
+use crate::templating::liquid::{Strictness, Template as Liquid};
 pub(super) use queue::Streams;
 
 /// What is posted unless the stream says otherwise: no free text, so that it is always valid JSON.
@@ -61,7 +62,7 @@ impl Stream {
                 return Err(format!("`{name}` is no header"));
             }
         }
-        Liquid::parse(&self.body).map(|_| ()).map_err(|error| format!("`body`: {error}"))
+        Liquid::parse(&self.body, &Budget::default()).map(|_| ()).map_err(|error| format!("`body`: {error}"))
     }
 
     /// Whether it wants events of this kind.
@@ -71,10 +72,10 @@ impl Stream {
 
     /// The body for one event.
     fn render(&self, event: &StreamEvent) -> Result<String, String> {
-        let liquid = Liquid::parse(&self.body).map_err(|error| error.to_string())?;
+        let liquid = Liquid::parse(&self.body, &Budget::default()).map_err(|error| error.to_string())?;
         let (about, message) = event.values();
         let globals = [("event", &about), ("message", &message)];
-        let rendered = liquid.render(&globals, Strictness::Lenient, &Limits::default());
+        let rendered = liquid.render(&globals, Strictness::Lenient, &Budget::default());
         rendered.map(|rendered| rendered.text).map_err(|error| error.to_string())
     }
 

@@ -211,7 +211,8 @@ mod tests {
 
     fn codes(channel: Channel, field: &str, source: &str) -> Vec<&'static str> {
         let spec = fields_of(channel).iter().find(|spec| spec.name == field).expect("a field");
-        let template = Template::parse(source).expect("it is Liquid");
+        let template =
+            Template::parse(source, &crate::domain::budget::Budget::default()).expect("it is Liquid");
         check(channel, spec, &template).into_iter().map(|finding| finding.code).collect()
     }
 

@@ -1,10 +1,11 @@
 //! How long a text is where people see it.
 
 use super::{EventShape, Finding, Severity};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::templating::liquid::ast::Node;
 use crate::templating::liquid::position::line_and_column;
-use crate::templating::liquid::{Limits, Strictness, Template};
+use crate::templating::liquid::{Strictness, Template};
 
 /// What a meter counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -104,8 +105,14 @@ fn unusual(text: &str) -> Option<char> {
 }
 
 /// What is too long in a field, by the longest sample, or by its own text where there are no samples.
-pub fn check(channel: Channel, field: &str, template: &Template, events: &[EventShape<'_>]) -> Vec<Finding> {
-    let (rendered, sample) = longest(channel, field, template, events);
+pub fn check(
+    channel: Channel,
+    field: &str,
+    template: &Template,
+    events: &[EventShape<'_>],
+    budget: &Budget,
+) -> Vec<Finding> {
+    let (rendered, sample) = longest(channel, field, template, (events, budget));
     let with = sample.map_or_else(|| "by itself".to_owned(), |sample| format!("with the sample `{sample}`"));
     let mut found = Vec::new();
     for meter in meters(channel, field, &rendered).into_iter().filter(|meter| meter.used > meter.limit) {
@@ -138,10 +145,10 @@ fn longest<'e>(
     channel: Channel,
     field: &str,
     template: &Template,
-    events: &'e [EventShape<'_>],
+    (events, budget): (&'e [EventShape<'_>], &Budget),
 ) -> (String, Option<&'e str>) {
     let render = |data: &serde_json::Value| {
-        let rendered = template.render(&[("data", data)], Strictness::Lenient, &Limits::default());
+        let rendered = template.render(&[("data", data)], Strictness::Lenient, budget);
         rendered.map(|rendered| rendered.text).unwrap_or_default()
     };
     let samples = events.iter().flat_map(|event| event.samples.iter());

@@ -15,6 +15,8 @@ mod size;
 mod text;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod laws;
@@ -26,6 +28,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::domain::budget::{Budget, Limits, Spent};
 use crate::domain::channel::Channel;
 use crate::domain::template::{FieldSpec, Fields, fields_of};
 use crate::templating::compile::{CompiledContent, Problem, compile};
@@ -138,51 +141,75 @@ pub struct Observed {
 }
 
 /// Everything that can be said of the copy, for each event type that leads to it, in the order of locales, fields and
-/// places. Without event types only what holds for any of them is said.
-pub fn check(copy: &Copy<'_>, events: &[EventShape<'_>]) -> Vec<Finding> {
+/// places. Without event types only what holds for any of them is said. `too_complex` says that the budget was spent
+/// before all was looked at.
+pub fn check(copy: &Copy<'_>, events: &[EventShape<'_>], budget: &Budget) -> Vec<Finding> {
     let mut found = locales::check(copy);
     found.extend(options::check(copy.channel, copy.options));
     for (locale, fields) in copy.contents {
-        found.extend(check_locale(copy, fields, events).into_iter().map(|finding| finding.in_locale(locale)));
+        found.extend(
+            check_locale(copy, fields, events, budget).into_iter().map(|finding| finding.in_locale(locale)),
+        );
     }
     found.sort_by(|a, b| a.order().cmp(&b.order()));
     found.dedup();
     found
 }
 
-fn check_locale(copy: &Copy<'_>, fields: &Fields, events: &[EventShape<'_>]) -> Vec<Finding> {
-    let compiled = compile(copy.channel, fields);
+fn too_complex(spent: Spent) -> Finding {
+    let message = format!("this copy can't be checked: {spent}");
+    let hint = "use fewer variables, branches and loops, or shorter texts";
+    Finding::new("too_complex", Severity::Error, message).hint(hint)
+}
+
+fn check_locale(
+    copy: &Copy<'_>,
+    fields: &Fields,
+    events: &[EventShape<'_>],
+    budget: &Budget,
+) -> Vec<Finding> {
+    let compiled = compile(copy.channel, fields, budget);
     let mut found = Vec::new();
-    for (spec, template) in parsed(copy.channel, fields) {
+    let budget = &budget.part(Limits::COPY);
+    for (spec, template) in parsed(copy.channel, fields, budget) {
         found.extend(links::check(copy.channel, spec, &template));
-        found.extend(meters::check(copy.channel, spec.name, &template, events));
+        found.extend(meters::check(copy.channel, spec.name, &template, events, budget));
         for event in events {
-            let Some(followed) = flow::follow(copy.channel, spec.name, &template, event) else { continue };
+            let Some(followed) = flow::follow(copy.channel, spec.name, &template, event, budget) else {
+                continue;
+            };
             found.extend(followed.found);
             if let Ok(content) = &compiled {
-                found.extend(sensitive::check((copy.channel, spec.name), content, &template, event));
+                let named = (copy.channel, spec.name);
+                found.extend(sensitive::check(named, content, &template, event, budget));
             }
         }
     }
     match compiled {
-        Ok(content) if !copy.is_inline => found.extend(check_sizes(copy.channel, &content, events)),
+        Ok(content) if !copy.is_inline => found.extend(check_sizes(copy.channel, &content, events, budget)),
         Ok(_) => {}
         Err(problems) => found.extend(problems.into_iter().map(Finding::from)),
     }
+    found.extend(budget.spent().map(too_complex));
     found
 }
 
 /// The fields that can be read at all.
-fn parsed(channel: Channel, fields: &Fields) -> Vec<(&'static FieldSpec, Template)> {
+fn parsed(channel: Channel, fields: &Fields, budget: &Budget) -> Vec<(&'static FieldSpec, Template)> {
     let source =
         |spec: &'static FieldSpec| Some((spec, fields.get(spec.name).filter(|text| !text.is_empty())?));
-    let read = |(spec, source): (_, &String)| Some((spec, Template::parse(source).ok()?));
+    let read = |(spec, source): (_, &String)| Some((spec, Template::parse(source, budget).ok()?));
     fields_of(channel).iter().filter_map(source).filter_map(read).collect()
 }
 
-fn check_sizes(channel: Channel, content: &CompiledContent, events: &[EventShape<'_>]) -> Vec<Finding> {
+fn check_sizes(
+    channel: Channel,
+    content: &CompiledContent,
+    events: &[EventShape<'_>],
+    budget: &Budget,
+) -> Vec<Finding> {
     if !content.needs_values() {
         return Vec::new();
     }
-    events.iter().filter_map(|event| size::check(channel, content, event)).collect()
+    events.iter().filter_map(|event| size::check(channel, content, event, budget)).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::flow::{Place, Reading, follow};
 use super::{EventShape, Finding, Severity};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::templating::compile::{CompiledContent, Whole};
 use crate::templating::liquid::Template;
@@ -22,7 +23,7 @@ fn fits(step: Option<&String>, segment: &str) -> bool {
     step.is_none_or(|step| step == segment)
 }
 
-fn begins_with(longer: &[String], place: &Place) -> bool {
+fn begins_with(longer: &[String], place: &[Option<String>]) -> bool {
     longer.len() >= place.len()
         && place.iter().zip(longer).all(|(step, segment)| fits(step.as_ref(), segment))
 }
@@ -48,7 +49,7 @@ pub fn first_below<'p>(places: &[Place], sensitive: &'p [String]) -> Option<&'p 
 }
 
 /// Whether the value at `pointer` is among what travels of a value at `place`, of which only `members` of elements do.
-fn travels(pointer: &str, place: &Place, members: Option<&BTreeSet<String>>) -> bool {
+fn travels(pointer: &str, place: &[Option<String>], members: Option<&BTreeSet<String>>) -> bool {
     let pointer = segments(pointer);
     if place.len() >= pointer.len() || !begins_with(&pointer, place) {
         return false;
@@ -69,18 +70,23 @@ pub fn check(
     content: &CompiledContent,
     written: &Template,
     event: &EventShape<'_>,
+    budget: &Budget,
 ) -> Vec<Finding> {
     let wholes: Vec<Whole<'_>> = content.wholes().into_iter().filter(|whole| whole.field == field).collect();
     if wholes.is_empty() || event.sensitive.is_empty() {
         return Vec::new();
     }
     let Some(sent) = content.template(field) else { return Vec::new() };
-    let readings = follow(channel, field, sent, event).map(|followed| followed.readings).unwrap_or_default();
+    let followed = follow(channel, field, sent, event, budget);
+    let readings = followed.map(|followed| followed.readings).unwrap_or_default();
     let mut found = Vec::new();
     for whole in wholes {
+        if budget.steps(readings.len()).is_err() {
+            break;
+        }
         let read = readings.iter().filter(|reading| reading.span == whole.span);
-        let places: Vec<&Place> =
-            read.filter_map(|reading| reading.places.get(whole.steps)).flatten().collect();
+        let places: Vec<&[Option<String>]> =
+            read.flat_map(|reading| reading.beginnings(whole.steps)).collect();
         let leaks = |pointer: &&String| {
             !is_read(pointer, &readings) && places.iter().any(|place| travels(pointer, place, whole.members))
         };
@@ -107,5 +113,5 @@ fn is_read(pointer: &str, readings: &[Reading]) -> bool {
         None => is_index(segment),
     };
     let reads = |place: &Place| place.len() == pointer.len() && place.iter().zip(&pointer).all(names);
-    readings.iter().filter_map(|reading| reading.places.last()).flatten().any(reads)
+    readings.iter().flat_map(|reading| &reading.places).any(reads)
 }

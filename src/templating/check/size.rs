@@ -5,9 +5,9 @@ use serde_json::{Map, Value};
 use super::shape::{Items, Shape};
 use super::text::{Chance, Text};
 use super::{EventShape, Finding, Severity, schema};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::templating::compile::CompiledContent;
-use crate::templating::liquid::Limits;
 
 /// From how many percent of the limit real events are worth a warning.
 const NEAR_PERCENT: usize = 80;
@@ -17,10 +17,15 @@ const MOST_LEVELS: usize = 12;
 const MOST_PIECES: usize = 50_000;
 
 /// Whether the values of an event of this type are, or may be, too large for OneSignal.
-pub fn check(channel: Channel, content: &CompiledContent, event: &EventShape<'_>) -> Option<Finding> {
+pub fn check(
+    channel: Channel,
+    content: &CompiledContent,
+    event: &EventShape<'_>,
+    budget: &Budget,
+) -> Option<Finding> {
     let limit = channel.custom_data_limit();
     let measure = |data: &Value| {
-        let values = content.values(data, &Limits::default()).ok()?;
+        let values = content.values(data, budget).ok()?;
         // The shape for everybody, as the pipeline weighs a delivery that goes alone.
         Some(r#"{"all":}"#.len() + Value::Object(values).to_string().len())
     };

@@ -86,7 +86,7 @@ impl World {
             samples: &self.samples,
             observed: self.observed,
         };
-        check(&copy, &[event])
+        check(&copy, &[event], &crate::domain::budget::Budget::default())
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::domain::template::FieldKind;
+use crate::domain::template::{FieldKind, sets_direction};
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::filters::escape_html;
 use crate::templating::liquid::render::Escape;
@@ -104,7 +104,7 @@ pub fn make_safe(place: Place, text: Cow<'_, str>) -> Result<Cow<'_, str>, &'sta
     Ok(match place {
         Place::Raw => text,
         Place::Text => drop_controls(text),
-        Place::Line => replace_controls(text, |_| Some(' ')),
+        Place::Line => drop_directions(replace_controls(text, |_| Some(' '))),
         Place::LinkStart => check_link(text)?,
         // Percent-encoded text has no character that means anything in HTML, so one way does for both.
         Place::LinkPart | Place::AttributeLinkPart => percent_encode(text),
@@ -151,6 +151,14 @@ fn drop_controls(text: Cow<'_, str>) -> Cow<'_, str> {
         '\u{2028}' | '\u{2029}' => Some('\n'),
         _ => None,
     })
+}
+
+/// Without the characters that set or override the direction of what follows: in a title they make it read as something else.
+fn drop_directions(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.chars().any(sets_direction) {
+        return text.chars().filter(|c| !sets_direction(*c)).collect();
+    }
+    text
 }
 
 /// Control characters, with the two line separators of Unicode.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{CompiledContent, LOOKUP, Problem, ValueError, compile};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::template::{Content, LanguageBy};
-use crate::templating::liquid::Limits;
 use crate::templating::partials::expanded_fields;
 
 /// The language that OneSignal can't do without.
@@ -19,10 +19,12 @@ pub fn compile_content(
     channel: Channel,
     content: &Content,
     partials: &BTreeMap<String, String>,
+    budget: &Budget,
 ) -> (BTreeMap<String, CompiledContent>, BTreeMap<String, Vec<Problem>>) {
     let (mut compiled, mut problems) = (BTreeMap::new(), BTreeMap::new());
     for (locale, fields) in &content.contents {
-        match compile(channel, &expanded_fields(fields, content.layout.as_deref(), partials)) {
+        match compile(channel, &expanded_fields(fields, content.layout.as_deref(), partials, budget), budget)
+        {
             Ok(done) => drop(compiled.insert(locale.clone(), done)),
             Err(found) => drop(problems.insert(locale.clone(), found)),
         }
@@ -74,11 +76,11 @@ impl CompiledContent {
     pub(super) fn values_by_language(
         &self,
         data: &Value,
-        limits: &Limits,
+        budget: &Budget,
     ) -> Result<Map<String, Value>, ValueError> {
         let needing = self.languages.iter().filter(|(_, content)| content.needs_values());
         needing
-            .map(|(language, content)| Ok((key_of(language), content.values(data, limits)?.into())))
+            .map(|(language, content)| Ok((key_of(language), content.values(data, budget)?.into())))
             .collect()
     }
 }
@@ -111,22 +113,23 @@ mod tests {
             ("en".to_owned(), fields("Hi {{ data.name }}, {{ data.n }}")),
         ]);
         let content = Content { language_by: LanguageBy::Onesignal, contents, ..Content::default() };
-        let (compiled, problems) = compile_content(Channel::Push, &content, &BTreeMap::new());
+        let (compiled, problems) =
+            compile_content(Channel::Push, &content, &BTreeMap::new(), &Budget::default());
         assert!(problems.is_empty());
         let all = &compiled["en"];
         assert!(all.needs_values() && all.reads_provider());
         let data = json!({"name": "Ann", "n": 3});
-        let entry = Value::Object(all.values(&data, &Limits::default()).unwrap());
+        let entry = Value::Object(all.values(&data, &Budget::default()).unwrap());
         let message = json!({"custom_data": {"all": entry}});
         let shown = |language: &str| {
             let text = &all.template_languages()[language]["contents"];
-            let template = crate::templating::liquid::Template::parse(text).unwrap();
+            let template = crate::templating::liquid::Template::parse(text, &Budget::default()).unwrap();
             let strictness = crate::templating::liquid::Strictness::Lenient;
-            template.render(&[("message", &message)], strictness, &Limits::default()).unwrap().text
+            template.render(&[("message", &message)], strictness, &Budget::default()).unwrap().text
         };
         assert_eq!((shown("de").as_str(), shown("en").as_str()), ("Hallo ANN", "Hi Ann, 3"));
         assert!(
-            all.values(&json!({"name": "Ann"}), &Limits::default()).is_err(),
+            all.values(&json!({"name": "Ann"}), &Budget::default()).is_err(),
             "a hole in any language holds it"
         );
     }

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{CompiledContent, compile};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::template::Fields;
-use crate::templating::liquid::{Limits, Strictness, Template};
+use crate::templating::liquid::{Strictness, Template};
 
 /// One part of a template.
 #[derive(Debug, Clone)]
@@ -284,21 +285,22 @@ fn parts(user: bool) -> impl Strategy<Value = Vec<Part>> {
 
 fn content(channel: Channel, field: &str, text: &str) -> CompiledContent {
     let fields = Fields::from([(field.to_owned(), text.to_owned())]);
-    compile(channel, &fields).unwrap_or_else(|problems| panic!("{text}\n{problems:?}"))
+    compile(channel, &fields, &Budget::default()).unwrap_or_else(|problems| panic!("{text}\n{problems:?}"))
 }
 
 /// What OneSignal prints, with the event's values under `all` and under the person's own id.
 fn printed(content: &CompiledContent, field: &str, world: &World) -> [String; 2] {
-    let values = Value::Object(content.values(&world.data(), &Limits::default()).expect("it has values"));
+    let values = Value::Object(content.values(&world.data(), &Budget::default()).expect("it has values"));
     assert!(!values.to_string().contains("secret"), "only what is used leaves the house: {values}");
     let both = content.template_fields().iter().chain(content.call_fields());
     let (_, text) = both.into_iter().find(|(name, _)| *name == field).expect("the field is there");
-    let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    let template =
+        Template::parse(text, &Budget::default()).unwrap_or_else(|error| panic!("{text}\n{error}"));
     let shapes = [json!({"custom_data": {"all": values}}), json!({"custom_data": {"users": {"u1": values}}})];
     shapes.map(|message| {
         let (user, subscription) = (world.user(), json!({"external_id": "u1"}));
         let globals = [("message", &message), ("user", &user), ("subscription", &subscription)];
-        template.render(&globals, Strictness::Lenient, &Limits::default()).expect("it renders").text
+        template.render(&globals, Strictness::Lenient, &Budget::default()).expect("it renders").text
     })
 }
 
@@ -316,9 +318,9 @@ fn check(
         prop_assert_eq!(&found, &wanted, "{}\n{:?}", source(parts), content);
     }
     if !needs_user(parts) {
-        let inline = content.render_inline(&world.data(), &Limits::default()).expect("it renders");
-        let template = Template::parse(&inline[field]).expect("it is Liquid");
-        let found = template.render(&[], Strictness::Lenient, &Limits::default()).expect("it renders").text;
+        let inline = content.render_inline(&world.data(), &Budget::default()).expect("it renders");
+        let template = Template::parse(&inline[field], &Budget::default()).expect("it is Liquid");
+        let found = template.render(&[], Strictness::Lenient, &Budget::default()).expect("it renders").text;
         prop_assert_eq!(&found, &wanted, "inline {}", source(parts));
     }
     Ok(())
@@ -408,12 +410,12 @@ proptest! {
             value.as_ref().map(|value| (key.to_owned(), Value::String(value.clone())))
         });
         let data = Value::Object(members.collect());
-        if let Ok(values) = content.values(&data, &Limits::default()) {
+        if let Ok(values) = content.values(&data, &Budget::default()) {
             let message = json!({"custom_data": {"all": values}});
             let user = json!({"name": "u"});
-            let template = Template::parse(&content.template_fields()["contents"]).expect("it is Liquid");
+            let template = Template::parse(&content.template_fields()["contents"], &Budget::default()).expect("it is Liquid");
             let globals = [("message", &message), ("user", &user)];
-            let text = template.render(&globals, Strictness::Lenient, &Limits::default()).expect("it renders").text;
+            let text = template.render(&globals, Strictness::Lenient, &Budget::default()).expect("it renders").text;
             let printed = text.trim_start_matches('[').trim_end_matches(']');
             prop_assert!(!printed.trim().is_empty(), "{source} {data} {text}");
         } else {
@@ -423,6 +425,6 @@ proptest! {
 
     #[test]
     fn compiling_never_panics(source in "(\\{\\{|\\}\\}|\\{%|%\\}| |data|user|\\.|\\||if|endif|for|in|endfor|'|\"|<|>|=|a|append:|é){0,40}") {
-        let _ = compile(Channel::Email, &Fields::from([("body".to_owned(), source)]));
+        let _ = compile(Channel::Email, &Fields::from([("body".to_owned(), source)]), &Budget::default());
     }
 }

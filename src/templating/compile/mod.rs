@@ -20,11 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use crate::domain::budget::{Budget, Limits, Spent};
 use crate::domain::channel::Channel;
 use crate::domain::template::{FieldKind, FieldSpec, Fields, fields_of};
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::render::{Escape, Evaluator, Manner};
-use crate::templating::liquid::{Limits, PathUse, RenderError, Template};
+use crate::templating::liquid::{PathUse, RenderError, Template};
 use crate::templating::mjml;
 
 use escape::{Places, literal};
@@ -116,8 +117,10 @@ pub(in crate::templating) struct Whole<'c> {
 /// Compiles one locale of one version. Fields that are empty are left out.
 ///
 /// # Errors
-/// Every [`Problem`] of every field, in the channel's order of fields; the author has to mend them.
-pub fn compile(channel: Channel, fields: &Fields) -> Result<CompiledContent, Vec<Problem>> {
+/// Every [`Problem`] of every field, in the channel's order of fields; the author has to repair them. `too_complex` says
+/// that the budget was spent before all was read.
+pub fn compile(channel: Channel, fields: &Fields, budget: &Budget) -> Result<CompiledContent, Vec<Problem>> {
+    let budget = &budget.part(Limits::COPY);
     let mut content = CompiledContent {
         fields: Vec::new(),
         template_fields: BTreeMap::new(),
@@ -130,15 +133,28 @@ pub fn compile(channel: Channel, fields: &Fields) -> Result<CompiledContent, Vec
     let mut slots = Slots::default();
     for spec in fields_of(channel) {
         let Some(source) = fields.get(spec.name).filter(|source| !source.is_empty()) else { continue };
-        match Template::parse(source) {
+        match Template::parse(source, budget) {
             Ok(template) if spec.kind == FieldKind::Html && mjml::is_mjml(source) => {
-                found.extend(content.add_mjml(channel, spec, &template, &mut slots));
+                found.extend(content.add_mjml(channel, spec, &template, (&mut slots, budget)));
             }
-            Ok(template) => found.extend(content.add(channel, spec, &template, &mut slots)),
+            Ok(template) => found.extend(content.add(channel, spec, &template, (&mut slots, budget))),
             Err(error) => found.push(Problem::from_syntax(spec.name, error)),
         }
     }
+    found.extend(budget.spent().map(too_complex));
     if found.is_empty() { Ok(content) } else { Err(found) }
+}
+
+/// The problem of copy that takes more to compile than copy may.
+fn too_complex(spent: Spent) -> Problem {
+    Problem {
+        code: "too_complex",
+        field: String::new(),
+        line: 1,
+        column: 1,
+        message: format!("this copy can't be compiled: {spent}"),
+        hint: Some("use fewer variables, branches and loops, or shorter texts".to_owned()),
+    }
 }
 
 fn unknown_fields(channel: Channel, fields: &Fields) -> Vec<Problem> {
@@ -164,14 +180,14 @@ impl CompiledContent {
         channel: Channel,
         spec: &FieldSpec,
         template: &Template,
-        slots: &mut Slots,
+        (slots, budget): (&mut Slots, &Budget),
     ) -> Vec<Problem> {
-        let converted = match mjml::convert(template) {
+        let converted = match mjml::convert(template, budget) {
             Ok(converted) => converted,
             Err(problem) => return vec![problem],
         };
-        let mut found = match Template::parse(&converted.html) {
-            Ok(html) => self.add(channel, spec, &html, slots),
+        let mut found = match Template::parse(&converted.html, budget) {
+            Ok(html) => self.add(channel, spec, &html, (slots, budget)),
             Err(error) => vec![Problem::from_syntax(spec.name, error)],
         };
         for problem in &mut found {
@@ -187,11 +203,11 @@ impl CompiledContent {
         channel: Channel,
         spec: &FieldSpec,
         template: &Template,
-        slots: &mut Slots,
+        (slots, budget): (&mut Slots, &Budget),
     ) -> Vec<Problem> {
         let (source, nodes) = (template.source(), template.nodes());
         let mut problems = Problems::new(spec.name, source);
-        let Some(mut origins) = Origins::of(nodes) else {
+        let Some(mut origins) = Origins::of(nodes, budget) else {
             problems.add(
                 "too_entangled",
                 Span { start: 0, end: 0 },
@@ -201,7 +217,7 @@ impl CompiledContent {
             return problems.found;
         };
         checks::check_names(nodes, &mut origins, &mut problems);
-        let uses = template.paths();
+        let uses = template.paths(budget);
         let reads = usage::Reads::of_field(nodes, uses.clone());
         let reads_event = reads.begins_with("data");
         let reads_provider = PROVIDER_NAMES.iter().any(|name| reads.begins_with(name));
@@ -212,13 +228,20 @@ impl CompiledContent {
             let message = format!("`{}` is the same for every event", spec.name);
             problems.add("fixed_field", Span { start: first, end: first }, message, Some("write plain text"));
         }
-        let places = places::places(source, nodes, spec.kind);
+        let places = places::places(source, nodes, spec.kind, budget);
         self.paths.extend(uses.into_iter().map(|read| FieldPath { field: spec.name.to_owned(), read }));
         let (mut text, mut ops) = (source.to_owned(), Vec::new());
         if reads_event {
             let taken = std::mem::take(slots);
-            let mut rewriter =
-                Rewriter::new(source, (spec.kind, channel), origins, &places, problems, reads, taken);
+            let mut rewriter = Rewriter::new(
+                source,
+                (spec.kind, channel),
+                origins,
+                &places,
+                problems,
+                reads,
+                (taken, budget),
+            );
             let mut body = String::new();
             rewriter.block(nodes, &mut body, &mut ops);
             text = if rewriter.uses_entry { format!("{LOOKUP}{body}") } else { body };
@@ -288,15 +311,15 @@ impl CompiledContent {
     /// The entry of one event in `custom_data`: what the compiled fields look at, and nothing else.
     ///
     /// # Errors
-    /// [`ValueError`]; with the same event and template it stays the same, but for a deadline in `limits`.
-    pub fn values(&self, data: &Value, limits: &Limits) -> Result<Map<String, Value>, ValueError> {
+    /// [`ValueError`]; with the same event and template it stays the same, but for a deadline in `budget`.
+    pub fn values(&self, data: &Value, budget: &Budget) -> Result<Map<String, Value>, ValueError> {
         if !self.languages.is_empty() {
-            return self.values_by_language(data, limits);
+            return self.values_by_language(data, budget);
         }
         let mut entry = Map::new();
         let globals = [("data", data)];
         for field in self.fields.iter().filter(|field| !field.ops.is_empty()) {
-            let mut evaluator = field.evaluator(&globals, limits);
+            let mut evaluator = field.evaluator(&globals, budget);
             plan::run(&mut evaluator, &field.ops, &mut entry)
                 .map_err(|error| self.value_error(field, error))?;
         }
@@ -311,7 +334,7 @@ impl CompiledContent {
     pub fn render_inline(
         &self,
         data: &Value,
-        limits: &Limits,
+        budget: &Budget,
     ) -> Result<BTreeMap<String, String>, ValueError> {
         let globals = [("data", data)];
         let render = |field: &CompiledField| {
@@ -320,7 +343,7 @@ impl CompiledContent {
                 return Err(ValueError::Unsafe { field: field.name.clone(), detail });
             }
             let mut text = String::new();
-            let mut evaluator = field.evaluator(&globals, limits);
+            let mut evaluator = field.evaluator(&globals, budget);
             evaluator
                 .render(field.template.nodes(), &mut text)
                 .map_err(|error| self.value_error(field, error))?;
@@ -355,10 +378,10 @@ impl CompiledContent {
 }
 
 impl CompiledField {
-    fn evaluator<'a>(&'a self, globals: &'a [(&'a str, &'a Value)], limits: &Limits) -> Evaluator<'a> {
+    fn evaluator<'a>(&'a self, globals: &'a [(&'a str, &'a Value)], budget: &Budget) -> Evaluator<'a> {
         let escape: Option<&dyn Escape> = if self.kept { None } else { Some(&self.places) };
         let manner = Manner { strict: true, refuse_blank: true, escape };
-        Evaluator::new(self.template.source(), globals, manner, limits)
+        Evaluator::new(self.template.source(), globals, manner, budget)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::budget::Budget;
 use crate::templating::liquid::ast::{Call, Condition, Expr, Filtered, For, Node, Path, Step};
 use crate::templating::liquid::filters::Filter;
 
@@ -35,17 +36,18 @@ pub struct Origins {
     assigned: BTreeSet<String>,
     /// The open loops, with the origin of their elements.
     loops: Vec<(String, Origin)>,
+    budget: Budget,
 }
 
 impl Origins {
-    /// Studies a field. `None` if its variables depend on each other in too long a chain.
-    pub fn of(nodes: &[Node]) -> Option<Self> {
-        let mut origins = Self::default();
+    /// Studies a field. `None` if its variables depend on each other in too long a chain, or the budget is spent.
+    pub fn of(nodes: &[Node], budget: &Budget) -> Option<Self> {
+        let mut origins = Self { budget: budget.clone(), ..Self::default() };
         origins.collect(nodes);
         // Each round settles at least one more variable, or is the last.
         for _ in 0..64 {
             if !origins.settle(nodes, false) {
-                return Some(origins);
+                return budget.spent().is_none().then_some(origins);
             }
         }
         None
@@ -155,6 +157,9 @@ impl Origins {
     }
 
     fn node(&mut self, node: &Node) -> Origin {
+        if self.budget.steps(1 + self.loops.len()).is_err() {
+            return Origin::default();
+        }
         let kept = |origins: &Self, name: &str| {
             if origins.is_kept_by_provider(name) { PROVIDER } else { Origin::default() }
         };
@@ -208,6 +213,9 @@ impl Origins {
     fn settle(&mut self, nodes: &[Node], controlled: bool) -> bool {
         let mut changed = false;
         for node in nodes {
+            if self.budget.steps(1 + self.loops.len()).is_err() {
+                return false;
+            }
             changed |= match node {
                 Node::Text(_) | Node::Output(_) | Node::Break | Node::Continue => false,
                 Node::Assign(node) => self.settle_name(&node.name, self.filtered(&node.value), controlled),

@@ -4,13 +4,22 @@ use std::mem::discriminant;
 
 use super::escape::{Place, Places};
 use super::origins::bodies;
+use crate::domain::budget::Budget;
 use crate::domain::template::FieldKind;
 use crate::templating::liquid::ast::{For, Node};
 
-/// The place of every output in a field.
-pub fn places(source: &str, nodes: &[Node], kind: FieldKind) -> Places {
-    let mut walk =
-        Walk { source, kind, found: Places::default(), lost: false, loops: Vec::new(), jumped: false };
+/// The place of every output in a field. A loop whose body ends elsewhere than it begins is read twice, and so is each
+/// loop within it: the budget ends that, and the compiler then says so.
+pub fn places(source: &str, nodes: &[Node], kind: FieldKind, budget: &Budget) -> Places {
+    let mut walk = Walk {
+        source,
+        kind,
+        budget,
+        found: Places::default(),
+        lost: false,
+        loops: Vec::new(),
+        jumped: false,
+    };
     let mut at = State::default();
     walk.block(nodes, &mut at);
     walk.found
@@ -75,6 +84,7 @@ const LINKS: [&str; 13] = [
 struct Walk<'s> {
     source: &'s str,
     kind: FieldKind,
+    budget: &'s Budget,
     found: Places,
     /// A capture holds half a tag, so nobody knows where its text puts the reader.
     lost: bool,
@@ -87,8 +97,16 @@ struct Walk<'s> {
 impl Walk<'_> {
     fn block(&mut self, nodes: &[Node], at: &mut State) {
         for node in nodes {
+            if self.budget.steps(1).is_err() {
+                return;
+            }
             match node {
-                Node::Text(span) => self.read(span.of(self.source), at),
+                Node::Text(span) => {
+                    let text = span.of(self.source);
+                    if self.budget.work(text.len()).is_ok() {
+                        self.read(text, at);
+                    }
+                }
                 Node::Output(output) => {
                     let place = self.place(at);
                     self.found.0.insert(output.span.start, place);

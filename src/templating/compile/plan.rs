@@ -1,6 +1,7 @@
 //! What Herald computes for one event, and how.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -92,7 +93,7 @@ pub struct Choice {
 #[derive(Debug, Clone, Default)]
 pub struct Used {
     /// The members of elements that are looked at; `None` if that isn't known.
-    pub members: Option<BTreeSet<String>>,
+    pub members: Option<Arc<BTreeSet<String>>>,
     /// The paths below the value that must not be missing, as steps: a key, or `None` for every element.
     pub needed: Vec<Vec<Option<String>>>,
 }
@@ -106,7 +107,7 @@ pub fn wholes(ops: &[Op]) -> Vec<(Span, usize, Option<&BTreeSet<String>>)> {
             Op::Run(_) | Op::Text { .. } | Op::Test { .. } => {}
             Op::Value { value, used, .. } => {
                 if let Expr::Path(path) = &value.expr {
-                    found.push((path.span, path.steps.len(), used.members.as_ref()));
+                    found.push((path.span, path.steps.len(), used.members.as_deref()));
                 }
             }
             Op::Choose { branches, otherwise, .. } => {
@@ -137,6 +138,7 @@ pub fn run<'a>(
             Op::Text { key, nodes } => {
                 let mut text = String::new();
                 evaluator.render(nodes, &mut text)?;
+                evaluator.made_text(text.len())?;
                 entry.insert(key.clone(), Value::String(text));
             }
             Op::Value { key, value, place, need, used } => {
@@ -209,10 +211,11 @@ fn compute<'a>(
         return if optional { Ok(None) } else { Err(evaluator.missing(value, origin)) };
     }
     let found = found.to_json();
+    evaluator.made_value(&found, value)?;
     if let Some(steps) = used.needed.iter().find(|steps| !is_there(&found, steps)) {
         return Err(evaluator.missing_below(value, &written(steps)));
     }
-    let cut = cut(found, used.members.as_ref(), false);
+    let cut = cut(found, used.members.as_deref(), false);
     make_value_safe(place, cut).map(Some).map_err(|why| evaluator.unusable(value, why))
 }
 

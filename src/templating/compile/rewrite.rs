@@ -11,9 +11,9 @@ use super::plan::{Choice, Need, Op};
 use super::problems::Problems;
 use super::slots::Slots;
 use super::usage::{self, Reads};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::template::FieldKind;
-use crate::templating::liquid::Limits;
 use crate::templating::liquid::ast::{
     Branch, Case, Condition, Expr, Filtered, For, If, Join, Node, Operator, Span, Test, When,
 };
@@ -39,6 +39,7 @@ pub struct Rewriter<'f> {
     problems: Problems<'f>,
     reads: Reads,
     scopes: Vec<Scope>,
+    budget: &'f Budget,
     /// Whether anything looks at the event's entry.
     pub uses_entry: bool,
 }
@@ -52,10 +53,10 @@ impl<'f> Rewriter<'f> {
         places: &'f Places,
         problems: Problems<'f>,
         reads: Reads,
-        slots: Slots,
+        (slots, budget): (Slots, &'f Budget),
     ) -> Self {
         let scopes = vec![Scope { name: LOOKUP_NAME.to_owned(), slots }];
-        Self { source, kind, channel, origins, places, problems, reads, scopes, uses_entry: false }
+        Self { source, kind, channel, origins, places, problems, reads, scopes, uses_entry: false, budget }
     }
 
     /// The slots and the problems, when the field is done.
@@ -63,9 +64,13 @@ impl<'f> Rewriter<'f> {
         (self.scopes.pop().map(|scope| scope.slots).unwrap_or_default(), self.problems)
     }
 
-    /// Rewrites `nodes` onto the end of `out`; what Herald computes goes to `ops`.
+    /// Rewrites `nodes` onto the end of `out`; what Herald computes goes to `ops`. Nothing more is written once the budget
+    /// is spent.
     pub fn block(&mut self, nodes: &[Node], out: &mut String, ops: &mut Vec<Op>) {
         for node in nodes {
+            if self.budget.steps(1).is_err() {
+                return;
+            }
             match node {
                 Node::Text(span) => out.push_str(&literal(span.of(self.source))),
                 Node::Output(output) => self.output(output, out, ops),
@@ -109,7 +114,7 @@ impl<'f> Rewriter<'f> {
     /// An output of literals alone: its text, computed now.
     fn constant(&mut self, output: &Filtered) -> String {
         let manner = Manner { strict: true, refuse_blank: false, escape: None };
-        let mut evaluator = Evaluator::new(self.source, &[], manner, &Limits::default());
+        let mut evaluator = Evaluator::new(self.source, &[], manner, self.budget);
         let computed = evaluator.value(output).map_err(|error| error.to_string()).and_then(|(value, _)| {
             match self.places.of(output.span) {
                 // What the author wrote there is the author's business.

@@ -5,16 +5,16 @@ mod blanks;
 use serde_json::{Value, json};
 
 use super::{CompiledContent, LOOKUP, Problem, ValueError, compile};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::template::Fields;
-use crate::templating::liquid::Limits;
 
 fn fields(fields: &[(&str, &str)]) -> Fields {
     fields.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
 fn compiled(channel: Channel, given: &[(&str, &str)]) -> CompiledContent {
-    compile(channel, &fields(given)).expect("it compiles")
+    compile(channel, &fields(given), &Budget::default()).expect("it compiles")
 }
 
 fn push(contents: &str) -> CompiledContent {
@@ -32,11 +32,11 @@ fn text(content: &CompiledContent) -> &str {
 }
 
 fn values(content: &CompiledContent, data: &Value) -> Result<Value, ValueError> {
-    content.values(data, &Limits::default()).map(Value::Object)
+    content.values(data, &Budget::default()).map(Value::Object)
 }
 
 fn problems(channel: Channel, given: &[(&str, &str)]) -> Vec<Problem> {
-    compile(channel, &fields(given)).expect_err("it has problems")
+    compile(channel, &fields(given), &Budget::default()).expect_err("it has problems")
 }
 
 fn codes(channel: Channel, given: &[(&str, &str)]) -> Vec<&'static str> {
@@ -196,7 +196,7 @@ fn values_in_html_are_escaped_for_their_place() {
         "http://",
     ] {
         let error =
-            content.values(&json!({"q": "q", "w": "1", "link": link}), &Limits::default()).expect_err(link);
+            content.values(&json!({"q": "q", "w": "1", "link": link}), &Budget::default()).expect_err(link);
         assert!(matches!(&error, ValueError::Unsafe { field, .. } if field == "body"), "{link}: {error}");
         assert!(!error.to_string().contains("evil"), "{error}");
     }
@@ -240,9 +240,9 @@ fn a_value_where_html_cannot_be_made_safe_is_a_problem() {
     ];
     for body in safe_bodies {
         assert!(
-            compile(Channel::Email, &fields(&[("body", body)])).is_ok(),
+            compile(Channel::Email, &fields(&[("body", body)]), &Budget::default()).is_ok(),
             "{body}: {:?}",
-            compile(Channel::Email, &fields(&[("body", body)]))
+            compile(Channel::Email, &fields(&[("body", body)]), &Budget::default())
         );
     }
 }
@@ -301,11 +301,12 @@ fn problems_say_where_and_what_to_do() {
 fn inline_text_prints_what_looks_like_liquid_as_it_is() {
     let content = push("{% raw %}{{ x }}{% endraw %} {{ data.x }}{");
     let rendered = content
-        .render_inline(&json!({"x": "{{ user.email }}{% if %}{"}), &Limits::default())
+        .render_inline(&json!({"x": "{{ user.email }}{% if %}{"}), &Budget::default())
         .expect("it renders");
-    let template = crate::templating::liquid::Template::parse(&rendered["contents"]).expect("it is Liquid");
+    let template = crate::templating::liquid::Template::parse(&rendered["contents"], &Budget::default())
+        .expect("it is Liquid");
     let printed = template
-        .render(&[], crate::templating::liquid::Strictness::Lenient, &Limits::default())
+        .render(&[], crate::templating::liquid::Strictness::Lenient, &Budget::default())
         .expect("it renders");
     assert_eq!(printed.text, "{{ x }} {{ user.email }}{% if %}{{");
 }
@@ -313,7 +314,7 @@ fn inline_text_prints_what_looks_like_liquid_as_it_is() {
 #[test]
 fn what_reads_onesignal_cannot_be_rendered_inline() {
     let error =
-        push("{{ user.tags.x }}").render_inline(&json!({}), &Limits::default()).expect_err("it can't");
+        push("{{ user.tags.x }}").render_inline(&json!({}), &Budget::default()).expect_err("it can't");
     assert!(matches!(error, ValueError::Unsafe { .. }));
 }
 
@@ -322,7 +323,7 @@ fn a_template_that_takes_too_much_is_told() {
     let doubling =
         "{% assign x = data.x %}".to_owned() + &"{% assign x = x | append: x %}".repeat(30) + "{{ x }}";
     let error = push(&doubling)
-        .values(&json!({"x": "abcdefgh"}), &Limits::default())
+        .values(&json!({"x": "abcdefgh"}), &Budget::default())
         .expect_err("it doubles too often");
     assert!(matches!(error, ValueError::Limit { .. }), "{error}");
 }
@@ -337,7 +338,7 @@ fn fifty_levels_are_compiled_on_a_small_stack() {
         ] {
             let source = open.repeat(50) + "{{ data.x }}" + &close.repeat(50);
             let content = email(&source);
-            content.values(&json!({"x": "x", "l": [1]}), &Limits::default()).expect("it has values");
+            content.values(&json!({"x": "x", "l": [1]}), &Budget::default()).expect("it has values");
         }
     };
     let thread =
@@ -352,7 +353,7 @@ fn names_that_are_made_of_each_other_do_not_run_away() {
     let chained: String =
         (0..1_500).rev().map(|n| format!("{{% assign v{n} = v{} %}}", n + 1)).collect::<Vec<_>>().concat();
     for source in [doubling, branching, chained + "{{ data.y }}{{ user.x }}"] {
-        let _ = compile(Channel::Email, &fields(&[("body", &source)]));
+        let _ = compile(Channel::Email, &fields(&[("body", &source)]), &Budget::default());
     }
 }
 

@@ -1,9 +1,11 @@
 //! What of an expression is looked at, and how it is written again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::origins::{Origins, bodies};
 use super::plan::Used;
+use crate::domain::budget::Budget;
 use crate::templating::liquid::PathUse;
 use crate::templating::liquid::ast::{Call, Condition, Expr, Filtered, Literal, Node, Path, Step};
 use crate::templating::liquid::filters::Filter;
@@ -24,7 +26,7 @@ struct Names {
     /// Where its paths begin.
     roots: BTreeSet<String>,
     /// The keys of its paths, and those that filters are given.
-    keys: BTreeSet<String>,
+    keys: Arc<BTreeSet<String>>,
     /// Whether it looks keys up that it doesn't name.
     dynamic: bool,
 }
@@ -44,18 +46,21 @@ impl Reads {
     }
 
     /// What of `value` is looked at, if it turns out to be a list or an object.
-    pub fn of(&self, value: &Filtered, origins: &Origins) -> Used {
+    pub fn of(&self, value: &Filtered, origins: &Origins, budget: &Budget) -> Used {
         let needed = match &value.expr {
             Expr::Path(path) if value.filters.is_empty() && !origins.is_local(&path.root) => {
-                self.needed(path)
+                self.needed(path, budget)
             }
             Expr::Path(_) | Expr::Literal(_) => Vec::new(),
         };
-        let members = (!self.names.dynamic).then(|| self.names.keys.clone());
+        let members = (!self.names.dynamic).then(|| Arc::clone(&self.names.keys));
         Used { members, needed }
     }
 
-    fn needed(&self, path: &Path) -> Vec<Vec<Option<String>>> {
+    fn needed(&self, path: &Path, budget: &Budget) -> Vec<Vec<Option<String>>> {
+        if budget.steps(self.uses.len()).is_err() {
+            return Vec::new();
+        }
         let mut written = path.root.clone();
         for step in &path.steps {
             match step {
@@ -66,7 +71,8 @@ impl Reads {
         let below = self.uses.iter().filter(|found| found.path.starts_with(&written));
         let below = below.filter(|found| !found.has_default && !self.tested.contains(&found.path));
         // An element that OneSignal picks, `[]` at the very end, may well be missing elsewhere.
-        below.filter_map(|found| found.path.strip_prefix(&written)).filter_map(steps).collect()
+        let below = below.filter_map(|found| found.path.strip_prefix(&written));
+        below.take_while(|path| budget.memory(path.len()).is_ok()).filter_map(steps).collect()
     }
 }
 
@@ -124,7 +130,7 @@ fn collect_filtered(filtered: &Filtered, names: &mut Names) {
         call.args.iter().for_each(|arg| collect_expr(arg, names));
         let Some(Expr::Literal(Literal::Text(key))) = call.args.first() else { continue };
         if matches!(call.filter, Filter::Where | Filter::Map | Filter::Sort) {
-            names.keys.insert(key.clone());
+            Arc::make_mut(&mut names.keys).insert(key.clone());
         }
     }
 }
@@ -139,7 +145,7 @@ fn collect_path(path: &Path, names: &mut Names) {
     names.roots.insert(path.root.clone());
     for step in &path.steps {
         match step {
-            Step::Key(key) => drop(names.keys.insert(key.clone())),
+            Step::Key(key) => drop(Arc::make_mut(&mut names.keys).insert(key.clone())),
             Step::Index(_) => {}
             Step::Dynamic(inner) => {
                 names.dynamic = true;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Limits, RenderError, Strictness, Template};
+use super::{RenderError, Strictness, Template};
+use crate::domain::budget::Budget;
 
 fn values() -> Value {
     json!({
@@ -23,15 +24,15 @@ fn values() -> Value {
 
 fn lenient(source: &str) -> Result<String, String> {
     let values = values();
-    let template = Template::parse(source).map_err(|error| error.to_string())?;
-    let rendered = template.render(&[("d", &values)], Strictness::Lenient, &Limits::default());
+    let template = Template::parse(source, &Budget::default()).map_err(|error| error.to_string())?;
+    let rendered = template.render(&[("d", &values)], Strictness::Lenient, &Budget::default());
     rendered.map(|rendered| rendered.text).map_err(|error| error.to_string())
 }
 
 fn strict(source: &str) -> Result<String, RenderError> {
     let values = values();
-    let template = Template::parse(source).expect("the template is one");
-    let rendered = template.render(&[("d", &values)], Strictness::Strict, &Limits::default());
+    let template = Template::parse(source, &Budget::default()).expect("the template is one");
+    let rendered = template.render(&[("d", &values)], Strictness::Strict, &Budget::default());
     rendered.map(|rendered| rendered.text)
 }
 
@@ -178,7 +179,7 @@ const BROKEN: &[(&str, &str)] = &[
 fn what_is_broken_is_refused_with_a_place_and_advice() {
     for (source, wanted) in BROKEN {
         assert_eq!(
-            Template::parse(source).map(drop).map_err(|error| error.to_string()),
+            Template::parse(source, &Budget::default()).map(drop).map_err(|error| error.to_string()),
             Err((*wanted).to_owned())
         );
     }
@@ -223,9 +224,10 @@ fn strict_rendering_refuses_values_of_the_wrong_kind_without_telling_them() {
 fn blanks_are_listed_once_and_as_written() {
     let values = values();
     let template =
-        Template::parse("{{ d.a }}{{ d.a }}{{ d.b.c | upcase }}{{ d.e | default: '' }}").expect("it parses");
+        Template::parse("{{ d.a }}{{ d.a }}{{ d.b.c | upcase }}{{ d.e | default: '' }}", &Budget::default())
+            .expect("it parses");
     let rendered =
-        template.render(&[("d", &values)], Strictness::Lenient, &Limits::default()).expect("it renders");
+        template.render(&[("d", &values)], Strictness::Lenient, &Budget::default()).expect("it renders");
     assert_eq!(rendered.blanks, ["d.a"]);
 }
 
@@ -234,7 +236,7 @@ fn paths_are_followed_through_names_of_the_template() {
     let source = "{% assign items = data.items | where: 'kind', data.wanted %}{% for i in items %}{{ i.name }}\
                   {{ i.price | default: 0 }}{% endfor %}{% if data.vip %}{{ user.tags.x }}{% endif %}{{ data.a[0].b }}\
                   {% assign s = data.shop %}{{ s.city }}{{ data.prices[data.currency] }}";
-    let uses = Template::parse(source).expect("it parses").paths();
+    let uses = Template::parse(source, &Budget::default()).expect("it parses").paths(&Budget::default());
     let found: Vec<&str> = uses.iter().map(|found| found.path.as_str()).collect();
     let wanted = [
         "data.items",

@@ -4,9 +4,16 @@ use super::ast::{Call, Condition, Expr, Filtered, Join, Literal, Operator, Path,
 use super::filters::{self, Filter};
 use super::lexer::{Token, tokens};
 use super::position::SyntaxError;
+use crate::domain::budget::Budget;
 
 /// How deeply `[…[…]]` may nest.
 const MAX_BRACKETS: usize = 8;
+/// How many steps a path may have: an event's values are nested 32 deep at most.
+pub(super) const MAX_STEPS: usize = 32;
+/// How many filters may follow one value.
+const MAX_FILTERS: usize = 50;
+/// How many tests a condition, and how many values a `when` may have.
+const MAX_TESTS: usize = 100;
 
 /// Reads the tokens of one output or tag, first to last.
 pub struct Reader<'s> {
@@ -18,8 +25,16 @@ pub struct Reader<'s> {
 
 impl<'s> Reader<'s> {
     /// Begins at the start of `inner`.
-    pub fn new(source: &'s str, inner: Span) -> Result<Self, SyntaxError> {
-        Ok(Self { source, inner, tokens: tokens(source, inner)?, at: 0 })
+    pub fn new(source: &'s str, inner: Span, budget: &Budget) -> Result<Self, SyntaxError> {
+        let tokens = tokens(source, inner)?;
+        budget.steps(tokens.len()).map_err(|spent| {
+            SyntaxError::at(
+                source,
+                inner.start,
+                format!("this is too much to read: {spent}; make it shorter"),
+            )
+        })?;
+        Ok(Self { source, inner, tokens, at: 0 })
     }
 
     fn peek(&self) -> Option<&Token> {
@@ -119,6 +134,12 @@ impl<'s> Reader<'s> {
         let root = self.word("a name")?;
         let mut steps = Vec::new();
         loop {
+            if steps.len() > MAX_STEPS {
+                let message = format!(
+                    "a path has at most {MAX_STEPS} steps; an event's values are not nested deeper, so take some away"
+                );
+                return Err(SyntaxError::at(self.source, start, message));
+            }
             if self.take_sign(".") {
                 steps.push(Step::Key(self.word("a name after the dot")?));
             } else if self.take_sign("[") {
@@ -152,6 +173,11 @@ impl<'s> Reader<'s> {
         let expr = self.expr()?;
         let mut filters = Vec::new();
         while self.take_sign("|") {
+            if filters.len() == MAX_FILTERS {
+                return self.error(format!(
+                    "a value has at most {MAX_FILTERS} filters; let the event carry what is wanted"
+                ));
+            }
             filters.push(self.call()?);
         }
         self.end()?;
@@ -223,6 +249,11 @@ impl<'s> Reader<'s> {
                 self.end()?;
                 return Ok(condition);
             };
+            if condition.tests.len() == MAX_TESTS {
+                return self.error(format!(
+                    "a condition has at most {MAX_TESTS} tests; use `contains` with a list of the event"
+                ));
+            }
             condition.joins.push(join);
             condition.tests.push(self.test()?);
         }

@@ -43,6 +43,16 @@ struct Cutter<'s> {
     pieces: Vec<Piece>,
 }
 
+impl Piece {
+    /// Where it begins.
+    pub fn start(self) -> usize {
+        match self {
+            Self::Text(span) => span.start,
+            Self::Output { outer, .. } | Self::Tag { outer, .. } => outer.start,
+        }
+    }
+}
+
 impl Cutter<'_> {
     fn next(&mut self) -> Result<(), SyntaxError> {
         let rest = &self.source[self.at..];

@@ -1,6 +1,6 @@
 //! The Liquid subset that OneSignal speaks, and a little more: the language alone.
 //!
-//! [`Template::parse`] takes a source that is never trusted, and [`Template::render`] runs it within [`Limits`]; neither
+//! [`Template::parse`] takes a source that is never trusted, and [`Template::render`] runs it within a [`Budget`]; neither
 //! panics nor runs away, whatever they are given. Values come as JSON and are borrowed, the result is text.
 //! It reads no clock but a given deadline, does no I/O, and knows nothing of events, channels or OneSignal's fields.
 //!
@@ -8,7 +8,6 @@
 //! unknown or malformed is an error with a place and advice, never a blank.
 
 pub(in crate::templating) mod ast;
-mod budget;
 pub(in crate::templating) mod dates;
 mod expression;
 pub(in crate::templating) mod filters;
@@ -30,7 +29,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use budget::Limits;
+use crate::domain::budget::Budget;
+
 pub use outcome::{RenderError, Rendered, Strictness};
 pub use parser::TAGS;
 pub use paths::PathUse;
@@ -61,8 +61,8 @@ impl Template {
     ///
     /// # Errors
     /// [`SyntaxError`] with place and advice; trying again is no use.
-    pub fn parse(source: &str) -> Result<Self, SyntaxError> {
-        let nodes = parser::parse(source)?;
+    pub fn parse(source: &str, budget: &Budget) -> Result<Self, SyntaxError> {
+        let nodes = parser::parse(source, budget)?;
         Ok(Self { parsed: Arc::new(Parsed { source: source.to_owned(), nodes }) })
     }
 
@@ -80,22 +80,22 @@ impl Template {
     ///
     /// # Errors
     /// [`RenderError::Missing`] and [`RenderError::Unusable`] with [`Strictness::Strict`] alone;
-    /// [`RenderError::TooMuch`] when a limit is hit.
+    /// [`RenderError::TooMuch`] when the budget is spent.
     pub fn render(
         &self,
         globals: &[(&str, &Value)],
         strictness: Strictness,
-        limits: &Limits,
+        budget: &Budget,
     ) -> Result<Rendered, RenderError> {
         let manner = Manner { strict: strictness == Strictness::Strict, refuse_blank: false, escape: None };
-        let mut evaluator = Evaluator::new(self.source(), globals, manner, limits);
+        let mut evaluator = Evaluator::new(self.source(), globals, manner, budget);
         let mut text = String::new();
         evaluator.render(self.nodes(), &mut text)?;
         Ok(Rendered { text, blanks: evaluator.into_blanks() })
     }
 
-    /// Every reading of a path, through `assign`, `for`, `where` and `map`, in source order.
-    pub fn paths(&self) -> Vec<PathUse> {
-        paths::paths(self.source(), self.nodes())
+    /// Every reading of a path, through `assign`, `for`, `where` and `map`, in source order; those that the budget lasts for.
+    pub fn paths(&self, budget: &Budget) -> Vec<PathUse> {
+        paths::paths(self.source(), self.nodes(), budget)
     }
 }

@@ -4,23 +4,27 @@ use super::ast::{Assign, Branch, Capture, Case, For, If, Node, Span, When};
 use super::expression::Reader;
 use super::lexer::{Piece, pieces};
 use super::position::SyntaxError;
+use crate::domain::budget::{Budget, Spent};
 
 /// The longest source, in bytes.
 pub const MAX_SOURCE: usize = 64 * 1024;
 /// How deeply blocks may nest.
 pub const MAX_NESTING: usize = 50;
+/// How many branches an `if`, `unless` or `case` may have.
+const MAX_BRANCHES: usize = 100;
 
 /// The tags that begin something.
 pub const TAGS: [&str; 10] =
     ["if", "unless", "case", "for", "assign", "capture", "break", "continue", "comment", "raw"];
 
-/// Parses a whole source.
-pub fn parse(source: &str) -> Result<Vec<Node>, SyntaxError> {
+/// Parses a whole source, within a budget of a step per token and node.
+pub fn parse(source: &str, budget: &Budget) -> Result<Vec<Node>, SyntaxError> {
     if source.len() > MAX_SOURCE {
         let message = format!("a template has at most {MAX_SOURCE} bytes, this one has {}", source.len());
         return Err(SyntaxError::at(source, 0, message));
     }
-    let mut parser = Parser { source, pieces: pieces(source)?, at: 0, depth: 0, loops: 0 };
+    budget.work(source.len()).map_err(|spent| too_much(source, 0, spent))?;
+    let mut parser = Parser { source, budget, pieces: pieces(source)?, at: 0, depth: 0, loops: 0 };
     let block = parser.block(&[])?;
     match block.end {
         None => Ok(block.nodes),
@@ -37,8 +41,14 @@ fn stray(name: &str) -> String {
     }
 }
 
+/// The error of a budget that is spent at `at`.
+fn too_much(source: &str, at: usize, spent: Spent) -> SyntaxError {
+    SyntaxError::at(source, at, format!("this is too much to read: {spent}; make it shorter"))
+}
+
 struct Parser<'s> {
     source: &'s str,
+    budget: &'s Budget,
     pieces: Vec<Piece>,
     at: usize,
     depth: usize,
@@ -68,17 +78,18 @@ impl<'s> Parser<'s> {
         let mut nodes = Vec::new();
         while let Some(piece) = self.pieces.get(self.at).copied() {
             self.at += 1;
+            self.budget.steps(1).map_err(|spent| too_much(self.source, piece.start(), spent))?;
             match piece {
                 Piece::Text(span) => nodes.push(Node::Text(span)),
                 Piece::Output { inner, outer } => {
-                    let mut reader = Reader::new(self.source, inner)?;
+                    let mut reader = Reader::new(self.source, inner, self.budget)?;
                     if reader.is_done() {
                         return self.fail(outer, "this output is empty");
                     }
                     nodes.push(Node::Output(reader.filtered(outer)?));
                 }
                 Piece::Tag { inner, outer } => {
-                    let mut reader = Reader::new(self.source, inner)?;
+                    let mut reader = Reader::new(self.source, inner, self.budget)?;
                     let name = reader.word("the name of a tag")?;
                     if is_end(&name) {
                         return self.ended(nodes, End { name, reader, span: outer }, ends);
@@ -144,6 +155,9 @@ impl<'s> Parser<'s> {
             let condition = reader.condition()?;
             let (body, mut end) = self.inside(name, span, &["elsif", "else", close])?;
             branches.push(Branch { negated, condition, body });
+            if branches.len() > MAX_BRANCHES {
+                return self.fail(span, too_many_branches(name));
+            }
             negated = false;
             if end.name == "elsif" {
                 reader = end.reader;
@@ -170,11 +184,17 @@ impl<'s> Parser<'s> {
         while end.name == "when" {
             let mut values = vec![end.reader.expr()?];
             while end.reader.take_sign(",") || end.reader.take_word("or") {
+                if values.len() == MAX_BRANCHES {
+                    return self.fail(end.span, too_many_branches("case"));
+                }
                 values.push(end.reader.expr()?);
             }
             end.reader.end()?;
             let (body, next) = self.inside("case", span, &["when", "else", "endcase"])?;
             case.whens.push(When { values, body });
+            if case.whens.len() > MAX_BRANCHES {
+                return self.fail(span, too_many_branches("case"));
+            }
             end = next;
         }
         if end.name == "else" {
@@ -243,6 +263,10 @@ fn assign(mut reader: Reader<'_>, span: Span) -> Result<Node, SyntaxError> {
     }
     let value = reader.filtered(span)?;
     Ok(Node::Assign(Assign { name, value, span }))
+}
+
+fn too_many_branches(name: &str) -> String {
+    format!("`{name}` has more than {MAX_BRANCHES} branches; let the event carry the text that is wanted")
 }
 
 fn is_end(name: &str) -> bool {

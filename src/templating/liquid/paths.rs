@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::ast::{Call, Condition, Expr, Filtered, For, Literal, Node, Path, Span, Step};
 use super::filters::Filter;
 use super::position::Cursor;
+use crate::domain::budget::Budget;
 
 /// One reading of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +32,13 @@ const MOST_PATHS: usize = 16;
 const LONGEST_PATH: usize = 512;
 
 /// Finds every reading in `nodes`, in source order.
-pub(in crate::templating) fn paths<'n>(source: &'n str, nodes: &'n [Node]) -> Vec<PathUse> {
-    let mut finder = Finder { cursor: Cursor::new(source), uses: Vec::new(), names: Vec::new(), depth: 0 };
+pub(in crate::templating) fn paths<'n>(
+    source: &'n str,
+    nodes: &'n [Node],
+    budget: &'n Budget,
+) -> Vec<PathUse> {
+    let mut finder =
+        Finder { budget, cursor: Cursor::new(source), uses: Vec::new(), names: Vec::new(), depth: 0 };
     finder.block(nodes);
     finder.uses
 }
@@ -53,6 +59,7 @@ struct Name<'n> {
 }
 
 struct Finder<'n> {
+    budget: &'n Budget,
     cursor: Cursor<'n>,
     uses: Vec<PathUse>,
     names: Vec<Name<'n>>,
@@ -62,6 +69,9 @@ struct Finder<'n> {
 impl<'n> Finder<'n> {
     fn block(&mut self, nodes: &'n [Node]) {
         for node in nodes {
+            if self.budget.steps(1 + self.names.len() / 16).is_err() {
+                return;
+            }
             match node {
                 Node::Text(_) | Node::Break | Node::Continue => {}
                 Node::Output(output) => drop(self.filtered(output, false)),
@@ -229,6 +239,9 @@ impl<'n> Finder<'n> {
     }
 
     fn note(&mut self, path: String, span: Span, how: How) {
+        if self.budget.memory(path.len()).is_err() {
+            return;
+        }
         let (line, column) = self.cursor.at(span.start);
         let How { has_default, tested } = how;
         let conditional = self.depth > 0;

@@ -1,6 +1,7 @@
 //! Runs a parsed template against values.
 
 mod conditions;
+mod kept;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -8,11 +9,11 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use super::ast::{Assign, Call, Capture, Case, Condition, Expr, Filtered, For, If, Node, Path, Span, Step};
-use super::budget::{Budget, Limits, Spent};
 use super::filters::{self, Bench, Fault, Filter};
 use super::outcome::RenderError;
 use super::position::line_and_column;
 use super::value::{Loop, Val};
+use crate::domain::budget::{Budget, Limits, Spent};
 
 /// Makes the text of an output safe for where it stands.
 pub(in crate::templating) trait Escape {
@@ -83,14 +84,14 @@ pub(in crate::templating) struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// An evaluator without variables.
+    /// An evaluator without variables, for one field.
     pub fn new(
         source: &'a str,
         globals: &'a [(&'a str, &'a Json)],
         manner: Manner<'a>,
-        limits: &Limits,
+        budget: &Budget,
     ) -> Self {
-        let budget = Budget::new(limits);
+        let budget = budget.part(Limits::RENDERING);
         Self {
             source,
             globals,
@@ -403,7 +404,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         let args = &args[..call.args.len().min(2)];
-        let mut bench = Bench { budget: &mut self.budget, strict: self.manner.strict };
+        let mut bench = Bench { budget: &self.budget, strict: self.manner.strict };
         filters::apply(call.filter, input, args, call.allow_false, &mut bench).map_err(|fault| match fault {
             Fault::Spent(spent) => Stop::Spent(spent, call.span),
             Fault::Unusable(why) => Stop::Unusable(

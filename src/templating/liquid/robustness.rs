@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Limits, RenderError, Strictness, Template};
+use super::{RenderError, Strictness, Template};
+use crate::domain::budget::{Budget, Limits};
 use crate::domain::clock::Deadline;
 
-fn render(source: &str, data: &Value, limits: &Limits) -> Result<String, RenderError> {
-    let template = Template::parse(source).expect("the template is one");
-    template.render(&[("d", data)], Strictness::Lenient, limits).map(|rendered| rendered.text)
+fn render(source: &str, data: &Value, budget: &Budget) -> Result<String, RenderError> {
+    let template = Template::parse(source, &Budget::default()).expect("the template is one");
+    template.render(&[("d", data)], Strictness::Lenient, budget).map(|rendered| rendered.text)
 }
 
 fn too_much(source: &str, data: &Value) -> &'static str {
-    match render(source, data, &Limits::default()) {
+    match render(source, data, &Budget::default()) {
         Err(RenderError::TooMuch { what, .. }) => what,
         other => panic!("{source:.60}: {other:?}"),
     }
@@ -60,9 +61,9 @@ fn loops_within_loops_hit_a_limit() {
 
 #[test]
 fn a_deadline_that_has_passed_ends_the_work() {
-    let limits = Limits { deadline: Some(Deadline::after(Duration::ZERO)), ..Limits::default() };
+    let budget = Budget::new(Limits::JOB.until(Deadline::after(Duration::ZERO)));
     let data = json!({"l": vec![1; 1_000]});
-    let result = render("{% for a in d.l %}{{ a }}{% endfor %}", &data, &limits);
+    let result = render("{% for a in d.l %}{{ a }}{% endfor %}", &data, &budget);
     assert!(matches!(result, Err(RenderError::TooMuch { what: "time", .. })), "{result:?}");
 }
 
@@ -78,18 +79,25 @@ fn fifty_levels_fit_a_small_stack_and_more_are_refused() {
         for (open, close) in blocks {
             let nested = |depth: usize| open.repeat(depth) + "x" + &close.repeat(depth);
             let data = json!({"y": true, "l": [1]});
-            let template = Template::parse(&nested(50)).expect("50 levels are fine");
-            template.paths();
-            template.render(&[("d", &data)], Strictness::Strict, &Limits::default()).expect("it renders");
+            let template = Template::parse(&nested(50), &Budget::default()).expect("50 levels are fine");
+            template.paths(&Budget::default());
+            template.render(&[("d", &data)], Strictness::Strict, &Budget::default()).expect("it renders");
             for depth in [51, 2_000] {
-                assert!(Template::parse(&nested(depth)).is_err(), "{depth} levels of {open}");
+                assert!(
+                    Template::parse(&nested(depth), &Budget::default()).is_err(),
+                    "{depth} levels of {open}"
+                );
             }
         }
         let brackets = "{{ ".to_owned() + &"d[".repeat(5_000) + "d" + &"]".repeat(5_000) + "}}";
-        assert!(Template::parse(&brackets).is_err());
-        let long = "{{ d".to_owned() + &".a".repeat(30_000) + "}}";
-        let template = Template::parse(&long).expect("a long path is fine");
-        template.render(&[], Strictness::Lenient, &Limits::default()).expect("it renders");
+        assert!(Template::parse(&brackets, &Budget::default()).is_err());
+        let long = "{{ d".to_owned() + &".a".repeat(32) + "}}";
+        let template = Template::parse(&long, &Budget::default()).expect("a long path is fine");
+        template.render(&[], Strictness::Lenient, &Budget::default()).expect("it renders");
+        let longer = "ab\n {{ d".to_owned() + &".a".repeat(33) + "}}";
+        let error = Template::parse(&longer, &Budget::default()).expect_err("no event is nested so deep");
+        assert_eq!((error.line, error.column), (2, 5), "{error}");
+        assert!(error.message.contains("at most 32 steps"), "{error}");
     };
     let thread =
         std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(work).expect("a thread starts");
@@ -98,14 +106,14 @@ fn fifty_levels_fit_a_small_stack_and_more_are_refused() {
 
 #[test]
 fn a_source_that_is_too_long_is_refused() {
-    assert!(Template::parse(&"x".repeat(64 * 1024)).is_ok());
-    assert!(Template::parse(&"x".repeat(64 * 1024 + 1)).is_err());
+    assert!(Template::parse(&"x".repeat(64 * 1024), &Budget::default()).is_ok());
+    assert!(Template::parse(&"x".repeat(64 * 1024 + 1), &Budget::default()).is_err());
 }
 
 #[test]
 fn templates_are_shared_between_threads() {
     fn shared<T: Send + Sync + Clone>(_: &T) {}
-    shared(&Template::parse("x").expect("it parses"));
+    shared(&Template::parse("x", &Budget::default()).expect("it parses"));
 }
 
 /// Outputs on which the `liquid` crate is right: it counts bytes where characters are meant, so these are ASCII, and
@@ -188,12 +196,12 @@ proptest! {
     fn it_says_what_the_liquid_crate_says(source in template()) {
         let data = json!({"n": 7, "t": " Banana A a ", "yes": true, "no": false, "list": ["b", "a c", "c"], "o": {"k": "v<&>"}});
         let Some(wanted) = by_the_crate(&source) else { return Ok(()) };
-        prop_assert_eq!(render(&source, &data, &Limits::default()).expect("it renders"), wanted, "{}", source);
+        prop_assert_eq!(render(&source, &data, &Budget::default()).expect("it renders"), wanted, "{}", source);
     }
 
     #[test]
     fn no_text_makes_it_panic(source in "(?s).{0,200}") {
-        let _ = Template::parse(&source);
+        let _ = Template::parse(&source, &Budget::default());
     }
 
     #[test]
@@ -201,10 +209,10 @@ proptest! {
         source in "(\\{\\{-?|-?\\}\\}|\\{%-?|-?%\\}| |d|x|\\.|\\||if|endif|else|for|in|endfor|case|when|assign|=|raw|endraw|comment|'|\"|\\[|\\]|:|,|[0-9]{1,40}|-|split|slice|round|é|👍|\n){0,60}",
         strict in any::<bool>(),
     ) {
-        if let Ok(template) = Template::parse(&source) {
+        if let Ok(template) = Template::parse(&source, &Budget::default()) {
             let strictness = if strict { Strictness::Strict } else { Strictness::Lenient };
-            template.paths();
-            let _ = template.render(&[("d", &json!({"x": [1, "é", null, {"x": 2.5}]}))], strictness, &Limits::default());
+            template.paths(&Budget::default());
+            let _ = template.render(&[("d", &json!({"x": [1, "é", null, {"x": 2.5}]}))], strictness, &Budget::default());
         }
     }
 
@@ -220,17 +228,17 @@ proptest! {
         let chosen = [values[args.0], values[args.1]];
         let count = filter.arity().1;
         let args = if count == 0 { String::new() } else { format!(": {}", chosen[..count].join(", ")) };
-        let template = Template::parse(&format!("{{{{ {} | {}{args} }}}}", values[input], filter.name())).expect("it parses");
+        let template = Template::parse(&format!("{{{{ {} | {}{args} }}}}", values[input], filter.name()), &Budget::default()).expect("it parses");
         let strictness = if strict { Strictness::Strict } else { Strictness::Lenient };
         let data = json!({"l": [1, "é", null, [2], {"x": 1}, 1.5, true], "o": {"x": "y"}});
-        let _ = template.render(&[("d", &data)], strictness, &Limits::default());
+        let _ = template.render(&[("d", &data)], strictness, &Budget::default());
     }
 
     #[test]
     fn the_output_limit_holds(source in template(), most in 0usize..40) {
-        let limits = Limits { output_bytes: most, ..Limits::default() };
+        let budget = Budget::new(Limits { length: most, ..Limits::JOB });
         let data = json!({"n": 7, "t": "Banana", "yes": true, "list": ["b", "a", "c"], "o": {"k": "v"}});
-        if let Ok(text) = render(&source, &data, &limits) {
+        if let Ok(text) = render(&source, &data, &budget) {
             prop_assert!(text.len() <= most);
         }
     }

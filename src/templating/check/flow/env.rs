@@ -11,6 +11,11 @@ use crate::templating::liquid::number::Number;
 /// A place in `data`: its keys, `None` for any element of a list.
 pub type Place = Vec<Option<String>>;
 
+/// How long a place may be: what lies deeper than an event's values may be nested is nowhere.
+pub(super) const LONGEST_PLACE: usize = 64;
+/// How many bytes tell a value from others before it is called anew.
+pub(super) const LONGEST_TOKEN: usize = 1024;
+
 /// How many places a value is traced back to.
 const MOST_PLACES: usize = 16;
 
@@ -134,11 +139,14 @@ pub struct Guard {
     pub by_provider: bool,
 }
 
+/// What is known of the variables that may have been set; shared, since most branches set none.
+pub type Variables<'s> = Rc<BTreeMap<String, Rc<Known<'s>>>>;
+
 /// Everything that is known at a point.
 #[derive(Debug, Clone, Default)]
 pub struct Env<'s> {
-    /// The variables that may have been set; shared, since most branches set none.
-    pub variables: Rc<BTreeMap<String, Rc<Known<'s>>>>,
+    /// The variables that may have been set.
+    pub variables: Variables<'s>,
     /// The elements of the open loops, innermost last.
     pub elements: Vec<(String, Known<'s>)>,
     /// What the conditions around make sure of.
@@ -164,17 +172,17 @@ impl<'s> Env<'s> {
     }
 
     /// Takes the variables of another way to the same point: each may be what it is on either.
-    pub fn join(&mut self, other: &Self, mut fresh: impl FnMut() -> String) {
-        if Rc::ptr_eq(&self.variables, &other.variables) {
+    pub fn join(&mut self, other: &Variables<'s>, mut fresh: impl FnMut() -> String) {
+        if Rc::ptr_eq(&self.variables, other) {
             return;
         }
         let nil = Rc::new(Known::own(Shape::nil(), "unset"));
         let own = Rc::make_mut(&mut self.variables);
-        for name in other.variables.keys() {
+        for name in other.keys() {
             own.entry(name.clone()).or_insert_with(|| Rc::clone(&nil));
         }
         for (name, known) in own {
-            let theirs = other.variables.get(name).unwrap_or(&nil);
+            let theirs = other.get(name).unwrap_or(&nil);
             if !Rc::ptr_eq(known, theirs) {
                 *known = Rc::new(known.as_ref().clone().or(theirs.as_ref().clone(), fresh()));
             }

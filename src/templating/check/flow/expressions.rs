@@ -1,6 +1,6 @@
 //! What expressions come to.
 
-use super::env::{Known, Place};
+use super::env::{Known, LONGEST_PLACE, LONGEST_TOKEN, Place};
 use super::{Flow, Reading};
 use crate::templating::check::Severity;
 use crate::templating::check::shape::{Listing, Shape};
@@ -30,18 +30,24 @@ impl<'s> Flow<'_, 's> {
         let mut known = self.root(path);
         known.shape = self.env.narrow(&known.token, known.shape);
         let mut trail = Trail { tokens: vec![known.token.clone()], known };
-        let mut reading = vec![trail.known.places.clone()];
         for step in &path.steps {
+            if self.budget.steps(1 + self.env.guards.len() / 16).is_err() {
+                break;
+            }
             let (shape, token, segment) = self.step(&trail.known, step);
             let shape = self.env.narrow(&token, shape);
-            let places = trail.known.places.iter().map(|place| below(place, segment.clone())).collect();
+            let places = std::mem::take(&mut trail.known.places);
+            let places = places.into_iter().filter_map(|place| below(place, segment.as_deref())).collect();
             let shape = self.check_listing(path, step, &trail.known.shape, shape);
             trail.known = Known { shape, token, places, ..trail.known };
             trail.known.sensitive |= self.is_sensitive(&trail.known.places);
             trail.tokens.push(trail.known.token.clone());
-            reading.push(trail.known.places.clone());
         }
-        self.readings.push(Reading { span: path.span, places: reading });
+        self.readings.push(Reading {
+            span: path.span,
+            steps: path.steps.len(),
+            places: trail.known.places.clone(),
+        });
         trail
     }
 
@@ -77,7 +83,9 @@ impl<'s> Flow<'_, 's> {
     }
 
     fn step(&mut self, known: &Known<'s>, step: &Step) -> (Shape<'s>, String, Option<String>) {
-        let token = &known.token;
+        // A chain of variables would else carry all of its steps along.
+        let called_anew = (known.token.len() > LONGEST_TOKEN).then(|| self.fresh());
+        let token = called_anew.as_ref().unwrap_or(&known.token);
         match step {
             Step::Key(key) => (known.shape.member(key), format!("{token}.{key:?}"), Some(key.clone())),
             Step::Index(index) => (known.shape.at(*index), format!("{token}[{index}]"), None),
@@ -218,13 +226,16 @@ pub(super) fn has_default(calls: &[Call]) -> bool {
     calls.iter().any(|call| call.filter == Filter::Default)
 }
 
-fn below(place: &Place, segment: Option<String>) -> Place {
-    let mut place = place.clone();
-    match segment.as_deref() {
-        Some("first" | "last") => place.push(None),
-        _ => place.push(segment),
+/// One step down; nothing if no event has anything so deep.
+fn below(mut place: Place, segment: Option<&str>) -> Option<Place> {
+    if place.len() >= LONGEST_PLACE {
+        return None;
     }
-    place
+    match segment {
+        Some("first" | "last") => place.push(None),
+        segment => place.push(segment.map(str::to_owned)),
+    }
+    Some(place)
 }
 
 /// What a literal is.

@@ -11,12 +11,13 @@ use std::rc::Rc;
 
 use super::shape::{Listing, Shape};
 use super::{EventShape, Finding, Severity};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::templating::compile::origins::Origins;
 use crate::templating::liquid::Template;
 use crate::templating::liquid::ast::{Assign, Case, Expr, Filtered, For, If, Node, Operator, Span};
 
-use env::{Env, Guard, Known};
+use env::{Env, Guard, Known, Variables};
 use report::Report;
 
 pub use env::Place;
@@ -26,12 +27,22 @@ const MOST_ROUNDS: usize = 4;
 /// How many nodes are followed before loops are given up on.
 const MOST_STEPS: usize = 50_000;
 
-/// Where in `data` the beginnings of a path that is read may lie.
+/// Where in `data` a path that is read may lie.
 pub struct Reading {
     /// The path.
     pub span: Span,
-    /// The places of its root, of its root with one step, and so on.
-    pub places: Vec<Vec<Place>>,
+    /// How many steps it has.
+    pub steps: usize,
+    /// The places of the whole path.
+    pub places: Vec<Place>,
+}
+
+impl Reading {
+    /// The places of the path's root with its first `steps` steps, if it has so many.
+    pub fn beginnings(&self, steps: usize) -> impl Iterator<Item = &[Option<String>]> {
+        let left = self.steps.checked_sub(steps);
+        self.places.iter().filter_map(move |place| place.get(..place.len().checked_sub(left?)?))
+    }
 }
 
 /// What following a field brought to light.
@@ -46,6 +57,7 @@ struct Flow<'w, 's> {
     source: &'w str,
     event: &'w EventShape<'w>,
     data: Shape<'s>,
+    budget: &'w Budget,
     origins: Origins,
     env: Env<'s>,
     report: Report<'w>,
@@ -53,7 +65,7 @@ struct Flow<'w, 's> {
     tokens: usize,
     steps: usize,
     /// The variables where `break` and `continue` leave the innermost loop's body.
-    exits: Vec<Env<'s>>,
+    exits: Vec<Variables<'s>>,
     /// How many captures are open: what is written in them isn't shown yet.
     captures: usize,
     /// Whether a sensitive value was written within them.
@@ -68,12 +80,14 @@ pub fn follow(
     field: &str,
     template: &Template,
     event: &EventShape<'_>,
+    budget: &Budget,
 ) -> Option<Followed> {
     let mut flow = Flow {
         source: template.source(),
         event,
         data: super::schema::data_of(event.schema),
-        origins: Origins::of(template.nodes())?,
+        budget,
+        origins: Origins::of(template.nodes(), budget)?,
         env: Env::default(),
         report: Report::new(field, template.source()),
         readings: Vec::new(),
@@ -92,6 +106,9 @@ impl<'s> Flow<'_, 's> {
     fn block(&mut self, nodes: &[Node]) {
         for node in nodes {
             self.steps += 1;
+            if self.budget.steps(1 + self.env.guards.len() / 16).is_err() {
+                return;
+            }
             match node {
                 Node::Text(_) => {}
                 Node::Output(output) => self.output(output),
@@ -109,7 +126,7 @@ impl<'s> Flow<'_, 's> {
                     let captured = Known { sensitive, ..Known::own(text, self.fresh()) };
                     self.env.set(&node.name, captured);
                 }
-                Node::Break | Node::Continue => self.exits.push(self.env.clone()),
+                Node::Break | Node::Continue => self.exits.push(Rc::clone(&self.env.variables)),
             }
         }
     }
@@ -156,13 +173,13 @@ impl<'s> Flow<'_, 's> {
         // Where OneSignal decides, Herald computes what any branch needs.
         let decided = node.branches.iter().all(|branch| !self.origins.condition(&branch.condition).provider);
         let before = self.env.clone();
-        let mut ends = Vec::new();
+        let mut ends: Vec<Variables<'s>> = Vec::new();
         for branch in &node.branches {
             let outcomes = self.condition(&branch.condition);
             let rest = self.env.clone();
             self.assume(outcomes.when(!branch.negated), decided);
             self.block(&branch.body);
-            ends.push(std::mem::replace(&mut self.env, rest));
+            ends.push(std::mem::replace(&mut self.env, rest).variables);
             self.assume(outcomes.when(branch.negated), decided);
         }
         node.otherwise.iter().for_each(|body| self.block(body));
@@ -174,7 +191,7 @@ impl<'s> Flow<'_, 's> {
         let decided = !values.into_iter().any(|value| self.origins.expr(value).provider);
         let before = self.env.clone();
         let subject = self.expr(&node.subject).shape;
-        let mut ends = Vec::new();
+        let mut ends: Vec<Variables<'s>> = Vec::new();
         for when in &node.whens {
             for value in &when.values {
                 let shape = self.expr(value).shape;
@@ -185,7 +202,7 @@ impl<'s> Flow<'_, 's> {
             let rest = self.env.clone();
             self.assume(&guards, decided);
             self.block(&when.body);
-            ends.push(std::mem::replace(&mut self.env, rest));
+            ends.push(std::mem::replace(&mut self.env, rest).variables);
         }
         node.otherwise.iter().for_each(|body| self.block(body));
         self.meet(before, ends);
@@ -195,8 +212,8 @@ impl<'s> Flow<'_, 's> {
         self.env.guards.extend(guards.iter().filter(|guard| decided || guard.by_provider).cloned());
     }
 
-    /// Goes on where the branches come together again: at `self.env` and at `ends`.
-    fn meet(&mut self, before: Env<'s>, ends: Vec<Env<'s>>) {
+    /// Goes on where the branches come together again: at `self.env` and at `ends`, of which only the variables are kept.
+    fn meet(&mut self, before: Env<'s>, ends: Vec<Variables<'s>>) {
         let last = std::mem::replace(&mut self.env, before);
         self.env.variables = last.variables;
         for end in ends {
@@ -204,7 +221,11 @@ impl<'s> Flow<'_, 's> {
         }
     }
 
-    fn join(&mut self, other: &Env<'s>) {
+    fn join(&mut self, other: &Variables<'s>) {
+        let names = self.env.variables.len() + other.len();
+        if !Rc::ptr_eq(&self.env.variables, other) && self.budget.steps(names).is_err() {
+            return;
+        }
         let mut tokens = self.tokens;
         self.env.join(other, || {
             tokens += 1;
@@ -249,7 +270,7 @@ impl<'s> Flow<'_, 's> {
         if let Some(body) = &node.otherwise {
             let looped = std::mem::replace(&mut self.env, before);
             self.block(body);
-            self.join(&looped);
+            self.join(&looped.variables);
         }
     }
 
@@ -295,7 +316,7 @@ impl<'s> Flow<'_, 's> {
             for exit in exits {
                 self.join(&exit);
             }
-            self.join(&start);
+            self.join(&start.variables);
             self.env.guards.clone_from(&guards);
             if self.env.has_same_variables(&start) {
                 return;

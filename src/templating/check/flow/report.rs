@@ -6,6 +6,9 @@ use crate::templating::check::{Finding, Severity};
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::position::line_and_column;
 
+/// How many findings of one field are told: more help nobody.
+const MOST_FINDINGS: usize = 100;
+
 /// The findings of one field, each once.
 #[derive(Debug)]
 pub struct Report<'f> {
@@ -32,6 +35,9 @@ impl<'f> Report<'f> {
         hint: impl Into<String>,
     ) {
         let message = message.into();
+        if self.found.len() >= MOST_FINDINGS {
+            return;
+        }
         if !self.seen.insert((code, span.start, message.clone())) {
             return;
         }

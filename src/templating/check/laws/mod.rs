@@ -11,10 +11,10 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value};
 
 use super::{Copy, EventShape, Finding, Severity, check};
+use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::template::Fields;
 use crate::templating::compile::compile;
-use crate::templating::liquid::Limits;
 use schemas::plan_of_data;
 use tape::Tape;
 use templates::{Scope, parts};
@@ -34,7 +34,7 @@ fn found(channel: Channel, field: &str, source: &str, schema: &Value) -> Vec<Fin
     let copy =
         Copy { channel, is_inline: false, default_locale: "en", contents: &contents, options: &options };
     let event = EventShape { name: "e", schema, sensitive: &[], samples: &samples, observed: None };
-    check(&copy, &[event])
+    check(&copy, &[event], &Budget::default())
 }
 
 fn is_safe(found: &[Finding]) -> bool {
@@ -72,7 +72,7 @@ fn law(
         return Ok(());
     }
     up(&tally.safe);
-    let content = compile(channel, &[(field.to_owned(), source.clone())].into())
+    let content = compile(channel, &[(field.to_owned(), source.clone())].into(), &Budget::default())
         .map_err(|problems| TestCaseError::fail(format!("{source}\n{problems:?}")))?;
     if content.paths().iter().any(|path| path.read.path.starts_with("data")) {
         up(&tally.with_values);
@@ -90,10 +90,10 @@ fn law(
         if !validator.is_valid(&event) {
             continue;
         }
-        let values = content.values(&event, &Limits::default());
+        let values = content.values(&event, &Budget::default());
         prop_assert!(values.is_ok(), "{source}\n{schema}\n{event}\n{values:?}");
         if !content.reads_provider() {
-            let text = content.render_inline(&event, &Limits::default());
+            let text = content.render_inline(&event, &Budget::default());
             prop_assert!(text.is_ok(), "{source}\n{schema}\n{event}\n{text:?}");
         }
     }

@@ -86,7 +86,7 @@ impl Rewriter<'_> {
     }
 
     fn value_slot(&mut self, value: Filtered, place: Place, need: Need, ops: &mut Vec<Op>) -> String {
-        let used = self.reads.of(&value, &self.origins);
+        let used = self.reads.of(&value, &self.origins, self.budget);
         let key = self.slot(None);
         let path = self.slot_path(&key);
         ops.push(Op::Value { key, value, place, need, used });

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ValueError, push, values};
-use crate::templating::liquid::Limits;
+use crate::domain::budget::Budget;
 
 #[test]
 fn a_missing_or_blank_value_is_named_with_its_field() {
@@ -59,20 +59,20 @@ fn a_blank_of_the_event_is_held_wherever_it_would_be_printed() {
         "{% if user.vip %}{% assign v = data.x %}{{ v }}{% endif %}",
     ] {
         for blank in ["", " ", "\n\t"] {
-            let found = push(source).values(&json!({"x": blank}), &Limits::default());
+            let found = push(source).values(&json!({"x": blank}), &Budget::default());
             assert!(
                 matches!(&found, Err(ValueError::Missing { path, .. }) if path == "data.x"),
                 "{source}: {found:?}"
             );
         }
-        assert!(push(source).values(&json!({"x": "y"}), &Limits::default()).is_ok(), "{source}");
+        assert!(push(source).values(&json!({"x": "y"}), &Budget::default()).is_ok(), "{source}");
     }
 }
 
 #[test]
 fn what_stands_in_for_a_blank_is_taken() {
     let text = |source: &str, data: &Value| {
-        push(source).render_inline(data, &Limits::default()).map(|f| f["contents"].clone())
+        push(source).render_inline(data, &Budget::default()).map(|f| f["contents"].clone())
     };
     assert_eq!(text("Hi {{ data.x | default: 'you' }},", &json!({"x": "  "})), Ok("Hi you,".to_owned()));
     assert_eq!(text("Hi {{ data.x | default: '' }},", &json!({"x": "  "})), Ok("Hi ,".to_owned()));

@@ -4,9 +4,9 @@ mod lists;
 mod numbers;
 mod texts;
 
-use super::budget::{Budget, Spent};
 use super::number::Number;
 use super::value::Val;
+use crate::domain::budget::{Budget, Spent};
 
 pub use texts::escape_html;
 
@@ -28,7 +28,7 @@ impl From<Spent> for Fault {
 /// What a filter works with besides its input.
 pub struct Bench<'b> {
     /// What may still be used up.
-    pub budget: &'b mut Budget,
+    pub budget: &'b Budget,
     /// Whether an unusable value is an error rather than what OneSignal makes of it.
     pub strict: bool,
 }

@@ -1,0 +1,331 @@
+//! What an event comes to before anything is stored: held against its type's schema, planned, its secrets cut out.
+//!
+//! A small event is considered where it is, within a budget of about a millisecond ([`Limits::INLINE`]); a larger one, and
+//! a small one that takes more, on the threads for events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Pipeline;
+use super::ingest::{DataError, IngestError};
+use super::message::{self, Message};
+use super::plan::{Plan, Planner, plan};
+use super::prepared::{PreparedCatalog, PreparedVersion};
+use super::sensitive;
+use super::test_send::plan_test;
+use crate::compute::{ComputeError, Purpose};
+use crate::domain::budget::{Budget as Work, Limits, Spent};
+use crate::domain::clock::Timestamp;
+use crate::domain::decision::Decision;
+use crate::domain::event::Event;
+use crate::domain::facts::Facts;
+use crate::domain::id::IdSource;
+use crate::store::Store;
+use crate::store::secrets::event_place;
+use crate::vault::VaultError;
+
+/// Bytes of an event's values, and recipients, up to which it is considered where it is.
+const SMALL_BYTES: usize = 16 * 1024;
+const SMALL_RECIPIENTS: usize = 10;
+
+/// What considering needs of the pipeline, to be taken along to another thread.
+#[derive(Clone)]
+pub(super) struct Considering {
+    ids: Arc<IdSource>,
+    store: Store,
+    default_life: Duration,
+    urgent_margin: Duration,
+    release_over: u32,
+}
+
+/// What an event is considered against.
+#[derive(Clone)]
+pub(super) struct Circumstances {
+    pub catalog: Arc<PreparedCatalog>,
+    /// With this version, a test send of it is planned instead of what the rules want.
+    pub test_of: Option<Arc<PreparedVersion>>,
+    /// What is known of its recipients; nothing, at first.
+    pub facts: Arc<Facts>,
+    pub now: Timestamp,
+}
+
+/// What an event comes to.
+pub(super) struct Considered {
+    pub plan: Plan,
+    /// Its values as they are stored.
+    pub data: String,
+    /// The sensitive ones, sealed.
+    pub sealed: Option<Vec<u8>>,
+}
+
+impl Considering {
+    /// Plans an event, and cuts out its secrets.
+    pub fn plan(&self, event: &Event, around: &Circumstances, work: &Work) -> Result<Considered, VaultError> {
+        let Circumstances { catalog, test_of, facts, now } = around;
+        let planner = self.planner(catalog, work);
+        let plan = match test_of {
+            Some(version) => plan_test(planner, event, version, facts, *now),
+            None => plan(planner, event, facts, *now),
+        };
+        let (data, sealed) = self.without_secrets(event, catalog)?;
+        Ok(Considered { plan, data, sealed })
+    }
+
+    fn consider(
+        &self,
+        event: &Event,
+        around: &Circumstances,
+        work: &Work,
+    ) -> Result<Considered, IngestError> {
+        check(event, &around.catalog, around.now, work)?;
+        self.plan(event, around, work).map_err(|error| IngestError::Refused(Arc::new(error.into())))
+    }
+
+    fn planner<'a>(&'a self, catalog: &'a PreparedCatalog, work: &'a Work) -> Planner<'a> {
+        Planner {
+            catalog,
+            ids: &self.ids,
+            default_life: self.default_life,
+            urgent_margin: self.urgent_margin,
+            release_over: self.release_over,
+            work,
+        }
+    }
+
+    /// The event's data as it is stored, and the sensitive values sealed.
+    fn without_secrets(
+        &self,
+        event: &Event,
+        catalog: &PreparedCatalog,
+    ) -> Result<(String, Option<Vec<u8>>), VaultError> {
+        let pointers =
+            catalog.event_type(&event.event_type).map(|t| t.entry.sensitive.as_slice()).unwrap_or_default();
+        if pointers.is_empty() {
+            return Ok((event.data.to_string(), None));
+        }
+        let mut data = event.data.clone();
+        let values = sensitive::cut(&mut data, pointers);
+        if values.is_empty() {
+            return Ok((data.to_string(), None));
+        }
+        let plain = Value::Object(values).to_string();
+        let sealed = self.store.vault().seal(&event_place(event.id), plain.as_bytes());
+        Ok((data.to_string(), Some(sealed?)))
+    }
+}
+
+impl Pipeline {
+    pub(super) fn considering(&self) -> Considering {
+        Considering {
+            ids: Arc::clone(&self.ids),
+            store: self.store.clone(),
+            default_life: self.limits.default_life,
+            urgent_margin: self.limits.urgent_margin,
+            release_over: self.limits.release_over,
+        }
+    }
+
+    /// Considers an event. One of a batch is never considered where it is: many small ones take long together.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::accept`].
+    pub(super) async fn consider_event(
+        &self,
+        event: &Arc<Event>,
+        around: &Circumstances,
+        is_of_batch: bool,
+    ) -> Result<Considered, IngestError> {
+        if !is_of_batch && is_small(event) {
+            let work = Work::new(Limits::INLINE);
+            let considered = self.considering().consider(event, around, &work);
+            if work.spent().is_none() {
+                return considered;
+            }
+        }
+        let (considering, event, around) = (self.considering(), Arc::clone(event), around.clone());
+        let consider = move |work: &Work| {
+            let considered = considering.consider(&event, &around, work)?;
+            work.spent().map_or(Ok(considered), |spent| Err(IngestError::TooComplex(spent)))
+        };
+        self.compute.run(Purpose::Events, consider).await?
+    }
+
+    /// What a version says in a locale about some values.
+    ///
+    /// # Errors
+    /// As [`message::compose`].
+    pub(super) async fn compose(
+        &self,
+        version: &Arc<PreparedVersion>,
+        locale: &str,
+        data: &Value,
+    ) -> Result<Message, Box<Decision>> {
+        let work = Work::new(Limits::INLINE);
+        if weight(data) <= SMALL_BYTES {
+            let composed = message::compose(version, locale, data, &work);
+            if work.spent().is_none() {
+                return composed;
+            }
+        }
+        let (at, place, values) = (Arc::clone(version), locale.to_owned(), data.clone());
+        let compose = move |work: &Work| message::compose(&at, &place, &values, work);
+        match self.compute.run(Purpose::Events, compose).await {
+            Ok(composed) => composed,
+            // Its time is bounded, and what waits for a delivery can't be asked to come back.
+            Err(ComputeError::Full | ComputeError::Panicked) => {
+                message::compose(version, locale, data, &Work::default())
+            }
+        }
+    }
+}
+
+fn is_small(event: &Event) -> bool {
+    event.recipients.len() <= SMALL_RECIPIENTS && weight(&event.data) <= SMALL_BYTES
+}
+
+/// About how many bytes a value has as JSON; no more is counted than tells a large one.
+pub(super) fn weight(value: &Value) -> usize {
+    fn add(value: &Value, sum: &mut usize) {
+        if *sum > SMALL_BYTES {
+            return;
+        }
+        *sum += 8;
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::String(text) => *sum += text.len(),
+            Value::Array(items) => items.iter().for_each(|item| add(item, sum)),
+            Value::Object(members) => members.iter().for_each(|(name, member)| {
+                *sum += name.len();
+                add(member, sum);
+            }),
+        }
+    }
+    let mut sum = 0;
+    add(value, &mut sum);
+    sum
+}
+
+/// Checks an event against the catalog.
+fn check(event: &Event, catalog: &PreparedCatalog, now: Timestamp, work: &Work) -> Result<(), IngestError> {
+    let Some(event_type) = catalog.event_type(&event.event_type) else {
+        return Err(IngestError::UnknownType {
+            name: event.event_type.to_string(),
+            nearest: catalog.nearest_type(event.event_type.as_str()).map(ToString::to_string),
+        });
+    };
+    let bad = |errors, has_more| {
+        let event_type = event.event_type.to_string();
+        Err(IngestError::BadData { event_type, errors, has_more })
+    };
+    let of_schema = |detail: &str, hint: &str| DataError {
+        pointer: String::new(),
+        code: "schema".into(),
+        detail: detail.into(),
+        hint: Some(hint.into()),
+    };
+    let Some(schema) = &event_type.schema else {
+        return bad(
+            vec![of_schema("the event type's schema can't be used", "repair the schema in the catalog")],
+            false,
+        );
+    };
+    match schema.check(&event.data, work, |error| data_error(error, &event.data)) {
+        Ok(None) => {}
+        Ok(Some(errors)) if errors.shown.is_empty() => {
+            let detail = "it does not fit the event type's schema, in too many ways to say which";
+            return bad(vec![of_schema(detail, "send less at once to see what is wrong")], true);
+        }
+        Ok(Some(errors)) => return bad(errors.shown, errors.has_more),
+        Err(spent) => {
+            let detail = format!("it can't be held against the event type's schema: {spent}");
+            return bad(vec![of_schema(&detail, "send less data, or simplify the schema")], false);
+        }
+    }
+    if event.expires_at.is_some_and(|expires_at| expires_at <= now) {
+        return Err(IngestError::Expired);
+    }
+    let names_audience = |rule: &Arc<super::rules::PreparedRule>| rule.rule.names_audience();
+    if event.recipients.is_empty() && !catalog.rules_for(&event.event_type).iter().any(names_audience) {
+        return Err(IngestError::NoRecipient);
+    }
+    Ok(())
+}
+
+/// Characters of a text in an error: names in it come from the event.
+const MOST_CHARACTERS: usize = 300;
+/// Names that an error quotes.
+const MOST_NAMES: usize = 5;
+/// Members among which a misspelt name is looked for.
+const MOST_MEMBERS: usize = 1_000;
+
+fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataError {
+    use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
+    let mut pointer = error.instance_path().to_string();
+    let hint = match error.kind() {
+        Kind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            let hint = near_miss(data.pointer(&pointer), name)
+                .map_or_else(|| format!("add `{name}`"), |near| format!("rename `{near}` to `{name}`"));
+            pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+            Some(hint)
+        }
+        Kind::AdditionalProperties { unexpected } => {
+            Some(format!("leave out {}, or allow it in the schema", quoted(unexpected)))
+        }
+        Kind::Type { kind: TypeKind::Single(kind) } => Some(format!("send a value of type {kind}")),
+        Kind::Format { format } => Some(match format.as_str() {
+            "date" => "write it as 2026-11-25".to_owned(),
+            "date-time" => "write it as 2026-11-25T08:00:00Z".to_owned(),
+            "uri" => "write it as https://shop.example/orders/1001".to_owned(),
+            other => format!("write it as `{other}`"),
+        }),
+        Kind::Enum { options } => Some(format!("use one of {options}")),
+        _ => None,
+    };
+    DataError {
+        pointer: clipped(pointer),
+        code: error.kind().keyword().to_owned(),
+        detail: clipped(error.masked().to_string()),
+        hint: hint.map(clipped),
+    }
+}
+
+fn clipped(text: String) -> String {
+    match text.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let mut quoted: Vec<String> = names.iter().take(MOST_NAMES).map(|name| format!("`{name}`")).collect();
+    quoted.extend((names.len() > MOST_NAMES).then(|| format!("{} others", names.len() - MOST_NAMES)));
+    quoted.join(", ")
+}
+
+/// A member of `place` whose name is nearly `name`: most missing values are misspelt ones.
+fn near_miss<'a>(place: Option<&'a Value>, name: &str) -> Option<&'a str> {
+    let members = place?.as_object()?.keys().map(String::as_str);
+    let is_as_long = |member: &&str| member.len().abs_diff(name.len()) <= 8 && name.len() <= 100;
+    members.take(MOST_MEMBERS).filter(is_as_long).find(|member| {
+        *member != name && strsim::damerau_levenshtein(&member.to_lowercase(), &name.to_lowercase()) <= 2
+    })
+}
+
+impl From<ComputeError> for IngestError {
+    fn from(error: ComputeError) -> Self {
+        match error {
+            ComputeError::Full => Self::Busy,
+            ComputeError::Panicked => Self::Failed,
+        }
+    }
+}
+
+/// What a whole job has spent, as the reason why an event is not taken.
+impl From<Spent> for IngestError {
+    fn from(spent: Spent) -> Self {
+        Self::TooComplex(spent)
+    }
+}

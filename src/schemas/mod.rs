@@ -1,0 +1,184 @@
+//! JSON Schema: schemas are accepted within bounds, and data is held against them within a budget.
+//!
+//! A schema's references can make a few lines mean millions of comparisons. So what they expand to is counted before a
+//! schema is accepted ([`Schema::new`]), and each comparison is paid for ([`Schema::check`]). A schema that refers to
+//! itself is fine: how far it is followed depends on how deep the data is. Everything here is pure.
+
+mod bounds;
+mod count;
+mod walk;
+
+use std::fmt;
+
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use serde_json::Value;
+
+use bounds::Bounds;
+
+use crate::domain::budget::{Budget, Limits, Spent};
+use crate::domain::stack::on_deep_stack;
+
+pub use bounds::{MAX_CHAIN, MAX_EXPANSION};
+
+/// Errors of one value that are told.
+pub const SHOWN_ERRORS: usize = 20;
+/// How often a pattern with look-around or back-references may try again, for one text.
+const PATTERN_TRIES: usize = 100_000;
+/// Schemas that are held against values at most to say what is wrong; beyond, only the first error is told.
+const MAX_TOLD: u64 = 10_000;
+/// Levels of schemas and data that a usual thread's stack has room for.
+const SHALLOW_LEVELS: usize = 200;
+
+/// A schema that data can be held against.
+pub struct Schema {
+    validator: Validator,
+    bounds: Bounds,
+}
+
+/// Why a schema is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaError {
+    /// It is no JSON Schema, or refers to what isn't there. No value of it is in the text.
+    #[error("this is no JSON Schema: {0}")]
+    Unreadable(String),
+    /// Its references expand to more than [`MAX_EXPANSION`] schemas.
+    #[error("its references expand to more than {MAX_EXPANSION} schemas")]
+    TooLarge,
+    /// More than [`MAX_CHAIN`] schemas lie within each other for one value.
+    #[error("more than {MAX_CHAIN} schemas lie within each other for one value")]
+    TooDeep,
+    /// A schema refers to itself for one and the same value, without a step into it.
+    #[error("`{0}` refers to itself without a step into the value")]
+    Circular(String),
+    /// A part of it has an `$id` of its own.
+    #[error("`{0}` has an `$id` of its own")]
+    SecondId(String),
+    /// Reading it takes too much.
+    #[error("it can't be read: {0}")]
+    Spent(#[from] Spent),
+}
+
+impl SchemaError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "see json-schema.org for what goes where",
+            Self::TooLarge | Self::Spent(_) => {
+                "describe what is common once, and let fewer alternatives refer to each other"
+            }
+            Self::TooDeep => "nest fewer `allOf`, `anyOf`, `oneOf` and `$ref` within each other",
+            Self::Circular(_) => "refer to it from `properties` or `items`",
+            Self::SecondId(_) => "put it under `$defs` without `$id` and refer to `#/$defs/…`",
+        }
+    }
+}
+
+/// What is wrong with data, at most [`SHOWN_ERRORS`] of it.
+#[derive(Debug)]
+pub struct Errors<T> {
+    /// Each in the caller's words.
+    pub shown: Vec<T>,
+    /// Whether there are more.
+    pub has_more: bool,
+}
+
+impl Schema {
+    /// Reads a schema (2020-12 unless it names another draft).
+    ///
+    /// # Errors
+    /// [`SchemaError`]; the author has to change it.
+    pub fn new(schema: &Value, budget: &Budget) -> Result<Self, SchemaError> {
+        let plan = walk::Plan::of(schema, budget)?;
+        let bounds = bounds::check(&plan, budget)?;
+        let counted = walk::with_counts(schema, &plan);
+        let build = || {
+            jsonschema::options()
+                .should_validate_formats(true)
+                .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(PATTERN_TRIES))
+                .with_keyword(walk::COUNT, |_, _, _| Ok(Box::new(count::Count)))
+                .build(&counted)
+                .map_err(|error| SchemaError::Unreadable(error.masked().to_string()))
+        };
+        let unreadable = || Err(SchemaError::Unreadable("it can't be compiled".to_owned()));
+        let validator = on_deep_stack(build).unwrap_or_else(unreadable)?;
+        Ok(Self { validator, bounds })
+    }
+
+    /// What is wrong with `data`, each error in the words of `tell`; `None` if it fits. Where saying all that is wrong takes
+    /// too much, only the first error is shown, or none.
+    ///
+    /// # Errors
+    /// [`Spent`] when holding it against the schema takes more than [`Limits::VALIDATION`] or than is left.
+    pub fn check<T: Send>(
+        &self,
+        data: &Value,
+        budget: &Budget,
+        tell: impl Fn(&ValidationError<'_>) -> T + Sync,
+    ) -> Result<Option<Errors<T>>, Spent> {
+        if self.fits(data, budget)? {
+            return Ok(None);
+        }
+        let tell_all = || {
+            let mut errors = self.validator.iter_errors(data);
+            let shown = errors.by_ref().take(SHOWN_ERRORS).map(|error| tell(&error)).collect();
+            Errors { shown, has_more: errors.next().is_some() }
+        };
+        // The validator makes all errors before it gives the first one, and one for every failing alternative.
+        let limits = Limits { steps: MAX_TOLD, ..Limits::VALIDATION };
+        let told = self.on_stack(data, || count::within(&budget.part(limits), tell_all));
+        let tell_first = || self.validator.validate(data).map_err(|error| tell(&error)).err();
+        let told = told.or_else(|_| {
+            let first = self.on_stack(data, || count::within(&budget.part(limits), tell_first));
+            Ok::<_, Spent>(Errors { shown: first.ok().flatten().into_iter().collect(), has_more: true })
+        });
+        told.map(Some)
+    }
+
+    /// Whether `data` fits. It is paid for beforehand: as often as each value in it may be held against a schema.
+    ///
+    /// # Errors
+    /// As for [`Self::check`].
+    pub fn fits(&self, data: &Value, budget: &Budget) -> Result<bool, Spent> {
+        let budget = budget.part(Limits::VALIDATION);
+        budget.steps(self.bounds.weight.saturating_mul(size_of(data)))?;
+        self.on_stack(data, || Ok(self.validator.is_valid(data)))
+    }
+
+    fn on_stack<T: Send>(
+        &self,
+        data: &Value,
+        check: impl FnOnce() -> Result<T, Spent> + Send,
+    ) -> Result<T, Spent> {
+        if self.bounds.chain.saturating_mul(depth_of(data)) <= SHALLOW_LEVELS {
+            return check();
+        }
+        on_deep_stack(check).unwrap_or(Err(Spent("depth")))
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Schema").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+/// How many values there are in a value, itself included.
+fn size_of(value: &Value) -> usize {
+    1 + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        Value::Array(items) => items.iter().map(size_of).sum(),
+        Value::Object(members) => members.values().map(size_of).sum(),
+    }
+}
+
+/// How deep values are nested; a plain value is one level.
+fn depth_of(value: &Value) -> usize {
+    1 + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        Value::Array(items) => items.iter().map(depth_of).max().unwrap_or(0),
+        Value::Object(members) => members.values().map(depth_of).max().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests;
