@@ -1,5 +1,13 @@
-# The builder has the tools; the image has one binary, its TLS roots, and nobody to log in as.
-FROM rust:1.95-bookworm AS build
+# The builder has the tools; the image has one binary, its TLS roots, no shell, and nobody to log in as.
+#
+# The bases are named here alone. To pin one to what it is today, and to renew that: ask for its digest with
+#   docker buildx imagetools inspect rust:1.95-bookworm --format '{{.Manifest.Digest}}'
+# and write it behind the tag (rust:1.95-bookworm@sha256:…), or pass it: --build-arg BUILD_IMAGE=…
+ARG BUILD_IMAGE=rust:1.95-bookworm
+ARG ROOTS_IMAGE=debian:bookworm-slim
+ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12
+
+FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
 # Crates and what was built of them stay in the builder's cache, so that the next build makes Herald alone.
@@ -7,10 +15,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --features oidc && cp target/release/herald /herald && strip --strip-debug /herald
 
-FROM debian:bookworm-slim AS roots
+FROM ${ROOTS_IMAGE} AS roots
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && mkdir /data
 
-FROM gcr.io/distroless/cc-debian12 AS base
+FROM ${RUNTIME_IMAGE} AS base
 COPY --from=roots /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # A volume that is mounted here belongs to Herald's user; the service itself writes no file.
 COPY --from=roots --chown=65532:65532 /data /data

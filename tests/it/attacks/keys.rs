@@ -442,3 +442,24 @@ async fn a_development_key_does_not_work_beside_a_live_app() {
     let error = refused.err().expect("it does not start").to_string();
     assert!(error.contains("dev_key is set"), "{error}");
 }
+
+#[tokio::test]
+async fn metrics_behind_a_proxy_need_a_key() {
+    let app = TestApp::start().await;
+    let ask = async |headers: &[(&str, &str)]| {
+        let mut request = reqwest::Client::new().get(format!("{}/metrics", app.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(ask(&[]).await, 200, "on this machine they are open");
+    for through_a_proxy in [
+        [("x-forwarded-for", "8.8.8.8")],
+        [("forwarded", "for=8.8.8.8")],
+        [("x-real-ip", "8.8.8.8")],
+        [("host", "herald.example.com")],
+    ] {
+        assert_eq!(ask(&through_a_proxy).await, 401, "{through_a_proxy:?}");
+    }
+}

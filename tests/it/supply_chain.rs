@@ -1,0 +1,54 @@
+//! Where what is built comes from, and what the image is made of.
+
+fn file(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn every_dependency_comes_from_the_registry_with_a_checksum() {
+    for lock in ["Cargo.lock", "tests/fuzz/Cargo.lock"] {
+        let lock: toml::Value = toml::from_str(&file(lock)).expect("TOML");
+        let packages = lock["package"].as_array().expect("packages");
+        let is_ours =
+            |package: &&toml::Value| package["name"].as_str().is_some_and(|name| name.starts_with("herald"));
+        for package in packages.iter().filter(|package| !is_ours(package)) {
+            let source = package.get("source").and_then(toml::Value::as_str).unwrap_or_default();
+            let is_registry = source == "registry+https://github.com/rust-lang/crates.io-index";
+            assert!(is_registry && package.get("checksum").is_some(), "{}: {source}", package["name"]);
+        }
+    }
+}
+
+#[test]
+fn the_image_has_no_shell_and_its_bases_are_named_at_one_place() {
+    let image = file("Dockerfile");
+    let is_base = |line: &&str| line.starts_with("ARG ") && line.contains("_IMAGE=");
+    assert_eq!(image.lines().filter(is_base).count(), 3);
+    for from in image.lines().filter_map(|line| line.strip_prefix("FROM ")) {
+        assert!(from.starts_with("${") || from.starts_with("base"), "{from} is named at its place");
+    }
+    assert!(image.contains("RUNTIME_IMAGE=gcr.io/distroless/") && image.contains("USER 65532:65532"));
+}
+
+#[test]
+fn every_service_of_the_compose_file_has_limits() {
+    let compose = file("docker-compose.yml");
+    let (settings, services) = compose.split_once("\nservices:\n").expect("services");
+    for limit in [
+        "read_only: true",
+        "cap_drop: [ALL]",
+        "no-new-privileges:true",
+        "mem_limit:",
+        "pids_limit:",
+        "ulimits:",
+    ] {
+        assert!(settings.contains(limit), "Herald's containers have no {limit}");
+    }
+    let (services, _) = services.split_once("\nvolumes:\n").expect("volumes");
+    for service in services.split("\n\n") {
+        let is_limited = service.contains("<<: *herald")
+            || (service.contains("mem_limit:") && service.contains("pids_limit:"));
+        assert!(is_limited, "no limits:\n{service}");
+    }
+}
