@@ -171,11 +171,24 @@ async fn with_form(request: Request, most: usize) -> Result<Request, Failure> {
     }
     let (head, body) = request.into_parts();
     let read = tokio::time::timeout(FORM_TIME, to_bytes(body, most)).await;
-    let bytes = read.map_err(|_| Failure::TooSlow)?.map_err(|_| Failure::TooLarge(most / 1_024))?;
+    let bytes = read.map_err(|_| Failure::TooSlow)?.map_err(|error| unread(&error, most))?;
     if bytes.contains(&0) || bytes.windows(3).any(|part| part == b"%00") {
         return Err(nul());
     }
     Ok(Request::from_parts(head, Body::from(bytes)))
+}
+
+/// Why a form could not be taken in: the connection gives up on a slow one, too.
+fn unread(error: &axum::Error, most: usize) -> Failure {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::TimedOut) {
+            return Failure::TooSlow;
+        }
+        cause = error.source();
+    }
+    Failure::TooLarge(most / 1_024)
 }
 
 /// Runs a page within its time.
