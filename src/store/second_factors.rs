@@ -23,6 +23,21 @@ pub(super) fn place(member: MemberId) -> String {
 }
 
 impl Store {
+    /// How many people can log in with a password alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn count_without_second_factor(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT count(*)
+             FROM team_members m
+             WHERE m.password_hash IS NOT NULL AND m.disabled_at IS NULL
+               AND NOT EXISTS (SELECT 1 FROM second_factors f WHERE f.member_id = m.id AND f.active_since IS NOT NULL)",
+        )
+        .fetch_one(self.pool())
+        .await?)
+    }
+
     /// A member's second factor, active or not.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ async fn examine(settings: &Settings, findings: &mut Findings) {
     findings.well("configuration", format!("listens on {}", settings.listen));
     protection::examine_process(findings);
     if examine_database(settings, &store, findings).await {
-        protection::examine_protection(&store, findings).await;
+        protection::examine_protection(settings, &store, findings).await;
         examine_apps(settings, &store, findings).await;
     }
     store.close().await;

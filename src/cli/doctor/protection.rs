@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 
 use super::{Finding, Findings};
 use crate::app::DescriptorLimit;
+use crate::config::Settings;
 use crate::domain::clock::{Clock, SystemClock};
 use crate::store::clock::PgClock;
 use crate::store::{DatabaseTls, Store};
@@ -30,7 +31,7 @@ pub(super) fn examine_process(findings: &mut Findings) {
     }
 }
 
-pub(super) async fn examine_protection(store: &Store, findings: &mut Findings) {
+pub(super) async fn examine_protection(settings: &Settings, store: &Store, findings: &mut Findings) {
     let is_live = store.has_live_app().await.unwrap_or_default();
     examine_tls(store, is_live, findings);
     examine_clocks(store, findings).await;
@@ -44,6 +45,7 @@ pub(super) async fn examine_protection(store: &Store, findings: &mut Findings) {
     } else {
         findings.well("database role", "it can't change the record of changes");
     }
+    examine_log_in(settings, store, findings).await;
     if is_live && let Ok(count @ 1..) = store.count_powerful_test_keys().await {
         findings.advice(
             "test keys",
@@ -51,6 +53,22 @@ pub(super) async fn examine_protection(store: &Store, findings: &mut Findings) {
                 "{count} test keys have scopes that they can't use beside an app that reaches real people"
             ),
             "revoke them (`herald keys list`, `herald keys revoke ID`), or make live keys",
+        );
+    }
+}
+
+async fn examine_log_in(settings: &Settings, store: &Store, findings: &mut Findings) {
+    let console = &settings.console;
+    let alone = store.count_without_second_factor().await.unwrap_or_default();
+    if !console.password_log_in || alone == 0 {
+        findings.well("log-in", "nobody logs in to the console with a password alone");
+    } else if console.require_second_factor {
+        findings.well("log-in", format!("{alone} people set a second factor up when they log in next"));
+    } else {
+        findings.advice(
+            "log-in",
+            format!("{alone} people log in to the console with a password alone"),
+            "set `console.require_second_factor`, or let people log in through your provider (`[oidc]`)",
         );
     }
 }
