@@ -303,10 +303,8 @@ pub(super) async fn post_batch(
     count(&api, &identity, weights.sum())?;
     let (pipeline, is_dry) = (&api.pipeline, query.dry_run);
     let each = events.into_iter().map(|event| async move {
-        let accepted = match is_dry {
-            true => pipeline.try_out(event?).await?,
-            false => pipeline.accept_of_batch(event?).await?,
-        };
+        let accepted =
+            if is_dry { pipeline.try_out(event?).await? } else { pipeline.accept_of_batch(event?).await? };
         Ok(AcceptedBody::new(accepted, is_dry))
     });
     let results: Vec<Result<AcceptedBody, Problem>> =

@@ -343,6 +343,17 @@ impl From<DataError> for FieldError {
     }
 }
 
+/// The errors of an event's data, with a word on those that are not listed.
+fn bad_data(errors: Vec<DataError>, has_more: bool) -> Problem {
+    let shown = errors.len();
+    let mut errors: Vec<FieldError> = errors.into_iter().map(FieldError::from).collect();
+    errors.extend(has_more.then(|| {
+        let detail = format!("there are more errors than the {shown} that are listed");
+        FieldError::new("/data", "more_errors", detail)
+    }));
+    Problem::fields(Code::InvalidData, errors)
+}
+
 impl From<IngestError> for Problem {
     fn from(error: IngestError) -> Self {
         match error {
@@ -358,15 +369,7 @@ impl From<IngestError> for Problem {
                 );
                 Self::fields(Code::UnknownEventType, vec![error.hint(hint)])
             }
-            IngestError::BadData { errors, has_more, .. } => {
-                let shown = errors.len();
-                let mut errors: Vec<FieldError> = errors.into_iter().map(FieldError::from).collect();
-                errors.extend(has_more.then(|| {
-                    let detail = format!("there are more errors than the {shown} that are listed");
-                    FieldError::new("/data", "more_errors", detail)
-                }));
-                Self::fields(Code::InvalidData, errors)
-            }
+            IngestError::BadData { errors, has_more, .. } => bad_data(errors, has_more),
             IngestError::NoRecipient => {
                 let error = FieldError::new("/recipient", "required", "the event names nobody to write to");
                 Self::fields(

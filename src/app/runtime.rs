@@ -118,15 +118,8 @@ impl Herald {
             None => Arc::new(OneSignal::new(timeouts(&settings)).context("no TLS")?),
         };
         store.ensure_partitions(clock.now()).await?;
-        let compute = Compute::start(ComputeOptions::default()).context("the system gives no threads")?;
-        let compute = Arc::new(compute);
-        let publisher = Publisher::new(
-            store.of(User::Api),
-            Arc::clone(&clock),
-            Arc::clone(&ids),
-            Arc::clone(&provider),
-            Arc::clone(&compute),
-        );
+        let compute = start_compute()?;
+        let publisher = publisher(&store, (&clock, &ids, &provider, &compute));
         let publisher = Arc::new(publisher.with_look_gap(settings.templates.look_gap));
         let access = Arc::new(Access::new(store.of(User::Access), Arc::clone(&clock), Arc::clone(&ids)));
         enter_default_app(&store, &settings, clock.as_ref()).await?;
@@ -167,6 +160,18 @@ impl Herald {
         let console = Arc::new(console(&api, &team, &settings, overrides.lets_local_in)?);
         Ok(Self { settings, store, pg_clock, pipeline, access, publisher, team, api, console })
     }
+}
+
+fn start_compute() -> anyhow::Result<Arc<Compute>> {
+    Ok(Arc::new(Compute::start(ComputeOptions::default()).context("the system gives no threads")?))
+}
+
+/// What a publisher shares with the rest.
+type Shared<'a> = (&'a Arc<dyn Clock>, &'a Arc<IdSource>, &'a Arc<dyn MessageProvider>, &'a Arc<Compute>);
+
+fn publisher(store: &Store, (clock, ids, provider, compute): Shared<'_>) -> Publisher {
+    let (clock, ids, provider) = (Arc::clone(clock), Arc::clone(ids), Arc::clone(provider));
+    Publisher::new(store.of(User::Api), clock, ids, provider, Arc::clone(compute))
 }
 
 fn timeouts(settings: &Settings) -> ClientTimeouts {

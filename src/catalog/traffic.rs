@@ -156,7 +156,10 @@ impl Publisher {
             let (checked, against) = (Arc::clone(document), Arc::clone(snapshot));
             let report = move |budget: &Budget| report_of(&checked, &against, (&key, &events), budget);
             if let Some(report) = self.compute(report).await? {
-                reports.insert(change.name.clone(), report.map_err(|p| ApplyError::Problems(vec![p]))?);
+                reports.insert(
+                    change.name.clone(),
+                    report.map_err(|problem| ApplyError::Problems(vec![*problem]))?,
+                );
             }
         }
         Ok(reports)
@@ -169,7 +172,7 @@ fn report_of(
     snapshot: &CatalogSnapshot,
     (key, events): (&str, &[PastEvent]),
     budget: &Budget,
-) -> Option<Result<TrafficReport, CatalogProblem>> {
+) -> Option<Result<TrafficReport, Box<CatalogProblem>>> {
     let around = Surroundings::of(document, Some(snapshot));
     let wanted = document.templates.iter().find(|t| t.key == key)?;
     let known = snapshot.templates.iter().find(|t| t.key == key)?;
@@ -177,7 +180,10 @@ fn report_of(
     let types = around.types_of(key, wanted.about.event_type.as_deref());
     let draft = Candidate { channel: wanted.channel, content: &wanted.content, partials: &around.partials };
     let report = report(draft, live, &types, (events, budget));
-    Some(budget.spent().map_or(Ok(report), |spent| Err(too_complex(spent))))
+    Some(match budget.spent() {
+        None => Ok(report),
+        Some(spent) => Err(Box::new(too_complex(spent))),
+    })
 }
 
 /// Renders copy against events, or against the samples of its types where there are none.

@@ -127,9 +127,7 @@ impl Compute {
             let budget = Budget::new(Limits::JOB.until(Deadline::after(time)));
             let done = catch_unwind(AssertUnwindSafe(|| work(&budget)));
             if done.is_err() {
-                tracing::error!(
-                    "work on input panicked; its caller was told so, and nobody else is affected"
-                );
+                tracing::error!("work on input panicked; its caller was answered with an error");
             }
             // Whoever asked may have gone meanwhile.
             let _ = reply.send(done.map_err(|_| ComputeError::Panicked));

@@ -215,7 +215,7 @@ fn weigh(value: &dyn Val, pay: &mut dyn FnMut(usize) -> Result<(), Spent>) -> Re
 }
 
 fn text<'v>(value: &'v CowVal<'_, '_>) -> Result<&'v str, ExecutionError> {
-    let text = value.downcast_ref::<CelString<'_>>().map(|text| text.inner());
+    let text = value.downcast_ref::<CelString<'_>>().map(CelString::inner);
     text.ok_or_else(|| unfit(value))
 }
 
@@ -263,7 +263,7 @@ fn join<'context, 'call>(
     let mut made = String::new();
     let mut is_first = true;
     while let Some(item) = items.next() {
-        let item = item.downcast_ref::<CelString<'_>>().map(|text| text.inner());
+        let item = item.downcast_ref::<CelString<'_>>().map(CelString::inner);
         let item = item.ok_or_else(|| unfit(list))?;
         let separator = if std::mem::take(&mut is_first) { "" } else { between };
         budget.memory(separator.len() + item.len()).map_err(|spent| stopped(&spent))?;

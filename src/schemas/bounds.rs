@@ -64,7 +64,7 @@ fn chain(
     known[number] = State::Open;
     let mut length = 1;
     for next in &plan.parts[number].same {
-        // A circle is told as one, so that depth is refused a little later.
+        // Depth is refused a little later, so that a circle is reported as one.
         if depth > 2 * MAX_CHAIN {
             return Err(SchemaError::TooDeep);
         }

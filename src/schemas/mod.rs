@@ -20,12 +20,12 @@ use crate::domain::stack::on_deep_stack;
 
 pub use bounds::{MAX_CHAIN, MAX_EXPANSION};
 
-/// Errors of one value that are told.
+/// Errors of one value that are listed.
 pub const SHOWN_ERRORS: usize = 20;
 /// How often a pattern with look-around or back-references may try again, for one text.
 const PATTERN_TRIES: usize = 100_000;
-/// Schemas that are held against values at most to say what is wrong; beyond, only the first error is told.
-const MAX_TOLD: u64 = 10_000;
+/// Schemas that are held against values at most to list what is wrong; beyond, only the first error is.
+const MAX_LISTING_STEPS: u64 = 10_000;
 /// Levels of schemas and data that a usual thread's stack has room for.
 const SHALLOW_LEVELS: usize = 200;
 
@@ -118,20 +118,20 @@ impl Schema {
         if self.fits(data, budget)? {
             return Ok(None);
         }
-        let tell_all = || {
+        let list_all = || {
             let mut errors = self.validator.iter_errors(data);
             let shown = errors.by_ref().take(SHOWN_ERRORS).map(|error| tell(&error)).collect();
             Errors { shown, has_more: errors.next().is_some() }
         };
         // The validator makes all errors before it gives the first one, and one for every failing alternative.
-        let limits = Limits { steps: MAX_TOLD, ..Limits::VALIDATION };
-        let told = self.on_stack(data, || count::within(&budget.part(limits), tell_all));
-        let tell_first = || self.validator.validate(data).map_err(|error| tell(&error)).err();
-        let told = told.or_else(|_| {
-            let first = self.on_stack(data, || count::within(&budget.part(limits), tell_first));
+        let limits = Limits { steps: MAX_LISTING_STEPS, ..Limits::VALIDATION };
+        let listed = self.on_stack(data, || count::within(&budget.part(limits), list_all));
+        let list_first = || self.validator.validate(data).map_err(|error| tell(&error)).err();
+        let listed = listed.or_else(|_| {
+            let first = self.on_stack(data, || count::within(&budget.part(limits), list_first));
             Ok::<_, Spent>(Errors { shown: first.ok().flatten().into_iter().collect(), has_more: true })
         });
-        told.map(Some)
+        listed.map(Some)
     }
 
     /// Whether `data` fits. It is paid for beforehand: as often as each value in it may be held against a schema.

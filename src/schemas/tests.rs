@@ -92,7 +92,7 @@ fn a_recursion_that_doubles_with_the_data_s_depth_does_not_double_the_work() {
     assert!(budget.paid().0 < 1_000, "{budget:?}");
     let errors = schema.check(&data, &budget, |_| ()).expect("it ends").expect("it does not fit");
     assert!(errors.shown.len() == 1 || errors.has_more, "{errors:?}");
-    assert!(budget.paid().0 <= 21_000, "no more is told than the budget lasts for: {budget:?}");
+    assert!(budget.paid().0 <= 21_000, "no more is listed than the budget lasts for: {budget:?}");
     assert_eq!(budget.spent(), None, "the job has more left");
 }
 
@@ -111,7 +111,7 @@ fn data_is_paid_for_before_it_is_looked_at() {
 }
 
 #[test]
-fn at_most_twenty_errors_are_told() {
+fn at_most_twenty_errors_are_listed() {
     let schema = json!({"items": {"type": "string"}});
     let wrong = |count: usize| errors(&schema, &json!(vec![1; count])).expect("wrong");
     assert_eq!((wrong(20).shown.len(), wrong(20).has_more), (20, false));

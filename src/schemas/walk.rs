@@ -115,7 +115,7 @@ fn find_anchors<'s>(
     Ok(())
 }
 
-impl<'s> Walk<'s> {
+impl Walk<'_> {
     /// The number of the part at a place.
     fn number(&mut self, place: String) -> usize {
         if let Some(number) = self.numbers.get(&place) {
@@ -200,7 +200,9 @@ fn push(place: &mut String, name: &str) {
 
 fn below(place: &str, names: &[&str]) -> String {
     let mut place = place.to_owned();
-    names.iter().for_each(|name| push(&mut place, name));
+    for name in names {
+        push(&mut place, name);
+    }
     place
 }
 

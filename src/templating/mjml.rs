@@ -16,6 +16,8 @@ use crate::domain::stack::on_deep_stack;
 
 /// The field that may be MJML.
 const FIELD: &str = "body";
+/// Where more is said of MJML.
+const MORE: &str = "see mjml.io for what goes where";
 /// How deep elements may be nested: the converter works by recursion.
 const MOST_NESTING: usize = 64;
 /// How long the HTML may become, in bytes, by what is known before it is made.
@@ -73,7 +75,10 @@ pub fn to_html(source: &str, budget: &Budget) -> Result<String, Problem> {
 pub(super) fn convert(template: &Template, budget: &Budget) -> Result<Converted, Problem> {
     let source = template.source();
     let hidden = Hidden::of(template);
-    let measure = Measure::of(&hidden.text).map_err(|at| {
+    // The tokenizer panics at some comments, here as in the parser.
+    let unreadable =
+        || problem(source, 0, "this is no MJML: a tag or comment can't be read".to_owned(), MORE);
+    let measure = on_deep_stack(|| Measure::of(&hidden.text)).ok_or_else(unreadable)?.map_err(|at| {
         let message = format!("elements are nested more than {MOST_NESTING} deep");
         problem(source, hidden.origin(at), message, "nest them less")
     })?;
@@ -89,7 +94,7 @@ pub(super) fn convert(template: &Template, budget: &Budget) -> Result<Converted,
     let html = on_deep_stack(|| html_of(&hidden.text)).unwrap_or(Err((0, "it can't be made into HTML")));
     let html = html.map_err(|(at, what)| {
         let message = format!("this is no MJML: {what}");
-        problem(source, hidden.origin(at), message, "see mjml.io for what goes where")
+        problem(source, hidden.origin(at), message, MORE)
     })?;
     // Elements that MJML doesn't know are passed on as if they were HTML's.
     if let Some((_, rest)) = html.split_once("<mj-") {
@@ -415,6 +420,14 @@ mod tests {
             // What is just below the limit is converted, or refused, without a deeper stack.
             let near = format!("<mj-text>{}x{}</mj-text>", open.repeat(58), close.repeat(58));
             let _ = html(&body(&near));
+        }
+    }
+
+    #[test]
+    fn a_comment_at_which_the_tokenizer_panics_is_a_problem() {
+        for comment in ["<![endif`-->", "<!--[if mso]><p><![endif`-->", "<![if`]>"] {
+            let found = html(&body(&format!("<mj-text>{comment}</mj-text>")));
+            assert!(found.as_ref().is_err_and(|problem| problem.code == "mjml"), "{comment}: {found:?}");
         }
     }
 

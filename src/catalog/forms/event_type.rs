@@ -114,8 +114,8 @@ impl EventTypeForm {
             }
         };
         for (name, sample) in &self.samples {
-            let told = schema.check(sample, budget, |error| format!("{}: {error}", error.instance_path()));
-            let message = match told {
+            let checked = schema.check(sample, budget, |error| format!("{}: {error}", error.instance_path()));
+            let message = match checked {
                 Ok(None) => continue,
                 Ok(Some(errors)) => {
                     let first = errors.shown.into_iter().next().unwrap_or_default();

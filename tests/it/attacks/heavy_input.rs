@@ -151,7 +151,7 @@ async fn paths_that_grow_from_variable_to_variable_are_checked_without_growing()
     let app = TestApp::start().await;
     let steps = ".a".repeat(31);
     let text: String =
-        (0..600).map(|n| format!("{{% assign v{} = v{n}{steps} %}}", n + 1)).collect::<String>()
+        (0..600).map(|n| format!("{{% assign v{} = v{n}{steps} %}}", n + 1)).collect::<Vec<_>>().concat()
             + "{{ v600 }}";
     let text = format!("{{% assign v0 = data.a %}}{text}");
     looked_at(&app, PUSH, &push(&text)).await;
@@ -163,13 +163,14 @@ async fn paths_that_grow_from_variable_to_variable_are_checked_without_growing()
 async fn copy_that_is_hard_to_check_is_checked_or_refused_and_nothing_stands_still() {
     let app = TestApp::start().await;
     let branches = format!("{{% if data.b0 %}}{}x{{% endif %}}", {
-        (1..3_000).map(|n| format!("{{% elsif data.b{n} %}}")).collect::<String>()
+        (1..3_000).map(|n| format!("{{% elsif data.b{n} %}}")).collect::<Vec<_>>().concat()
     });
     // Each level ends elsewhere than it begins, so that what is within it is read twice.
     let unsteady = format!("{}{}", "{% for i in data.l %}<a href='".repeat(48), "{% endfor %}".repeat(48));
     let filters = format!("{{{{ data.x{} }}}}", " | abs".repeat(8_000));
     let tests = format!("{{% if data.x{} %}}y{{% endif %}}", " or data.x".repeat(5_000));
-    let assigned: String = (0..1_500).map(|n| format!("{{% assign a{n} = data.b{n} %}}")).collect();
+    let assigned =
+        (0..1_500).map(|n| format!("{{% assign a{n} = data.b{n} %}}")).collect::<Vec<_>>().concat();
     let captured = format!("{}x{}", "{% capture c %}".repeat(49), "{% endcapture %}".repeat(49));
     let many: String = "{{ data.missing.value }}".repeat(2_600);
     for text in [&branches, &filters, &tests, &assigned, &captured, &many] {

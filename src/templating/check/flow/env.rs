@@ -13,7 +13,7 @@ pub type Place = Vec<Option<String>>;
 
 /// How long a place may be: what lies deeper than an event's values may be nested is nowhere.
 pub(super) const LONGEST_PLACE: usize = 64;
-/// How many bytes tell a value from others before it is called anew.
+/// How many bytes the name that identifies a value may have before it gets a new one.
 pub(super) const LONGEST_TOKEN: usize = 1024;
 
 /// How many places a value is traced back to.

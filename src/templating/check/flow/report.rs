@@ -6,7 +6,7 @@ use crate::templating::check::{Finding, Severity};
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::position::line_and_column;
 
-/// How many findings of one field are told: more help nobody.
+/// How many findings of one field are listed.
 const MOST_FINDINGS: usize = 100;
 
 /// The findings of one field, each once.
