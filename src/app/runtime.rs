@@ -103,15 +103,7 @@ impl Herald {
         super::choose_tls();
         let store = open_store(&settings)?;
         check_database(&store, &settings).await?;
-        let pg_clock = match overrides.clock {
-            Some(_) => None,
-            None => Some(Arc::new(PgClock::start(&store).await?)),
-        };
-        let clock: Arc<dyn Clock> = match (overrides.clock, &pg_clock) {
-            (Some(clock), _) => clock,
-            (None, Some(pg_clock)) => Arc::clone(pg_clock) as Arc<dyn Clock>,
-            (None, None) => bail!("no clock"),
-        };
+        let (clock, pg_clock) = choose_clock(overrides.clock, &store).await?;
         let ids = overrides.ids.unwrap_or_else(|| Arc::new(IdSource::random()));
         let provider = match overrides.provider {
             Some(provider) => provider,
@@ -160,6 +152,18 @@ impl Herald {
         let console = Arc::new(console(&api, &team, &settings, overrides.lets_local_in)?);
         Ok(Self { settings, store, pg_clock, pipeline, access, publisher, team, api, console })
     }
+}
+
+/// The clock of a test, or Postgres' own.
+async fn choose_clock(
+    given: Option<Arc<dyn Clock>>,
+    store: &Store,
+) -> anyhow::Result<(Arc<dyn Clock>, Option<Arc<PgClock>>)> {
+    if let Some(clock) = given {
+        return Ok((clock, None));
+    }
+    let clock = Arc::new(PgClock::start(store).await?);
+    Ok((Arc::clone(&clock) as Arc<dyn Clock>, Some(clock)))
 }
 
 fn start_compute() -> anyhow::Result<Arc<Compute>> {
