@@ -14,16 +14,15 @@ use serde_json::value::RawValue;
 
 use super::body::Media;
 use super::cloudevents::CloudEventRequest;
-use super::listing::{DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
-use super::parameters::{Parameters, PathText};
+use super::listing::DecisionBody;
+use super::parameters::Parameters;
 use super::problem::{Code, Problem, ProblemBody};
 use super::{Api, body, cloudevents, event_fields, json};
 use crate::access::{Identity, Use};
 use crate::compute::Purpose;
 use crate::domain::budget::Budget;
-use crate::domain::event::{Event, Recipient};
 use crate::domain::id::EventId;
-use crate::pipeline::ingest::{Accepted, DeliverySummary, NewEvent};
+use crate::pipeline::ingest::{Accepted, DeliverySummary, IngestError, NewEvent};
 
 /// Deliveries that the answer to a post lists.
 pub(super) const LISTED_DELIVERIES: usize = 100;
@@ -301,15 +300,33 @@ pub(super) async fn post_batch(
     let events = api.compute.run(Purpose::Events, read).await??;
     let weights = events.iter().map(|event| event.as_ref().map_or(1, weight));
     count(&api, &identity, weights.sum())?;
-    let (pipeline, is_dry) = (&api.pipeline, query.dry_run);
-    let each = events.into_iter().map(|event| async move {
-        let accepted =
-            if is_dry { pipeline.try_out(event?).await? } else { pipeline.accept_of_batch(event?).await? };
-        Ok(AcceptedBody::new(accepted, is_dry))
-    });
-    let results: Vec<Result<AcceptedBody, Problem>> =
-        futures_util::stream::iter(each).buffered(AT_ONCE).collect().await;
+    let results = if query.dry_run {
+        let each = events
+            .into_iter()
+            .map(async |event| Ok(AcceptedBody::new(api.pipeline.try_out(event?).await?, true)));
+        futures_util::stream::iter(each).buffered(AT_ONCE).collect().await
+    } else {
+        take_batch(&api, events).await
+    };
     Ok((StatusCode::ACCEPTED, Json(BatchBody::new(results))))
+}
+
+/// Takes the events of a batch that could be read; a result for each, in their order.
+async fn take_batch(api: &Api, events: Vec<Result<NewEvent, Problem>>) -> Vec<Result<AcceptedBody, Problem>> {
+    let mut readable = Vec::with_capacity(events.len());
+    let mut results: Vec<Option<Problem>> = Vec::with_capacity(events.len());
+    for event in events {
+        results.push(event.map(|event| readable.push(event)).err());
+    }
+    let mut accepted = api.pipeline.accept_batch(readable).await.into_iter();
+    let result = |problem: Option<Problem>| match problem {
+        Some(problem) => Err(problem),
+        None => match accepted.next() {
+            Some(result) => Ok(AcceptedBody::new(result?, false)),
+            None => Err(IngestError::Unavailable.into()),
+        },
+    };
+    results.into_iter().map(result).collect()
 }
 
 /// Reads the events of a batch; one that can't be read takes no other with it.
@@ -385,113 +402,4 @@ fn split_array(bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
         Problem::new(Code::BadJson, format!("a batch is a JSON array of events: {error}"))
     })?;
     Ok(items.into_iter().map(|item| item.get().as_bytes()).collect())
-}
-
-/// An event as it is shown. Sensitive values are masked.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct EventBody {
-    #[schema(value_type = String)]
-    id: EventId,
-    /// The source's own id of it.
-    key: String,
-    #[schema(value_type = String)]
-    source: crate::domain::id::SourceId,
-    r#type: String,
-    recipients: Vec<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
-    time: Option<DateTime<Utc>>,
-    received_at: DateTime<Utc>,
-    locale: Option<String>,
-    send_after: Option<DateTime<Utc>>,
-    expires_at: Option<DateTime<Utc>>,
-    cancellation_key: Option<String>,
-    collapse_key: Option<String>,
-    sequence: Option<i64>,
-    ordering_key: Option<String>,
-    test: bool,
-}
-
-impl From<Event> for EventBody {
-    fn from(event: Event) -> Self {
-        Self {
-            id: event.id,
-            key: event.event_key,
-            source: event.source,
-            r#type: event.event_type.to_string(),
-            recipients: event.recipients.iter().map(recipient_body).collect(),
-            data: (!event.data.is_null()).then_some(event.data),
-            time: event.occurred_at,
-            received_at: event.received_at,
-            locale: event.locale,
-            send_after: event.send_after,
-            expires_at: event.expires_at,
-            cancellation_key: event.cancellation_key,
-            collapse_key: event.collapse_key,
-            sequence: event.sequence,
-            ordering_key: event.ordering_key,
-            test: event.is_test,
-        }
-    }
-}
-
-/// A recipient as it is posted and shown.
-pub(super) fn recipient_body(recipient: &Recipient) -> Value {
-    serde_json::json!({ recipient.label.as_str(): recipient.id })
-}
-
-/// An event with its whole story.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct EventTrace {
-    #[serde(flatten)]
-    event: EventBody,
-    deliveries: Vec<DeliveryBody>,
-    decisions: Vec<DecisionBody>,
-}
-
-/// Lists events, newest first.
-#[utoipa::path(
-    get, path = "/v1/events", tag = "events", params(RawListQuery),
-    responses((status = 200, description = "A page of events", body = Page<EventBody>))
-)]
-pub(super) async fn list_events(
-    State(api): State<Arc<Api>>,
-    Parameters(query): Parameters<RawListQuery>,
-    headers: HeaderMap,
-) -> Result<Json<Page<EventBody>>, Problem> {
-    let (_, visible) = api.allow_visible(&headers, Use::ReadEvents).await?;
-    let filter = query.filter::<EventId>(visible)?;
-    let events = api.store.list_events(&filter).await?;
-    Ok(Json(Page::new(
-        events,
-        filter.limit,
-        |stored| stored.event.id.to_string(),
-        |stored| stored.event.into(),
-    )))
-}
-
-/// Shows one event with its deliveries and decisions.
-#[utoipa::path(
-    get, path = "/v1/events/{id}", tag = "events", params(("id" = String, Path, description = "evt_…")),
-    responses((status = 200, description = "The event", body = EventTrace), (status = 404, description = "No such event"))
-)]
-pub(super) async fn get_event(
-    State(api): State<Arc<Api>>,
-    PathText(id): PathText,
-    headers: HeaderMap,
-) -> Result<Json<EventTrace>, Problem> {
-    let (_, visible) = api.allow_visible(&headers, Use::ReadEvents).await?;
-    let unknown = || Problem::new(Code::NotFound, format!("there is no event {id}"));
-    let id: EventId = id.parse().map_err(|_| unknown())?;
-    let stored = api.store.find_event(id).await?.ok_or_else(unknown)?;
-    if !visible.has(stored.event.source, stored.event.is_test) {
-        return Err(unknown());
-    }
-    let (deliveries, decisions) = api.store.trace_of(id).await?;
-    let now = api.clock.now();
-    Ok(Json(EventTrace {
-        event: stored.event.into(),
-        deliveries: deliveries.into_iter().map(|row| delivery_body(row, now)).collect(),
-        decisions: decisions.into_iter().map(DecisionBody::from).collect(),
-    }))
 }

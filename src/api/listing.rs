@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::events::recipient_body;
+use super::event_reads::recipient_body;
 use super::problem::{Code, FieldError, Problem};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;

@@ -13,6 +13,7 @@ mod cloudevents;
 mod deliveries;
 mod entries;
 mod event_fields;
+mod event_reads;
 mod events;
 mod gates;
 mod health;

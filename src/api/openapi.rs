@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, apps, audit, cancellations, catalog, deliveries, entries, events, gates, health, hooks, infer, keys,
-    received, replays, sources, templates, trouble, uploads,
+    Api, apps, audit, cancellations, catalog, deliveries, entries, event_reads, events, gates, health, hooks,
+    infer, keys, received, replays, sources, templates, trouble, uploads,
 };
 
 #[derive(OpenApi)]
@@ -45,9 +45,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// What comes in, what goes out, and who and what it goes through.
 fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
-        .routes(routes!(events::post_event, events::list_events))
+        .routes(routes!(events::post_event, event_reads::list_events))
         .routes(routes!(events::post_batch))
-        .routes(routes!(events::get_event))
+        .routes(routes!(event_reads::get_event))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .routes(routes!(deliveries::release_delivery))

@@ -19,7 +19,7 @@ use super::signals::Stop;
 use crate::api;
 use crate::config::Settings;
 use crate::console;
-use crate::pipeline::group::Committing;
+use crate::pipeline::intake::Committing;
 use crate::pipeline::worker::Worker;
 
 /// How long a process that a supervisor stops goes on answering, so that a load balancer hears of it.

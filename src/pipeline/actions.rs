@@ -1,7 +1,7 @@
 //! Storing what `tag` and `track` rules planned.
 
 use super::Pipeline;
-use super::group::Pending;
+use super::intake::Pending;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, TypedId};
 use crate::store::actions::{NewAction, insert_all};

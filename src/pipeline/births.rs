@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::budget::Call;
 use super::cancel::cancel_digest;
-use super::group::Pending;
+use super::intake::Pending;
 use super::line::Frozen;
 use super::message::Message;
 use super::pack::{self, PackKey, PackLimits, Ready};

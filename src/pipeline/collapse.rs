@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::Pipeline;
 use super::cancel::{cancel_digest, cancelled, ended};
 use super::gather::emptied;
-use super::group::Pending;
+use super::intake::Pending;
 use super::plan::{Beginning, Plan, PlannedDelivery};
 use super::record::Moved;
 use super::throttle::addressee_digest;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Pipeline;
 use super::cancel::cancel_digest;
-use super::group::Pending;
+use super::intake::Pending;
 use super::plan::{Beginning, Gather, PlannedDelivery};
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};

@@ -4,23 +4,20 @@
 //! from repeats; rows are written for winners only. A group that the database refuses is halved and tried again, so
 //! that one bad event takes no neighbour with it. What a group's deliveries are born as is in `births`.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::births::Births;
 use super::consider::{Circumstances, Considered};
 use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, decision_summary, summary};
+use super::intake::{Committing, Pending};
 use super::plan::Plan;
-use super::prepared::{PreparedCatalog, PreparedVersion};
+use super::prepared::PreparedCatalog;
 use super::{Pipeline, crash};
 use crate::compute::Purpose;
 use crate::domain::budget::Budget as Work;
-use crate::domain::channel::Lane;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, Recipient};
 use crate::domain::facts::Facts;
@@ -30,110 +27,6 @@ use crate::store::events::{FirstPost, KeyClaim, NewEvent};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, deliveries, events, listing};
 use crate::telemetry::names;
 use crate::vault::Comparison;
-
-/// Planned deliveries in one group at most, unless a single event has more.
-const GROUP_DELIVERIES: usize = 20_000;
-
-/// An event that waits for a group commit.
-pub(super) struct Pending {
-    pub event: Arc<Event>,
-    pub claim: KeyClaim,
-    pub content: Vec<u8>,
-    /// The plan, and the catalog's revision that it was made on.
-    pub plan: (i64, Plan),
-    /// The version that a test send is of.
-    pub test_of: Option<Arc<PreparedVersion>>,
-    pub data: String,
-    pub sealed: Option<Vec<u8>>,
-    pub reply: oneshot::Sender<Result<Accepted, IngestError>>,
-    /// Counts up: who came first. Ids of the same millisecond don't tell.
-    pub arrival: u64,
-    pub _place: OwnedSemaphorePermit,
-}
-
-/// Which events a committer takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Committing {
-    /// Those with an urgent delivery: they never wait for a group of others.
-    Urgent,
-    /// All others.
-    Ordinary,
-}
-
-/// Events that wait for a group commit: bounded, first come first served among the urgent and among the others.
-pub struct Intake {
-    places: Arc<Semaphore>,
-    arrivals: AtomicU64,
-    urgent: Waiting,
-    ordinary: Waiting,
-}
-
-/// Events of one kind that wait for a group commit.
-#[derive(Default)]
-struct Waiting {
-    events: Mutex<VecDeque<Pending>>,
-    arrived: Notify,
-}
-
-impl Intake {
-    /// An intake with room for this many events.
-    pub fn new(places: usize) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(places)),
-            arrivals: AtomicU64::new(0),
-            urgent: Waiting::default(),
-            ordinary: Waiting::default(),
-        }
-    }
-
-    /// Takes a place; `None` when there is none.
-    pub(super) fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
-    }
-
-    pub(super) fn waiting_count(&self) -> usize {
-        self.urgent.events.lock().len() + self.ordinary.events.lock().len()
-    }
-
-    pub(super) fn push(&self, mut pending: Pending) {
-        let kind = if is_urgent(&pending.plan.1) { Committing::Urgent } else { Committing::Ordinary };
-        let waiting = self.of(kind);
-        let mut events = waiting.events.lock();
-        pending.arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
-        events.push_back(pending);
-        drop(events);
-        waiting.arrived.notify_one();
-    }
-
-    fn of(&self, kind: Committing) -> &Waiting {
-        match kind {
-            Committing::Urgent => &self.urgent,
-            Committing::Ordinary => &self.ordinary,
-        }
-    }
-
-    fn take(&self, kind: Committing, limit: usize) -> Vec<Pending> {
-        let waiting = self.of(kind);
-        let mut events = waiting.events.lock();
-        // An event to thousands weighs as much as thousands of events.
-        let mut deliveries = 0;
-        let fitting = events.iter().take(limit).take_while(|pending| {
-            deliveries += pending.plan.1.deliveries.len();
-            deliveries <= GROUP_DELIVERIES
-        });
-        let count = fitting.count().max(1).min(events.len());
-        let group = events.drain(..count).collect();
-        if !events.is_empty() {
-            // There is work for another committer.
-            waiting.arrived.notify_one();
-        }
-        group
-    }
-}
-
-fn is_urgent(plan: &Plan) -> bool {
-    plan.deliveries.iter().any(|delivery| delivery.rule.definition.lane == Lane::Urgent)
-}
 
 /// How a try to commit a group ended, if not well.
 enum Trouble {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Pipeline;
 use super::consider::{Circumstances, Considered};
-use super::group::Pending;
+use super::group::Reply;
+use super::intake::Pending;
 use super::plan::PlannedDelivery;
 use super::prepared::PreparedVersion;
 use crate::domain::budget::Spent;
@@ -148,6 +151,8 @@ pub enum IngestError {
     Refused(#[source] Arc<StoreError>),
 }
 
+/// Events of a batch that are planned at once.
+const PLANNED_AT_ONCE: usize = 16;
 /// How long a refused poster is asked to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -178,50 +183,78 @@ impl Pipeline {
     /// [`IngestError`]; after [`IngestError::Busy`], [`IngestError::Overloaded`] and [`IngestError::Unavailable`] the same
     /// post helps later.
     pub async fn accept(&self, new: NewEvent) -> Result<Accepted, IngestError> {
-        self.accept_as(new, None, false).await
-    }
-
-    /// Takes an event of a batch.
-    ///
-    /// # Errors
-    /// As for [`Self::accept`].
-    pub async fn accept_of_batch(&self, new: NewEvent) -> Result<Accepted, IngestError> {
-        self.accept_as(new, None, true).await
+        self.accept_as(new, None).await
     }
 
     /// The same; with `test_of`, this version is sent instead of what the rules want.
     pub(super) async fn accept_as(
         &self,
+        new: NewEvent,
+        test_of: Option<Arc<PreparedVersion>>,
+    ) -> Result<Accepted, IngestError> {
+        match self.make_pending(new, test_of, false).await {
+            Ok((pending, answer)) => {
+                self.intake.push(vec![pending]);
+                answer.await.unwrap_or(Err(IngestError::Unavailable))
+            }
+            Err(reply) => reply,
+        }
+    }
+
+    /// Takes the events of a batch: they are planned side by side, and wait for their commit together and in their
+    /// order. Returns a result for each, in the same order.
+    pub async fn accept_batch(&self, events: Vec<NewEvent>) -> Vec<Result<Accepted, IngestError>> {
+        let each = events.into_iter().map(|new| self.make_pending(new, None, true));
+        let planned: Vec<_> = stream::iter(each).buffered(PLANNED_AT_ONCE).collect().await;
+        let mut pending = Vec::with_capacity(planned.len());
+        let mut answers = Vec::with_capacity(planned.len());
+        for one in planned {
+            answers.push(one.map(|(one, answer)| {
+                pending.push(one);
+                answer
+            }));
+        }
+        self.intake.push(pending);
+        let answered = answers.into_iter().map(|answer| async {
+            match answer {
+                Ok(answer) => answer.await.unwrap_or(Err(IngestError::Unavailable)),
+                Err(reply) => reply,
+            }
+        });
+        join_all(answered).await
+    }
+
+    /// Plans an event, so that only its commit is left to wait for; or says what its poster is answered at once.
+    async fn make_pending(
+        &self,
         mut new: NewEvent,
         test_of: Option<Arc<PreparedVersion>>,
         is_of_batch: bool,
-    ) -> Result<Accepted, IngestError> {
+    ) -> Result<(Pending, oneshot::Receiver<Reply>), Reply> {
         let now = self.clock.now();
-        let place = self.intake.enter().ok_or(IngestError::Busy)?;
+        let place = self.intake.enter().ok_or(Err(IngestError::Busy))?;
         let content = std::mem::take(&mut new.content);
         let event = Arc::new(self.event(new, now));
-        let catalog = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
+        let catalog = self.catalog.get(&self.store).await.map_err(|_| Err(IngestError::Unavailable))?;
         let mut around = Circumstances { catalog, test_of, facts: Arc::default(), now };
         let considered = match self.consider_with_newest(&event, &mut around, is_of_batch).await {
             Ok(considered) => considered,
-            Err(refused) => return self.answer_to_repeat((&event, &content), refused, now).await,
+            Err(refused) => return Err(self.answer_to_repeat((&event, &content), refused, now).await),
         };
         let Considered { plan, data, sealed } = considered;
+        let digest = sha256(event.own_name().as_bytes());
         if let Some(retry_after) = self.refuses(&plan, now) {
-            let key = (event.source, sha256(event.own_name().as_bytes()));
-            let first = self.first_answer_to(key, &content, now).await;
-            return first
-                .map_err(|_| IngestError::Unavailable)?
-                .unwrap_or(Err(IngestError::Overloaded { retry_after }));
+            let first = self.first_answer_to((event.source, digest), &content, now).await;
+            return Err(match first {
+                Ok(Some(first)) => first,
+                Ok(None) => Err(IngestError::Overloaded { retry_after }),
+                Err(_) => Err(IngestError::Unavailable),
+            });
         }
-        let claim = KeyClaim {
-            source: event.source,
-            digest: sha256(event.own_name().as_bytes()),
-            fingerprint: self.store.vault().fingerprint(&content),
-            event: event.id,
-        };
+        let fingerprint = self.store.vault().fingerprint(&content);
+        let claim = KeyClaim { source: event.source, digest, fingerprint, event: event.id };
         let (reply, answer) = oneshot::channel();
-        self.intake.push(Pending {
+        let pending = Pending {
             event,
             claim,
             content,
@@ -232,8 +265,8 @@ impl Pipeline {
             reply,
             arrival: 0,
             _place: place,
-        });
-        answer.await.unwrap_or(Err(IngestError::Unavailable))
+        };
+        Ok((pending, answer))
     }
 
     /// The first answer to what the catalog refuses today and took before; else the refusal.

@@ -24,6 +24,7 @@ mod freeze;
 mod gather;
 pub mod group;
 pub mod ingest;
+pub mod intake;
 pub mod line;
 pub mod message;
 mod ordering;
@@ -151,7 +152,7 @@ pub struct Pipeline {
     pub(crate) budget: budget::Budget,
     stops: stops::Stops,
     overload: overload::Overload,
-    pub(crate) intake: group::Intake,
+    pub(crate) intake: intake::Intake,
     pub(crate) lease: ArcSwapOption<WorkerLease>,
     pub(crate) wanted_uploads: Mutex<BTreeSet<UploadKey>>,
     /// Rings when rows may be due, orphaned or forgotten.
@@ -205,7 +206,7 @@ impl Pipeline {
             budget: budget::Budget::new(limits.calls_in_flight, limits.plan_share, limits.breaker),
             stops: stops::Stops::default(),
             overload: overload::Overload::default(),
-            intake: group::Intake::new(limits.waiting_events),
+            intake: intake::Intake::new(limits.waiting_events),
             lease: ArcSwapOption::empty(),
             wanted_uploads: Mutex::new(BTreeSet::new()),
             look: Notify::new(),

@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 
 use super::Pipeline;
 use super::cancel::cancel_digest;
-use super::group::Pending;
+use super::intake::Pending;
 use super::plan::{Beginning, PlannedDelivery};
 use super::record::committed;
 use super::throttle::addressee_digest;

@@ -95,7 +95,7 @@ impl Pipeline {
             ordering_key: None,
             traceparent: None,
         };
-        Ok(self.accept_as(new, Some(version), false).await?)
+        Ok(self.accept_as(new, Some(version)).await?)
     }
 }
 

@@ -1,0 +1,127 @@
+//! Reading events with what became of them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Api;
+use super::listing::{DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
+use super::parameters::{Parameters, PathText};
+use super::problem::{Code, Problem};
+use crate::access::Use;
+use crate::domain::event::{Event, Recipient};
+use crate::domain::id::EventId;
+
+/// An event as it is shown. Sensitive values are masked.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct EventBody {
+    #[schema(value_type = String)]
+    id: EventId,
+    /// The source's own id of it.
+    key: String,
+    #[schema(value_type = String)]
+    source: crate::domain::id::SourceId,
+    r#type: String,
+    recipients: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+    time: Option<DateTime<Utc>>,
+    received_at: DateTime<Utc>,
+    locale: Option<String>,
+    send_after: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    cancellation_key: Option<String>,
+    collapse_key: Option<String>,
+    sequence: Option<i64>,
+    ordering_key: Option<String>,
+    test: bool,
+}
+
+impl From<Event> for EventBody {
+    fn from(event: Event) -> Self {
+        Self {
+            id: event.id,
+            key: event.event_key,
+            source: event.source,
+            r#type: event.event_type.to_string(),
+            recipients: event.recipients.iter().map(recipient_body).collect(),
+            data: (!event.data.is_null()).then_some(event.data),
+            time: event.occurred_at,
+            received_at: event.received_at,
+            locale: event.locale,
+            send_after: event.send_after,
+            expires_at: event.expires_at,
+            cancellation_key: event.cancellation_key,
+            collapse_key: event.collapse_key,
+            sequence: event.sequence,
+            ordering_key: event.ordering_key,
+            test: event.is_test,
+        }
+    }
+}
+
+/// A recipient as it is posted and shown.
+pub(super) fn recipient_body(recipient: &Recipient) -> Value {
+    serde_json::json!({ recipient.label.as_str(): recipient.id })
+}
+
+/// An event with its whole story.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct EventTrace {
+    #[serde(flatten)]
+    event: EventBody,
+    deliveries: Vec<DeliveryBody>,
+    decisions: Vec<DecisionBody>,
+}
+
+/// Lists events, newest first.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "events", params(RawListQuery),
+    responses((status = 200, description = "A page of events", body = Page<EventBody>))
+)]
+pub(super) async fn list_events(
+    State(api): State<Arc<Api>>,
+    Parameters(query): Parameters<RawListQuery>,
+    headers: HeaderMap,
+) -> Result<Json<Page<EventBody>>, Problem> {
+    let (_, visible) = api.allow_visible(&headers, Use::ReadEvents).await?;
+    let filter = query.filter::<EventId>(visible)?;
+    let events = api.store.list_events(&filter).await?;
+    Ok(Json(Page::new(
+        events,
+        filter.limit,
+        |stored| stored.event.id.to_string(),
+        |stored| stored.event.into(),
+    )))
+}
+
+/// Shows one event with its deliveries and decisions.
+#[utoipa::path(
+    get, path = "/v1/events/{id}", tag = "events", params(("id" = String, Path, description = "evt_…")),
+    responses((status = 200, description = "The event", body = EventTrace), (status = 404, description = "No such event"))
+)]
+pub(super) async fn get_event(
+    State(api): State<Arc<Api>>,
+    PathText(id): PathText,
+    headers: HeaderMap,
+) -> Result<Json<EventTrace>, Problem> {
+    let (_, visible) = api.allow_visible(&headers, Use::ReadEvents).await?;
+    let unknown = || Problem::new(Code::NotFound, format!("there is no event {id}"));
+    let id: EventId = id.parse().map_err(|_| unknown())?;
+    let stored = api.store.find_event(id).await?.ok_or_else(unknown)?;
+    if !visible.has(stored.event.source, stored.event.is_test) {
+        return Err(unknown());
+    }
+    let (deliveries, decisions) = api.store.trace_of(id).await?;
+    let now = api.clock.now();
+    Ok(Json(EventTrace {
+        event: stored.event.into(),
+        deliveries: deliveries.into_iter().map(|row| delivery_body(row, now)).collect(),
+        decisions: decisions.into_iter().map(DecisionBody::from).collect(),
+    }))
+}
