@@ -163,16 +163,16 @@ async fn paths_that_grow_from_variable_to_variable_are_checked_without_growing()
 async fn copy_that_is_hard_to_check_is_checked_or_refused_and_nothing_stands_still() {
     let app = TestApp::start().await;
     let branches = format!("{{% if data.b0 %}}{}x{{% endif %}}", {
-        (1..3_000).map(|n| format!("{{% elsif data.b{n} %}}")).collect::<Vec<_>>().concat()
+        (1..1_000).map(|n| format!("{{% elsif data.b{n} %}}")).collect::<Vec<_>>().concat()
     });
     // Each level ends elsewhere than it begins, so that what is within it is read twice.
     let unsteady = format!("{}{}", "{% for i in data.l %}<a href='".repeat(48), "{% endfor %}".repeat(48));
-    let filters = format!("{{{{ data.x{} }}}}", " | abs".repeat(8_000));
-    let tests = format!("{{% if data.x{} %}}y{{% endif %}}", " or data.x".repeat(5_000));
+    let filters = format!("{{{{ data.x{} }}}}", " | abs".repeat(2_000));
+    let tests = format!("{{% if data.x{} %}}y{{% endif %}}", " or data.x".repeat(1_500));
     let assigned =
-        (0..1_500).map(|n| format!("{{% assign a{n} = data.b{n} %}}")).collect::<Vec<_>>().concat();
+        (0..500).map(|n| format!("{{% assign a{n} = data.b{n} %}}")).collect::<Vec<_>>().concat();
     let captured = format!("{}x{}", "{% capture c %}".repeat(49), "{% endcapture %}".repeat(49));
-    let many: String = "{{ data.missing.value }}".repeat(2_600);
+    let many: String = "{{ data.missing.value }}".repeat(800);
     for text in [&branches, &filters, &tests, &assigned, &captured, &many] {
         looked_at(&app, PUSH, &push(text)).await;
     }
