@@ -425,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_comment_at_which_the_tokenizer_panics_is_a_problem() {
-        for comment in ["<![endif`-->", "<!--[if mso]><p><![endif`-->", "<![if`]>"] {
+        for comment in ["<![endif`-->", "<!--[if mso]><p><![endif`-->"] {
             let found = html(&body(&format!("<mj-text>{comment}</mj-text>")));
             assert!(found.as_ref().is_err_and(|problem| problem.code == "mjml"), "{comment}: {found:?}");
         }

@@ -169,8 +169,7 @@ async fn copy_that_is_hard_to_check_is_checked_or_refused_and_nothing_stands_sti
     let unsteady = format!("{}{}", "{% for i in data.l %}<a href='".repeat(48), "{% endfor %}".repeat(48));
     let filters = format!("{{{{ data.x{} }}}}", " | abs".repeat(2_000));
     let tests = format!("{{% if data.x{} %}}y{{% endif %}}", " or data.x".repeat(1_500));
-    let assigned =
-        (0..500).map(|n| format!("{{% assign a{n} = data.b{n} %}}")).collect::<Vec<_>>().concat();
+    let assigned = (0..500).map(|n| format!("{{% assign a{n} = data.b{n} %}}")).collect::<Vec<_>>().concat();
     let captured = format!("{}x{}", "{% capture c %}".repeat(49), "{% endcapture %}".repeat(49));
     let many: String = "{{ data.missing.value }}".repeat(800);
     for text in [&branches, &filters, &tests, &assigned, &captured, &many] {
