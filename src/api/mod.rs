@@ -10,6 +10,7 @@ mod body;
 mod cancellations;
 mod catalog;
 mod cloudevents;
+mod common_responses;
 mod deliveries;
 mod entries;
 mod event_fields;
@@ -130,6 +131,7 @@ pub fn router(api: Arc<Api>) -> Router {
     let (routes, _) = openapi::routes().split_for_parts();
     routes
         .route_layer(middleware::from_fn(request::refuse_unknown_parameters))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_key))
         .merge(openapi::pages())
         .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {

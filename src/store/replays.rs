@@ -71,8 +71,7 @@ pub struct ReplayRow {
 const FIND: &str = include_str!("sql/find_replayable.sql");
 
 impl Store {
-    /// Final deliveries that fit the filter, oldest first, `limit` at most. Those that got through without a turn off the
-    /// happy path are found by their ids alone.
+    /// Final deliveries that fit the filter, oldest first, `limit` at most.
     ///
     /// # Errors
     /// [`StoreError::Database`].

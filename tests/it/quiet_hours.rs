@@ -44,7 +44,10 @@ async fn a_gate_that_opens_at_night_lets_nothing_out_before_the_morning() {
     pass(&app, Duration::from_mins(2)).await;
     assert_eq!(app.messages().await.len(), 0, "it is 22:02 in Berlin");
     let delivery = app.delivery(&accepted, RULE).await;
-    assert_eq!((&delivery["state"], &delivery["due_at"]), (&json!("scheduled"), &json!("2026-11-25T07:00:00Z")));
+    assert_eq!(
+        (&delivery["state"], &delivery["due_at"]),
+        (&json!("scheduled"), &json!("2026-11-25T07:00:00Z"))
+    );
     assert_eq!(
         delivery["decisions"].as_array().expect("a list").last().expect("one")["code"],
         "outside_hours"

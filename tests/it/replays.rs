@@ -241,3 +241,13 @@ async fn the_same_request_twice_at_once_gets_the_same_replay() {
     }
     assert_eq!(ids.len(), 1);
 }
+
+#[tokio::test]
+async fn what_was_accepted_without_a_decision_is_found_by_its_state() {
+    let app = TestApp::start().await;
+    app.accept(&payment_failed("p-1", "u")).await;
+    app.run_until_idle().await;
+    let body = json!({"filter": {"states": ["accepted"], "rule": "payment-failed-sms"}, "may_duplicate": true, "reason": "a test"});
+    let (status, plan) = replays(&app, "?dry_run=true", body).await;
+    assert_eq!((status, &plan["count"], &plan["is_complete"]), (200, &json!(1), &json!(true)), "{plan}");
+}
