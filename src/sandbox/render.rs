@@ -158,6 +158,7 @@ fn render(
                     seen.blanks.push(blank);
                 }
             }
+            seen.broken.extend(rendered.reported.iter().map(|what| format!("{name}: {what}")));
             rendered.text
         }
         Err(error) => {

@@ -342,11 +342,9 @@ impl CompiledContent {
                 let detail = "it reads what only OneSignal knows".to_owned();
                 return Err(ValueError::Unsafe { field: field.name.clone(), detail });
             }
-            let mut text = String::new();
             let mut evaluator = field.evaluator(&globals, budget);
-            evaluator
-                .render(field.template.nodes(), &mut text)
-                .map_err(|error| self.value_error(field, error))?;
+            let text = evaluator.render(field.template.nodes());
+            let text = text.map_err(|error| self.value_error(field, error))?;
             Ok((field.name.clone(), literal(&text)))
         };
         self.fields.iter().map(render).collect()

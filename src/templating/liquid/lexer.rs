@@ -2,12 +2,15 @@
 
 use super::ast::Span;
 use super::position::SyntaxError;
+use super::spaces::trim_start;
 
 /// One piece of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
     /// Literal text, with whitespace control applied.
     Text(Span),
+    /// What stands between `raw` and `endraw`.
+    Raw(Span),
     /// `{{ inner }}`
     Output {
         /// What stands between the braces.
@@ -47,7 +50,7 @@ impl Piece {
     /// Where it begins.
     pub fn start(self) -> usize {
         match self {
-            Self::Text(span) => span.start,
+            Self::Text(span) | Self::Raw(span) => span.start,
             Self::Output { outer, .. } | Self::Tag { outer, .. } => outer.start,
         }
     }
@@ -86,10 +89,10 @@ impl Cutter<'_> {
         let mut span = Span { start: self.at, end };
         if self.trim {
             let text = span.of(self.source);
-            span.start += text.len() - text.trim_start().len();
+            span.start += text.len() - trim_start(text).len();
         }
         if trim_end {
-            span.end = span.start + span.of(self.source).trim_end().len();
+            span.end = span.start + super::spaces::trim_end(span.of(self.source)).len();
         }
         if span.start < span.end {
             self.pieces.push(Piece::Text(span));
@@ -110,11 +113,14 @@ impl Cutter<'_> {
         Ok(Mark { inner, outer, trims_before, trims_after })
     }
 
-    /// Takes everything up to `endraw` as text.
+    /// Takes everything up to `endraw` as it is. As in the reference, the `-` of `{% raw -%}` trims what follows the block,
+    /// that of `endraw` does nothing, and `{%- endraw %}` is no end.
     fn raw(&mut self, start: usize) -> Result<(), SyntaxError> {
         let end = self.find_end(start, "endraw", None)?;
-        self.text(end.outer.start, end.trims_before);
-        self.trim = end.trims_after;
+        let span = Span { start: self.at, end: end.outer.start };
+        if span.start < span.end {
+            self.pieces.push(Piece::Raw(span));
+        }
         self.at = end.outer.end;
         Ok(())
     }
@@ -133,7 +139,8 @@ impl Cutter<'_> {
             let Ok(mark) = self.mark(at + found, "%}") else { break };
             let name = mark.inner.of(self.source).trim();
             open += usize::from(nested == Some(name));
-            if name == word {
+            let is_hidden = nested.is_none() && mark.trims_before;
+            if name == word && !is_hidden {
                 open -= 1;
                 if open == 0 {
                     return Ok(mark);
@@ -176,7 +183,7 @@ const SIGNS: [&str; 14] = ["==", "!=", "<>", "<=", ">=", "<", ">", "=", "|", ":"
 
 /// Cuts the inside of an output or a tag into tokens with their places.
 pub fn tokens(source: &str, inner: Span) -> Result<Vec<(Token, Span)>, SyntaxError> {
-    let mut tokens = Vec::new();
+    let mut tokens: Vec<(Token, Span)> = Vec::new();
     let mut at = inner.start;
     let text = &source[..inner.end];
     while let Some(first) = text[at..].chars().next() {
@@ -184,7 +191,8 @@ pub fn tokens(source: &str, inner: Span) -> Result<Vec<(Token, Span)>, SyntaxErr
             at += first.len_utf8();
             continue;
         }
-        let (token, length) = token(text, at)?;
+        let is_key = first.is_ascii_digit() && matches!(tokens.last(), Some((Token::Sign("."), _)));
+        let (token, length) = if is_key { word(text, at) } else { token(text, at)? };
         tokens.push((token, Span { start: at, end: at + length }));
         at += length;
     }
@@ -201,14 +209,20 @@ fn token(text: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
         return number(text, at);
     }
     if first.is_ascii_alphabetic() || first == b'_' {
-        let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        let length = rest.find(ends).unwrap_or(rest.len());
-        return Ok((Token::Word(rest[..length].to_owned()), length));
+        return Ok(word(text, at));
     }
     if let Some(sign) = SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
         return Ok((Token::Sign(sign), sign.len()));
     }
     Err(SyntaxError::at(text, at, unexpected(rest.chars().next().unwrap_or(' '))))
+}
+
+/// A name; after a dot it may begin with a digit.
+fn word(text: &str, at: usize) -> (Token, usize) {
+    let rest = &text[at..];
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let length = rest.find(ends).unwrap_or(rest.len());
+    (Token::Word(rest[..length].to_owned()), length)
 }
 
 fn unexpected(c: char) -> String {

@@ -11,13 +11,16 @@ pub(in crate::templating) mod ast;
 pub(in crate::templating) mod dates;
 mod expression;
 pub(in crate::templating) mod filters;
+mod inspect;
 mod lexer;
+pub(in crate::templating) mod marked;
 pub(in crate::templating) mod number;
 mod outcome;
 mod parser;
 mod paths;
 pub(in crate::templating) mod position;
 pub(in crate::templating) mod render;
+mod spaces;
 pub(in crate::templating) mod value;
 
 #[cfg(test)]
@@ -89,9 +92,9 @@ impl Template {
     ) -> Result<Rendered, RenderError> {
         let manner = Manner { strict: strictness == Strictness::Strict, refuse_blank: false, escape: None };
         let mut evaluator = Evaluator::new(self.source(), globals, manner, budget);
-        let mut text = String::new();
-        evaluator.render(self.nodes(), &mut text)?;
-        Ok(Rendered { text, blanks: evaluator.into_blanks() })
+        let text = evaluator.render(self.nodes())?;
+        let (blanks, reported) = evaluator.into_notes();
+        Ok(Rendered { text, blanks, reported })
     }
 
     /// Every reading of a path, through `assign`, `for`, `where` and `map`, in source order; those that the budget lasts for.

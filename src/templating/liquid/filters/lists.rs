@@ -3,7 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
+use serde_json::Value as Json;
+
 use super::{Bench, Fault, Filter};
+use crate::templating::liquid::marked::Marked;
 use crate::templating::liquid::value::{Val, count};
 
 /// Puts `input` through a filter on lists.
@@ -14,29 +17,31 @@ pub fn apply<'a>(
     bench: &mut Bench<'_>,
 ) -> Result<Val<'a>, Fault> {
     match filter {
-        Filter::First => return Ok(input.at(0).unwrap_or(Val::Nil(None))),
+        Filter::First => return Ok(input.first().unwrap_or(Val::Nil(None))),
         Filter::Last => return Ok(input.at(-1).unwrap_or(Val::Nil(None))),
         Filter::Size => {
             bench.budget.work(input.as_str().map_or(0, str::len))?;
             return Ok(count(input.size().unwrap_or(0)));
         }
-        Filter::Reverse if input.as_str().is_some() => return Ok(input),
+        Filter::Slice => {
+            let elements = input.elements();
+            bench.budget.steps(elements.len())?;
+            let range = slice_range(elements.len(), args, bench)?;
+            return Ok(Val::List(elements.get(range).unwrap_or_default().into()));
+        }
         _ => {}
     }
-    let elements = input.elements();
-    bench.budget.steps(elements.len())?;
+    let mut list = input.items();
+    bench.budget.steps(list.len())?;
     if filter == Filter::Join {
-        return join(&elements, args.first(), bench);
+        return join(&list, args.first(), bench);
     }
-    let key = args.first().map(Val::to_text).unwrap_or_default();
-    let mut list = elements.to_vec();
+    let key = args.first().map(Val::to_filtered_text).unwrap_or_default();
     match filter {
         Filter::Compact => list.retain(|element| !element.is_nil()),
         Filter::Map => list = list.iter().map(|element| member(element, &key)).collect(),
         Filter::Reverse => list.reverse(),
-        Filter::Slice => list = slice(&list, args, bench)?,
-        Filter::Sort if args.is_empty() => list.sort_by(order),
-        Filter::Sort => list.sort_by(|a, b| order(&member(a, &key), &member(b, &key))),
+        Filter::Sort => sort(&mut list, args.first().map(|_| key.as_ref()), bench)?,
         Filter::Uniq => keep_first(&mut list, bench)?,
         Filter::Where => list.retain(|element| fits(&member(element, &key), args.get(1))),
         _ => {}
@@ -44,23 +49,48 @@ pub fn apply<'a>(
     Ok(Val::List(list.into()))
 }
 
+/// A member of an object by its name alone; a list or text has none.
 fn member<'a>(element: &Val<'a>, key: &str) -> Val<'a> {
-    element.get(key).unwrap_or(Val::Nil(None))
+    match element {
+        Val::Json(Json::Object(members)) => members.get(key).map_or(Val::Nil(None), Val::from),
+        _ => Val::Nil(None),
+    }
 }
 
+/// Whether a member is what is wanted; without a wish, or with one that leads to nothing, whether it is true.
 fn fits(member: &Val<'_>, wanted: Option<&Val<'_>>) -> bool {
-    wanted.map_or_else(|| member.is_true(), |wanted| member.equals(wanted))
+    match wanted.filter(|wanted| !wanted.is_nil()) {
+        Some(wanted) => member.equals(wanted),
+        None => member.is_true(),
+    }
 }
 
-/// A total order: what can be compared by value, then by kind, nothing last.
-fn order(a: &Val<'_>, b: &Val<'_>) -> Ordering {
-    a.compare(b).unwrap_or_else(|| rank(a).cmp(&rank(b)))
+fn sort(list: &mut [Val<'_>], key: Option<&str>, bench: &Bench<'_>) -> Result<(), Fault> {
+    let mut mixed = false;
+    list.sort_by(|a, b| match key {
+        Some(key) => order(&member(a, key), &member(b, key), &mut mixed),
+        None => order(a, b, &mut mixed),
+    });
+    match (mixed, bench.strict) {
+        (false, _) => Ok(()),
+        (true, true) => Err(Fault::Unusable("what is in the list can't be put in an order")),
+        (true, false) => Err(Fault::Reported("cannot sort values of incompatible types".into())),
+    }
+}
+
+/// A total order: what can be compared by value, then by kind, nothing last. Tells values that have no order.
+fn order(a: &Val<'_>, b: &Val<'_>, mixed: &mut bool) -> Ordering {
+    if let Ok(Some(order)) = a.compare(b) {
+        return order;
+    }
+    *mixed |= !a.is_nil() && !b.is_nil() && !a.equals(b);
+    rank(a).cmp(&rank(b))
 }
 
 fn rank(value: &Val<'_>) -> u8 {
     match value {
         Val::Number(_) => 0,
-        Val::Text(_) | Val::Made(_) | Val::Captured(_) => 1,
+        Val::Text(_) | Val::Made(_) | Val::Marked(_) => 1,
         Val::Bool(_) => 2,
         Val::Json(_) | Val::List(_) | Val::Loop(_) | Val::Blank | Val::Empty => 3,
         Val::Nil(_) => 4,
@@ -86,21 +116,17 @@ fn join<'a>(
     separator: Option<&Val<'_>>,
     bench: &mut Bench<'_>,
 ) -> Result<Val<'a>, Fault> {
-    let separator = separator.map_or(std::borrow::Cow::Borrowed(" "), Val::to_text);
-    let mut text = String::new();
+    let space = Val::Text(" ");
+    let separator = separator.unwrap_or(&space).to_marked();
+    let mut text = Marked::default();
     for (index, element) in elements.iter().enumerate() {
         if index > 0 {
-            text.push_str(&separator);
+            text.push_all(&separator);
         }
-        text.push_str(&element.to_text());
-        bench.budget.length(text.len())?;
+        text.push_all(&element.to_marked());
+        bench.budget.length(text.as_str().len())?;
     }
-    bench.text(text)
-}
-
-fn slice<'a>(list: &[Val<'a>], args: &[Val<'a>], bench: &mut Bench<'_>) -> Result<Vec<Val<'a>>, Fault> {
-    let range = slice_range(list.len(), args, bench)?;
-    Ok(list.get(range).unwrap_or_default().to_vec())
+    bench.marked(text)
 }
 
 /// Which part of `length` the arguments of `slice` mean.
@@ -109,8 +135,8 @@ pub fn slice_range(
     args: &[Val<'_>],
     bench: &Bench<'_>,
 ) -> Result<std::ops::Range<usize>, Fault> {
-    let offset = args.first().map_or(Ok(0), |arg| bench.number(arg).map(super::Number::as_i64))?;
-    let wanted = args.get(1).map_or(Ok(1), |arg| bench.number(arg).map(super::Number::as_i64))?;
+    let offset = args.first().map_or(Ok(0), |arg| bench.count(arg))?;
+    let wanted = args.get(1).filter(|arg| !arg.is_nil()).map_or(Ok(1), |arg| bench.count(arg))?;
     let from_end = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
     let start = if offset < 0 { length.checked_sub(from_end) } else { Some(from_end.min(length)) };
     let Some(start) = start else { return Ok(0..0) };
