@@ -35,6 +35,7 @@ mod inference;
 mod ingest;
 mod languages;
 mod licences;
+mod liquid_reference;
 mod onesignal_import;
 mod open_secrets;
 mod ordering;

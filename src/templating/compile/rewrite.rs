@@ -296,6 +296,16 @@ impl<'f> Rewriter<'f> {
         }
         let left = self.expr(&test.left, Place::Raw, Need::None, ops);
         let Some((operator, right)) = &test.right else { return left };
+        let kept = |expr: &Expr| match expr {
+            Expr::Path(path) => self.origins.root(&path.root).event && self.origins.root(&path.root).provider,
+            Expr::Literal(_) => false,
+        };
+        let is_encoded = matches!(self.kind, FieldKind::Html | FieldKind::Link);
+        if is_encoded && (kept(&test.left) || kept(right)) {
+            let message = "OneSignal would compare a value of `data` that is encoded for this field already";
+            let hint = Some("compare the value of `data` itself");
+            self.problems.add("encoded_text", test.span, message, hint);
+        }
         let right = self.expr(right, Place::Raw, Need::None, ops);
         format!("{left} {} {right}", operator.as_str())
     }

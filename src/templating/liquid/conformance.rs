@@ -45,7 +45,7 @@ const CASES: &[(&str, &str)] = &[
     ("{{ blank }}{{ empty }}", ""), ("{{ d.n }}/{{ d.price }}/{{ d.whole }}", "7/19.99/3.0"),
     ("{{ d.huge }}", "18446744073709551615"), ("{{ d.missing }}", ""), ("{{ d.missing.deeper[0].x }}", ""),
     ("{{ unknown }}", ""), ("{{ d.null }}", ""), ("{{ d.list }}", "caba"), ("{{ d.nested }}", "123"),
-    ("{{ d.things }}", r#"{"a":1,"b":2}"#), ("{{ d.liquid }}", "{{ n }}{% if %}"), ("{{ '{{' }}{{ '{' }}", "{{{"),
+    ("{{ d.things }}", r#"{"a"=>1, "b"=>2}"#), ("{{ d.liquid }}", "{{ n }}{% if %}"), ("{{ '{{' }}{{ '{' }}", "{{{"),
     // Paths
     ("{{ d.list[0] }}{{ d.list[-1] }}{{ d.list[9] }}", "ca"), ("{{ d['name'] }}{{ d[\"n\"] }}", "Ann Lee7"),
     ("{{ d.prices[d.currency] }}", "10"), ("{{ d.object[d.k] }}", "value"), ("{{ d.list[d.zero] }}", "c"),
@@ -110,7 +110,7 @@ const CASES: &[(&str, &str)] = &[
     ("{{ 'a+b%26c%C3%BC%zz' | url_decode }}", "a b&cü%zz"), ("{{ d.lines | newline_to_br }}", "a<br />\nb<br />\nc"), ("{{ 'hello' | slice: 1 }}{{ 'hello' | slice: 1, 3 }}", "eell"),
     ("{{ 'hello' | slice: -3, 2 }}{{ 'hello' | slice: 9, 2 }}", "ll"), ("{{ d.emoji | slice: 1, 2 }}", "🏽é"), ("{{ 'a,b,,' | split: ',' | join: '-' }}", "a-b"),
     ("{{ ' a  b ' | split: ' ' | join: '-' }}", "a-b"), ("{{ 'abc' | split: '' | join: '.' }}", "a.b.c"), ("{{ d.things | json }}{{ d.name | json }}{{ d.list | json }}", r#"{"a":1,"b":2}"Ann Lee"["c","a","b","a"]"#),
-    ("{{ 'http://x' | track_link }}", "http://x"), ("{{ d.n | append: '!' }}", "7!"), ("{{ d.missing | upcase }}", ""), ("{{ 'x' | size }}{{ d.list | size }}{{ d.n | size }}", "140"),
+    ("{{ 'http://x' | track_link }}", "http://x"), ("{{ d.n | append: '!' }}", "7!"), ("{{ d.missing | upcase }}", ""), ("{{ 'x' | size }}{{ d.list | size }}{{ d.n | size }}", "148"),
     // default
     ("{{ d.missing | default: 'x' }}{{ d.null | default: 'x' }}{{ d.empty | default: 'x' }}{{ d.no | default: 'x' }}{{ d.none | default: 'x' }}", "xxxxx"),
     ("{{ d.name | default: 'x' }}{{ d.zero | default: 'x' }}{{ d.space | default: 'x' }}", "Ann Lee0  "), ("{{ d.no | default: 'x', allow_false: true }}", "false"),

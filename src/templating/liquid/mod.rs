@@ -9,6 +9,7 @@
 
 pub(in crate::templating) mod ast;
 pub(in crate::templating) mod dates;
+pub(in crate::templating) mod dialect;
 mod expression;
 pub(in crate::templating) mod filters;
 mod inspect;
@@ -67,6 +68,17 @@ impl Template {
     pub fn parse(source: &str, budget: &Budget) -> Result<Self, SyntaxError> {
         let nodes = parser::parse(source, budget)?;
         Ok(Self { parsed: Arc::new(Parsed { source: source.to_owned(), nodes }) })
+    }
+
+    /// Parses what OneSignal is given: what its engine can't parse is an error here, too.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_as_provider(source: &str, budget: &Budget) -> Result<Self, SyntaxError> {
+        match dialect::unparsable(source).into_iter().next() {
+            Some(stumble) => Err(SyntaxError::at(source, stumble.at, stumble.message)),
+            None => Self::parse(source, budget),
+        }
     }
 
     /// The source as it was written.

@@ -79,6 +79,10 @@ impl Number {
     pub fn whole(self, round: fn(f64) -> f64) -> Self {
         match self {
             Self::Int(int) => Self::Int(int),
+            // The digits that are written decide: 12345678901234567000.0 is that number, whatever its float is.
+            Self::Float(float) if float.abs() >= 1e15 => {
+                Self::Int(float.to_string().parse().unwrap_or(float as i128))
+            }
             Self::Float(float) => Self::Int(round(float) as i128),
         }
     }
@@ -122,7 +126,14 @@ impl Number {
             return Some(Self::Int(quotient - i128::from(below)));
         }
         let divisor = other.as_f64();
-        (divisor != 0.0).then(|| Self::Float(self.as_f64() / divisor))
+        if divisor == 0.0 {
+            return None;
+        }
+        let exact = || {
+            let (a, b) = self.aligned(other)?;
+            quotient(a, b)
+        };
+        Some(Self::Float(exact().unwrap_or_else(|| self.as_f64() / divisor)))
     }
 
     /// The rest of `divided_by`, with the sign of `other`; `None` if `other` is zero.
@@ -132,7 +143,25 @@ impl Number {
             return Some(Self::Int(if rest != 0 && ((rest < 0) != (b < 0)) { rest + b } else { rest }));
         }
         let (a, b) = (self.as_f64(), other.as_f64());
-        (b != 0.0).then(|| Self::Float(a - b * (a / b).floor()))
+        if b == 0.0 {
+            return None;
+        }
+        let exact = || {
+            let (a, b) = self.aligned(other)?;
+            let rest = a.checked_rem(b)?;
+            let rest = if rest != 0 && ((rest < 0) != (b < 0)) { rest + b } else { rest };
+            let scale = self.decimal()?.1.max(other.decimal()?.1);
+            from_decimal(rest, scale)
+        };
+        Some(exact().unwrap_or_else(|| Self::Float(a - b * (a / b).floor())))
+    }
+
+    /// Both as whole numbers of the same small unit, if they fit.
+    fn aligned(self, other: Self) -> Option<(i128, i128)> {
+        let ((a, a_scale), (b, b_scale)) = (self.decimal()?, other.decimal()?);
+        let scale = a_scale.max(b_scale);
+        let a = a.checked_mul(10i128.checked_pow(scale - a_scale)?)?;
+        Some((a, b.checked_mul(10i128.checked_pow(scale - b_scale)?)?))
     }
 
     /// Rounded to `places` after the point; negative ones count before it.
@@ -180,10 +209,8 @@ impl Number {
             if !same_scale {
                 return from_decimal(exact(a, b)?, a_scale + b_scale);
             }
-            let scale = a_scale.max(b_scale);
-            let a = a.checked_mul(10i128.checked_pow(scale - a_scale)?)?;
-            let b = b.checked_mul(10i128.checked_pow(scale - b_scale)?)?;
-            from_decimal(exact(a, b)?, scale)
+            let (a, b) = self.aligned(other)?;
+            from_decimal(exact(a, b)?, a_scale.max(b_scale))
         };
         decimal().unwrap_or_else(|| Self::Float(approximate(self.as_f64(), other.as_f64())))
     }
@@ -202,6 +229,20 @@ impl Number {
         let scale = u32::try_from(fraction.len()).ok()?;
         Some((format!("{whole}{fraction}").parse().ok()?, scale))
     }
+}
+
+/// `a / b` with more digits than a float holds, so that the nearest float is found.
+fn quotient(a: i128, b: i128) -> Option<f64> {
+    let sign = if (a < 0) == (b < 0) { "" } else { "-" };
+    let (a, b) = (a.unsigned_abs(), b.unsigned_abs());
+    let mut text = format!("{sign}{}.", a.checked_div(b)?);
+    let mut rest = a % b;
+    for _ in 0..40 {
+        rest = rest.checked_mul(10)?;
+        text.push(char::from_digit(u32::try_from(rest / b).ok()?, 10)?);
+        rest %= b;
+    }
+    text.parse().ok()
 }
 
 fn from_decimal(digits: i128, scale: u32) -> Option<Number> {

@@ -226,10 +226,18 @@ impl<'a> Val<'a> {
             _ => {}
         }
         match key {
-            "size" => self.size().map(count),
+            "size" => self.counted(),
             "first" => self.first(),
             "last" => self.at(-1),
             _ => None,
+        }
+    }
+
+    /// What `size` says: a whole number has the size of a machine's word, as in the reference engine.
+    pub fn counted(&self) -> Option<Val<'a>> {
+        match self {
+            Self::Number(Number::Int(_)) => Some(count(8)),
+            other => other.size().map(count),
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::{Bench, Fault, Filter};
 use crate::templating::liquid::marked::Marked;
+use crate::templating::liquid::number::Number;
 use crate::templating::liquid::value::{Val, count};
 
 /// Puts `input` through a filter on lists.
@@ -21,7 +22,7 @@ pub fn apply<'a>(
         Filter::Last => return Ok(input.at(-1).unwrap_or(Val::Nil(None))),
         Filter::Size => {
             bench.budget.work(input.as_str().map_or(0, str::len))?;
-            return Ok(count(input.size().unwrap_or(0)));
+            return Ok(input.counted().unwrap_or_else(|| count(0)));
         }
         Filter::Slice => {
             let elements = input.elements();
@@ -39,21 +40,44 @@ pub fn apply<'a>(
     let key = args.first().map(Val::to_filtered_text).unwrap_or_default();
     match filter {
         Filter::Compact => list.retain(|element| !element.is_nil()),
-        Filter::Map => list = list.iter().map(|element| member(element, &key)).collect(),
+        Filter::Map => {
+            let found =
+                list.iter().map(|element| Ok(member(element, &key, bench)?.unwrap_or(Val::Nil(None))));
+            list = found.collect::<Result<_, Fault>>()?;
+        }
         Filter::Reverse => list.reverse(),
-        Filter::Sort => sort(&mut list, args.first().map(|_| key.as_ref()), bench)?,
+        Filter::Sort if args.is_empty() => sort(&mut list, bench)?,
+        Filter::Sort => match sorted_by(&list, &key, bench)? {
+            Some(sorted) => list = sorted,
+            None => return Ok(Val::Nil(None)),
+        },
         Filter::Uniq => keep_first(&mut list, bench)?,
-        Filter::Where => list.retain(|element| fits(&member(element, &key), args.get(1))),
+        Filter::Where => {
+            let mut kept = Vec::new();
+            for element in list {
+                let Some(member) = member(&element, &key, bench)? else { return Ok(Val::Nil(None)) };
+                if fits(&member, args.get(1)) {
+                    kept.push(element);
+                }
+            }
+            list = kept;
+        }
         _ => {}
     }
     Ok(Val::List(list.into()))
 }
 
-/// A member of an object by its name alone; a list or text has none.
-fn member<'a>(element: &Val<'a>, key: &str) -> Val<'a> {
+/// A member of an object, or what a text holds of its name; none of what has no members at all.
+fn member<'a>(element: &Val<'a>, key: &str, bench: &Bench<'_>) -> Result<Option<Val<'a>>, Fault> {
     match element {
-        Val::Json(Json::Object(members)) => members.get(key).map_or(Val::Nil(None), Val::from),
-        _ => Val::Nil(None),
+        Val::Json(Json::Object(members)) => Ok(Some(members.get(key).map_or(Val::Nil(None), Val::from))),
+        Val::Number(Number::Int(_)) if bench.strict => Err(Fault::Unusable("a number has no members")),
+        Val::Number(Number::Int(_)) => {
+            Err(Fault::Reported(format!("cannot select the property '{key}'").into()))
+        }
+        other => {
+            Ok(other.as_str().map(|text| if text.contains(key) { Val::made(key) } else { Val::Nil(None) }))
+        }
     }
 }
 
@@ -65,12 +89,33 @@ fn fits(member: &Val<'_>, wanted: Option<&Val<'_>>) -> bool {
     }
 }
 
-fn sort(list: &mut [Val<'_>], key: Option<&str>, bench: &Bench<'_>) -> Result<(), Fault> {
+fn sort(list: &mut [Val<'_>], bench: &Bench<'_>) -> Result<(), Fault> {
     let mut mixed = false;
-    list.sort_by(|a, b| match key {
-        Some(key) => order(&member(a, key), &member(b, key), &mut mixed),
-        None => order(a, b, &mut mixed),
-    });
+    list.sort_by(|a, b| order(a, b, &mut mixed));
+    unmixed(mixed, bench)
+}
+
+/// The list in the order of its elements' members; nothing if one of them can't have any.
+fn sorted_by<'a>(list: &[Val<'a>], key: &str, bench: &Bench<'_>) -> Result<Option<Vec<Val<'a>>>, Fault> {
+    if list.len() == 1 {
+        return Ok(Some(list.to_vec()));
+    }
+    let has_members = |element: &Val<'_>| {
+        matches!(element, Val::Json(_) | Val::Number(Number::Int(_))) || element.as_str().is_some()
+    };
+    if !list.iter().all(has_members) {
+        return Ok(None);
+    }
+    let keyed =
+        list.iter().map(|element| Ok((member(element, key, bench)?.unwrap_or(Val::Nil(None)), element)));
+    let mut keyed: Vec<(Val<'a>, &Val<'a>)> = keyed.collect::<Result<_, Fault>>()?;
+    let mut mixed = false;
+    keyed.sort_by(|(a, _), (b, _)| order(a, b, &mut mixed));
+    unmixed(mixed, bench)?;
+    Ok(Some(keyed.into_iter().map(|(_, element)| element.clone()).collect()))
+}
+
+fn unmixed(mixed: bool, bench: &Bench<'_>) -> Result<(), Fault> {
     match (mixed, bench.strict) {
         (false, _) => Ok(()),
         (true, true) => Err(Fault::Unusable("what is in the list can't be put in an order")),
