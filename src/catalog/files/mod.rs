@@ -42,11 +42,6 @@ pub fn is_leftover(path: &str) -> bool {
     path.split('/').any(is_one)
 }
 
-/// A file's text without what editors on other systems put into it: a byte order mark, and line ends of two characters.
-fn plain_text(text: &str) -> String {
-    text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n")
-}
-
 /// A copy file in its parts.
 struct CopyFile<'t> {
     /// The fields above the body, as TOML.
@@ -84,6 +79,7 @@ fn split_front(text: &str) -> CopyFile<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::template::plain_lines;
 
     #[test]
     fn fields_above_a_body_are_found_however_their_file_was_written() {
@@ -94,7 +90,7 @@ mod tests {
             "\u{feff}\r\n+++\r\nheadings = \"On its way\"\r\n+++\r\nOrder {{ data.id }}",
             "+++ \nheadings = \"On its way\"\n+++\t \nOrder {{ data.id }}",
         ] {
-            let text = plain_text(text);
+            let text = plain_lines(text);
             let file = split_front(&text);
             let found = (file.front.trim_end(), file.body, file.unclosed);
             assert_eq!(found, ("headings = \"On its way\"", "Order {{ data.id }}", None), "{text:?}");

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{CopyFile, Files, is_leftover, plain_text, split_front};
+use super::{CopyFile, Files, is_leftover, split_front};
 use crate::catalog::check::CatalogProblem;
 use crate::catalog::checks::too_complex;
 use crate::catalog::document::{Document, RuleDocument, TemplateDocument};
@@ -13,7 +13,7 @@ use crate::catalog::source_files;
 use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::snapshot::Partial;
-use crate::domain::template::{Fields, is_locale, main_field};
+use crate::domain::template::{Fields, is_locale, main_field, plain_lines};
 
 /// Sizes beyond which a file is refused.
 const MAX_FILE_BYTES: usize = 256 * 1024;
@@ -21,7 +21,7 @@ const MAX_FILE_BYTES: usize = 256 * 1024;
 /// Reads a catalog's files.
 pub(in crate::catalog) fn read(files: &Files, budget: &Budget) -> (Document, Vec<CatalogProblem>) {
     let kept = files.iter().filter(|(path, _)| !is_leftover(path));
-    let files = &kept.map(|(path, text)| (path.clone(), plain_text(text))).collect::<Files>();
+    let files = &kept.map(|(path, text)| (path.clone(), plain_lines(text))).collect::<Files>();
     let mut reader = Reader { files, budget, document: Document::default(), problems: Vec::new() };
     for (path, text) in files {
         if text.len() > MAX_FILE_BYTES {

@@ -34,7 +34,8 @@ pub fn check(spec: &FieldSpec, template: &Template, is_kept: bool) -> Vec<Findin
     found.findings
 }
 
-fn is_front_matter(source: &str) -> bool {
+/// Whether a text begins as a copy file does, with fields above the copy.
+pub fn is_front_matter(source: &str) -> bool {
     source
         .trim_start_matches(['\u{feff}', '\n', '\r', ' '])
         .lines()
@@ -68,6 +69,15 @@ impl Found<'_> {
                     call.span,
                     message,
                     "write a pattern such as `%d.%m.%Y`",
+                );
+            } else if dates::is_cut_off(pattern) {
+                let message = format!("`{pattern}` ends within a directive");
+                self.add(
+                    "date_pattern",
+                    Severity::Error,
+                    call.span,
+                    message,
+                    "finish it, or write `%%` for a percent sign",
                 );
             } else if let Some(unknown) = unknown {
                 let message = format!("`{unknown}` stands for nothing in a date, and is printed as it is");

@@ -37,6 +37,7 @@ use crate::domain::template::{FieldSpec, Fields, fields_of};
 use crate::templating::compile::{CompiledContent, Problem, compile};
 use crate::templating::liquid::Template;
 
+pub use dialect::is_front_matter;
 pub use meters::{Meter, Unit, meters};
 
 /// How bad a finding is.

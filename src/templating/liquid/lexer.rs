@@ -116,39 +116,45 @@ impl Cutter<'_> {
     /// Takes everything up to `endraw` as it is. As in the reference, the `-` of `{% raw -%}` trims what follows the block,
     /// that of `endraw` does nothing, and `{%- endraw %}` is no end.
     fn raw(&mut self, start: usize) -> Result<(), SyntaxError> {
-        let end = self.find_end(start, "endraw", None)?;
-        let span = Span { start: self.at, end: end.outer.start };
-        if span.start < span.end {
-            self.pieces.push(Piece::Raw(span));
+        let rest = &self.source[self.at..];
+        let is_end = |at: &usize| {
+            let word = rest[at + 2..].trim_start_matches(|c: char| c.is_ascii_whitespace());
+            let after = word.strip_prefix("endraw");
+            after.is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+        };
+        let end = rest.match_indices("{%").map(|(at, _)| at).find(is_end);
+        let closed = end.and_then(|end| Some((end, end + rest[end..].find("%}")? + 2)));
+        let Some((end, after)) = closed else {
+            return Err(SyntaxError::at(self.source, start, "`{% endraw %}` is missing"));
+        };
+        if end > 0 {
+            self.pieces.push(Piece::Raw(Span { start: self.at, end: self.at + end }));
         }
-        self.at = end.outer.end;
+        self.at += after;
         Ok(())
     }
 
     fn comment(&mut self, start: usize) -> Result<(), SyntaxError> {
-        let end = self.find_end(start, "endcomment", Some("comment"))?;
+        let end = self.end_of_comment(start)?;
         self.trim = end.trims_after;
         self.at = end.outer.end;
         Ok(())
     }
 
-    /// Finds the tag `word` from here on; each `nested` on the way asks for one more.
-    fn find_end(&self, start: usize, word: &str, nested: Option<&str>) -> Result<Mark, SyntaxError> {
+    /// Finds `endcomment` from here on; each `comment` on the way asks for one more.
+    fn end_of_comment(&self, start: usize) -> Result<Mark, SyntaxError> {
         let (mut at, mut open) = (self.at, 1);
         while let Some(found) = self.source[at..].find("{%") {
             let Ok(mark) = self.mark(at + found, "%}") else { break };
-            let name = mark.inner.of(self.source).trim();
-            open += usize::from(nested == Some(name));
-            let is_hidden = nested.is_none() && mark.trims_before;
-            if name == word && !is_hidden {
-                open -= 1;
-                if open == 0 {
-                    return Ok(mark);
-                }
+            match mark.inner.of(self.source).trim() {
+                "comment" => open += 1,
+                "endcomment" if open == 1 => return Ok(mark),
+                "endcomment" => open -= 1,
+                _ => {}
             }
             at += found + 2;
         }
-        Err(SyntaxError::at(self.source, start, format!("`{{% {word} %}}` is missing")))
+        Err(SyntaxError::at(self.source, start, "`{% endcomment %}` is missing"))
     }
 }
 

@@ -221,7 +221,7 @@ impl Number {
             Self::Int(int) => return Some((int, 0)),
             Self::Float(float) => float,
         };
-        if !float.is_finite() || float.abs() >= 1e15 || (float != 0.0 && float.abs() < 1e-9) {
+        if !float.is_finite() || float.abs() >= 1e25 || (float != 0.0 && float.abs() < 1e-15) {
             return None;
         }
         let text = float.to_string();

@@ -97,7 +97,7 @@ const LITERALS: [&str; 20] = [
     "'2026-11-25'",
     "'{%'",
 ];
-const FILTERS: [&str; 70] = [
+const FILTERS: [&str; 68] = [
     "upcase",
     "downcase",
     "capitalize",
@@ -163,8 +163,6 @@ const FILTERS: [&str; 70] = [
     "map: 'zz'",
     "where: 'kind', 'food'",
     "where: 'stock'",
-    "date: '%Y-%m-%d %H:%M'",
-    "date: '%-d. %B %y, %j %U'",
     "pluralize: 'one', 'many'",
     "url_decode",
     "track_link",
@@ -186,7 +184,8 @@ pub fn template(seed: u64) -> String {
 fn part(random: &mut Random, depth: usize) -> String {
     let choices = if depth == 0 { 7 } else { 14 };
     match random.below(choices) {
-        0..5 => output(random),
+        0..4 => output(random),
+        4 => date(random),
         5 => random.of(&[" ", "\n", " text ", "é<b>", "{ } %} ", "\u{a0}", "\t \r\n"]).to_owned(),
         6 => format!("{{% raw %}}{}{{% endraw %}}", random.of(&["", " ", "{{ x }}", "{% if %}", "a "])),
         7 => block(random, depth, "if"),
@@ -208,6 +207,24 @@ fn parts(random: &mut Random, depth: usize) -> String {
 fn output(random: &mut Random) -> String {
     let (open, close) = (random.of(&["{{ ", "{{", "{{- "]), random.of(&[" }}", "}}", " -}}"]));
     format!("{open}{}{close}", filtered(random))
+}
+
+fn date(random: &mut Random) -> String {
+    let moment = random.of(&[
+        "data.when",
+        "data.day",
+        "data.epoch",
+        "data.millis",
+        "'Nov 25 2026'",
+        "'25.11.2026 10:30'",
+        "-86400",
+        "data.yes",
+        "data.null",
+    ]);
+    let letters = "aAbBcCdDeFgGhHIjklLmMnNpPrRsStTuUvVwWxXyYzZ%fqQiJK";
+    let flags = random.of(&["", "", "", "-", "_", "0", "^", "#", "5", "-3", "_6", "010", "^4", ":", "E"]);
+    let at = random.below(letters.len());
+    format!("{{{{ {moment} | date: '[%{flags}{}] %Y' }}}}", &letters[at..=at])
 }
 
 fn value(random: &mut Random) -> &'static str {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::generated::Random;
 
 /// How many copies are compiled.
-pub const COPIES: u64 = 1_500;
+pub const COPIES: u64 = 3_000;
 
 /// One field of a copy as OneSignal has it, and what the preview shows of it.
 pub struct Shown {

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use chrono::{DateTime, Datelike, Days, FixedOffset, NaiveDate, NaiveTime, TimeDelta, TimeZone};
 use regex::{Captures, Regex};
 
-pub use format::{directives, format};
+pub use format::{directives, format, is_cut_off};
 
 /// A moment, and how its offset was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -60,10 +60,11 @@ impl Bench<'_> {
 
     /// The value as a number. What is none counts as what its text begins with where that is allowed.
     fn number(&self, value: &Val<'_>) -> Result<Number, Fault> {
-        match number_of(value) {
-            Some(number) => Ok(number),
-            None if self.strict => Err(Fault::Unusable("the value is no number")),
-            None => Ok(value.as_str().map_or(Number::Int(0), Number::leading)),
+        match (number_of(value), value.as_str()) {
+            (_, Some(text)) if !self.strict => Ok(Number::leading(text)),
+            (Some(number), _) => Ok(number),
+            (None, _) if self.strict => Err(Fault::Unusable("the value is no number")),
+            (None, _) => Ok(Number::Int(0)),
         }
     }
 
@@ -83,11 +84,7 @@ impl Bench<'_> {
 
 /// A whole number as a text.
 pub fn whole(text: &str) -> Option<i64> {
-    let text = text.trim_matches(|c: char| c.is_ascii_whitespace());
-    match Number::parse(text)? {
-        number @ Number::Int(_) => Some(number.as_i64()),
-        Number::Float(_) => None,
-    }
+    text.trim_matches(|c: char| c.is_ascii_whitespace()).parse().ok()
 }
 
 macro_rules! filters {

@@ -77,6 +77,12 @@ pub fn date<'a>(input: Val<'a>, args: &[Val<'a>], bench: &mut Bench<'_>) -> Resu
         Some(moment) if bench.strict && !dates::is_usual(&moment) => {
             Err(Fault::Unusable("the year is beyond 9999: seconds since 1970 are wanted, not milliseconds"))
         }
+        Some(_) if dates::is_cut_off(&pattern) && bench.strict => {
+            Err(Fault::Unusable("its pattern ends within a directive"))
+        }
+        Some(_) if dates::is_cut_off(&pattern) => {
+            Err(Fault::Reported(format!("invalid format: {pattern}").into()))
+        }
         Some(moment) if !pattern.is_empty() => {
             bench.budget.work(pattern.len().saturating_mul(16))?;
             bench.text(dates::format(&moment, &pattern))

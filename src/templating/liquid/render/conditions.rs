@@ -64,6 +64,8 @@ impl<'a> Evaluator<'a> {
             Val::Json(Json::Object(members)) => {
                 Ok(right.as_str().is_some_and(|key| members.contains_key(key)))
             }
+            // `blank` and `empty` are no elements of a list.
+            Val::Json(_) | Val::List(_) if matches!(right, Val::Blank | Val::Empty) => Ok(false),
             Val::Json(_) | Val::List(_) => {
                 let elements = left.elements();
                 self.budget.steps(elements.len()).map_err(|spent| Stop::Spent(spent, span))?;

@@ -64,6 +64,8 @@ impl<'a> Evaluator<'a> {
         }
         let offset = self.bound(node.offset.as_ref())?.unwrap_or(0);
         let limit = self.bound(node.limit.as_ref())?.unwrap_or(usize::MAX);
+        // A text is gone through as a whole, whatever the bounds.
+        let (offset, limit) = if list.as_str().is_some() { (0, usize::MAX) } else { (offset, limit) };
         let size = list.size().filter(|_| list.is_compound()).unwrap_or(1);
         self.budget.steps(size).map_err(|spent| Stop::Spent(spent, node.span))?;
         let mut chosen: Vec<Val<'a>> = list.elements().iter().skip(offset).take(limit).cloned().collect();
