@@ -23,3 +23,4 @@ pub mod snapshot;
 pub mod stack;
 pub mod template;
 pub mod timing;
+pub mod visible;

@@ -36,6 +36,7 @@ mod inference;
 mod ingest;
 mod languages;
 mod licences;
+mod liquid_reference;
 mod locked_database;
 mod onesignal_import;
 mod open_secrets;
