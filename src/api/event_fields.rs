@@ -8,7 +8,7 @@ use super::trace::traceparent;
 use crate::access::Identity;
 use crate::domain::clock::{Timestamp, truncate};
 use crate::domain::event::{EventTypeName, Recipient};
-use crate::domain::template::is_locale;
+use crate::domain::locale;
 use crate::pipeline::ingest::NewEvent;
 
 /// The fields that an event has.
@@ -77,6 +77,13 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
 }
 
 fn refuse_unknown(members: &Map<String, Value>) -> Result<(), Problem> {
+    if members.contains_key("specversion") {
+        let error =
+            FieldError::new("/specversion", "unknown_field", "this is a CloudEvent, sent as plain JSON");
+        let hint = "send `Content-Type: application/cloudevents+json`, or `application/cloudevents-batch+json` to \
+                    /v1/events/batch";
+        return Err(Problem::fields(Code::UnknownField, vec![error.hint(hint)]));
+    }
     let unknown = members.keys().filter(|name| !FIELDS.contains(&name.as_str()));
     let errors: Vec<FieldError> = unknown
         .map(|name| {
@@ -259,15 +266,15 @@ impl Fields {
     }
 
     fn locale(&mut self) -> Option<String> {
-        let locale = self.text("locale")?;
-        if !is_locale(&locale) {
+        let text = self.text("locale").filter(|text| !text.trim().is_empty())?;
+        let locale = locale::understood(&text);
+        if locale.is_none() {
             self.errors.push(
                 FieldError::new("/locale", "invalid", "a locale is a BCP 47 tag")
                     .hint("write it as `de` or `de-AT`"),
             );
-            return None;
         }
-        Some(locale)
+        locale
     }
 
     fn key(&mut self, name: &str) -> Option<String> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::catalog::CatalogProblem;
 use crate::catalog::traffic::TrafficReport;
 use crate::compute::ComputeError;
-use crate::pipeline::ingest::{DataError, IngestError, RETRY_AFTER};
+use crate::pipeline::ingest::{DataError, IngestError, Nearest, RETRY_AFTER};
 use crate::pipeline::preview::PreviewError;
 use crate::pipeline::release::ReleaseError;
 use crate::store::StoreError;
@@ -212,16 +212,14 @@ impl Problem {
         Self { errors, ..Self::new(code, detail) }
     }
 
-    /// The same, with each field called as its sender knows it.
+    /// The same, with each error as its sender knows it.
     #[must_use]
-    pub fn renamed(mut self, name: impl Fn(&str) -> String) -> Self {
+    pub(super) fn each(self, change: impl Fn(FieldError) -> FieldError) -> Self {
         if self.errors.is_empty() {
             return self;
         }
-        for error in &mut self.errors {
-            error.pointer = name(&error.pointer);
-        }
-        Self { retry_after: self.retry_after, ..Self::fields(self.code, self.errors) }
+        let errors = self.errors.into_iter().map(change).collect();
+        Self { retry_after: self.retry_after, ..Self::fields(self.code, errors) }
     }
 
     /// The same, with how long to wait.
@@ -363,11 +361,12 @@ impl From<IngestError> for Problem {
                     "unknown_event_type",
                     format!("there is no event type `{name}`"),
                 );
-                let hint = nearest.map_or_else(
-                    || "the catalog is empty: apply one first".to_owned(),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                Self::fields(Code::UnknownEventType, vec![error.hint(hint)])
+                let hint = match nearest {
+                    Nearest::Name(near) => Some(format!("did you mean `{near}`?")),
+                    Nearest::EmptyCatalog => Some("the catalog is empty: apply one first".to_owned()),
+                    Nearest::None => None,
+                };
+                Self::fields(Code::UnknownEventType, vec![FieldError { hint, ..error }])
             }
             IngestError::BadData { errors, has_more, .. } => bad_data(errors, has_more),
             IngestError::NoRecipient => {

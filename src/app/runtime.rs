@@ -12,7 +12,7 @@ use super::limits::pipeline_limits;
 use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
-use crate::api::{Api, AppPolicy, Denials, SharedReadiness};
+use crate::api::{Api, AppPolicy, Denials, Rejections, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::compute::{Compute, ComputeOptions};
 use crate::config::Settings;
@@ -142,6 +142,7 @@ impl Herald {
             clock,
             ids,
             denials: Denials::default(),
+            rejections: Rejections::default(),
             readiness: SharedReadiness::default(),
             app_policy: app_policy(&settings)?,
             metrics: overrides.metrics,

@@ -16,6 +16,8 @@ pub mod event;
 pub mod facts;
 pub mod gate;
 pub mod id;
+pub mod locale;
+pub mod objects;
 pub mod remedy;
 pub mod retry;
 pub mod rule;

@@ -212,7 +212,7 @@ fn check(event: &Event, catalog: &PreparedCatalog, now: Timestamp, work: &Work) 
     let Some(event_type) = catalog.event_type(&event.event_type) else {
         return Err(IngestError::UnknownType {
             name: event.event_type.to_string(),
-            nearest: catalog.nearest_type(event.event_type.as_str()).map(ToString::to_string),
+            nearest: catalog.nearest_type(event.event_type.as_str()),
         });
     };
     let bad = |errors, has_more| {
@@ -266,8 +266,10 @@ fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataErro
     let hint = match error.kind() {
         Kind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            let hint = near_miss(data.pointer(&pointer), name)
-                .map_or_else(|| format!("add `{name}`"), |near| format!("rename `{near}` to `{name}`"));
+            let hint = near_miss(data.pointer(&pointer), name).map_or_else(
+                || format!("add `{name}`"),
+                |near| format!("if `{near}` is meant, rename it to `{name}`"),
+            );
             pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
             Some(hint)
         }
@@ -275,12 +277,7 @@ fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataErro
             Some(format!("leave out {}, or allow it in the schema", quoted(unexpected)))
         }
         Kind::Type { kind: TypeKind::Single(kind) } => Some(format!("send a value of type {kind}")),
-        Kind::Format { format } => Some(match format.as_str() {
-            "date" => "write it as 2026-11-25".to_owned(),
-            "date-time" => "write it as 2026-11-25T08:00:00Z".to_owned(),
-            "uri" => "write it as https://shop.example/orders/1001".to_owned(),
-            other => format!("write it as `{other}`"),
-        }),
+        Kind::Format { format } => example_of(format).map(|example| format!("write it as {example}")),
         Kind::Enum { options } => Some(format!("use one of {options}")),
         _ => None,
     };
@@ -290,6 +287,25 @@ fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataErro
         detail: clipped(error.masked().to_string()),
         hint: hint.map(clipped),
     }
+}
+
+/// A value of a format.
+fn example_of(format: &str) -> Option<&'static str> {
+    Some(match format {
+        "date" => "2026-11-25",
+        "date-time" => "2026-11-25T08:00:00Z",
+        "time" => "08:00:00Z",
+        "duration" => "PT10M",
+        "email" | "idn-email" => "ann@shop.example",
+        "hostname" | "idn-hostname" => "shop.example",
+        "ipv4" => "192.0.2.1",
+        "ipv6" => "2001:db8::1",
+        "uri" | "iri" => "https://shop.example/orders/1001",
+        "uri-reference" | "iri-reference" => "/orders/1001",
+        "uuid" => "0191d2a6-5c1b-7000-8000-000000000000",
+        "json-pointer" => "/items/0",
+        _ => return None,
+    })
 }
 
 fn clipped(text: String) -> String {
@@ -305,12 +321,14 @@ fn quoted(names: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// A member of `place` whose name is nearly `name`: most missing values are misspelt ones.
+/// A member of `place` whose name is nearly `name`: most missing values are misspelt ones. A short name has no letter to
+/// spare, and what the schema knows under its own name is not misspelt.
 fn near_miss<'a>(place: Option<&'a Value>, name: &str) -> Option<&'a str> {
     let members = place?.as_object()?.keys().map(String::as_str);
     let is_as_long = |member: &&str| member.len().abs_diff(name.len()) <= 8 && name.len() <= 100;
     members.take(MOST_MEMBERS).filter(is_as_long).find(|member| {
-        *member != name && strsim::damerau_levenshtein(&member.to_lowercase(), &name.to_lowercase()) <= 2
+        let distance = strsim::damerau_levenshtein(&member.to_lowercase(), &name.to_lowercase());
+        *member != name && distance <= (name.chars().count() / 3).min(2)
     })
 }
 

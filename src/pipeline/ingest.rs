@@ -95,6 +95,17 @@ pub struct DataError {
     pub hint: Option<String>,
 }
 
+/// Which event type may be meant by a name that none has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nearest {
+    /// One whose name is nearly the same.
+    Name(String),
+    /// None of those that there are.
+    None,
+    /// There is none at all.
+    EmptyCatalog,
+}
+
 /// Why an event was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
@@ -103,8 +114,8 @@ pub enum IngestError {
     UnknownType {
         /// The type as posted.
         name: String,
-        /// The nearest known one.
-        nearest: Option<String>,
+        /// The one that is meant.
+        nearest: Nearest,
     },
     /// `data` does not fit the type's schema; the producer has to repair it.
     #[error("data does not fit the schema of {event_type}")]

@@ -55,7 +55,7 @@ impl EventTypeForm {
         let mut problems = Vec::new();
         let name: Option<EventTypeName> = name.parse().ok();
         if name.is_none() {
-            let message = "an event type is lower-case words joined by dots";
+            let message = "an event type is words of letters, digits, `_` and `-` joined by dots";
             problems.push(FormProblem::new("bad_name", "name", message).hint("such as order.shipped"));
         }
         for pointer in self.sensitive.iter().filter(|pointer| !pointer.starts_with('/')) {
@@ -113,6 +113,12 @@ impl EventTypeForm {
                 return false;
             }
         };
+        if never_takes_objects(&self.schema, &self.schema, MAX_DEPTH) {
+            let message = "an event's `data` is an object, and this schema never takes one";
+            problems
+                .push(FormProblem::new("bad_schema", "schema", message).hint("write `\"type\": \"object\"`"));
+            return false;
+        }
         for (name, sample) in &self.samples {
             let checked = schema.check(sample, budget, |error| format!("{}: {error}", error.instance_path()));
             let message = match checked {
@@ -179,6 +185,21 @@ fn leads_somewhere(
     }
     // A schema that lists nothing leaves everything open.
     if known.is_empty() { Ok(()) } else { Err(known) }
+}
+
+/// Whether a schema surely refuses every object.
+fn never_takes_objects(root: &Value, schema: &Value, levels: usize) -> bool {
+    let Some(levels) = levels.checked_sub(1) else { return false };
+    let never = |part: &Value| never_takes_objects(root, part, levels);
+    let parts = |word: &str| schema[word].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_other = |kind: &Value| kind.as_str().is_some_and(|kind| kind != "object");
+    let reference = schema["$ref"].as_str().and_then(|target| root.pointer(target.strip_prefix('#')?));
+    *schema == Value::Bool(false)
+        || is_other(&schema["type"])
+        || schema["type"].as_array().is_some_and(|kinds| kinds.iter().all(is_other))
+        || reference.is_some_and(never)
+        || parts("allOf").iter().any(never)
+        || ["anyOf", "oneOf"].iter().any(|word| !parts(word).is_empty() && parts(word).iter().all(never))
 }
 
 /// A reference to something outside the schema.
