@@ -24,11 +24,12 @@ use crate::access::Identity;
 use crate::compute::Purpose;
 use crate::domain::budget::Budget;
 use crate::domain::id::{EventId, KeyId, ReceivedBodyId, TypedId};
+use crate::domain::rejection::Rejection;
 use crate::pipeline::ingest::Accepted;
 use crate::store::received::{BodyState, ReceivedBody};
 use crate::store::webhooks::{KnownWebhook, WebhookSecret};
 use crate::webhooks::{
-    Auth, Body as ReadBody, Call, Headers, Mapped, Rejection, Scheme, Signed, SourceSettings, Webhook,
+    Auth, Body as ReadBody, Call, Headers, Mapped, Scheme, Signed, SourceSettings, Webhook,
 };
 
 /// What became of a webhook's body.

@@ -11,10 +11,10 @@ use super::Api;
 use super::problem::Problem;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::SourceId;
+use crate::domain::rejection::Rejection;
 use crate::store::rejections::RejectedCalls;
 use crate::store::sources::Source;
 use crate::telemetry::{Sampled, names};
-use crate::webhooks::Rejection;
 
 /// How often one reason of one source is logged and stored, at most.
 const EVERY: TimeDelta = TimeDelta::seconds(10);

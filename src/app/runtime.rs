@@ -265,6 +265,8 @@ async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock
         calls_per_second: onesignal.calls_per_second.max(1),
         subscriptions: Some(onesignal.subscriptions).filter(|count| *count > 0),
         paused: None,
+        // Of an app that is known already, what was said of it stays.
+        alias_labels: Some(Vec::new()),
     };
     store.upsert_app(&app, clock.now()).await?;
     Ok(())

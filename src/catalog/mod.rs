@@ -6,6 +6,7 @@
 //! here sends a message; the pipeline reads what is live and never writes it.
 
 mod about;
+mod app_files;
 mod author;
 mod canaries;
 mod changes;

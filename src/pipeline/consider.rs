@@ -19,9 +19,10 @@ use crate::compute::{ComputeError, Purpose};
 use crate::domain::budget::{Budget as Work, Limits, Spent};
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::Decision;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, Recipient, RecipientLabel};
 use crate::domain::facts::Facts;
 use crate::domain::id::IdSource;
+use crate::domain::labels;
 use crate::store::Store;
 use crate::store::secrets::event_place;
 use crate::vault::VaultError;
@@ -246,11 +247,30 @@ fn check(event: &Event, catalog: &PreparedCatalog, now: Timestamp, work: &Work) 
     if event.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(IngestError::Expired);
     }
+    check_labels(event, catalog)?;
     let names_audience = |rule: &Arc<super::rules::PreparedRule>| rule.rule.names_audience();
     if event.recipients.is_empty() && !catalog.rules_for(&event.event_type).iter().any(names_audience) {
         return Err(IngestError::NoRecipient);
     }
     Ok(())
+}
+
+/// Refuses a recipient whom no app of this event type's rules could find by that label.
+fn check_labels(event: &Event, catalog: &PreparedCatalog) -> Result<(), IngestError> {
+    let is_alias = |recipient: &&Recipient| matches!(recipient.label, RecipientLabel::Alias(_));
+    if !event.recipients.iter().any(|recipient| is_alias(&recipient)) {
+        return Ok(());
+    }
+    let apps = catalog.apps_of(&event.event_type);
+    let is_unknown = |recipient: &Recipient| !apps.iter().any(|app| app.takes(&recipient.label));
+    let Some(place) = event.recipients.iter().position(is_unknown).filter(|_| !apps.is_empty()) else {
+        return Ok(());
+    };
+    let label = event.recipients[place].label.as_str();
+    let declared = apps.iter().flat_map(|app| app.alias_labels.iter().flatten()).map(String::as_str);
+    let meant = labels::meant(label, declared).map(str::to_owned);
+    let is_of_many = event.recipients.len() > 1;
+    Err(IngestError::UnknownLabel { is_of_many, label: label.to_owned(), meant })
 }
 
 /// Characters of a text in an error: names in it come from the event.
@@ -345,5 +365,33 @@ impl From<ComputeError> for IngestError {
 impl From<Spent> for IngestError {
     fn from(spent: Spent) -> Self {
         Self::TooComplex(spent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn hint(schema: &Value, data: &Value) -> Option<String> {
+        let schema = crate::schemas::Schema::new(schema, &Work::default()).unwrap();
+        let errors = schema.check(data, &Work::default(), |error| data_error(error, data)).unwrap().unwrap();
+        errors.shown.into_iter().next().and_then(|error| error.hint)
+    }
+
+    #[test]
+    fn a_hint_is_given_where_it_is_certainly_right_and_nowhere_else() {
+        let required = |name: &str| json!({"required": [name]});
+        assert_eq!(hint(&required("b"), &json!({"a": 1})).as_deref(), Some("add `b`"));
+        assert_eq!(hint(&required("city"), &json!({"time": 1})).as_deref(), Some("add `city`"));
+        let near = hint(&required("carrier"), &json!({"carier": "DHL"}));
+        assert_eq!(near.as_deref(), Some("if `carier` is meant, rename it to `carrier`"));
+        let format = |name: &str| {
+            let schema = json!({"properties": {"a": {"format": name}}});
+            hint(&schema, &json!({"a": "no such thing"}))
+        };
+        assert_eq!(format("email").as_deref(), Some("write it as ann@shop.example"));
+        assert_eq!(format("date").as_deref(), Some("write it as 2026-11-25"));
     }
 }

@@ -138,6 +138,18 @@ impl PreparedCatalog {
         self.types.get(name)
     }
 
+    /// The apps that an event type's rules send through; the default one if it has none.
+    pub fn apps_of(&self, name: &EventTypeName) -> Vec<&Arc<App>> {
+        let named = self.rules_for(name).iter().map(|rule| rule.rule.definition.app.or(self.default_app));
+        let mut ids: Vec<AppId> = named.flatten().collect();
+        if ids.is_empty() {
+            ids.extend(self.default_app);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids.iter().filter_map(|id| self.apps.get(id)).collect()
+    }
+
     /// The known event type whose name is nearly `name`: the same but for case, or but for a few letters.
     pub fn nearest_type(&self, name: &str) -> Nearest {
         if self.types.is_empty() {

@@ -15,7 +15,7 @@ pub use body::Body;
 pub use mapping::{Mapped, Webhook};
 pub use scheme::Scheme;
 pub use settings::{Auth, AuthKind, MappingSettings, SettingsProblem, SourceSettings, WebhookSettings};
-pub use signature::{Call, Rejection, Signed, TOLERANCE};
+pub use signature::{Call, Signed, TOLERANCE};
 
 use std::collections::BTreeMap;
 

@@ -14,6 +14,7 @@ use super::Headers;
 use super::scheme::{SIGNATURE_HEADERS, Scheme};
 use super::settings::{Algorithm, Auth, Encoding};
 use crate::domain::clock::Timestamp;
+use crate::domain::rejection::Rejection;
 
 /// How far a signed time may be from ours, either way.
 pub const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
@@ -45,72 +46,6 @@ pub struct Call<'a> {
 pub struct Signed {
     /// Which of the secrets it was, by its place.
     pub secret: usize,
-}
-
-/// Why a call is not taken. Who called is never told; the source's owner is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// The source has no secret in use.
-    NoSecret,
-    /// The header with the signature, the time or the id is missing.
-    NoSignature,
-    /// The header is there and can't be read.
-    UnreadableSignature,
-    /// The signature is none of ours.
-    WrongSignature,
-    /// It was signed too long ago.
-    TooOld,
-    /// It was signed at a time that is still to come.
-    TooEarly,
-    /// The source has no webhook.
-    NoWebhook,
-    /// The body is over the limit, or came too slowly or not whole.
-    UnreadBody,
-    /// The body's encoding is none that is understood.
-    UnknownEncoding,
-}
-
-impl Rejection {
-    /// A stable code.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::NoSecret => "no_secret",
-            Self::NoSignature => "no_signature",
-            Self::UnreadableSignature => "unreadable_signature",
-            Self::WrongSignature => "wrong_signature",
-            Self::TooOld => "too_old",
-            Self::TooEarly => "too_early",
-            Self::NoWebhook => "no_webhook",
-            Self::UnreadBody => "unread_body",
-            Self::UnknownEncoding => "unknown_encoding",
-        }
-    }
-
-    /// What a code of these means and what to do.
-    pub fn words(code: &str) -> &'static str {
-        match code {
-            "no_secret" => "the source has no secret in use: add the sender's",
-            "no_signature" => {
-                "the header with the signature, its time or its id is missing: check `auth` or `scheme`, and that the \
-                 sender signs"
-            }
-            "unreadable_signature" => {
-                "the signature's header can't be read: check `scheme`, `prefix` and `encoding`"
-            }
-            "wrong_signature" => {
-                "no secret in use makes this signature: check that the sender has the same secret, and that nothing \
-                 on the way changes the body"
-            }
-            "too_old" => {
-                "it was signed more than 300 seconds ago: check both clocks, and what delays the call"
-            }
-            "too_early" => "it was signed more than 300 seconds ahead of this clock: check both clocks",
-            "no_webhook" => "the source's settings have no webhook",
-            "unread_body" => "the body is too large, came too slowly or broke off",
-            "unknown_encoding" => "the body is encoded in a way other than gzip",
-            _ => "",
-        }
-    }
 }
 
 impl Auth {
@@ -298,17 +233,20 @@ fn standard(headers: &str, call: &Call<'_>, secrets: &[String]) -> Result<Signed
     Signatures { algorithm: Algorithm::Sha256, signatures }.find(&signed, secrets, standard_keys)
 }
 
-/// The keys that a secret of Standard Webhooks may stand for: base64 after `whsec_`; without that, base64 or the text itself,
-/// as the official libraries take both.
+/// The keys that a secret of Standard Webhooks may stand for: base64 after `whsec_`; without that, base64 or the text itself.
+/// The official libraries differ in how they read `-` and `_`, so both ways are tried.
 fn standard_keys(secret: &str) -> Vec<Vec<u8>> {
-    let decoded = |text: &str| {
-        let text = text.replace('-', "+").replace('_', "/");
-        LENIENT.decode(text).ok().filter(|key| !key.is_empty())
-    };
-    match secret.strip_prefix("whsec_") {
-        Some(text) => decoded(text).into_iter().collect(),
-        None => decoded(secret).into_iter().chain([secret.as_bytes().to_vec()]).collect(),
+    let decoded = |text: String| LENIENT.decode(text).ok().filter(|key| !key.is_empty());
+    let text = secret.strip_prefix("whsec_").unwrap_or(secret);
+    let mut keys: Vec<Vec<u8>> = decoded(text.replace('-', "+").replace('_', "/")).into_iter().collect();
+    if !keys.is_empty() {
+        keys.extend(decoded(text.replace(['-', '_'], "")));
     }
+    if text == secret {
+        keys.push(secret.as_bytes().to_vec());
+    }
+    keys.dedup();
+    keys
 }
 
 /// `t=…,v1=…,v1=…` over time and body; the whole secret is the key, `whsec_` included.

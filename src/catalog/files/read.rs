@@ -9,7 +9,7 @@ use crate::catalog::check::CatalogProblem;
 use crate::catalog::checks::too_complex;
 use crate::catalog::document::{Document, RuleDocument, TemplateDocument};
 use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm, duration_hint};
-use crate::catalog::source_files;
+use crate::catalog::{app_files, source_files};
 use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::objects::ObjectsOnly;
@@ -82,12 +82,17 @@ impl<'a> Reader<'a> {
                     (&mut self.problems, self.budget),
                 ));
             }
+            ["apps", file] if has_stem(file, ".toml") => {
+                let Some(form) = self.toml(path, text) else { return };
+                let name = file.trim_end_matches(".toml");
+                self.document.apps.extend(app_files::read(path, name, form, &mut self.problems));
+            }
             _ => {
                 let problem = CatalogProblem::error("unknown_file", path, "the catalog has no such file");
                 self.problems.push(problem.hint(
                     "files are events/<type>/{schema.json,event.toml,samples/<name>.json}, partials/<key>.liquid, \
-                     templates/<key>/{template.toml,<channel>.<locale>.liquid}, rules/<key>.toml and \
-                     sources/<name>.toml",
+                     templates/<key>/{template.toml,<channel>.<locale>.liquid}, rules/<key>.toml, sources/<name>.toml \
+                     and apps/<name>.toml",
                 ));
             }
         }

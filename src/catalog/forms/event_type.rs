@@ -215,3 +215,48 @@ fn remote_reference(schema: &Value) -> Option<&str> {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problem(schema: &Value) -> Option<(String, Option<String>)> {
+        let form = EventTypeForm { schema: schema.clone(), ..EventTypeForm::default() };
+        let (_, problems) = form.read("order.shipped", &Budget::default());
+        problems.into_iter().next().map(|problem| (problem.message, problem.hint))
+    }
+
+    #[test]
+    fn a_schema_that_takes_no_object_is_refused() {
+        let other = json!({"$defs": {"a": {"type": "string"}}, "$ref": "#/$defs/a"});
+        for never in [
+            json!({"type": "array"}),
+            json!({"type": ["string", "null"]}),
+            json!({"allOf": [{"type": "object"}, {"type": "number"}]}),
+            json!({"oneOf": [{"type": "array"}, false]}),
+            other,
+        ] {
+            let (message, _) = problem(&never).unwrap();
+            assert!(message.contains("never takes one"), "{never}: {message}");
+        }
+        for good in [
+            json!({}),
+            json!({"type": "object"}),
+            json!({"type": ["object", "null"]}),
+            json!({"anyOf": [{"type": "array"}, {"type": "object"}]}),
+            json!({"properties": {"a": {"type": "array"}}}),
+        ] {
+            assert_eq!(problem(&good), None, "{good}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_schema_is_told_with_its_place() {
+        let (message, _) = problem(&json!({"properties": {"total": {"type": "money"}}})).unwrap();
+        assert!(message.contains("#/properties/total"), "{message}");
+        let (message, _) = problem(&json!({"required": "a"})).unwrap();
+        assert!(message.contains("#/required"), "{message}");
+    }
+}

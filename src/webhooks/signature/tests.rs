@@ -210,7 +210,7 @@ fn a_secret_is_taken_in_every_form_that_the_official_libraries_take_and_refused_
     let standard = webhook("auth = \"standard_webhooks\"");
     let bytes = [0xfb; 31];
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"msg_1.0.{}");
-    let raw = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"a raw secret text!"), b"msg_1.0.{}");
+    let raw = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"a raw secret text, really"), b"msg_1.0.{}");
     let holds = |secret: &str, tag: &hmac::Tag| {
         let signature = format!("v1,{}", LENIENT.encode(tag));
         let named = [("webhook-id", "msg_1"), ("webhook-timestamp", "0"), ("webhook-signature", &signature)];
@@ -225,8 +225,8 @@ fn a_secret_is_taken_in_every_form_that_the_official_libraries_take_and_refused_
             assert!(holds(&secret, &tag), "{secret}");
         }
     }
-    assert_eq!(standard.refuses("a raw secret text!"), None);
-    assert!(holds("a raw secret text!", &raw));
+    assert_eq!(standard.refuses("a raw secret text, really"), None);
+    assert!(holds("a raw secret text, really", &raw));
     for bad in [
         "whsk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "whsec_no base64 at all, really",
