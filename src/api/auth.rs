@@ -131,6 +131,7 @@ impl Identity {
         let may = |what| self.may(what) && !self.is_limited();
         Rights {
             change_sources: may(Use::ChangeSource) && self.may_grant(None),
+            change_apps: may(Use::ChangeApp),
             lift_approval: may(Use::LiftApproval),
             unmask_values: may(Use::UnmaskValues),
         }

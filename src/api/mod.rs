@@ -21,6 +21,7 @@ mod health;
 mod hooks;
 mod infer;
 mod json;
+mod kept;
 mod keys;
 mod listing;
 mod matching;
@@ -28,6 +29,7 @@ mod openapi;
 mod parameters;
 mod problem;
 mod received;
+mod rejections;
 mod replays;
 mod request;
 mod sources;
@@ -65,6 +67,7 @@ pub use health::SharedReadiness;
 pub use json::parse as parse_json;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
+pub use rejections::Rejections;
 
 /// How long a request may take.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -87,6 +90,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Request ids.
     pub ids: Arc<IdSource>,
+    /// Calls of webhooks that were refused.
+    pub rejections: Rejections,
     /// Requests that were refused.
     pub denials: Denials,
     /// Requests that were answered with 503.

@@ -12,7 +12,7 @@ use super::limits::pipeline_limits;
 use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
-use crate::api::{Api, AppPolicy, Denials, SharedReadiness};
+use crate::api::{Api, AppPolicy, Denials, Rejections, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::compute::{Compute, ComputeOptions};
 use crate::config::Settings;
@@ -144,6 +144,7 @@ impl Herald {
             ids,
             denials: Denials::default(),
             unavailable: Sampled::new(),
+            rejections: Rejections::default(),
             readiness: SharedReadiness::default(),
             app_policy: app_policy(&settings)?,
             metrics: overrides.metrics,
@@ -277,6 +278,8 @@ pub fn default_app(settings: &Settings) -> anyhow::Result<Option<App>> {
         calls_per_second: onesignal.calls_per_second.max(1),
         subscriptions: Some(onesignal.subscriptions).filter(|count| *count > 0),
         paused: None,
+        // Of an app that is known already, what was said of it stays.
+        alias_labels: Some(Vec::new()),
     }))
 }
 

@@ -16,6 +16,7 @@ use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, dec
 use super::intake::{Committing, Pending};
 use super::plan::Plan;
 use super::prepared::PreparedCatalog;
+use super::repeats::Content;
 use super::{Pipeline, crash};
 use crate::compute::Purpose;
 use crate::domain::budget::Budget as Work;
@@ -306,7 +307,7 @@ impl Pipeline {
     pub(super) async fn first_answer_to(
         &self,
         key: (SourceId, [u8; 32]),
-        content: &[u8],
+        content: &Content,
         now: Timestamp,
     ) -> Result<Option<Reply>, StoreError> {
         let mut tx = self.store.begin().await?;
@@ -321,7 +322,7 @@ impl Pipeline {
     fn repeated(
         &self,
         first: &FirstPost,
-        content: &[u8],
+        content: &Content,
         delivered: &[listing::DeliveryRow],
         decided: &[(EventId, listing::DecisionRow)],
         now: Timestamp,
@@ -329,8 +330,10 @@ impl Pipeline {
         let event = first.event;
         // Once the key of a fingerprint is gone nobody can tell: an id that was used is taken for a repeat, since a second
         // message is worse than a change that is not noticed.
-        if self.store.vault().compare(&first.fingerprint, content) == Comparison::Different {
-            return Err(IngestError::DifferentContent { event });
+        let differs =
+            |content: &[u8]| self.store.vault().compare(&first.fingerprint, content) == Comparison::Different;
+        if differs(&content.meaning) && differs(&content.as_posted) {
+            return Err(IngestError::DifferentContent { event, fields: Vec::new() });
         }
         Ok(Accepted {
             event,

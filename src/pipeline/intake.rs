@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use super::group::Reply;
 use super::plan::Plan;
 use super::prepared::PreparedVersion;
+use super::repeats::Content;
 use crate::domain::channel::Lane;
 use crate::domain::event::Event;
 use crate::store::events::KeyClaim;
@@ -21,7 +22,7 @@ const GROUP_DELIVERIES: usize = 20_000;
 pub(super) struct Pending {
     pub event: Arc<Event>,
     pub claim: KeyClaim,
-    pub content: Vec<u8>,
+    pub content: Content,
     /// The plan, and the catalog's revision that it was made on.
     pub plan: (i64, Plan),
     /// The version that a test send is of.

@@ -38,6 +38,7 @@ pub mod prepared;
 pub mod preview;
 pub mod record;
 pub mod release;
+pub mod repeats;
 pub mod replay;
 pub mod retries;
 pub mod rules;

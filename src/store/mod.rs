@@ -34,6 +34,7 @@ pub mod pacing;
 pub mod people;
 pub mod queue;
 pub mod received;
+pub mod rejections;
 pub mod replays;
 pub mod results;
 pub mod retention;

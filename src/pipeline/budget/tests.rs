@@ -17,6 +17,7 @@ fn app(calls_per_second: u32) -> App {
         calls_per_second,
         subscriptions: None,
         paused: None,
+        alias_labels: None,
     }
 }
 
