@@ -1,6 +1,7 @@
 //! Events as clients write them: media types, CloudEvents of the libraries, labels, locales, repeats, and lists where an
 //! object belongs.
 
+use herald::access::Scope;
 use herald::api::openapi_document;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -103,6 +104,7 @@ async fn a_repeat_that_means_the_same_is_a_repeat_and_another_says_what_differs(
     first["time"] = json!("2026-11-24T09:00:00+00:00");
     first["data"]["total"] = json!(10.0);
     first["locale"] = json!("pt_BR");
+    first["sequence"] = json!(7);
     let taken = app.accept(&first).await;
     let mut again = order_shipped("o-1", "user-42");
     again["time"] = json!("2026-11-24T10:00:00+01:00");
@@ -110,7 +112,8 @@ async fn a_repeat_that_means_the_same_is_a_repeat_and_another_says_what_differs(
     again["locale"] = json!("pt-BR");
     again["recipients"] = json!([again["recipient"]]);
     again["recipient"] = Value::Null;
-    again["sequence"] = Value::Null;
+    again["collapse_key"] = Value::Null;
+    again["sequence"] = json!(7.0);
     let repeated = app.accept(&again).await;
     assert_eq!((&repeated["id"], &repeated["duplicate"]), (&taken["id"], &json!(true)));
 
@@ -153,7 +156,15 @@ async fn a_label_that_the_app_does_not_know_is_refused_with_what_was_meant() {
         assert_eq!((status, &problem["errors"][0]["code"]), (422, &json!("unknown_label")), "{label}");
         assert!(problem["errors"][0]["hint"].as_str().unwrap().contains(hint), "{label}: {problem}");
     }
-    app.declare_labels(&["crm_id"]).await;
+    let name = app.get("/v1/apps").await[0]["name"].as_str().unwrap().to_owned();
+    let file = format!("apps/{name}.toml");
+    let files = json!({"files": {file.as_str(): "alias_labels = [\"crm_id\"]\n", "apps/elsewhere.toml": "alias_labels = []\n"}});
+    let writer = app.key_with(vec![Scope::CatalogRead, Scope::CatalogWrite]).await;
+    assert_eq!(app.call(Method::POST, "/v1/catalog/apply", Some(&writer), Some(&files)).await.0, 403);
+    let (status, applied) = app.call(Method::POST, "/v1/catalog/apply", Some(&app.key), Some(&files)).await;
+    assert_eq!((status, &applied["changes"][0]["kind"]), (200, &json!("app")), "{applied}");
+    let pulled = app.get("/v1/catalog").await;
+    assert_eq!(pulled["files"][&file], "alias_labels = [\"crm_id\"]\n", "{pulled}");
     assert_eq!(app.post(&by("o-1", "crm_id", "77")).await.0, 202);
     assert_eq!(app.post(&by("o-2", "CRM-ID", "77")).await.1["errors"][0]["hint"], "write it as `crm_id`");
     let apps = app.get("/v1/apps").await;
