@@ -20,6 +20,7 @@ use crate::catalog::entries::{Entry, entry_version, rule_form};
 use crate::catalog::forms::{EventTypeForm, RuleForm};
 use crate::domain::rule::Action;
 use crate::domain::snapshot::CatalogSnapshot;
+use crate::domain::template::plain_lines;
 
 /// An entry's size at most.
 const MAX_ENTRY_BYTES: usize = 1024 * 1024;
@@ -243,6 +244,7 @@ pub(super) async fn put_partial(
 ) -> Result<Response, Problem> {
     api.allow(&headers, Use::ChangeCatalog).await?;
     let PartialForm { description, body } = read(&headers, body).await?;
+    let body = plain_lines(&body);
     put(&api, &headers, &key, ("partial", Entry::Partial { description, body }), query).await
 }
 

@@ -18,6 +18,7 @@ use crate::pipeline::ingest::{DataError, IngestError, Nearest, RETRY_AFTER};
 use crate::pipeline::preview::PreviewError;
 use crate::pipeline::release::ReleaseError;
 use crate::store::StoreError;
+use crate::telemetry::Sampled;
 
 /// One thing that is wrong with a request's fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -295,12 +296,19 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let refused = error.is_refusal() && !error.is_passing();
-        tracing::error!(error = &error as &dyn std::error::Error, "a request could not use the database");
-        if refused {
+        static FAILED: Sampled = Sampled::new();
+        let causes = error.with_causes();
+        if error.is_refusal() && !error.is_passing() {
+            tracing::error!(error = %causes, "the database refused a request");
             return Self::new(
                 Code::Internal,
                 "something failed that never should; the request id finds it in the log",
+            );
+        }
+        if let Some(count) = FAILED.count() {
+            tracing::error!(
+                count,
+                "{count} requests could not use the database, the last one because: {causes}"
             );
         }
         Self::new(Code::Unavailable, "the database can't be reached; try again").retry_after(RETRY_AFTER)

@@ -38,6 +38,7 @@ pub(super) struct BodiesQuery {
     /// `accepted`, `unmatched` or `refused`.
     state: Option<String>,
     /// Bodies on a page: 20, at most 20.
+    #[param(minimum = 1, maximum = 20)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

@@ -168,6 +168,7 @@ impl Publisher {
         revision: i32,
         by: By<'_>,
     ) -> Result<Draft, TemplateError> {
+        let content = &content.clone().with_plain_lines();
         let now = self.clock.now();
         let snapshot = self.store.snapshot().await?;
         let place = Place::open(&snapshot, key)?;

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How many bytes of text a push may have, its title and links included: Apple and Google hand about 4 KB to a phone.
+pub const PUSH_BYTES: usize = 4_096;
+
 /// Where a message appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

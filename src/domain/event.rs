@@ -119,7 +119,8 @@ const REFUSED_IDS: [&str; 9] =
     ["", "null", "NULL", "NA", "undefined", "0", "-1", "all", "00000000-0000-0000-0000-000000000000"];
 
 impl Recipient {
-    /// Checks a label and an id.
+    /// Checks a label and an id. An email address is kept in lower case, so that one mailbox is one recipient however its
+    /// address is written.
     ///
     /// # Errors
     /// [`RecipientError`] says what is wrong with it; the producer has to mend it.
@@ -144,8 +145,15 @@ impl Recipient {
         if !fits {
             return Err(RecipientError::WrongForm(label));
         }
-        Ok(Self { label, id: id.to_owned() })
+        let id = if label == RecipientLabel::Email { lower_address(id) } else { id.to_owned() };
+        Ok(Self { label, id })
     }
+}
+
+/// An address in lower case: the domain whatever its letters, of the rest those of ASCII.
+fn lower_address(address: &str) -> String {
+    let Some((local, host)) = address.rsplit_once('@') else { return address.to_owned() };
+    format!("{}@{}", local.to_ascii_lowercase(), host.to_lowercase())
 }
 
 fn is_email(text: &str) -> bool {
@@ -311,6 +319,20 @@ mod tests {
         assert!(Recipient::parse("phone", "015112345678").is_err());
         assert!(Recipient::parse("subscription_id", "user-42").is_err());
         assert!(Recipient::parse("crm_id", "77").is_ok());
+    }
+
+    #[test]
+    fn one_mailbox_is_one_recipient_however_its_address_is_written() {
+        let parsed = |address| Recipient::parse("email", address).unwrap().id;
+        for address in ["Ann@Example.com", "ann@example.com", "ann@EXAMPLE.com", "ANN@example.COM"] {
+            assert_eq!(parsed(address), "ann@example.com");
+        }
+        assert_eq!(
+            parsed("Änn@BÜCHER.example"),
+            "Änn@bücher.example",
+            "letters beyond ASCII may be others in a mailbox"
+        );
+        assert_eq!(Recipient::parse("external_id", "Ann").unwrap().id, "Ann", "ids keep their case");
     }
 
     #[test]

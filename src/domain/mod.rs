@@ -27,3 +27,4 @@ pub mod snapshot;
 pub mod stack;
 pub mod template;
 pub mod timing;
+pub mod visible;

@@ -215,7 +215,21 @@ pub struct TemplateVersion {
     pub partials: BTreeMap<String, String>,
 }
 
+/// A text without a byte order mark, and with line ends of one character.
+pub fn plain_lines(text: &str) -> String {
+    text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n")
+}
+
 impl Content {
+    /// The same with [`plain_lines`] in every field.
+    #[must_use]
+    pub fn with_plain_lines(mut self) -> Self {
+        for text in self.contents.values_mut().flat_map(BTreeMap::values_mut) {
+            *text = plain_lines(text);
+        }
+        self
+    }
+
     /// The locale to use for a wish: `de-AT`, else `de`, else the default. Where OneSignal chooses, the default one
     /// stands for all of them.
     pub fn choose_locale(&self, wish: Option<&str>) -> &str {
@@ -262,6 +276,13 @@ pub fn is_locale(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::domain::id::TypedId;
+
+    #[test]
+    fn line_ends_and_marks_of_other_systems_are_no_part_of_copy() {
+        let fields = Fields::from([("contents".to_owned(), "\u{feff}Hi,\r\nAnn".to_owned())]);
+        let content = Content { contents: [("en".to_owned(), fields)].into(), ..Content::default() };
+        assert_eq!(content.with_plain_lines().contents["en"]["contents"], "Hi,\nAnn");
+    }
 
     #[test]
     fn a_missing_locale_falls_back_to_the_language_and_then_to_the_default() {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::prepared::PreparedVersion;
 use crate::domain::budget::{Budget as Work, Limits};
+use crate::domain::channel::{Channel, PUSH_BYTES};
 use crate::domain::clock::Deadline;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::template::Mode;
@@ -78,9 +79,52 @@ fn compose_content(
     work: &Work,
 ) -> Result<Message, Box<Decision>> {
     let work = work.part(Limits::JOB.until(Deadline::after(RENDER_TIME)));
+    let message = compose_unmeasured(version, content, data, &work)?;
+    check_push(version, content, &message, data, &work)?;
+    Ok(message)
+}
+
+/// Holds a push that is longer than what a phone is handed: it would be cut, or would not arrive.
+fn check_push(
+    version: &PreparedVersion,
+    content: &CompiledContent,
+    message: &Message,
+    data: &Value,
+    work: &Work,
+) -> Result<(), Box<Decision>> {
+    let values = match message {
+        Message::Values { text, .. } => text.len(),
+        Message::Plain | Message::Inline(_) => 0,
+    };
+    let bytes_of = |texts: &BTreeMap<String, String>| texts.values().map(String::len).sum::<usize>();
+    let bytes = match message {
+        _ if version.version.channel != Channel::Push => return Ok(()),
+        Message::Inline(texts) => bytes_of(texts),
+        // What only OneSignal knows is not counted.
+        Message::Plain | Message::Values { .. } => match content.most_bytes(values) {
+            most if most <= PUSH_BYTES || content.reads_provider() => return Ok(()),
+            _ => {
+                bytes_of(&content.render_inline(data, work).map_err(|error| Box::new(held(version, &error)))?)
+            }
+        },
+    };
+    if bytes <= PUSH_BYTES {
+        return Ok(());
+    }
+    let detail = format!("the push has {bytes} bytes of text, and a phone is handed {PUSH_BYTES} at most");
+    let decision = Decision::new(DecisionCode::TooLarge, detail);
+    Err(Box::new(decision.with("bytes", bytes).with("limit", PUSH_BYTES)))
+}
+
+fn compose_unmeasured(
+    version: &PreparedVersion,
+    content: &CompiledContent,
+    data: &Value,
+    work: &Work,
+) -> Result<Message, Box<Decision>> {
     let held = |error: ValueError| Box::new(held(version, &error));
     let inline = || -> Result<Message, Box<Decision>> {
-        Ok(Message::Inline(Arc::new(content.render_inline(data, &work).map_err(held)?)))
+        Ok(Message::Inline(Arc::new(content.render_inline(data, work).map_err(held)?)))
     };
     match version.version.content.mode {
         Mode::Inline if content.reads_provider() => Err(Box::new(Decision::new(
@@ -90,7 +134,7 @@ fn compose_content(
         Mode::Inline => inline(),
         Mode::Provider if !content.needs_values() => Ok(Message::Plain),
         Mode::Provider => {
-            let values = Value::Object(content.values(data, &work).map_err(held)?);
+            let values = Value::Object(content.values(data, work).map_err(held)?);
             let text: Arc<str> = values.to_string().into();
             let message = Message::Values { values: Arc::new(values), text };
             let limit = version.version.channel.custom_data_limit();

@@ -186,6 +186,11 @@ impl PreparedCatalog {
         self.archived.contains(template)
     }
 
+    /// A rule by key, enabled or not.
+    pub fn rule(&self, key: &str) -> Option<&Arc<PreparedRule>> {
+        self.by_key.get(key)
+    }
+
     /// The live version of a template.
     pub fn live_version(&self, template: &str) -> Option<&Arc<PreparedVersion>> {
         self.versions.get(self.live.get(template)?)

@@ -158,6 +158,7 @@ fn render(
                     seen.blanks.push(blank);
                 }
             }
+            seen.broken.extend(rendered.reported.iter().map(|what| format!("{name}: {what}")));
             rendered.text
         }
         Err(error) => {
@@ -183,7 +184,8 @@ impl Source {
 }
 
 fn source(value: &Value) -> Option<Source> {
-    let parse = |text: &str| Liquid::parse(text, &Budget::default()).map_err(|error| error.to_string());
+    let parse =
+        |text: &str| Liquid::parse_as_provider(text, &Budget::default()).map_err(|error| error.to_string());
     match value {
         Value::String(text) => Some(Source::Parsed(parse(text))),
         Value::Object(texts) => {

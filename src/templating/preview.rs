@@ -41,7 +41,8 @@ pub fn preview(
     let mut preview = Preview::default();
     for (name, text) in content.template_fields().iter().chain(content.call_fields()) {
         let broken = |detail: String| ValueError::Limit { field: name.clone(), detail };
-        let template = Template::parse(text, budget).map_err(|error| broken(error.to_string()))?;
+        let template =
+            Template::parse_as_provider(text, budget).map_err(|error| broken(error.to_string()))?;
         let rendered = template
             .render(&globals, Strictness::Lenient, budget)
             .map_err(|error| broken(error.to_string()))?;

@@ -14,7 +14,7 @@ use crate::domain::snapshot::Partial;
 use crate::domain::template::{
     Content, FieldKind, Fields, LanguageBy, Mode, fields_of, main_field, sets_direction,
 };
-use crate::templating::check::{Copy, EventShape, Finding, check};
+use crate::templating::check::{Copy, EventShape, Finding, check, is_front_matter};
 use crate::templating::liquid::Template;
 use crate::templating::partials::{Expanded, IncludeProblem, expand};
 
@@ -289,6 +289,11 @@ pub(super) fn check_partial(
     budget: &Budget,
 ) -> Vec<CatalogProblem> {
     let file = file_of("partial", &partial.key);
+    if is_front_matter(&partial.body) {
+        let message = "the partial begins with `+++`: the fields above the text are part of files alone";
+        let problem = CatalogProblem::error("front_matter", &file, message).at(Some(1), Some(1));
+        return vec![problem.hint("save the text by itself, without the `+++` lines")];
+    }
     let included = Fields::from([("text".to_owned(), format!("{{% include '{}' %}}", partial.key))]);
     if let Err(found) = expand(&included, None, partials, budget) {
         let loops = found.into_iter().filter(|(_, problem)| problem.code != "unknown_partial");

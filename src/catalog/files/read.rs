@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Files, lines_above_body, split_front};
+use super::{CopyFile, Files, is_leftover, split_front};
 use crate::catalog::check::CatalogProblem;
 use crate::catalog::checks::too_complex;
 use crate::catalog::document::{Document, RuleDocument, TemplateDocument};
@@ -14,13 +14,15 @@ use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::objects::ObjectsOnly;
 use crate::domain::snapshot::Partial;
-use crate::domain::template::{Fields, is_locale, main_field};
+use crate::domain::template::{Fields, is_locale, main_field, plain_lines};
 
 /// Sizes beyond which a file is refused.
 const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// Reads a catalog's files.
 pub(in crate::catalog) fn read(files: &Files, budget: &Budget) -> (Document, Vec<CatalogProblem>) {
+    let kept = files.iter().filter(|(path, _)| !is_leftover(path));
+    let files = &kept.map(|(path, text)| (path.clone(), plain_lines(text))).collect::<Files>();
     let mut reader = Reader { files, budget, document: Document::default(), problems: Vec::new() };
     for (path, text) in files {
         if text.len() > MAX_FILE_BYTES {
@@ -186,8 +188,8 @@ impl<'a> Reader<'a> {
 
     fn read_partial(&mut self, path: &str, key: &str, text: &str) {
         self.check_key(path, key);
-        self.check_front(path, text);
-        let (front, body) = split_front(text);
+        let CopyFile { front, body, unclosed, .. } = split_front(text);
+        self.check_front(path, unclosed);
         let Some(front) = self.toml::<PartialFront>(path, front) else { return };
         self.document.partials.push(Partial {
             key: key.to_owned(),
@@ -221,9 +223,9 @@ impl<'a> Reader<'a> {
     }
 
     fn read_fields(&mut self, path: &str, channel: Channel, text: &str) -> Option<Fields> {
-        self.check_front(path, text);
-        let (front, body) = split_front(text);
-        self.document.lines_above.insert(path.to_owned(), lines_above_body(text));
+        let CopyFile { front, body, lines_above, unclosed } = split_front(text);
+        self.check_front(path, unclosed);
+        self.document.lines_above.insert(path.to_owned(), lines_above);
         let mut fields: Fields = self.toml(path, front)?;
         fields.insert(main_field(channel).to_owned(), body.trim_end_matches('\n').to_owned());
         Some(fields)
@@ -242,12 +244,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Says so if the fields above the body are never closed: they would be sent as text.
-    fn check_front(&mut self, path: &str, text: &str) {
-        if text.starts_with("+++") && super::is_unclosed(text) {
-            let problem = CatalogProblem::error("unclosed_fields", path, "`+++` on line 1 is not closed");
-            self.problems
-                .push(problem.hint("write `+++` on a line of its own below the fields").at(Some(1), Some(1)));
-        }
+    fn check_front(&mut self, path: &str, unclosed: Option<usize>) {
+        let Some(line) = unclosed else { return };
+        let message = format!("`+++` on line {line} is not closed");
+        let problem = CatalogProblem::error("unclosed_fields", path, message);
+        let hint = "write `+++` on a line of its own below the fields";
+        self.problems.push(problem.hint(hint).at(Some(line), Some(1)));
     }
 
     fn check_key(&mut self, path: &str, key: &str) {

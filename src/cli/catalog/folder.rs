@@ -5,6 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+use crate::catalog::files::is_leftover;
+
 /// Folders that a catalog has: nothing else in a folder is ours to read or delete.
 const FOLDERS: [&str; 5] = ["events", "templates", "partials", "rules", "sources"];
 
@@ -21,7 +23,7 @@ pub(super) struct Written {
     pub same: usize,
 }
 
-/// Reads every file below a folder, apart from hidden ones and READMEs.
+/// Reads every file below a folder, apart from READMEs and what editors and systems leave there.
 pub(super) fn read_folder(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     if !dir.is_dir() {
         bail!("{} is no folder", dir.display());
@@ -42,7 +44,7 @@ fn read_below(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || name.eq_ignore_ascii_case("readme.md") {
+            if is_leftover(&name) || name.eq_ignore_ascii_case("readme.md") {
                 continue;
             }
             let path = format!("{prefix}{name}");

@@ -12,7 +12,7 @@ use Channel::{Email, Push, Sms};
 use Severity::{Error, Warning};
 
 /// Every code that `check` finds by itself, beyond those of the compiler.
-const CODES: [&str; 23] = [
+const CODES: [&str; 32] = [
     "unknown_path",
     "unlisted_path",
     "optional_path",
@@ -36,10 +36,19 @@ const CODES: [&str; 23] = [
     "sensitive_on_lock_screen",
     "unknown_option",
     "bad_option",
+    "provider_syntax",
+    "front_matter",
+    "date_pattern",
+    "text_comparison",
+    "encoded_by_hand",
+    "markup_in_text",
+    "markup_in_quotes",
+    "mjml_left",
+    "push_too_long",
 ];
 
 /// The codes of the compiler, which are errors here.
-const COMPILER_CODES: [&str; 10] = [
+const COMPILER_CODES: [&str; 11] = [
     "mjml",
     "liquid_syntax",
     "unknown_name",
@@ -50,6 +59,7 @@ const COMPILER_CODES: [&str; 10] = [
     "unsafe_place",
     "reserved_name",
     "too_entangled",
+    "encoded_text",
 ];
 
 type Case = (Channel, &'static str, &'static str, &'static str, Severity, (usize, usize));
@@ -122,6 +132,21 @@ const CASES: &[Case] = &[
     (Email, "body", "<mjml><mj-body>\n<mj-section>{{ data.customer[user.x] | default: 'x' }}</mj-section></mj-body></mjml>", "sensitive_subtree", Error, (2, 16)),
     (Email, "body", "<mjml><mj-body>\n<mj-raw>{{ data.nmae }}</mj-raw></mj-body></mjml>", "unknown_path", Error, (2, 12)),
     (Email, "body", "<mjml><mj-body><mj-txt>x</mj-txt></mj-body></mjml>", "mjml", Error, (1, 16)),
+    (Push, "contents", "Hi {{ user.tags.nick | default: \"{friend}\" }}", "provider_syntax", Error, (1, 41)),
+    (Push, "contents", "{% if user.tags.vip==\"1\" %}x{% endif %}", "provider_syntax", Error, (1, 20)),
+    (Push, "contents", "{% comment %}{% if user.tags.vip %}{% endcomment %}x", "provider_syntax", Error, (1, 36)),
+    (Push, "contents", "+++\nheadings = 'x'\n+++\nHi", "front_matter", Error, (1, 1)),
+    (Push, "contents", "{{ data.eta | date: 'DD.MM.YYYY' }}", "date_pattern", Error, (1, 15)),
+    (Push, "contents", "{{ data.eta | date: '%d. %q' }}", "date_pattern", Warning, (1, 15)),
+    (Push, "contents", "{% if user.tags.points > 5 %}x{% endif %}", "text_comparison", Error, (1, 7)),
+    (Push, "contents", "{% if 5 == user.tags.points %}x{% endif %}", "text_comparison", Error, (1, 7)),
+    (Email, "body", "{{ data.order_id | escape }}", "encoded_by_hand", Warning, (1, 20)),
+    (Push, "url", "https://x.io/{{ data.order_id | url_encode }}", "encoded_by_hand", Warning, (1, 33)),
+    (Push, "contents", "{{ data.order_id | newline_to_br }}", "markup_in_text", Error, (1, 20)),
+    (Email, "body", "{{ data.order_id | append: '<br>' }}", "markup_in_quotes", Warning, (1, 1)),
+    (Email, "body", "{{ data.order_id | replace: '&', '&amp;' }}", "markup_in_quotes", Warning, (1, 1)),
+    (Email, "body", "<p>\n<mj-text>x</mj-text>", "mjml_left", Error, (2, 1)),
+    (Email, "body", "{{ data.order_id | append: user.x | truncate: 9 }}", "encoded_text", Error, (1, 37)),
     (Push, "contents", "{{ data.order_id | upcas }}", "liquid_syntax", Error, (1, 20)),
     (Push, "contents", "{{ order_id }}", "unknown_name", Error, (1, 4)),
     (Push, "small_icon", "{{ data.order_id }}", "fixed_field", Error, (1, 4)),
@@ -176,6 +201,10 @@ fn others() -> Vec<(&'static str, Severity, World)> {
     add("may_be_too_large", Warning, Push, &|world| {
         world.observed = Some(Observed { events: 1_000, p99_bytes: 1_900 });
         world.contents.remove("de");
+    });
+    add("push_too_long", Error, Push, &|world| {
+        world.contents.remove("de");
+        *world = world.clone().with("big_picture", &format!("https://x.io/{}", "a".repeat(4_100)));
     });
     add("too_entangled", Error, Push, &|world| {
         let chain =

@@ -3,11 +3,14 @@
 //! An error means that some event which the schema allows comes to a held message, or that OneSignal would refuse or
 //! spoil it. A warning is worth a look. Copy without findings about its paths has a text for every allowed event.
 
+mod dialect;
+mod encoding;
 mod flow;
 mod links;
 mod locales;
 mod meters;
 mod options;
+mod payload;
 mod schema;
 mod sensitive;
 mod shape;
@@ -34,6 +37,7 @@ use crate::domain::template::{FieldSpec, Fields, fields_of};
 use crate::templating::compile::{CompiledContent, Problem, compile};
 use crate::templating::liquid::Template;
 
+pub use dialect::is_front_matter;
 pub use meters::{Meter, Unit, meters};
 
 /// How bad a finding is.
@@ -171,8 +175,13 @@ fn check_locale(
     let compiled = compile(copy.channel, fields, budget);
     let mut found = Vec::new();
     let budget = &budget.part(Limits::COPY);
-    for (spec, template) in parsed(copy.channel, fields, budget) {
+    let parsed = parsed(copy.channel, fields, budget);
+    found.extend(payload::check(copy.channel, &parsed, events, budget));
+    for (spec, template) in parsed {
         found.extend(links::check(copy.channel, spec, &template));
+        let is_kept = compiled.as_ref().is_ok_and(|content| content.is_kept(spec.name));
+        found.extend(dialect::check(spec, &template, is_kept));
+        found.extend(encoding::check(spec, &template));
         found.extend(meters::check(copy.channel, spec.name, &template, events, budget));
         for event in events {
             let Some(followed) = flow::follow(copy.channel, spec.name, &template, event, budget) else {

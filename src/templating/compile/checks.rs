@@ -1,6 +1,6 @@
 //! Problems that don't depend on how a field is compiled: names, and what OneSignal can't run.
 
-use super::origins::{Origins, PROVIDER_NAMES, bodies};
+use super::origins::{Origin, Origins, PROVIDER_NAMES, bodies};
 use super::problems::Problems;
 use crate::domain::channel::Channel;
 use crate::templating::liquid::ast::{Condition, Expr, Filtered, Node, Path, Span, Step};
@@ -124,18 +124,32 @@ pub fn check_runnable(nodes: &[Node], channel: Channel, problems: &mut Problems<
     }
 }
 
+/// Whether an output of literals alone has a filter that OneSignal lacks: Herald computes it once and for all.
+pub fn has_computed_constant(nodes: &[Node], origins: &Origins) -> bool {
+    nodes.iter().any(|node| match node {
+        Node::Output(output) => {
+            origins.filtered(output) == Origin::default()
+                && output.filters.iter().any(|call| !call.filter.is_documented())
+        }
+        other => bodies(other).into_iter().any(|body| has_computed_constant(body, origins)),
+    })
+}
+
 /// Checks that OneSignal has the filters from the one at `first` on.
 pub fn check_filters(filtered: &Filtered, first: usize, problems: &mut Problems<'_>) {
     let unknown = |filter: Filter| !filter.is_documented();
     for call in filtered.filters.iter().skip(first).filter(|call| unknown(call.filter)) {
-        let message =
-            format!("OneSignal has no filter `{}`, and only it can compute this", call.filter.name());
-        problems.add(
-            "filter_unavailable",
-            call.span,
-            message,
-            Some("use it on `data` alone, or choose another"),
-        );
+        let name = call.filter.name();
+        let reads = |expr: &Expr| matches!(expr, Expr::Path(_));
+        let is_constant = !reads(&filtered.expr)
+            && filtered.filters.iter().flat_map(|call| &call.args).all(|arg| !reads(arg));
+        let (message, hint) = if is_constant {
+            (format!("OneSignal has no filter `{name}`"), "write the result itself")
+        } else {
+            let message = format!("OneSignal has no filter `{name}`, and only it can compute this");
+            (message, "use it on `data` alone, or choose another")
+        };
+        problems.add("filter_unavailable", call.span, message, Some(hint));
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::domain::template::{FieldKind, sets_direction};
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::filters::escape_html;
+use crate::templating::liquid::marked::{Kind, Marked};
 use crate::templating::liquid::render::Escape;
 
 /// Where an output stands, which decides what its text must not do there.
@@ -49,6 +50,15 @@ impl Place {
         }
     }
 
+    /// The place behind something that was put here.
+    pub fn continued(self) -> Self {
+        match self {
+            Self::LinkStart => Self::LinkPart,
+            Self::AttributeLinkStart => Self::AttributeLinkPart,
+            other => other,
+        }
+    }
+
     /// Whether escaping for text isn't enough here.
     pub fn is_delicate(self) -> bool {
         match self {
@@ -78,22 +88,62 @@ impl Places {
 }
 
 impl Escape for Places {
-    fn escape<'t>(
-        &self,
-        place: Span,
-        text: Cow<'t, str>,
-        captured: bool,
-    ) -> Result<Cow<'t, str>, &'static str> {
+    fn waits(&self, place: Span) -> bool {
         match self.of(place) {
-            // Its values were escaped as they were captured, and its tags are the author's.
-            Place::Text | Place::Line | Place::Markup if captured => Ok(text),
-            Place::Attribute if captured => {
-                let text = text.replace('"', "&quot;").replace('\'', "&#39;");
-                Ok(text.replace('<', "&lt;").replace('>', "&gt;").into())
-            }
-            place => make_safe(place, text),
+            Place::Raw | Place::Text | Place::Line | Place::Markup => true,
+            Place::LinkStart
+            | Place::LinkPart
+            | Place::Attribute
+            | Place::AttributeLinkStart
+            | Place::AttributeLinkPart
+            | Place::Style
+            | Place::Refused(_) => false,
         }
     }
+
+    fn encode(&self, place: Span, text: &Marked) -> Result<String, &'static str> {
+        encode(self.of(place), text)
+    }
+}
+
+/// A text in parts, encoded for `place`: what is plain as a value, markup as its author wrote it.
+///
+/// # Errors
+/// As [`make_safe`].
+pub fn encode(place: Place, text: &Marked) -> Result<String, &'static str> {
+    let mut out = String::new();
+    for (kind, part) in text.runs() {
+        let place = if out.is_empty() { place } else { place.continued() };
+        match (kind, place) {
+            (_, Place::Refused(why)) => return Err(why),
+            (Kind::Url, Place::LinkPart | Place::AttributeLinkPart) => out.push_str(part),
+            (Kind::Plain | Kind::Url, place) => out.push_str(&make_safe(place, Cow::Borrowed(part))?),
+            (Kind::Markup, Place::LinkStart | Place::AttributeLinkStart) if leads_astray(part) => {
+                return Err(BAD_LINK);
+            }
+            (
+                Kind::Markup,
+                Place::Raw | Place::Text | Place::Line | Place::Markup | Place::LinkStart | Place::LinkPart,
+            ) => {
+                out.push_str(part);
+            }
+            // Its entities mean the same here, its quotes and tags would not.
+            (
+                Kind::Markup,
+                Place::Attribute | Place::AttributeLinkStart | Place::AttributeLinkPart | Place::Style,
+            ) => {
+                let part = part.replace('"', "&quot;").replace('\'', "&#39;");
+                out.push_str(&part.replace('<', "&lt;").replace('>', "&gt;"));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Whether a link that begins so runs something.
+fn leads_astray(text: &str) -> bool {
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme.trim().to_ascii_lowercase());
+    scheme.is_some_and(|scheme| matches!(scheme.as_str(), "javascript" | "data" | "vbscript" | "file"))
 }
 
 /// The text, safe for `place`.
@@ -182,18 +232,19 @@ fn percent_encode(text: Cow<'_, str>) -> Cow<'_, str> {
     out.into()
 }
 
+const BAD_LINK: &str =
+    "a value that begins a link must be a link that begins with http://, https://, mailto: or tel:";
+
 /// A whole link, or its beginning, from a value: only schemes that lead to a page, a mailbox or a phone.
 fn check_link(text: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
-    const WHY: &str =
-        "a value that begins a link must be a link that begins with http://, https://, mailto: or tel:";
-    let (scheme, rest) = text.split_once(':').ok_or(WHY)?;
+    let (scheme, rest) = text.split_once(':').ok_or(BAD_LINK)?;
     let known =
         ["http", "https", "mailto", "tel"].into_iter().find(|known| scheme.eq_ignore_ascii_case(known));
-    let web = known.ok_or(WHY)?.starts_with("http");
+    let web = known.ok_or(BAD_LINK)?.starts_with("http");
     let host =
         rest.strip_prefix("//").filter(|host| !host.is_empty() && !host.starts_with(['/', '?', '#', '\\']));
     if web && host.is_none() {
-        return Err(WHY);
+        return Err(BAD_LINK);
     }
     if text.chars().any(|c| c.is_whitespace() || is_control(c) || "<>\"\\^`{|}".contains(c)) {
         return Err("a value that begins a link holds characters that no link has");

@@ -14,6 +14,8 @@ mod usage;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod readings;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,7 +136,7 @@ pub fn compile(channel: Channel, fields: &Fields, budget: &Budget) -> Result<Com
     for spec in fields_of(channel) {
         let Some(source) = fields.get(spec.name).filter(|source| !source.is_empty()) else { continue };
         match Template::parse(source, budget) {
-            Ok(template) if spec.kind == FieldKind::Html && mjml::is_mjml(source) => {
+            Ok(template) if spec.kind == FieldKind::Html && mjml::is_mjml(&template) => {
                 found.extend(content.add_mjml(channel, spec, &template, (&mut slots, budget)));
             }
             Ok(template) => found.extend(content.add(channel, spec, &template, (&mut slots, budget))),
@@ -231,7 +233,8 @@ impl CompiledContent {
         let places = places::places(source, nodes, spec.kind, budget);
         self.paths.extend(uses.into_iter().map(|read| FieldPath { field: spec.name.to_owned(), read }));
         let (mut text, mut ops) = (source.to_owned(), Vec::new());
-        if reads_event {
+        let is_rewritten = reads_event || checks::has_computed_constant(nodes, &origins);
+        if is_rewritten {
             let taken = std::mem::take(slots);
             let mut rewriter = Rewriter::new(
                 source,
@@ -252,7 +255,7 @@ impl CompiledContent {
         let found = problems.found;
         let target = if spec.in_template { &mut self.template_fields } else { &mut self.call_fields };
         target.insert(spec.name.to_owned(), text);
-        let kept = !reads_event;
+        let kept = !is_rewritten;
         self.fields.push(CompiledField {
             reads_provider,
             name: spec.name.to_owned(),
@@ -267,6 +270,17 @@ impl CompiledContent {
     /// What is uploaded as a template, as OneSignal's Liquid, by Herald's names.
     pub fn template_fields(&self) -> &BTreeMap<String, String> {
         &self.template_fields
+    }
+
+    /// Whether OneSignal is given a field as its author wrote it.
+    pub(in crate::templating) fn is_kept(&self, field: &str) -> bool {
+        self.fields.iter().any(|known| known.name == field && known.kept)
+    }
+
+    /// At most how many bytes the texts may come to with values of `bytes` bytes: each output may print all of them.
+    pub fn most_bytes(&self, bytes: usize) -> usize {
+        let texts = self.template_fields.values().chain(self.call_fields.values());
+        texts.map(|text| text.len() + text.matches("{{ herald.").count() * bytes).sum()
     }
 
     /// What travels with each call, as OneSignal's Liquid, by Herald's names.
@@ -342,11 +356,9 @@ impl CompiledContent {
                 let detail = "it reads what only OneSignal knows".to_owned();
                 return Err(ValueError::Unsafe { field: field.name.clone(), detail });
             }
-            let mut text = String::new();
             let mut evaluator = field.evaluator(&globals, budget);
-            evaluator
-                .render(field.template.nodes(), &mut text)
-                .map_err(|error| self.value_error(field, error))?;
+            let text = evaluator.render(field.template.nodes());
+            let text = text.map_err(|error| self.value_error(field, error))?;
             Ok((field.name.clone(), literal(&text)))
         };
         self.fields.iter().map(render).collect()

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::escape::{Place, make_value_safe};
+use super::escape::{Place, encode, make_value_safe};
+use crate::domain::visible::is_blank;
 use crate::templating::liquid::RenderError;
 use crate::templating::liquid::ast::{Condition, Expr, Filtered, For, Node, Span};
 use crate::templating::liquid::render::Evaluator;
@@ -134,10 +135,9 @@ pub fn run<'a>(
 ) -> Result<(), RenderError> {
     for op in ops {
         match op {
-            Op::Run(nodes) => evaluator.render(nodes, &mut String::new())?,
+            Op::Run(nodes) => drop(evaluator.render(nodes)?),
             Op::Text { key, nodes } => {
-                let mut text = String::new();
-                evaluator.render(nodes, &mut text)?;
+                let text = evaluator.render(nodes)?;
                 evaluator.made_text(text.len())?;
                 entry.insert(key.clone(), Value::String(text));
             }
@@ -210,18 +210,40 @@ fn compute<'a>(
     if let Val::Nil(origin) = found {
         return if optional { Ok(None) } else { Err(evaluator.missing(value, origin)) };
     }
-    let found = found.to_json();
-    evaluator.made_value(&found, value)?;
-    if let Some(steps) = used.needed.iter().find(|steps| !is_there(&found, steps)) {
+    let json = found.to_json();
+    evaluator.made_value(&json, value)?;
+    if let Some(steps) = used.needed.iter().find(|steps| !is_there(&json, steps)) {
         return Err(evaluator.missing_below(value, &written(steps)));
     }
-    let cut = cut(found, used.members.as_deref(), false);
-    make_value_safe(place, cut).map(Some).map_err(|why| evaluator.unusable(value, why))
+    let safe = if holds_parts(&found) {
+        encoded(place, &found)
+    } else {
+        make_value_safe(place, cut(json, used.members.as_deref(), false))
+    };
+    safe.map(Some).map_err(|why| evaluator.unusable(value, why))
+}
+
+/// Whether the value is a text in parts, or a list with one in it.
+fn holds_parts(value: &Val<'_>) -> bool {
+    match value {
+        Val::Marked(_) => true,
+        Val::List(list) => list.iter().any(holds_parts),
+        _ => false,
+    }
+}
+
+/// The value with its texts encoded part by part.
+fn encoded(place: Place, value: &Val<'_>) -> Result<Value, &'static str> {
+    match value {
+        Val::Marked(text) => encode(place, text).map(Value::String),
+        Val::List(list) => list.iter().map(|item| encoded(place, item)).collect(),
+        other => make_value_safe(place, other.to_json()),
+    }
 }
 
 fn is_there(value: &Value, steps: &[Option<String>]) -> bool {
     let Some((step, rest)) = steps.split_first() else {
-        return !value.is_null() && value.as_str().is_none_or(|text| !text.trim().is_empty());
+        return !value.is_null() && value.as_str().is_none_or(|text| !is_blank(text));
     };
     match (step, value) {
         (None, Value::Array(list)) => list.iter().all(|item| is_there(item, rest)),

@@ -2,10 +2,10 @@
 
 mod expressions;
 
-use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use super::checks::{LOOKUP_NAME, check_loop};
-use super::escape::{Place, Places, literal, make_safe};
+use super::escape::{Place, Places, literal};
 use super::origins::{Origin, Origins, bodies, has_jump};
 use super::plan::{Choice, Need, Op};
 use super::problems::Problems;
@@ -15,9 +15,9 @@ use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::template::FieldKind;
 use crate::templating::liquid::ast::{
-    Branch, Case, Condition, Expr, Filtered, For, If, Join, Node, Operator, Span, Test, When,
+    Branch, Case, Condition, Expr, Filtered, For, If, Join, Literal, Node, Operator, Span, Test, When,
 };
-use crate::templating::liquid::render::{Evaluator, Manner};
+use crate::templating::liquid::render::{Escape, Evaluator, Manner};
 
 /// The longest literal text, in bytes, that is worth sending with each event to save a slot of its own.
 const LITERAL_WORTH_A_SLOT: usize = 32;
@@ -75,7 +75,7 @@ impl<'f> Rewriter<'f> {
                 Node::Text(span) => out.push_str(&literal(span.of(self.source))),
                 Node::Output(output) => self.output(output, out, ops),
                 Node::If(choice) => self.choice(node, choice, out, ops),
-                Node::Case(case) => self.choice(node, &as_if(case), out, ops),
+                Node::Case(case) => self.case(node, case, out, ops),
                 Node::For(list) => self.repeat(node, list, out, ops),
                 Node::Break => out.push_str("{% break %}"),
                 Node::Continue => out.push_str("{% continue %}"),
@@ -113,15 +113,16 @@ impl<'f> Rewriter<'f> {
 
     /// An output of literals alone: its text, computed now.
     fn constant(&mut self, output: &Filtered) -> String {
-        let manner = Manner { strict: true, refuse_blank: false, escape: None };
+        // What the author wrote where nothing is safe is the author's business.
+        let is_refused = matches!(self.places.of(output.span), Place::Refused(_));
+        let escape = if is_refused { None } else { Some(self.places as &dyn Escape) };
+        let manner = Manner { strict: true, refuse_blank: false, escape };
         let mut evaluator = Evaluator::new(self.source, &[], manner, self.budget);
-        let computed = evaluator.value(output).map_err(|error| error.to_string()).and_then(|(value, _)| {
-            match self.places.of(output.span) {
-                // What the author wrote there is the author's business.
-                Place::Refused(_) => Ok(value.to_text().into_owned()),
-                place => make_safe(place, value.to_text()).map(Cow::into_owned).map_err(str::to_owned),
-            }
-        });
+        let computed =
+            evaluator.value(output).map_err(|error| error.to_string()).and_then(|(value, _)| match escape {
+                None => Ok(value.to_text().into_owned()),
+                Some(escape) => escape.encode(output.span, &value.to_marked()).map_err(str::to_owned),
+            });
         match computed {
             Ok(text) => literal(&text),
             Err(why) => {
@@ -195,6 +196,17 @@ impl<'f> Rewriter<'f> {
                 Node::Output(output) if self.origins.filtered(output).event => self.check_place(output.span),
                 _ => bodies(node).into_iter().for_each(|body| self.check_places(body)),
             }
+        }
+    }
+
+    /// A `case` as the `if` that it is short for, or as several where more than one alternative may fit.
+    fn case(&mut self, node: &Node, case: &Case, out: &mut String, ops: &mut Vec<Op>) {
+        if !may_fit_twice(case) {
+            return self.choice(node, &as_if(case), out, ops);
+        }
+        for choice in as_ifs(case) {
+            let node = Node::If(choice.clone());
+            self.choice(&node, &choice, out, ops);
         }
     }
 
@@ -284,6 +296,16 @@ impl<'f> Rewriter<'f> {
         }
         let left = self.expr(&test.left, Place::Raw, Need::None, ops);
         let Some((operator, right)) = &test.right else { return left };
+        let kept = |expr: &Expr| match expr {
+            Expr::Path(path) => self.origins.root(&path.root).event && self.origins.root(&path.root).provider,
+            Expr::Literal(_) => false,
+        };
+        let is_encoded = matches!(self.kind, FieldKind::Html | FieldKind::Link);
+        if is_encoded && (kept(&test.left) || kept(right)) {
+            let message = "OneSignal would compare a value of `data` that is encoded for this field already";
+            let hint = Some("compare the value of `data` itself");
+            self.problems.add("encoded_text", test.span, message, hint);
+        }
         let right = self.expr(right, Place::Raw, Need::None, ops);
         format!("{left} {} {right}", operator.as_str())
     }
@@ -371,13 +393,44 @@ fn literal_bytes(nodes: &[Node]) -> usize {
     nodes.iter().map(own).sum()
 }
 
+/// Whether more than one value of a `case` may fit: each that does prints its alternative.
+fn may_fit_twice(case: &Case) -> bool {
+    let values: Vec<&Expr> = case.whens.iter().flat_map(|when| &when.values).collect();
+    let written = |value: &Expr| match value {
+        Expr::Literal(literal @ (Literal::Text(_) | Literal::Int(_) | Literal::Bool(_))) => {
+            Some(usage::print_literal(literal))
+        }
+        Expr::Literal(_) | Expr::Path(_) => None,
+    };
+    let known: Option<BTreeSet<String>> = values.iter().map(|value| written(value)).collect();
+    values.len() > 1 && known.is_none_or(|known| known.len() < values.len())
+}
+
+fn test_of(case: &Case, value: &Expr) -> Test {
+    Test { left: case.subject.clone(), right: Some((Operator::Equal, value.clone())), span: case.span }
+}
+
+/// A `case` as an `if` for each of its values, and one for what is left.
+fn as_ifs(case: &Case) -> Vec<If> {
+    let branch = |negated, tests: Vec<Test>, body: &Vec<Node>| {
+        let joins = vec![Join::Or; tests.len().saturating_sub(1)];
+        let condition = Condition { tests, joins };
+        If { branches: vec![Branch { negated, condition, body: body.clone() }], otherwise: None }
+    };
+    let each = |when: &When| {
+        let one = |value: &Expr| branch(false, vec![test_of(case, value)], &when.body);
+        when.values.iter().map(one).collect::<Vec<If>>()
+    };
+    let mut choices: Vec<If> = case.whens.iter().flat_map(each).collect();
+    let values = case.whens.iter().flat_map(|when| &when.values);
+    let tests: Vec<Test> = values.map(|value| test_of(case, value)).collect();
+    choices.extend(case.otherwise.as_ref().map(|body| branch(true, tests, body)));
+    choices
+}
+
 /// A `case` as the `if` that it is short for.
 fn as_if(case: &Case) -> If {
-    let test = |value: &Expr| Test {
-        left: case.subject.clone(),
-        right: Some((Operator::Equal, value.clone())),
-        span: case.span,
-    };
+    let test = |value: &Expr| test_of(case, value);
     let branch = |when: &When| Branch {
         negated: false,
         condition: Condition {

@@ -1,6 +1,7 @@
 //! What the compiler makes of what authors write.
 
 mod blanks;
+mod encoding;
 
 use serde_json::{Value, json};
 

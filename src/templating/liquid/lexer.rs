@@ -2,12 +2,15 @@
 
 use super::ast::Span;
 use super::position::SyntaxError;
+use super::spaces::trim_start;
 
 /// One piece of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
     /// Literal text, with whitespace control applied.
     Text(Span),
+    /// What stands between `raw` and `endraw`.
+    Raw(Span),
     /// `{{ inner }}`
     Output {
         /// What stands between the braces.
@@ -47,7 +50,7 @@ impl Piece {
     /// Where it begins.
     pub fn start(self) -> usize {
         match self {
-            Self::Text(span) => span.start,
+            Self::Text(span) | Self::Raw(span) => span.start,
             Self::Output { outer, .. } | Self::Tag { outer, .. } => outer.start,
         }
     }
@@ -86,10 +89,10 @@ impl Cutter<'_> {
         let mut span = Span { start: self.at, end };
         if self.trim {
             let text = span.of(self.source);
-            span.start += text.len() - text.trim_start().len();
+            span.start += text.len() - trim_start(text).len();
         }
         if trim_end {
-            span.end = span.start + span.of(self.source).trim_end().len();
+            span.end = span.start + super::spaces::trim_end(span.of(self.source)).len();
         }
         if span.start < span.end {
             self.pieces.push(Piece::Text(span));
@@ -110,38 +113,48 @@ impl Cutter<'_> {
         Ok(Mark { inner, outer, trims_before, trims_after })
     }
 
-    /// Takes everything up to `endraw` as text.
+    /// Takes everything up to `endraw` as it is. As in the reference, the `-` of `{% raw -%}` trims what follows the block,
+    /// that of `endraw` does nothing, and `{%- endraw %}` is no end.
     fn raw(&mut self, start: usize) -> Result<(), SyntaxError> {
-        let end = self.find_end(start, "endraw", None)?;
-        self.text(end.outer.start, end.trims_before);
-        self.trim = end.trims_after;
-        self.at = end.outer.end;
+        let rest = &self.source[self.at..];
+        let is_end = |at: &usize| {
+            let word = rest[at + 2..].trim_start_matches(|c: char| c.is_ascii_whitespace());
+            let after = word.strip_prefix("endraw");
+            after.is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
+        };
+        let end = rest.match_indices("{%").map(|(at, _)| at).find(is_end);
+        let closed = end.and_then(|end| Some((end, end + rest[end..].find("%}")? + 2)));
+        let Some((end, after)) = closed else {
+            return Err(SyntaxError::at(self.source, start, "`{% endraw %}` is missing"));
+        };
+        if end > 0 {
+            self.pieces.push(Piece::Raw(Span { start: self.at, end: self.at + end }));
+        }
+        self.at += after;
         Ok(())
     }
 
     fn comment(&mut self, start: usize) -> Result<(), SyntaxError> {
-        let end = self.find_end(start, "endcomment", Some("comment"))?;
+        let end = self.end_of_comment(start)?;
         self.trim = end.trims_after;
         self.at = end.outer.end;
         Ok(())
     }
 
-    /// Finds the tag `word` from here on; each `nested` on the way asks for one more.
-    fn find_end(&self, start: usize, word: &str, nested: Option<&str>) -> Result<Mark, SyntaxError> {
+    /// Finds `endcomment` from here on; each `comment` on the way asks for one more.
+    fn end_of_comment(&self, start: usize) -> Result<Mark, SyntaxError> {
         let (mut at, mut open) = (self.at, 1);
         while let Some(found) = self.source[at..].find("{%") {
             let Ok(mark) = self.mark(at + found, "%}") else { break };
-            let name = mark.inner.of(self.source).trim();
-            open += usize::from(nested == Some(name));
-            if name == word {
-                open -= 1;
-                if open == 0 {
-                    return Ok(mark);
-                }
+            match mark.inner.of(self.source).trim() {
+                "comment" => open += 1,
+                "endcomment" if open == 1 => return Ok(mark),
+                "endcomment" => open -= 1,
+                _ => {}
             }
             at += found + 2;
         }
-        Err(SyntaxError::at(self.source, start, format!("`{{% {word} %}}` is missing")))
+        Err(SyntaxError::at(self.source, start, "`{% endcomment %}` is missing"))
     }
 }
 
@@ -176,7 +189,7 @@ const SIGNS: [&str; 14] = ["==", "!=", "<>", "<=", ">=", "<", ">", "=", "|", ":"
 
 /// Cuts the inside of an output or a tag into tokens with their places.
 pub fn tokens(source: &str, inner: Span) -> Result<Vec<(Token, Span)>, SyntaxError> {
-    let mut tokens = Vec::new();
+    let mut tokens: Vec<(Token, Span)> = Vec::new();
     let mut at = inner.start;
     let text = &source[..inner.end];
     while let Some(first) = text[at..].chars().next() {
@@ -184,7 +197,8 @@ pub fn tokens(source: &str, inner: Span) -> Result<Vec<(Token, Span)>, SyntaxErr
             at += first.len_utf8();
             continue;
         }
-        let (token, length) = token(text, at)?;
+        let is_key = first.is_ascii_digit() && matches!(tokens.last(), Some((Token::Sign("."), _)));
+        let (token, length) = if is_key { word(text, at) } else { token(text, at)? };
         tokens.push((token, Span { start: at, end: at + length }));
         at += length;
     }
@@ -201,14 +215,20 @@ fn token(text: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
         return number(text, at);
     }
     if first.is_ascii_alphabetic() || first == b'_' {
-        let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        let length = rest.find(ends).unwrap_or(rest.len());
-        return Ok((Token::Word(rest[..length].to_owned()), length));
+        return Ok(word(text, at));
     }
     if let Some(sign) = SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
         return Ok((Token::Sign(sign), sign.len()));
     }
     Err(SyntaxError::at(text, at, unexpected(rest.chars().next().unwrap_or(' '))))
+}
+
+/// A name; after a dot it may begin with a digit.
+fn word(text: &str, at: usize) -> (Token, usize) {
+    let rest = &text[at..];
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let length = rest.find(ends).unwrap_or(rest.len());
+    (Token::Word(rest[..length].to_owned()), length)
 }
 
 fn unexpected(c: char) -> String {

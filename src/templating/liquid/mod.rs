@@ -9,15 +9,19 @@
 
 pub(in crate::templating) mod ast;
 pub(in crate::templating) mod dates;
+pub(in crate::templating) mod dialect;
 mod expression;
 pub(in crate::templating) mod filters;
+mod inspect;
 mod lexer;
+pub(in crate::templating) mod marked;
 pub(in crate::templating) mod number;
 mod outcome;
 mod parser;
 mod paths;
 pub(in crate::templating) mod position;
 pub(in crate::templating) mod render;
+mod spaces;
 pub(in crate::templating) mod value;
 
 #[cfg(test)]
@@ -66,6 +70,17 @@ impl Template {
         Ok(Self { parsed: Arc::new(Parsed { source: source.to_owned(), nodes }) })
     }
 
+    /// Parses what OneSignal is given: what its engine can't parse is an error here, too.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_as_provider(source: &str, budget: &Budget) -> Result<Self, SyntaxError> {
+        match dialect::unparsable(source).into_iter().next() {
+            Some(stumble) => Err(SyntaxError::at(source, stumble.at, stumble.message)),
+            None => Self::parse(source, budget),
+        }
+    }
+
     /// The source as it was written.
     pub fn source(&self) -> &str {
         &self.parsed.source
@@ -89,9 +104,9 @@ impl Template {
     ) -> Result<Rendered, RenderError> {
         let manner = Manner { strict: strictness == Strictness::Strict, refuse_blank: false, escape: None };
         let mut evaluator = Evaluator::new(self.source(), globals, manner, budget);
-        let mut text = String::new();
-        evaluator.render(self.nodes(), &mut text)?;
-        Ok(Rendered { text, blanks: evaluator.into_blanks() })
+        let text = evaluator.render(self.nodes())?;
+        let (blanks, reported) = evaluator.into_notes();
+        Ok(Rendered { text, blanks, reported })
     }
 
     /// Every reading of a path, through `assign`, `for`, `where` and `map`, in source order; those that the budget lasts for.

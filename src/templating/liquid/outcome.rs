@@ -3,7 +3,7 @@
 /// What becomes of a path that leads to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strictness {
-    /// It renders as nothing, as at OneSignal, and so does what a filter can't work on.
+    /// It renders as nothing, as at OneSignal. What can't be run is printed as the reference engine reports it.
     Lenient,
     /// In an output, a filter or a loop it is an error, unless a `default` (or the loop's `else`) stands in for
     /// it; conditions may test it. Comparing a text with a number and filters on the wrong kind are errors too.
@@ -17,6 +17,8 @@ pub struct Rendered {
     pub text: String,
     /// The paths, as written and each once, that an output found to be nothing.
     pub blanks: Vec<String>,
+    /// What the reference engine reports and prints in place of what it can't run, each once.
+    pub reported: Vec<String>,
 }
 
 /// Why there is no text. No variant holds a value.

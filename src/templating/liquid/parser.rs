@@ -4,6 +4,7 @@ use super::ast::{Assign, Branch, Capture, Case, For, If, Node, Span, When};
 use super::expression::Reader;
 use super::lexer::{Piece, pieces};
 use super::position::SyntaxError;
+use super::spaces::is_only_space;
 use crate::domain::budget::{Budget, Spent};
 
 /// The longest source, in bytes.
@@ -24,7 +25,8 @@ pub fn parse(source: &str, budget: &Budget) -> Result<Vec<Node>, SyntaxError> {
         return Err(SyntaxError::at(source, 0, message));
     }
     budget.work(source.len()).map_err(|spent| too_much(source, 0, spent))?;
-    let mut parser = Parser { source, budget, pieces: pieces(source)?, at: 0, depth: 0, loops: 0 };
+    let mut parser =
+        Parser { source, budget, pieces: pieces(source)?, at: 0, depth: 0, loops: 0, is_blank: true };
     let block = parser.block(&[])?;
     match block.end {
         None => Ok(block.nodes),
@@ -54,10 +56,14 @@ struct Parser<'s> {
     depth: usize,
     /// How many `for` bodies are open: `break` and `continue` need one.
     loops: usize,
+    /// Whether the tag that was read last prints nothing by itself.
+    is_blank: bool,
 }
 
 struct Block<'s> {
     nodes: Vec<Node>,
+    /// Whether it prints nothing but whitespace: no output, no jump, no raw text.
+    is_blank: bool,
     /// The tag that ended it; none at the end of the source.
     end: Option<End<'s>>,
 }
@@ -75,13 +81,21 @@ impl<'s> Parser<'s> {
 
     /// Reads nodes up to a tag of `ends`, or any other closing tag at the outermost level.
     fn block(&mut self, ends: &[&str]) -> Result<Block<'s>, SyntaxError> {
-        let mut nodes = Vec::new();
+        let (mut nodes, mut is_blank) = (Vec::new(), true);
         while let Some(piece) = self.pieces.get(self.at).copied() {
             self.at += 1;
             self.budget.steps(1).map_err(|spent| too_much(self.source, piece.start(), spent))?;
             match piece {
-                Piece::Text(span) => nodes.push(Node::Text(span)),
+                Piece::Text(span) => {
+                    is_blank &= is_only_space(span.of(self.source));
+                    nodes.push(Node::Text(span));
+                }
+                Piece::Raw(span) => {
+                    is_blank = false;
+                    nodes.push(Node::Text(span));
+                }
                 Piece::Output { inner, outer } => {
+                    is_blank = false;
                     let mut reader = Reader::new(self.source, inner, self.budget)?;
                     if reader.is_done() {
                         return self.fail(outer, "this output is empty");
@@ -92,29 +106,33 @@ impl<'s> Parser<'s> {
                     let mut reader = Reader::new(self.source, inner, self.budget)?;
                     let name = reader.word("the name of a tag")?;
                     if is_end(&name) {
-                        return self.ended(nodes, End { name, reader, span: outer }, ends);
+                        let end = End { name, reader, span: outer };
+                        self.check_end(&end, ends)?;
+                        return Ok(Block { nodes, is_blank, end: Some(end) });
                     }
                     nodes.push(self.tag(&name, reader, outer)?);
+                    is_blank &= self.is_blank;
                 }
             }
         }
-        Ok(Block { nodes, end: None })
+        Ok(Block { nodes, is_blank, end: None })
     }
 
-    fn ended(&self, nodes: Vec<Node>, end: End<'s>, ends: &[&str]) -> Result<Block<'s>, SyntaxError> {
+    fn check_end(&self, end: &End<'s>, ends: &[&str]) -> Result<(), SyntaxError> {
         if ends.is_empty() || ends.contains(&end.name.as_str()) {
-            return Ok(Block { nodes, end: Some(end) });
+            return Ok(());
         }
         let wanted = ends.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
         self.fail(end.span, format!("`{}` is not expected here; {wanted} is", end.name))
     }
 
-    /// Reads the block of a tag that must be closed; `opened` names it in errors.
+    /// Reads the block of a tag that must be closed; `opened` names it in errors. Tells whether it is blank, too.
     fn inside(
         &mut self,
         opened: &str,
         span: Span,
         ends: &[&str],
+        is_blank: &mut bool,
     ) -> Result<(Vec<Node>, End<'s>), SyntaxError> {
         if self.depth >= MAX_NESTING {
             return self.fail(span, format!("blocks are nested more than {MAX_NESTING} deep"));
@@ -122,6 +140,7 @@ impl<'s> Parser<'s> {
         self.depth += 1;
         let block = self.block(ends)?;
         self.depth -= 1;
+        *is_blank &= block.is_blank;
         match block.end {
             Some(end) => Ok((block.nodes, end)),
             None => self.fail(span, format!("`{opened}` is not closed by `end{opened}`")),
@@ -134,10 +153,24 @@ impl<'s> Parser<'s> {
             "unless" => self.conditional("unless", true, reader, span),
             "case" => self.case(reader, span),
             "for" => self.for_loop(reader, span),
-            "assign" => assign(reader, span),
+            "assign" => {
+                self.is_blank = true;
+                assign(reader, span)
+            }
             "capture" => self.capture(reader, span),
-            "break" | "continue" => self.jump(name, &reader, span),
+            "break" | "continue" => {
+                self.is_blank = false;
+                self.jump(name, &reader, span)
+            }
             other => self.fail(span, unknown_tag(other)),
+        }
+    }
+
+    /// Ends a tag with bodies. Where none of them prints anything, their whitespace isn't printed either.
+    fn finish<'b>(&mut self, is_blank: bool, bodies: impl Iterator<Item = &'b mut Vec<Node>>) {
+        self.is_blank = is_blank;
+        if is_blank {
+            bodies.for_each(|body| body.retain(|node| !matches!(node, Node::Text(_))));
         }
     }
 
@@ -149,11 +182,11 @@ impl<'s> Parser<'s> {
         span: Span,
     ) -> Result<Node, SyntaxError> {
         let close = if negated { "endunless" } else { "endif" };
-        let mut negated = negated;
+        let (mut negated, mut is_blank) = (negated, true);
         let mut branches = Vec::new();
         loop {
             let condition = reader.condition()?;
-            let (body, mut end) = self.inside(name, span, &["elsif", "else", close])?;
+            let (body, mut end) = self.inside(name, span, &["elsif", "else", close], &mut is_blank)?;
             branches.push(Branch { negated, condition, body });
             if branches.len() > MAX_BRANCHES {
                 return self.fail(span, too_many_branches(name));
@@ -166,11 +199,13 @@ impl<'s> Parser<'s> {
             let mut otherwise = None;
             if end.name == "else" {
                 end.reader.end()?;
-                let (body, closing) = self.inside(name, span, &[close])?;
+                let (body, closing) = self.inside(name, span, &[close], &mut is_blank)?;
                 otherwise = Some(body);
                 end = closing;
             }
             end.reader.end()?;
+            let bodies = branches.iter_mut().map(|branch| &mut branch.body).chain(&mut otherwise);
+            self.finish(is_blank, bodies);
             return Ok(Node::If(If { branches, otherwise }));
         }
     }
@@ -179,7 +214,8 @@ impl<'s> Parser<'s> {
         let subject = reader.expr()?;
         reader.end()?;
         // What stands before the first `when` belongs to no alternative and is dropped.
-        let (_, mut end) = self.inside("case", span, &["when", "else", "endcase"])?;
+        let mut is_blank = true;
+        let (_, mut end) = self.inside("case", span, &["when", "else", "endcase"], &mut is_blank)?;
         let mut case = Case { subject, whens: Vec::new(), otherwise: None, span };
         while end.name == "when" {
             let mut values = vec![end.reader.expr()?];
@@ -190,7 +226,7 @@ impl<'s> Parser<'s> {
                 values.push(end.reader.expr()?);
             }
             end.reader.end()?;
-            let (body, next) = self.inside("case", span, &["when", "else", "endcase"])?;
+            let (body, next) = self.inside("case", span, &["when", "else", "endcase"], &mut is_blank)?;
             case.whens.push(When { values, body });
             if case.whens.len() > MAX_BRANCHES {
                 return self.fail(span, too_many_branches("case"));
@@ -199,11 +235,13 @@ impl<'s> Parser<'s> {
         }
         if end.name == "else" {
             end.reader.end()?;
-            let (body, closing) = self.inside("case", span, &["endcase"])?;
+            let (body, closing) = self.inside("case", span, &["endcase"], &mut is_blank)?;
             case.otherwise = Some(body);
             end = closing;
         }
         end.reader.end()?;
+        let bodies = case.whens.iter_mut().map(|when| &mut when.body).chain(&mut case.otherwise);
+        self.finish(is_blank, bodies);
         Ok(Node::Case(case))
     }
 
@@ -226,24 +264,27 @@ impl<'s> Parser<'s> {
             }
         }
         self.loops += 1;
-        let (body, mut end) = self.inside("for", span, &["else", "endfor"])?;
+        let mut is_blank = true;
+        let (mut body, mut end) = self.inside("for", span, &["else", "endfor"], &mut is_blank)?;
         self.loops -= 1;
         let mut otherwise = None;
         if end.name == "else" {
             end.reader.end()?;
-            let (body, closing) = self.inside("for", span, &["endfor"])?;
+            let (body, closing) = self.inside("for", span, &["endfor"], &mut is_blank)?;
             otherwise = Some(body);
             end = closing;
         }
         end.reader.end()?;
+        self.finish(is_blank, std::iter::once(&mut body).chain(&mut otherwise));
         Ok(Node::For(Box::new(For { variable, list, limit, offset, reversed, body, otherwise, span })))
     }
 
     fn capture(&mut self, mut reader: Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
         let name = reader.name()?;
         reader.end()?;
-        let (body, end) = self.inside("capture", span, &["endcapture"])?;
+        let (body, end) = self.inside("capture", span, &["endcapture"], &mut true)?;
         end.reader.end()?;
+        self.is_blank = true;
         Ok(Node::Capture(Capture { name, body, span }))
     }
 

@@ -2,31 +2,32 @@
 
 mod conditions;
 mod kept;
+mod loops;
 
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use serde_json::Value as Json;
 
-use super::ast::{Assign, Call, Capture, Case, Condition, Expr, Filtered, For, If, Node, Path, Span, Step};
+use super::ast::{Assign, Call, Capture, Case, Condition, Expr, Filtered, If, Node, Path, Span, Step};
 use super::filters::{self, Bench, Fault, Filter};
+use super::marked::{Kind, Marked};
 use super::outcome::RenderError;
 use super::position::line_and_column;
 use super::value::{Loop, Val};
 use crate::domain::budget::{Budget, Limits, Spent};
+use crate::domain::visible::is_blank;
 
 /// Makes the text of an output safe for where it stands.
 pub(in crate::templating) trait Escape {
-    /// The escaped text of the output at `place`; `captured` says that it is markup, escaped already.
+    /// Whether a text that is captured at `place` is to be encoded only where the captured text is printed.
+    fn waits(&self, place: Span) -> bool;
+
+    /// The text of the output at `place`, encoded for it: values as a whole, markup as it is.
     ///
     /// # Errors
     /// Plain words, without the text, if it may not stand there.
-    fn escape<'t>(
-        &self,
-        place: Span,
-        text: Cow<'t, str>,
-        captured: bool,
-    ) -> Result<Cow<'t, str>, &'static str>;
+    fn encode(&self, place: Span, text: &Marked) -> Result<String, &'static str>;
 }
 
 /// How an evaluation treats values.
@@ -44,6 +45,15 @@ enum Stop {
     Missing(Span),
     Spent(Spent, Span),
     Unusable(Cow<'static, str>, Span),
+    /// What the reference engine prints in place of the node, and then goes on.
+    Reported(Cow<'static, str>, Span),
+}
+
+/// Where nodes are rendered to.
+struct Out {
+    text: Marked,
+    /// Whether it is kept in a variable, so that its values are encoded later.
+    is_captured: bool,
 }
 
 enum Flow {
@@ -81,6 +91,7 @@ pub(in crate::templating) struct Evaluator<'a> {
     budget: Budget,
     manner: Manner<'a>,
     blanks: Vec<&'a str>,
+    reported: Vec<String>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -100,15 +111,20 @@ impl<'a> Evaluator<'a> {
             budget,
             manner,
             blanks: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
-    /// Renders `nodes` onto the end of `out`.
+    /// Renders `nodes`.
     ///
     /// # Errors
-    /// [`RenderError`]; what was rendered so far stays in `out`.
-    pub fn render(&mut self, nodes: &'a [Node], out: &mut String) -> Result<(), RenderError> {
-        self.block(nodes, out).map(drop).map_err(|stop| self.error(stop))
+    /// [`RenderError`].
+    pub fn render(&mut self, nodes: &'a [Node]) -> Result<String, RenderError> {
+        let mut out = Out { text: Marked::default(), is_captured: false };
+        match self.block(nodes, &mut out) {
+            Ok(_) => Ok(out.text.into_string()),
+            Err(stop) => Err(self.error(stop)),
+        }
     }
 
     /// Whether `condition` holds.
@@ -145,24 +161,27 @@ impl<'a> Evaluator<'a> {
         self.error(Stop::Unusable(Cow::Borrowed(why), value.span))
     }
 
-    /// The paths, as written, that outputs found to be nothing.
-    pub fn into_blanks(self) -> Vec<String> {
-        self.blanks.into_iter().map(str::to_owned).collect()
+    /// The paths, as written, that outputs found to be nothing, and what the reference engine would report.
+    pub fn into_notes(self) -> (Vec<String>, Vec<String>) {
+        (self.blanks.into_iter().map(str::to_owned).collect(), self.reported)
     }
 
     fn error(&self, stop: Stop) -> RenderError {
-        let (Stop::Missing(span) | Stop::Spent(_, span) | Stop::Unusable(_, span)) = &stop;
+        let (Stop::Missing(span) | Stop::Spent(_, span) | Stop::Unusable(_, span) | Stop::Reported(_, span)) =
+            &stop;
         let (line, column) = line_and_column(self.source, span.start);
         match stop {
             Stop::Missing(span) => {
                 RenderError::Missing { path: span.of(self.source).to_owned(), line, column }
             }
             Stop::Spent(Spent(what), _) => RenderError::TooMuch { what, line, column },
-            Stop::Unusable(what, _) => RenderError::Unusable { what: what.into_owned(), line, column },
+            Stop::Unusable(what, _) | Stop::Reported(what, _) => {
+                RenderError::Unusable { what: what.into_owned(), line, column }
+            }
         }
     }
 
-    fn block(&mut self, nodes: &'a [Node], out: &mut String) -> Result<Flow, Stop> {
+    fn block(&mut self, nodes: &'a [Node], out: &mut Out) -> Result<Flow, Stop> {
         for node in nodes {
             let flow = match node {
                 Node::Text(span) => self.write(out, span.of(self.source), *span).map(|()| Flow::Next),
@@ -174,7 +193,14 @@ impl<'a> Evaluator<'a> {
                 Node::Capture(node) => self.capture(node),
                 Node::Break => Ok(Flow::Break),
                 Node::Continue => Ok(Flow::Continue),
-            }?;
+            };
+            let flow = match flow {
+                Err(Stop::Reported(what, span)) if !self.manner.strict => {
+                    self.report(node, &what, span, out)?;
+                    Flow::Next
+                }
+                other => other?,
+            };
             match flow {
                 Flow::Next => {}
                 Flow::Break | Flow::Continue => return Ok(flow),
@@ -183,31 +209,54 @@ impl<'a> Evaluator<'a> {
         Ok(Flow::Next)
     }
 
-    fn write(&mut self, out: &mut String, text: &str, span: Span) -> Result<(), Stop> {
-        let spent = |spent| Stop::Spent(spent, span);
-        self.budget.steps(1).map_err(spent)?;
-        self.budget.length(out.len().saturating_add(text.len())).map_err(spent)?;
-        self.budget.work(text.len()).map_err(spent)?;
-        out.push_str(text);
+    /// Prints what the reference engine prints in place of a node that it can't run.
+    fn report(&mut self, node: &Node, what: &str, span: Span, out: &mut Out) -> Result<(), Stop> {
+        let text = format!("Liquid error: {what}");
+        if !is_silent(node) {
+            self.write(out, &text, span)?;
+        }
+        if !self.reported.contains(&text) {
+            self.budget.memory(text.len()).map_err(|spent| Stop::Spent(spent, span))?;
+            self.reported.push(text);
+        }
         Ok(())
     }
 
-    fn output(&mut self, output: &'a Filtered, out: &mut String) -> Result<(), Stop> {
+    fn write(&mut self, out: &mut Out, text: &str, span: Span) -> Result<(), Stop> {
+        self.pay_for(out, text.len(), 1, span)?;
+        out.text.push(text, Kind::Markup);
+        Ok(())
+    }
+
+    fn pay_for(&self, out: &Out, bytes: usize, steps: usize, span: Span) -> Result<(), Stop> {
+        let spent = |spent| Stop::Spent(spent, span);
+        self.budget.steps(steps).map_err(spent)?;
+        self.budget.length(out.text.as_str().len().saturating_add(bytes)).map_err(spent)?;
+        self.budget.work(bytes).map_err(spent)
+    }
+
+    fn output(&mut self, output: &'a Filtered, out: &mut Out) -> Result<(), Stop> {
         let (value, given) = self.filtered(output)?;
         if let Val::Nil(origin) = &value {
             return self.nothing(*origin, output);
         }
-        let text = value.to_text();
-        if let (true, true, Some(path)) = (self.manner.refuse_blank, text.trim().is_empty(), given) {
+        let text = value.to_marked();
+        if let (true, true, Some(path)) = (self.manner.refuse_blank, is_blank(text.as_str()), given) {
             return Err(Stop::Missing(path.span));
         }
-        let text = match self.manner.escape {
-            Some(escape) => escape
-                .escape(output.span, text, matches!(value, Val::Captured(_)))
-                .map_err(|what| Stop::Unusable(Cow::Borrowed(what), output.span))?,
-            None => text,
-        };
-        self.write(out, &text, output.span)
+        match self.manner.escape {
+            None => self.write(out, text.as_str(), output.span),
+            Some(escape) if out.is_captured && escape.waits(output.span) => {
+                self.pay_for(out, text.as_str().len(), text.parts(), output.span)?;
+                out.text.push_all(&text);
+                Ok(())
+            }
+            Some(escape) => {
+                let encoded = escape.encode(output.span, &text);
+                let encoded = encoded.map_err(|what| Stop::Unusable(Cow::Borrowed(what), output.span))?;
+                self.write(out, &encoded, output.span)
+            }
+        }
     }
 
     /// An output came to nothing.
@@ -239,7 +288,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn choose_if(&mut self, node: &'a If, out: &mut String) -> Result<Flow, Stop> {
+    fn choose_if(&mut self, node: &'a If, out: &mut Out) -> Result<Flow, Stop> {
         for branch in &node.branches {
             if self.condition(&branch.condition)? != branch.negated {
                 return self.block(&branch.body, out);
@@ -248,101 +297,25 @@ impl<'a> Evaluator<'a> {
         node.otherwise.as_ref().map_or(Ok(Flow::Next), |body| self.block(body, out))
     }
 
-    fn choose_case(&mut self, node: &'a Case, out: &mut String) -> Result<Flow, Stop> {
+    /// Every alternative that fits is taken, once for each value that fits, as in the reference engine.
+    fn choose_case(&mut self, node: &'a Case, out: &mut Out) -> Result<Flow, Stop> {
         let subject = self.expr(&node.subject)?;
+        let mut fits = false;
         for when in &node.whens {
             for value in &when.values {
-                if self.expr(value)?.equals(&subject) {
-                    return self.block(&when.body, out);
+                if !self.expr(value)?.equals(&subject) {
+                    continue;
+                }
+                fits = true;
+                match self.block(&when.body, out)? {
+                    Flow::Next => {}
+                    flow => return Ok(flow),
                 }
             }
         }
-        node.otherwise.as_ref().map_or(Ok(Flow::Next), |body| self.block(body, out))
-    }
-
-    fn repeat(&mut self, node: &'a For, out: &mut String) -> Result<Flow, Stop> {
-        let chosen = self.chosen(node)?;
-        if chosen.is_empty() {
-            return node.otherwise.as_ref().map_or(Ok(Flow::Next), |body| self.block(body, out));
-        }
-        let given = self.given_path(&node.list).map_or(Given::No, |_| Given::Yes(None));
-        let length = chosen.len();
-        for (index, value) in chosen.into_iter().enumerate() {
-            self.enter(node, value, given, Loop { index, length })?;
-            let flow = self.block(&node.body, out);
-            self.frames.pop();
-            match flow? {
-                Flow::Next | Flow::Continue => {}
-                Flow::Break => break,
-            }
-        }
-        Ok(Flow::Next)
-    }
-
-    /// Runs `each` for every element that the loop chooses, with the element's name set; tells whether there was one.
-    ///
-    /// # Errors
-    /// [`RenderError`], of the loop itself or of `each`.
-    pub fn each(
-        &mut self,
-        node: &'a For,
-        each: &mut dyn FnMut(&mut Self) -> Result<(), RenderError>,
-    ) -> Result<bool, RenderError> {
-        let chosen = self.chosen(node).map_err(|stop| self.error(stop))?;
-        let given = self.given_path(&node.list).map_or(Given::No, |_| Given::Yes(None));
-        let length = chosen.len();
-        for (index, value) in chosen.into_iter().enumerate() {
-            self.enter(node, value, given, Loop { index, length }).map_err(|stop| self.error(stop))?;
-            let result = each(self);
-            self.frames.pop();
-            result?;
-        }
-        Ok(length > 0)
-    }
-
-    fn enter(&mut self, node: &'a For, value: Val<'a>, given: Given<'a>, place: Loop) -> Result<(), Stop> {
-        self.budget.steps(1).map_err(|spent| Stop::Spent(spent, node.span))?;
-        self.frames.push(Frame { element: Variable { name: &node.variable, value, given }, place });
-        Ok(())
-    }
-
-    /// The elements that a loop goes through, in its order.
-    fn chosen(&mut self, node: &'a For) -> Result<Vec<Val<'a>>, Stop> {
-        let list = self.expr(&node.list)?;
-        if let (Val::Nil(_), Expr::Path(path), true, None) =
-            (&list, &node.list, self.manner.strict, &node.otherwise)
-        {
-            return Err(Stop::Missing(path.span));
-        }
-        let offset = self.bound(node.offset.as_ref())?.unwrap_or(0);
-        let limit = self.bound(node.limit.as_ref())?.unwrap_or(usize::MAX);
-        let size = list.size().filter(|_| list.is_compound()).unwrap_or(1);
-        self.budget.steps(size).map_err(|spent| Stop::Spent(spent, node.span))?;
-        let mut chosen: Vec<Val<'a>> = list.elements().iter().skip(offset).take(limit).cloned().collect();
-        if node.reversed {
-            chosen.reverse();
-        }
-        Ok(chosen)
-    }
-
-    /// The value of `limit:` or `offset:`.
-    fn bound(&mut self, expr: Option<&'a Expr>) -> Result<Option<usize>, Stop> {
-        let Some(expr) = expr else { return Ok(None) };
-        let value = self.expr(expr)?;
-        let span = span_of(expr);
-        if value.is_nil() {
-            return if self.manner.strict { Err(Stop::Missing(span)) } else { Ok(None) };
-        }
-        let number = match &value {
-            Val::Number(number) => Some(*number),
-            other => other.as_str().and_then(super::number::Number::parse),
-        };
-        match number {
-            Some(number) => Ok(Some(usize::try_from(number.as_i64()).unwrap_or(0))),
-            None if self.manner.strict => {
-                Err(Stop::Unusable("the limit or offset is no number".into(), span))
-            }
-            None => Ok(None),
+        match &node.otherwise {
+            Some(body) if !fits => self.block(body, out),
+            Some(_) | None => Ok(Flow::Next),
         }
     }
 
@@ -356,9 +329,13 @@ impl<'a> Evaluator<'a> {
     }
 
     fn capture(&mut self, node: &'a Capture) -> Result<Flow, Stop> {
-        let mut text = String::new();
-        let flow = self.block(&node.body, &mut text)?;
-        self.set(&node.name, Val::Captured(Rc::from(text)), Given::No);
+        let mut out = Out { text: Marked::default(), is_captured: true };
+        let flow = self.block(&node.body, &mut out)?;
+        let value = match self.manner.escape {
+            Some(_) => Val::Marked(Rc::new(out.text)),
+            None => Val::made(out.text.into_string()),
+        };
+        self.set(&node.name, value, Given::No);
         Ok(flow)
     }
 
@@ -404,9 +381,16 @@ impl<'a> Evaluator<'a> {
             }
         }
         let args = &args[..call.args.len().min(2)];
-        let mut bench = Bench { budget: &self.budget, strict: self.manner.strict };
+        let written = |index| call.args.get(index).is_some_and(|arg| !is_path(arg));
+        let mut bench = Bench {
+            budget: &self.budget,
+            strict: self.manner.strict,
+            encodes: self.manner.escape.is_some(),
+            literal: [written(0), written(1)],
+        };
         filters::apply(call.filter, input, args, call.allow_false, &mut bench).map_err(|fault| match fault {
             Fault::Spent(spent) => Stop::Spent(spent, call.span),
+            Fault::Reported(what) => Stop::Reported(what, call.span),
             Fault::Unusable(why) => Stop::Unusable(
                 format!("`{}` has nothing to work on: {why}", call.filter.name()).into(),
                 call.span,
@@ -458,6 +442,22 @@ impl<'a> Evaluator<'a> {
             Some(Val::Nil(_)) | None => Val::Nil(Some(path)),
             Some(value) => value,
         }
+    }
+}
+
+/// Whether a node prints nothing by itself: then nothing is printed in its place either.
+fn is_silent(node: &Node) -> bool {
+    let all = |nodes: &[Node]| nodes.iter().all(is_silent);
+    match node {
+        Node::Text(_) | Node::Output(_) | Node::Break | Node::Continue => false,
+        Node::Assign(_) | Node::Capture(_) => true,
+        Node::If(node) => {
+            node.branches.iter().all(|branch| all(&branch.body)) && node.otherwise.as_deref().is_none_or(all)
+        }
+        Node::Case(node) => {
+            node.whens.iter().all(|when| all(&when.body)) && node.otherwise.as_deref().is_none_or(all)
+        }
+        Node::For(node) => all(&node.body) && node.otherwise.as_deref().is_none_or(all),
     }
 }
 

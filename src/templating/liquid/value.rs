@@ -7,7 +7,10 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use super::ast::{Literal, Path};
+use super::inspect::inspect;
+use super::marked::{Kind, Marked};
 use super::number::Number;
+use crate::domain::visible::is_blank;
 
 /// A value. `'a` is the globals and the template.
 #[derive(Debug, Clone)]
@@ -22,8 +25,8 @@ pub enum Val<'a> {
     Text(&'a str),
     /// A text made on the way.
     Made(Rc<str>),
-    /// A captured text, whose values were escaped as they were captured.
-    Captured(Rc<str>),
+    /// A text of which some is markup, or encoded already.
+    Marked(Rc<Marked>),
     /// A list or an object of the globals.
     Json(&'a Json),
     /// A list made on the way.
@@ -70,11 +73,7 @@ impl<'a> From<&'a Json> for Val<'a> {
         match json {
             Json::Null => Self::Nil(None),
             Json::Bool(bool) => Self::Bool(*bool),
-            Json::Number(number) => Self::Number(match (number.as_i64(), number.as_u64()) {
-                (Some(int), _) => Number::Int(int.into()),
-                (None, Some(int)) => Number::Int(int.into()),
-                (None, None) => Number::Float(number.as_f64().unwrap_or_default()),
-            }),
+            Json::Number(number) => Self::Number(Number::of_json(number)),
             Json::String(text) => Self::Text(text),
             Json::Array(_) | Json::Object(_) => Self::Json(json),
         }
@@ -111,30 +110,61 @@ impl<'a> Val<'a> {
         !matches!(self, Self::Nil(_) | Self::Bool(false))
     }
 
+    /// A text in parts, made on the way.
+    pub fn of_marked(text: Marked) -> Self {
+        if text.is_plain() { Self::made(text.into_string()) } else { Self::Marked(Rc::new(text)) }
+    }
+
     /// Its text, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Made(text) | Self::Captured(text) => Some(text),
+            Self::Made(text) => Some(text),
+            Self::Marked(text) => Some(text.as_str()),
             _ => None,
         }
     }
 
-    /// How it is written in an output. Lists are written without anything between, objects as JSON.
+    /// How it is written in an output. Lists are written without anything between.
     pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Json(Json::Array(list)) => {
+                Cow::Owned(list.iter().map(|item| Val::from(item).to_text().into_owned()).collect())
+            }
+            Self::List(list) => Cow::Owned(list.iter().map(|item| item.to_text().into_owned()).collect()),
+            other => other.to_filtered_text(),
+        }
+    }
+
+    /// The text that filters on texts work on; lists and objects are written as the reference engine writes them.
+    pub fn to_filtered_text(&self) -> Cow<'_, str> {
         match self {
             Self::Nil(_) | Self::Blank | Self::Empty => Cow::Borrowed(""),
             Self::Bool(true) => Cow::Borrowed("true"),
             Self::Bool(false) => Cow::Borrowed("false"),
             Self::Number(number) => Cow::Owned(number.to_string()),
             Self::Text(text) => Cow::Borrowed(text),
-            Self::Made(text) | Self::Captured(text) => Cow::Borrowed(text),
-            Self::Json(Json::Array(list)) => {
-                Cow::Owned(list.iter().map(|item| Val::from(item).to_text().into_owned()).collect())
+            Self::Made(text) => Cow::Borrowed(text),
+            Self::Marked(text) => Cow::Borrowed(text.as_str()),
+            Self::Json(_) | Self::List(_) => {
+                let mut text = String::new();
+                inspect(&self.to_json(), &mut text);
+                Cow::Owned(text)
             }
-            Self::Json(json) => Cow::Owned(json.to_string()),
-            Self::List(list) => Cow::Owned(list.iter().map(|item| item.to_text().into_owned()).collect()),
-            Self::Loop(_) => Cow::Borrowed("forloop"),
+            Self::Loop(_) => Cow::Borrowed("Liquid::ForloopDrop"),
+        }
+    }
+
+    /// How it is written in an output, in parts; what is not marked is plain.
+    pub fn to_marked(&self) -> Cow<'_, Marked> {
+        match self {
+            Self::Marked(text) => Cow::Borrowed(text),
+            Self::List(list) => {
+                let mut all = Marked::default();
+                list.iter().for_each(|item| all.push_all(&item.to_marked()));
+                Cow::Owned(all)
+            }
+            other => Cow::Owned(Marked::new(other.to_text(), Kind::Plain)),
         }
     }
 
@@ -151,7 +181,7 @@ impl<'a> Val<'a> {
             Self::Number(Number::Float(float)) => (*float).into(),
             Self::Json(json) => (*json).clone(),
             Self::List(list) => list.iter().map(Val::to_json).collect(),
-            Self::Text(_) | Self::Made(_) | Self::Captured(_) | Self::Loop(_) | Self::Blank | Self::Empty => {
+            Self::Text(_) | Self::Made(_) | Self::Marked(_) | Self::Loop(_) | Self::Blank | Self::Empty => {
                 Json::String(self.to_text().into_owned())
             }
         }
@@ -160,8 +190,7 @@ impl<'a> Val<'a> {
     /// How many elements, characters or members it has; nothing if it has none of these.
     pub fn size(&self) -> Option<usize> {
         match self {
-            Self::Text(text) => Some(text.chars().count()),
-            Self::Made(text) | Self::Captured(text) => Some(text.chars().count()),
+            Self::Text(_) | Self::Made(_) | Self::Marked(_) => self.as_str().map(|text| text.chars().count()),
             Self::Json(Json::Array(list)) => Some(list.len()),
             Self::Json(Json::Object(members)) => Some(members.len()),
             Self::List(list) => Some(list.len()),
@@ -197,10 +226,29 @@ impl<'a> Val<'a> {
             _ => {}
         }
         match key {
-            "size" => self.size().map(count),
-            "first" => self.at(0),
+            "size" => self.counted(),
+            "first" => self.first(),
             "last" => self.at(-1),
             _ => None,
+        }
+    }
+
+    /// What `size` says: a whole number has the size of a machine's word, as in the reference engine.
+    pub fn counted(&self) -> Option<Val<'a>> {
+        match self {
+            Self::Number(Number::Int(_)) => Some(count(8)),
+            other => other.size().map(count),
+        }
+    }
+
+    /// The first element of a list, or the first pair of an object.
+    pub fn first(&self) -> Option<Val<'a>> {
+        match self {
+            Self::Json(Json::Object(members)) => {
+                let (key, member) = members.iter().next()?;
+                Some(Val::List(Rc::from([Val::Text(key), Val::from(member)])))
+            }
+            other => other.at(0),
         }
     }
 
@@ -212,7 +260,7 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// Its elements: those of a list, the pairs of an object, or the text as a single one.
+    /// What a loop goes through: the elements of a list, the pairs of an object, or a text as a single one.
     pub fn elements(&self) -> Rc<[Val<'a>]> {
         match self {
             Self::Json(Json::Array(list)) => list.iter().map(Val::from).collect(),
@@ -221,10 +269,33 @@ impl<'a> Val<'a> {
                 .map(|(key, member)| Val::List(Rc::from([Val::Text(key), Val::from(member)])))
                 .collect(),
             Self::List(list) => Rc::clone(list),
-            Self::Nil(_) => Rc::from([]),
-            other if other.as_str().is_some_and(str::is_empty) => Rc::from([]),
-            other => Rc::from([other.clone()]),
+            other if other.as_str().is_some_and(|text| !text.is_empty()) => Rc::from([other.clone()]),
+            _ => Rc::from([]),
         }
+    }
+
+    /// What filters on lists work on: the elements of a list and of the lists in it, or a single value.
+    pub fn items(&self) -> Vec<Val<'a>> {
+        let mut items = Vec::new();
+        match self {
+            Self::Nil(_) => {}
+            Self::Json(Json::Array(_)) | Self::List(_) => self.flatten(&mut items),
+            other => items.push(other.clone()),
+        }
+        items
+    }
+
+    fn flatten(&self, items: &mut Vec<Val<'a>>) {
+        match self {
+            Self::Json(Json::Array(list)) => list.iter().for_each(|item| Val::from(item).flatten(items)),
+            Self::List(list) => list.iter().for_each(|item| item.flatten(items)),
+            other => items.push(other.clone()),
+        }
+    }
+
+    /// Whether it is a list.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Self::Json(Json::Array(_)) | Self::List(_))
     }
 
     /// Whether it is a list or an object.
@@ -232,9 +303,9 @@ impl<'a> Val<'a> {
         matches!(self, Self::Json(_) | Self::List(_))
     }
 
-    /// Whether it is a text of nothing but whitespace, or of nothing at all.
+    /// Whether it is a text in which nothing can be seen.
     pub fn is_blank_text(&self) -> bool {
-        self.as_str().is_some_and(|text| text.trim().is_empty())
+        self.as_str().is_some_and(is_blank)
     }
 
     /// Whether it equals `blank`: nothing, `false`, no elements, or nothing but whitespace.
@@ -268,11 +339,23 @@ impl<'a> Val<'a> {
         }
     }
 
-    /// Which comes first; nothing if the two can't be compared.
-    pub fn compare(&self, other: &Val<'_>) -> Option<Ordering> {
+    /// Which comes first; nothing if one of them has no order.
+    ///
+    /// # Errors
+    /// The kinds can't be compared; the text is the reference engine's.
+    pub fn compare(&self, other: &Val<'_>) -> Result<Option<Ordering>, String> {
         match (self, other) {
-            (Self::Number(a), Val::Number(b)) => a.compare(*b),
-            (a, b) => Some(a.as_str()?.cmp(b.as_str()?)),
+            (Self::Number(a), Val::Number(b)) => Ok(a.compare(*b)),
+            (Self::Number(Number::Int(_)), b) if b.as_str().is_some() => {
+                Err("comparison of Integer with String failed".to_owned())
+            }
+            (Self::Number(Number::Float(_)), b) if b.as_str().is_some() => {
+                Err("comparison of Float with String failed".to_owned())
+            }
+            (a, Val::Number(b)) if a.as_str().is_some() => {
+                Err(format!("comparison of String with {b} failed"))
+            }
+            (a, b) => Ok(a.as_str().zip(b.as_str()).map(|(a, b)| a.cmp(b))),
         }
     }
 }

@@ -27,6 +27,7 @@ impl Rewriter<'_> {
             self.value_slot(part, place, need, ops)
         };
         check_filters(filtered, done, &mut self.problems);
+        self.check_encoded(filtered, done, place);
         for (at, call) in rest.iter().enumerate() {
             push(&mut text, &[" | ", call.filter.name()]);
             // What is put beside something is printed alone where that comes to nothing; OneSignal's `default` takes only
@@ -51,6 +52,26 @@ impl Rewriter<'_> {
             }
         }
         text
+    }
+
+    /// Tells filters that OneSignal would put an encoded value through: what cuts or searches a text then sees `&amp;`.
+    fn check_encoded(&mut self, filtered: &Filtered, done: usize, place: Place) {
+        let is_link = match place {
+            Place::Markup | Place::Attribute => false,
+            Place::LinkStart | Place::LinkPart | Place::AttributeLinkStart | Place::AttributeLinkPart => true,
+            Place::Raw | Place::Text | Place::Line | Place::Style | Place::Refused(_) => return,
+        };
+        let mut is_encoded = self.origins.expr(&filtered.expr).event;
+        for call in filtered.filters.iter().skip(done) {
+            if is_encoded && spoils(call.filter, is_link) {
+                let name = call.filter.name();
+                let message =
+                    format!("OneSignal would run `{name}` on a value that is encoded for this place already");
+                let hint = "use it on the values of `data` alone, before anything of OneSignal's is added";
+                self.problems.add("encoded_text", call.span, message, Some(hint));
+            }
+            is_encoded |= call.args.iter().any(|arg| self.origins.expr(arg).event);
+        }
     }
 
     /// An expression without filters, for OneSignal to run.
@@ -91,6 +112,15 @@ impl Rewriter<'_> {
         let path = self.slot_path(&key);
         ops.push(Op::Value { key, value, place, need, used });
         path
+    }
+}
+
+/// Whether a filter makes something else of an encoded text than of the text itself.
+fn spoils(filter: Filter, is_link: bool) -> bool {
+    match filter {
+        Filter::Truncate | Filter::Replace | Filter::ReplaceFirst | Filter::StripHtml => true,
+        Filter::Truncatewords | Filter::Date | Filter::Strip | Filter::Lstrip | Filter::Rstrip => is_link,
+        _ => false,
     }
 }
 

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{ValueError, push, values};
+use super::{ValueError, compiled, push, values};
 use crate::domain::budget::Budget;
+use crate::domain::channel::Channel;
 
 #[test]
 fn a_missing_or_blank_value_is_named_with_its_field() {
@@ -96,4 +97,43 @@ fn an_empty_text_of_the_authors_own_is_printed() {
     let content = push("{{ data.n | pluralize: '', data.s }}");
     assert!(values(&content, &json!({"n": 2, "s": ""})).is_err());
     assert!(values(&content, &json!({"n": 1, "s": ""})).is_ok());
+}
+
+#[test]
+fn a_value_that_shows_no_glyph_is_blank_whatever_characters_it_has() {
+    let texts = [
+        "\u{1}",
+        "\u{7f}",
+        "\u{200b}",
+        "\u{2060}",
+        "\u{ad}",
+        "\u{3164}",
+        "\u{2800}",
+        "\u{200f}",
+        "\u{feff} \u{202e}",
+        "\u{1}\u{a0}\n",
+    ];
+    for text in texts {
+        let data = json!({"name": text});
+        let push = |source: &str| {
+            push(source).render_inline(&data, &Budget::default()).map(|f| f["contents"].clone())
+        };
+        assert_eq!(push("Hi {{ data.name | default: 'you' }},"), Ok("Hi you,".to_owned()), "{text:?}");
+        assert!(push("Hi {{ data.name }},").is_err(), "{text:?} is held");
+        assert_eq!(
+            push("Hi{% if data.name != blank %} {{ data.name }}{% endif %}"),
+            Ok("Hi".to_owned()),
+            "{text:?}"
+        );
+        for (channel, field, source) in [
+            (Channel::Push, "url", "https://x.io/orders/{{ data.name }}"),
+            (Channel::Email, "subject", "{{ data.name }}"),
+            (Channel::Email, "body", "<a href=\"https://x.io/{{ data.name }}\">x</a>"),
+            (Channel::Email, "body", "{% if user.x %}{{ user.y | default: data.name }}{% endif %}"),
+        ] {
+            let content = compiled(channel, &[(field, source)]);
+            let found = values(&content, &data);
+            assert!(matches!(found, Err(ValueError::Missing { .. })), "{text:?} {source}: {found:?}");
+        }
+    }
 }

@@ -4,6 +4,9 @@ mod lists;
 mod numbers;
 mod texts;
 
+use std::borrow::Cow;
+
+use super::marked::Marked;
 use super::number::Number;
 use super::value::Val;
 use crate::domain::budget::{Budget, Spent};
@@ -17,6 +20,8 @@ pub enum Fault {
     Spent(Spent),
     /// The value is not what the filter works on; plain words without the value.
     Unusable(&'static str),
+    /// The same on a lenient bench: what the reference engine says of it.
+    Reported(Cow<'static, str>),
 }
 
 impl From<Spent> for Fault {
@@ -31,6 +36,10 @@ pub struct Bench<'b> {
     pub budget: &'b Budget,
     /// Whether an unusable value is an error rather than what OneSignal makes of it.
     pub strict: bool,
+    /// Whether outputs are encoded for their place, so that `escape` must not do it before.
+    pub encodes: bool,
+    /// Which arguments are written in the template.
+    pub literal: [bool; 2],
 }
 
 impl Bench<'_> {
@@ -41,14 +50,41 @@ impl Bench<'_> {
         Ok(Val::made(text))
     }
 
-    /// The value as a number; what is none counts as 0 where that is allowed.
+    /// The same for a text in parts.
+    fn marked<'a>(&mut self, text: Marked) -> Result<Val<'a>, Fault> {
+        self.budget.length(text.as_str().len())?;
+        self.budget.work(text.as_str().len())?;
+        self.budget.steps(text.parts())?;
+        Ok(Val::of_marked(text))
+    }
+
+    /// The value as a number. What is none counts as what its text begins with where that is allowed.
     fn number(&self, value: &Val<'_>) -> Result<Number, Fault> {
-        match number_of(value) {
-            Some(number) => Ok(number),
-            None if self.strict => Err(Fault::Unusable("the value is no number")),
-            None => Ok(Number::Int(0)),
+        match (number_of(value), value.as_str()) {
+            (_, Some(text)) if !self.strict => Ok(Number::leading(text)),
+            (Some(number), _) => Ok(number),
+            (None, _) if self.strict => Err(Fault::Unusable("the value is no number")),
+            (None, _) => Ok(Number::Int(0)),
         }
     }
+
+    /// The value as a count: a whole number, or a text that is one.
+    fn count(&self, value: &Val<'_>) -> Result<i64, Fault> {
+        match (value, self.strict) {
+            (Val::Number(number), true) => Ok(number.as_i64()),
+            (Val::Number(number @ Number::Int(_)), false) => Ok(number.as_i64()),
+            (other, _) => match other.as_str().and_then(whole) {
+                Some(count) => Ok(count),
+                None if self.strict => Err(Fault::Unusable("the value is no number")),
+                None => Err(Fault::Reported("invalid integer".into())),
+            },
+        }
+    }
+}
+
+/// A whole number as a text.
+pub fn whole(text: &str) -> Option<i64> {
+    text.trim_matches(|c: char| c.is_ascii_whitespace()).parse().ok()
 }
 
 macro_rules! filters {
@@ -230,7 +266,7 @@ pub fn apply<'a>(
         | Filter::Plus
         | Filter::Round
         | Filter::Times => numbers::apply(filter, &input, args, bench),
-        Filter::Slice if input.is_compound() => lists::apply(filter, input, args, bench),
+        Filter::Slice if input.is_list() => lists::apply(filter, input, args, bench),
         Filter::Date => texts::date(input, args, bench),
         // Only OneSignal shortens links; the text of the link stays what it is.
         Filter::TrackLink => Ok(input),

@@ -20,8 +20,17 @@ pub fn apply<'a>(
     match with(filter, number, arg) {
         Some(result) => Ok(Val::Number(result)),
         None if bench.strict => Err(Fault::Unusable("a division by zero has no result")),
-        None => Ok(Val::Nil(None)),
+        None => by_zero(filter, number, arg),
     }
+}
+
+/// What the reference engine makes of a division by zero.
+fn by_zero<'a>(filter: Filter, number: Number, arg: Number) -> Result<Val<'a>, Fault> {
+    let is_whole = matches!((number, arg), (Number::Int(_), Number::Int(_)));
+    if is_whole || filter == Filter::Modulo {
+        return Err(Fault::Reported("divided by 0".into()));
+    }
+    Ok(Val::Number(Number::Float(number.as_f64() / 0.0)))
 }
 
 /// Which argument `pluralize` takes for a number.
@@ -53,7 +62,7 @@ fn with(filter: Filter, number: Number, arg: Number) -> Option<Number> {
         Filter::Modulo => number.modulo(arg),
         Filter::AtLeast => Some(if less { arg } else { number }),
         Filter::AtMost => Some(if less { number } else { arg }),
-        Filter::Round if arg.as_i64() <= 0 => Some(number.whole(f64::round)),
+        Filter::Round if arg.as_i64() == 0 => Some(number.whole(f64::round)),
         Filter::Round => Some(number.round_to(arg.as_i64())),
         _ => Some(number),
     }

@@ -7,18 +7,21 @@ use crate::templating::liquid::ast::{Condition, Join, Operator, Span, Test};
 use crate::templating::liquid::value::Val;
 
 impl<'a> Evaluator<'a> {
-    /// Right to left: each test is joined to the result of all that follow it.
+    /// `a and b or c` is `a and (b or c)`; what can't change the result isn't looked at.
     pub(super) fn condition(&mut self, condition: &'a Condition) -> Result<bool, Stop> {
-        let mut tests = condition.tests.iter().rev();
-        let mut result = tests.next().map_or(Ok(false), |test| self.test(test))?;
-        for (test, join) in tests.zip(condition.joins.iter().rev()) {
+        let mut joins = condition.joins.iter();
+        for test in &condition.tests {
             let holds = self.test(test)?;
-            result = match join {
-                Join::And => holds && result,
-                Join::Or => holds || result,
+            let goes_on = match joins.next() {
+                Some(Join::And) => holds,
+                Some(Join::Or) => !holds,
+                None => false,
             };
+            if !goes_on {
+                return Ok(holds);
+            }
         }
-        Ok(result)
+        Ok(false)
     }
 
     fn test(&mut self, test: &'a Test) -> Result<bool, Stop> {
@@ -29,8 +32,8 @@ impl<'a> Evaluator<'a> {
         let bytes = left.as_str().map_or(0, str::len).saturating_add(right.as_str().map_or(0, str::len));
         self.budget.work(bytes).map_err(|spent| Stop::Spent(spent, test.span))?;
         match operator {
-            Operator::Equal => Ok(left.equals(&right)),
-            Operator::Unequal => Ok(!left.equals(&right)),
+            Operator::Equal => Ok(self.equals(&left, &right)),
+            Operator::Unequal => Ok(!self.equals(&left, &right)),
             Operator::Contains => self.contains(&left, &right, test.span),
             Operator::Less | Operator::AtMost | Operator::More | Operator::AtLeast => {
                 self.compare(*operator, &left, &right, test.span)
@@ -38,17 +41,31 @@ impl<'a> Evaluator<'a> {
         }
     }
 
+    /// Where blank values count as missing, `blank` is what nobody would see.
+    fn equals(&self, left: &Val<'a>, right: &Val<'a>) -> bool {
+        match (left, right) {
+            (Val::Blank, value) | (value, Val::Blank)
+                if self.manner.refuse_blank && value.is_blank_text() =>
+            {
+                true
+            }
+            (left, right) => left.equals(right),
+        }
+    }
+
     fn contains(&mut self, left: &Val<'a>, right: &Val<'a>, span: Span) -> Result<bool, Stop> {
-        if left.is_nil() || right.is_nil() {
+        if !left.is_true() || !right.is_true() {
             return Ok(false);
         }
         if let Some(text) = left.as_str() {
-            return Ok(text.contains(right.to_text().as_ref()));
+            return Ok(text.contains(right.to_filtered_text().as_ref()));
         }
         match left {
             Val::Json(Json::Object(members)) => {
                 Ok(right.as_str().is_some_and(|key| members.contains_key(key)))
             }
+            // `blank` and `empty` are no elements of a list.
+            Val::Json(_) | Val::List(_) if matches!(right, Val::Blank | Val::Empty) => Ok(false),
             Val::Json(_) | Val::List(_) => {
                 let elements = left.elements();
                 self.budget.steps(elements.len()).map_err(|spent| Stop::Spent(spent, span))?;
@@ -62,21 +79,23 @@ impl<'a> Evaluator<'a> {
         if left.is_nil() || right.is_nil() {
             return Ok(false);
         }
-        match left.compare(right) {
-            Some(order) => Ok(match operator {
-                Operator::Less => order.is_lt(),
-                Operator::AtMost => order.is_le(),
-                Operator::More => order.is_gt(),
-                _ => order.is_ge(),
-            }),
-            None if self.manner.strict => {
+        let order = match left.compare(right) {
+            Ok(Some(order)) => order,
+            Err(why) if !self.manner.strict => return Err(Stop::Reported(why.into(), span)),
+            Ok(None) if !self.manner.strict => return Ok(false),
+            Ok(None) | Err(_) => {
                 let what = format!(
                     "`{}` compares two numbers or two texts, and here the kinds differ",
                     operator.as_str()
                 );
-                Err(Stop::Unusable(what.into(), span))
+                return Err(Stop::Unusable(what.into(), span));
             }
-            None => Ok(false),
-        }
+        };
+        Ok(match operator {
+            Operator::Less => order.is_lt(),
+            Operator::AtMost => order.is_le(),
+            Operator::More => order.is_gt(),
+            _ => order.is_ge(),
+        })
     }
 }
