@@ -171,12 +171,14 @@ fn repair_string(text: &str, made: &mut String) {
         made.push_str(&rest[..at]);
         rest = &rest[at..];
         let taken = match unit(rest) {
-            Some(0) => repair(made, 6),
             Some(0xd800..=0xdbff) if matches!(rest.get(6..).and_then(unit), Some(0xdc00..=0xdfff)) => {
                 made.push_str(&rest[..12]);
                 12
             }
-            Some(0xd800..=0xdfff) => repair(made, 6),
+            Some(0 | 0xd800..=0xdfff) => {
+                made.push('\u{fffd}');
+                6
+            }
             _ => {
                 // An escape is a backslash and one character more.
                 let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
@@ -187,11 +189,6 @@ fn repair_string(text: &str, made: &mut String) {
         rest = &rest[taken..];
     }
     made.push_str(rest);
-}
-
-fn repair(made: &mut String, taken: usize) -> usize {
-    made.push('\u{fffd}');
-    taken
 }
 
 /// The code unit that `\uXXXX` stands for.
