@@ -44,6 +44,7 @@ mod pacing;
 mod partials;
 mod planning;
 mod previews;
+mod readers;
 mod release;
 mod replays;
 mod replicas;
