@@ -65,7 +65,7 @@ async fn a_value_that_nobody_would_see_and_a_push_that_no_phone_takes_are_held()
         let accepted = app.accept(&note(id, &text)).await;
         let delivery = app.delivery(&accepted, "note-push").await;
         assert_eq!(
-            (&delivery["state"], &delivery["decision"]["code"]),
+            (&delivery["state"], &delivery["decisions"][0]["code"]),
             (&json!("held"), &json!(wanted)),
             "{delivery:#}"
         );
