@@ -93,7 +93,7 @@ fn report(seen: &Seen, highest: f64) {
 }
 
 /// Posts codes at a steady rate; prints how long the answers took, and the messages.
-async fn codes(setup: &Setup, seconds: u64) {
+pub async fn codes(setup: &Setup, seconds: u64) {
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / CODES_A_SECOND));
     let free: Arc<parking_lot::Mutex<Vec<Poster>>> = Arc::default();
     let mut posts = JoinSet::new();

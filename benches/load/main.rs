@@ -1,6 +1,8 @@
 //! The load figures. `cargo bench --bench load` prints a table; `-- packing` shows how deliveries share calls at
 //! OneSignal's free plan; `-- backlog` how urgent ones fare while a million bulk deliveries drain, and what rest costs; `-- console`
-//! how long its pages take beside as many; `-- attack` how long one-time codes take while an attacker does everything at once; `-- chaos` whether the books balance after everything went wrong at once.
+//! how long its pages take beside as many; `-- attack` how long one-time codes take while an attacker does everything at
+//! once; `-- hanging` how long they take while one call in twenty hangs; `-- chaos` whether the books balance after
+//! everything went wrong at once.
 //! Only ratios within one run mean anything on a shared machine.
 
 #![expect(
@@ -17,6 +19,7 @@ mod backlog;
 mod chaos;
 mod console;
 mod figures;
+mod hanging;
 mod packing;
 mod setup;
 
@@ -31,13 +34,14 @@ async fn main() {
         Some("backlog") => backlog::run(&folder).await,
         Some("console") => console::run(&folder).await,
         Some("attack") => attack::run(&folder).await,
+        Some("hanging") => hanging::run(&folder).await,
         Some("chaos") => {
             chaos::run(&folder).await;
             chaos::unmount(&folder);
         }
         Some(other) => {
             eprintln!(
-                "there is no run called {other}: packing, backlog, console, attack, chaos, or nothing for the table"
+                "there is no run called {other}: packing, backlog, console, attack, hanging, chaos, or nothing for the table"
             );
         }
     }

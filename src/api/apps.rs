@@ -18,6 +18,7 @@ use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, matching, request};
 use crate::access::Use;
 use crate::domain::app::{App, AppId};
+use crate::domain::labels;
 
 /// A request's size at most.
 const MAX_BYTES: usize = 16 * 1024;
@@ -43,6 +44,8 @@ pub(super) struct AppBody {
     subscriptions: Option<u32>,
     /// Why it is paused, if it is.
     paused: Option<String>,
+    /// The labels that its people have aliases under, besides OneSignal's own; `null` if nobody has said, and any is taken.
+    alias_labels: Option<Vec<String>>,
 }
 
 impl From<App> for AppBody {
@@ -56,6 +59,7 @@ impl From<App> for AppBody {
             calls_per_second: app.calls_per_second,
             subscriptions: app.subscriptions,
             paused: app.paused,
+            alias_labels: app.alias_labels,
         }
     }
 }
@@ -80,6 +84,9 @@ pub(super) struct AppRequest {
     /// Rules that name no app use it from now on.
     #[serde(default)]
     is_default: bool,
+    /// The labels that its people have aliases under, such as `crm_id`: events may name people by these, by `external_id` and
+    /// by OneSignal's own labels. The present ones stay if nothing is said.
+    alias_labels: Option<Vec<String>>,
 }
 
 /// Lists apps.
@@ -159,7 +166,7 @@ pub(super) async fn put_app(
 fn recorded(app: &App) -> Value {
     json!({
         "name": app.name, "base_url": app.base_url, "is_sandbox": app.is_sandbox, "is_default": app.is_default,
-        "calls_per_second": app.calls_per_second, "subscriptions": app.subscriptions,
+        "calls_per_second": app.calls_per_second, "subscriptions": app.subscriptions, "alias_labels": app.alias_labels,
     })
 }
 
@@ -251,6 +258,9 @@ fn checked(
     if asked.subscriptions.is_some_and(|count| count == 0 || i32::try_from(count).is_err()) {
         wrong("/subscriptions", "it is 1 or more; leave it out if nobody knows");
     }
+    if let Some(problem) = asked.alias_labels.as_deref().and_then(labels::problem) {
+        wrong("/alias_labels", &problem);
+    }
     if present.is_some_and(|app| app.is_sandbox != is_sandbox) {
         wrong("/api_key", "an app stays what it is, live or a sandbox: enter the other one under its own id");
     }
@@ -271,6 +281,10 @@ fn checked(
             calls_per_second,
             subscriptions: asked.subscriptions,
             paused: present.and_then(|app| app.paused.clone()),
+            alias_labels: match present {
+                Some(app) => asked.alias_labels.or_else(|| app.alias_labels.clone()),
+                None => Some(asked.alias_labels.unwrap_or_default()),
+            },
         }),
         _ => Err(Problem::fields(Code::InvalidFields, errors)),
     }

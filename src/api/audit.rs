@@ -64,6 +64,7 @@ pub(super) struct AuditQuery {
     #[param(value_type = Option<String>)]
     cursor: Option<Uuid>,
     /// 1 to 100; 50 if nothing is said.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u8>,
 }
 

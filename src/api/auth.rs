@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 
 use super::Api;
 use super::problem::{Code, FieldError, Problem};
@@ -36,22 +39,31 @@ impl Api {
         headers: &HeaderMap,
         what: Use,
     ) -> Result<(Arc<Identity>, VisibleEvents), Problem> {
+        let identity = self.identify(headers).await?;
+        match self.access.permit(&identity, what).await? {
+            Ok(visible) => Ok((identity, visible)),
+            Err(denied) => Err(self.denial(&identity, what, denied)),
+        }
+    }
+
+    /// The identity behind a request.
+    ///
+    /// # Errors
+    /// 401 without a valid key, 503 if the database is away.
+    async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {
         let key = bearer(headers).ok_or_else(|| {
             Problem::new(
                 Code::Unauthorized,
                 "send `Authorization: Bearer hk_…`; `herald keys create` makes a key",
             )
         })?;
-        let Some(identity) = self.access.identify(key).await? else {
-            if let Some(count) = self.denials.unknown.count() {
-                tracing::warn!(count, "requests with a wrong, revoked or expired key were refused: {count}");
-            }
-            return Err(Problem::new(Code::Unauthorized, "the key is wrong, revoked or expired"));
-        };
-        match self.access.permit(&identity, what).await? {
-            Ok(visible) => Ok((identity, visible)),
-            Err(denied) => Err(self.denial(&identity, what, denied)),
+        if let Some(identity) = self.access.identify(key).await? {
+            return Ok(identity);
         }
+        if let Some(count) = self.denials.unknown.count() {
+            tracing::warn!(count, "requests with a wrong, revoked or expired key were refused: {count}");
+        }
+        Err(Problem::new(Code::Unauthorized, "the key is wrong, revoked or expired"))
     }
 
     /// Whether a caller may see what every event says, as part of something else that it asked for.
@@ -91,6 +103,19 @@ pub struct Denials {
     forbidden: Sampled,
 }
 
+/// Asks for a valid key before anything else is said about a request: who has none learns nothing more. Webhooks are
+/// signed instead, and health checks need no key.
+pub(super) async fn require_key(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if path.starts_with("/v1/")
+        && !path.starts_with("/v1/hooks/")
+        && let Err(problem) = api.identify(request.headers()).await
+    {
+        return problem.into_response();
+    }
+    next.run(request).await
+}
+
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, key) = value.split_once(' ')?;
@@ -106,6 +131,7 @@ impl Identity {
         let may = |what| self.may(what) && !self.is_limited();
         Rights {
             change_sources: may(Use::ChangeSource) && self.may_grant(None),
+            change_apps: may(Use::ChangeApp),
             lift_approval: may(Use::LiftApproval),
             unmask_values: may(Use::UnmaskValues),
         }

@@ -6,6 +6,7 @@
 use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::body::content_type;
 use super::event_fields;
 use super::json;
 use super::problem::{Code, FieldError, Problem};
@@ -70,32 +71,45 @@ const FIELDS: [(&str, &str); 8] = [
     ("collapsekey", "collapse_key"),
     ("orderingkey", "ordering_key"),
 ];
-/// All that have a meaning here; a name that is nearly one of them is a slip of the pen.
-const KNOWN: [&str; 20] = [
-    "specversion",
-    "id",
-    "source",
-    "type",
-    "datacontenttype",
-    "dataschema",
-    "subject",
-    "time",
-    "data",
-    "data_base64",
+/// Herald's own extensions. Their names are no words of their own, so one that is nearly the same is misspelt.
+const OURS: [&str; 7] = [
     "recipient",
     "recipientlabel",
-    "locale",
     "sendafter",
     "expiresat",
     "cancellationkey",
     "collapsekey",
-    "sequence",
     "orderingkey",
-    "traceparent",
 ];
 
-/// Whether a request carries a CloudEvent's attributes in its headers.
+/// How a CloudEvent came, and with it how its parts are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An event of our own.
+    Plain,
+    /// A CloudEvent in a JSON body.
+    Structured,
+    /// A CloudEvent with its attributes in headers.
+    Binary,
+}
+
+impl Form {
+    /// A problem in the words of whoever sent the event.
+    pub fn of_problem(self, problem: Problem) -> Problem {
+        match self {
+            Self::Plain => problem,
+            Self::Structured => problem.each(|error| as_attribute(error, false)),
+            Self::Binary => problem.each(|error| as_attribute(error, true)),
+        }
+    }
+}
+
+/// Whether a request carries a CloudEvent's attributes in its headers. A structured one may carry copies of them (HTTP
+/// protocol binding, 3.2).
 pub(super) fn is_binary(headers: &HeaderMap) -> bool {
+    if content_type(headers).is_some_and(|(name, _)| name.starts_with("application/cloudevents")) {
+        return false;
+    }
     headers.contains_key("ce-specversion") || headers.contains_key("ce-type") || headers.contains_key("ce-id")
 }
 
@@ -107,7 +121,7 @@ pub(super) fn read(posted: Value, identity: &Identity, headers: &HeaderMap) -> R
     let Value::Object(attributes) = posted else {
         return Err(Problem::new(Code::BadJson, "a CloudEvent is a JSON object"));
     };
-    read_attributes(attributes, identity, headers)
+    read_attributes(attributes, identity, headers).map_err(|problem| Form::Structured.of_problem(problem))
 }
 
 /// Reads a CloudEvent in binary mode: attributes in `ce-…` headers, `data` in the body.
@@ -137,11 +151,7 @@ pub(super) fn read_binary(
     if !bytes.trim_ascii().is_empty() {
         attributes.insert("data".to_owned(), json::parse(bytes)?);
     }
-    let as_header = |pointer: &str| match pointer.strip_prefix('/') {
-        Some(name) if name != "data" && !name.starts_with("data/") => format!("ce-{name}"),
-        Some(_) | None => pointer.to_owned(),
-    };
-    read_attributes(attributes, identity, headers).map_err(|problem| problem.renamed(as_header))
+    read_attributes(attributes, identity, headers).map_err(|problem| Form::Binary.of_problem(problem))
 }
 
 fn read_attributes(
@@ -153,8 +163,7 @@ fn read_attributes(
     let trace = attributes.remove("traceparent");
     let trace = trace.as_ref().and_then(Value::as_str).filter(|text| is_traceparent(text)).map(str::to_owned);
     let event = translate(attributes)?;
-    let mut new =
-        event_fields::read(event, identity, headers).map_err(|problem| problem.renamed(as_attribute))?;
+    let mut new = event_fields::read(event, identity, headers)?;
     new.traceparent = trace.or(new.traceparent);
     Ok(new)
 }
@@ -170,7 +179,7 @@ fn refuse_unfit(attributes: &Map<String, Value>) -> Result<(), Problem> {
         ),
         None => errors.push(FieldError::new("/specversion", "required", "a CloudEvent says `1.0` here")),
     }
-    if attributes.contains_key("data_base64") {
+    if attributes.get("data_base64").is_some_and(|data| !data.is_null()) {
         let error = FieldError::new("/data_base64", "unsupported", "an event's data is JSON, not bytes");
         errors.push(error.hint("send an object as `data`"));
     }
@@ -189,12 +198,11 @@ fn is_json(kind: &str) -> bool {
     media == "application/json" || media == "text/json" || media.ends_with("+json")
 }
 
-/// A name that is nearly one that we know. A broker's own attributes are farther away.
+/// A name that is one of ours but for its spelling. Any other name is somebody's own extension.
 fn slip(name: &str) -> Option<FieldError> {
-    if KNOWN.contains(&name) {
-        return None;
-    }
-    let near = KNOWN.iter().find(|known| known.len() > 4 && strsim::damerau_levenshtein(known, name) <= 2)?;
+    let plain: String = name.chars().filter(|c| !"_-".contains(*c)).collect::<String>().to_ascii_lowercase();
+    let is_near = |ours: &&&str| **ours == plain || strsim::damerau_levenshtein(ours, &plain) == 1;
+    let near = OURS.iter().find(is_near).filter(|ours| **ours != name)?;
     let error =
         FieldError::new(format!("/{name}"), "unknown_field", format!("there is no attribute `{name}`"));
     Some(error.hint(format!("did you mean `{near}`?")))
@@ -216,10 +224,15 @@ fn translate(mut attributes: Map<String, Value>) -> Result<Value, Problem> {
             Some(Value::String(label)) => label,
             Some(_) => return Err(wrong("recipientlabel", "a label is a text")),
         };
+        let recipient = match recipient {
+            Value::Number(id) => Value::String(id.to_string()),
+            Value::String(id) => Value::String(id),
+            _ => return Err(wrong("recipient", "a CloudEvent's `recipient` is the recipient's id, as text")),
+        };
         event.insert("recipient".to_owned(), json!({ label: recipient }));
     }
-    if let Some(sequence) = attributes.remove("sequence").filter(|value| !value.is_null()) {
-        event.insert("sequence".to_owned(), whole(sequence)?);
+    if let Some(sequence) = attributes.remove("sequence").and_then(whole) {
+        event.insert("sequence".to_owned(), sequence);
     }
     if let Some(data) = attributes.remove("data") {
         event.insert("data".to_owned(), data);
@@ -227,14 +240,12 @@ fn translate(mut attributes: Map<String, Value>) -> Result<Value, Problem> {
     Ok(Value::Object(event))
 }
 
-/// The extension's sequence is a text; ours is a number.
-fn whole(sequence: Value) -> Result<Value, Problem> {
+/// The extension's sequence is any text that can be ordered; ours is a whole number, and any other text says nothing here.
+fn whole(sequence: Value) -> Option<Value> {
     match sequence {
-        Value::String(text) => text
-            .parse::<i64>()
-            .map(Value::from)
-            .map_err(|_| wrong("sequence", "a sequence is a whole number in digits")),
-        other => Ok(other),
+        Value::String(text) => text.parse::<i64>().ok().map(Value::from),
+        Value::Number(number) => number.as_i64().map(Value::from),
+        _ => None,
     }
 }
 
@@ -263,15 +274,24 @@ fn key(attributes: &Map<String, Value>) -> Result<String, Problem> {
     Ok(format!("{source}|{id}"))
 }
 
-/// What a field of ours is called in a CloudEvent.
-fn as_attribute(pointer: &str) -> String {
-    let field = pointer.strip_prefix('/').unwrap_or(pointer);
-    match FIELDS.into_iter().find(|(_, ours)| *ours == field) {
-        Some((attribute, _)) => format!("/{attribute}"),
+/// An error as it concerns a CloudEvent: its attribute, or its header, and no advice that is for an event of our own.
+fn as_attribute(mut error: FieldError, is_binary: bool) -> FieldError {
+    let Some(field) = error.pointer.strip_prefix('/') else { return error };
+    let name = match FIELDS.into_iter().find(|(_, ours)| *ours == field) {
+        Some((attribute, _)) => attribute,
         // A recipient is flat here.
-        None if field.starts_with("recipient/") => "/recipient".to_owned(),
-        None => pointer.to_owned(),
+        None if field == "recipient" || field.starts_with("recipient/") => "recipient",
+        None => field,
+    };
+    let place = if is_binary && name != "data" && !name.starts_with("data/") {
+        format!("ce-{name}")
+    } else {
+        format!("/{name}")
+    };
+    if name == "recipient" && error.hint.is_some() {
+        error.hint = Some(format!("send the recipient's id as text in `{}`", place.trim_start_matches('/')));
     }
+    FieldError { pointer: place, ..error }
 }
 
 /// A header's value: percent-encoded UTF-8, which may stand in double quotes.
@@ -291,7 +311,7 @@ fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{as_attribute, decode, is_json, slip};
+    use super::*;
 
     #[test]
     fn a_header_s_value_is_decoded_as_the_specification_says() {
@@ -303,19 +323,62 @@ mod tests {
 
     #[test]
     fn a_field_is_called_as_its_sender_knows_it() {
-        assert_eq!(as_attribute("/send_after"), "/sendafter");
-        assert_eq!(as_attribute("/recipient/external_id"), "/recipient");
-        assert_eq!(as_attribute("/data/total"), "/data/total");
+        let named = |pointer: &str, is_binary| {
+            as_attribute(FieldError::new(pointer, "invalid", ""), is_binary).pointer
+        };
+        assert_eq!(named("/send_after", false), "/sendafter");
+        assert_eq!(named("/recipient/external_id", false), "/recipient");
+        assert_eq!(named("/data/total", false), "/data/total");
+        assert_eq!(named("/recipient", true), "ce-recipient");
+        assert_eq!(named("/data/total", true), "/data/total");
+        let error =
+            FieldError::new("/recipient", "required", "").hint(r#"add "recipient": {"external_id": "…"}"#);
+        assert_eq!(
+            as_attribute(error, true).hint.unwrap(),
+            "send the recipient's id as text in `ce-recipient`"
+        );
     }
 
     #[test]
-    fn slips_are_told_from_what_a_broker_adds() {
-        assert!(slip("recipent").is_some());
-        assert!(slip("expireat").is_some());
-        for other in
-            ["knativearrivaltime", "partitionkey", "tracestate", "dataref", "sequencetype", "sampledrate"]
-        {
+    fn a_misspelt_name_of_ours_is_told_from_an_extension_of_somebody_else() {
+        for ours in ["recipent", "expireat", "send_after", "sendAfter", "recipient_label", "orderingkeys"] {
+            assert!(slip(ours).is_some(), "{ours}");
+        }
+        for other in [
+            "knativearrivaltime",
+            "partitionkey",
+            "tracestate",
+            "dataref",
+            "sequencetype",
+            "sampledrate",
+            "object",
+            "resource",
+            "sourceip",
+            "subjectid",
+            "scale",
+            "local",
+            "locales",
+            "sequences",
+            "data_",
+            "subjects",
+            "recipient",
+            "expiresat",
+            "times",
+            "ids",
+            "kind",
+        ] {
             assert!(slip(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_that_is_no_whole_number_says_nothing() {
+        assert_eq!(whole(json!("0000017")), Some(json!(17)));
+        assert_eq!(whole(json!(7)), Some(json!(7)));
+        for other in
+            [json!("abc"), json!("01HF"), json!(1.5), json!(true), json!("99999999999999999999"), Value::Null]
+        {
+            assert_eq!(whole(other), None);
         }
     }
 

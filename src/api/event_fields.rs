@@ -1,15 +1,16 @@
 //! From a posted JSON object to a [`NewEvent`]: every field checked, every error with its place.
 
 use axum::http::HeaderMap;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::problem::{Code, FieldError, Problem};
 use super::trace::traceparent;
 use crate::access::Identity;
 use crate::domain::clock::{Timestamp, truncate};
 use crate::domain::event::{EventTypeName, Recipient};
-use crate::domain::template::is_locale;
-use crate::pipeline::ingest::NewEvent;
+use crate::domain::locale;
+use crate::pipeline::ingest::{Content, NewEvent};
+use crate::pipeline::repeats::plain;
 
 /// The fields that an event has.
 const FIELDS: [&str; 13] = [
@@ -41,17 +42,18 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
     refuse_unknown(&members)?;
     let mut fields = Fields { members, errors: Vec::new() };
     let event_key = fields.event_key(headers)?;
-    let content = fields.canonical();
+    let as_posted = fields.canonical();
     let event_type = fields.event_type();
     let recipients = fields.recipients();
-    let new = NewEvent {
+    let locale = fields.locale();
+    let mut new = NewEvent {
         source: identity.source,
         key: identity.key,
         is_test: identity.is_test,
         event_key: event_key.unwrap_or_default(),
         data: fields.data(),
         occurred_at: fields.time("time"),
-        locale: fields.locale().or_else(|| identity.default_locale.clone()),
+        locale,
         send_after: fields.time("send_after"),
         expires_at: fields.time("expires_at"),
         cancellation_key: fields.key("cancellation_key"),
@@ -59,13 +61,15 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
         sequence: fields.sequence(),
         ordering_key: fields.key("ordering_key"),
         traceparent: traceparent(headers),
-        content,
+        content: Content::default(),
         event_type: match event_type {
             Some(event_type) if fields.errors.is_empty() => event_type,
             Some(_) | None => return Err(Problem::fields(Code::InvalidFields, fields.errors)),
         },
         recipients,
     };
+    new.content = Content { meaning: meaning(&new), as_posted };
+    new.locale = new.locale.or_else(|| identity.default_locale.clone());
     if !identity.may_post(&new.event_type) {
         let detail = format!("this key may not post `{}`", new.event_type);
         return Err(Problem::fields(
@@ -76,7 +80,27 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
     Ok(new)
 }
 
+/// What an event says, the same for every way of writing it. What its source adds is no part of it.
+fn meaning(new: &NewEvent) -> Vec<u8> {
+    let recipients: Vec<(&str, &str)> =
+        new.recipients.iter().map(|recipient| (recipient.label.as_str(), recipient.id.as_str())).collect();
+    let said = json!({
+        "type": new.event_type.as_str(), "recipients": recipients, "data": plain(&new.data),
+        "time": new.occurred_at, "locale": new.locale, "send_after": new.send_after, "expires_at": new.expires_at,
+        "cancellation_key": new.cancellation_key, "collapse_key": new.collapse_key, "sequence": new.sequence,
+        "ordering_key": new.ordering_key,
+    });
+    serde_json::to_vec(&plain(&said)).unwrap_or_default()
+}
+
 fn refuse_unknown(members: &Map<String, Value>) -> Result<(), Problem> {
+    if members.contains_key("specversion") {
+        let error =
+            FieldError::new("/specversion", "unknown_field", "this is a CloudEvent, sent as plain JSON");
+        let hint = "send `Content-Type: application/cloudevents+json`, or `application/cloudevents-batch+json` to \
+                    /v1/events/batch";
+        return Err(Problem::fields(Code::UnknownField, vec![error.hint(hint)]));
+    }
     let unknown = members.keys().filter(|name| !FIELDS.contains(&name.as_str()));
     let errors: Vec<FieldError> = unknown
         .map(|name| {
@@ -259,15 +283,15 @@ impl Fields {
     }
 
     fn locale(&mut self) -> Option<String> {
-        let locale = self.text("locale")?;
-        if !is_locale(&locale) {
+        let text = self.text("locale").filter(|text| !text.trim().is_empty())?;
+        let locale = locale::understood(&text);
+        if locale.is_none() {
             self.errors.push(
                 FieldError::new("/locale", "invalid", "a locale is a BCP 47 tag")
                     .hint("write it as `de` or `de-AT`"),
             );
-            return None;
         }
-        Some(locale)
+        locale
     }
 
     fn key(&mut self, name: &str) -> Option<String> {

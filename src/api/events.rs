@@ -13,7 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::body::Media;
-use super::cloudevents::CloudEventRequest;
+use super::cloudevents::{CloudEventRequest, Form};
 use super::listing::DecisionBody;
 use super::parameters::Parameters;
 use super::problem::{Code, Problem, ProblemBody};
@@ -191,16 +191,25 @@ pub(super) async fn post_event(
     body: Body,
 ) -> Result<(StatusCode, Json<AcceptedBody>), Problem> {
     let identity = api.allow(&headers, Use::PostEvent).await?;
-    let is_binary = cloudevents::is_binary(&headers);
-    let known: &[Media] = if is_binary { &[Media::Json] } else { &[Media::Json, Media::CloudEvent] };
-    let (media, bytes) = body::read_any(&headers, body, api.max_bytes.0, known).await?;
-    let new = if is_binary {
-        cloudevents::read_binary(&bytes, &identity, &headers)?
+    let (form, new) = if cloudevents::is_binary(&headers) {
+        let bytes = body::read_data(&headers, body, api.max_bytes.0).await?;
+        (Form::Binary, cloudevents::read_binary(&bytes, &identity, &headers)?)
     } else {
-        read_as(media, &bytes, &identity, &headers)?
+        let known = [Media::Json, Media::CloudEvent];
+        let (media, bytes) = body::read_any(&headers, body, api.max_bytes.0, &known).await?;
+        (form_of(media), read_as(media, &bytes, &identity, &headers)?)
     };
     count(&api, &identity, weight(&new))?;
-    Ok((StatusCode::ACCEPTED, Json(take(&api, new, query.dry_run).await?)))
+    let taken = take(&api, new, query.dry_run).await.map_err(|problem| form.of_problem(problem))?;
+    Ok((StatusCode::ACCEPTED, Json(taken)))
+}
+
+/// How the events of a body are written.
+fn form_of(media: Media) -> Form {
+    match media {
+        Media::Json | Media::Lines => Form::Plain,
+        Media::CloudEvent | Media::CloudEventBatch => Form::Structured,
+    }
 }
 
 fn read_as(
@@ -300,7 +309,7 @@ pub(super) async fn post_batch(
     let events = api.compute.run(Purpose::Events, read).await??;
     let weights = events.iter().map(|event| event.as_ref().map_or(1, weight));
     count(&api, &identity, weights.sum())?;
-    let results = if query.dry_run {
+    let results: Vec<Result<AcceptedBody, Problem>> = if query.dry_run {
         let each = events
             .into_iter()
             .map(async |event| Ok(AcceptedBody::new(api.pipeline.try_out(event?).await?, true)));
@@ -308,7 +317,9 @@ pub(super) async fn post_batch(
     } else {
         take_batch(&api, events).await
     };
-    Ok((StatusCode::ACCEPTED, Json(BatchBody::new(results))))
+    let form = form_of(media);
+    let results = results.into_iter().map(|result| result.map_err(|problem| form.of_problem(problem)));
+    Ok((StatusCode::ACCEPTED, Json(BatchBody::new(results.collect()))))
 }
 
 /// Takes the events of a batch that could be read; a result for each, in their order.

@@ -1,30 +1,36 @@
-//! Webhooks in: told from others' calls by their signature, read by the source's mapping, taken like a posted event.
+//! Webhooks in: told from others' calls by their signature, kept byte by byte, read by the source's mapping, taken like a
+//! posted event.
 //!
 //! What was signed is answered with `202` once it is stored: as an event, or as a body that can be read again when the
-//! mapping is mended. A sender that got an error would only send the same again, and stop at some point.
+//! mapping is repaired. A sender that got an error would only send the same again, and stop at some point.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::body::Sent;
 use super::events::count;
+use super::kept::Content;
 use super::parameters::PathText;
 use super::problem::{Code, Problem, ProblemBody};
-use super::{Api, body, event_fields, json};
+use super::{Api, body, event_fields};
 use crate::access::Identity;
 use crate::compute::Purpose;
 use crate::domain::budget::Budget;
-use crate::domain::clock::Timestamp;
 use crate::domain::id::{EventId, KeyId, ReceivedBodyId, TypedId};
+use crate::domain::rejection::Rejection;
 use crate::pipeline::ingest::Accepted;
 use crate::store::received::{BodyState, ReceivedBody};
 use crate::store::webhooks::{KnownWebhook, WebhookSecret};
-use crate::webhooks::{Auth, Headers, Mapped, Signed, SourceSettings, Webhook};
+use crate::webhooks::{
+    Auth, Body as ReadBody, Call, Headers, Mapped, Scheme, Signed, SourceSettings, Webhook,
+};
 
 /// What became of a webhook's body.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -46,12 +52,13 @@ pub(super) struct HookBody {
 
 /// Receives a webhook's body.
 ///
-/// Authenticated by the source's secrets as its settings say, not by an API key: `Authorization: Bearer …`, an HMAC of the
-/// body in a header, or Standard Webhooks. Whatever is wrong with that, the answer is the same 401.
+/// Authenticated by the source's secrets as its settings say, not by an API key: the way of a sender that Herald knows,
+/// `Authorization: Bearer …`, an HMAC of the body in a header, or Standard Webhooks. Whatever is wrong with that, the answer
+/// is the same 401; `GET /v1/sources/{name}` says what it was. Slack's question for a `challenge` is answered with it.
 #[utoipa::path(
     post, path = "/v1/hooks/{source}", tag = "webhooks", security(()),
     params(("source" = String, Path, description = "The source's name")),
-    request_body(content = Value, description = "Any JSON", content_type = "application/json"),
+    request_body(content = Value, description = "Any JSON, or a form", content_type = "application/json"),
     responses(
         (status = 202, description = "Stored: as an event, or to be read again", body = HookBody),
         (status = "4XX", description = "Not stored, and why", body = ProblemBody, content_type = "application/problem+json"),
@@ -61,25 +68,56 @@ pub(super) struct HookBody {
 pub(super) async fn receive(
     State(api): State<Arc<Api>>,
     PathText(name): PathText,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<HookBody>), Problem> {
-    let bytes = body::read_bytes(&headers, body, api.max_bytes.0).await?;
-    let now = api.clock.now();
+) -> Result<Response, Problem> {
+    let sent = body::read_sent(&headers, body, api.max_bytes.0).await;
+    let Some(known) = api.store.find_webhook(&name).await? else {
+        return Err(refuse(&api, api.store.find_source(&name).await?.as_ref(), Rejection::NoWebhook).await);
+    };
+    let sent = match sent {
+        Ok(sent) => sent,
+        Err(problem) => {
+            let is_encoding = problem.status() == 415;
+            let why = if is_encoding { Rejection::UnknownEncoding } else { Rejection::UnreadBody };
+            api.reject(Some(&known.source), why).await;
+            return Err(problem);
+        }
+    };
     let seen = by_name(&headers);
-    let known = api.store.find_webhook(&name).await?;
-    let (known, Ready { settings, auth }, signed) =
-        known.and_then(|known| authenticate(known, &seen, &bytes, now)).ok_or_else(|| {
-            Problem::new(
-                Code::BadSignature,
-                "the source, its secret or signature is missing or wrong, or it is too old",
-            )
-        })?;
+    let (Ready { settings, auth }, signed) =
+        match authenticate(&api, &known, &seen, (query.as_deref().unwrap_or_default(), &sent)) {
+            Ok(authentic) => authentic,
+            Err(why) => return Err(refuse(&api, Some(&known.source), why).await),
+        };
     let secret = &known.secrets[signed.secret];
-    let identity = identity(&known, secret);
-    count(&api, &identity, 1)?;
-    let content =
-        Content { body: json::parse(&bytes)?, headers: auth.visible(&seen), webhook_id: signed.webhook_id };
+    let content = Content { bytes: sent.expanded.unwrap_or(sent.wire), headers: auth.visible(&seen) };
+    if let Some(challenge) = challenge(&auth, &content) {
+        return Ok(Json(json!({ "challenge": challenge })).into_response());
+    }
+    take(&api, &known, secret, (&settings, content)).await
+}
+
+/// The answer to whom nobody knows, once it is counted why.
+async fn refuse(api: &Api, source: Option<&crate::store::sources::Source>, why: Rejection) -> Problem {
+    api.reject(source, why).await;
+    Problem::new(
+        Code::BadSignature,
+        "the source, its secret or signature is missing or wrong, or it is too old",
+    )
+}
+
+/// Takes a call that was signed: as an event, or to be read again.
+async fn take(
+    api: &Api,
+    known: &KnownWebhook,
+    secret: &WebhookSecret,
+    (settings, content): (&Arc<SourceSettings>, Content),
+) -> Result<Response, Problem> {
+    let now = api.clock.now();
+    let identity = identity(known, secret);
+    count(api, &identity, 1)?;
     let mut received = ReceivedBody {
         id: api.ids.next(now),
         source: known.source.id,
@@ -88,17 +126,18 @@ pub(super) async fn receive(
         state: BodyState::Unmatched,
         detail: String::new(),
         event: None,
-        size: bytes.len(),
+        size: content.bytes.len(),
         content: Some(content.to_json()),
         received_at: now,
     };
-    let accepted = settle(&api, &settings, &identity, &content, &mut received).await?;
+    let accepted = settle(api, settings, &identity, content, &mut received).await?;
     let is_kept = api.store.insert_received(&received).await;
     match (&accepted, is_kept) {
         (None, Err(error)) => return Err(error.into()),
         // The event is stored, and that is what counts.
         (Some(_), Err(error)) => {
             let error = &error as &dyn std::error::Error;
+            let name = &known.source.name;
             tracing::warn!(
                 error,
                 source.name = name,
@@ -107,7 +146,17 @@ pub(super) async fn receive(
         }
         (_, Ok(())) => {}
     }
-    Ok((StatusCode::ACCEPTED, Json(hook_body(&received, accepted.as_ref()))))
+    Ok((StatusCode::ACCEPTED, Json(hook_body(&received, accepted.as_ref()))).into_response())
+}
+
+/// What Slack wants to hear back before it sends anything.
+fn challenge(auth: &Auth, content: &Content) -> Option<String> {
+    if *auth != Auth::Scheme(Scheme::Slack) || content.bytes.len() > 4_096 {
+        return None;
+    }
+    let body = ReadBody::read(&content.bytes, &content.headers).ok()?.value;
+    let is_question = body["type"] == "url_verification";
+    body["challenge"].as_str().filter(|_| is_question).map(str::to_owned)
 }
 
 /// A header's values by its lower-case name.
@@ -124,15 +173,21 @@ fn by_name(headers: &HeaderMap) -> Headers {
 }
 
 fn authenticate(
-    known: KnownWebhook,
+    api: &Api,
+    known: &KnownWebhook,
     headers: &Headers,
-    body: &[u8],
-    now: Timestamp,
-) -> Option<(KnownWebhook, Ready, Signed)> {
-    let ready = ready(&known)?;
+    (query, sent): (&str, &Sent),
+) -> Result<(Ready, Signed), Rejection> {
+    let ready = ready(known).ok_or(Rejection::NoWebhook)?;
     let secrets: Vec<String> = known.secrets.iter().map(|secret| secret.text.clone()).collect();
-    let signed = ready.auth.verify(headers, body, &secrets, now)?;
-    Some((known, ready, signed))
+    let verify = |body: &[u8]| {
+        let call = Call { headers, query, body, now: api.clock.now() };
+        ready.auth.verify(&call, &secrets)
+    };
+    // Most senders sign what they pack; some sign the package.
+    let of_expanded = sent.expanded.as_deref().map_or(Err(Rejection::WrongSignature), verify);
+    let signed = of_expanded.or_else(|_| verify(&sent.wire))?;
+    Ok((ready, signed))
 }
 
 /// A stored webhook: what is said about it, and how it is signed. Its mappings are read once a signature holds.
@@ -148,20 +203,24 @@ pub(super) fn ready(known: &KnownWebhook) -> Option<Ready> {
     Some(Ready { settings: Arc::new(settings), auth })
 }
 
-/// What a source's mappings make of a body.
+/// What a source's mappings make of a call; `trial` is its name where the sender calls it nothing. `Err` says why its body
+/// can't be read.
 ///
 /// # Errors
 /// 503 when too much is being mapped already.
 pub(super) async fn mapped(
     api: &Api,
     settings: &Arc<SourceSettings>,
-    (body, headers, id): (Value, Headers, Option<String>),
+    (content, trial): (Content, Option<&'static str>),
     purpose: Purpose,
-) -> Result<Mapped, Problem> {
+) -> Result<Result<Mapped, String>, Problem> {
     let settings = Arc::clone(settings);
-    let map = move |budget: &Budget| match Webhook::new(&settings, budget) {
-        Ok(webhook) => webhook.map(&body, &headers, id.as_deref(), budget),
-        Err(_) => Mapped::Unmatched { detail: "the source's settings can't be used".to_owned() },
+    let map = move |budget: &Budget| {
+        let body = ReadBody::read(&content.bytes, &content.headers)?;
+        match Webhook::new(&settings, budget) {
+            Ok(webhook) => Ok(webhook.map(&body, &content.headers, trial, budget)),
+            Err(_) => Err("the source's settings can't be used".to_owned()),
+        }
     };
     Ok(api.compute.run(purpose, map).await?)
 }
@@ -170,66 +229,56 @@ fn identity(known: &KnownWebhook, secret: &WebhookSecret) -> Identity {
     Identity::of_source(&known.source, KeyId::from_uuid(secret.id.uuid()), secret.is_test)
 }
 
-/// What a mapping reads.
-pub(super) struct Content {
-    pub body: Value,
-    pub headers: Headers,
-    pub webhook_id: Option<String>,
-}
-
-impl Content {
-    fn to_json(&self) -> Value {
-        json!({"body": self.body, "headers": self.headers, "webhook_id": self.webhook_id})
-    }
-
-    /// What was kept of a body.
-    pub fn from_json(content: &Value) -> Self {
-        let headers = serde_json::from_value(content["headers"].clone()).unwrap_or_default();
-        let webhook_id = content["webhook_id"].as_str().map(str::to_owned);
-        Self { body: content["body"].clone(), headers, webhook_id }
-    }
-}
-
 /// Reads a body by the mapping, takes the event if it makes one, and writes into `received` what became of it.
 ///
 /// # Errors
-/// What passes: 429 or 503. The same body helps later, and nothing is stored of it.
+/// What passes: 429 or 503. The same body helps later, and nothing is stored of it. Anything else is a reason to keep the
+/// body: sent again, it would fail in the same way.
 pub(super) async fn settle(
     api: &Api,
     settings: &Arc<SourceSettings>,
     identity: &Identity,
-    content: &Content,
+    content: Content,
     received: &mut ReceivedBody,
 ) -> Result<Option<Accepted>, Problem> {
-    let asked = (content.body.clone(), content.headers.clone(), content.webhook_id.clone());
-    (received.state, received.detail) = match mapped(api, settings, asked, Purpose::Events).await? {
-        Mapped::Unmatched { detail } => (BodyState::Unmatched, detail),
-        Mapped::Failed { mapping, field, detail } => {
-            (BodyState::Refused, format!("mapping[{mapping}].{field}: {detail}"))
+    let trace = trace_of(&content.headers);
+    received.event = None;
+    let refused = |detail: String| (BodyState::Refused, detail);
+    (received.state, received.detail) = match mapped(api, settings, (content, None), Purpose::Events).await {
+        Err(problem) if is_passing(&problem) => return Err(problem),
+        Err(problem) => refused(reasons(&problem)),
+        Ok(Err(detail)) => refused(detail),
+        Ok(Ok(Mapped::Unmatched { detail })) => (BodyState::Unmatched, detail),
+        Ok(Ok(Mapped::Failed { mapping, field, detail })) => {
+            refused(format!("mapping[{mapping}].{field}: {detail}"))
         }
-        Mapped::Event { mapping, event } => match accept(api, identity, content, event.into()).await {
+        Ok(Ok(Mapped::Event { mapping, event })) => match accept(api, identity, &trace, event.into()).await {
             Ok((accepted, is_sensitive)) => {
                 (received.state, received.event) = (BodyState::Accepted, Some(accepted.event));
                 received.detail = String::new();
                 received.content = received.content.take().filter(|_| !is_sensitive);
                 return Ok(Some(accepted));
             }
-            Err(problem) if problem.status() == 429 || problem.status() >= 500 => return Err(problem),
-            Err(problem) => (BodyState::Refused, format!("mapping[{mapping}]: {}", reasons(&problem))),
+            Err(problem) if is_passing(&problem) => return Err(problem),
+            Err(problem) => refused(format!("mapping[{mapping}]: {}", reasons(&problem))),
         },
     };
-    received.event = None;
     Ok(None)
+}
+
+/// Whether the same call may be taken later.
+fn is_passing(problem: &Problem) -> bool {
+    matches!(problem.status(), 429 | 503)
 }
 
 /// The event as ingest takes it, and whether its type holds sensitive values.
 async fn accept(
     api: &Api,
     identity: &Identity,
-    content: &Content,
+    trace: &HeaderMap,
     event: Value,
 ) -> Result<(Accepted, bool), Problem> {
-    let new = event_fields::read(event, identity, &trace_of(&content.headers))?;
+    let new = event_fields::read(event, identity, trace)?;
     // The event itself was counted when it came.
     count(api, identity, new.recipients.len().saturating_sub(1))?;
     let is_sensitive = api.pipeline.has_sensitive_values(&new.event_type).await?;

@@ -53,6 +53,7 @@ pub(super) struct RawListQuery {
     /// Older than this (RFC 3339).
     until: Option<String>,
     /// Things on a page: 50, at most 200.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

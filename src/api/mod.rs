@@ -10,6 +10,7 @@ mod body;
 mod cancellations;
 mod catalog;
 mod cloudevents;
+mod common_responses;
 mod deliveries;
 mod entries;
 mod event_fields;
@@ -20,6 +21,7 @@ mod health;
 mod hooks;
 mod infer;
 mod json;
+mod kept;
 mod keys;
 mod listing;
 mod matching;
@@ -27,6 +29,7 @@ mod openapi;
 mod parameters;
 mod problem;
 mod received;
+mod rejections;
 mod replays;
 mod request;
 mod sources;
@@ -40,7 +43,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, Request, header};
+use axum::extract::MatchedPath;
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -55,6 +59,7 @@ use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
+use crate::telemetry::Sampled;
 
 pub use apps::AppPolicy;
 pub use auth::Denials;
@@ -62,6 +67,7 @@ pub use health::SharedReadiness;
 pub use json::parse as parse_json;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
+pub use rejections::Rejections;
 
 /// How long a request may take.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -84,8 +90,12 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Request ids.
     pub ids: Arc<IdSource>,
+    /// Calls of webhooks that were refused.
+    pub rejections: Rejections,
     /// Requests that were refused.
     pub denials: Denials,
+    /// Requests that were answered with 503.
+    pub unavailable: Sampled,
     /// What health checks share.
     pub readiness: SharedReadiness,
     /// Metrics, if this process collects them.
@@ -126,6 +136,7 @@ pub fn router(api: Arc<Api>) -> Router {
     let (routes, _) = openapi::routes().split_for_parts();
     routes
         .route_layer(middleware::from_fn(request::refuse_unknown_parameters))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_key))
         .merge(openapi::pages())
         .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
@@ -163,7 +174,9 @@ async fn with_request_id(
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("req"))
     });
     let is_known = auth::bearer(request.headers()).is_some_and(|key| api.access.is_known(key));
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let method = request.method().clone();
+    // The route, not the path: that may name a person.
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
     if request.uri().path_and_query().is_some_and(|whole| whole.as_str().contains("%00")) {
         // No name and no text of ours holds a NUL, and Postgres takes none.
         let mut response = Problem::new(Code::NotFound, "there is nothing at this address").into_response();
@@ -175,9 +188,21 @@ async fn with_request_id(
             .retry_after(Duration::from_secs(1))
             .into_response()
     });
-    if response.status().is_server_error() {
-        let status = response.status().as_u16();
-        tracing::warn!(request.id = ?id, http.status = status, "{method} {path} was answered with {status}");
+    match response.status() {
+        // When something is away, every request fails in the same way.
+        StatusCode::SERVICE_UNAVAILABLE => {
+            if let Some(count) = api.unavailable.count() {
+                tracing::warn!(
+                    request.id = ?id, count,
+                    "{count} requests were answered with 503, the last one {method} {route}"
+                );
+            }
+        }
+        status if status.is_server_error() => {
+            let status = status.as_u16();
+            tracing::warn!(request.id = ?id, http.status = status, "{method} {route} was answered with {status}");
+        }
+        _ => {}
     }
     if is_known {
         response.extensions_mut().insert(KnownClient);

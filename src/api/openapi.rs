@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, apps, audit, cancellations, catalog, deliveries, entries, event_reads, events, gates, health, hooks,
-    infer, keys, received, replays, sources, templates, trouble, uploads,
+    Api, apps, audit, cancellations, catalog, common_responses, deliveries, entries, event_reads, events,
+    gates, health, hooks, infer, keys, received, replays, sources, templates, trouble, uploads,
 };
 
 #[derive(OpenApi)]
@@ -115,7 +115,9 @@ fn catalog_routes() -> OpenApiRouter<Arc<Api>> {
 
 /// The OpenAPI document.
 pub fn document() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    let mut document = routes().into_openapi();
+    common_responses::complete(&mut document);
+    document
 }
 
 /// The pages that show it.

@@ -13,10 +13,12 @@ use serde_json::Value;
 use crate::catalog::CatalogProblem;
 use crate::catalog::traffic::TrafficReport;
 use crate::compute::ComputeError;
-use crate::pipeline::ingest::{DataError, IngestError, RETRY_AFTER};
+use crate::domain::id::EventId;
+use crate::pipeline::ingest::{DataError, IngestError, Nearest, RETRY_AFTER};
 use crate::pipeline::preview::PreviewError;
 use crate::pipeline::release::ReleaseError;
 use crate::store::StoreError;
+use crate::telemetry::Sampled;
 
 /// One thing that is wrong with a request's fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -212,16 +214,14 @@ impl Problem {
         Self { errors, ..Self::new(code, detail) }
     }
 
-    /// The same, with each field called as its sender knows it.
+    /// The same, with each error as its sender knows it.
     #[must_use]
-    pub fn renamed(mut self, name: impl Fn(&str) -> String) -> Self {
+    pub(super) fn each(self, change: impl Fn(FieldError) -> FieldError) -> Self {
         if self.errors.is_empty() {
             return self;
         }
-        for error in &mut self.errors {
-            error.pointer = name(&error.pointer);
-        }
-        Self { retry_after: self.retry_after, ..Self::fields(self.code, self.errors) }
+        let errors = self.errors.into_iter().map(change).collect();
+        Self { retry_after: self.retry_after, ..Self::fields(self.code, errors) }
     }
 
     /// The same, with how long to wait.
@@ -296,12 +296,19 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let refused = error.is_refusal() && !error.is_passing();
-        tracing::error!(error = &error as &dyn std::error::Error, "a request could not use the database");
-        if refused {
+        static FAILED: Sampled = Sampled::new();
+        let causes = error.with_causes();
+        if error.is_refusal() && !error.is_passing() {
+            tracing::error!(error = %causes, "the database refused a request");
             return Self::new(
                 Code::Internal,
                 "something failed that never should; the request id finds it in the log",
+            );
+        }
+        if let Some(count) = FAILED.count() {
+            tracing::error!(
+                count,
+                "{count} requests could not use the database, the last one because: {causes}"
             );
         }
         Self::new(Code::Unavailable, "the database can't be reached; try again").retry_after(RETRY_AFTER)
@@ -354,6 +361,41 @@ fn bad_data(errors: Vec<DataError>, has_more: bool) -> Problem {
     Problem::fields(Code::InvalidData, errors)
 }
 
+/// An id that was used before: for what, and where the posts differ.
+fn different_content(event: EventId, fields: &[String]) -> Problem {
+    let places: Vec<String> = fields.iter().map(|field| format!("`{field}`")).collect();
+    let detail = match places.as_slice() {
+        [] => format!("this id was used for {event}, with other content"),
+        [one] => format!("this id was used for {event}, with another {one}"),
+        many => format!("this id was used for {event}, with other {}", many.join(", ")),
+    };
+    let hint = if fields == ["/time"] {
+        "send the time at which it happened, the same in every try: some libraries send the present time if none is set"
+    } else {
+        "use a new id for a new event"
+    };
+    let differs =
+        |field: &String| FieldError::new(field, "differs", "the first post of this id said something else");
+    let first = FieldError::new("/id", "different_content", detail.clone()).hint(hint);
+    let errors = std::iter::once(first).chain(fields.iter().map(differs)).collect();
+    Problem { detail, ..Problem::fields(Code::DifferentContent, errors) }
+}
+
+/// A label that nobody has declared.
+fn unknown_label(is_of_many: bool, label: &str, meant: Option<String>) -> Problem {
+    let shown: String = label.chars().take(60).collect();
+    let detail = format!("`{shown}` is no label of OneSignal's, and no alias label of the app");
+    let hint = match meant {
+        Some(meant) => format!("write it as `{meant}`"),
+        None => format!(
+            "`external_id`, `email` and `phone` are always known; if people have an alias `{shown}` at OneSignal, declare \
+             it: `herald apps set … --alias-label {shown}`"
+        ),
+    };
+    let pointer = if is_of_many { "/recipients" } else { "/recipient" };
+    Problem::fields(Code::InvalidFields, vec![FieldError::new(pointer, "unknown_label", detail).hint(hint)])
+}
+
 impl From<IngestError> for Problem {
     fn from(error: IngestError) -> Self {
         match error {
@@ -363,13 +405,17 @@ impl From<IngestError> for Problem {
                     "unknown_event_type",
                     format!("there is no event type `{name}`"),
                 );
-                let hint = nearest.map_or_else(
-                    || "the catalog is empty: apply one first".to_owned(),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                Self::fields(Code::UnknownEventType, vec![error.hint(hint)])
+                let hint = match nearest {
+                    Nearest::Name(near) => Some(format!("did you mean `{near}`?")),
+                    Nearest::EmptyCatalog => Some("the catalog is empty: apply one first".to_owned()),
+                    Nearest::None => None,
+                };
+                Self::fields(Code::UnknownEventType, vec![FieldError { hint, ..error }])
             }
             IngestError::BadData { errors, has_more, .. } => bad_data(errors, has_more),
+            IngestError::UnknownLabel { is_of_many, label, meant } => {
+                unknown_label(is_of_many, &label, meant)
+            }
             IngestError::NoRecipient => {
                 let error = FieldError::new("/recipient", "required", "the event names nobody to write to");
                 Self::fields(
@@ -381,11 +427,7 @@ impl From<IngestError> for Problem {
                 Code::Expired,
                 vec![FieldError::new("/expires_at", "expired", "it is in the past")],
             ),
-            IngestError::DifferentContent { event } => {
-                let detail = format!("this id was used for {event}, with other content");
-                let error = FieldError::new("/id", "different_content", detail);
-                Self::fields(Code::DifferentContent, vec![error.hint("use a new id for a new event")])
-            }
+            IngestError::DifferentContent { event, fields } => different_content(event, &fields),
             IngestError::Busy => Self::new(Code::Unavailable, "too many events are waiting; try again")
                 .retry_after(RETRY_AFTER),
             IngestError::Overloaded { retry_after } => Self::new(

@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::hooks::{Content, HookBody, Ready, hook_body, mapped, ready, settle, trace_of};
+use super::hooks::{HookBody, Ready, hook_body, mapped, ready, settle, trace_of};
+use super::kept::Content;
 use super::listing::Page;
 use super::parameters::{Parameters, PathText, PathTexts};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
@@ -18,6 +19,7 @@ use super::sources::{find, read_settings};
 use super::{Api, event_fields, request};
 use crate::access::{Identity, Use};
 use crate::compute::Purpose;
+use crate::domain::budget::Budget;
 use crate::domain::id::{EventId, KeyId, ReceivedBodyId, TypedId, WebhookSecretId};
 use crate::store::received::ReceivedBody;
 use crate::store::webhooks::KnownWebhook;
@@ -36,6 +38,7 @@ pub(super) struct BodiesQuery {
     /// `accepted`, `unmatched` or `refused`.
     state: Option<String>,
     /// Bodies on a page: 20, at most 20.
+    #[param(minimum = 1, maximum = 20)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
@@ -60,14 +63,18 @@ pub(super) struct ReceivedBodyBody {
     received_at: DateTime<Utc>,
     /// Its headers, without those that hold secrets; `null` once it made an event with sensitive values.
     headers: Option<Headers>,
-    /// The body; `null` then too.
+    /// What the body says; `null` then too, and where it can't be read.
     body: Option<Value>,
+    /// The body where it can't be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
 }
 
 impl From<ReceivedBody> for ReceivedBodyBody {
     fn from(received: ReceivedBody) -> Self {
         let content = received.content.as_ref().map(Content::from_json);
-        let (headers, body) = content.map(|content| (content.headers, content.body)).unzip();
+        let (body, text) = content.as_ref().map(Content::shown).unwrap_or_default();
+        let headers = content.map(|content| content.headers);
         Self {
             id: received.id,
             state: received.state.as_str(),
@@ -78,6 +85,7 @@ impl From<ReceivedBody> for ReceivedBodyBody {
             received_at: received.received_at,
             headers,
             body,
+            text,
         }
     }
 }
@@ -111,7 +119,9 @@ pub(super) async fn list_bodies(
     }
     let source = find(&api, &name).await?;
     let bodies = api.store.received_bodies(source.id, before, state, limit).await?;
-    Ok(Json(Page::new(bodies, limit, |body| body.id.to_string(), ReceivedBodyBody::from)))
+    let shown =
+        move |_: &Budget| Page::new(bodies, limit, |body| body.id.to_string(), ReceivedBodyBody::from);
+    Ok(Json(api.compute(shown).await?))
 }
 
 /// Reads a kept body again, by the mapping as it is now.
@@ -139,7 +149,7 @@ pub(super) async fn replay_body(
     })?;
     let is_test = received.is_test || caller.is_test;
     let identity = Identity::of_source(&known.source, KeyId::from_uuid(received.secret.uuid()), is_test);
-    let accepted = settle(&api, &settings, &identity, &content, &mut received).await?;
+    let accepted = settle(&api, &settings, &identity, content, &mut received).await?;
     api.store.settle_received(&received, api.clock.now()).await?;
     Ok(Json(hook_body(&received, accepted.as_ref())))
 }
@@ -157,8 +167,12 @@ fn no_webhook(name: &str) -> Problem {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TestRequest {
-    /// The body.
+    /// The body, if it is JSON.
+    #[serde(default)]
     body: Value,
+    /// The body as text, if it is something else, such as a form.
+    #[serde(default)]
+    text: Option<String>,
     /// Its headers, by name.
     #[serde(default)]
     headers: Headers,
@@ -211,34 +225,36 @@ pub(super) async fn test_source(
     };
     let Ready { settings, auth } = ready.ok_or_else(|| no_webhook(&name))?;
     let named = request.headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-    let headers = auth.visible(&named);
-    Ok(Json(tried(&api, &settings, &identity, request.body, &headers).await?))
+    let bytes = request.text.unwrap_or_else(|| request.body.to_string()).into_bytes();
+    let content = Content { bytes, headers: auth.visible(&named) };
+    Ok(Json(tried(&api, &settings, &identity, content).await?))
 }
 
 async fn tried(
     api: &Api,
     settings: &Arc<SourceSettings>,
     identity: &Identity,
-    body: Value,
-    headers: &Headers,
+    content: Content,
 ) -> Result<TestBody, Problem> {
-    // A signature brings an id along where the sender gives none; a trial has no signature.
-    let id = headers.get("webhook-id").map_or("msg_test", String::as_str);
-    let asked = (body, headers.clone(), Some(id.to_owned()));
-    Ok(match mapped(api, settings, asked, Purpose::People).await? {
+    let headers = content.headers.clone();
+    // A real call brings its name along; a trial may not.
+    let asked = (content, Some("msg_test"));
+    let refused = |detail| TestBody { state: "refused", detail: Some(detail), ..TestBody::default() };
+    let mapped = match mapped(api, settings, asked, Purpose::People).await? {
+        Ok(mapped) => mapped,
+        Err(detail) => return Ok(refused(detail)),
+    };
+    Ok(match mapped {
         Mapped::Unmatched { detail } => {
             let detail = if detail.is_empty() { "no mapping's `when` holds".to_owned() } else { detail };
             TestBody { state: "unmatched", detail: Some(detail), ..TestBody::default() }
         }
-        Mapped::Failed { mapping, field, detail } => TestBody {
-            state: "refused",
-            mapping: Some(mapping),
-            detail: Some(format!("mapping[{mapping}].{field}: {detail}")),
-            ..TestBody::default()
-        },
+        Mapped::Failed { mapping, field, detail } => {
+            TestBody { mapping: Some(mapping), ..refused(format!("mapping[{mapping}].{field}: {detail}")) }
+        }
         Mapped::Event { mapping, event } => {
             let event = Value::Object(event);
-            let problem = would_refuse(api, identity, event.clone(), headers).await;
+            let problem = would_refuse(api, identity, event.clone(), &headers).await;
             TestBody {
                 state: if problem.is_some() { "refused" } else { "accepted" },
                 mapping: Some(mapping),

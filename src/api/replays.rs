@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use super::events::WriteQuery;
 use super::listing::Page;
@@ -34,6 +35,13 @@ const SAMPLE: usize = 10;
 const FINAL: [&str; 8] =
     ["exhausted", "rejected", "expired", "unreachable", "unknown", "cancelled", "skipped", "accepted"];
 
+/// `"same"`, `"live"` or a version's number.
+fn version_schema() -> Schema {
+    let word = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["same", "live"]));
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(i32::MAX));
+    Schema::OneOf(OneOfBuilder::new().item(word).item(number).build())
+}
+
 /// What to make again and why.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +51,7 @@ pub(super) struct ReplayRequest {
     filter: FilterBody,
     /// `"same"` (the pinned one, as before), `"live"`, or a version's number.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = version_schema)]
     version: Option<Value>,
     /// Why: it is shown at each delivery.
     reason: String,
@@ -61,7 +69,7 @@ pub(super) struct ReplayRequest {
 pub(super) struct ReplayOneRequest {
     /// `"same"` (the pinned one, as before), `"live"`, or a version's number.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = version_schema)]
     version: Option<Value>,
     /// Why: it is shown at the delivery.
     reason: String,

@@ -14,6 +14,8 @@ use serde_path_to_error::Segment;
 
 use super::problem::{Code, FieldError, Problem};
 use super::{body, json, openapi};
+use crate::catalog::duration_hint;
+use crate::domain::objects::ObjectsOnly;
 
 /// Reads a JSON body of at most `limit` bytes.
 ///
@@ -32,7 +34,7 @@ pub(super) async fn read<T: DeserializeOwned>(
 /// # Errors
 /// 400 for a field that the request does not have, with the nearest one that it has; 422 for one that is wrong or missing.
 pub(super) fn read_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(ObjectsOnly(value)).map_err(|error| {
         let pointer = pointer(error.path());
         let words = error.into_inner().to_string();
         if let Some((name, near)) = unknown_field(&words) {
@@ -46,7 +48,10 @@ pub(super) fn read_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem
         let missing = words.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
         let error = match missing {
             Some(name) => FieldError::new(format!("{pointer}/{name}"), "required", "it has to be there"),
-            None => FieldError::new(pointer, "invalid", words),
+            None => {
+                let hint = duration_hint(&words).map(str::to_owned);
+                FieldError { hint, ..FieldError::new(pointer, "invalid", words) }
+            }
         };
         Problem::fields(Code::InvalidFields, vec![error])
     })
@@ -145,6 +150,16 @@ mod tests {
             (status, missing.pointer.as_str(), missing.code.as_str()),
             (422, "/inner/0/version", "required")
         );
+    }
+
+    #[test]
+    fn a_list_is_no_object_wherever_one_is_expected() {
+        let (status, wrong) = error(json!([[{"version": 1}]]));
+        assert_eq!((status, wrong.pointer.as_str()), (422, ""));
+        assert_eq!(wrong.detail, "invalid type: a list, expected an object");
+        let (status, wrong) = error(json!({"inner": [[1]]}));
+        assert_eq!((status, wrong.pointer.as_str()), (422, "/inner/0"));
+        assert!(read_value::<Outer>(json!({"inner": [{"version": 1}]})).is_ok());
     }
 
     #[test]

@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::parameters::{PathText, PathTexts};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
+use super::rejections::RejectedBody;
 use super::{Api, body, json, matching, request};
 use crate::access::Use;
 use crate::domain::id::{SourceId, WebhookSecretId};
 use crate::store::sources::Source;
 use crate::store::webhooks::{ListedSecret, WebhookSecret};
-use crate::webhooks::{Auth, SettingsProblem, SourceSettings, check, is_usable};
+use crate::webhooks::{SettingsProblem, SourceSettings, check};
 
 /// A request's size at most.
 const MAX_BYTES: usize = 256 * 1024;
@@ -44,6 +45,9 @@ pub(super) struct SourceBody {
     /// Its webhook's secrets, newest first; what is shown of them is a hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     secrets: Option<Vec<SecretBody>>,
+    /// Calls of its webhook that were not taken, the latest first; each reason is kept for 30 days after its last call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<Vec<RejectedBody>>,
 }
 
 /// A webhook's secret as it is listed.
@@ -82,6 +86,7 @@ fn source_body(source: Source, settings: Option<serde_json::Value>) -> SourceBod
         events_per_second: source.events_per_second,
         settings,
         secrets: None,
+        rejected: None,
     }
 }
 
@@ -129,6 +134,7 @@ async fn shown(api: &Api, name: &str) -> Result<SourceBody, Problem> {
     let secrets = api.store.webhook_secrets(source.id).await?;
     let settings = api.store.source_settings().await?.remove(name);
     Ok(SourceBody {
+        rejected: Some(api.rejected(&source).await?),
         secrets: Some(secrets.into_iter().map(SecretBody::from).collect()),
         ..source_body(source, settings)
     })
@@ -206,13 +212,14 @@ pub(super) struct NewSecretRequest {
     test: bool,
 }
 
-/// A new secret. Its text is shown this once.
+/// A new secret. The text of one that Herald makes is shown this once; the sender's own is not shown again.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct NewSecretBody {
     #[schema(value_type = String)]
     id: WebhookSecretId,
-    /// The secret itself.
-    secret: String,
+    /// The secret itself, if Herald made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
     /// What is shown of it later.
     hint: String,
     /// Its events reach sandbox apps only.
@@ -241,6 +248,7 @@ pub(super) async fn create_secret(
         let detail = format!("{name} may post event types that your key may not");
         return Err(Problem::new(Code::NotPermitted, detail));
     }
+    let is_given = request.secret.is_some();
     let text = secret_text(&api, request.secret)?;
     check_secret(&api, &name, &text).await?;
     let now = api.clock.now();
@@ -256,7 +264,8 @@ pub(super) async fn create_secret(
     }
     let after = serde_json::json!({"id": secret.id, "hint": hint, "test": is_test});
     api.publisher.record_change(("source", &name), "secret_created", Some(after), identity.by("")?).await?;
-    let body = NewSecretBody { id: secret.id, secret: secret.text, hint, test: is_test };
+    let body =
+        NewSecretBody { id: secret.id, secret: (!is_given).then_some(secret.text), hint, test: is_test };
     Ok((StatusCode::CREATED, Json(body)))
 }
 
@@ -280,21 +289,23 @@ fn secret_text(api: &Api, given: Option<String>) -> Result<String, Problem> {
 async fn check_secret(api: &Api, name: &str, text: &str) -> Result<(), Problem> {
     let settings = api.store.source_settings().await?.remove(name);
     let settings = settings.and_then(|said| serde_json::from_value::<SourceSettings>(said).ok());
-    let auth = settings.and_then(|settings| settings.webhook?.auth().ok());
-    let (is_taken, detail) = match &auth {
-        Some(auth @ Auth::StandardWebhooks) => {
-            (auth.takes(text), "for `standard_webhooks` a secret is `whsec_` and base64, or base64 alone")
-        }
-        Some(_) | None => (
-            is_usable(text),
-            "a secret has 16 visible characters at least and no blanks around them; after `whsec_` it is base64",
-        ),
+    let Some(auth) = settings.and_then(|settings| settings.webhook?.auth().ok()) else {
+        let detail = format!("{name} has no webhook: say how it is signed in its settings first");
+        return Err(Problem::fields(
+            Code::InvalidSource,
+            vec![FieldError::new("/secret", "no_webhook", detail)],
+        ));
     };
-    if is_taken {
-        return Ok(());
+    match auth.refuses(text) {
+        None => Ok(()),
+        Some(why) => {
+            let error = FieldError::new("/secret", "invalid", why);
+            Err(Problem::fields(
+                Code::InvalidFields,
+                vec![error.hint("use the secret that the sender shows")],
+            ))
+        }
     }
-    let error = FieldError::new("/secret", "invalid", detail);
-    Err(Problem::fields(Code::InvalidFields, vec![error.hint("leave it out, and Herald makes one")]))
 }
 
 /// Revokes a webhook secret.

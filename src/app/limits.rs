@@ -21,6 +21,7 @@ pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
         urgent_margin: delivery.urgent_margin,
         lease: delivery.lease,
         lease_renewal: delivery.lease_renewal,
+        restored_window: delivery.restored_window,
         poll: delivery.poll,
         reconcile: delivery.reconcile,
         call_timeout: delivery.call_timeout,

@@ -15,7 +15,7 @@ mod uploads;
 pub use http::{DescriptorLimit, IsProxy, raise_descriptor_limit, serve as serve_http};
 pub use limits::pipeline_limits;
 pub use log_in::team_options;
-pub use runtime::{Herald, Overrides, open_store};
+pub use runtime::{Herald, Overrides, default_app, open_store};
 pub use serve::{Roles, Running, is_proxy, router};
 pub use signals::{Stop, stop_signal};
 

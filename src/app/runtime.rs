@@ -12,7 +12,7 @@ use super::limits::pipeline_limits;
 use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
-use crate::api::{Api, AppPolicy, Denials, SharedReadiness};
+use crate::api::{Api, AppPolicy, Denials, Rejections, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::compute::{Compute, ComputeOptions};
 use crate::config::Settings;
@@ -26,6 +26,7 @@ use crate::provider::onesignal::{ClientTimeouts, OneSignal};
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
 use crate::store::{DatabaseTls, Store, StoreOptions, User};
+use crate::telemetry::Sampled;
 use crate::vault::Vault;
 
 /// Everything that a process works with.
@@ -142,6 +143,8 @@ impl Herald {
             clock,
             ids,
             denials: Denials::default(),
+            unavailable: Sampled::new(),
+            rejections: Rejections::default(),
             readiness: SharedReadiness::default(),
             app_policy: app_policy(&settings)?,
             metrics: overrides.metrics,
@@ -246,15 +249,26 @@ async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()
 
 /// Enters the app that the settings name, if they name one.
 async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock) -> anyhow::Result<()> {
+    if let Some(app) = default_app(settings)? {
+        store.upsert_app(&app, clock.now()).await?;
+    }
+    Ok(())
+}
+
+/// The app that the settings name, if they name one.
+///
+/// # Errors
+/// In one line, which of its settings is missing or wrong.
+pub fn default_app(settings: &Settings) -> anyhow::Result<Option<App>> {
     let onesignal = &settings.onesignal;
     if onesignal.app_id.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let id = onesignal.app_id.parse().context("onesignal.app_id is no UUID")?;
     if onesignal.api_key.expose_secret().is_empty() {
         bail!("onesignal.app_id is set but onesignal.api_key is not: set HERALD_ONESIGNAL__API_KEY");
     }
-    let app = App {
+    Ok(Some(App {
         id: AppId(id),
         name: "default".to_owned(),
         base_url: onesignal.base_url.clone(),
@@ -264,9 +278,9 @@ async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock
         calls_per_second: onesignal.calls_per_second.max(1),
         subscriptions: Some(onesignal.subscriptions).filter(|count| *count > 0),
         paused: None,
-    };
-    store.upsert_app(&app, clock.now()).await?;
-    Ok(())
+        // Of an app that is known already, what was said of it stays.
+        alias_labels: Some(Vec::new()),
+    }))
 }
 
 /// Makes the development key known. It is good for a sandbox only: a key in an environment variable is no secret.

@@ -19,8 +19,10 @@ use super::signals::Stop;
 use crate::api;
 use crate::config::Settings;
 use crate::console;
+use crate::pipeline::WATCH_EVERY;
 use crate::pipeline::intake::Committing;
 use crate::pipeline::worker::Worker;
+use crate::store::clock::PgClock;
 
 /// How long a process that a supervisor stops goes on answering, so that a load balancer hears of it.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -77,18 +79,12 @@ impl Running {
             None
         };
         let care = workers.then(|| tokio::spawn(keep_caring(Arc::clone(&herald))));
-        let clock = herald.pg_clock.clone().map(|clock| {
-            let store = herald.store.clone();
-            let every = herald.settings.delivery.lease_renewal;
-            tokio::spawn(async move {
-                loop {
-                    tokio::time::sleep(every).await;
-                    if clock.measure(&store).await.is_err() {
-                        tracing::warn!("Postgres' time could not be read; going on with the last measure");
-                    }
-                }
-            })
-        });
+        // So that the first health check finds a connection.
+        herald.api.health.health().await.context("the database can't be reached")?;
+        // Before anything is accepted: what is accepted after a restore is sent alone.
+        herald.pipeline.watch_database().await.context("the database can't be watched")?;
+        let clock =
+            herald.pg_clock.clone().map(|clock| tokio::spawn(keep_watching(Arc::clone(&herald), clock)));
         let stop_http = CancellationToken::new();
         let mut address = None;
         let http = match listener {
@@ -132,6 +128,21 @@ impl Running {
         }
         self.herald.store.close().await;
         tracing::info!("stopped");
+    }
+}
+
+/// Follows the database's clock, and notices restores.
+async fn keep_watching(herald: Arc<Herald>, clock: Arc<PgClock>) {
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        let watched = match clock.measure(&herald.store).await {
+            Ok(()) => herald.pipeline.watch_database().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = watched {
+            let error = error.with_causes();
+            tracing::warn!(error, "the database's time could not be read; going on with the last measure");
+        }
     }
 }
 

@@ -32,6 +32,8 @@ impl<'a> By<'a> {
 pub struct Rights {
     /// Change sources: their mappings make events.
     pub change_sources: bool,
+    /// Change apps: who can be named in an event.
+    pub change_apps: bool,
     /// Send what no second person has to approve where until now somebody had to.
     pub lift_approval: bool,
     /// Store and show values in clear that were sensitive until now.
@@ -40,7 +42,8 @@ pub struct Rights {
 
 impl Rights {
     /// All of them.
-    pub const ALL: Self = Self { change_sources: true, lift_approval: true, unmask_values: true };
+    pub const ALL: Self =
+        Self { change_sources: true, change_apps: true, lift_approval: true, unmask_values: true };
 }
 
 /// Refuses what the author's rights don't cover.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::app_files;
 use super::document::{Document, RuleDocument, TemplateDocument};
 use super::forms::{EventTypeForm, RuleForm, TemplateForm};
 use super::source_files;
@@ -18,7 +19,7 @@ use crate::templating::partials::needed;
 /// One change that was, or would be, made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Change {
-    /// `event_type`, `partial`, `template`, `rule` or `source`.
+    /// `event_type`, `partial`, `template`, `rule`, `source` or `app`.
     pub kind: String,
     /// Its name or key.
     pub name: String,
@@ -88,6 +89,7 @@ pub(super) fn changes(document: &Document, snapshot: &CatalogSnapshot, deletes: 
         );
     }
     changes.extend(source_files::changes(&document.sources, &snapshot.sources));
+    changes.extend(app_files::changes(&document.apps, &snapshot.apps));
     if deletes {
         changes.extend(missing(document, snapshot));
     }

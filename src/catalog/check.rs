@@ -74,6 +74,8 @@ pub(super) fn file_of(kind: &str, name: &str) -> String {
         "event_type" => format!("events/{name}/schema.json"),
         "template" => format!("templates/{name}/template.toml"),
         "partial" => format!("partials/{name}.liquid"),
+        "source" => format!("sources/{name}.toml"),
+        "app" => format!("apps/{name}.toml"),
         _ => format!("rules/{name}.toml"),
     }
 }

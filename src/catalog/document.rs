@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::app_files::AppDocument;
 use super::source_files::SourceDocument;
 use crate::domain::channel::Channel;
 use crate::domain::rule::Definition;
@@ -16,6 +17,7 @@ pub(super) struct Document {
     pub templates: Vec<TemplateDocument>,
     pub rules: Vec<RuleDocument>,
     pub sources: Vec<SourceDocument>,
+    pub apps: Vec<AppDocument>,
     /// How many lines of a copy file stand above its body, by path.
     pub lines_above: BTreeMap<String, usize>,
 }

@@ -1,5 +1,6 @@
 //! What stands in a change's way: what still refers to what would go, and copy that a second person has not seen.
 
+use super::app_files;
 use super::author::Rights;
 use super::changes::Change;
 use super::check::CatalogProblem;
@@ -110,6 +111,9 @@ pub(super) fn forbidden(
     let mut problems = Vec::new();
     if !rights.change_sources {
         problems.extend(changes.iter().filter(|c| c.kind == "source").map(changes_source));
+    }
+    if !rights.change_apps {
+        problems.extend(changes.iter().filter(|c| c.kind == "app").map(app_files::not_permitted));
     }
     if !rights.unmask_values {
         let changed = changes.iter().filter(|c| c.kind == "event_type");

@@ -6,6 +6,7 @@
 //! here sends a message; the pipeline reads what is live and never writes it.
 
 mod about;
+mod app_files;
 mod author;
 mod canaries;
 mod changes;
@@ -34,6 +35,7 @@ mod upload;
 pub use author::{By, Rights};
 pub use changes::Change;
 pub use check::{CatalogProblem, Severity};
+pub use forms::duration_hint;
 pub use publish::{Applied, ApplyError, Applying, Publisher};
 pub use source_files::is_source_name;
 pub use upload::UploadError;

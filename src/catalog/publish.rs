@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 
+use super::app_files;
 use super::author::{By, permitted};
 use super::changes::{Change, changes, content_hash, partials_of, rule_of, template_of};
 use super::check::CatalogProblem;
@@ -369,6 +370,7 @@ impl Publisher {
         }
         let sources = document.sources.iter().filter(|s| is_changed("source", &s.name));
         source_files::put_all(&mut tx, sources, &self.ids, now).await?;
+        app_files::put_all(&mut tx, &document.apps, (&snapshot.apps, changes), now).await?;
         for change in changes.iter().filter(|change| change.after.is_none()) {
             self.remove(&mut tx, change, snapshot, now).await?;
         }

@@ -44,6 +44,12 @@ pub struct SetArgs {
     /// Rules that name no app use it
     #[arg(long)]
     default: bool,
+    /// A label that its people have aliases under, such as crm_id; may be repeated, and takes the place of those before
+    #[arg(long = "alias-label", value_name = "LABEL")]
+    alias_labels: Vec<String>,
+    /// Its people have no aliases: events name them by external_id and OneSignal's own labels alone
+    #[arg(long, conflicts_with = "alias_labels")]
+    no_alias_labels: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -79,6 +85,11 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
     let kept = |given: Option<Value>, name: &str| given.unwrap_or_else(|| present[name].clone());
     said["base_url"] = kept(args.base_url.as_ref().map(|url| json!(url)), "base_url");
     said["calls_per_second"] = kept(args.calls_per_second.map(|calls| json!(calls)), "calls_per_second");
+    said["alias_labels"] = if args.alias_labels.is_empty() && !args.no_alias_labels {
+        present["alias_labels"].clone()
+    } else {
+        json!(args.alias_labels)
+    };
     if args.key_stdin {
         let mut key = String::new();
         std::io::stdin().read_to_string(&mut key).context("can't read standard input")?;
@@ -96,7 +107,7 @@ async fn set(args: &SetArgs) -> anyhow::Result<()> {
 
 fn table(apps: &Value) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["NAME", "ID", "CALLS/S", "SUBSCRIPTIONS", "STATE"]);
+    table.load_style(NOTHING).set_header(["NAME", "ID", "CALLS/S", "SUBSCRIPTIONS", "ALIAS LABELS", "STATE"]);
     for app in apps.as_array().into_iter().flatten() {
         let subscriptions = if app["subscriptions"].is_null() {
             "not known".to_owned()
@@ -115,8 +126,17 @@ fn table(apps: &Value) -> Table {
             plain(&app["id"]),
             plain(&app["calls_per_second"]),
             subscriptions,
+            labels(&app["alias_labels"]),
             state,
         ]);
     }
     table
+}
+
+fn labels(labels: &Value) -> String {
+    match labels.as_array().map(Vec::as_slice) {
+        None => "not declared".to_owned(),
+        Some([]) => "none".to_owned(),
+        Some(labels) => labels.iter().map(plain).collect::<Vec<_>>().join(" "),
+    }
 }

@@ -1,4 +1,4 @@
-//! The commands: one file each. `dev`, `serve`, `migrate`, `doctor`, `team` and the first `keys create` open the database;
+//! The commands: one file each. `dev`, `serve`, `migrate`, `doctor`, `restored`, `team` and the first `keys create` open the database;
 //! `sandbox`, `healthcheck` and `catalog check` need nothing; the others are clients of the HTTP API.
 //!
 //! Everything that a command prints for scripts goes to standard output; progress and logs go to standard error.
@@ -17,6 +17,7 @@ mod ledger;
 mod migrate;
 mod onesignal;
 mod replay;
+mod restored;
 mod rotate_secret;
 mod sandbox;
 mod serve;
@@ -78,6 +79,9 @@ enum Command {
     Trouble(trouble::TroubleArgs),
     /// Make deliveries again that ended badly, after a look at what that means
     Replay(replay::ReplayArgs),
+    /// Show what a restore of the database means for what is sent, and end it
+    #[command(subcommand)]
+    Restored(restored::RestoredCommand),
     /// Cancel deliveries that still wait
     #[command(subcommand)]
     Deliveries(deliveries::DeliveriesCommand),
@@ -125,6 +129,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Gates(command) => gates::run(command).await,
         Command::Trouble(args) => trouble::run(args).await,
         Command::Replay(args) => replay::run(args).await,
+        Command::Restored(command) => restored::run(command).await,
         Command::Deliveries(command) => deliveries::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,

@@ -79,7 +79,7 @@ pub enum SecretCommand {
 pub struct TestArgs {
     /// The source's name
     name: String,
-    /// A file with the body; - reads standard input
+    /// A file with the body, as it is sent; - reads standard input
     body: PathBuf,
     /// A header, such as x-topic=orders/paid
     #[arg(long = "header", value_name = "NAME=VALUE")]
@@ -155,11 +155,13 @@ async fn secret(command: SecretCommand) -> anyhow::Result<()> {
                 wish["secret"] = Value::from(read(Path::new("-"))?.trim());
             }
             let made = client.call(Method::POST, &path(&name, "/secrets"), Some(&wish)).await?;
-            if client.json {
-                println!("{made:#}");
-            } else {
-                println!("{}", plain(&made["secret"]));
-                eprintln!("{} of {name}; it is not shown again", plain(&made["id"]));
+            match (client.json, made["secret"].as_str()) {
+                (true, _) => println!("{made:#}"),
+                (false, Some(secret)) => {
+                    println!("{secret}");
+                    eprintln!("{} of {name}; it is not shown again", plain(&made["id"]));
+                }
+                (false, None) => println!("{} of {name} is in use", plain(&made["id"])),
             }
         }
         SecretCommand::Revoke { name, id, client } => {
@@ -184,7 +186,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
 }
 
 async fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let body: Value = serde_json::from_str(&read(&args.body)?).context("the body is not JSON")?;
+    let body = read(&args.body)?;
     let mut headers = Map::new();
     for header in &args.headers {
         let Some((name, value)) = header.split_once('=') else {
@@ -192,7 +194,7 @@ async fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
         };
         headers.insert(name.to_owned(), Value::from(value));
     }
-    let mut request = json!({"body": body, "headers": headers});
+    let mut request = json!({"text": body, "headers": headers});
     if let Some(file) = &args.mapping {
         let settings: Value =
             toml::from_str(&read(file)?).with_context(|| format!("{} is no TOML", file.display()))?;
@@ -235,7 +237,10 @@ async fn bodies(args: &BodiesArgs) -> anyhow::Result<()> {
             plain(&body["received_at"]),
             plain(&body["state"])
         );
-        println!("{}\n", body["body"]);
+        match body["text"].as_str() {
+            Some(text) => println!("{text:?}\n"),
+            None => println!("{}\n", body["body"]),
+        }
     }
     Ok(())
 }
@@ -258,6 +263,15 @@ fn show(source: &Value) {
     for secret in source["secrets"].as_array().into_iter().flatten() {
         let state = if secret["revoked_at"].is_null() { "in use" } else { "revoked" };
         println!("secret {} {} {state}", plain(&secret["id"]), plain(&secret["hint"]));
+    }
+    for reason in source["rejected"].as_array().into_iter().flatten() {
+        println!(
+            "{} calls were refused, last at {}: {} ({})",
+            plain(&reason["calls"]),
+            plain(&reason["last_at"]),
+            plain(&reason["detail"]),
+            plain(&reason["reason"])
+        );
     }
     if source["settings"].is_object() {
         // What was stored came from this very form.

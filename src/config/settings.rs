@@ -110,6 +110,8 @@ pub struct DeliverySettings {
     #[serde(with = "humantime_serde")]
     pub lease_renewal: Duration,
     #[serde(with = "humantime_serde")]
+    pub restored_window: Duration,
+    #[serde(with = "humantime_serde")]
     pub poll: Duration,
     #[serde(with = "humantime_serde")]
     pub reconcile: Duration,

@@ -224,6 +224,7 @@ fn house(routes: Routes<'_>) -> Routes<'_> {
         .post("/settings/team/change", Use::ManageTeam, settings::change_member)
         .post("/settings/team/link", Use::ManageTeam, settings::member_link)
         .post("/settings/team/reset-second-factor", Use::ManageTeam, settings::reset_factor)
+        .get("/settings/webhooks", Use::ReadSources, settings::webhooks_page)
 }
 
 pub(super) fn build(console: &Arc<Console>) -> Router<Arc<Console>> {

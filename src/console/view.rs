@@ -58,6 +58,7 @@ impl View {
         let may = |what| self.person.may(what);
         let rights = Rights {
             change_sources: may(Use::ChangeSource),
+            change_apps: may(Use::ChangeApp),
             lift_approval: may(Use::LiftApproval),
             unmask_values: may(Use::UnmaskValues),
         };

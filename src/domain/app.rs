@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use uuid::Uuid;
 
+use super::event::RecipientLabel;
+
 /// OneSignal's id of an app: public, not Herald's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -37,6 +39,8 @@ pub struct App {
     pub subscriptions: Option<u32>,
     /// Why it is paused, if it is.
     pub paused: Option<String>,
+    /// The labels that its people have aliases under; `None` if nobody has said, and any label is taken.
+    pub alias_labels: Option<Vec<String>>,
 }
 
 /// The key of the built-in sandbox begins like this: an app that uses it reaches no real person.
@@ -46,6 +50,22 @@ impl App {
     /// Whether a key is the sandbox's.
     pub fn is_sandbox_key(key: &SecretString) -> bool {
         key.expose_secret().starts_with(SANDBOX_KEY)
+    }
+
+    /// Whether its people may be named by this label.
+    pub fn takes(&self, label: &RecipientLabel) -> bool {
+        match (label, &self.alias_labels) {
+            (RecipientLabel::Alias(label), Some(declared)) => declared.contains(label),
+            (RecipientLabel::Alias(_), None)
+            | (
+                RecipientLabel::ExternalId
+                | RecipientLabel::OnesignalId
+                | RecipientLabel::SubscriptionId
+                | RecipientLabel::Email
+                | RecipientLabel::Phone,
+                _,
+            ) => true,
+        }
     }
 
     /// Whether people mean this app by `name`: its name, or OneSignal's id.

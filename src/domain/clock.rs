@@ -59,6 +59,12 @@ impl TestClock {
         let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX);
         self.now_us.fetch_add(step, Ordering::SeqCst);
     }
+
+    /// Sets the clock back by `step`.
+    pub fn set_back(&self, step: Duration) {
+        let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX);
+        self.now_us.fetch_sub(step, Ordering::SeqCst);
+    }
 }
 
 impl Clock for TestClock {

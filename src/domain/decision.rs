@@ -19,6 +19,8 @@ pub enum DecisionCode {
     Throttled,
     /// The rule's hours leave no time before it expires.
     NoTime,
+    /// It was to be sent outside its rule's hours, and waits for them.
+    OutsideHours,
     /// What waited under a cancellation key was cancelled, or nothing did.
     CancelledOthers,
     /// Tags or a custom event were planned.
@@ -95,6 +97,7 @@ impl DecisionCode {
             Self::ExpressionFailed => "expression_failed",
             Self::Throttled => "throttled",
             Self::NoTime => "no_time",
+            Self::OutsideHours => "outside_hours",
             Self::CancelledOthers => "cancelled_others",
             Self::ActionPlanned => "action_planned",
             Self::Archived => "archived",

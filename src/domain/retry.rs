@@ -94,6 +94,8 @@ impl RetryPolicy {
         now: Timestamp,
         jitter: f64,
     ) -> Option<Timestamp> {
+        // An attempt that began later than now began before the clock was set back.
+        let begun = |at: Timestamp| at.min(now);
         match answer {
             Answer::Accepted | Answer::Unreachable | Answer::Rejected { .. } => None,
             Answer::NothingSent => Some(now + delta(self.recheck_wait)),
@@ -104,9 +106,9 @@ impl RetryPolicy {
             Answer::NotConnected { .. } => self.backed_off(delivery, None, now, jitter),
             Answer::Ambiguous { retry_after, .. } => {
                 let due = self.backed_off(delivery, *retry_after, now, jitter)?;
-                self.after_gap(delivery, due, started_at)
+                self.after_gap(delivery, due, begun(started_at))
             }
-            Answer::LeaseExpired { started_at } => self.after_gap(delivery, now, *started_at),
+            Answer::LeaseExpired { started_at } => self.after_gap(delivery, now, begun(*started_at)),
         }
     }
 

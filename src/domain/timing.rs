@@ -1,6 +1,8 @@
 //! When a rule acts: delays, send windows and quiet hours, with daylight saving right. Pure.
 
-use chrono::{Datelike, Days, NaiveDateTime, NaiveTime, TimeZone, Utc, Weekday};
+use chrono::{
+    Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc, Weekday,
+};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +84,7 @@ impl Schedule {
 /// When a message can be handed over that is to be sent at `send_after`: OneSignal takes it at most 30 days ahead, and
 /// its clock may differ from ours.
 pub fn hand_over_from(send_after: Timestamp) -> Timestamp {
-    const AHEAD: chrono::TimeDelta = chrono::TimeDelta::minutes(30 * 24 * 60 - 10);
+    const AHEAD: TimeDelta = TimeDelta::minutes(30 * 24 * 60 - 10);
     send_after - AHEAD
 }
 
@@ -148,18 +150,23 @@ impl Hours {
         (self.begins_on(today) && time >= self.from) || (self.begins_on(today.pred()) && time < self.until)
     }
 
-    /// Beginnings and ends on the day of `local` and the next ones, ascending.
-    fn edges(&self, local: NaiveDateTime) -> impl Iterator<Item = NaiveDateTime> {
-        let (first, last) = (self.from.min(self.until), self.from.max(self.until));
-        let days = (0..=DAYS_AHEAD).filter_map(move |ahead| local.date().checked_add_days(Days::new(ahead)));
-        days.flat_map(move |day| [day.and_time(first), day.and_time(last)]).filter(move |edge| *edge > local)
+    /// Their beginnings and ends from the day before `day` on: a local time can come again when the clock is set back.
+    fn edges(&self, day: NaiveDate) -> impl Iterator<Item = NaiveDateTime> {
+        let days = (0..=DAYS_AHEAD + 1).filter_map(move |n| day.pred_opt()?.checked_add_days(Days::new(n)));
+        days.flat_map(|day| [day.and_time(self.from), day.and_time(self.until)])
     }
 }
 
-/// How far ahead an allowed time is looked for: hours on one day of the week come again within eight days.
-const DAYS_AHEAD: u64 = 8;
+/// How far ahead an allowed time is looked for: hours on one day of the week come again within eight days, unless the
+/// clock skips them.
+const DAYS_AHEAD: u64 = 15;
 
 impl Timing {
+    /// Whether there are hours to keep.
+    pub fn has_hours(&self) -> bool {
+        self.window.is_some() || self.quiet.is_some()
+    }
+
     /// The first allowed time not before `at`, in `zone`; `None` if the hours leave none.
     pub fn allowed(&self, at: Timestamp, zone: Tz) -> Option<Timestamp> {
         if self.is_allowed(at, zone) {
@@ -168,11 +175,12 @@ impl Timing {
         if self.quiet.as_ref().is_some_and(Hours::is_always) {
             return None;
         }
-        let local = at.with_timezone(&zone).naive_local();
-        let mut edges: Vec<NaiveDateTime> =
-            self.window.iter().chain(&self.quiet).flat_map(|hours| hours.edges(local)).collect();
-        edges.sort_unstable();
-        edges.into_iter().filter_map(|edge| instant(edge, zone)).find(|at| self.is_allowed(*at, zone))
+        self.edges(at, zone).into_iter().find(|at| self.is_allowed(*at, zone))
+    }
+
+    /// When the allowed time that `at` lies in is over; `None` if no end is near.
+    pub fn closes_after(&self, at: Timestamp, zone: Tz) -> Option<Timestamp> {
+        self.edges(at, zone).into_iter().find(|at| !self.is_allowed(*at, zone))
     }
 
     fn is_allowed(&self, at: Timestamp, zone: Tz) -> bool {
@@ -180,16 +188,60 @@ impl Timing {
         self.window.as_ref().is_none_or(|window| window.contains(local))
             && !self.quiet.as_ref().is_some_and(|quiet| quiet.contains(local))
     }
+
+    /// Every instant after `at` at which it may change whether sending is allowed, ascending: the edges of the hours, each
+    /// as often as the clock shows it, and the moments when the clock is set.
+    fn edges(&self, at: Timestamp, zone: Tz) -> Vec<Timestamp> {
+        let today = at.with_timezone(&zone).date_naive();
+        let hours = self.window.iter().chain(&self.quiet);
+        let mut edges: Vec<Timestamp> =
+            hours.flat_map(|hours| hours.edges(today)).flat_map(|local| instants(local, zone)).collect();
+        edges.extend((0..=DAYS_AHEAD).filter_map(|day| {
+            let from = at + TimeDelta::days(i64::try_from(day).unwrap_or_default());
+            clock_change(from, from + TimeDelta::days(1), zone)
+        }));
+        edges.retain(|edge| *edge > at);
+        edges.sort_unstable();
+        edges
+    }
 }
 
-/// The instant of a local time: the first of two where the clock is set back, the first after the gap where it is set
-/// forward.
+/// The instants at which the clock shows a local time: none, one or two.
+fn instants(local: NaiveDateTime, zone: Tz) -> impl Iterator<Item = Timestamp> {
+    let found = zone.from_local_datetime(&local);
+    let (earliest, latest) = (found.earliest(), found.latest());
+    let second = latest.filter(|latest| Some(*latest) != earliest);
+    earliest.into_iter().chain(second).map(|at| at.with_timezone(&Utc))
+}
+
+/// The instant of a local time: the first of two where the clock is set back, the moment when the clock is set where it
+/// skips that time.
 pub fn instant(local: NaiveDateTime, zone: Tz) -> Option<Timestamp> {
-    let quarter = chrono::TimeDelta::minutes(15);
-    (0..=12)
-        .map(|step| local + quarter * step)
-        .find_map(|local| zone.from_local_datetime(&local).earliest())
-        .map(|found| found.with_timezone(&Utc))
+    instants(local, zone).next().or_else(|| {
+        let around = local.and_utc();
+        clock_change(around - LONGEST_GAP, around + LONGEST_GAP, zone)
+    })
+}
+
+/// No zone is further from UTC, and none has ever skipped more, than a day; both together.
+const LONGEST_GAP: TimeDelta = TimeDelta::hours(40);
+
+/// When the clock of a zone is set between two instants, to the second.
+fn clock_change(from: Timestamp, until: Timestamp, zone: Tz) -> Option<Timestamp> {
+    let offset = |seconds: i64| {
+        let at = chrono::DateTime::from_timestamp(seconds, 0)?;
+        Some(zone.offset_from_utc_datetime(&at.naive_utc()).fix())
+    };
+    let (mut before, mut after) = (from.timestamp(), until.timestamp());
+    let old = offset(before)?;
+    if offset(after)? == old {
+        return None;
+    }
+    while after - before > 1 {
+        let middle = before.midpoint(after);
+        if offset(middle)? == old { before = middle } else { after = middle }
+    }
+    chrono::DateTime::from_timestamp(after, 0)
 }
 
 mod minutes {
@@ -270,6 +322,85 @@ mod tests {
         // 02:30 does not exist on that day: the window opens when the clock jumps over it.
         let night = Timing { window: Some(hours("02:30", "05:00", &[])), ..Timing::default() };
         assert_eq!(night.allowed(at("2027-03-28T00:00:00Z"), BERLIN), Some(at("2027-03-28T01:00:00Z")));
+    }
+
+    #[test]
+    fn a_message_keeps_out_of_quiet_hours_that_the_clock_shows_twice() {
+        let timing = Timing { quiet: Some(hours("22:00", "02:30", &[])), ..Timing::default() };
+        // The clock goes back from 03:00 to 02:00 at 01:00 UTC; 02:15 is shown at 00:15 and at 01:15.
+        assert_eq!(timing.allowed(at("2027-10-31T00:15:00Z"), BERLIN), Some(at("2027-10-31T00:30:00Z")));
+        assert_eq!(timing.allowed(at("2027-10-31T01:15:00Z"), BERLIN), Some(at("2027-10-31T01:30:00Z")));
+        assert_eq!(timing.closes_after(at("2027-10-31T00:45:00Z"), BERLIN), Some(at("2027-10-31T01:00:00Z")));
+    }
+
+    #[test]
+    fn a_time_that_the_clock_skips_is_the_moment_when_it_is_set() {
+        let skipped = "2027-03-28T02:10:00".parse().unwrap();
+        assert_eq!(instant(skipped, BERLIN), Some(at("2027-03-28T01:00:00Z")));
+        // Samoa skipped a whole day.
+        let skipped = "2011-12-30T12:00:00".parse().unwrap();
+        assert_eq!(instant(skipped, Tz::Pacific__Apia), Some(at("2011-12-30T10:00:00Z")));
+    }
+
+    /// What the hours say of an instant, worked out in minutes of the week.
+    fn is_open(timing: &Timing, at: Timestamp, zone: Tz) -> bool {
+        let local = at.with_timezone(&zone).naive_local();
+        let day = i64::from(local.weekday().num_days_from_monday());
+        let minute =
+            day * 1_440 + local.signed_duration_since(local.date().and_time(NaiveTime::MIN)).num_minutes();
+        let of_day = |time: NaiveTime| time.signed_duration_since(NaiveTime::MIN).num_minutes();
+        let within = |hours: &Hours| {
+            let length = (of_day(hours.until) - of_day(hours.from) - 1).rem_euclid(1_440) + 1;
+            let days = (0..7).filter(|day| {
+                hours.days.is_empty()
+                    || hours.days.iter().any(|d| i64::from(d.num_days_from_monday()) == *day)
+            });
+            days.map(|day| day * 1_440 + of_day(hours.from))
+                .any(|from| (minute - from).rem_euclid(10_080) < length)
+        };
+        timing.window.as_ref().is_none_or(within) && !timing.quiet.as_ref().is_some_and(within)
+    }
+
+    /// Some hours, to five minutes, so that all that changes does so on such a minute.
+    fn some_hours(random: &mut impl rand::RngExt) -> Hours {
+        let mut time = || {
+            let minute = random.random_range(0..288_u32) * 5;
+            NaiveTime::from_hms_opt(minute / 60, minute % 60, 0).unwrap()
+        };
+        let (from, until) = (time(), time());
+        let days = if random.random_bool(0.3) { vec![Weekday::Sat, Weekday::Sun] } else { Vec::new() };
+        Hours { from, until, days }
+    }
+
+    #[test]
+    fn in_every_zone_a_message_goes_at_the_first_allowed_moment_around_every_change_of_its_clock() {
+        use rand::{RngExt, SeedableRng};
+        let mut random = rand::rngs::StdRng::seed_from_u64(18);
+        let five_minutes = TimeDelta::minutes(5);
+        for zone in chrono_tz::TZ_VARIANTS {
+            // A change of the clock within twenty years, or any time where there is none.
+            let start = at("2026-01-01T00:00:00Z") + TimeDelta::days(random.random_range(0..7_000));
+            let change = (0..260)
+                .map(|day| start + TimeDelta::days(day))
+                .find_map(|day| clock_change(day, day + TimeDelta::days(1), zone))
+                .unwrap_or(start);
+            for _ in 0..2 {
+                let quiet = random.random_bool(0.7).then(|| some_hours(&mut random));
+                let window = (quiet.is_none() || random.random_bool(0.3)).then(|| some_hours(&mut random));
+                let timing = Timing { window, quiet, ..Timing::default() };
+                let from = change + five_minutes * random.random_range(-300..60);
+                let expected =
+                    (0..4_400).map(|n| from + five_minutes * n).find(|at| is_open(&timing, *at, zone));
+                let found = timing.allowed(from, zone);
+                assert_eq!(found, expected, "{zone} from {from}: {timing:?}");
+                if let Some(found) = found {
+                    let close =
+                        (1..4_400).map(|n| found + five_minutes * n).find(|at| !is_open(&timing, *at, zone));
+                    let said = timing.closes_after(found, zone);
+                    assert_eq!(said, close, "{zone} after {found}: {timing:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use cel::common::types::{CelInt, CelMap, CelString};
 use cel::common::value::{CowVal, Val};
 use cel::{Context, ExecutionError, FunctionContext};
 
+use super::arithmetic;
 use crate::domain::budget::{Budget, Spent};
 
 /// A walk over its argument: a step per entry. No author can write these names.
@@ -90,7 +91,8 @@ fn charge_call(tree: &mut IdedExpr) {
     let Expr::Call(call) = &mut tree.expr else { return };
     let name = call.func_name.clone();
     if call.target.is_none() && FREE.contains(&name.as_str()) {
-        return call.args.iter_mut().for_each(charge);
+        call.args.iter_mut().for_each(charge);
+        return rename_arithmetic(call);
     }
     // A walk that gathers entries appends to what it has; put otherwise, it would copy all of it each time.
     if let (names::ADD, [before, entries]) = (name.as_str(), call.args.as_mut_slice())
@@ -116,6 +118,10 @@ fn charge_call(tree: &mut IdedExpr) {
     match (name.as_str(), call.args.len()) {
         ("replace", 2 | 3) if is_ours => ours(call, REPLACE),
         ("join", 0 | 1) if is_ours => ours(call, JOIN),
+        (names::ADD, 2) if call.target.is_none() => {
+            rename_arithmetic(call);
+            wrap(tree, MADE);
+        }
         _ if call.target.is_none() && READERS.contains(&name.as_str()) => {}
         _ => wrap(tree, MADE),
     }
@@ -130,6 +136,13 @@ fn is_namespace(tree: &IdedExpr) -> bool {
 fn ours(call: &mut CallExpr, name: &str) {
     if let Some(target) = call.target.take() {
         call.args.insert(0, *target);
+        name.clone_into(&mut call.func_name);
+    }
+}
+
+/// Puts ours in the place of an operator on numbers.
+fn rename_arithmetic(call: &mut CallExpr) {
+    if let Some(name) = arithmetic::in_place_of(&call.func_name) {
         name.clone_into(&mut call.func_name);
     }
 }
@@ -154,6 +167,9 @@ pub(super) fn add_to(context: &mut Context<'_, '_>, budget: &Budget) {
     let _ = context.add_function(REPLACE, boxed(move |call| replace(call, &pays)));
     let pays = budget.clone();
     let _ = context.add_function(JOIN, boxed(move |call| join(call, &pays)));
+    for (_, name, operator) in arithmetic::OPERATORS {
+        let _ = context.add_function(name, boxed(move |call| arithmetic::apply(call, operator)));
+    }
 }
 
 type Function = Box<

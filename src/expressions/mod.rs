@@ -6,6 +6,7 @@
 //! within lists, and what takes more than a [`Budget`](crate::domain::budget::Budget): steps over lists, bytes compared, bytes
 //! made. Its errors never hold a value from the data.
 
+mod arithmetic;
 mod bounds;
 mod charges;
 mod check;

@@ -35,6 +35,18 @@ impl Expression {
     }
 }
 
+impl Expression {
+    /// Whether the expression reads what is at a place, something in it, or something that it is in. The place is the way
+    /// from a global down; an entry of a list is any text.
+    pub fn reads(&self, place: &[String]) -> bool {
+        let fits = |(step, part): (&Step, &String)| match step {
+            Step::Member(name) => name == part,
+            Step::Entry => true,
+        };
+        steps(&self.parsed.tree).iter().any(|path| path.iter().zip(place).all(fits))
+    }
+}
+
 /// All paths that a tree reads.
 pub(super) fn steps(tree: &IdedExpr) -> Vec<Vec<Step>> {
     let mut found = Vec::new();

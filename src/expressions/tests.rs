@@ -65,6 +65,48 @@ fn a_number_compares_whichever_way_it_was_written() {
 }
 
 #[test]
+fn arithmetic_takes_a_whole_number_and_one_with_a_fraction_in_any_place() {
+    let big = json!({"n": u64::MAX});
+    for (total, source, wanted) in [
+        (json!(150.5), "data.n * 2 > 10", json!(true)),
+        (json!(150), "data.n * 2.0 > 10.0", json!(true)),
+        (json!(150.5), "data.n + 1", json!(151.5)),
+        (json!(150.5), "1 - data.n", json!(-149.5)),
+        (json!(151), "data.n / 2.0", json!(75.5)),
+        (json!(151.5), "data.n / 2", json!(75.75)),
+        (json!(151), "data.n / 2", json!(75)),
+        (json!(150.0), "data.n % 4", json!(2.0)),
+        (json!(150.5), "data.n % 4", json!(2.5)),
+        (json!(7), "data.n % 4u + 1u", json!(4)),
+        (json!(7), "[1, 2.5].map(x, x * data.n)", json!([7, 17.5])),
+        (json!(7), "-data.n + size([1]) * 2.5", json!(-4.5)),
+        (json!(u64::MAX), "data.n", json!(u64::MAX)),
+        (json!(u64::MAX), "data.n - 1", json!(u64::MAX - 1)),
+        (json!(u64::MAX), "string(data.n)", json!("18446744073709551615")),
+        (json!(1_u64 << 63), "-data.n", json!(i64::MIN)),
+        (json!(i64::MAX), "data.n + 1", json!(1_u64 << 63)),
+        (json!(u64::MAX), "data.n > 1 && data.n == 18446744073709551615u && 1.5 < data.n", json!(true)),
+    ] {
+        assert_eq!(evaluate(source, &json!({"n": total})), Ok(wanted), "{source} of {total}");
+    }
+    for (source, said) in [
+        ("data.n * data.n", "beyond 64 bits"),
+        ("data.n + 1", "beyond 64 bits"),
+        ("1 / (data.n - data.n)", "divides by zero"),
+        ("1.5 % 0", "divides by zero"),
+        ("data.n + 'x'", "do not fit"),
+        ("'x' * 2", "do not fit"),
+    ] {
+        let error = evaluate(source, &big).expect_err(source).to_string();
+        assert!(error.contains(said), "{source}: {error}");
+    }
+    let texts = "'a' + 'b' + [1, 2].map(x, string(x)).join('') + string(size([1] + [2]))";
+    assert_eq!(evaluate(texts, &json!({})), Ok(json!("ab122")));
+    let later = "timestamp('2026-01-01T00:00:00Z') + duration('1h') - duration('30m')";
+    assert_eq!(evaluate(later, &json!({})), Ok(json!("2026-01-01T00:30:00Z")));
+}
+
+#[test]
 fn json_goes_in_and_comes_out_the_same() {
     let data = json!({"a": [1, 2.5, "x", null, true, {"b": -3}], "big": i64::MAX, "text": "Grüße"});
     assert_eq!(evaluate("data", &data), Ok(data.clone()));

@@ -1,5 +1,5 @@
-//! JSON into CEL and back. A whole number in the range of 64 bits with a sign becomes an `int`, any other number a
-//! `double`, so that comparisons hold whichever way a number was written.
+//! JSON into CEL and back. A whole number of 64 bits becomes an `int`, or a `uint` where only that holds it, any other
+//! number a `double`. Comparisons hold whichever way a number was written, and no digit of a whole number is lost.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,9 +28,10 @@ pub(super) fn to_cel(json: &Json) -> Value {
 }
 
 fn number_to_cel(number: &Number) -> Value {
-    match number.as_i64() {
-        Some(whole) => Value::Int(whole),
-        None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+    match (number.as_i64(), number.as_u64()) {
+        (Some(whole), _) => Value::Int(whole),
+        (None, Some(whole)) => Value::UInt(whole),
+        (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
     }
 }
 

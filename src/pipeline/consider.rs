@@ -19,9 +19,10 @@ use crate::compute::{ComputeError, Purpose};
 use crate::domain::budget::{Budget as Work, Limits, Spent};
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::Decision;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, Recipient, RecipientLabel};
 use crate::domain::facts::Facts;
 use crate::domain::id::IdSource;
+use crate::domain::labels;
 use crate::store::Store;
 use crate::store::secrets::event_place;
 use crate::vault::VaultError;
@@ -212,7 +213,7 @@ fn check(event: &Event, catalog: &PreparedCatalog, now: Timestamp, work: &Work) 
     let Some(event_type) = catalog.event_type(&event.event_type) else {
         return Err(IngestError::UnknownType {
             name: event.event_type.to_string(),
-            nearest: catalog.nearest_type(event.event_type.as_str()).map(ToString::to_string),
+            nearest: catalog.nearest_type(event.event_type.as_str()),
         });
     };
     let bad = |errors, has_more| {
@@ -246,11 +247,30 @@ fn check(event: &Event, catalog: &PreparedCatalog, now: Timestamp, work: &Work) 
     if event.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(IngestError::Expired);
     }
+    check_labels(event, catalog)?;
     let names_audience = |rule: &Arc<super::rules::PreparedRule>| rule.rule.names_audience();
     if event.recipients.is_empty() && !catalog.rules_for(&event.event_type).iter().any(names_audience) {
         return Err(IngestError::NoRecipient);
     }
     Ok(())
+}
+
+/// Refuses a recipient whom no app of this event type's rules could find by that label.
+fn check_labels(event: &Event, catalog: &PreparedCatalog) -> Result<(), IngestError> {
+    let is_alias = |recipient: &&Recipient| matches!(recipient.label, RecipientLabel::Alias(_));
+    if !event.recipients.iter().any(|recipient| is_alias(&recipient)) {
+        return Ok(());
+    }
+    let apps = catalog.apps_of(&event.event_type);
+    let is_unknown = |recipient: &Recipient| !apps.iter().any(|app| app.takes(&recipient.label));
+    let Some(place) = event.recipients.iter().position(is_unknown).filter(|_| !apps.is_empty()) else {
+        return Ok(());
+    };
+    let label = event.recipients[place].label.as_str();
+    let declared = apps.iter().flat_map(|app| app.alias_labels.iter().flatten()).map(String::as_str);
+    let meant = labels::meant(label, declared).map(str::to_owned);
+    let is_of_many = event.recipients.len() > 1;
+    Err(IngestError::UnknownLabel { is_of_many, label: label.to_owned(), meant })
 }
 
 /// Characters of a text in an error: names in it come from the event.
@@ -266,8 +286,10 @@ fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataErro
     let hint = match error.kind() {
         Kind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            let hint = near_miss(data.pointer(&pointer), name)
-                .map_or_else(|| format!("add `{name}`"), |near| format!("rename `{near}` to `{name}`"));
+            let hint = near_miss(data.pointer(&pointer), name).map_or_else(
+                || format!("add `{name}`"),
+                |near| format!("if `{near}` is meant, rename it to `{name}`"),
+            );
             pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
             Some(hint)
         }
@@ -275,12 +297,7 @@ fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataErro
             Some(format!("leave out {}, or allow it in the schema", quoted(unexpected)))
         }
         Kind::Type { kind: TypeKind::Single(kind) } => Some(format!("send a value of type {kind}")),
-        Kind::Format { format } => Some(match format.as_str() {
-            "date" => "write it as 2026-11-25".to_owned(),
-            "date-time" => "write it as 2026-11-25T08:00:00Z".to_owned(),
-            "uri" => "write it as https://shop.example/orders/1001".to_owned(),
-            other => format!("write it as `{other}`"),
-        }),
+        Kind::Format { format } => example_of(format).map(|example| format!("write it as {example}")),
         Kind::Enum { options } => Some(format!("use one of {options}")),
         _ => None,
     };
@@ -290,6 +307,25 @@ fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataErro
         detail: clipped(error.masked().to_string()),
         hint: hint.map(clipped),
     }
+}
+
+/// A value of a format.
+fn example_of(format: &str) -> Option<&'static str> {
+    Some(match format {
+        "date" => "2026-11-25",
+        "date-time" => "2026-11-25T08:00:00Z",
+        "time" => "08:00:00Z",
+        "duration" => "PT10M",
+        "email" | "idn-email" => "ann@shop.example",
+        "hostname" | "idn-hostname" => "shop.example",
+        "ipv4" => "192.0.2.1",
+        "ipv6" => "2001:db8::1",
+        "uri" | "iri" => "https://shop.example/orders/1001",
+        "uri-reference" | "iri-reference" => "/orders/1001",
+        "uuid" => "0191d2a6-5c1b-7000-8000-000000000000",
+        "json-pointer" => "/items/0",
+        _ => return None,
+    })
 }
 
 fn clipped(text: String) -> String {
@@ -305,12 +341,14 @@ fn quoted(names: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// A member of `place` whose name is nearly `name`: most missing values are misspelt ones.
+/// A member of `place` whose name is nearly `name`: most missing values are misspelt ones. A short name has no letter to
+/// spare, and what the schema knows under its own name is not misspelt.
 fn near_miss<'a>(place: Option<&'a Value>, name: &str) -> Option<&'a str> {
     let members = place?.as_object()?.keys().map(String::as_str);
     let is_as_long = |member: &&str| member.len().abs_diff(name.len()) <= 8 && name.len() <= 100;
     members.take(MOST_MEMBERS).filter(is_as_long).find(|member| {
-        *member != name && strsim::damerau_levenshtein(&member.to_lowercase(), &name.to_lowercase()) <= 2
+        let distance = strsim::damerau_levenshtein(&member.to_lowercase(), &name.to_lowercase());
+        *member != name && distance <= (name.chars().count() / 3).min(2)
     })
 }
 
@@ -327,5 +365,33 @@ impl From<ComputeError> for IngestError {
 impl From<Spent> for IngestError {
     fn from(spent: Spent) -> Self {
         Self::TooComplex(spent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn hint(schema: &Value, data: &Value) -> Option<String> {
+        let schema = crate::schemas::Schema::new(schema, &Work::default()).unwrap();
+        let errors = schema.check(data, &Work::default(), |error| data_error(error, data)).unwrap().unwrap();
+        errors.shown.into_iter().next().and_then(|error| error.hint)
+    }
+
+    #[test]
+    fn a_hint_is_given_where_it_is_certainly_right_and_nowhere_else() {
+        let required = |name: &str| json!({"required": [name]});
+        assert_eq!(hint(&required("b"), &json!({"a": 1})).as_deref(), Some("add `b`"));
+        assert_eq!(hint(&required("city"), &json!({"time": 1})).as_deref(), Some("add `city`"));
+        let near = hint(&required("carrier"), &json!({"carier": "DHL"}));
+        assert_eq!(near.as_deref(), Some("if `carier` is meant, rename it to `carrier`"));
+        let format = |name: &str| {
+            let schema = json!({"properties": {"a": {"format": name}}});
+            hint(&schema, &json!({"a": "no such thing"}))
+        };
+        assert_eq!(format("email").as_deref(), Some("write it as ann@shop.example"));
+        assert_eq!(format("date").as_deref(), Some("write it as 2026-11-25"));
     }
 }

@@ -1,6 +1,7 @@
 //! Making the calls: one Create message call a frozen batch, with no transaction open.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::line::{Answered, Frozen};
 use super::sensitive::without_quotes;
 use super::{Pipeline, crash};
 use crate::domain::answer::{BatchAnswer, Verdict};
+use crate::domain::app::AppId;
 use crate::domain::batch::Batch;
 use crate::domain::clock::Timestamp;
 use crate::provider::MessageProvider;
@@ -23,6 +25,9 @@ use crate::telemetry::names;
 /// How long after its attempt began in the books a call may begin. A process that stood still in between does not make
 /// it any more: others may have taken the batch over, and count how long OneSignal may work on it from that moment.
 pub(super) const LATEST_START: TimeDelta = TimeDelta::seconds(5);
+
+/// How long a call keeps its place while others are answered.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Makes one call. A batch whose time is over is not sent any more.
 pub async fn attempt(provider: &dyn MessageProvider, batch: &Batch, now: Timestamp) -> BatchAnswer {
@@ -41,7 +46,7 @@ impl Pipeline {
     pub(super) async fn call_frozen(self: Arc<Self>, calls: TaskTracker, stop: CancellationToken) {
         loop {
             for frozen in self.line.take_frozen() {
-                calls.spawn(Arc::clone(&self).call(frozen));
+                calls.spawn(Arc::clone(&self).call(frozen, Some(PATIENCE)));
             }
             tokio::select! {
                 () = self.line.to_call.notified() => {}
@@ -52,11 +57,11 @@ impl Pipeline {
 
     /// The calls that frozen batches want, each of them yet to be made: for tests, which say when each goes on.
     pub fn take_calls(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + use<>> {
-        self.line.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen)).collect()
+        self.line.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen, None)).collect()
     }
 
-    /// Makes one batch's call and puts the answer in line.
-    pub(super) async fn call(self: Arc<Self>, mut frozen: Frozen) {
+    /// Makes one batch's call and puts the answer in line. A call that takes longer than `patience` gives its place up.
+    pub(super) async fn call(self: Arc<Self>, mut frozen: Frozen, patience: Option<Duration>) {
         let now = self.clock.now();
         if is_late(&frozen, now) {
             return self.leave_uncalled(frozen, now).await;
@@ -64,16 +69,49 @@ impl Pipeline {
         // What the answer means is counted from the call, not from its entry in the books.
         frozen.started_at = frozen.started_at.max(now);
         let began = std::time::Instant::now();
-        let answer = attempt(self.provider.as_ref(), &frozen.batch, now).await;
+        let app = frozen.batch.app.id;
+        let (answer, was_set_aside) = {
+            let mut call = std::pin::pin!(attempt(self.provider.as_ref(), &frozen.batch, now));
+            match self.until_overdue(call.as_mut(), app, patience).await {
+                Some(answer) => (answer, false),
+                None => (call.await, true),
+            }
+        };
         let answer =
             if frozen.batch.holds_secrets { without_quotes(answer, &frozen.batch.content) } else { answer };
         crash::point("after_call");
         metrics::counter!(names::CALLS, "answer" => answer.verdict.code()).increment(1);
         let took = began.elapsed();
         metrics::histogram!(names::CALL_SECONDS).record(took.as_secs_f64());
-        self.budget.end(frozen.batch.app.id, call_end(&answer.verdict, took));
+        let end = call_end(&answer.verdict, took);
+        if was_set_aside {
+            self.budget.end_set_aside(app, end)
+        } else {
+            self.budget.end(app, end)
+        }
         self.line.put_answered(vec![Answered { frozen, answer }]);
         self.line.to_dispatch.notify_one();
+    }
+
+    /// The answer, or `None` once the call is overdue and has given its place up.
+    async fn until_overdue(
+        &self,
+        mut call: Pin<&mut impl Future<Output = BatchAnswer>>,
+        app: AppId,
+        patience: Option<Duration>,
+    ) -> Option<BatchAnswer> {
+        let Some(patience) = patience else { return Some(call.await) };
+        loop {
+            let answered = self.budget.answered(app);
+            match tokio::time::timeout(patience, call.as_mut()).await {
+                Ok(answer) => return Some(answer),
+                Err(_) if self.budget.set_aside(app, answered) => {
+                    self.line.to_dispatch.notify_one();
+                    return None;
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// Gives a batch back whose call comes too late to be made.

@@ -57,6 +57,8 @@ struct Choice {
     retries: Vec<Frozen>,
     picked: Vec<Picked>,
     not_uploaded: HashSet<PackKey>,
+    /// Deliveries whose rule's hours are over.
+    closed: Vec<Ready>,
     rest: Option<Timestamp>,
 }
 
@@ -87,7 +89,12 @@ impl Pipeline {
         while !apps.is_empty() && choice.len() < BATCHES_AT_ONCE {
             apps.retain(|app| self.choose_next(app, &mut choice, now));
         }
-        let Choice { retries, picked, not_uploaded, rest, .. } = choice;
+        let Choice { retries, picked, not_uploaded, closed, rest } = choice;
+        let (late, retries): (Vec<Frozen>, Vec<Frozen>) =
+            retries.into_iter().partition(|frozen| is_closed(frozen.closes_at, now));
+        for frozen in &late {
+            self.budget.cancel(frozen.batch.app.id, now);
+        }
         let retries = match self.begin_late_anew(retries, now).await {
             Ok(retries) => retries,
             Err(error) => {
@@ -100,6 +107,9 @@ impl Pipeline {
         if !picked.is_empty() {
             went |= self.freeze(lease, picked, now).await?;
         }
+        // They are claimed again, and wait for the next hours then.
+        self.give_back(lease, &closed, None).await?;
+        self.give_back_frozen(late).await?;
         for key in not_uploaded {
             self.wait_for_upload(&key, lease, now).await?;
         }
@@ -172,7 +182,10 @@ impl Pipeline {
             choice.not_uploaded.insert(key);
             return true;
         };
-        let members = self.pick(&key);
+        let picked = self.pick(&key).into_iter();
+        let (closed, members): (Vec<Ready>, Vec<Ready>) =
+            picked.partition(|ready| is_closed(ready.closes_at, now));
+        choice.closed.extend(closed);
         if members.is_empty() {
             self.budget.cancel(app.id, now);
         } else {
@@ -398,6 +411,10 @@ impl Pipeline {
         self.look.notify_one();
         Ok(())
     }
+}
+
+fn is_closed(closes_at: Option<Timestamp>, now: Timestamp) -> bool {
+    closes_at.is_some_and(|closes_at| closes_at <= now)
 }
 
 fn ended(ready: &Ready, lease: WorkerLease, state: DeliveryState, decision: Decision) -> Moved {

@@ -70,10 +70,11 @@ impl Pipeline {
             holds_secrets: members.iter().any(|ready| ready.holds_secrets),
         };
         let size = members.len();
+        let closes_at = members.iter().filter_map(|ready| ready.closes_at).min();
         let members = members.into_iter().map(|ready| sending(ready, id, now)).collect();
         Some(Draft {
             new,
-            frozen: Frozen { batch, members, version, worker, size, attempt: 1, started_at: now },
+            frozen: Frozen { batch, members, version, worker, size, attempt: 1, started_at: now, closes_at },
         })
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, dec
 use super::intake::{Committing, Pending};
 use super::plan::Plan;
 use super::prepared::PreparedCatalog;
+use super::repeats::Content;
 use super::{Pipeline, crash};
 use crate::compute::Purpose;
 use crate::domain::budget::Budget as Work;
@@ -27,6 +29,18 @@ use crate::store::events::{FirstPost, KeyClaim, NewEvent};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, deliveries, events, listing};
 use crate::telemetry::names;
 use crate::vault::Comparison;
+
+/// How long a group is halved that meets locks.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a group waits for locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Locks {
+    /// As long as the settings say.
+    AsUsual,
+    /// For an instant: others have waited in vain.
+    Briefly,
+}
 
 /// How a try to commit a group ended, if not well.
 enum Trouble {
@@ -65,10 +79,29 @@ impl Pipeline {
     }
 
     async fn commit_group(&self, group: Vec<Pending>) {
+        let began = std::time::Instant::now();
+        let was_locked_out = self.intake.is_locked_out();
+        let mut locks = if was_locked_out { Locks::Briefly } else { Locks::AsUsual };
+        let mut is_locked_out = false;
         let mut groups = vec![group];
         while let Some(mut group) = groups.pop() {
-            match self.try_commit(&mut group).await {
-                Ok(replies) => answer(group, replies),
+            let outcome = self.try_commit(&mut group, locks).await;
+            if let Err(Trouble::Divisible(error)) = &outcome
+                && error.is_passing()
+            {
+                // One locked key is found by halving, quickly; a locked table keeps everything out, and nobody waits long.
+                locks = Locks::Briefly;
+                is_locked_out = true;
+                if was_locked_out || began.elapsed() > PATIENCE {
+                    refuse(group, || IngestError::Unavailable);
+                    continue;
+                }
+            }
+            match outcome {
+                Ok(replies) => {
+                    is_locked_out = false;
+                    answer(group, replies);
+                }
                 Err(Trouble::Divisible(_) | Trouble::NotPlanned) if group.len() > 1 => {
                     let half = group.split_off(group.len() / 2);
                     groups.extend([half, group]);
@@ -77,24 +110,28 @@ impl Pipeline {
                     refuse(group, || IngestError::Unavailable);
                 }
                 Err(Trouble::Divisible(error)) => {
-                    tracing::error!(error = %describe(&error), "the database refused an event");
+                    tracing::error!(error = %error.with_causes(), "the database refused an event");
                     let error = Arc::new(error);
                     refuse(group, || IngestError::Refused(Arc::clone(&error)));
                 }
                 Err(Trouble::NotPlanned) => refuse(group, || IngestError::Busy),
                 Err(Trouble::Unavailable(error)) => {
-                    tracing::warn!(error = %describe(&error), events = group.len(), "a group of events was not committed");
+                    tracing::warn!(error = %error.with_causes(), events = group.len(), "a group of events was not committed");
                     refuse(group, || IngestError::Unavailable);
                 }
             }
         }
+        self.intake.set_locked_out(is_locked_out);
     }
 
-    async fn try_commit(&self, group: &mut [Pending]) -> Result<Vec<Reply>, Trouble> {
+    async fn try_commit(&self, group: &mut [Pending], locks: Locks) -> Result<Vec<Reply>, Trouble> {
         let began = std::time::Instant::now();
         let now = self.clock.now();
         group.sort_by_key(|a| (a.claim.source, a.claim.digest));
         let mut tx = self.store.begin_ingest().await?;
+        if locks == Locks::Briefly {
+            events::wait_briefly_for_locks(&mut tx).await?;
+        }
         let claims: Vec<KeyClaim> = group.iter().map(|pending| pending.claim.clone()).collect();
         let lease = self.present_lease(now);
         let mut claimed =
@@ -212,7 +249,7 @@ impl Pipeline {
             let new: Vec<NewEvent<'_>> = winners.iter().map(|p| new_event(p, &answered)).collect();
             events::insert_all(tx, &new).await?;
             if !rows.is_empty() {
-                deliveries::insert_all(tx, &rows).await?;
+                deliveries::insert_all(tx, &rows, births.pack_limit).await?;
             }
             if let (Some(worker), false) = (births.worker, births.batches.is_empty()) {
                 batches::insert_all(tx, worker, &births.batches, now).await?;
@@ -270,7 +307,7 @@ impl Pipeline {
     pub(super) async fn first_answer_to(
         &self,
         key: (SourceId, [u8; 32]),
-        content: &[u8],
+        content: &Content,
         now: Timestamp,
     ) -> Result<Option<Reply>, StoreError> {
         let mut tx = self.store.begin().await?;
@@ -285,7 +322,7 @@ impl Pipeline {
     fn repeated(
         &self,
         first: &FirstPost,
-        content: &[u8],
+        content: &Content,
         delivered: &[listing::DeliveryRow],
         decided: &[(EventId, listing::DecisionRow)],
         now: Timestamp,
@@ -293,8 +330,10 @@ impl Pipeline {
         let event = first.event;
         // Once the key of a fingerprint is gone nobody can tell: an id that was used is taken for a repeat, since a second
         // message is worse than a change that is not noticed.
-        if self.store.vault().compare(&first.fingerprint, content) == Comparison::Different {
-            return Err(IngestError::DifferentContent { event });
+        let differs =
+            |content: &[u8]| self.store.vault().compare(&first.fingerprint, content) == Comparison::Different;
+        if differs(&content.meaning) && differs(&content.as_posted) {
+            return Err(IngestError::DifferentContent { event, fields: Vec::new() });
         }
         Ok(Accepted {
             event,
@@ -375,16 +414,4 @@ fn refuse(group: Vec<Pending>, why: impl Fn() -> IngestError) {
 #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
 fn count(events: usize) -> f64 {
     events as f64
-}
-
-/// The causes of a store's error, without the values that Postgres quotes in its details.
-pub(super) fn describe(error: &StoreError) -> String {
-    use std::error::Error;
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
 }

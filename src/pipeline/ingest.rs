@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -14,6 +13,7 @@ use super::group::Reply;
 use super::intake::Pending;
 use super::plan::PlannedDelivery;
 use super::prepared::PreparedVersion;
+pub use super::repeats::Content;
 use crate::domain::budget::Spent;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
@@ -43,8 +43,8 @@ pub struct NewEvent {
     pub sequence: Option<i64>,
     pub ordering_key: Option<String>,
     pub traceparent: Option<String>,
-    /// The content in canonical form, without the id: two posts of one id are the same if this is.
-    pub content: Vec<u8>,
+    /// What is said, without the id: two posts of one id are the same if this is.
+    pub content: Content,
 }
 
 /// What became of a post.
@@ -95,6 +95,17 @@ pub struct DataError {
     pub hint: Option<String>,
 }
 
+/// Which event type may be meant by a name that none has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nearest {
+    /// One whose name is nearly the same.
+    Name(String),
+    /// None of those that there are.
+    None,
+    /// There is none at all.
+    EmptyCatalog,
+}
+
 /// Why an event was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
@@ -103,8 +114,8 @@ pub enum IngestError {
     UnknownType {
         /// The type as posted.
         name: String,
-        /// The nearest known one.
-        nearest: Option<String>,
+        /// The one that is meant.
+        nearest: Nearest,
     },
     /// `data` does not fit the type's schema; the producer has to repair it.
     #[error("data does not fit the schema of {event_type}")]
@@ -115,6 +126,16 @@ pub enum IngestError {
         errors: Vec<DataError>,
         /// Whether there are more.
         has_more: bool,
+    },
+    /// A recipient is named by a label that the app does not know; the producer or the app's labels have to change.
+    #[error("no alias label {label}")]
+    UnknownLabel {
+        /// Whether the event has several recipients.
+        is_of_many: bool,
+        /// The label.
+        label: String,
+        /// What was meant, if that is clear.
+        meant: Option<String>,
     },
     /// Nobody to write to, and no rule that names its own audience.
     #[error("no recipient")]
@@ -127,6 +148,8 @@ pub enum IngestError {
     DifferentContent {
         /// The first event.
         event: EventId,
+        /// The fields that differ, as JSON pointers: the first few. Empty if nobody can tell.
+        fields: Vec<String>,
     },
     /// Too much waits already; later helps.
     #[error("too many events are waiting")]
@@ -153,6 +176,8 @@ pub enum IngestError {
 
 /// Events of a batch that are planned at once.
 const PLANNED_AT_ONCE: usize = 16;
+/// Events of a batch that are compared with their first posts, where these said something else.
+const MOST_COMPARED: usize = 20;
 /// How long a refused poster is asked to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -163,6 +188,7 @@ impl IngestError {
         match self {
             Self::UnknownType { .. }
             | Self::BadData { .. }
+            | Self::UnknownLabel { .. }
             | Self::NoRecipient
             | Self::Expired
             | Self::TooComplex(_) => true,
@@ -194,8 +220,10 @@ impl Pipeline {
     ) -> Result<Accepted, IngestError> {
         match self.make_pending(new, test_of, false).await {
             Ok((pending, answer)) => {
+                let event = Arc::clone(&pending.event);
                 self.intake.push(vec![pending]);
-                answer.await.unwrap_or(Err(IngestError::Unavailable))
+                let reply = answer.await.unwrap_or(Err(IngestError::Unavailable));
+                self.say_what_differs(reply, &event).await
             }
             Err(reply) => reply,
         }
@@ -210,18 +238,32 @@ impl Pipeline {
         let mut answers = Vec::with_capacity(planned.len());
         for one in planned {
             answers.push(one.map(|(one, answer)| {
+                let event = Arc::clone(&one.event);
                 pending.push(one);
-                answer
+                (event, answer)
             }));
         }
         self.intake.push(pending);
-        let answered = answers.into_iter().map(|answer| async {
-            match answer {
-                Ok(answer) => answer.await.unwrap_or(Err(IngestError::Unavailable)),
+        let mut compared = 0;
+        let mut replies = Vec::with_capacity(answers.len());
+        for answer in answers {
+            let reply = match answer {
+                Ok((event, answer)) => {
+                    let reply = answer.await.unwrap_or(Err(IngestError::Unavailable));
+                    let is_other = matches!(reply, Err(IngestError::DifferentContent { .. }));
+                    compared += usize::from(is_other);
+                    // Each takes a read; the first ones say enough.
+                    if is_other && compared <= MOST_COMPARED {
+                        self.say_what_differs(reply, &event).await
+                    } else {
+                        reply
+                    }
+                }
                 Err(reply) => reply,
-            }
-        });
-        join_all(answered).await
+            };
+            replies.push(reply);
+        }
+        replies
     }
 
     /// Plans an event, so that only its commit is left to wait for; or says what its poster is answered at once.
@@ -246,12 +288,12 @@ impl Pipeline {
         if let Some(retry_after) = self.refuses(&plan, now) {
             let first = self.first_answer_to((event.source, digest), &content, now).await;
             return Err(match first {
-                Ok(Some(first)) => first,
+                Ok(Some(first)) => self.say_what_differs(first, &event).await,
                 Ok(None) => Err(IngestError::Overloaded { retry_after }),
                 Err(_) => Err(IngestError::Unavailable),
             });
         }
-        let fingerprint = self.store.vault().fingerprint(&content);
+        let fingerprint = self.store.vault().fingerprint(&content.meaning);
         let claim = KeyClaim { source: event.source, digest, fingerprint, event: event.id };
         let (reply, answer) = oneshot::channel();
         let pending = Pending {
@@ -272,7 +314,7 @@ impl Pipeline {
     /// The first answer to what the catalog refuses today and took before; else the refusal.
     async fn answer_to_repeat(
         &self,
-        (event, content): (&Event, &[u8]),
+        (event, content): (&Event, &Content),
         refused: IngestError,
         now: Timestamp,
     ) -> Result<Accepted, IngestError> {
@@ -281,7 +323,10 @@ impl Pipeline {
         }
         let key = (event.source, sha256(event.own_name().as_bytes()));
         let first = self.first_answer_to(key, content, now).await;
-        first.map_err(|_| IngestError::Unavailable)?.unwrap_or(Err(refused))
+        match first.map_err(|_| IngestError::Unavailable)? {
+            Some(first) => self.say_what_differs(first, event).await,
+            None => Err(refused),
+        }
     }
 
     /// What [`Pipeline::accept`] would do, without storing anything.
@@ -302,7 +347,7 @@ impl Pipeline {
         let key = (event.source, sha256(event.own_name().as_bytes()));
         let first = self.first_answer_to(key, &content, now).await;
         if let Some(first) = first.map_err(|_| IngestError::Unavailable)? {
-            return first;
+            return self.say_what_differs(first, &event).await;
         }
         Ok(Accepted {
             event: event.id,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use super::group::Reply;
 use super::plan::Plan;
 use super::prepared::PreparedVersion;
+use super::repeats::Content;
 use crate::domain::channel::Lane;
 use crate::domain::event::Event;
 use crate::store::events::KeyClaim;
@@ -21,7 +22,7 @@ const GROUP_DELIVERIES: usize = 20_000;
 pub(super) struct Pending {
     pub event: Arc<Event>,
     pub claim: KeyClaim,
-    pub content: Vec<u8>,
+    pub content: Content,
     /// The plan, and the catalog's revision that it was made on.
     pub plan: (i64, Plan),
     /// The version that a test send is of.
@@ -49,6 +50,8 @@ pub struct Intake {
     arrivals: AtomicU64,
     urgent: Waiting,
     ordinary: Waiting,
+    /// Whether the last group got nothing through because of locks.
+    is_locked_out: AtomicBool,
 }
 
 /// Events of one kind that wait for a group commit.
@@ -66,7 +69,16 @@ impl Intake {
             arrivals: AtomicU64::new(0),
             urgent: Waiting::default(),
             ordinary: Waiting::default(),
+            is_locked_out: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn is_locked_out(&self) -> bool {
+        self.is_locked_out.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_locked_out(&self, is_locked_out: bool) {
+        self.is_locked_out.store(is_locked_out, Ordering::Relaxed);
     }
 
     /// Takes a place; `None` when there is none.

@@ -47,6 +47,8 @@ pub struct Frozen {
     pub attempt: i32,
     /// When the attempt began in the books.
     pub started_at: Timestamp,
+    /// When the hours of its members' rules are over.
+    pub closes_at: Option<Timestamp>,
 }
 
 /// A call that came back.

@@ -15,6 +15,7 @@ pub mod cancel;
 mod collapse;
 mod consider;
 pub mod crash;
+mod database_watch;
 pub mod deliver;
 pub mod dispatch;
 mod exchange;
@@ -23,6 +24,7 @@ pub mod figures;
 mod freeze;
 mod gather;
 pub mod group;
+mod hours;
 pub mod ingest;
 pub mod intake;
 pub mod line;
@@ -36,6 +38,7 @@ pub mod prepared;
 pub mod preview;
 pub mod record;
 pub mod release;
+pub mod repeats;
 pub mod replay;
 pub mod retries;
 pub mod rules;
@@ -65,6 +68,9 @@ use crate::domain::retry::RetryPolicy;
 use crate::domain::snapshot::UploadKey;
 use crate::provider::MessageProvider;
 use crate::store::Store;
+use crate::store::watch::DatabaseWatch;
+
+pub use self::database_watch::WATCH_EVERY;
 
 /// Every figure that the pipeline's steps need.
 #[derive(Debug, Clone)]
@@ -93,6 +99,8 @@ pub struct PipelineLimits {
     pub lease: Duration,
     /// How often it is renewed.
     pub lease_renewal: Duration,
+    /// How long deliveries are sent alone after the database was restored.
+    pub restored_window: Duration,
     /// How often due deliveries are looked for.
     pub poll: Duration,
     /// How often rows in this worker's name are compared with its memory.
@@ -161,6 +169,10 @@ pub struct Pipeline {
     pub(crate) doubt: std::sync::atomic::AtomicBool,
     /// Set when somebody was let go whose turn it is now.
     pub(crate) turns_passed: std::sync::atomic::AtomicBool,
+    /// What is known of the database's past.
+    watch: arc_swap::ArcSwap<DatabaseWatch>,
+    /// When the database was looked at last, in microseconds since 1970.
+    watched_at: std::sync::atomic::AtomicI64,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -212,6 +224,8 @@ impl Pipeline {
             look: Notify::new(),
             doubt: std::sync::atomic::AtomicBool::new(false),
             turns_passed: std::sync::atomic::AtomicBool::new(false),
+            watch: arc_swap::ArcSwap::default(),
+            watched_at: std::sync::atomic::AtomicI64::new(i64::MIN),
             limits,
         })
     }

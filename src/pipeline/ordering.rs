@@ -4,7 +4,7 @@
 //! ends, the next one is let go in the same transaction. A head that does not end is taken out of its line after a
 //! while, and the others go on without it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use chrono::TimeDelta;
@@ -146,29 +146,34 @@ impl Pipeline {
         if !empty.is_empty() {
             orderings::forget(&mut tx, &empty).await?;
         }
-        let overtaken: Vec<DeliveryId> =
-            stuck.iter().filter(|(_, digest)| occupied.contains(digest)).map(|(id, _)| *id).collect();
-        self.note_overtaken(&mut tx, &overtaken, now).await?;
+        let held_up: HashMap<DeliveryId, bool> =
+            stuck.iter().map(|(id, digest)| (*id, occupied.contains(digest))).collect();
+        self.note_overtaken(&mut tx, &held_up, now).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
-        Ok(overtaken.len())
+        Ok(held_up.len())
     }
 
+    /// Notes at each delivery that was taken out of its line whether it held others up, or that later ones go first.
     async fn note_overtaken(
         &self,
         tx: &mut Tx,
-        overtaken: &[DeliveryId],
+        held_up: &HashMap<DeliveryId, bool>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        if overtaken.is_empty() {
+        if held_up.is_empty() {
             return Ok(());
         }
-        let rows = self.store.find_deliveries(overtaken).await?;
+        let ids: Vec<DeliveryId> = held_up.keys().copied().collect();
+        let rows = self.store.find_deliveries(&ids).await?;
         let made: Vec<(EventId, Decision)> = rows
             .into_iter()
             .map(|row| {
-                let detail =
-                    "it held up the others of its ordering key for 15 minutes; they go on without it";
+                let detail = if held_up.get(&row.id).copied().unwrap_or_default() {
+                    "it held up the others of its ordering key for 15 minutes; they go on without it"
+                } else {
+                    "it was first of its ordering key for 15 minutes; later events go on without it"
+                };
                 let decision = Decision::new(DecisionCode::Overtaken, detail);
                 (row.event, decision.of_rule(&row.rule.1).of_delivery(row.id))
             })

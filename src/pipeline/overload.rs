@@ -65,10 +65,13 @@ impl Pipeline {
         if before != after {
             if let Some(lane) = after {
                 let open = load.open_deliveries;
-                tracing::warn!(
-                    open,
-                    "{open} deliveries are open: events that send in lane {lane} or below are refused for now"
-                );
+                let why = if open >= limit {
+                    format!("{open} deliveries are open, more than ingest.backlog ({limit})")
+                } else {
+                    let waits = URGENT_WAITS.num_seconds();
+                    format!("urgent deliveries have been due for more than {waits} s")
+                };
+                tracing::warn!(open, "events that send in lane {lane} or below are refused for now: {why}");
             } else {
                 tracing::info!("events of every lane are taken again");
             }
@@ -83,7 +86,7 @@ impl Pipeline {
             if self.overload.has_events.swap(false, Ordering::Relaxed)
                 && let Err(error) = self.read_load().await
             {
-                tracing::warn!(error = %super::group::describe(&error), "the load could not be read");
+                tracing::warn!(error = %error.with_causes(), "the load could not be read");
             }
             tokio::select! {
                 () = tokio::time::sleep(READ_EVERY) => {}

@@ -15,6 +15,7 @@ use super::prepared::PreparedVersion;
 use crate::domain::app::AppId;
 use crate::domain::batch::{BatchContent, DeliveryIdentity, Targets};
 use crate::domain::channel::{Channel, Lane};
+use crate::domain::clock::Timestamp;
 use crate::domain::event::RecipientLabel;
 use crate::domain::id::{DeliveryId, EventId, RuleId, SourceId, TemplateVersionId};
 use crate::domain::rule::Audience;
@@ -75,6 +76,8 @@ pub struct Ready {
     pub traceparent: Option<Arc<str>>,
     /// Whether its message may hold values that are sealed in the database.
     pub holds_secrets: bool,
+    /// When the rule's hours that it may be sent in are over: from then on it has to be prepared again.
+    pub closes_at: Option<Timestamp>,
     /// Its turn in the line, which gives it out; 0 before that.
     pub turn: u64,
 }

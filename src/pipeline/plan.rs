@@ -143,6 +143,8 @@ pub struct PlannedDelivery {
     pub to: Addressee,
     /// Not after this.
     pub expires_at: Timestamp,
+    /// When the rule's hours that it is due in are over.
+    pub closes_at: Option<Timestamp>,
     /// What OneSignal does with the time of the message.
     pub schedule: Option<Arc<Schedule>>,
     /// How it begins.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::hours::{Opening, closed};
 use super::pack::{PackKey, Ready};
 use super::plan::Addressee;
 use super::record::Moved;
@@ -133,6 +134,7 @@ impl Pipeline {
         let ids: Vec<DeliveryId> = claims.iter().map(|claim| claim.delivery.id).collect();
         self.store.close_windows(&ids).await?;
         let mut loaded = self.load(&ids).await?;
+        let hours = self.sending_hours(&loaded).await?;
         let mut ready = Vec::with_capacity(claims.len());
         let mut settled = Vec::new();
         for claim in claims {
@@ -141,8 +143,19 @@ impl Pipeline {
                 self.line.let_go([claim.key()]);
                 continue;
             };
+            let hours = hours.get(&claim.delivery.id);
+            let opening = hours.map(|hours| hours.opening(now, claim.expires_at));
+            if let Some((state, decision)) = opening.as_ref().and_then(closed) {
+                settled.push(settle(claim, worker, &loaded, state, decision));
+                continue;
+            }
             match self.make_ready(claim.clone(), &loaded, now).await? {
-                Ok(one) => ready.push(one),
+                Ok(mut one) => {
+                    if let Some(Opening::Open { closes_at }) = opening {
+                        one.closes_at = closes_at;
+                    }
+                    ready.push(one);
+                }
                 Err((state, decision)) => settled.push(settle(claim, worker, &loaded, state, decision)),
             }
         }
@@ -196,6 +209,7 @@ impl Pipeline {
             replay_of: loaded.row.replay_of,
             traceparent: loaded.event.traceparent.as_deref().map(Into::into),
             holds_secrets: loaded.has_values_of_its_own(),
+            closes_at: None,
             turn: 0,
         }))
     }

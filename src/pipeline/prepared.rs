@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use super::ingest::Nearest;
 use super::rules::PreparedRule;
 use crate::domain::app::{App, AppId};
 use crate::domain::budget::Budget as Work;
@@ -137,11 +138,31 @@ impl PreparedCatalog {
         self.types.get(name)
     }
 
-    /// The known event type whose name is nearest to `name`.
-    pub fn nearest_type(&self, name: &str) -> Option<&EventTypeName> {
-        self.types
-            .keys()
-            .min_by_key(|known| (strsim::damerau_levenshtein(known.as_str(), name), known.as_str()))
+    /// The apps that an event type's rules send through; the default one if it has none.
+    pub fn apps_of(&self, name: &EventTypeName) -> Vec<&Arc<App>> {
+        let named = self.rules_for(name).iter().map(|rule| rule.rule.definition.app.or(self.default_app));
+        let mut ids: Vec<AppId> = named.flatten().collect();
+        if ids.is_empty() {
+            ids.extend(self.default_app);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids.iter().filter_map(|id| self.apps.get(id)).collect()
+    }
+
+    /// The known event type whose name is nearly `name`: the same but for case, or but for a few letters.
+    pub fn nearest_type(&self, name: &str) -> Nearest {
+        if self.types.is_empty() {
+            return Nearest::EmptyCatalog;
+        }
+        let distance = |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
+        let near = self.types.keys().map(|known| (distance(known.as_str()), known.as_str())).min();
+        match near {
+            Some((distance, known)) if distance <= 1 + name.len().min(known.len()) / 6 => {
+                Nearest::Name(known.to_owned())
+            }
+            _ => Nearest::None,
+        }
     }
 
     /// The rules that answer an event type, by key.
@@ -163,6 +184,11 @@ impl PreparedCatalog {
     /// Whether a template was put away.
     pub fn is_archived(&self, template: &str) -> bool {
         self.archived.contains(template)
+    }
+
+    /// A rule by key, enabled or not.
+    pub fn rule(&self, key: &str) -> Option<&Arc<PreparedRule>> {
+        self.by_key.get(key)
     }
 
     /// The live version of a template.

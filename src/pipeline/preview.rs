@@ -197,6 +197,7 @@ fn ready(
         replay_of: None,
         traceparent: None,
         holds_secrets: false,
+        closes_at: None,
         turn: 0,
     }
 }

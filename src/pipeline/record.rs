@@ -7,7 +7,6 @@ use chrono::TimeDelta;
 
 use super::Pipeline;
 use super::budget::Health;
-use super::group::describe;
 use super::line::{Answered, Frozen, Member};
 use crate::domain::answer::{Answer, BatchAnswer, Verdict};
 use crate::domain::batch::Batch;
@@ -262,7 +261,7 @@ pub(super) fn committed(result: Committed) -> Result<(), StoreError> {
     match result {
         Committed::Yes => Ok(()),
         Committed::No(error) | Committed::Unclear(error) => {
-            tracing::warn!(error = %describe(&error), "results were not written down");
+            tracing::warn!(error = %error.with_causes(), "results were not written down");
             Err(error)
         }
     }

@@ -315,18 +315,19 @@ impl Pipeline {
     /// # Errors
     /// [`StoreError`] when the database is away; nothing was made then, or the same request again tells.
     pub async fn replay(&self, wish: &ReplayWish, by: ReplayedBy<'_>) -> Result<Replayed, StoreError> {
-        if let Some(key) = by.request_key
-            && let Some(earlier) = self.store.find_replay_of_request(key).await?
-        {
-            return Ok(Replayed { replay: Some(earlier), made: Vec::new(), plan: ReplayPlan::default() });
-        }
         let mut plan = self.plan_replay(wish).await?;
-        if plan.candidates.is_empty() {
-            return Ok(Replayed { replay: None, made: Vec::new(), plan });
-        }
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         replays::lock(&mut tx).await?;
+        // The same request may have been carried out since it was looked for.
+        if let Some(key) = by.request_key
+            && let Some(earlier) = replays::find_of_request(&mut tx, key).await?
+        {
+            return Ok(Replayed { replay: Some(earlier), made: Vec::new(), plan: ReplayPlan::default() });
+        }
+        if plan.candidates.is_empty() {
+            return Ok(Replayed { replay: None, made: Vec::new(), plan });
+        }
         let again: Vec<Again> = plan.candidates.iter().map(|candidate| candidate.again.clone()).collect();
         let made = replays::insert(&mut tx, &again, wish.may_duplicate, now).await?;
         let made: HashSet<DeliveryId> = made.into_iter().collect();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use super::freeze::fingerprinted;
+use super::hours::{Opening, SendingHours, opening_of_all};
 use super::line::{Frozen, Member};
 use super::pack::{self, Ready};
 use super::prepare::Loaded;
@@ -18,7 +19,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{Delivery, DeliveryState};
 use crate::domain::event::Recipient;
-use crate::domain::id::{BatchId, DeliveryId};
+use crate::domain::id::{BatchId, DeliveryId, WorkerId};
 use crate::domain::rule::TEST_SEND;
 use crate::domain::snapshot::UploadKey;
 use crate::domain::template::Mode;
@@ -35,12 +36,24 @@ const RETRIES_AT_ONCE: i64 = 64;
 /// How long a batch waits for its template to be uploaded again.
 const UPLOAD_WAIT: TimeDelta = TimeDelta::seconds(2);
 
+/// What became of claimed batches.
+struct Claimed {
+    /// Those that go again.
+    ready: Vec<Frozen>,
+    /// The moves of the members of the others.
+    moves: Vec<Moved>,
+    /// Attempts that were entered in the books with the claim, and are not made now.
+    unmade: Vec<(BatchId, i32, WorkerId)>,
+}
+
 /// A stored batch on its way to another attempt.
 enum Thawed {
     /// It can be sent again, unchanged.
     Ready(Box<Frozen>),
     /// OneSignal does not have its template at the moment.
     NotUploaded(UploadKey),
+    /// Its members' rules allow it at this moment again.
+    OutsideHours(Timestamp),
     /// It can't be sent again.
     Over,
 }
@@ -66,7 +79,7 @@ impl Pipeline {
         let thawed = self.thaw_all(lease, claims, now).await;
         // What broke off half-way stands in our name as `sending` and nobody would ever call: the look-out takes it
         // back once it is no longer held.
-        let (ready, moves) = thawed.inspect_err(|_| self.forget_claims(&keys))?;
+        let Claimed { ready, moves, unmade } = thawed.inspect_err(|_| self.forget_claims(&keys))?;
         let count = ready.len();
         let going: HashSet<(DeliveryId, i32)> =
             ready.iter().flat_map(|frozen| frozen.members.iter().map(|m| m.claim.key())).collect();
@@ -75,6 +88,7 @@ impl Pipeline {
         }
         let rest: Vec<_> = keys.into_iter().filter(|key| !going.contains(key)).collect();
         self.settle(moves).await.inspect_err(|_| self.forget_claims(&rest))?;
+        self.store.forget_attempts(&unmade).await?;
         Ok(count)
     }
 
@@ -83,13 +97,13 @@ impl Pipeline {
         self.raise_doubt();
     }
 
-    /// What becomes of claimed batches: those that can go, and the moves of the members of those that can't.
+    /// What becomes of claimed batches.
     async fn thaw_all(
         &self,
         lease: WorkerLease,
         claims: Vec<Claim>,
         now: Timestamp,
-    ) -> Result<(Vec<Frozen>, Vec<Moved>), StoreError> {
+    ) -> Result<Claimed, StoreError> {
         let mut by_batch: BTreeMap<BatchId, Vec<Claim>> = BTreeMap::new();
         for claim in claims {
             if let Some(batch) = claim.batch {
@@ -100,25 +114,31 @@ impl Pipeline {
         let stored = self.store.find_batches(&ids).await?;
         let members: Vec<DeliveryId> = stored.iter().flat_map(|b| b.frozen.members.iter().copied()).collect();
         let loaded = self.load(&members).await?;
-        let mut ready = Vec::new();
-        let mut moves = Vec::new();
+        let hours = self.sending_hours(&loaded).await?;
+        let (mut ready, mut moves, mut unmade) = (Vec::new(), Vec::new(), Vec::new());
         for batch in stored {
+            let attempt = (batch.frozen.id, batch.attempt, lease.id);
             let claims = by_batch.remove(&batch.frozen.id).unwrap_or_default();
             if batch.worker != lease.id {
                 // We stood still after the claim, and somebody has taken the batch over: the attempt under way is theirs.
                 self.forget_claims(&claims.iter().map(Claim::key).collect::<Vec<_>>());
                 continue;
             }
-            match self.thaw(lease, &batch, &claims, &loaded, now).await? {
+            match self.thaw(lease, &batch, &claims, (&loaded, &hours), now).await? {
                 Thawed::Ready(frozen) => ready.push(*frozen),
                 Thawed::NotUploaded(frozen) => {
                     self.wanted_uploads.lock().insert(frozen);
+                    unmade.push(attempt);
                     moves.extend(Self::put_off(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
+                }
+                Thawed::OutsideHours(opens_at) => {
+                    unmade.push(attempt);
+                    moves.extend(Self::put_off(lease, &batch, claims, &loaded, opens_at));
                 }
                 Thawed::Over => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
             }
         }
-        Ok((ready, moves))
+        Ok(Claimed { ready, moves, unmade })
     }
 
     /// The batch as it was frozen, if it can still be sent.
@@ -127,7 +147,7 @@ impl Pipeline {
         lease: WorkerLease,
         stored: &StoredBatch,
         claims: &[Claim],
-        loaded: &HashMap<DeliveryId, Loaded>,
+        (loaded, hours): (&HashMap<DeliveryId, Loaded>, &HashMap<DeliveryId, SendingHours>),
         now: Timestamp,
     ) -> Result<Thawed, StoreError> {
         let frozen = &stored.frozen;
@@ -150,6 +170,14 @@ impl Pipeline {
         if (!is_doubtful || frozen.members.len() == 1) && self.somebody_is_out(stored, loaded).await? {
             return Ok(Thawed::Over);
         }
+        let own = frozen.members.iter().filter_map(|id| hours.get(id)).collect::<Vec<_>>();
+        let closes_at = match opening_of_all(&own, now, expires_at) {
+            Opening::Open { closes_at } => closes_at,
+            // What was surely never sent is packed anew, each with those whose hours are the same.
+            Opening::At(_) | Opening::Never if !is_doubtful => return Ok(Thawed::Over),
+            Opening::At(opens_at) => return Ok(Thawed::OutsideHours(opens_at)),
+            Opening::Never => return Ok(Thawed::Over),
+        };
         let catalog = self.catalog.get(&self.store).await?;
         let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(Thawed::Over) };
         let key = UploadKey { app: frozen.app, version: frozen.version, locale: frozen.locale.clone() };
@@ -187,6 +215,7 @@ impl Pipeline {
             size: frozen.members.len(),
             attempt: stored.attempt,
             started_at: stored.started_at,
+            closes_at,
         })))
     }
 
@@ -247,6 +276,7 @@ impl Pipeline {
                 replay_of: one.row.replay_of,
                 traceparent: None,
                 holds_secrets: one.has_values_of_its_own(),
+                closes_at: None,
                 turn: 0,
             });
         }
@@ -256,7 +286,7 @@ impl Pipeline {
         Ok(pack::content(&key, &references, &copy))
     }
 
-    /// The members of a batch that has to wait for its template.
+    /// The members of a batch that has to wait.
     fn put_off(
         lease: WorkerLease,
         stored: &StoredBatch,

@@ -184,14 +184,25 @@ fn read_time(text: &str, zone: chrono_tz::Tz) -> Option<Timestamp> {
 }
 
 fn read_any_time(text: &str, zone: chrono_tz::Tz) -> Option<Timestamp> {
+    // RFC 3339 with its usual variants: a space for the `T`, small letters, no seconds.
+    let text = text.trim().replacen([' ', 't'], "T", 1).replace('z', "Z");
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);
     }
-    let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S")
-        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M"))
-        .ok()
+    if let Some(time) = ["%Y-%m-%dT%H:%M%:z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%.f%z"]
+        .iter()
+        .find_map(|format| chrono::DateTime::parse_from_str(&text, format).ok())
+    {
+        return Some(time.to_utc());
+    }
+    if let Some(utc) = text.strip_suffix('Z') {
+        return Some(NaiveDateTime::parse_from_str(utc, "%Y-%m-%dT%H:%M").ok()?.and_utc());
+    }
+    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(&text, format).ok())
         .or_else(|| {
-            Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(chrono::NaiveTime::MIN))
+            Some(NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok()?.and_time(chrono::NaiveTime::MIN))
         })?;
     crate::domain::timing::instant(local, zone)
 }
@@ -207,7 +218,22 @@ mod tests {
         assert_eq!(at("2026-11-25").as_deref(), Some("2026-11-24T23:00:00+00:00"));
         assert_eq!(at("2026-11-25T09:30").as_deref(), Some("2026-11-25T08:30:00+00:00"));
         assert_eq!(at("2026-11-25T09:30:00+05:00").as_deref(), Some("2026-11-25T04:30:00+00:00"));
-        assert_eq!(at("tomorrow"), None);
+        assert_eq!(at("2026-11-25T09:30:15.250").as_deref(), Some("2026-11-25T08:30:15.250+00:00"));
+        for half_past_four in [
+            "2026-11-25T09:30+05:00",
+            "2026-11-25T09:30+0500",
+            "2026-11-25 09:30:00+05:00",
+            "2026-11-25 09:30:00.000+05:00",
+            "2026-11-25T09:30:00.000+0500",
+            "2026-11-25T04:30Z",
+            "2026-11-25t04:30:00z",
+            "2026-11-25 04:30Z",
+        ] {
+            assert_eq!(at(half_past_four).as_deref(), Some("2026-11-25T04:30:00+00:00"), "{half_past_four}");
+        }
+        for wrong in ["tomorrow", "", "2026-11-25T09:30+", "2026-11-25T25:00Z", "Z"] {
+            assert_eq!(at(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -65,6 +65,22 @@ fn timing(
     }
 }
 
+/// The times of one delivery.
+#[derive(Clone, Copy)]
+struct Times {
+    due_at: Timestamp,
+    expires_at: Timestamp,
+    /// When the rule's hours that it is due in are over.
+    closes_at: Option<Timestamp>,
+}
+
+impl Times {
+    /// Those of a delivery that is never sent.
+    fn of_unsent(due_at: Timestamp) -> Self {
+        Self { due_at, expires_at: due_at + TimeDelta::seconds(1), closes_at: None }
+    }
+}
+
 /// One sending rule's part of a plan, once it is clear that the rule applies.
 pub(super) struct RulePlan<'a> {
     planner: Planner<'a>,
@@ -151,7 +167,7 @@ impl<'a> RulePlan<'a> {
     }
 
     /// When it is due for a person in this time zone, and until when it is worth sending.
-    fn times(&self, zone: Option<&str>) -> Result<(Timestamp, Timestamp), Decision> {
+    fn times(&self, zone: Option<&str>) -> Result<Times, Decision> {
         let timing = &self.rule.definition.timing;
         let zone = timing.zone.of(zone);
         let Some(due) = timing.allowed(self.due_at, zone) else {
@@ -159,7 +175,10 @@ impl<'a> RulePlan<'a> {
             return Err(Decision::new(DecisionCode::NoTime, detail));
         };
         match self.end(due) {
-            Ok(end) => Ok((due, end)),
+            Ok(expires_at) => {
+                let closes_at = timing.has_hours().then(|| timing.closes_after(due, zone)).flatten();
+                Ok(Times { due_at: due, expires_at, closes_at })
+            }
             Err(_) if due > self.due_at => {
                 let detail = format!(
                     "the rule's hours allow it at {due} in {zone}, when it is no longer worth sending"
@@ -236,11 +255,9 @@ impl<'a> RulePlan<'a> {
         let to = Addressee::Person(recipient.clone());
         let (skip, times) =
             match (facts.and_then(|facts| unwanted(facts, channel)), self.times(zone.as_deref())) {
-                (Some(decision), times) => {
-                    (Some(decision), times.unwrap_or((self.due_at, self.due_at + TimeDelta::seconds(1))))
-                }
+                (Some(decision), times) => (Some(decision), times.unwrap_or(Times::of_unsent(self.due_at))),
                 (None, Ok(times)) => (None, times),
-                (None, Err(decision)) => (Some(decision), (self.due_at, self.due_at + TimeDelta::seconds(1))),
+                (None, Err(decision)) => (Some(decision), Times::of_unsent(self.due_at)),
             };
         match skip {
             None => self.push(to, version, (wish.as_deref(), times), None, plan),
@@ -257,7 +274,7 @@ impl<'a> RulePlan<'a> {
         &mut self,
         to: Addressee,
         version: Option<&Arc<PreparedVersion>>,
-        (wish, times): (Option<&str>, (Timestamp, Timestamp)),
+        (wish, times): (Option<&str>, Times),
         hold: Option<Decision>,
         plan: &mut Plan,
     ) {
@@ -277,7 +294,7 @@ impl<'a> RulePlan<'a> {
         let (beginning, decision) = match (said, hold) {
             (Err(decision), _) => (Beginning::Held, Some(*decision)),
             (Ok(_), Some(decision)) => (Beginning::Held, Some(decision)),
-            (Ok(message), None) => (Beginning::Due { at: times.0, message }, None),
+            (Ok(message), None) => (Beginning::Due { at: times.due_at, message }, None),
         };
         self.finish(to, Some((Arc::clone(version), locale)), (beginning, times), decision, plan);
     }
@@ -303,11 +320,11 @@ impl<'a> RulePlan<'a> {
         &self,
         to: Addressee,
         pinned: Option<(Arc<PreparedVersion>, String)>,
-        (beginning, (due_at, expires_at)): (Beginning, (Timestamp, Timestamp)),
+        (beginning, times): (Beginning, Times),
         decision: Option<Decision>,
         plan: &mut Plan,
     ) {
-        let schedule = self.schedule(due_at);
+        let schedule = self.schedule(times.due_at);
         let beginning = match (beginning, schedule.as_deref().and_then(Schedule::send_after)) {
             (Beginning::Due { message, .. }, Some(send_after)) => {
                 Beginning::Due { at: hand_over_from(send_after).max(self.event.received_at), message }
@@ -329,7 +346,8 @@ impl<'a> RulePlan<'a> {
             channel: self.planner.catalog.channel_of(self.template).unwrap_or(Channel::Push),
             pinned,
             to,
-            expires_at,
+            expires_at: times.expires_at,
+            closes_at: times.closes_at,
             schedule,
             beginning,
             collapse: None,

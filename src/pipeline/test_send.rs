@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Pipeline;
-use super::ingest::{Accepted, IngestError, NewEvent};
+use super::ingest::{Accepted, Content, IngestError, NewEvent};
 use super::plan::{Plan, Planner};
 use super::prepared::PreparedVersion;
 use super::sends::{RulePlan, Send};
@@ -80,7 +80,7 @@ impl Pipeline {
             source: test.by.0,
             key: test.by.1,
             is_test: test.is_test,
-            content: key.clone().into_bytes(),
+            content: Content::of(key.clone().into_bytes()),
             event_key: key,
             event_type: test.event_type,
             recipients: vec![test.recipient],

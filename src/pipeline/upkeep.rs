@@ -160,6 +160,7 @@ impl Pipeline {
         self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;
         self.prune_exchange(now).await?;
         self.store.prune_received(now - BODIES_STAY, 1_000).await?;
+        self.store.prune_rejected_calls(now - BODIES_STAY).await?;
         self.store.prune_log_ins(now).await?;
         Ok(())
     }

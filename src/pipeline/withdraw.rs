@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::{Call, CallEnd, Health, Wait};
@@ -87,14 +88,21 @@ impl Pipeline {
         if taken.is_empty() { Ok(()) } else { handed_over::taken(tx, &taken).await }
     }
 
-    /// Takes back what is wanted back; returns how many calls were made.
+    /// Takes back what is wanted back, and waits for the answers; returns how many calls were made.
     ///
     /// # Errors
     /// [`StoreError`] when the database is away; trying again helps.
     pub async fn withdraw(&self) -> Result<usize, StoreError> {
+        let claimed = self.claim_withdrawals(AT_ONCE).await?;
+        let made = futures_util::future::join_all(claimed.iter().map(|one| self.withdraw_one(one))).await;
+        made.into_iter().sum()
+    }
+
+    /// Claims messages that are wanted back, `limit` at most.
+    async fn claim_withdrawals(&self, limit: i64) -> Result<Vec<Claimed>, StoreError> {
         let now = self.clock.now();
-        if self.present_lease(now).is_none() {
-            return Ok(0);
+        if limit == 0 || self.present_lease(now).is_none() {
+            return Ok(Vec::new());
         }
         // What was on its way when it was cancelled, and came back unsent, does not go out again.
         for (delivery, why) in self.store.wanted_unsent(i64::from(u8::MAX), now).await? {
@@ -103,16 +111,14 @@ impl Pipeline {
         let closed: Vec<uuid::Uuid> = self.stopped_apps(now).await?.into_iter().map(|app| app.0).collect();
         // Whoever dies with a claim has surely ended its call by then.
         let again_at = now + delta(self.limits.call_timeout * 2);
-        let claimed = self.store.claim_withdrawals(&closed, again_at, AT_ONCE, now).await?;
-        let made =
-            futures_util::future::join_all(claimed.iter().map(|one| self.withdraw_one(one, now))).await;
-        made.into_iter().sum()
+        self.store.claim_withdrawals(&closed, again_at, limit, now).await
     }
 
-    async fn withdraw_one(&self, claimed: &Claimed, now: Timestamp) -> Result<usize, StoreError> {
+    async fn withdraw_one(&self, claimed: &Claimed) -> Result<usize, StoreError> {
+        let now = self.clock.now();
         let catalog = self.catalog.get(&self.store).await?;
         let Some(app) = catalog.app(Some(claimed.app)).cloned() else {
-            self.store.put_off_withdrawal(claimed, now + delta(LONGEST_REST)).await?;
+            self.store.give_back_withdrawal(claimed, now + delta(LONGEST_REST)).await?;
             return Ok(0);
         };
         self.claim_probe_of(app.id, now).await?;
@@ -121,7 +127,7 @@ impl Pipeline {
                 Wait::Until(moment) | Wait::ForRetry(moment) => moment,
                 Wait::ForPlace | Wait::ForProbe => now + TimeDelta::milliseconds(100),
             };
-            self.store.put_off_withdrawal(claimed, until).await?;
+            self.store.give_back_withdrawal(claimed, until).await?;
             return Ok(0);
         }
         let began = std::time::Instant::now();
@@ -140,13 +146,10 @@ impl Pipeline {
         Ok(1)
     }
 
-    /// What the answer means, if an earlier try may have worked: then a refusal says little.
+    /// What the answer means. OneSignal refuses a message that was cancelled before, by a try whose reply was lost or by
+    /// a person, with the same answer as one that it has sent: only the message itself says which.
     async fn looked_after(&self, app: &Arc<App>, claimed: &Claimed, answer: Withdrawal) -> Withdrawal {
-        let is_first = claimed.deliveries.iter().all(|(_, tries)| *tries == 1);
         let Withdrawal::TooLate { detail } = answer else { return answer };
-        if is_first {
-            return Withdrawal::TooLate { detail };
-        }
         match self.provider.message(app, &claimed.message).await {
             Ok(Some(message)) if message.is_cancelled => Withdrawal::Withdrawn,
             Ok(_) => Withdrawal::TooLate { detail },
@@ -179,7 +182,7 @@ impl Pipeline {
             Withdrawal::Withdrawn => None,
             Withdrawal::TooLate { detail } => Some(detail),
             Withdrawal::Refused { .. } | Withdrawal::RateLimited { .. } => {
-                return self.store.put_off_withdrawal(claimed, now + delta(AGAIN)).await;
+                return self.store.give_back_withdrawal(claimed, now + delta(AGAIN)).await;
             }
             Withdrawal::Unclear { cause } => {
                 let tries = claimed.deliveries.iter().map(|(_, tries)| *tries).max().unwrap_or(1);
@@ -244,22 +247,34 @@ impl Pipeline {
     }
 }
 
-/// Takes back what is wanted back, until `stop`.
+/// Takes back what is wanted back, until `stop`. Calls go on side by side: one that hangs holds no other up.
 pub(super) async fn keep_withdrawing(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    let mut calls: JoinSet<()> = JoinSet::new();
     loop {
-        let round = tokio::select! {
-            round = pipeline.withdraw() => round,
-            // A call that is cut off here is made again by whoever claims the message next.
-            () = stop.cancelled() => return,
-        };
-        if let Err(error) = &round {
-            tracing::warn!(error = %super::group::describe(error), "messages could not be taken back; trying again");
+        let room = AT_ONCE.saturating_sub(i64::try_from(calls.len()).unwrap_or(i64::MAX));
+        let claimed = pipeline.claim_withdrawals(room).await.unwrap_or_else(|error| {
+            warn_of(&error);
+            Vec::new()
+        });
+        let is_busy = !claimed.is_empty();
+        for one in claimed {
+            let pipeline = Arc::clone(&pipeline);
+            calls.spawn(async move {
+                if let Err(error) = pipeline.withdraw_one(&one).await {
+                    warn_of(&error);
+                }
+            });
         }
-        let is_busy = round.is_ok_and(|made| made > 0);
         let wait = if is_busy { Duration::from_millis(10) } else { pipeline.limits.poll };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
+            Some(_) = calls.join_next() => {}
+            // A call that is cut off here is made again by whoever claims the message next.
             () = stop.cancelled() => return,
         }
     }
+}
+
+fn warn_of(error: &StoreError) {
+    tracing::warn!(error = %error.with_causes(), "messages could not be taken back; trying again");
 }

@@ -10,7 +10,6 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::KnownGate;
 use super::dispatch::Round;
-use super::group::describe;
 use super::{Pipeline, WorkerLease};
 use crate::domain::app::AppId;
 use crate::domain::channel::Lane;
@@ -42,6 +41,15 @@ pub struct LookOut {
     watermarks: [Option<Timestamp>; 3],
     swept_at: Option<Timestamp>,
     took_back_at: Option<Timestamp>,
+}
+
+impl LookOut {
+    /// Begins anew after the clock went back: what lies ahead was noted before.
+    fn follow_clock(&mut self, now: Timestamp) {
+        if self.swept_at.is_some_and(|at| at > now) || self.took_back_at.is_some_and(|at| at > now) {
+            *self = Self::default();
+        }
+    }
 }
 
 /// The running loops of one process.
@@ -95,6 +103,7 @@ impl Pipeline {
     pub async fn look_out(&self, state: &mut LookOut) -> Result<Option<Timestamp>, StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(None) };
+        state.follow_clock(now);
         self.catalog.warm(&self.store).await?;
         self.learn_gates(now).await?;
         self.give_back_stopped(lease, now).await?;
@@ -278,7 +287,7 @@ impl Worker {
         if let Some(lease) = lease.as_deref()
             && let Err(error) = self.pipeline.store.leave_worker(lease.id).await
         {
-            tracing::warn!(error = %describe(&error), "the worker's row stays until its lease has run out");
+            tracing::warn!(error = %error.with_causes(), "the worker's row stays until its lease has run out");
         }
     }
 }
@@ -293,7 +302,7 @@ impl Worker {
             self.pipeline.give_back_frozen(retries).await
         };
         if let Err(error) = given_back.await {
-            tracing::warn!(error = %describe(&error), "what had not begun was not given back; its lease runs out");
+            tracing::warn!(error = %error.with_causes(), "what had not begun was not given back; its lease runs out");
         }
     }
 }
@@ -306,7 +315,7 @@ async fn rest(stop: &CancellationToken, duration: Duration) {
 }
 
 async fn trouble(step: &str, error: &StoreError, stop: &CancellationToken) {
-    tracing::warn!(step, error = %describe(error), "{step} could not use the database; trying again");
+    tracing::warn!(step, error = %error.with_causes(), "{step} could not use the database; trying again");
     rest(stop, AFTER_TROUBLE).await;
 }
 

@@ -97,7 +97,9 @@ impl Schema {
                 .with_pattern_options(PatternOptions::fancy_regex().backtrack_limit(PATTERN_TRIES))
                 .with_keyword(walk::COUNT, |_, _, _| Ok(Box::new(count::Count)))
                 .build(&counted)
-                .map_err(|error| SchemaError::Unreadable(error.masked().to_string()))
+                .map_err(|error| {
+                    SchemaError::Unreadable(format!("{} at `#{}`", error.masked(), error.instance_path()))
+                })
         };
         let unreadable = || Err(SchemaError::Unreadable("it can't be compiled".to_owned()));
         let validator = on_deep_stack(build).unwrap_or_else(unreadable)?;

@@ -5,7 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, Tx};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Timestamp;
 use crate::vault::Vault;
@@ -43,7 +43,27 @@ fn read_app(row: &PgRow, vault: &Vault) -> Result<App, StoreError> {
             .try_get::<Option<i32>, _>("subscriptions")?
             .and_then(|count| u32::try_from(count).ok()),
         paused: row.try_get("paused_reason")?,
+        alias_labels: row.try_get("alias_labels")?,
     })
+}
+
+/// Declares the labels that an app's people have aliases under.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn declare_labels(
+    tx: &mut Tx,
+    app: AppId,
+    labels: &[String],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE apps SET alias_labels = $2, version = version + 1, updated_at = $3 WHERE id = $1")
+        .bind(app.0)
+        .bind(labels)
+        .bind(now)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 impl Store {
@@ -75,6 +95,7 @@ impl Store {
             Some(known) if is_same(&known) => return Ok(()),
             Some(known) => App {
                 name: known.name,
+                alias_labels: known.alias_labels,
                 subscriptions: app.subscriptions.or(known.subscriptions),
                 ..app.clone()
             },
@@ -111,12 +132,12 @@ impl Store {
         }
         let put = sqlx::query(
             "INSERT INTO apps (id, name, base_url, api_key, is_sandbox, is_default, calls_per_second, created_at, updated_at,
-                subscriptions, version)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $8, $9, 1
+                subscriptions, alias_labels, version)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $11, 1
              WHERE $10 = 0 OR EXISTS (SELECT 1 FROM apps WHERE id = $1)
              ON CONFLICT (id) DO UPDATE
              SET name = $2, base_url = $3, api_key = $4, is_sandbox = $5, is_default = $6, calls_per_second = $7,
-                updated_at = $8, subscriptions = $9, version = apps.version + 1
+                updated_at = $8, subscriptions = $9, alias_labels = $11, version = apps.version + 1
              WHERE apps.version = $10",
         )
         .bind(app.id.0)
@@ -129,6 +150,7 @@ impl Store {
         .bind(now)
         .bind(app.subscriptions.map(|count| i32::try_from(count).unwrap_or(i32::MAX)))
         .bind(version)
+        .bind(&app.alias_labels)
         .execute(&mut *tx)
         .await?;
         if put.rows_affected() == 0 {

@@ -122,6 +122,30 @@ impl Store {
         Ok(begun.into_iter().map(|(batch, n)| (BatchId::from_uuid(batch), n)).collect())
     }
 
+    /// Takes attempts out of the books that were entered for this worker and not made.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn forget_attempts(&self, attempts: &[(BatchId, i32, WorkerId)]) -> Result<(), StoreError> {
+        if attempts.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "DELETE FROM attempts a
+             USING unnest($1::uuid[], $2::integer[], $3::uuid[]) AS r (batch_id, n, worker_id)
+             WHERE a.batch_id = r.batch_id AND a.n = r.n AND a.worker_id = r.worker_id AND a.answered_at IS NULL
+               AND a.batch_id >= $4 AND a.batch_id <= $5",
+        )
+        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|(_, _, worker)| worker.uuid()).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).min().unwrap_or_default())
+        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).max().unwrap_or_default())
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Reads batches with their latest attempt.
     ///
     /// # Errors

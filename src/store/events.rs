@@ -42,6 +42,15 @@ pub struct Claimed {
     pub may_be_born_leased: bool,
 }
 
+/// Lets the statements of this transaction wait for locks for an instant only.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn wait_briefly_for_locks(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("SET LOCAL lock_timeout = '50ms'").execute(connection).await?;
+    Ok(())
+}
+
 const CLAIM_KEYS: &str = include_str!("sql/claim_keys.sql");
 
 /// Claims keys for `worker`, if this process sends, and reads in the same statement what planning needs. `claims` must be sorted by (source, digest),

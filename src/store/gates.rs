@@ -177,7 +177,7 @@ impl Store {
             "INSERT INTO gates AS g (scope, subject, code, detail, closed_at, closed_until, times_closed)
              VALUES ($6, $1, $2, $3, $4, $5, 1)
              ON CONFLICT (scope, subject) DO UPDATE
-             SET code = $2, detail = $3, closed_until = greatest(g.closed_until, $5), times_closed = g.times_closed + 1
+             SET code = $2, detail = $3, closed_until = greatest(g.closed_until, $5), times_closed = 0
              WHERE g.code <> $7",
         )
         .bind(gate.subject.uuid().to_string())
@@ -192,8 +192,8 @@ impl Store {
         Ok(())
     }
 
-    /// Closes a gate for `first`, doubled each time that the probe after it failed, up to `longest`; returns
-    /// until when. While it is closed, further closings change nothing: calls that were under way don't lengthen it.
+    /// Closes a gate for `first`, doubled each time that the probe after it failed for the same reason, up to `longest`;
+    /// returns until when. While it is closed, further closings change nothing: calls that were under way don't lengthen it.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -214,8 +214,10 @@ impl Store {
                 detail = CASE WHEN g.closed_until > $4 THEN g.detail ELSE $3 END,
                 closed_until = CASE WHEN g.closed_until > $4 THEN g.closed_until
                     ELSE $4 + least($7 * interval '1 second',
-                        $6 * interval '1 millisecond' * power(2, least(g.times_closed, 20))) END,
-                times_closed = g.times_closed + CASE WHEN g.closed_until > $4 THEN 0 ELSE 1 END
+                        $6 * interval '1 millisecond' * power(2, CASE WHEN g.code = $2 THEN least(g.times_closed, 20)
+                            ELSE 0 END)) END,
+                times_closed = CASE WHEN g.closed_until > $4 THEN g.times_closed
+                    WHEN g.code = $2 THEN g.times_closed + 1 ELSE 1 END
              RETURNING closed_until",
         )
         .bind(gate.subject.uuid().to_string())

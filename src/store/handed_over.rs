@@ -306,6 +306,25 @@ impl Store {
         Ok(())
     }
 
+    /// Gives a claimed message back whose call was not made, or changed nothing: the try does not count.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn give_back_withdrawal(&self, claimed: &Claimed, at: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE handed_over h
+             SET next_try_at = $3, tries = h.tries - 1
+             FROM unnest($1::uuid[], $2::integer[]) AS c (delivery_id, tries)
+             WHERE h.delivery_id = c.delivery_id AND h.tries = c.tries",
+        )
+        .bind(claimed.deliveries.iter().map(|(id, _)| id.uuid()).collect::<Vec<_>>())
+        .bind(claimed.deliveries.iter().map(|(_, tries)| *tries).collect::<Vec<_>>())
+        .bind(at)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Forgets what was to be sent before `before` and nobody wants back, at most `limit`.
     ///
     /// # Errors

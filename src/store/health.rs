@@ -74,7 +74,7 @@ impl Store {
     /// [`StoreError::Database`] when it is away.
     pub async fn health(&self) -> Result<DatabaseHealth, StoreError> {
         let row = sqlx::query(
-            "SELECT current_setting('server_version') AS version, NOT pg_is_in_recovery() AS writable,
+            "SELECT current_setting('server_version') AS version, NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable,
                 EXISTS (SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) AS standby",
         )
         .fetch_one(self.pool())

@@ -34,6 +34,7 @@ pub mod pacing;
 pub mod people;
 pub mod queue;
 pub mod received;
+pub mod rejections;
 pub mod replays;
 pub mod results;
 pub mod retention;
@@ -56,6 +57,7 @@ pub mod upload_care;
 pub mod uploads;
 pub mod version_figures;
 pub mod waiting;
+pub mod watch;
 pub mod webhooks;
 pub mod workers;
 
@@ -130,6 +132,17 @@ impl StoreError {
     /// A row that can't be read.
     pub fn corrupt(table: &'static str, column: &'static str, id: impl std::fmt::Display) -> Self {
         Self::Corrupt { table, column, id: id.to_string() }
+    }
+
+    /// The error with its causes in one line, for the log.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(deeper) = cause {
+            text = format!("{text}: {deeper}");
+            cause = deeper.source();
+        }
+        text
     }
 
     /// Whether Postgres refused a text that it can't hold, such as one with a NUL.
@@ -214,6 +227,8 @@ const ACCESS_CONNECTIONS: u32 = 4;
 const API_CONNECTIONS: u32 = 8;
 const PAGE_CONNECTIONS: u32 = 6;
 const HEALTH_CONNECTIONS: u32 = 1;
+/// How long a connection is kept that nobody uses.
+const IDLE_TIME: Duration = Duration::from_mins(10);
 /// Times that a transaction is begun anew on another connection, when the one from the pool turns out to be dead.
 const BEGIN_TRIES: usize = 4;
 
@@ -269,6 +284,8 @@ impl Store {
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(5))
                 .test_before_acquire(false)
+                // A health check does not wait for a new connection while others keep the server busy.
+                .idle_timeout((connections != HEALTH_CONNECTIONS).then_some(IDLE_TIME))
                 .connect_lazy_with(connect)
         };
         let ordinary = |connections| pool(connections, options.statement_timeout, options.lock_timeout);
@@ -353,15 +370,23 @@ use begin_on as begin;
 #[cfg(debug_assertions)]
 use faults::begin;
 
+/// Begins on a task of its own, which hands the transaction over.
+///
+/// A request's future is dropped when its client hangs up. If that happened half way through `BEGIN`, sqlx 0.9 would
+/// return the connection to the pool inside a transaction that it does not know of; later writes on it would be answered
+/// and then rolled back (transact-rs/sqlx#4393). A task is never dropped half way: without a receiver, its transaction is
+/// rolled back like any other.
 async fn begin_on(pool: &PgPool) -> Result<Tx, StoreError> {
     let mut tries = BEGIN_TRIES;
     loop {
         tries -= 1;
-        match pool.begin().await {
-            Ok(tx) => return Ok(tx),
-            // A dead connection leaves the pool with its error; nothing has been said on it yet.
-            Err(sqlx::Error::Io(_)) if tries > 0 => {}
-            Err(error) => return Err(error.into()),
+        let connection = pool.acquire().await?;
+        match tokio::spawn(Transaction::begin(connection, None)).await {
+            Ok(Ok(tx)) => return Ok(tx),
+            // A dead connection leaves the pool with its error; no statement has run on it yet.
+            Ok(Err(sqlx::Error::Io(_))) if tries > 0 => {}
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => return Err(sqlx::Error::WorkerCrashed.into()),
         }
     }
 }

@@ -164,6 +164,29 @@ impl Store {
         rows.iter().map(|row| self.read_received(row)).collect()
     }
 
+    /// How many of a source's bodies are kept in each state, and when the last of them came.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn count_received(
+        &self,
+        source: SourceId,
+    ) -> Result<Vec<(String, i64, Timestamp)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT state, count(*) AS bodies, max(received_at) AS last_at
+             FROM received_bodies
+             WHERE source_id = $1
+             GROUP BY state
+             ORDER BY state",
+        )
+        .bind(source.uuid())
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("state")?, row.try_get("bodies")?, row.try_get("last_at")?)))
+            .collect()
+    }
+
     /// One of a source's bodies.
     ///
     /// # Errors

@@ -71,8 +71,7 @@ pub struct ReplayRow {
 const FIND: &str = include_str!("sql/find_replayable.sql");
 
 impl Store {
-    /// Final deliveries that fit the filter, oldest first, `limit` at most. Those that got through without a turn off the
-    /// happy path are found by their ids alone.
+    /// Final deliveries that fit the filter, oldest first, `limit` at most.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -100,18 +99,6 @@ impl Store {
                 })
             })
             .collect()
-    }
-
-    /// The replay that a request with this key made, if one did.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn find_replay_of_request(&self, key: &str) -> Result<Option<ReplayRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM replays WHERE request_key = $1")
-            .bind(key)
-            .fetch_optional(self.pool())
-            .await?;
-        row.as_ref().map(read_replay).transpose()
     }
 
     /// Replays, newest first; `before` is the id that the page before ended with.
@@ -152,6 +139,21 @@ pub async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// The replay that a request made, if it was carried out before. Under [`lock`], the answer stays true.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn find_of_request(
+    connection: &mut PgConnection,
+    key: &str,
+) -> Result<Option<ReplayRow>, StoreError> {
+    let row = sqlx::query("SELECT * FROM replays WHERE request_key = $1")
+        .bind(key)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(read_replay).transpose()
 }
 
 /// Makes deliveries again, due now and in the bulk lane. Those that have a replay under way, or one that got through,

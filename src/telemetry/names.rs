@@ -26,5 +26,9 @@ pub const BACKLOG: &str = "herald_open_deliveries";
 pub const OLDEST_SECONDS: &str = "herald_oldest_due_seconds";
 /// Messages that went out through an app within the volume guard's window, over all replicas.
 pub const VOLUME: &str = "herald_volume_messages";
+/// Times that the database's clock went back.
+pub const CLOCK_STEPS: &str = "herald_clock_steps_total";
 /// Connections of clients that were closed (`displaced`) or `refused` because there were too many.
 pub const CONNECTIONS_TURNED_AWAY: &str = "herald_connections_turned_away_total";
+/// Calls of webhooks that were not taken, by source and reason.
+pub const REJECTED_CALLS: &str = "herald_rejected_webhook_calls_total";

@@ -18,6 +18,11 @@ struct State {
 }
 
 impl Sampled {
+    /// A counter that has counted nothing.
+    pub const fn new() -> Self {
+        Self(Mutex::new(State { logged_at: None, count: 0 }))
+    }
+
     /// Counts an event. Returns how many there were since the last time that this said so, this one among them, when it
     /// is time to log them.
     pub fn count(&self) -> Option<u64> {

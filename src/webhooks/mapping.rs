@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::Headers;
+use super::body::Body;
+use super::checks::{Checker, MAX_MAPPINGS};
 use super::settings::{Auth, MappingSettings, SettingsProblem, SourceSettings};
 use crate::domain::budget::Budget;
-use crate::domain::event::{EventTypeName, is_pattern};
-use crate::domain::template::is_locale;
-use crate::expressions::{EvaluationError, Expression, Kind};
+use crate::domain::event::EventTypeName;
+use crate::domain::locale;
+use crate::expressions::{EvaluationError, Expression};
 
-/// Mappings of one source at most.
-const MAX_MAPPINGS: usize = 100;
-/// Expressions in one table of data at most.
-const MAX_LEAVES: usize = 200;
+/// How deep an event may be nested: no deeper than a posted one.
+const MAX_EVENT_DEPTH: usize = 32;
+/// Fields that tell events, people and places in line apart: a text that came broken must not become one.
+const NAMES: [&str; 8] =
+    ["id", "type", "recipient", "recipients", "cancellation_key", "collapse_key", "ordering_key", "sequence"];
 
 /// A source's webhook, checked and ready.
 #[derive(Debug, Clone)]
 pub struct Webhook {
+    auth: Auth,
     mappings: Vec<Mapping>,
 }
 
@@ -49,25 +53,25 @@ pub enum Mapped {
 }
 
 #[derive(Debug, Clone)]
-struct Mapping {
-    when: Option<Expression>,
-    event_type: TypeSource,
-    id: Option<Expression>,
-    recipient: Option<(String, Expression)>,
-    recipients: Option<Expression>,
-    data: Option<Data>,
+pub(super) struct Mapping {
+    pub when: Option<Expression>,
+    pub event_type: TypeSource,
+    pub id: Option<Expression>,
+    pub recipient: Option<(String, Expression)>,
+    pub recipients: Option<Expression>,
+    pub data: Option<Data>,
     /// The other fields by name.
-    fields: Vec<(&'static str, Expression)>,
+    pub fields: Vec<(&'static str, Expression)>,
 }
 
 #[derive(Debug, Clone)]
-enum TypeSource {
+pub(super) enum TypeSource {
     Fixed(String),
     Yielded(Expression),
 }
 
 #[derive(Debug, Clone)]
-enum Data {
+pub(super) enum Data {
     Yielded(Expression),
     Table(BTreeMap<String, Data>),
 }
@@ -88,7 +92,7 @@ impl Webhook {
         if settings.mapping.is_empty() || settings.mapping.len() > MAX_MAPPINGS {
             checker.note("mapping", "required", &format!("a webhook has 1 to {MAX_MAPPINGS} mappings"));
         }
-        let has_id = auth == Some(Auth::StandardWebhooks);
+        let has_id = auth.as_ref().is_some_and(Auth::names_its_calls);
         let mappings: Vec<Option<Mapping>> = settings
             .mapping
             .iter()
@@ -96,29 +100,31 @@ impl Webhook {
             .map(|(place, mapping)| checker.mapping(&format!("mapping[{place}]"), mapping, has_id))
             .collect();
         match (auth, mappings.into_iter().collect::<Option<Vec<_>>>()) {
-            (Some(_), Some(mappings)) if checker.problems.is_empty() => Ok(Self { mappings }),
+            (Some(auth), Some(mappings)) if checker.problems.is_empty() => Ok(Self { auth, mappings }),
             _ => Err(checker.problems),
         }
     }
 
-    /// Makes an event of a body by the first mapping that fits. `webhook_id` is the event's id if the mapping gives none.
-    pub fn map(&self, body: &Value, headers: &Headers, webhook_id: Option<&str>, budget: &Budget) -> Mapped {
+    /// Makes an event of a body by the first mapping that fits. What the sender calls the call is the event's id if the
+    /// mapping gives none; `trial` stands for it where nothing does.
+    pub fn map(&self, body: &Body, headers: &Headers, trial: Option<&str>, budget: &Budget) -> Mapped {
+        let call_id = self.auth.call_id(headers, &body.value).or_else(|| trial.map(str::to_owned));
         let headers = Value::from(
             headers.iter().map(|(n, v)| (n.clone(), Value::from(v.as_str()))).collect::<Map<_, _>>(),
         );
-        let globals = [("body", body), ("headers", &headers)];
+        let globals = [("body", &body.value), ("headers", &headers)];
+        let reading = Reading { body, globals: &globals, budget };
         let mut hindrances = Vec::new();
         for (place, mapping) in self.mappings.iter().enumerate() {
-            match mapping.when.as_ref().map(|when| when.holds(&globals, budget)) {
+            match mapping.when.as_ref().map(|when| reading.holds(when)) {
                 None | Some(Ok(true)) => {
-                    return match mapping.event((&globals, budget), webhook_id) {
+                    return match mapping.event(&reading, call_id.as_deref()).and_then(whole) {
                         Ok(event) => Mapped::Event { mapping: place, event },
                         Err((field, detail)) => Mapped::Failed { mapping: place, field, detail },
                     };
                 }
-                // What is not there does not hold; most bodies of another kind lack something.
-                Some(Ok(false) | Err(EvaluationError::Missing { .. })) => {}
-                Some(Err(error)) => hindrances.push(format!("mapping[{place}].when: {error}")),
+                Some(Ok(false)) => {}
+                Some(Err(detail)) => hindrances.push(format!("mapping[{place}].when: {detail}")),
             }
         }
         Mapped::Unmatched { detail: hindrances.join("; ") }
@@ -148,43 +154,68 @@ pub(super) fn check_without_webhook(
     if checker.problems.is_empty() { Ok(()) } else { Err(checker.problems) }
 }
 
-/// What expressions read, and what they are paid from.
-type Globals<'a, 'b> = (&'b [(&'a str, &'a Value)], &'b Budget);
 /// Which field, and why it has no value.
 type Failure = (String, String);
 
+/// What expressions read, and what they are paid from.
+struct Reading<'a> {
+    body: &'a Body,
+    globals: &'a [(&'a str, &'a Value)],
+    budget: &'a Budget,
+}
+
+impl Reading<'_> {
+    /// Whether a condition holds. What is not there does not hold; most bodies of another kind lack something.
+    fn holds(&self, when: &Expression) -> Result<bool, String> {
+        self.refuse_doubts(when)?;
+        match when.holds(self.globals, self.budget) {
+            Ok(holds) => Ok(holds),
+            Err(EvaluationError::Missing { .. }) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn value(&self, field: &str, expression: &Expression) -> Result<Value, Failure> {
+        let yielded = self
+            .refuse_doubts(expression)
+            .and_then(|()| expression.evaluate(self.globals, self.budget).map_err(|error| error.to_string()));
+        yielded.map_err(|detail| (field.to_owned(), detail))
+    }
+
+    /// Refuses to read what two readers could read in two ways.
+    fn refuse_doubts(&self, expression: &Expression) -> Result<(), String> {
+        match self.body.doubt_in(|place| expression.reads(place)) {
+            Some(doubt) => Err(format!("`{}` {}", doubt.path.join("."), doubt.what)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Mapping {
-    fn event(
-        &self,
-        globals: Globals<'_, '_>,
-        webhook_id: Option<&str>,
-    ) -> Result<Map<String, Value>, Failure> {
-        let evaluate = |field: &str, expression: &Expression| {
-            let yielded = expression.evaluate(globals.0, globals.1);
-            yielded.map_err(|error| (field.to_owned(), error.to_string()))
-        };
+    fn event(&self, reading: &Reading<'_>, call_id: Option<&str>) -> Result<Map<String, Value>, Failure> {
         let mut event = Map::new();
         let event_type = match &self.event_type {
             TypeSource::Fixed(name) => Value::from(name.as_str()),
-            TypeSource::Yielded(expression) => evaluate("type", expression)?,
+            TypeSource::Yielded(expression) => reading.value("type", expression)?,
         };
         event.insert("type".to_owned(), event_type);
-        let id = self.id.as_ref().map(|id| evaluate("id", id)).transpose()?.map(as_text);
-        if let Some(id) = id.filter(|id| !id.is_null()).or_else(|| webhook_id.map(Value::from)) {
+        let id = self.id.as_ref().map(|id| reading.value("id", id)).transpose()?.map(as_text);
+        if let Some(id) = id.filter(|id| !id.is_null()).or_else(|| call_id.map(Value::from)) {
             event.insert("id".to_owned(), id);
         }
         if let Some((label, expression)) = &self.recipient {
-            let id = as_text(evaluate("recipient", expression)?);
+            let id = as_text(reading.value("recipient", expression)?);
             event.insert("recipient".to_owned(), Value::from(Map::from_iter([(label.clone(), id)])));
         }
         if let Some(expression) = &self.recipients {
-            event.insert("recipients".to_owned(), evaluate("recipients", expression)?);
+            event.insert("recipients".to_owned(), reading.value("recipients", expression)?);
         }
         if let Some(data) = &self.data {
-            event.insert("data".to_owned(), data.value("data", globals)?);
+            event.insert("data".to_owned(), data.value("data", reading)?);
         }
         for (name, expression) in &self.fields {
-            let value = evaluate(name, expression)?;
+            let value = reading.value(name, expression)?;
+            let value = if *name == "locale" { as_locale(&value) } else { value };
             if !value.is_null() {
                 event.insert((*name).to_owned(), value);
             }
@@ -194,16 +225,13 @@ impl Mapping {
 }
 
 impl Data {
-    fn value(&self, field: &str, globals: Globals<'_, '_>) -> Result<Value, Failure> {
+    fn value(&self, field: &str, reading: &Reading<'_>) -> Result<Value, Failure> {
         match self {
-            Self::Yielded(expression) => {
-                let yielded = expression.evaluate(globals.0, globals.1);
-                yielded.map_err(|error| (field.to_owned(), error.to_string()))
-            }
+            Self::Yielded(expression) => reading.value(field, expression),
             Self::Table(members) => {
                 let mut made = Map::new();
                 for (name, data) in members {
-                    let value = data.value(&format!("{field}.{name}"), globals)?;
+                    let value = data.value(&format!("{field}.{name}"), reading)?;
                     if !value.is_null() {
                         made.insert(name.clone(), value);
                     }
@@ -214,243 +242,68 @@ impl Data {
     }
 }
 
+/// Refuses an event that no posted one could be.
+fn whole(event: Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    let refuse = |name: &str, detail: &str| Err((name.to_owned(), detail.to_owned()));
+    for (name, value) in &event {
+        // The event itself is one level.
+        if is_deeper(value, MAX_EVENT_DEPTH - 1) {
+            return refuse(name, "it is nested too deep for an event");
+        }
+        if has_character(value, '\0') {
+            return refuse(name, "a text has a NUL character");
+        }
+        if NAMES.contains(&name.as_str()) && has_character(value, '\u{fffd}') {
+            return refuse(
+                name,
+                "the text came broken: it has a character that stands for what could not be read",
+            );
+        }
+    }
+    Ok(event)
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
+        Value::Object(members) => levels == 0 || members.values().any(|member| is_deeper(member, levels - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+fn has_character(value: &Value, character: char) -> bool {
+    match value {
+        Value::String(text) => text.contains(character),
+        Value::Array(items) => items.iter().any(|item| has_character(item, character)),
+        Value::Object(members) => {
+            members.iter().any(|(name, member)| name.contains(character) || has_character(member, character))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// A locale however the sender writes it; null, and with it the source's own, if nobody can tell which is meant.
+fn as_locale(value: &Value) -> Value {
+    value.as_str().and_then(locale::understood).map_or(Value::Null, Value::String)
+}
+
 /// Ids are texts here and often numbers elsewhere.
 fn as_text(value: Value) -> Value {
     match value {
-        Value::Number(number) => Value::String(number.to_string()),
+        Value::Number(number) => {
+            let text = number.to_string();
+            Value::String(text.strip_suffix(".0").unwrap_or(&text).to_owned())
+        }
         other => other,
     }
 }
 
 /// A type that is written out: words joined by dots that don't begin at `body` or `headers`.
-fn fixed_type(text: &str) -> Option<&str> {
+pub(super) fn fixed_type(text: &str) -> Option<&str> {
     let first = text.split('.').next().unwrap_or_default();
     let is_path = first == "body" || first == "headers";
     text.parse::<EventTypeName>().ok().filter(|_| !is_path).map(|_| text)
 }
 
-struct Checker<'b> {
-    problems: Vec<SettingsProblem>,
-    budget: &'b Budget,
-}
-
-impl Checker<'_> {
-    fn note(&mut self, place: &str, code: &'static str, message: &str) {
-        self.problems.push(SettingsProblem::new(place, code, message));
-    }
-
-    fn source(&mut self, settings: &SourceSettings) {
-        for (place, text) in
-            settings.allowed_types.iter().flatten().enumerate().filter(|(_, t)| !is_pattern(t))
-        {
-            let message = format!("`{text}` names no event types");
-            let problem = SettingsProblem::new(format!("allowed_types[{place}]"), "bad_type", message);
-            self.problems.push(problem.hint("write `order.shipped`, `order.*` for a family, or `*`"));
-        }
-        if settings.default_locale.as_deref().is_some_and(|locale| !is_locale(locale)) {
-            self.note("default_locale", "bad_locale", "a locale is a BCP 47 tag, such as `de` or `de-AT`");
-        }
-    }
-
-    /// `None` once a problem is noted.
-    fn mapping(&mut self, place: &str, settings: &MappingSettings, has_id: bool) -> Option<Mapping> {
-        let before = self.problems.len();
-        if settings.id.is_none() && !has_id {
-            let problem = SettingsProblem::new(
-                format!("{place}.id"),
-                "required",
-                "an event needs an id, so that a repeat is known",
-            );
-            self.problems.push(problem.hint("such as `body.id`, or a header: `headers['x-delivery-id']`"));
-        }
-        let recipient = self.recipient(place, settings);
-        let event_type = match fixed_type(&settings.r#type) {
-            Some(name) => Some(TypeSource::Fixed(name.to_owned())),
-            None => self.expression(place, "type", &settings.r#type, Kind::Text).map(TypeSource::Yielded),
-        };
-        let data = settings.data.as_ref().and_then(|data| {
-            let mut leaves = 0;
-            self.data(&format!("{place}.data"), data, Kind::Object, &mut leaves)
-        });
-        let fields = self.fields(place, settings);
-        let mut optional = |name: &str, text: &Option<String>, kind: Kind| {
-            text.as_ref().and_then(|text| self.expression(place, name, text, kind))
-        };
-        let (when, id) =
-            (optional("when", &settings.when, Kind::Bool), optional("id", &settings.id, Kind::Any));
-        let recipients = optional("recipients", &settings.recipients, Kind::List);
-        if self.problems.len() > before {
-            return None;
-        }
-        Some(Mapping { when, event_type: event_type?, id, recipient, recipients, data, fields })
-    }
-
-    fn fields(&mut self, place: &str, settings: &MappingSettings) -> Vec<(&'static str, Expression)> {
-        let texts = [
-            ("time", &settings.time, Kind::Text),
-            ("locale", &settings.locale, Kind::Text),
-            ("send_after", &settings.send_after, Kind::Text),
-            ("expires_at", &settings.expires_at, Kind::Text),
-            ("cancellation_key", &settings.cancellation_key, Kind::Text),
-            ("collapse_key", &settings.collapse_key, Kind::Text),
-            ("sequence", &settings.sequence, Kind::Number),
-            ("ordering_key", &settings.ordering_key, Kind::Text),
-        ];
-        let given = texts.into_iter().filter_map(|(name, text, kind)| Some((name, text.as_ref()?, kind)));
-        given
-            .filter_map(|(name, text, kind)| Some((name, self.expression(place, name, text, kind)?)))
-            .collect()
-    }
-
-    fn recipient(&mut self, place: &str, settings: &MappingSettings) -> Option<(String, Expression)> {
-        let labels = settings.recipient.as_ref()?;
-        let place = format!("{place}.recipient");
-        if settings.recipients.is_some() {
-            self.note(&place, "bad_recipient", "use `recipient` or `recipients`, not both");
-        }
-        let (Some((label, text)), 1) = (labels.first_key_value(), labels.len()) else {
-            self.note(&place, "bad_recipient", "a recipient is one label with one expression");
-            return None;
-        };
-        Some((label.clone(), self.expression(&place, label, text, Kind::Any)?))
-    }
-
-    fn data(&mut self, place: &str, data: &Value, kind: Kind, leaves: &mut usize) -> Option<Data> {
-        *leaves += 1;
-        if *leaves > MAX_LEAVES {
-            self.note(place, "too_complex", "there are too many expressions here");
-            return None;
-        }
-        match data {
-            Value::String(text) => {
-                let (place, name) = place.rsplit_once('.').unwrap_or(("", place));
-                self.expression(place, name, text, kind).map(Data::Yielded)
-            }
-            Value::Object(members) => {
-                let made = members.iter().map(|(name, data)| {
-                    Some((name.clone(), self.data(&format!("{place}.{name}"), data, Kind::Any, leaves)?))
-                });
-                Some(Data::Table(made.collect::<Option<_>>()?))
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-                let problem =
-                    SettingsProblem::new(place, "syntax", "this is an expression, or a table of them");
-                self.problems.push(problem.hint("write it as text: `\"1\"`, `\"'DHL'\"`, `\"[1, 2]\"`"));
-                None
-            }
-        }
-    }
-
-    fn expression(&mut self, place: &str, name: &str, text: &str, kind: Kind) -> Option<Expression> {
-        let place = format!("{place}.{name}");
-        let (parsed, found) = match Expression::parse(text, self.budget) {
-            Ok(expression) => {
-                let found = expression.check(&[("body", None), ("headers", None)], kind, self.budget);
-                (Some(expression), found)
-            }
-            Err(problem) => (None, vec![problem]),
-        };
-        for problem in found {
-            let message = format!("{} (line {}, column {})", problem.message, problem.line, problem.column);
-            let noted = SettingsProblem::new(&place, problem.code, message);
-            self.problems.push(SettingsProblem { hint: problem.hint, ..noted });
-        }
-        parsed
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn settings(text: &str) -> SourceSettings {
-        toml::from_str(text).unwrap()
-    }
-
-    const SHOP: &str = r#"
-        [webhook]
-        auth = "standard_webhooks"
-        [[mapping]]
-        when = "body.topic == 'orders/fulfilled'"
-        type = "order.shipped"
-        id = "body.id"
-        recipient = {external_id = "body.customer.id"}
-        data = {order_id = "string(body.number)", carrier = "body.shipping.company", name = "body.customer.?name.orValue(null)"}
-        [[mapping]]
-        when = "headers['x-topic'].startsWith('carts/')"
-        type = "'cart.' + body.state"
-        data = "body.cart"
-        recipients = "body.watchers.map(w, {'external_id': w})"
-    "#;
-
-    #[test]
-    fn the_first_mapping_that_holds_makes_the_event() {
-        let webhook = Webhook::new(&settings(SHOP), &Budget::default()).unwrap();
-        let body = json!({"topic": "orders/fulfilled", "id": 77, "number": 1001, "customer": {"id": 42},
-            "shipping": {"company": "DHL"}});
-        let event = json!({"type": "order.shipped", "id": "77", "recipient": {"external_id": "42"},
-            "data": {"order_id": "1001", "carrier": "DHL"}});
-        let mapped = webhook.map(&body, &Headers::new(), Some("msg_1"), &Budget::default());
-        assert_eq!(mapped, Mapped::Event { mapping: 0, event: event.as_object().unwrap().clone() });
-
-        let headers = Headers::from([("x-topic".to_owned(), "carts/left".to_owned())]);
-        let body = json!({"state": "left", "cart": {"items": 2}, "watchers": ["a", "b"]});
-        let Mapped::Event { mapping: 1, event } =
-            webhook.map(&body, &headers, Some("msg_2"), &Budget::default())
-        else {
-            panic!()
-        };
-        assert_eq!((&event["type"], &event["id"]), (&json!("cart.left"), &json!("msg_2")));
-        assert_eq!(event["recipients"], json!([{"external_id": "a"}, {"external_id": "b"}]));
-    }
-
-    #[test]
-    fn a_body_of_another_kind_is_unmatched_and_a_hole_names_its_field() {
-        let webhook = Webhook::new(&settings(SHOP), &Budget::default()).unwrap();
-        let map = |body: Value| webhook.map(&body, &Headers::new(), None, &Budget::default());
-        assert_eq!(map(json!({"topic": "refunds"})), Mapped::Unmatched { detail: String::new() });
-        assert!(matches!(map(json!([])), Mapped::Unmatched { detail } if detail.contains("mapping[0].when")));
-        let failed = map(json!({"topic": "orders/fulfilled", "id": 1, "number": 2, "customer": {"id": 3}}));
-        let Mapped::Failed { mapping: 0, field, detail } = failed else { panic!("{failed:?}") };
-        assert_eq!((field.as_str(), detail.as_str()), ("data.carrier", "the data has no `body.shipping`"));
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_said_all_at_once_with_its_place() {
-        let wrong = settings(
-            r#"
-            allowed_types = ["Order Shipped"]
-            [webhook]
-            auth = "hmac"
-            [[mapping]]
-            when = "body.total > "
-            type = "order.shipped"
-            recipient = {external_id = "customer.id", email = "body.mail"}
-            [[mapping]]
-            type = "body.kind"
-            id = "bdy.id"
-            data = {total = 3, name = "lower(body.name)"}
-            sequence = "'a'"
-            "#,
-        );
-        let problems = Webhook::new(&wrong, &Budget::default()).unwrap_err();
-        let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
-        assert_eq!(
-            places,
-            [
-                "allowed_types[0]",
-                "webhook.header",
-                "mapping[0].id",
-                "mapping[0].recipient",
-                "mapping[0].when",
-                "mapping[1].data.name",
-                "mapping[1].data.total",
-                "mapping[1].sequence",
-                "mapping[1].id",
-            ]
-        );
-        assert_eq!(problems[8].hint.as_deref(), Some("did you mean `body`?"));
-    }
-}
+mod tests;

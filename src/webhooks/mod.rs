@@ -1,16 +1,21 @@
 //! Webhooks in: how a foreign system's calls are told from others', and how its JSON becomes an event.
 //!
 //! [`SourceSettings`] is what `sources/<name>.toml` and the API say; [`Webhook`] is the same, checked and ready.
-//! [`Auth::verify`] looks at signature and age, [`Webhook::map`] makes an event of a body. All of it is pure: bodies,
+//! [`Auth::verify`] looks at signature and age, [`Body::read`] makes a value of bytes, [`Webhook::map`] an event of that. All of it is pure: bodies,
 //! headers, secrets and the time come in as arguments. No error holds a value from a body or a secret.
 
+mod body;
+mod checks;
 mod mapping;
+mod scheme;
 mod settings;
 mod signature;
 
+pub use body::Body;
 pub use mapping::{Mapped, Webhook};
+pub use scheme::Scheme;
 pub use settings::{Auth, AuthKind, MappingSettings, SettingsProblem, SourceSettings, WebhookSettings};
-pub use signature::{Signed, TOLERANCE, is_usable};
+pub use signature::{Call, Signed, TOLERANCE};
 
 use std::collections::BTreeMap;
 

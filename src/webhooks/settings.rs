@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use url::Url;
+
+use super::scheme::Scheme;
 
 /// All that is said about one source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -23,16 +26,20 @@ pub struct SourceSettings {
     pub mapping: Vec<MappingSettings>,
 }
 
-/// How a source's webhooks are signed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+/// How a source's webhooks are signed: `scheme` for a sender that Herald knows, else `auth`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
+    /// The sender: `stripe`, `github`, `shopify`, `svix`, `segment`, `slack` or `twilio`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
     /// `bearer`, `hmac` or `standard_webhooks`.
-    pub auth: AuthKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthKind>,
     /// The header that holds the signature, for `hmac`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
-    /// `sha256` (as if nothing is said) or `sha512`, for `hmac`.
+    /// `sha256` (as if nothing is said), `sha512` or `sha1`, for `hmac`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
     /// `hex` (as if nothing is said) or `base64`, for `hmac`.
@@ -41,6 +48,9 @@ pub struct WebhookSettings {
     /// What stands before the signature in its header, such as `sha256=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// The address of this webhook as it was entered at the sender, without a query, for `twilio`, which signs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// The ways to sign.
@@ -63,6 +73,8 @@ pub enum Algorithm {
     Sha256,
     /// SHA-512.
     Sha512,
+    /// SHA-1, for senders that have nothing better.
+    Sha1,
 }
 
 /// How a signature is written.
@@ -71,7 +83,7 @@ pub enum Algorithm {
 pub enum Encoding {
     /// Hexadecimal digits.
     Hex,
-    /// Base64 with padding.
+    /// Base64.
     Base64,
 }
 
@@ -84,7 +96,7 @@ pub struct MappingSettings {
     pub when: Option<String>,
     /// The event type: written out (`order.shipped`), or an expression.
     pub r#type: String,
-    /// The event's id; with Standard Webhooks `webhook-id` if nothing is said.
+    /// The event's id; what the sender calls its call if nothing is said and the sender calls it something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// A label with the expression of its id: `{external_id = "body.customer.id"}`.
@@ -141,6 +153,13 @@ pub enum Auth {
     },
     /// Standard Webhooks.
     StandardWebhooks,
+    /// The way of a sender that is known.
+    Scheme(Scheme),
+    /// Twilio's way, for a webhook with this address.
+    Twilio {
+        /// The address as the sender has it.
+        url: Url,
+    },
 }
 
 /// What is wrong with a source's settings.
@@ -170,30 +189,70 @@ impl WebhookSettings {
     /// The way to sign.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with it: it makes no sense, or no call could ever verify.
     pub fn auth(&self) -> Result<Auth, SettingsProblem> {
-        if self.auth != AuthKind::Hmac {
-            let given = [
-                ("header", self.header.is_some()),
-                ("algorithm", self.algorithm.is_some()),
-                ("encoding", self.encoding.is_some()),
-                ("prefix", self.prefix.is_some()),
-            ];
-            if let Some((name, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
-                let place = format!("webhook.{name}");
-                return Err(SettingsProblem::new(place, "unused", format!("`{name}` is for `hmac` alone")));
+        self.refuse_unused()?;
+        match (self.scheme, self.auth) {
+            (Some(_), Some(_)) => {
+                let message = "`scheme` says how the sender signs, so `auth` can't say it too";
+                Err(SettingsProblem::new("webhook.auth", "unused", message).hint("leave one of them out"))
             }
+            (None, None) => {
+                let message = "nothing says how its webhooks are signed";
+                let hint = "write `scheme = \"stripe\"` (or another sender that Herald knows), or `auth`";
+                Err(SettingsProblem::new("webhook.auth", "required", message).hint(hint))
+            }
+            (Some(Scheme::Twilio), None) => Ok(Auth::Twilio { url: self.own_url()? }),
+            (Some(scheme), None) => Ok(Auth::Scheme(scheme)),
+            (None, Some(AuthKind::Bearer)) => Ok(Auth::Bearer),
+            (None, Some(AuthKind::StandardWebhooks)) => Ok(Auth::StandardWebhooks),
+            (None, Some(AuthKind::Hmac)) => self.hmac(),
         }
-        match self.auth {
-            AuthKind::Bearer => Ok(Auth::Bearer),
-            AuthKind::StandardWebhooks => Ok(Auth::StandardWebhooks),
-            AuthKind::Hmac => Ok(Auth::Hmac {
-                header: self.signature_header()?,
-                algorithm: self.algorithm.unwrap_or(Algorithm::Sha256),
-                encoding: self.encoding.unwrap_or(Encoding::Hex),
-                prefix: self.prefix.clone().unwrap_or_default(),
-            }),
+    }
+
+    fn refuse_unused(&self) -> Result<(), SettingsProblem> {
+        let of_hmac = [
+            ("header", self.header.is_some()),
+            ("algorithm", self.algorithm.is_some()),
+            ("encoding", self.encoding.is_some()),
+            ("prefix", self.prefix.is_some()),
+        ];
+        let unused = of_hmac.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| (name, "hmac"));
+        let unused = unused.filter(|_| self.auth != Some(AuthKind::Hmac) || self.scheme.is_some());
+        let needs_url = self.scheme == Some(Scheme::Twilio);
+        let unused = unused.or((self.url.is_some() && !needs_url).then_some(("url", "twilio")));
+        let Some((name, whose)) = unused else { return Ok(()) };
+        let place = format!("webhook.{name}");
+        Err(SettingsProblem::new(place, "unused", format!("`{name}` is for `{whose}` alone")))
+    }
+
+    fn own_url(&self) -> Result<Url, SettingsProblem> {
+        let url = self.url.as_deref().and_then(|url| url.parse::<Url>().ok());
+        let is_whole = |url: &Url| url.has_host() && url.query().is_none() && url.fragment().is_none();
+        url.filter(is_whole).ok_or_else(|| {
+            let message = "Twilio signs the address that it calls, so the address has to be known";
+            let hint =
+                "write `url = \"https://…/v1/hooks/<source>\"`, as it was entered at Twilio, without a query";
+            SettingsProblem::new("webhook.url", "required", message).hint(hint)
+        })
+    }
+
+    fn hmac(&self) -> Result<Auth, SettingsProblem> {
+        let header = self.signature_header()?;
+        let algorithm = self.algorithm.unwrap_or(Algorithm::Sha256);
+        let encoding = self.encoding.unwrap_or(Encoding::Hex);
+        let prefix = self.prefix.clone().unwrap_or_default();
+        let is_plain = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        if prefix.len() > 50
+            || prefix.starts_with(' ')
+            || prefix.contains(',')
+            || !prefix.bytes().all(is_plain)
+        {
+            let message = "a prefix is up to 50 visible ASCII characters, none of them a comma: no signature can verify";
+            return Err(SettingsProblem::new("webhook.prefix", "never_verifies", message));
         }
+        never_verifies(&header, algorithm, encoding, &prefix)?;
+        Ok(Auth::Hmac { header, algorithm, encoding, prefix })
     }
 
     fn signature_header(&self) -> Result<String, SettingsProblem> {
@@ -206,4 +265,28 @@ impl WebhookSettings {
         }
         Ok(header)
     }
+}
+
+/// Refuses what is known never to verify: a header whose sender signs in another way.
+fn never_verifies(
+    header: &str,
+    algorithm: Algorithm,
+    encoding: Encoding,
+    prefix: &str,
+) -> Result<(), SettingsProblem> {
+    let Some(sender) = Scheme::of_header(header) else { return Ok(()) };
+    let is_its_way = match sender {
+        Scheme::Github => (algorithm, encoding, prefix) == (Algorithm::Sha256, Encoding::Hex, "sha256="),
+        Scheme::Shopify => (algorithm, encoding, prefix) == (Algorithm::Sha256, Encoding::Base64, ""),
+        // These sign more than the body.
+        Scheme::Stripe | Scheme::Svix | Scheme::Slack | Scheme::Twilio => false,
+        Scheme::Segment => true,
+    };
+    if is_its_way {
+        return Ok(());
+    }
+    let name = sender.as_str();
+    let message = format!("no call could ever verify: `{header}` is {name}'s, which signs in another way");
+    let hint = format!("write `scheme = \"{name}\"` in place of `auth` and what belongs to it");
+    Err(SettingsProblem::new("webhook.header", "never_verifies", message).hint(hint))
 }

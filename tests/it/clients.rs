@@ -1,12 +1,17 @@
-//! OneSignal's official clients, unchanged, against the sandbox: `tests/clients`.
+//! OneSignal's official clients, unchanged, against the sandbox, and the official libraries of CloudEvents and Standard
+//! Webhooks against Herald: `tests/clients`.
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use herald::domain::clock::Clock;
 use herald::sandbox::SandboxOptions;
+use reqwest::Method;
+use serde_json::json;
 
 use crate::sandbox::support::{Served, unlimited};
+use crate::support::app::TestApp;
 
 /// Where the clients are installed.
 fn installed(language: &str) -> PathBuf {
@@ -45,12 +50,10 @@ async fn tell(prepare: impl FnOnce() -> Command + Send + 'static) {
     assert!(String::from_utf8_lossy(&told.stdout).contains("told its story"));
 }
 
-#[tokio::test]
-async fn the_python_client_works_unchanged() {
-    if !has("python3") {
-        return;
-    }
-    tell(|| {
+/// Python with the wanted packages; one at a time installs them.
+fn python() -> PathBuf {
+    static INSTALLED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    let install = || {
         let folder = installed("python");
         let python = folder.join("bin/python");
         if !python.exists() {
@@ -58,7 +61,33 @@ async fn the_python_client_works_unchanged() {
         }
         let wanted = story("python").join("requirements.txt");
         succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(wanted));
-        let mut command = Command::new(python);
+        python
+    };
+    INSTALLED.get_or_init(install).clone()
+}
+
+/// A folder with the wanted packages of Node and the stories; one at a time installs them.
+fn node() -> PathBuf {
+    static INSTALLED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    let install = || {
+        let folder = installed("node");
+        for file in ["package.json", "story.js", "senders.js"] {
+            std::fs::copy(story("node").join(file), folder.join(file)).unwrap();
+        }
+        let quiet = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"];
+        succeed(Command::new("npm").args(quiet).current_dir(&folder));
+        folder
+    };
+    INSTALLED.get_or_init(install).clone()
+}
+
+#[tokio::test]
+async fn the_python_client_works_unchanged() {
+    if !has("python3") {
+        return;
+    }
+    tell(|| {
+        let mut command = Command::new(python());
         command.arg(story("python").join("story.py"));
         command
     })
@@ -71,17 +100,43 @@ async fn the_node_client_works_unchanged() {
         return;
     }
     tell(|| {
-        let folder = installed("node");
-        for file in ["package.json", "story.js"] {
-            std::fs::copy(story("node").join(file), folder.join(file)).unwrap();
-        }
-        let quiet = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"];
-        succeed(Command::new("npm").args(quiet).current_dir(&folder));
         let mut command = Command::new("node");
-        command.arg(folder.join("story.js"));
+        command.arg(node().join("story.js"));
         command
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_libraries_of_cloudevents_and_standard_webhooks_are_understood() {
+    let app = TestApp::start().await;
+    let settings = json!({"webhook": {"auth": "standard_webhooks"}, "mapping": [{
+        "type": "order.shipped", "recipient": {"external_id": "body.user"},
+        "data": {"order_id": "string(body.number)", "carrier": "'DHL'", "eta": "'2026-11-25'"}}]});
+    let (status, _, answer) =
+        app.call_seen((Method::PUT, "/v1/sources/webshop"), &app.key, None, &settings).await;
+    assert_eq!(status, 200, "{answer}");
+    let path = "/v1/sources/webshop/secrets";
+    let made = app.call(Method::POST, path, Some(&app.key), Some(&json!({}))).await.1;
+    let secret = made["secret"].as_str().unwrap().to_owned();
+    let arguments = [app.url.clone(), app.key.clone(), secret, app.clock.now().timestamp().to_string()];
+    let told = tokio::task::spawn_blocking(move || {
+        let mut commands = Vec::new();
+        if has("python3") {
+            let mut command = Command::new(python());
+            command.arg(story("python").join("senders.py"));
+            commands.push(command);
+        }
+        if has("node") && has("npm") {
+            let mut command = Command::new("node");
+            command.arg(node().join("senders.js"));
+            commands.push(command);
+        }
+        commands.iter_mut().for_each(|command| drop(succeed(command.args(&arguments))));
+        commands.len()
+    });
+    let told = told.await.unwrap();
+    assert!(told < 2 || app.sql::<i64>("SELECT count(*) FROM events").await == 8);
 }
 
 #[tokio::test]

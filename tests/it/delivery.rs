@@ -225,6 +225,7 @@ async fn a_code_that_a_person_gave_is_erased_like_any_other() {
 #[tokio::test]
 async fn recipients_are_named_to_onesignal_as_they_were_to_us() {
     let app = TestApp::start().await;
+    app.declare_labels(&["crm_id"]).await;
     let id = "0a0a0a0a-0000-4000-8000-00000000000a";
     for (n, (kind, recipient, field, value)) in [
         ("payment.failed", json!({"crm_id": "77"}), "include_aliases", json!({"crm_id": ["77"]})),

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use herald::domain::app::AppId;
+use herald::domain::gate::{Gate, GateSubject};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, order_shipped, payment_failed};
+use crate::support::app::{TestApp, order_shipped, payment_failed, start_of_time};
 
 async fn close(app: &TestApp, gate: &str) -> Value {
     let body = json!({"reason": "the copy is wrong"});
@@ -110,4 +112,23 @@ async fn what_is_not_there_can_t_be_stopped() {
     let body = json!({"reason": " "});
     let (status, problem) = app.call(Method::PUT, "/v1/gates/app/all", Some(&app.key), Some(&body)).await;
     assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("/reason")));
+}
+
+#[tokio::test]
+async fn a_gate_that_closes_for_another_reason_begins_with_the_shortest_time() {
+    let app = TestApp::start().await;
+    let (store, now) = (&app.herald.store, start_of_time());
+    let subject = GateSubject::App(AppId("5a0d0000-0000-4000-8000-000000000001".parse().expect("an id")));
+    let gate =
+        |code: &str, closed_until| Gate { subject, code: code.into(), detail: "a test".into(), closed_until };
+    let (minute, ten) = (Duration::from_mins(1), Duration::from_mins(10));
+    store.close_until(&gate("rate_limited", now + minute), now).await.expect("closed");
+    let then = now + minute * 2;
+    store.close_doubling(&gate("breaker_open", then), minute, ten, then).await.expect("closed");
+    let then = then + minute * 2;
+    let until = store.close_doubling(&gate("key_refused", then), minute, ten, then).await.expect("closed");
+    assert_eq!(until, then + minute);
+    let then = until + minute;
+    let until = store.close_doubling(&gate("key_refused", then), minute, ten, then).await.expect("closed");
+    assert_eq!(until, then + minute * 2, "it doubles while the reason stays the same");
 }

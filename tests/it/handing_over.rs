@@ -7,7 +7,7 @@ use herald::domain::clock::{Clock, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, order_shipped};
+use crate::support::app::{TestApp, Wanted, order_shipped};
 use crate::support::processes::{KEY, PATIENCE, Processes, tick};
 
 const RULE: &str = "order-shipped-push";
@@ -367,4 +367,40 @@ async fn a_process_that_dies_after_the_cancellation_leaves_it_to_the_next_one() 
     }
     let told = processes.count("SELECT count(*) FROM decisions WHERE code = 'too_late'").await;
     assert_eq!(told, 0, "it came in time");
+}
+
+#[tokio::test]
+async fn a_message_that_a_person_cancelled_at_onesignal_counts_as_taken_back() {
+    let app = start().await;
+    let accepted = app.accept(&later(&app, "o-1", TimeDelta::hours(2))).await;
+    app.run_until_idle().await;
+    let id = message(&app).await["id"].as_str().expect("an id").to_owned();
+    let path = format!("/notifications/{id}?app_id=5a0d0000-0000-4000-8000-000000000001");
+    app.sandbox_call(Method::DELETE, &path, None).await;
+    app.act(&cancel_path(&accepted)).await;
+    app.run_until_idle().await;
+    assert_eq!(story(&app, &accepted).await, is("cancelled", "cancelled"));
+}
+
+#[tokio::test]
+async fn a_try_that_the_rate_left_no_call_for_does_not_count() {
+    let rate = ("HERALD_ONESIGNAL__CALLS_PER_SECOND", "1".to_owned());
+    let app = TestApp::start_with(Wanted { settings: vec![rate], ..Wanted::default() }).await;
+    app.put_rule(RULE, &rule()).await;
+    in_step(&app).await;
+    let mut all = Vec::new();
+    for n in 0..3 {
+        all.push(app.accept(&later(&app, &format!("o-{n}"), TimeDelta::hours(2))).await);
+    }
+    for _ in 0..20 {
+        app.advance(Duration::from_secs(2)).await;
+        app.run_until_idle().await;
+    }
+    for one in &all {
+        app.act(&cancel_path(one)).await;
+    }
+    let made = app.herald.pipeline.withdraw().await.expect("the database answers");
+    assert_eq!(made, 1, "the rate is one call a second");
+    let tries: i64 = app.sql("SELECT sum(tries) FROM handed_over").await;
+    assert_eq!(tries, 0, "those that are left were not tried");
 }

@@ -249,7 +249,7 @@ async fn data_that_does_not_fit_gets_a_pointer_and_a_hint_for_each_error_and_nev
     let at = |pointer: &str| {
         errors.iter().find(|e| e["pointer"] == pointer).unwrap_or_else(|| panic!("{problem}"))
     };
-    assert_eq!(at("/data/carrier")["hint"], "rename `carier` to `carrier`");
+    assert_eq!(at("/data/carrier")["hint"], "if `carier` is meant, rename it to `carrier`");
     assert_eq!(at("/data/eta")["hint"], "write it as 2026-11-25");
     assert_eq!(at("/data/order_id")["hint"], "send a value of type string");
     assert!(!problem.to_string().contains("tomorrow-secret"));

@@ -232,3 +232,18 @@ async fn nobody_is_missed_who_lines_up_while_the_head_ends_on_another_replica() 
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM queue").await, 0);
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM orderings").await, 0);
 }
+
+#[tokio::test]
+async fn a_head_that_is_alone_says_that_later_events_go_first() {
+    let app = TestApp::start().await;
+    let mut event = ordered("p-1", "u");
+    event["send_after"] = json!("2026-11-24T20:00:00Z");
+    let alone = app.accept(&event).await;
+    app.advance(Duration::from_mins(16)).await;
+    app.run_until_idle().await;
+    app.accept(&ordered("p-2", "u")).await;
+    app.run_until_idle().await;
+    assert_eq!(arrived(&app).await, ["p-2"]);
+    let decisions = app.delivery(&alone, RULE).await["decisions"].clone();
+    assert_eq!(decisions[0]["code"], "overtaken", "{decisions}");
+}

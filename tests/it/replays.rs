@@ -225,3 +225,29 @@ async fn what_makes_no_sense_is_refused_with_where_and_why() {
     assert_eq!(replay(&app, &open, json!({"reason": "x"})).await.0, 409);
     assert_eq!(state(&app, &ids[0]).await, "rejected");
 }
+
+#[tokio::test]
+async fn the_same_request_twice_at_once_gets_the_same_replay() {
+    let (app, _) = rejected(2).await;
+    let body = json!({"reason": "repaired"}).to_string();
+    let headers = [("content-type", "application/json"), ("idempotency-key", "k-1")];
+    let post = || app.post_raw("/v1/replays", &headers, body.clone());
+    let answers = futures_util::future::join_all((0..6).map(|_| post())).await;
+    let mut ids = std::collections::BTreeSet::new();
+    for answer in answers {
+        let answer: Value = answer.json().await.expect("JSON");
+        assert_eq!(answer["count"], 2, "{answer}");
+        ids.insert(answer["id"].as_str().expect("an id").to_owned());
+    }
+    assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_accepted_without_a_decision_is_found_by_its_state() {
+    let app = TestApp::start().await;
+    app.accept(&payment_failed("p-1", "u")).await;
+    app.run_until_idle().await;
+    let body = json!({"filter": {"states": ["accepted"], "rule": "payment-failed-sms"}, "may_duplicate": true, "reason": "a test"});
+    let (status, plan) = replays(&app, "?dry_run=true", body).await;
+    assert_eq!((status, &plan["count"], &plan["is_complete"]), (200, &json!(1), &json!(true)), "{plan}");
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection, SqlSafeStr};
 
-use crate::support::app::{TestApp, Wanted, order_shipped, payment_failed};
+use crate::support::app::{TestApp, Wanted, order_shipped, payment_failed, start_of_time};
 use crate::support::database;
 
 fn store_folder() -> PathBuf {
@@ -280,4 +280,29 @@ async fn a_replica_that_is_running_reads_on_after_a_migration_added_columns() {
     for _ in 0..3 {
         assert_eq!(read().await, 0);
     }
+}
+
+/// Polls a future up to so many times, and drops it.
+async fn poll_and_drop(future: impl Future, polls: usize) {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..polls {
+        if futures_util::poll!(future.as_mut()).is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_was_answered_is_there_however_many_requests_were_dropped_while_they_began() {
+    let app = TestApp::start().await;
+    let (store, now) = (&app.herald.store, start_of_time());
+    let ids = herald::domain::id::IdSource::random();
+    for turn in 0..1_000 {
+        poll_and_drop(store.begin(), turn % 25).await;
+        let worker = ids.next(now);
+        store.enter_worker(worker, "a host", now, now).await.expect("the write is answered");
+    }
+    let written: i64 = app.sql("SELECT count(*) FROM workers WHERE host = 'a host'").await;
+    assert_eq!(written, 1_000);
 }

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use herald::domain::clock::{Clock, TestClock, Timestamp};
 use herald::domain::event::Recipient;
 use herald::domain::id::EventId;
-use herald::pipeline::ingest::{Accepted, IngestError, NewEvent};
+use herald::pipeline::ingest::{Accepted, Content, IngestError, NewEvent};
 use herald::provider::MessageProvider;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
                 .iter()
                 .map(|id| Recipient::parse("external_id", id).expect("a recipient"))
                 .collect(),
-            content: data.to_string().into_bytes(),
+            content: Content::of(data.to_string().into_bytes()),
             data,
             occurred_at: None,
             locale: None,

@@ -156,5 +156,6 @@ fn second_app() -> App {
         calls_per_second: 2,
         subscriptions: None,
         paused: None,
+        alias_labels: None,
     }
 }

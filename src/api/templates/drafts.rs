@@ -75,6 +75,7 @@ pub(in super::super) struct VersionsQuery {
     /// The `next_cursor` of the page before.
     cursor: Option<i32>,
     /// 1 to 100; 20 if nothing is said.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u8>,
 }
 

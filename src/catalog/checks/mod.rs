@@ -6,6 +6,7 @@ mod fit;
 mod rules;
 mod surroundings;
 
+use super::app_files;
 use super::check::CatalogProblem;
 use super::check::file_of;
 use super::document::Document;
@@ -37,6 +38,7 @@ pub(super) fn check_document(
     if let Some(snapshot) = snapshot {
         let types = around.event_types.keys().copied().collect();
         problems.extend(source_files::loose_ends(&document.sources, &types));
+        problems.extend(app_files::loose_ends(&document.apps, &snapshot.apps));
         problems.extend(changed_channels(document, snapshot));
         problems.extend(fit::check_fit(document, snapshot, &around, budget));
         problems.extend(breaks::check_breaks(document, snapshot, budget));

@@ -134,7 +134,7 @@ fn found_in(
             ..CatalogProblem::error(found.code, file, at(&found))
         })
         .collect();
-    let is_kept = !["when", "at", "digest"].contains(&field);
+    let is_kept = !["when", "at"].contains(&field);
     for pointer in entry.iter().flat_map(|entry| &entry.sensitive).filter(|_| is_kept) {
         let secret = format!("data{}", pointer.replace('/', "."));
         let touches = |path: &String| {
@@ -143,8 +143,14 @@ fn found_in(
             below(path, &secret) || below(&secret, path)
         };
         if expression.paths().iter().any(touches) {
-            let message =
-                format!("`{}` would leave with the sensitive value `{secret}`", expression.source());
+            let source = expression.source();
+            let message = if field == "digest" {
+                format!(
+                    "`{source}` would keep a hash of the sensitive value `{secret}`, which can be guessed"
+                )
+            } else {
+                format!("`{source}` would leave with the sensitive value `{secret}`")
+            };
             let problem = CatalogProblem::error("sensitive_value", file, message);
             problems
                 .push(CatalogProblem { field: Some(field.to_owned()), ..problem.hint("name other members") });

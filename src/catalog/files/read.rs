@@ -8,10 +8,11 @@ use super::{CopyFile, Files, is_leftover, split_front};
 use crate::catalog::check::CatalogProblem;
 use crate::catalog::checks::too_complex;
 use crate::catalog::document::{Document, RuleDocument, TemplateDocument};
-use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm};
-use crate::catalog::source_files;
+use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm, duration_hint};
+use crate::catalog::{app_files, source_files};
 use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
+use crate::domain::objects::ObjectsOnly;
 use crate::domain::snapshot::Partial;
 use crate::domain::template::{Fields, is_locale, main_field, plain_lines};
 
@@ -83,12 +84,17 @@ impl<'a> Reader<'a> {
                     (&mut self.problems, self.budget),
                 ));
             }
+            ["apps", file] if has_stem(file, ".toml") => {
+                let Some(form) = self.toml(path, text) else { return };
+                let name = file.trim_end_matches(".toml");
+                self.document.apps.extend(app_files::read(path, name, form, &mut self.problems));
+            }
             _ => {
                 let problem = CatalogProblem::error("unknown_file", path, "the catalog has no such file");
                 self.problems.push(problem.hint(
                     "files are events/<type>/{schema.json,event.toml,samples/<name>.json}, partials/<key>.liquid, \
-                     templates/<key>/{template.toml,<channel>.<locale>.liquid}, rules/<key>.toml and \
-                     sources/<name>.toml",
+                     templates/<key>/{template.toml,<channel>.<locale>.liquid}, rules/<key>.toml, sources/<name>.toml \
+                     and apps/<name>.toml",
                 ));
             }
         }
@@ -105,9 +111,16 @@ impl<'a> Reader<'a> {
 
     fn toml<T: DeserializeOwned>(&mut self, path: &str, text: &str) -> Option<T> {
         match toml::from_str(text) {
-            Ok(value) => Some(value),
+            Ok(value) => match list_for_object::<T>(text) {
+                None => Some(value),
+                Some(message) => {
+                    self.problems.push(CatalogProblem::error("bad_toml", path, message));
+                    None
+                }
+            },
             Err(error) => {
                 let mut problem = CatalogProblem::error("bad_toml", path, error.message());
+                problem.hint = duration_hint(error.message()).map(str::to_owned);
                 if let Some(span) = error.span() {
                     let before = &text[..span.start.min(text.len())];
                     problem.line = Some(before.matches('\n').count() + 1);
@@ -249,4 +262,10 @@ impl<'a> Reader<'a> {
 
 fn has_stem(name: &str, end: &str) -> bool {
     name.strip_suffix(end).is_some_and(|stem| !stem.is_empty())
+}
+
+/// What is wrong with TOML that has a list where a table is expected: a derived reader takes the fields' values in order.
+fn list_for_object<T: DeserializeOwned>(text: &str) -> Option<String> {
+    let value: Value = toml::from_str(text).ok()?;
+    T::deserialize(ObjectsOnly(value)).err().map(|error| error.to_string())
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Files;
+use crate::catalog::app_files;
 use crate::catalog::forms::{EventTypeForm, RuleForm, TemplateForm};
 use crate::domain::channel::Channel;
 use crate::domain::snapshot::CatalogSnapshot;
@@ -49,6 +50,7 @@ pub fn write(snapshot: &CatalogSnapshot) -> Files {
             files.insert(format!("sources/{name}.toml"), toml(settings));
         }
     }
+    files.extend(snapshot.apps.iter().filter_map(app_files::written).map(|(path, form)| (path, toml(&form))));
     files
 }
 

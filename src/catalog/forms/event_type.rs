@@ -55,7 +55,7 @@ impl EventTypeForm {
         let mut problems = Vec::new();
         let name: Option<EventTypeName> = name.parse().ok();
         if name.is_none() {
-            let message = "an event type is lower-case words joined by dots";
+            let message = "an event type is words of letters, digits, `_` and `-` joined by dots";
             problems.push(FormProblem::new("bad_name", "name", message).hint("such as order.shipped"));
         }
         for pointer in self.sensitive.iter().filter(|pointer| !pointer.starts_with('/')) {
@@ -113,6 +113,12 @@ impl EventTypeForm {
                 return false;
             }
         };
+        if never_takes_objects(&self.schema, &self.schema, MAX_DEPTH) {
+            let message = "an event's `data` is an object, and this schema never takes one";
+            problems
+                .push(FormProblem::new("bad_schema", "schema", message).hint("write `\"type\": \"object\"`"));
+            return false;
+        }
         for (name, sample) in &self.samples {
             let checked = schema.check(sample, budget, |error| format!("{}: {error}", error.instance_path()));
             let message = match checked {
@@ -181,6 +187,21 @@ fn leads_somewhere(
     if known.is_empty() { Ok(()) } else { Err(known) }
 }
 
+/// Whether a schema surely refuses every object.
+fn never_takes_objects(root: &Value, schema: &Value, levels: usize) -> bool {
+    let Some(levels) = levels.checked_sub(1) else { return false };
+    let never = |part: &Value| never_takes_objects(root, part, levels);
+    let parts = |word: &str| schema[word].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_other = |kind: &Value| kind.as_str().is_some_and(|kind| kind != "object");
+    let reference = schema["$ref"].as_str().and_then(|target| root.pointer(target.strip_prefix('#')?));
+    *schema == Value::Bool(false)
+        || is_other(&schema["type"])
+        || schema["type"].as_array().is_some_and(|kinds| kinds.iter().all(is_other))
+        || reference.is_some_and(never)
+        || parts("allOf").iter().any(never)
+        || ["anyOf", "oneOf"].iter().any(|word| !parts(word).is_empty() && parts(word).iter().all(never))
+}
+
 /// A reference to something outside the schema.
 fn remote_reference(schema: &Value) -> Option<&str> {
     match schema {
@@ -192,5 +213,50 @@ fn remote_reference(schema: &Value) -> Option<&str> {
         }),
         Value::Array(list) => list.iter().find_map(remote_reference),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn problem(schema: &Value) -> Option<(String, Option<String>)> {
+        let form = EventTypeForm { schema: schema.clone(), ..EventTypeForm::default() };
+        let (_, problems) = form.read("order.shipped", &Budget::default());
+        problems.into_iter().next().map(|problem| (problem.message, problem.hint))
+    }
+
+    #[test]
+    fn a_schema_that_takes_no_object_is_refused() {
+        let other = json!({"$defs": {"a": {"type": "string"}}, "$ref": "#/$defs/a"});
+        for never in [
+            json!({"type": "array"}),
+            json!({"type": ["string", "null"]}),
+            json!({"allOf": [{"type": "object"}, {"type": "number"}]}),
+            json!({"oneOf": [{"type": "array"}, false]}),
+            other,
+        ] {
+            let (message, _) = problem(&never).unwrap();
+            assert!(message.contains("never takes one"), "{never}: {message}");
+        }
+        for good in [
+            json!({}),
+            json!({"type": "object"}),
+            json!({"type": ["object", "null"]}),
+            json!({"anyOf": [{"type": "array"}, {"type": "object"}]}),
+            json!({"properties": {"a": {"type": "array"}}}),
+        ] {
+            assert_eq!(problem(&good), None, "{good}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_schema_is_told_with_its_place() {
+        let (message, _) = problem(&json!({"properties": {"total": {"type": "money"}}})).unwrap();
+        assert!(message.contains("#/properties/total"), "{message}");
+        let (message, _) = problem(&json!({"required": "a"})).unwrap();
+        assert!(message.contains("#/required"), "{message}");
     }
 }

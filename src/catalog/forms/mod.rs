@@ -33,3 +33,8 @@ impl FormProblem {
         self
     }
 }
+
+/// How a duration is written, where a reader's words say that one was expected.
+pub fn duration_hint(words: &str) -> Option<&'static str> {
+    words.contains("expected a duration").then_some("write it as `30s`, `10m`, `2h` or `1d 12h`")
+}

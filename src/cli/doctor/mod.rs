@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::app::open_store;
+use crate::app::{default_app, open_store};
 use crate::config::Settings;
 use crate::domain::app::App;
 use crate::domain::clock::Clock;
@@ -158,7 +158,18 @@ async fn examine_apps(settings: &Settings, store: &Store, findings: &mut Finding
             return;
         }
     };
-    if apps.is_empty() {
+    let of_settings = match default_app(settings) {
+        Ok(app) => app.filter(|app| apps.iter().all(|known| known.id != app.id)),
+        Err(error) => {
+            findings.ill(
+                "apps",
+                format!("{error:#}"),
+                "correct it; OneSignal's dashboard shows both under Keys & IDs",
+            );
+            None
+        }
+    };
+    if apps.is_empty() && of_settings.is_none() {
         findings.ill("apps", "there is none", "set HERALD_ONESIGNAL__APP_ID and HERALD_ONESIGNAL__API_KEY");
     }
     let timeouts = ClientTimeouts {
@@ -170,7 +181,8 @@ async fn examine_apps(settings: &Settings, store: &Store, findings: &mut Finding
         findings.ill("TLS", "the system's roots can't be read", "install ca-certificates");
         return;
     };
-    for app in &apps {
+    // `herald serve` enters the app of the settings.
+    for app in apps.iter().chain(&of_settings) {
         examine_app(&provider, app, findings).await;
     }
     examine_gates(store, findings).await;

@@ -12,6 +12,8 @@ use crate::store::{DatabaseTls, Store};
 /// A difference between the clocks that people should know of, and one that breaks sessions and signatures.
 const CLOCK_NOTE: TimeDelta = TimeDelta::seconds(5);
 const CLOCK_FAULT: TimeDelta = TimeDelta::seconds(60);
+/// How long people are reminded of a step of the database's clock.
+const STEP_MATTERS: TimeDelta = TimeDelta::hours(24);
 /// How long a due delivery may wait before something is wrong.
 const DUE_FAULT: TimeDelta = TimeDelta::minutes(2);
 /// Rows of the queue that are looked at.
@@ -35,6 +37,7 @@ pub(super) async fn examine_protection(settings: &Settings, store: &Store, findi
     let is_live = store.has_live_app().await.unwrap_or_default();
     examine_tls(store, is_live, findings);
     examine_clocks(store, findings).await;
+    examine_past(store, findings).await;
     examine_due(store, findings).await;
     if let Ok(true) = store.may_change_audit().await {
         findings.advice(
@@ -96,6 +99,30 @@ async fn examine_clocks(store: &Store, findings: &mut Findings) {
         findings.advice("clock", detail, remedy);
     } else {
         findings.well("clock", detail);
+    }
+}
+
+/// Steps of the database's clock, and restores, while they still matter.
+async fn examine_past(store: &Store, findings: &mut Findings) {
+    let (Ok(watch), Ok(clock)) = (store.database_watch().await, PgClock::start(store).await) else { return };
+    let now = clock.now();
+    if let Some(step) = watch.step.filter(|step| now - step.at < STEP_MATTERS) {
+        let back = step.back.as_secs();
+        findings.advice(
+            "database clock",
+            format!("it went back by {back} s at {}: what was planned for a time may be sent late", step.at),
+            "let NTP slew the clock of the database's machine instead of setting it back",
+        );
+    }
+    if let Some(restore) = watch.restore.filter(|restore| now < restore.alone_until) {
+        findings.advice(
+            "restore",
+            format!(
+                "the database was restored at {}; each delivery is sent alone until {}, which takes more calls",
+                restore.at, restore.alone_until
+            ),
+            "run `herald restored end` once nobody posts again what was lost",
+        );
     }
 }
 

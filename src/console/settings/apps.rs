@@ -1,6 +1,6 @@
 //! The OneSignal apps.
 
-use maud::html;
+use maud::{Markup, html};
 
 use super::super::parts::number;
 use super::super::view::{Shown, View};
@@ -19,7 +19,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
             }
         } @else {
             table.rows {
-                thead { tr { th { "Name" } th { "App ID" } th { "OneSignal" } th.num { "Calls a second" } th.num { "Subscriptions" } th { "State" } } }
+                thead { tr { th { "Name" } th { "App ID" } th { "OneSignal" } th.num { "Calls a second" } th.num { "Subscriptions" } th { "Alias labels" } th { "State" } } }
                 tbody {
                     @for app in &apps {
                         tr {
@@ -28,6 +28,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
                             td { @if app.is_sandbox { "a sandbox, " } (app.base_url.host_str().unwrap_or("")) }
                             td.num { (number(i64::from(app.calls_per_second))) }
                             td.num { @match app.subscriptions { Some(count) => (number(i64::from(count))), None => span.soft { "not known" } } }
+                            td { (labels(app.alias_labels.as_deref())) }
                             td { @match &app.paused { Some(why) => { span.chip.held { "◆ stopped" } " " (why) }, None => span.chip.good { "● sending" } } }
                         }
                     }
@@ -38,4 +39,14 @@ pub(in super::super) async fn page(view: View) -> Shown {
         }
     };
     below(&view, "Apps", body).await
+}
+
+fn labels(declared: Option<&[String]>) -> Markup {
+    html! {
+        @match declared {
+            None => span.soft title="Every label is taken, also a misspelt one: declare them with `herald apps set`" { "not declared" },
+            Some([]) => span.soft { "none" },
+            Some(labels) => @for label in labels { code { (label) } " " },
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod password;
 mod retention;
 mod second_factor;
 mod team;
+mod webhooks;
 
 pub(super) use apps::page as apps_page;
 pub(super) use audit::page as audit_page;
@@ -18,6 +19,7 @@ pub(super) use second_factor::{
     remove as remove_factor, reset as reset_factor,
 };
 pub(super) use team::{change as change_member, invite, link as member_link, page as team_page};
+pub(super) use webhooks::page as webhooks_page;
 
 use maud::{Markup, html};
 
@@ -26,9 +28,15 @@ use super::view::{Crumb, Shown, View};
 use crate::access::Use;
 
 /// The pages below, with what each needs.
-const PAGES: [(&str, &str, &str, Use); 7] = [
+const PAGES: [(&str, &str, &str, Use); 8] = [
     ("/settings/apps", "Apps", "the OneSignal apps that messages go through", Use::ReadApps),
     ("/settings/keys", "Sources and keys", "who may post events, and with which keys", Use::ManageKeys),
+    (
+        "/settings/webhooks",
+        "Webhooks",
+        "what other systems send, and which calls were refused and why",
+        Use::ReadSources,
+    ),
     ("/settings/team", "Team", "who may log in, and what they may do", Use::ManageTeam),
     ("/settings/audit", "Record of changes", "who changed what, when and why", Use::ReadCatalog),
     (

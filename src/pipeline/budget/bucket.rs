@@ -25,6 +25,11 @@ impl Bucket {
         self.refilled_at = self.refilled_at.max(now);
     }
 
+    /// Counts from `now` on, whenever it was filled before.
+    pub fn restart(&mut self, now: Timestamp) {
+        self.refilled_at = now;
+    }
+
     /// Takes one token.
     ///
     /// # Errors

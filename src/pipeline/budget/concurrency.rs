@@ -17,6 +17,10 @@ const SLACK_S: f64 = 0.05;
 /// What is left of the limit after a slow call, and after one without an answer.
 const AFTER_SLOW: f64 = 0.95;
 const AFTER_NONE: f64 = 0.7;
+/// Some calls always bring no answer. The limit shrinks when this part of the last calls did …
+const MANY_WITHOUT: f64 = 0.25;
+/// … where each call counts this much, and those before it the less for that.
+const LAST_CALL: f64 = 0.05;
 /// How quickly the usual latency follows: up slowly, so that a jam does not become the usual; down at once.
 const DRIFT: f64 = 0.0001;
 
@@ -37,6 +41,8 @@ pub(super) struct Concurrency {
     limit: f64,
     most: f64,
     usual_s: Option<f64>,
+    /// The part of the last calls that brought no answer.
+    without: f64,
     /// Calls that have to end before the limit shrinks again: those that were under way when it last did.
     hold: usize,
 }
@@ -45,7 +51,7 @@ impl Concurrency {
     pub fn new(most: usize) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a setting of some hundreds")]
         let most = (most.max(1)) as f64;
-        Self { limit: AT_FIRST.min(most), most, usual_s: None, hold: 0 }
+        Self { limit: AT_FIRST.min(most), most, usual_s: None, without: 0.0, hold: 0 }
     }
 
     /// Places in all.
@@ -63,8 +69,14 @@ impl Concurrency {
         self.hold = self.hold.saturating_sub(1);
         match end {
             CallEnd::Neutral => {}
-            CallEnd::InTrouble => self.shrink(AFTER_NONE, under_way),
+            CallEnd::InTrouble => {
+                self.without += (1.0 - self.without) * LAST_CALL;
+                if self.without > MANY_WITHOUT {
+                    self.shrink(AFTER_NONE, under_way);
+                }
+            }
             CallEnd::Answered(took) => {
+                self.without -= self.without * LAST_CALL;
                 let took = took.as_secs_f64();
                 let usual =
                     self.usual_s.map_or(took, |usual| usual.min(took) + DRIFT * (took - usual).max(0.0));
@@ -131,6 +143,17 @@ mod tests {
         let mut limit = Concurrency::new(100);
         after(&mut limit, 200, ms(100));
         assert_eq!(after(&mut limit, 2_000, CallEnd::InTrouble), 4);
+    }
+
+    #[test]
+    fn a_few_calls_without_an_answer_change_nothing() {
+        let mut limit = Concurrency::new(100);
+        after(&mut limit, 200, ms(100));
+        for _ in 0..100 {
+            after(&mut limit, 19, ms(100));
+            after(&mut limit, 1, CallEnd::InTrouble);
+        }
+        assert_eq!(limit.places(), 100);
     }
 
     #[test]

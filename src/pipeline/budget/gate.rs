@@ -73,6 +73,13 @@ impl GateState {
         }
     }
 
+    /// Closed no longer than until `now`, if it is closed.
+    pub fn restart(&mut self, now: Timestamp) {
+        if let Self::Closed(gate) = *self {
+            *self = Self::Closed(KnownGate { until: gate.until.min(now), ..gate });
+        }
+    }
+
     /// Whether nothing can be claimed for it now.
     pub fn is_closed(self, now: Timestamp) -> bool {
         match self {

@@ -51,6 +51,10 @@ const RETRIES_AT_FIRST: f64 = 100.0;
 /// Urgent calls have places of their own beyond those that all calls share: one for so many of the most that there may
 /// be. Calls that hang can then not keep a one-time code back.
 const URGENT_PART: usize = 8;
+/// Answers to other calls that show that the provider is there while one call hangs.
+const ANSWERS_OF_THE_LIVING: u64 = 3;
+/// Overdue calls that there may be for each place.
+const OVERDUE_A_PLACE: usize = 8;
 /// The part of the rate that an app begins with after its breaker was open.
 const RAMP_FROM: f64 = 0.1;
 
@@ -71,6 +75,10 @@ struct AppBudget {
     retries: Bucket,
     in_flight: usize,
     concurrency: Concurrency,
+    /// Calls under way that are overdue: they take no place any more.
+    overdue: usize,
+    /// Calls that brought an answer, ever.
+    answered: u64,
     turns: Turns,
     share: Share,
     volume: Volume,
@@ -205,6 +213,35 @@ impl Budget {
         if let Some(budget) = self.apps.lock().get_mut(&app) {
             budget.concurrency.ended(how, budget.in_flight);
             budget.in_flight = budget.in_flight.saturating_sub(1);
+            budget.answered += u64::from(matches!(how, CallEnd::Answered(_)));
+        }
+    }
+
+    /// How many calls of an app have brought an answer: what [`Budget::set_aside`] compares.
+    pub fn answered(&self, app: AppId) -> u64 {
+        self.apps.lock().get(&app).map_or(0, |budget| budget.answered)
+    }
+
+    /// Gives back the place of a call that is overdue and still under way, so that others can go. Not if nothing else was
+    /// answered since it began: then the provider is away, and more calls would only wait beside it. Returns whether it did.
+    pub fn set_aside(&self, app: AppId, answered_before: u64) -> bool {
+        let mut apps = self.apps.lock();
+        let Some(budget) = apps.get_mut(&app) else { return false };
+        let is_alive = budget.answered >= answered_before + ANSWERS_OF_THE_LIVING;
+        if !is_alive || budget.overdue >= self.calls_in_flight * OVERDUE_A_PLACE {
+            return false;
+        }
+        budget.in_flight = budget.in_flight.saturating_sub(1);
+        budget.overdue += 1;
+        true
+    }
+
+    /// Takes note of a call that came back after it was set aside.
+    pub fn end_set_aside(&self, app: AppId, how: CallEnd) {
+        if let Some(budget) = self.apps.lock().get_mut(&app) {
+            budget.concurrency.ended(how, budget.in_flight);
+            budget.overdue = budget.overdue.saturating_sub(1);
+            budget.answered += u64::from(matches!(how, CallEnd::Answered(_)));
         }
     }
 
@@ -291,6 +328,18 @@ impl Budget {
         })
     }
 
+    /// Forgets every moment that was reckoned by the clock before it went back to `now`. Gates are learned again from the
+    /// database.
+    pub fn clock_went_back(&self, now: Timestamp) {
+        for budget in self.apps.lock().values_mut() {
+            budget.bucket.restart(now);
+            budget.retries.restart(now);
+            budget.breaker = Breaker::default();
+            budget.ramp_since = budget.ramp_since.map(|since| since.min(now));
+            budget.gate.restart(now);
+        }
+    }
+
     /// Whether there is anything to tell the others: calls, messages, or that there are none any more.
     pub fn has_news(&self) -> bool {
         let apps = self.apps.lock();
@@ -345,6 +394,8 @@ impl AppBudget {
             retries: Bucket::with(RETRIES_AT_FIRST, now),
             in_flight: 0,
             concurrency: Concurrency::new(calls_in_flight),
+            overdue: 0,
+            answered: 0,
             turns: Turns::default(),
             share: Share::beside(others),
             volume: Volume::default(),

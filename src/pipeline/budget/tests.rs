@@ -17,6 +17,7 @@ fn app(calls_per_second: u32) -> App {
         calls_per_second,
         subscriptions: None,
         paused: None,
+        alias_labels: None,
     }
 }
 
@@ -138,4 +139,34 @@ fn an_app_that_has_sent_too_much_sends_no_more() {
     assert_eq!(budget.closed_apps(now()), [app.id]);
     let later = now() + TimeDelta::minutes(17);
     assert!(budget.begin(&app, FIRST, later).is_ok());
+}
+
+#[test]
+fn overdue_calls_give_their_places_up_while_others_are_answered() {
+    let (budget, app) = (budget(2, 1.0), app(6_000));
+    assert!(budget.begin(&app, FIRST, now()).is_ok());
+    let answered = budget.answered(app.id);
+    assert!(!budget.set_aside(app.id, answered), "nothing else was answered: the provider may be away");
+    for ms in 1..=3 {
+        assert!(budget.begin(&app, FIRST, now() + TimeDelta::milliseconds(ms)).is_ok());
+        budget.end(app.id, CallEnd::Answered(Duration::from_millis(1)));
+    }
+    assert!(budget.set_aside(app.id, answered));
+    let later = now() + TimeDelta::seconds(1);
+    assert!(budget.begin(&app, FIRST, later).is_ok() && budget.begin(&app, FIRST, later).is_ok());
+    assert_eq!(budget.begin(&app, FIRST, later), Err(Wait::ForPlace));
+    budget.end_set_aside(app.id, CallEnd::InTrouble);
+    assert_eq!(budget.begin(&app, FIRST, later), Err(Wait::ForPlace), "its place was given up before");
+}
+
+#[test]
+fn calls_begin_as_ever_after_the_clock_went_back() {
+    let (budget, app) = (budget(10, 1.0), app(10));
+    while begin_and_end(&budget, &app, FIRST, now()).is_ok() {}
+    let until = now() + TimeDelta::minutes(1);
+    budget.close(app.id, KnownGate { until, opens_slowly: false }, now());
+    let back = now() - TimeDelta::hours(1);
+    budget.clock_went_back(back);
+    budget.gate_is_gone(app.id, back);
+    assert!(begin_and_end(&budget, &app, FIRST, back + TimeDelta::seconds(1)).is_ok());
 }

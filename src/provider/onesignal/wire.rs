@@ -218,6 +218,7 @@ mod tests {
                 calls_per_second: 150,
                 subscriptions: None,
                 paused: None,
+                alias_labels: None,
             }),
             idempotency_key: Uuid::from_u128(3),
             content: Arc::new(BatchContent {

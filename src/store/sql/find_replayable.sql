@@ -1,4 +1,4 @@
--- Without ids it starts from the decisions, of which the happy path has none.
+-- Without ids it starts from the decisions. The happy path has none: what was accepted is looked for by itself.
 WITH named AS (
     SELECT id FROM unnest($1::uuid[]) AS n (id)
     UNION
@@ -10,6 +10,19 @@ WITH named AS (
                    'opted_out', 'erased', 'replayed']
         ELSE ARRAY[$6::text] END)
       AND c.id >= $7
+    UNION
+    (
+        SELECT d.id
+        FROM deliveries d
+        JOIN events e ON e.id = d.event_id
+        WHERE cardinality($1::uuid[]) = 0 AND $6::text IS NULL AND 'accepted' = ANY ($2) AND d.state = 'accepted'
+          AND d.id >= $7 AND d.id < $8
+          AND ($3::text IS NULL OR e.type = $3)
+          AND ($4::text IS NULL OR d.rule_key = $4)
+          AND ($5::text IS NULL OR d.template_key = $5)
+        ORDER BY d.id
+        LIMIT $9
+    )
 )
 SELECT d.id, last.code, last.detail, again.id AS replayed_as
 FROM named n

@@ -34,6 +34,7 @@ async fn add_live_app(app: &TestApp) {
         calls_per_second: 150,
         subscriptions: None,
         paused: None,
+        alias_labels: None,
     };
     let now = app.herald.api.clock.now();
     assert!(app.herald.store.put_app(&live, 0, now).await.expect("entered"));

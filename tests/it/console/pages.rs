@@ -168,6 +168,7 @@ async fn every_page_is_shown_on_an_empty_installation() {
         "/settings/keys",
         "/settings/audit",
         "/settings/retention",
+        "/settings/webhooks",
         "/settings/password",
     ] {
         let seen = admin.get(path).await;

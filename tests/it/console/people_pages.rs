@@ -20,6 +20,7 @@ async fn a_person_is_found_by_id_and_by_address_and_asked_for_where_several_have
         Some("/recipients/phone/%2B4915112345678")
     );
     assert_eq!(found("crm_id%3D7").await.location.as_deref(), Some("/recipients/crm_id/7"));
+    app.declare_labels(&["crm_id"]).await;
     let mut other = order_shipped("order-2", "user-42");
     other["recipient"] = serde_json::json!({"crm_id": "user-42"});
     app.accept(&other).await;
@@ -40,6 +41,7 @@ async fn somebody_s_story_is_told_under_all_of_their_names() {
     )
     .await;
     app.accept(&order_shipped("by-external-id", "user-42")).await;
+    app.declare_labels(&["crm_id"]).await;
     let mut other = order_shipped("by-alias", "");
     other["recipient"] = serde_json::json!({"crm_id": "7"});
     app.accept(&other).await;

@@ -132,6 +132,20 @@ impl TestApp {
         assert!(status == 200 || status == 201, "{body}");
     }
 
+    /// Declares the labels that the default app's people have aliases under.
+    pub async fn declare_labels(&self, labels: &[&str]) {
+        let apps = self.get("/v1/apps").await;
+        let app = apps.as_array().and_then(|apps| apps.iter().find(|app| app["is_default"] == true));
+        let app = app.expect("a default app");
+        let path = format!("/v1/apps/{}", app["id"].as_str().expect("an id"));
+        let (_, seen, _) = self.call_seen((Method::GET, &path), &self.key, None, &Value::Null).await;
+        let said = serde_json::json!({
+            "name": app["name"], "subscriptions": app["subscriptions"], "alias_labels": labels,
+        });
+        let (status, _, answer) = self.call_seen((Method::PUT, &path), &self.key, Some(&seen), &said).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
     /// Another process on the same database and sandbox.
     pub async fn replica(&self) -> Self {
         self.replica_with(Vec::new()).await

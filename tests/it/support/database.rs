@@ -78,6 +78,12 @@ pub async fn empty() -> Database {
     make("TEMPLATE template0").await
 }
 
+/// A database of its own with what another one holds now: nobody may be connected to that one.
+pub async fn copy_of(database: &Database) -> Database {
+    let url: url::Url = database.parse().expect("a database URL");
+    make(&format!("TEMPLATE {}", url.path().trim_start_matches('/'))).await
+}
+
 async fn make(like: &str) -> Database {
     let server = SERVER.get_or_init(start).await;
     let name = format!("herald_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -108,6 +108,7 @@ async fn every_page_can_be_used_by_everybody() {
         "/settings/team",
         "/settings/audit",
         "/settings/retention",
+        "/settings/webhooks",
         "/settings/password",
         "/settings/second-factor",
         "/log-in",

@@ -1,0 +1,322 @@
+//! How a restore of the database and a step of its clock are recognized, and what a step back leaves to repair.
+//!
+//! One row remembers the latest time that was read and which database it was read from. A time before that one is a step
+//! back; another database is a restore.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+
+use super::{Committed, Store, StoreError, commit};
+use crate::domain::clock::Timestamp;
+use crate::domain::gate::PAUSED;
+use crate::domain::retry::delta;
+
+/// Steps back that are smaller are what clocks do.
+const SMALLEST_STEP: TimeDelta = TimeDelta::seconds(1);
+/// Another timeline after a longer silence is a restore to a point in time, even where failovers lose nothing.
+const LONGEST_FAILOVER: TimeDelta = TimeDelta::minutes(10);
+/// Rows that are repaired in one statement.
+const REPAIRED_AT_ONCE: i64 = 10_000;
+
+/// How the database is watched.
+#[derive(Debug, Clone, Copy)]
+pub struct WatchOptions {
+    /// How often [`Store::watch_database`] is called, by each process.
+    pub every: Duration,
+    /// How long a worker's lease is.
+    pub lease: Duration,
+    /// How long deliveries are sent alone after a restore.
+    pub restored_window: Duration,
+}
+
+/// The last step back of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockStep {
+    /// When it was noticed, by the clock after it.
+    pub at: Timestamp,
+    /// How far the clock went back.
+    pub back: Duration,
+}
+
+/// The last restore of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restore {
+    /// When it was noticed.
+    pub at: Timestamp,
+    /// Commits after this time may be missing.
+    pub lost_since: Timestamp,
+    /// Until when deliveries are sent alone.
+    pub alone_until: Timestamp,
+}
+
+/// What is known of the database's past.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DatabaseWatch {
+    /// The last step back of its clock.
+    pub step: Option<ClockStep>,
+    /// Its last restore.
+    pub restore: Option<Restore>,
+}
+
+impl DatabaseWatch {
+    /// Whether deliveries are sent alone at `now`.
+    pub fn sends_alone(&self, now: Timestamp) -> bool {
+        self.restore.is_some_and(|restore| now < restore.alone_until)
+    }
+}
+
+/// The row, beside what is true now.
+struct Seen {
+    read_at: Timestamp,
+    was_loss_free: bool,
+    is_same_database: bool,
+    is_same_timeline: bool,
+    watch: DatabaseWatch,
+}
+
+impl Seen {
+    fn went_back(&self, now: Timestamp) -> bool {
+        self.read_at - now >= SMALLEST_STEP
+    }
+
+    fn was_restored(&self, now: Timestamp) -> bool {
+        let is_failover = self.was_loss_free && now - self.read_at <= LONGEST_FAILOVER;
+        !self.is_same_database || !(self.is_same_timeline || is_failover)
+    }
+}
+
+const PRESENT: &str =
+    "SELECT concat_ws(' ', s.system_identifier, d.oid, 'database_watch'::regclass::oid) AS identity,
+        substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) AS timeline,
+        EXISTS (SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) AS is_loss_free
+    FROM pg_control_system() s, pg_database d
+    WHERE d.datname = current_database()";
+
+impl Store {
+    /// Compares the database with what it was when it was looked at last, and notes a step back of its clock or a restore.
+    /// Of several processes, one repairs what a step back leaves: it can be called again after an error.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn watch_database(
+        &self,
+        options: WatchOptions,
+        now: Timestamp,
+    ) -> Result<DatabaseWatch, StoreError> {
+        let mut tx = self.begin().await?;
+        begin_watch(&mut tx, now).await?;
+        let seen = read(&mut tx, false).await?;
+        if !seen.went_back(now) && !seen.was_restored(now) {
+            note_present(&mut tx, now).await?;
+            finish(commit(tx).await)?;
+            return Ok(seen.watch);
+        }
+        drop(tx);
+        if seen.went_back(now) {
+            self.repair_after_step(&seen, options, now).await?;
+        }
+        self.note_change(options, now).await
+    }
+
+    /// What is known of the database's past, as it was noted last.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn database_watch(&self) -> Result<DatabaseWatch, StoreError> {
+        let row = sqlx::query("SELECT * FROM database_watch").fetch_optional(self.pool()).await?;
+        row.as_ref().map(read_watch).transpose().map(Option::unwrap_or_default)
+    }
+
+    /// Lets deliveries be sent together again after a restore. Returns whether they were sent alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn end_sending_alone(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let ended = sqlx::query("UPDATE database_watch SET alone_until = $1 WHERE alone_until > $1")
+            .bind(now)
+            .execute(self.pool())
+            .await?;
+        Ok(ended.rows_affected() > 0)
+    }
+
+    /// Notes a restore that nothing in the database tells of, such as a snapshot of its disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn begin_sending_alone(
+        &self,
+        lost_since: Timestamp,
+        alone_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        begin_watch(&mut tx, now).await?;
+        sqlx::query("UPDATE database_watch SET restored_at = $1, restored_from = $2, alone_until = $3")
+            .bind(now)
+            .bind(lost_since)
+            .bind(alone_until)
+            .execute(&mut *tx)
+            .await?;
+        finish(commit(tx).await)
+    }
+
+    async fn note_change(&self, options: WatchOptions, now: Timestamp) -> Result<DatabaseWatch, StoreError> {
+        let mut tx = self.begin().await?;
+        let seen = read(&mut tx, true).await?;
+        let (went_back, was_restored) = (seen.went_back(now), seen.was_restored(now));
+        sqlx::query(
+            "UPDATE database_watch
+             SET stepped_at = CASE WHEN $1 THEN $2 ELSE stepped_at END,
+                stepped_us = CASE WHEN $1 THEN $3 ELSE stepped_us END,
+                restored_at = CASE WHEN $4 THEN $2 ELSE restored_at END,
+                restored_from = CASE WHEN $4 THEN $5 ELSE restored_from END,
+                alone_until = CASE WHEN $4 THEN $6 ELSE alone_until END",
+        )
+        .bind(went_back)
+        .bind(now)
+        .bind((seen.read_at - now).num_microseconds().unwrap_or(i64::MAX).max(1))
+        .bind(was_restored)
+        .bind(seen.read_at.min(now))
+        .bind(now + delta(options.restored_window))
+        .execute(&mut *tx)
+        .await?;
+        note_present(&mut tx, now).await?;
+        let watch = read(&mut tx, false).await?.watch;
+        finish(commit(tx).await)?;
+        Ok(watch)
+    }
+
+    /// Brings forward what was due, or free again, by the clock before it went back: it would wait until the clock is
+    /// there once more. What is planned for a time of day stays.
+    async fn repair_after_step(
+        &self,
+        seen: &Seen,
+        options: WatchOptions,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        // The clock may have gone on for a while after it was read last.
+        let was_at = seen.read_at + delta(options.every * 2);
+        let back = seen.read_at - now;
+        while self.repair_queue(was_at, now).await? == u64::try_from(REPAIRED_AT_ONCE).unwrap_or_default() {}
+        sqlx::query("UPDATE workers SET lease_until = $1 WHERE lease_until > $1")
+            .bind(now + delta(options.lease))
+            .execute(self.pool())
+            .await?;
+        sqlx::query(
+            "UPDATE gates
+             SET closed_until = greatest($1, closed_until - $2 * interval '1 microsecond'),
+                probe_at = greatest($1, probe_at - $2 * interval '1 microsecond')
+             WHERE code <> $3 AND closed_until > $1",
+        )
+        .bind(now)
+        .bind(back.num_microseconds().unwrap_or(i64::MAX))
+        .bind(PAUSED)
+        .execute(self.pool())
+        .await?;
+        sqlx::query("UPDATE handed_over SET next_try_at = $1 WHERE next_try_at > $1 AND next_try_at <= $2")
+            .bind(now)
+            .bind(was_at)
+            .execute(self.pool())
+            .await?;
+        sqlx::query("UPDATE orderings SET moved_at = $1 WHERE moved_at > $1")
+            .bind(now)
+            .execute(self.pool())
+            .await?;
+        sqlx::query("UPDATE template_uploads SET leased_until = $1 WHERE leased_until > $1")
+            .bind(now + delta(options.lease))
+            .execute(self.pool())
+            .await?;
+        sqlx::query("DELETE FROM app_volumes WHERE minute > $1").bind(now).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    async fn repair_queue(&self, was_at: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let repaired = sqlx::query(
+            "WITH late AS (
+                SELECT q.delivery_id
+                FROM queue q
+                JOIN deliveries d ON d.id = q.delivery_id
+                WHERE q.state IN ('queued', 'retrying') AND q.worker_id IS NULL AND q.blocked_due_at IS NULL
+                  AND q.due_at > $1 AND q.due_at <= $2
+                  AND (q.state = 'retrying' OR q.attempts > 0 OR q.due_at <= d.created_at + interval '1 second')
+                LIMIT $3
+                FOR UPDATE OF q SKIP LOCKED
+             )
+             UPDATE queue q SET due_at = $1
+             FROM late
+             WHERE q.delivery_id = late.delivery_id",
+        )
+        .bind(now)
+        .bind(was_at)
+        .bind(REPAIRED_AT_ONCE)
+        .execute(self.pool())
+        .await?;
+        Ok(repaired.rows_affected())
+    }
+}
+
+/// Makes the row if there is none.
+async fn begin_watch(connection: &mut PgConnection, now: Timestamp) -> Result<(), StoreError> {
+    let insert = format!(
+        "INSERT INTO database_watch (read_at, identity, timeline, is_loss_free)
+         SELECT $1, present.* FROM ({PRESENT}) AS present
+         ON CONFLICT DO NOTHING"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(insert)).bind(now).execute(connection).await?;
+    Ok(())
+}
+
+async fn read(connection: &mut PgConnection, locked: bool) -> Result<Seen, StoreError> {
+    let lock = if locked { "FOR UPDATE OF w" } else { "" };
+    let select = format!(
+        "SELECT w.*, w.identity = p.identity AS is_same_database, w.timeline = p.timeline AS is_same_timeline
+         FROM database_watch w, ({PRESENT}) AS p {lock}"
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_one(connection).await?;
+    Ok(Seen {
+        read_at: row.try_get("read_at")?,
+        was_loss_free: row.try_get("is_loss_free")?,
+        is_same_database: row.try_get("is_same_database")?,
+        is_same_timeline: row.try_get("is_same_timeline")?,
+        watch: read_watch(&row)?,
+    })
+}
+
+fn read_watch(row: &PgRow) -> Result<DatabaseWatch, StoreError> {
+    let stepped_at: Option<Timestamp> = row.try_get("stepped_at")?;
+    let back: Option<i64> = row.try_get("stepped_us")?;
+    let restored_at: Option<Timestamp> = row.try_get("restored_at")?;
+    let lost_since: Option<Timestamp> = row.try_get("restored_from")?;
+    let alone_until: Option<Timestamp> = row.try_get("alone_until")?;
+    Ok(DatabaseWatch {
+        step: stepped_at.zip(back).map(|(at, back)| ClockStep {
+            at,
+            back: Duration::from_micros(u64::try_from(back).unwrap_or_default()),
+        }),
+        restore: restored_at
+            .zip(lost_since)
+            .zip(alone_until)
+            .map(|((at, lost_since), alone_until)| Restore { at, lost_since, alone_until }),
+    })
+}
+
+/// Notes the present time and database.
+async fn note_present(connection: &mut PgConnection, now: Timestamp) -> Result<(), StoreError> {
+    let update = format!(
+        "UPDATE database_watch
+         SET read_at = $1, is_loss_free = p.is_loss_free, identity = p.identity, timeline = p.timeline
+         FROM ({PRESENT}) AS p"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(update)).bind(now).execute(connection).await?;
+    Ok(())
+}
+
+fn finish(committed: Committed) -> Result<(), StoreError> {
+    match committed {
+        Committed::Yes => Ok(()),
+        Committed::No(error) | Committed::Unclear(error) => Err(error),
+    }
+}
