@@ -156,7 +156,7 @@ async fn requests_made_up_from_the_description_find_nothing_that_it_does_not_say
         let mut command = Command::new(python().with_file_name("st"));
         command.arg("--config-file").arg(story("python").join("schemathesis.toml"));
         command.args(["run", &description, "-H", &key, "--max-examples", &examples, "--seed", "18"]);
-        succeed(command.args(["--workers", "2", "--continue-on-failure", "--no-color"]))
+        succeed(command.args(["--continue-on-failure", "--no-color"]))
     });
     let tried = tried.await.unwrap();
     let said = String::from_utf8_lossy(&tried.stdout);
