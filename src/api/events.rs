@@ -280,12 +280,14 @@ pub(super) struct BatchBody {
 ///
 /// The answer lists up to 500 errors and 10,000 deliveries and decisions over all events; `GET /v1/events/{id}` has the rest.
 ///
+/// Each event is as for `POST /v1/events`; one that is not is refused with its own problem.
+///
 /// A JSON array, a JSON document a line (`application/x-ndjson`; empty lines are passed over), or a list of CloudEvents.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "events", params(WriteQuery),
     request_body(content(
-        (Vec<EventRequest> = "application/json"), (EventRequest = "application/x-ndjson"),
-        (Vec<CloudEventRequest> = "application/cloudevents-batch+json"),
+        (Vec<Object> = "application/json"), (String = "application/x-ndjson"),
+        (Vec<Object> = "application/cloudevents-batch+json"),
     )),
     responses(
         (status = 202, description = "A result per event", body = BatchBody),

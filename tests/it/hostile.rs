@@ -137,7 +137,7 @@ async fn hostile_values_are_the_same_again_on_a_retry() {
     app.fault(json!({"endpoint": "notifications", "kind": "reset_after", "probability": 1.0, "times": 4}))
         .await;
     let values = [
-        json!({"invoice": "{{ 7 | times: 6 }}", "amount": "\u{202e}", "pay_url": "https://a.example/?q=%7B%7B&x='(1)"}),
+        json!({"invoice": "{{ 7 | times: 6 }}", "amount": "\u{202e}2", "pay_url": "https://a.example/?q=%7B%7B&x='(1)"}),
         json!({"invoice": "{% endraw %}", "amount": "🎉\u{200d}🎉", "pay_url": "https://a.example", "z": 1.0, "a": 5e-324}),
         json!({"invoice": "a\tb\nc", "amount": "\\u0041", "pay_url": "https://a.example", "n": [u64::MAX, i64::MIN, 1e300, -0.0]}),
         json!({"invoice": "7".repeat(2_500), "amount": "{{", "pay_url": "https://a.example"}),

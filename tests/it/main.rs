@@ -48,6 +48,7 @@ mod planning;
 mod posted_forms;
 mod previews;
 mod quiet_hours;
+mod readers;
 mod release;
 mod replays;
 mod replicas;

@@ -301,6 +301,35 @@ fn what_a_condition_makes_sure_of_is_not_asked_for_again() {
 }
 
 #[test]
+fn a_member_that_tells_alternatives_apart_says_which_members_there_are() {
+    let found = |text: &str| {
+        let mut world = World::sound(Push).with("contents", text);
+        world.contents.remove("de");
+        world.samples.clear();
+        world.schema["oneOf"] = json!([
+            {"properties": {"pay": {"const": "card"}, "card": {"type": "string", "pattern": "\\S"}}, "required": ["pay", "card"]},
+            {"properties": {"pay": {"const": "iban"}, "iban": {"type": "string", "pattern": "\\S"}}, "required": ["pay", "iban"]},
+        ]);
+        world.check().into_iter().map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    for text in [
+        "{% if data.pay == 'card' %}{{ data.card }}{% endif %}",
+        "{% if data.pay == 'card' %}{{ data.card }}{% else %}{{ data.iban }}{% endif %}",
+        "{% if data.pay != 'card' %}{{ data.iban }}{% endif %}",
+        "{% case data.pay %}{% when 'iban' %}{{ data.iban }}{% when 'card' %}{{ data.card }}{% endcase %}",
+    ] {
+        assert_eq!(found(text), [""; 0], "{text}");
+    }
+    for text in [
+        "{{ data.card }}",
+        "{% if data.pay == 'iban' %}{{ data.card }}{% endif %}",
+        "{% if data.paid %}{{ data.card }}{% endif %}",
+    ] {
+        assert!(!found(text).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn hostile_schemas_and_copy_do_not_run_away() {
     let doubling: serde_json::Map<_, _> = (0..40)
         .map(|n| {

@@ -1,7 +1,7 @@
 //! Copy that OneSignal's engine can't parse or reads otherwise, and dates whose pattern prints letters.
 
 use super::{Finding, Severity};
-use crate::domain::template::{FieldKind, FieldSpec};
+use crate::domain::template::FieldSpec;
 use crate::templating::compile::origins::{PROVIDER_NAMES, bodies};
 use crate::templating::liquid::Template;
 use crate::templating::liquid::ast::{Condition, Expr, Filtered, Literal, Node, Operator, Path, Span, Test};
@@ -21,7 +21,7 @@ pub fn check(spec: &FieldSpec, template: &Template, is_kept: bool) -> Vec<Findin
     for Stumble { at, message, hint } in stumbles {
         found.add("provider_syntax", Severity::Error, Span { start: at, end: at }, message, hint);
     }
-    if spec.kind != FieldKind::Fixed && is_front_matter(source) {
+    if matches!(spec.name, "contents" | "body") && is_front_matter(source) {
         let message =
             "the copy begins with `+++`: the fields above the text are part of files alone".to_owned();
         let hint = "save each field by itself, without the `+++` lines";
@@ -34,13 +34,11 @@ pub fn check(spec: &FieldSpec, template: &Template, is_kept: bool) -> Vec<Findin
     found.findings
 }
 
-/// Whether a text begins as a copy file does, with fields above the copy.
+/// Whether a text begins as a copy file does, with fields between two lines `+++`.
 pub fn is_front_matter(source: &str) -> bool {
-    source
-        .trim_start_matches(['\u{feff}', '\n', '\r', ' '])
-        .lines()
-        .next()
-        .is_some_and(|line| line.trim() == "+++")
+    let text = source.trim_start_matches(['\u{feff}', '\n', '\r', ' ']);
+    let mut fences = text.lines().enumerate().filter(|(_, line)| line.trim() == "+++");
+    fences.next().is_some_and(|(number, _)| number == 0) && fences.next().is_some()
 }
 
 struct Found<'f> {

@@ -112,6 +112,8 @@ fn left_mjml(source: &str, nodes: &[Node], tell: &mut dyn FnMut(usize)) {
         {
             tell(span.start + at);
         }
-        bodies(node).into_iter().for_each(|body| left_mjml(source, body, tell));
+        for body in bodies(node) {
+            left_mjml(source, body, tell);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Copy, Finding, Severity};
 use crate::domain::template::{Fields, fields_of, is_locale};
+use crate::domain::visible::is_blank;
 
 /// What is wrong with the locales.
 pub fn check(copy: &Copy<'_>) -> Vec<Finding> {
@@ -19,8 +20,7 @@ pub fn check(copy: &Copy<'_>) -> Vec<Finding> {
             found.push(finding.hint("write it as in BCP 47: `de`, `de-AT`, `zh-Hant`").in_locale(locale));
         }
         for spec in fields_of(copy.channel) {
-            let is_filled =
-                |fields: &Fields| fields.get(spec.name).is_some_and(|text| !text.trim().is_empty());
+            let is_filled = |fields: &Fields| fields.get(spec.name).is_some_and(|text| !is_blank(text));
             if is_filled(fields) {
                 continue;
             }

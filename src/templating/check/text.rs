@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::{Map, Value};
 
+use crate::domain::visible::is_blank;
 use crate::templating::liquid::dates;
 use crate::templating::liquid::number::Number;
 
@@ -70,7 +71,7 @@ impl Text {
         Self {
             empty: values.contains(""),
             least: values.iter().map(|value| value.chars().count()).min().unwrap_or(0),
-            blank: values.iter().any(|value| value.trim().is_empty()),
+            blank: values.iter().any(|value| is_blank(value)),
             numeric: chance(&|value| Number::parse(value).is_some()),
             date: chance(&|value| dates::parse(value).is_some()),
             values: Some(values),
@@ -120,9 +121,7 @@ impl Text {
     /// The same, once it is known not to be blank.
     pub fn filled(self) -> Self {
         match self.values {
-            Some(values) => {
-                Self::of_values(values.into_iter().filter(|value| !value.trim().is_empty()).collect())
-            }
+            Some(values) => Self::of_values(values.into_iter().filter(|value| !is_blank(value)).collect()),
             None => Self { empty: false, blank: false, ..self },
         }
     }

@@ -126,16 +126,12 @@ fn decoded(text: &str) -> String {
     while let Some((before, after)) = rest.split_once('&') {
         out.push_str(before);
         let known = [("amp;", '&'), ("lt;", '<'), ("gt;", '>'), ("quot;", '"'), ("#39;", '\'')];
-        match known.iter().find(|(name, _)| after.starts_with(name)) {
-            Some((name, c)) => {
-                out.push(*c);
-                rest = &after[name.len()..];
-            }
-            None => {
-                out.push('&');
-                rest = after;
-            }
-        }
+        let (c, length) = known
+            .iter()
+            .find(|(name, _)| after.starts_with(name))
+            .map_or(('&', 0), |(name, c)| (*c, name.len()));
+        out.push(c);
+        rest = &after[length..];
     }
     out + rest
 }
@@ -161,7 +157,7 @@ proptest! {
     ) {
         let (before, name, left, right) = WAYS[way];
         let data = json!({"a": a, "b": b});
-        let filters: String = steps.iter().map(|step| format!(" | {}", STEPS[*step].0)).collect();
+        let filters = steps.iter().map(|step| [" | ", STEPS[*step].0].concat()).collect::<Vec<_>>().concat();
         let wanted = steps.iter().fold(format!("{left}{a}{right}"), |text, step| STEPS[*step].1(&text, &b));
         let output = format!("{{{{ {name}{filters} }}}}");
         let html = format!("{before}<p title=\"{output}\">[{output}]</p><a href=\"https://x.io/?c={output}&d=1\">");

@@ -38,14 +38,13 @@ pub fn unparsable(source: &str) -> Vec<Stumble> {
                 found.push(half_a_block(mark.start));
                 open.clear();
             }
-            Some(_) => {}
             None if BLOCKS.contains(&name) => {
                 if arguments.is_empty() && name != "comment" {
                     found.push(half_a_block(mark.start));
                 }
                 open.push(name);
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
     found

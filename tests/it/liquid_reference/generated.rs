@@ -173,9 +173,9 @@ pub fn template(seed: u64) -> String {
     let mut random = Random::new(seed);
     let mut text = String::new();
     if random.one_in(3) {
-        text.push_str(&format!("{{% assign v = {} %}}", filtered(&mut random)));
+        text = format!("{{% assign v = {} %}}", filtered(&mut random));
     }
-    for _ in 0..1 + random.below(4) {
+    for _ in 0..=random.below(4) {
         text.push_str(&part(&mut random, 2));
     }
     text
@@ -263,10 +263,10 @@ fn test(random: &mut Random) -> String {
 fn block(random: &mut Random, depth: usize, name: &str) -> String {
     let mut text = format!("{{% {name} {} %}}{}", condition(random), parts(random, depth));
     if random.one_in(3) {
-        text += &format!("{{% elsif {} %}}{}", condition(random), parts(random, depth));
+        text = format!("{text}{{% elsif {} %}}{}", condition(random), parts(random, depth));
     }
     if random.one_in(2) {
-        text += &format!("{{% else -%}} {}", parts(random, depth));
+        text = format!("{text}{{% else -%}} {}", parts(random, depth));
     }
     format!("{text}{{%- end{name} %}}")
 }
@@ -294,23 +294,23 @@ fn repeat(random: &mut Random, depth: usize) -> String {
         random.of(&["", "", "", "{% break %}", "{% if forloop.index == 2 %}{% continue %}{% endif %}"]);
     let mut text = format!("{{% for v in {list}{bounds} %}}{jump}{inner}{}", parts(random, depth));
     if random.one_in(3) {
-        text += &format!("{{% else %}}{}", parts(random, depth));
+        text = format!("{text}{{% else %}}{}", parts(random, depth));
     }
     text + "{% endfor %}"
 }
 
 fn case(random: &mut Random, depth: usize) -> String {
     let mut text = format!("{{% case {} %}}", value(random));
-    for _ in 0..1 + random.below(3) {
+    for _ in 0..=random.below(3) {
         let more = if random.one_in(2) {
             format!("{}{}", random.of(&[", ", " or "]), value(random))
         } else {
             String::new()
         };
-        text += &format!("{{% when {}{more} %}}{}", value(random), parts(random, depth));
+        text = format!("{text}{{% when {}{more} %}}{}", value(random), parts(random, depth));
     }
     if random.one_in(2) {
-        text += &format!("{{% else %}}{}", parts(random, depth));
+        text = format!("{text}{{% else %}}{}", parts(random, depth));
     }
     text + "{% endcase %}"
 }

@@ -152,7 +152,7 @@ pub fn shown(seed: u64) -> Vec<Shown> {
         3 => (Channel::Email, "body", "<p title=\""),
         _ => (Channel::Email, "body", "<p>"),
     };
-    let body: String = (0..1 + random.below(3)).map(|_| part(&mut random, 2)).collect();
+    let body: String = (0..=random.below(3)).map(|_| part(&mut random, 2)).collect();
     let written = format!("{before}{body}");
     let budget = Budget::default();
     let fields = Fields::from([(field.to_owned(), written.clone())]);

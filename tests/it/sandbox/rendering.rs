@@ -49,6 +49,23 @@ async fn broken_liquid_is_sent_empty_and_reported() {
 }
 
 #[tokio::test]
+async fn what_the_engine_can_t_run_reads_as_it_reports_it() {
+    let served = Served::start().await;
+    let person = json!([{"external_id": "u", "tags": {"points": "7"}}]);
+    served.post("/_sandbox/users", &person).await;
+    let fields = json!({
+        "contents": {"en": "{% if user.tags.points > 5 %}many{% endif %}!"},
+        "headings": {"en": "{{ user.tags.nick | default: \"{friend}\" }}"},
+        "subtitle": {"en": "{{ '1,234' | plus: 1 }}"},
+    });
+    send_template(&served, fields, json!({"include_aliases": {"external_id": ["u"]}})).await;
+    let seen = served.seen();
+    assert_eq!(seen.rendered["contents"], "Liquid error: comparison of String with 5 failed!");
+    assert_eq!((&seen.rendered["headings"], &seen.rendered["subtitle"]), (&json!(""), &json!("2")));
+    assert_eq!(seen.broken.len(), 2, "{:?}", seen.broken);
+}
+
+#[tokio::test]
 async fn each_person_reads_their_own_language_else_english() {
     let served = Served::start().await;
     let people = json!([{"external_id": "de", "language": "de"}, {"external_id": "fr", "language": "fr"}]);

@@ -1,8 +1,9 @@
 //! What is known at a point of a template: what its names stand for, and what the conditions around it make sure of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use crate::templating::check::schema::Conj;
 use crate::templating::check::shape::{List, Numbers, Shape};
 use crate::templating::check::text::Text;
 use crate::templating::liquid::ast::Literal;
@@ -75,6 +76,15 @@ pub enum Fact {
     Least(usize),
     /// It is one of these.
     OneOf(Vec<Literal>),
+    /// Of an object: its member `key` is one of these texts, or it is none of them.
+    Member {
+        /// The member.
+        key: String,
+        /// The texts.
+        texts: BTreeSet<String>,
+        /// Whether it is one of them.
+        is_one: bool,
+    },
 }
 
 impl Fact {
@@ -93,8 +103,35 @@ impl Fact {
                 Shape { lists: shape.lists.into_iter().map(longer).collect(), ..shape }
             }
             Self::OneOf(literals) => one_of(shape, literals),
+            Self::Member { key, texts, is_one } => told_apart(shape, key, texts, *is_one),
         }
     }
+}
+
+/// How many alternatives of an object are told apart by a member.
+const MOST_TOLD_APART: usize = 16;
+
+/// The shape without the objects whose member `key` can't be as it is known to be.
+fn told_apart<'s>(shape: Shape<'s>, key: &str, texts: &BTreeSet<String>, is_one: bool) -> Shape<'s> {
+    if !(2..=MOST_TOLD_APART).contains(&shape.objects.len()) {
+        return shape;
+    }
+    let fits = |object: &Conj<'s>| {
+        let member = object.member(key);
+        let only_text = !member.may_be_nil()
+            && !member.may_be_compound()
+            && !member.boolean
+            && member.number.is_none()
+            && !member.foreign;
+        match member.text.and_then(|text| text.values) {
+            Some(values) if is_one => !values.is_disjoint(texts),
+            Some(values) => !(only_text && values.is_subset(texts)),
+            None => true,
+        }
+    };
+    let objects: Vec<Conj<'s>> = shape.objects.iter().filter(|object| fits(object)).cloned().collect();
+    // Where no alternative is left, the branch is never taken.
+    if objects.is_empty() { shape } else { Shape { objects, ..shape } }
 }
 
 fn one_of<'s>(shape: Shape<'s>, literals: &[Literal]) -> Shape<'s> {
@@ -105,7 +142,7 @@ fn one_of<'s>(shape: Shape<'s>, literals: &[Literal]) -> Shape<'s> {
         Literal::Text(text) => Some(text.clone()),
         _ => None,
     });
-    let (texts, numbers): (std::collections::BTreeSet<String>, Vec<Number>) =
+    let (texts, numbers): (BTreeSet<String>, Vec<Number>) =
         (texts.collect(), literals.iter().filter_map(number).collect());
     let zero = numbers.iter().any(|number| number.as_f64() == 0.0);
     Shape {

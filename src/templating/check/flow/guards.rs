@@ -77,7 +77,10 @@ impl<'s> Flow<'_, 's> {
             Literal::Empty => (Vec::new(), make(Fact::NotEmpty, false)),
             Literal::Text(text) if text.is_empty() => (Vec::new(), make(Fact::NotEmpty, false)),
             Literal::Text(_) | Literal::Bool(_) | Literal::Int(_) | Literal::Float(_) => {
-                (make(Fact::OneOf(vec![literal.clone()]), true), Vec::new())
+                let mut equal = make(Fact::OneOf(vec![literal.clone()]), true);
+                equal.extend(self.told_apart(path, &trail, std::slice::from_ref(literal), true));
+                let unequal = self.told_apart(path, &trail, std::slice::from_ref(literal), false);
+                (equal, unequal.into_iter().collect())
             }
         };
         match operator {
@@ -111,6 +114,25 @@ impl<'s> Flow<'_, 's> {
         Some(Guard { token, fact, by_provider: self.origins.root(&path.root).provider })
     }
 
+    /// What a text that a member is or is not tells of the object: which of its alternatives it is.
+    fn told_apart(
+        &self,
+        path: &Path,
+        trail: &Trail<'s>,
+        literals: &[Literal],
+        is_one: bool,
+    ) -> Option<Guard> {
+        let Some(Step::Key(key)) = path.steps.last() else { return None };
+        let text = |literal: &Literal| match literal {
+            Literal::Text(text) => Some(text.clone()),
+            _ => None,
+        };
+        let texts = literals.iter().map(text).collect::<Option<_>>()?;
+        let token = trail.tokens.iter().rev().nth(1)?.clone();
+        let fact = Fact::Member { key: key.clone(), texts, is_one };
+        Some(Guard { token, fact, by_provider: self.origins.root(&path.root).provider })
+    }
+
     /// The fact about a path; where it is there, its beginnings are, too.
     fn guards(&self, path: &Path, trail: &Trail<'s>, fact: Fact, prefixes: bool) -> Vec<Guard> {
         let by_provider = self.origins.root(&path.root).provider;
@@ -132,7 +154,10 @@ impl<'s> Flow<'_, 's> {
             return Vec::new();
         };
         let trail = self.trail(path);
-        self.guards(path, &trail, Fact::OneOf(literals), true)
+        let apart = self.told_apart(path, &trail, &literals, true);
+        let mut guards = self.guards(path, &trail, Fact::OneOf(literals), true);
+        guards.extend(apart);
+        guards
     }
 
     /// Tells two sides that can't be compared, or never be equal.

@@ -78,10 +78,14 @@ fn no_filter_or_capture_makes_a_value_be_encoded_twice() {
             "{% capture q %}c={{ data.code }}&d=1{% endcapture %}<a href=\"https://s.example/?{{ q }}\">",
             "<a href=\"https://s.example/?c=A%20B%26C%2F1&d=1\">",
         ),
-        ("{{ 'a & b' | escape }}{{ data.shop | url_encode }}", "a &amp; bTom+%26+Jerry%27s"),
     ] {
         assert_eq!(body(source), wanted, "{source}");
     }
+}
+
+#[test]
+fn literals_are_encoded_once_too_and_url_encode_shows_its_result_outside_of_links() {
+    assert_eq!(body("{{ 'a & b' | escape }}{{ data.shop | url_encode }}"), "a &amp; bTom+%26+Jerry%27s");
 }
 
 #[test]

@@ -202,10 +202,9 @@ fn offset(seconds: i32, directive: &Directive<'_>) -> Option<String> {
     let mut rest = String::new();
     match directive.colons {
         0 => write!(rest, "{minutes:02}").ok()?,
-        1 => write!(rest, ":{minutes:02}").ok()?,
         2 => write!(rest, ":{minutes:02}:{:02}", seconds.abs() % 60).ok()?,
         3 if minutes == 0 => {}
-        3 => write!(rest, ":{minutes:02}").ok()?,
+        1 | 3 => write!(rest, ":{minutes:02}").ok()?,
         _ => return None,
     }
     let width = directive.width.unwrap_or(0).saturating_sub(rest.len() + 1).max(2);

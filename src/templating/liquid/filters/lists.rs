@@ -13,7 +13,7 @@ use crate::templating::liquid::value::{Val, count};
 /// Puts `input` through a filter on lists.
 pub fn apply<'a>(
     filter: Filter,
-    input: Val<'a>,
+    input: &Val<'a>,
     args: &[Val<'a>],
     bench: &mut Bench<'_>,
 ) -> Result<Val<'a>, Fault> {

@@ -71,8 +71,9 @@ impl Bench<'_> {
     /// The value as a count: a whole number, or a text that is one.
     fn count(&self, value: &Val<'_>) -> Result<i64, Fault> {
         match (value, self.strict) {
-            (Val::Number(number), true) => Ok(number.as_i64()),
-            (Val::Number(number @ Number::Int(_)), false) => Ok(number.as_i64()),
+            (Val::Number(number), true) | (Val::Number(number @ Number::Int(_)), false) => {
+                Ok(number.as_i64())
+            }
             (other, _) => match other.as_str().and_then(whole) {
                 Some(count) => Ok(count),
                 None if self.strict => Err(Fault::Unusable("the value is no number")),
@@ -253,7 +254,7 @@ pub fn apply<'a>(
         | Filter::Size
         | Filter::Sort
         | Filter::Uniq
-        | Filter::Where => lists::apply(filter, input, args, bench),
+        | Filter::Where => lists::apply(filter, &input, args, bench),
         Filter::Abs
         | Filter::AtLeast
         | Filter::AtMost
@@ -266,7 +267,7 @@ pub fn apply<'a>(
         | Filter::Plus
         | Filter::Round
         | Filter::Times => numbers::apply(filter, &input, args, bench),
-        Filter::Slice if input.is_list() => lists::apply(filter, input, args, bench),
+        Filter::Slice if input.is_list() => lists::apply(filter, &input, args, bench),
         Filter::Date => texts::date(input, args, bench),
         // Only OneSignal shortens links; the text of the link stays what it is.
         Filter::TrackLink => Ok(input),

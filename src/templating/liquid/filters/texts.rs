@@ -95,7 +95,9 @@ pub fn date<'a>(input: Val<'a>, args: &[Val<'a>], bench: &mut Bench<'_>) -> Resu
 fn join(texts: &[&Marked], bench: &Bench<'_>) -> Result<Marked, Fault> {
     bench.budget.length(texts.iter().map(|text| text.as_str().len()).sum())?;
     let mut all = Marked::default();
-    texts.iter().for_each(|text| all.push_all(text));
+    for text in texts {
+        all.push_all(text);
+    }
     Ok(all)
 }
 
