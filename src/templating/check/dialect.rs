@@ -6,7 +6,7 @@ use crate::templating::compile::origins::{PROVIDER_NAMES, bodies};
 use crate::templating::liquid::Template;
 use crate::templating::liquid::ast::{Condition, Expr, Filtered, Literal, Node, Operator, Path, Span, Test};
 use crate::templating::liquid::dates;
-use crate::templating::liquid::dialect::{Stumble, misread, unparsable};
+use crate::templating::liquid::dialect::{Issue, misread, unparsable};
 use crate::templating::liquid::filters::Filter;
 use crate::templating::liquid::position::line_and_column;
 
@@ -14,11 +14,11 @@ use crate::templating::liquid::position::line_and_column;
 pub fn check(spec: &FieldSpec, template: &Template, is_kept: bool) -> Vec<Finding> {
     let source = template.source();
     let mut found = Found { field: spec.name, source, findings: Vec::new() };
-    let mut stumbles = unparsable(source);
+    let mut issues = unparsable(source);
     if is_kept {
-        stumbles.extend(misread(source));
+        issues.extend(misread(source));
     }
-    for Stumble { at, message, hint } in stumbles {
+    for Issue { at, message, hint } in issues {
         found.add("provider_syntax", Severity::Error, Span { start: at, end: at }, message, hint);
     }
     if matches!(spec.name, "contents" | "body") && is_front_matter(source) {

@@ -88,7 +88,7 @@ impl Places {
 }
 
 impl Escape for Places {
-    fn waits(&self, place: Span) -> bool {
+    fn is_encoded_later(&self, place: Span) -> bool {
         match self.of(place) {
             Place::Raw | Place::Text | Place::Line | Place::Markup => true,
             Place::LinkStart
@@ -118,7 +118,7 @@ pub fn encode(place: Place, text: &Marked) -> Result<String, &'static str> {
             (_, Place::Refused(why)) => return Err(why),
             (Kind::Url, Place::LinkPart | Place::AttributeLinkPart) => out.push_str(part),
             (Kind::Plain | Kind::Url, place) => out.push_str(&make_safe(place, Cow::Borrowed(part))?),
-            (Kind::Markup, Place::LinkStart | Place::AttributeLinkStart) if leads_astray(part) => {
+            (Kind::Markup, Place::LinkStart | Place::AttributeLinkStart) if is_harmful_link(part) => {
                 return Err(BAD_LINK);
             }
             (
@@ -141,7 +141,7 @@ pub fn encode(place: Place, text: &Marked) -> Result<String, &'static str> {
 }
 
 /// Whether a link that begins so runs something.
-fn leads_astray(text: &str) -> bool {
+fn is_harmful_link(text: &str) -> bool {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme.trim().to_ascii_lowercase());
     scheme.is_some_and(|scheme| matches!(scheme.as_str(), "javascript" | "data" | "vbscript" | "file"))
 }

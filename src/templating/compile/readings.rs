@@ -148,6 +148,23 @@ fn shown(channel: Channel, field: &str, source: &str, data: &Value) -> Option<[S
     Some([printed, inline.replace("{{ \"{\" }}", "{")])
 }
 
+#[test]
+fn the_laws_below_compare_something_for_each_filter_and_way() {
+    let data = json!({"a": "Tom & <b>", "b": "x"});
+    for (before, name, ..) in WAYS {
+        for (filter, _) in STEPS {
+            let output = format!("{{{{ {name} | {filter} }}}}");
+            for (channel, field, source) in [
+                (Channel::Email, "body", format!("{before}<p title=\"{output}\">{output}</p>")),
+                (Channel::Push, "contents", format!("{before}{output}")),
+                (Channel::Push, "url", format!("{before}https://x.io/?c={output}")),
+            ] {
+                assert!(shown(channel, field, &source, &data).is_some(), "{source}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 

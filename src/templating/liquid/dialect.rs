@@ -6,9 +6,9 @@ use super::lexer::{Token, tokens};
 /// Tags with an end.
 const BLOCKS: [&str; 6] = ["if", "unless", "case", "for", "capture", "comment"];
 
-/// One thing that OneSignal's engine trips over.
+/// One thing that the reference engine can't parse or reads otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stumble {
+pub struct Issue {
     /// The byte where it stands.
     pub at: usize,
     /// What is wrong.
@@ -18,7 +18,7 @@ pub struct Stumble {
 }
 
 /// What the reference engine can't parse: then nothing of the field is rendered.
-pub fn unparsable(source: &str) -> Vec<Stumble> {
+pub fn unparsable(source: &str) -> Vec<Issue> {
     let mut found = Vec::new();
     // The blocks that are open within the comment at hand, which is the first of them.
     let mut open: Vec<&str> = Vec::new();
@@ -50,23 +50,23 @@ pub fn unparsable(source: &str) -> Vec<Stumble> {
     found
 }
 
-fn half_a_block(at: usize) -> Stumble {
+fn half_a_block(at: usize) -> Issue {
     let message =
         "a comment is parsed, too: this tag in it is incomplete, or is not closed within it".to_owned();
-    Stumble { at, message, hint: "take the tag out of the comment" }
+    Issue { at, message, hint: "take the tag out of the comment" }
 }
 
-fn brace_in(source: &str, mark: &Mark) -> Option<Stumble> {
+fn brace_in(source: &str, mark: &Mark) -> Option<Issue> {
     let inner = &source[mark.start + 2..mark.end - 2];
     let at = mark.start + 2 + inner.find('}')?;
     let message =
         "OneSignal's engine ends an output at the first `}`, and then can't read the field".to_owned();
     let hint = "put the text into a variable first: `{% assign text = \"{…}\" %}`";
-    Some(Stumble { at, message, hint })
+    Some(Issue { at, message, hint })
 }
 
 /// What the reference engine reads otherwise, in a field that it is given as its author wrote it.
-pub fn misread(source: &str) -> Vec<Stumble> {
+pub fn misread(source: &str) -> Vec<Issue> {
     let mut found = Vec::new();
     let mut in_comment = false;
     for mark in marks(source).filter(|mark| !mark.is_output) {
@@ -78,7 +78,7 @@ pub fn misread(source: &str) -> Vec<Stumble> {
         let inner = mark.inner(source);
         let Ok(tokens) = tokens(source, inner) else { continue };
         if matches!(name, "if" | "elsif" | "unless") {
-            found.extend(tokens.iter().filter_map(|token| crowded(source, token)));
+            found.extend(tokens.iter().filter_map(|token| unspaced(source, token)));
         }
         if name == "for" {
             found.extend(late_reversed(&tokens));
@@ -89,17 +89,17 @@ pub fn misread(source: &str) -> Vec<Stumble> {
 }
 
 /// An operator without a space beside it: the engine takes all of it for a name.
-fn crowded(source: &str, (token, span): &(Token, Span)) -> Option<Stumble> {
+fn unspaced(source: &str, (token, span): &(Token, Span)) -> Option<Issue> {
     let Token::Sign("==" | "!=" | "<>" | "<" | "<=" | ">" | ">=") = token else { return None };
     let is_apart = source[..span.start].ends_with(|c: char| c.is_ascii_whitespace())
         && source[span.end..].starts_with(|c: char| c.is_ascii_whitespace());
     let operator = span.of(source);
     let message = format!("OneSignal's engine reads `{operator}` only with a space on both sides");
-    (!is_apart).then_some(Stumble { at: span.start, message, hint: "put a space before and after it" })
+    (!is_apart).then_some(Issue { at: span.start, message, hint: "put a space before and after it" })
 }
 
 /// `reversed` is seen only directly behind the list.
-fn late_reversed(tokens: &[(Token, Span)]) -> Option<Stumble> {
+fn late_reversed(tokens: &[(Token, Span)]) -> Option<Issue> {
     let word = |wanted: &str| {
         tokens.iter().position(|(token, _)| matches!(token, Token::Word(word) if word == wanted))
     };
@@ -107,11 +107,11 @@ fn late_reversed(tokens: &[(Token, Span)]) -> Option<Stumble> {
     let first = [word("limit"), word("offset")].into_iter().flatten().min()?;
     let message = "OneSignal's engine overlooks `reversed` behind `limit` and `offset`".to_owned();
     let at = tokens.get(reversed)?.1.start;
-    (first < reversed).then_some(Stumble { at, message, hint: "write it directly behind the list" })
+    (first < reversed).then_some(Issue { at, message, hint: "write it directly behind the list" })
 }
 
 /// Whitespace that is none to the engine, outside of quotes.
-fn wide_space(source: &str, inner: Span, tokens: &[(Token, Span)]) -> Option<Stumble> {
+fn wide_space(source: &str, inner: Span, tokens: &[(Token, Span)]) -> Option<Issue> {
     let text = inner.of(source);
     let is_wide = |(_, c): &(usize, char)| c.is_whitespace() && !c.is_ascii();
     let within = |at: usize| tokens.iter().any(|(_, span)| (span.start..span.end).contains(&at));
@@ -119,7 +119,7 @@ fn wide_space(source: &str, inner: Span, tokens: &[(Token, Span)]) -> Option<Stu
     let at = wide.find(|at| !within(*at))?;
     let message =
         "this space is a no-break or wide one, which OneSignal's engine takes for part of a name".to_owned();
-    Some(Stumble { at, message, hint: "write a plain space" })
+    Some(Issue { at, message, hint: "write a plain space" })
 }
 
 /// An output or a tag, from its first to its last brace.
@@ -169,8 +169,8 @@ fn marks(source: &str) -> impl Iterator<Item = Mark> {
 mod tests {
     use super::*;
 
-    fn places(found: &[Stumble]) -> Vec<usize> {
-        found.iter().map(|stumble| stumble.at).collect()
+    fn places(found: &[Issue]) -> Vec<usize> {
+        found.iter().map(|issue| issue.at).collect()
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Template {
     /// As [`Self::parse`].
     pub fn parse_as_provider(source: &str, budget: &Budget) -> Result<Self, SyntaxError> {
         match dialect::unparsable(source).into_iter().next() {
-            Some(stumble) => Err(SyntaxError::at(source, stumble.at, stumble.message)),
+            Some(issue) => Err(SyntaxError::at(source, issue.at, issue.message)),
             None => Self::parse(source, budget),
         }
     }

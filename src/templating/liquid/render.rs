@@ -21,7 +21,7 @@ use crate::domain::visible::is_blank;
 /// Makes the text of an output safe for where it stands.
 pub(in crate::templating) trait Escape {
     /// Whether a text that is captured at `place` is to be encoded only where the captured text is printed.
-    fn waits(&self, place: Span) -> bool;
+    fn is_encoded_later(&self, place: Span) -> bool;
 
     /// The text of the output at `place`, encoded for it: values as a whole, markup as it is.
     ///
@@ -246,7 +246,7 @@ impl<'a> Evaluator<'a> {
         }
         match self.manner.escape {
             None => self.write(out, text.as_str(), output.span),
-            Some(escape) if out.is_captured && escape.waits(output.span) => {
+            Some(escape) if out.is_captured && escape.is_encoded_later(output.span) => {
                 self.pay_for(out, text.as_str().len(), text.parts(), output.span)?;
                 out.text.push_all(&text);
                 Ok(())

@@ -103,17 +103,17 @@ impl Fact {
                 Shape { lists: shape.lists.into_iter().map(longer).collect(), ..shape }
             }
             Self::OneOf(literals) => one_of(shape, literals),
-            Self::Member { key, texts, is_one } => told_apart(shape, key, texts, *is_one),
+            Self::Member { key, texts, is_one } => distinguished(shape, key, texts, *is_one),
         }
     }
 }
 
-/// How many alternatives of an object are told apart by a member.
-const MOST_TOLD_APART: usize = 16;
+/// How many alternatives of an object are distinguished by a member.
+const MOST_DISTINGUISHED: usize = 16;
 
 /// The shape without the objects whose member `key` can't be as it is known to be.
-fn told_apart<'s>(shape: Shape<'s>, key: &str, texts: &BTreeSet<String>, is_one: bool) -> Shape<'s> {
-    if !(2..=MOST_TOLD_APART).contains(&shape.objects.len()) {
+fn distinguished<'s>(shape: Shape<'s>, key: &str, texts: &BTreeSet<String>, is_one: bool) -> Shape<'s> {
+    if !(2..=MOST_DISTINGUISHED).contains(&shape.objects.len()) {
         return shape;
     }
     let fits = |object: &Conj<'s>| {

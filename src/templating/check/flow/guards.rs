@@ -78,8 +78,8 @@ impl<'s> Flow<'_, 's> {
             Literal::Text(text) if text.is_empty() => (Vec::new(), make(Fact::NotEmpty, false)),
             Literal::Text(_) | Literal::Bool(_) | Literal::Int(_) | Literal::Float(_) => {
                 let mut equal = make(Fact::OneOf(vec![literal.clone()]), true);
-                equal.extend(self.told_apart(path, &trail, std::slice::from_ref(literal), true));
-                let unequal = self.told_apart(path, &trail, std::slice::from_ref(literal), false);
+                equal.extend(self.distinguished(path, &trail, std::slice::from_ref(literal), true));
+                let unequal = self.distinguished(path, &trail, std::slice::from_ref(literal), false);
                 (equal, unequal.into_iter().collect())
             }
         };
@@ -115,7 +115,7 @@ impl<'s> Flow<'_, 's> {
     }
 
     /// What a text that a member is or is not tells of the object: which of its alternatives it is.
-    fn told_apart(
+    fn distinguished(
         &self,
         path: &Path,
         trail: &Trail<'s>,
@@ -154,7 +154,7 @@ impl<'s> Flow<'_, 's> {
             return Vec::new();
         };
         let trail = self.trail(path);
-        let apart = self.told_apart(path, &trail, &literals, true);
+        let apart = self.distinguished(path, &trail, &literals, true);
         let mut guards = self.guards(path, &trail, Fact::OneOf(literals), true);
         guards.extend(apart);
         guards

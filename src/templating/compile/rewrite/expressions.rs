@@ -63,7 +63,7 @@ impl Rewriter<'_> {
         };
         let mut is_encoded = self.origins.expr(&filtered.expr).event;
         for call in filtered.filters.iter().skip(done) {
-            if is_encoded && spoils(call.filter, is_link) {
+            if is_encoded && changes_encoded(call.filter, is_link) {
                 let name = call.filter.name();
                 let message =
                     format!("OneSignal would run `{name}` on a value that is encoded for this place already");
@@ -116,7 +116,7 @@ impl Rewriter<'_> {
 }
 
 /// Whether a filter makes something else of an encoded text than of the text itself.
-fn spoils(filter: Filter, is_link: bool) -> bool {
+fn changes_encoded(filter: Filter, is_link: bool) -> bool {
     match filter {
         Filter::Truncate | Filter::Replace | Filter::ReplaceFirst | Filter::StripHtml => true,
         Filter::Truncatewords | Filter::Date | Filter::Strip | Filter::Lstrip | Filter::Rstrip => is_link,
