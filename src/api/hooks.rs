@@ -104,7 +104,11 @@ pub(super) async fn receive(
     if let Some(challenge) = challenge(&auth, &content) {
         return Ok(Json(ChallengeBody { challenge }).into_response());
     }
-    take(&api, &known, secret, (&settings, content)).await
+    let taken = take(&api, &known, secret, (&settings, content)).await;
+    if taken.as_ref().is_err_and(|problem| problem.status() == 429) {
+        api.reject(Some(&known.source), Rejection::RateLimited).await;
+    }
+    taken
 }
 
 /// The answer to whom nobody knows, once it is counted why.
