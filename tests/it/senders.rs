@@ -268,6 +268,23 @@ async fn a_call_that_is_not_taken_is_counted_at_its_source_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_call_over_the_source_s_rate_is_counted_at_the_source_too() {
+    let app = TestApp::start().await;
+    sender(&app, &json!({"auth": "bearer"}), json!({"type": "order.shipped", "id": "body.id"})).await;
+    give_secret(&app, SECRET).await;
+    app.execute("UPDATE sources SET events_per_second = 1 WHERE name = 'sender'").await;
+    let bearer = format!("Bearer {SECRET}");
+    let mut statuses = Vec::new();
+    for number in 0..10 {
+        statuses.push(send(&app, &[("authorization", bearer.as_str())], order(number, "")).await.0);
+    }
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    assert!(statuses[0] == 202 && refused > 0, "{statuses:?}");
+    let rejected = app.get("/v1/sources/sender").await["rejected"].clone();
+    assert_eq!((&rejected[0]["reason"], &rejected[0]["calls"]), (&json!("rate_limited"), &json!(refused)));
+}
+
+#[tokio::test]
 async fn a_secret_that_can_never_verify_is_refused_when_it_is_added() {
     let app = TestApp::start().await;
     sender(&app, &json!({"auth": "standard_webhooks"}), mapping()).await;
