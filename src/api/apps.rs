@@ -216,6 +216,20 @@ fn base_url_problem(
     (!has_key).then_some("another address needs the App API key again: send `api_key`, too")
 }
 
+/// What is wrong with a name.
+fn name_problem(name: &str, id: AppId, known: &[App]) -> Option<&'static str> {
+    if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+        return Some("a name has 1 to 100 characters on one line");
+    }
+    let is_taken = known.iter().any(|app| app.id != id && app.is_called(name));
+    is_taken.then_some("another app is called that")
+}
+
+fn is_api_key(key: &SecretString) -> bool {
+    let text = key.expose_secret();
+    !text.is_empty() && text.len() <= 512 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// The app as it will be.
 fn checked(
     id: AppId,
@@ -227,18 +241,12 @@ fn checked(
     let mut errors = Vec::new();
     let mut wrong = |pointer: &str, detail: &str| errors.push(FieldError::new(pointer, "invalid", detail));
     let name = asked.name.trim().to_owned();
-    if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
-        wrong("/name", "a name has 1 to 100 characters on one line");
-    } else if known.iter().any(|app| app.id != id && app.is_called(&name)) {
-        wrong("/name", "another app is called that");
+    if let Some(problem) = name_problem(&name, id, known) {
+        wrong("/name", problem);
     }
     let has_key = asked.api_key.is_some();
     let api_key = asked.api_key.or_else(|| present.map(|app| app.api_key.clone()));
-    let is_key = |key: &SecretString| {
-        let text = key.expose_secret();
-        !text.is_empty() && text.len() <= 512 && text.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    if !api_key.as_ref().is_some_and(is_key) {
+    if !api_key.as_ref().is_some_and(is_api_key) {
         wrong("/api_key", "a new app needs its App API key, as OneSignal shows it");
     }
     let base_url = match (asked.base_url, present) {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Api;
 use super::entries::read;
+use super::listing::page_size;
 use super::parameters::{Parameters, PathTexts};
 use super::problem::{Code, FieldError, Problem};
 use crate::access::Use;
@@ -76,7 +77,7 @@ pub(super) async fn list_audit(
     headers: HeaderMap,
 ) -> Result<Json<AuditPage>, Problem> {
     api.allow(&headers, Use::ReadCatalog).await?;
-    let limit = i64::from(query.limit.unwrap_or(50).clamp(1, 100));
+    let limit = page_size(query.limit, 50)?;
     let about = (query.kind.as_deref(), query.subject.as_deref());
     let entries = api.store.audit(about, query.cursor, limit).await?;
     let is_full = i64::try_from(entries.len()).is_ok_and(|count| count == limit);

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::entry_schemas::{EventTypeBody, RuleBody};
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, Problem, ProblemBody};
 use super::{Api, matching, request};
@@ -139,7 +140,7 @@ pub(super) async fn list_event_types(
 /// Reads an event type, with the rules that answer it.
 #[utoipa::path(
     get, path = "/v1/event-types/{name}", tag = "catalog", params(("name" = String, Path, description = "order.shipped")),
-    responses((status = 200, description = "The event type; its version is the `ETag`", body = EventTypeForm), (status = 404, description = "No such event type"))
+    responses((status = 200, description = "The event type; its version is the `ETag`", body = EventTypeBody), (status = 404, description = "No such event type"))
 )]
 pub(super) async fn get_event_type(
     State(api): State<Arc<Api>>,
@@ -289,7 +290,7 @@ pub(super) async fn list_rules(
 /// Reads a rule.
 #[utoipa::path(
     get, path = "/v1/rules/{key}", tag = "catalog", params(("key" = String, Path, description = "order-shipped-push")),
-    responses((status = 200, description = "The rule; its version is the `ETag`", body = RuleForm), (status = 404, description = "No such rule"))
+    responses((status = 200, description = "The rule; its version is the `ETag`", body = RuleBody), (status = 404, description = "No such rule"))
 )]
 pub(super) async fn get_rule(
     State(api): State<Arc<Api>>,

@@ -1,7 +1,8 @@
 //! From a posted JSON object to a [`NewEvent`]: every field checked, every error with its place.
 
 use axum::http::HeaderMap;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::problem::{Code, FieldError, Problem};
 use super::trace::traceparent;
@@ -10,7 +11,7 @@ use crate::domain::clock::{Timestamp, truncate};
 use crate::domain::event::{EventTypeName, Recipient};
 use crate::domain::locale;
 use crate::pipeline::ingest::{Content, NewEvent};
-use crate::pipeline::repeats::plain;
+use crate::pipeline::repeats::{Plain, plain};
 
 /// The fields that an event has.
 const FIELDS: [&str; 13] = [
@@ -81,16 +82,34 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
 }
 
 /// What an event says, the same for every way of writing it. What its source adds is no part of it.
+#[derive(Serialize)]
+struct Meaning<'a> {
+    r#type: &'a str,
+    recipients: Vec<(&'a str, &'a str)>,
+    data: Plain<'a>,
+    time: Option<Timestamp>,
+    locale: &'a Option<String>,
+    send_after: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    keys: [&'a Option<String>; 3],
+    sequence: Option<i64>,
+}
+
 fn meaning(new: &NewEvent) -> Vec<u8> {
-    let recipients: Vec<(&str, &str)> =
+    let recipients =
         new.recipients.iter().map(|recipient| (recipient.label.as_str(), recipient.id.as_str())).collect();
-    let said = json!({
-        "type": new.event_type.as_str(), "recipients": recipients, "data": plain(&new.data),
-        "time": new.occurred_at, "locale": new.locale, "send_after": new.send_after, "expires_at": new.expires_at,
-        "cancellation_key": new.cancellation_key, "collapse_key": new.collapse_key, "sequence": new.sequence,
-        "ordering_key": new.ordering_key,
-    });
-    serde_json::to_vec(&plain(&said)).unwrap_or_default()
+    let said = Meaning {
+        r#type: new.event_type.as_str(),
+        recipients,
+        data: Plain(&new.data),
+        time: new.occurred_at,
+        locale: &new.locale,
+        send_after: new.send_after,
+        expires_at: new.expires_at,
+        keys: [&new.cancellation_key, &new.collapse_key, &new.ordering_key],
+        sequence: new.sequence,
+    };
+    serde_json::to_vec(&said).unwrap_or_default()
 }
 
 fn refuse_unknown(members: &Map<String, Value>) -> Result<(), Problem> {
@@ -305,7 +324,8 @@ impl Fields {
 
     fn sequence(&mut self) -> Option<i64> {
         let sequence = self.members.remove("sequence").filter(|value| !value.is_null())?;
-        let number = sequence.as_i64();
+        // 7.0 is 7.
+        let number = plain(&sequence).as_i64();
         if number.is_none() {
             self.wrong("sequence", "a sequence is an integer");
         }

@@ -280,12 +280,14 @@ pub(super) struct BatchBody {
 ///
 /// The answer lists up to 500 errors and 10,000 deliveries and decisions over all events; `GET /v1/events/{id}` has the rest.
 ///
+/// Each event is as for `POST /v1/events`; one that is not is refused with its own problem.
+///
 /// A JSON array, a JSON document a line (`application/x-ndjson`; empty lines are passed over), or a list of CloudEvents.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "events", params(WriteQuery),
     request_body(content(
-        (Vec<EventRequest> = "application/json"), (EventRequest = "application/x-ndjson"),
-        (Vec<CloudEventRequest> = "application/cloudevents-batch+json"),
+        (Vec<Value> = "application/json"), (String = "application/x-ndjson"),
+        (Vec<Value> = "application/cloudevents-batch+json"),
     )),
     responses(
         (status = 202, description = "A result per event", body = BatchBody),
@@ -350,11 +352,11 @@ fn read_batch(
     (identity, headers): (&Identity, &HeaderMap),
     most_bytes: usize,
 ) -> Result<Vec<Result<NewEvent, Problem>>, Problem> {
-    let read = |item: &[u8]| {
+    let read = |(line, item): (usize, &[u8])| {
         if item.len() > most_bytes {
             return Err(Problem::new(Code::TooLarge, format!("an event has at most {most_bytes} bytes")));
         }
-        read_as(media, item, identity, headers)
+        read_as(media, item, identity, headers).map_err(|problem| problem.at_line(line))
     };
     let events: Vec<Result<NewEvent, Problem>> = split(media, bytes)?.into_iter().map(read).collect();
     let recipients: usize = events.iter().flatten().map(|new| new.recipients.len()).sum();
@@ -390,15 +392,17 @@ impl BatchBody {
     }
 }
 
-/// The events of a batch, each still as text, so that one that is not well formed is refused alone.
-fn split(media: Media, bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
-    let items = match media {
-        Media::Lines => bytes
-            .split(|byte| *byte == b'\n')
-            .map(<[u8]>::trim_ascii)
-            .filter(|line| !line.is_empty())
+/// The events of a batch, each still as text, so that one that is not well formed is refused alone; with the line that
+/// places in it are counted from.
+fn split(media: Media, bytes: &[u8]) -> Result<Vec<(usize, &[u8])>, Problem> {
+    let items: Vec<(usize, &[u8])> = match media {
+        Media::Lines => (1..)
+            .zip(bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii))
+            .filter(|(_, line)| !line.is_empty())
             .collect(),
-        Media::Json | Media::CloudEvent | Media::CloudEventBatch => split_array(bytes)?,
+        Media::Json | Media::CloudEvent | Media::CloudEventBatch => {
+            split_array(bytes)?.into_iter().map(|item| (1, item)).collect()
+        }
     };
     if items.is_empty() || items.len() > MAX_BATCH {
         return Err(Problem::new(Code::BadJson, format!("a batch has 1 to {MAX_BATCH} events")));

@@ -12,7 +12,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::body::Sent;
 use super::events::count;
@@ -50,6 +50,13 @@ pub(super) struct HookBody {
     body: Option<ReceivedBodyId>,
 }
 
+/// What Slack wants to hear back before it sends anything.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ChallengeBody {
+    /// What it asked for.
+    challenge: String,
+}
+
 /// Receives a webhook's body.
 ///
 /// Authenticated by the source's secrets as its settings say, not by an API key: the way of a sender that Herald knows,
@@ -60,6 +67,7 @@ pub(super) struct HookBody {
     params(("source" = String, Path, description = "The source's name")),
     request_body(content = Value, description = "Any JSON, or a form", content_type = "application/json"),
     responses(
+        (status = 200, description = "Slack's question, answered", body = ChallengeBody),
         (status = 202, description = "Stored: as an event, or to be read again", body = HookBody),
         (status = "4XX", description = "Not stored, and why", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "Not stored for sure: send it again", body = ProblemBody, content_type = "application/problem+json"),
@@ -94,9 +102,13 @@ pub(super) async fn receive(
     let secret = &known.secrets[signed.secret];
     let content = Content { bytes: sent.expanded.unwrap_or(sent.wire), headers: auth.visible(&seen) };
     if let Some(challenge) = challenge(&auth, &content) {
-        return Ok(Json(json!({ "challenge": challenge })).into_response());
+        return Ok(Json(ChallengeBody { challenge }).into_response());
     }
-    take(&api, &known, secret, (&settings, content)).await
+    let taken = take(&api, &known, secret, (&settings, content)).await;
+    if taken.as_ref().is_err_and(|problem| problem.status() == 429) {
+        api.reject(Some(&known.source), Rejection::RateLimited).await;
+    }
+    taken
 }
 
 /// The answer to whom nobody knows, once it is counted why.
@@ -149,7 +161,7 @@ async fn take(
     Ok((StatusCode::ACCEPTED, Json(hook_body(&received, accepted.as_ref()))).into_response())
 }
 
-/// What Slack wants to hear back before it sends anything.
+/// Slack's question, if that is what it sends.
 fn challenge(auth: &Auth, content: &Content) -> Option<String> {
     if *auth != Auth::Scheme(Scheme::Slack) || content.bytes.len() > 4_096 {
         return None;

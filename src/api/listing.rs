@@ -101,6 +101,17 @@ impl RawListQuery {
     }
 }
 
+/// The size of a page of up to 100 things.
+///
+/// # Errors
+/// 400 that names the parameter.
+pub(super) fn page_size(asked: Option<u8>, usual: u8) -> Result<i64, Problem> {
+    match asked.unwrap_or(usual) {
+        size @ 1..=100 => Ok(size.into()),
+        _ => Err(bad("limit", "a page has 1 to 100 things")),
+    }
+}
+
 fn bad(name: &str, detail: &str) -> Problem {
     Problem::fields(Code::BadParameter, vec![FieldError::new(name, "bad_parameter", detail)])
 }

@@ -13,6 +13,7 @@ mod cloudevents;
 mod common_responses;
 mod deliveries;
 mod entries;
+mod entry_schemas;
 mod event_fields;
 mod event_reads;
 mod events;
@@ -177,9 +178,16 @@ async fn with_request_id(
     let method = request.method().clone();
     // The route, not the path: that may name a person.
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
-    if request.uri().path_and_query().is_some_and(|whole| whole.as_str().contains("%00")) {
-        // No name and no text of ours holds a NUL, and Postgres takes none.
-        let mut response = Problem::new(Code::NotFound, "there is nothing at this address").into_response();
+    // No name and no text of ours holds a NUL, and Postgres takes none.
+    let nul = if request.uri().path().contains("%00") {
+        Some(Problem::new(Code::NotFound, "there is nothing at this address"))
+    } else if request.uri().query().is_some_and(|query| query.contains("%00")) {
+        Some(Problem::new(Code::BadParameter, "a parameter has a NUL character (`%00`)"))
+    } else {
+        None
+    };
+    if let Some(problem) = nul {
+        let mut response = problem.into_response();
         response.headers_mut().insert(NAME, id);
         return response;
     }

@@ -277,6 +277,19 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The same, where what could not be read is line `line` of a body.
+    #[must_use]
+    pub fn at_line(mut self, line: usize) -> Self {
+        let moved = |text: &str| text.replacen("line 1 column ", &format!("line {line} column "), 1);
+        self.detail = moved(&self.detail);
+        for error in &mut self.errors {
+            error.pointer = moved(&error.pointer);
+        }
+        self
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -46,12 +46,11 @@ pub(super) fn read_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem
             return Problem::fields(Code::UnknownField, vec![error]);
         }
         let missing = words.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
-        let error = match missing {
-            Some(name) => FieldError::new(format!("{pointer}/{name}"), "required", "it has to be there"),
-            None => {
-                let hint = duration_hint(&words).map(str::to_owned);
-                FieldError { hint, ..FieldError::new(pointer, "invalid", words) }
-            }
+        let error = if let Some(name) = missing {
+            FieldError::new(format!("{pointer}/{name}"), "required", "it has to be there")
+        } else {
+            let hint = duration_hint(&words).map(str::to_owned);
+            FieldError { hint, ..FieldError::new(pointer, "invalid", words) }
         };
         Problem::fields(Code::InvalidFields, vec![error])
     })

@@ -29,6 +29,7 @@ impl<'a> By<'a> {
 
 /// What a change of the catalog may do besides: each of these is more than writing copy and rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a right of its own, and any of them go together")]
 pub struct Rights {
     /// Change sources: their mappings make events.
     pub change_sources: bool,

@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use serde::Serialize;
 
 use super::author::By;
+use super::patience::Patience;
 use super::publish::Publisher;
 use super::upload::{LEASE, UploadError, hash_of, seen};
 use crate::domain::app::{App, AppId};
@@ -92,15 +93,24 @@ impl Publisher {
     pub async fn check_drift(&self, look: Look, by: By<'_>) -> Result<DriftReport, CareError> {
         let snapshot = self.store.snapshot().await?;
         let due = self.due(&look, &snapshot).await?;
-        let unchecked = due.len().saturating_sub(look.most);
-        let mut report = DriftReport { data: Vec::new(), unchecked, before: look.before };
+        let patience = Patience::new();
+        let mut report = DriftReport { data: Vec::new(), unchecked: due.len(), before: look.before };
         for (index, record) in due.iter().take(look.most).enumerate() {
             if index > 0 {
                 tokio::time::sleep(self.look_gap).await;
             }
-            if let Some(looked) = self.look_at(record, &snapshot, look.repair, by).await? {
-                report.data.push(looked);
-            }
+            let looked = loop {
+                match self.look_at(record, &snapshot, look.repair, by).await {
+                    Ok(looked) => break looked,
+                    Err(error) => {
+                        if !patience.waits_after(error).await? {
+                            return Ok(report);
+                        }
+                    }
+                }
+            };
+            report.unchecked -= 1;
+            report.data.extend(looked);
         }
         Ok(report)
     }

@@ -22,6 +22,7 @@ pub mod forms;
 mod guards;
 pub mod import;
 pub mod infer;
+mod patience;
 pub mod publish;
 pub mod sample;
 mod source_files;

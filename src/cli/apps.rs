@@ -44,10 +44,10 @@ pub struct SetArgs {
     /// Rules that name no app use it
     #[arg(long)]
     default: bool,
-    /// A label that its people have aliases under, such as crm_id; may be repeated, and takes the place of those before
+    /// A label that its people have aliases under, such as `crm_id`; may be repeated, and takes the place of those before
     #[arg(long = "alias-label", value_name = "LABEL")]
     alias_labels: Vec<String>,
-    /// Its people have no aliases: events name them by external_id and OneSignal's own labels alone
+    /// Its people have no aliases: events name them by `external_id` and OneSignal's own labels alone
     #[arg(long, conflicts_with = "alias_labels")]
     no_alias_labels: bool,
     #[command(flatten)]

@@ -78,7 +78,7 @@ pub struct SendArgs {
     /// Send an order.shipped event of the sample catalog to user-42
     #[arg(long, conflicts_with = "event_type")]
     sample: bool,
-    /// Wait until its deliveries are through, and tell their story
+    /// Wait until its deliveries have ended, and tell their story (exit 2 if one was not accepted)
     #[arg(long)]
     wait: bool,
     /// Say what would happen, and store nothing
@@ -108,8 +108,9 @@ pub(super) async fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
     let answer = args.client.call(Method::POST, &format!("/v1/events{dry}"), Some(&body)).await?;
     if args.wait && !args.dry_run {
         let id = plain(&answer["id"]);
-        wait_until_final(&args.client, &id).await?;
-        return why::tell_event(&args.client, &id).await;
+        let all_accepted = wait_until_final(&args.client, &id).await?;
+        why::tell_event(&args.client, &id).await?;
+        return Ok(if all_accepted { ExitCode::SUCCESS } else { ExitCode::from(2) });
     }
     if args.client.json {
         println!("{answer:#}");
@@ -179,17 +180,18 @@ fn print_refused(answer: &Value) {
     }
 }
 
-/// Waits until no delivery of an event can move by itself any more; gives up after half a minute.
-async fn wait_until_final(client: &ClientArgs, event: &str) -> anyhow::Result<()> {
+/// Waits until no delivery of an event can move by itself any more; gives up after half a minute. Returns whether OneSignal
+/// accepted all of them.
+async fn wait_until_final(client: &ClientArgs, event: &str) -> anyhow::Result<bool> {
     const MOVING: [&str; 3] = ["queued", "sending", "retrying"];
     for _ in 0..300 {
         let trace = client.call(Method::GET, &format!("/v1/events/{event}"), None).await?;
         let deliveries = trace["deliveries"].as_array().map(Vec::as_slice).unwrap_or_default();
         if !deliveries.iter().any(|d| d["state"].as_str().is_some_and(|state| MOVING.contains(&state))) {
-            return Ok(());
+            return Ok(deliveries.iter().all(|delivery| delivery["state"] == "accepted"));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    eprintln!("its deliveries are not through after 30 seconds");
-    Ok(())
+    eprintln!("its deliveries have not ended after 30 seconds");
+    Ok(false)
 }

@@ -160,6 +160,11 @@ fn settings(overrides: &[(&str, String)]) -> anyhow::Result<Settings> {
     loader.load().context("the configuration can't be used")
 }
 
+/// A number of things, such as `1 file` or `2 files`.
+fn counted(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
 /// Starts logging as set.
 fn start_logs(settings: &Settings) {
     telemetry::log_to_stderr(settings.log.format == LogFormat::Json, &settings.log.filter);

@@ -10,6 +10,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::client::{ClientArgs, plain};
+use super::counted;
 
 /// What to compare.
 #[derive(Debug, Args)]
@@ -69,7 +70,7 @@ pub(super) async fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
                 format!("{}@{}/{}", plain(&looked["template"]), looked["version"], plain(&looked["locale"]));
             println!("{:8} {place} in app {}{mended}", plain(&looked["drift"]), plain(&looked["app"]));
         }
-        println!("{} templates looked at, {} differ", found.len(), drifted.len());
+        println!("{} compared, {} differ", counted(found.len(), "template"), drifted.len());
     }
     Ok(if drifted.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
@@ -99,7 +100,12 @@ pub(super) async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let templates: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').nth(1)).collect();
-    println!("{} templates in {} files below {}", templates.len(), files.len(), args.dir.display());
+    println!(
+        "{} in {} below {}",
+        counted(templates.len(), "template"),
+        counted(files.len(), "file"),
+        args.dir.display()
+    );
     for note in &notes {
         let place = note["file"].as_str().or(note["name"].as_str()).unwrap_or_default();
         let field = note["field"].as_str().map(|field| format!(" {field}")).unwrap_or_default();
@@ -123,7 +129,7 @@ async fn fetch(args: &ImportArgs) -> anyhow::Result<(Map<String, Value>, Vec<Val
         if cursor.is_null() {
             return Ok((files, notes));
         }
-        eprintln!("{} files so far", files.len());
+        eprintln!("{} so far", counted(files.len(), "file"));
     }
 }
 

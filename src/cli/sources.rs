@@ -265,9 +265,13 @@ fn show(source: &Value) {
         println!("secret {} {} {state}", plain(&secret["id"]), plain(&secret["hint"]));
     }
     for reason in source["rejected"].as_array().into_iter().flatten() {
+        let calls = if reason["calls"] == 1 {
+            "1 call was refused".to_owned()
+        } else {
+            format!("{} calls were refused", plain(&reason["calls"]))
+        };
         println!(
-            "{} calls were refused, last at {}: {} ({})",
-            plain(&reason["calls"]),
+            "{calls}, last at {}: {} ({})",
             plain(&reason["last_at"]),
             plain(&reason["detail"]),
             plain(&reason["reason"])

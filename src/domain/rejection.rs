@@ -21,6 +21,8 @@ pub enum Rejection {
     UnreadBody,
     /// The body's encoding is none that is understood.
     UnknownEncoding,
+    /// The source is over its rate; the sender is asked to send again later.
+    RateLimited,
 }
 
 impl Rejection {
@@ -36,6 +38,7 @@ impl Rejection {
             Self::NoWebhook => "no_webhook",
             Self::UnreadBody => "unread_body",
             Self::UnknownEncoding => "unknown_encoding",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -61,6 +64,9 @@ impl Rejection {
             "no_webhook" => "the source's settings have no webhook",
             "unread_body" => "the body is too large, came too slowly or broke off",
             "unknown_encoding" => "the body is encoded in a way other than gzip",
+            "rate_limited" => {
+                "the source sent more events a second than it may; the sender was asked to send again later"
+            }
             _ => "",
         }
     }

@@ -36,14 +36,17 @@ impl Expression {
 }
 
 impl Expression {
-    /// Whether the expression reads what is at a place, something in it, or something that it is in. The place is the way
-    /// from a global down; an entry of a list is any text.
-    pub fn reads(&self, place: &[String]) -> bool {
+    /// The first of these places that the expression reads: what is there, something in it, or something that it is in. A
+    /// place is the way from a global down; an entry of a list is any text.
+    pub fn first_read<'a>(&self, mut places: impl Iterator<Item = &'a [String]>) -> Option<&'a [String]> {
+        let first = places.next()?;
+        let read = steps(&self.parsed.tree);
         let fits = |(step, part): (&Step, &String)| match step {
             Step::Member(name) => name == part,
             Step::Entry => true,
         };
-        steps(&self.parsed.tree).iter().any(|path| path.iter().zip(place).all(fits))
+        let is_read = |place: &&[String]| read.iter().any(|path| path.iter().zip(*place).all(fits));
+        std::iter::once(first).chain(places).find(is_read)
     }
 }
 

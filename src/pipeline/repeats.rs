@@ -1,5 +1,6 @@
 //! Whether two posts of one id say the same, and if not, where they differ.
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
 use super::Pipeline;
@@ -25,6 +26,24 @@ impl Content {
     /// Content that there is one way to write.
     pub fn of(bytes: Vec<u8>) -> Self {
         Self { meaning: bytes.clone(), as_posted: bytes }
+    }
+}
+
+/// A value that is written in one form: no member that is `null`, no fraction that is none.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain<'a>(pub &'a Value);
+
+impl Serialize for Plain<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(members) => {
+                let said = members.iter().filter(|(_, member)| !member.is_null());
+                serializer.collect_map(said.map(|(name, member)| (name, Plain(member))))
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Plain)),
+            Value::Number(number) => whole(number).serialize(serializer),
+            other @ (Value::Null | Value::Bool(_) | Value::String(_)) => other.serialize(serializer),
+        }
     }
 }
 
@@ -124,6 +143,9 @@ mod tests {
             json!({"a": 10.0, "b": null, "c": [null, -0.0, 1.5, {"d": null}], "e": 1e300, "f": u64::MAX});
         let other = json!({"a": 10, "c": [null, 0, 1.5, {}], "e": 1e300, "f": u64::MAX, "g": null});
         assert_eq!(plain(&one), plain(&other));
+        let text = |value: &Value| serde_json::to_string(&Plain(value)).unwrap();
+        assert_eq!(text(&one), plain(&one).to_string());
+        assert_eq!(text(&one), text(&other));
         assert_ne!(
             plain(&json!({"a": 9_007_199_254_740_993_u64})),
             plain(&json!({"a": 9_007_199_254_740_992.0}))

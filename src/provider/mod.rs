@@ -6,6 +6,7 @@
 pub mod onesignal;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -142,7 +143,13 @@ pub enum ProviderError {
         /// OneSignal's words.
         detail: String,
     },
-    /// Nothing was done: no connection, or too many calls.
+    /// Nothing was done: too many calls.
+    #[error("OneSignal takes no more calls for now")]
+    RateLimited {
+        /// How long OneSignal asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Nothing was done: no connection.
     #[error("OneSignal could not be reached: {0}")]
     Unreachable(String),
     /// It may have been done, or not.

@@ -7,7 +7,7 @@ mod sampled;
 
 pub use sampled::Sampled;
 
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 /// Sends logs to standard error: for people, or one JSON object a line. A second call changes nothing.
@@ -30,6 +30,14 @@ pub fn log_to_stderr(json: bool, filter: &str) {
 /// # Errors
 /// [`BuildError`] when this process collects them already.
 pub fn collect_metrics() -> Result<PrometheusHandle, BuildError> {
-    let buckets = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-    PrometheusBuilder::new().set_buckets(&buckets)?.install_recorder()
+    let seconds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+    let counts = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0];
+    let of = |name: &str| Matcher::Full(name.to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&seconds)?
+        .set_buckets_for_metric(of(names::BATCH_SIZE), &counts)?
+        .set_buckets_for_metric(of(names::GROUP_SIZE), &counts)?
+        .install_recorder()?;
+    names::describe();
+    Ok(handle)
 }

@@ -32,3 +32,32 @@ pub const CLOCK_STEPS: &str = "herald_clock_steps_total";
 pub const CONNECTIONS_TURNED_AWAY: &str = "herald_connections_turned_away_total";
 /// Calls of webhooks that were not taken, by source and reason.
 pub const REJECTED_CALLS: &str = "herald_rejected_webhook_calls_total";
+
+/// Tells the collector what each metric is, in the words that stand beside it in `/metrics`.
+pub(super) fn describe() {
+    metrics::describe_counter!(EVENTS, "Events by result: accepted, duplicate, conflict, unavailable");
+    metrics::describe_histogram!(GROUP_SIZE, "Events in each group commit");
+    metrics::describe_histogram!(GROUP_SECONDS, "Seconds that a group commit took");
+    metrics::describe_counter!(DELIVERIES, "Deliveries that reached a state, by state");
+    metrics::describe_counter!(CALLS, "Create message calls by classified answer");
+    metrics::describe_histogram!(CALL_SECONDS, "Seconds that a Create message call took");
+    metrics::describe_histogram!(BATCH_SIZE, "Deliveries in each call");
+    metrics::describe_gauge!(HANDED_OVER, "Deliveries waiting in this process's memory");
+    metrics::describe_counter!(
+        FENCED,
+        "Writes that came too late: another process had taken the delivery over"
+    );
+    metrics::describe_counter!(RESCUED, "Deliveries taken over from a process that died");
+    metrics::describe_gauge!(BACKLOG, "Open deliveries by lane and state, counted to a bound");
+    metrics::describe_gauge!(OLDEST_SECONDS, "Seconds since the oldest of them was due");
+    metrics::describe_gauge!(
+        VOLUME,
+        "Messages that went out through an app within the volume guard's window, over all replicas"
+    );
+    metrics::describe_counter!(CLOCK_STEPS, "Times that the database's clock went back");
+    metrics::describe_counter!(
+        CONNECTIONS_TURNED_AWAY,
+        "Connections of clients that were closed (displaced) or refused because there were too many"
+    );
+    metrics::describe_counter!(REJECTED_CALLS, "Calls of webhooks that were not taken, by source and reason");
+}

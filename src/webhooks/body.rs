@@ -17,6 +17,7 @@ use serde_json::{Map, Number, Value};
 
 use super::Headers;
 use super::signature::is_form;
+use crate::expressions::Expression;
 
 /// How deep a body is read.
 pub const MAX_DEPTH: usize = 64;
@@ -86,9 +87,10 @@ impl Body {
         inner.unwrap_or_else(|| Self { value: Value::Object(fields), doubts: Vec::new() })
     }
 
-    /// The first place in doubt that `reads` says is read.
-    pub(super) fn doubt_in(&self, reads: impl Fn(&[String]) -> bool) -> Option<&Doubt> {
-        self.doubts.iter().find(|doubt| reads(&doubt.path))
+    /// The first place in doubt that an expression reads.
+    pub(super) fn doubt_in(&self, expression: &Expression) -> Option<&Doubt> {
+        let read = expression.first_read(self.doubts.iter().map(|doubt| doubt.path.as_slice()))?;
+        self.doubts.iter().find(|doubt| doubt.path == read)
     }
 }
 
@@ -171,12 +173,14 @@ fn repair_string(text: &str, made: &mut String) {
         made.push_str(&rest[..at]);
         rest = &rest[at..];
         let taken = match unit(rest) {
-            Some(0) => repair(made, 6),
             Some(0xd800..=0xdbff) if matches!(rest.get(6..).and_then(unit), Some(0xdc00..=0xdfff)) => {
                 made.push_str(&rest[..12]);
                 12
             }
-            Some(0xd800..=0xdfff) => repair(made, 6),
+            Some(0 | 0xd800..=0xdfff) => {
+                made.push('\u{fffd}');
+                6
+            }
             _ => {
                 // An escape is a backslash and one character more.
                 let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
@@ -187,11 +191,6 @@ fn repair_string(text: &str, made: &mut String) {
         rest = &rest[taken..];
     }
     made.push_str(rest);
-}
-
-fn repair(made: &mut String, taken: usize) -> usize {
-    made.push('\u{fffd}');
-    taken
 }
 
 /// The code unit that `\uXXXX` stands for.
@@ -311,6 +310,7 @@ impl<'de> Visitor<'de> for Lenient<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -366,6 +366,30 @@ mod tests {
             ("[01]", "the body is not JSON (line 1, column 3)"),
         ] {
             assert_eq!(Body::read(text.as_bytes(), &Headers::new()).unwrap_err(), wanted, "{text}");
+        }
+    }
+
+    /// Pieces of JSON, good and bad.
+    const PIECES: &str = r#"{ } [ ] : , "a" "\u "\ud800 \udc00 \u0000 \" " 1 - 1e999 18446744073709551616 0 . e true null é 😀 \"#;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(
+            text in prop_oneof![
+                any::<String>(),
+                prop::collection::vec(prop::sample::select(PIECES.split(' ').collect::<Vec<_>>()), 0..40)
+                    .prop_map(|pieces| pieces.concat()),
+            ]
+        ) {
+            let read = Body::read(text.as_bytes(), &Headers::new());
+            if let Ok(value) = serde_json::from_str::<Value>(&text)
+                && !text.contains("\\u0000")
+                && !text.contains('\u{feff}')
+            {
+                let read = read.unwrap();
+                let is_same = read.value == value || text.contains("18446744073709551616");
+                prop_assert!(is_same || !read.doubts.is_empty(), "{text}: {:?}", read.value);
+            }
         }
     }
 

@@ -184,7 +184,7 @@ impl Reading<'_> {
 
     /// Refuses to read what two readers could read in two ways.
     fn refuse_doubts(&self, expression: &Expression) -> Result<(), String> {
-        match self.body.doubt_in(|place| expression.reads(place)) {
+        match self.body.doubt_in(expression) {
             Some(doubt) => Err(format!("`{}` {}", doubt.path.join("."), doubt.what)),
             None => Ok(()),
         }

@@ -114,11 +114,10 @@ impl Auth {
                 of_body("x-shopify-hmac-sha256", Algorithm::Sha256, Encoding::Base64, "")
             }
             Self::Scheme(Scheme::Segment) => of_body("x-signature", Algorithm::Sha1, Encoding::Hex, ""),
-            Self::StandardWebhooks => standard("webhook", call, secrets),
             Self::Scheme(Scheme::Svix) if call.headers.contains_key("svix-id") => {
                 standard("svix", call, secrets)
             }
-            Self::Scheme(Scheme::Svix) => standard("webhook", call, secrets),
+            Self::StandardWebhooks | Self::Scheme(Scheme::Svix) => standard("webhook", call, secrets),
             Self::Scheme(Scheme::Stripe) => stripe(header("stripe-signature")?, call, secrets),
             Self::Scheme(Scheme::Slack) => {
                 let (sent, signature) = (header("x-slack-request-timestamp")?, header("x-slack-signature")?);

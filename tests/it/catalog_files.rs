@@ -250,7 +250,7 @@ async fn the_files_that_the_documentation_shows_can_be_applied() {
         let (text, _) = text.split_once("```\n").expect("an end");
         files.insert(path.to_owned(), json!(text));
     }
-    assert_eq!(files.len(), 12, "{:?}", files.keys());
+    assert_eq!(files.len(), 13, "{:?}", files.keys());
     let app = empty().await;
     let (status, done) = apply(&app, json!({"files": files})).await;
     assert_eq!((status, &done["changes"].as_array().map(Vec::len)), (200, &Some(10)), "{done:#}");

@@ -271,6 +271,13 @@ async fn a_webhook_is_connected_from_the_shell() {
     assert!(tried.status.success() && out(&tried).contains("would be taken"), "{tried:?}");
     assert!(out(&processes.client(&["catalog", "apply", folder]).await).contains("source webshop"));
     let made = json_of(&processes.client(&["sources", "secret", "add", "webshop", "--json"]).await);
+    let own = "the sender's own secret";
+    for arguments in [&["--stdin"][..], &["--stdin", "--json"]] {
+        let add = [&["sources", "secret", "add", "webshop"], arguments].concat();
+        let added = processes.client_reading(&add, own).await;
+        let said = format!("{}{}", out(&added), String::from_utf8_lossy(&added.stderr));
+        assert!(added.status.success() && said.contains("whs_") && !said.contains(own), "{said}");
+    }
     let shown = out(&processes.client(&["sources", "show", "webshop"]).await);
     assert!(
         shown.contains("/v1/hooks/webshop") && shown.contains("in use") && shown.contains("body.user"),
@@ -291,6 +298,8 @@ async fn a_webhook_is_connected_from_the_shell() {
     let id = made["id"].as_str().unwrap();
     assert!(processes.client(&["sources", "secret", "revoke", "webshop", id]).await.status.success());
     assert_eq!(send("{}").await["code"], "bad_signature");
+    let shown = out(&processes.client(&["sources", "show", "webshop"]).await);
+    assert!(shown.contains("1 call was refused") && shown.contains("(wrong_signature)"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,6 +108,7 @@ async fn what_can_t_be_a_schema_or_does_not_fit_it_is_refused() {
         (json!({"schema": {"$dynamicRef": "https://evil.example/s.json"}}), "remote_reference"),
         (json!({"schema": {"$schema": "https://evil.example/meta.json"}}), "bad_schema"),
         (json!({"schema": {"type": "objekt"}}), "bad_schema"),
+        (json!({"schema": {"type": "array"}}), "bad_schema"),
         (json!({"schema": {"type": "object", "required": ["a"]}, "samples": {"empty": {}}}), "bad_sample"),
         (json!({"schema": {"type": "object"}, "sensitive": ["code"]}), "bad_pointer"),
         (json!({"schema": {"type": "object"}, "time_to_live": "0s"}), "bad_duration"),
@@ -115,8 +116,10 @@ async fn what_can_t_be_a_schema_or_does_not_fit_it_is_refused() {
         let (status, problem) = put(&app, "/v1/event-types/a.b", None, &form).await;
         assert_eq!((status, &problem["problems"][0]["code"]), (422, &json!(code)), "{form}: {problem}");
     }
-    let (status, problem) = put(&app, "/v1/event-types/Bad", None, &json!({"schema": {}})).await;
+    let (status, problem) = put(&app, "/v1/event-types/Bad%20Name", None, &json!({"schema": {}})).await;
     assert_eq!((status, &problem["problems"][0]["code"]), (422, &json!("bad_name")), "{problem}");
+    let (status, problem) = put(&app, "/v1/event-types/Order.Shipped", None, &json!({"schema": {}})).await;
+    assert_eq!((status, &problem["problems"][0]["code"]), (422, &json!("same_name")), "{problem}");
     let (status, problem) = put(&app, "/v1/event-types/a.b", None, &json!({"shema": {}})).await;
     assert_eq!((status, &problem["errors"][0]["hint"]), (400, &json!("did you mean `schema`?")), "{problem}");
 }

@@ -1,6 +1,7 @@
 //! Events as clients write them: media types, CloudEvents of the libraries, labels, locales, repeats, and lists where an
 //! object belongs.
 
+use herald::access::Scope;
 use herald::api::openapi_document;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -14,10 +15,12 @@ async fn post(app: &TestApp, headers: &[(&str, &str)], body: impl Into<reqwest::
     (answer.status().as_u16(), answer.json().await.expect("JSON"))
 }
 
-fn cloudevent(id: &str, changes: Value) -> Value {
+fn cloudevent(id: &str, changes: &Value) -> Value {
     let mut event = json!({"specversion": "1.0", "id": id, "source": "/shop", "type": "order.shipped",
         "recipient": "user-42", "data": order_shipped(id, "u")["data"]});
-    event.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    for (name, value) in changes.as_object().into_iter().flatten() {
+        event[name] = value.clone();
+    }
     event
 }
 
@@ -38,7 +41,7 @@ async fn json_is_taken_by_every_name_that_clients_give_it() {
         assert_eq!(status, 202, "{kind}: {answer}");
     }
     let (status, problem) =
-        post(&app, &[("content-type", "application/json")], cloudevent("1", json!({})).to_string()).await;
+        post(&app, &[("content-type", "application/json")], cloudevent("1", &json!({})).to_string()).await;
     assert_eq!((status, &problem["errors"][0]["pointer"]), (400, &json!("/specversion")));
     assert!(
         problem["errors"][0]["hint"].as_str().unwrap().contains("application/cloudevents+json"),
@@ -57,7 +60,7 @@ async fn cloudevents_are_taken_as_the_libraries_and_brokers_send_them() {
     assert_eq!(post(&app, &binary, data.clone().into_bytes()).await.0, 202);
     // With copies of the attributes in headers.
     let copied = [&attributes[..], &[STRUCTURED]].concat();
-    assert_eq!(post(&app, &copied, cloudevent("s-1", json!({})).to_string()).await.0, 202);
+    assert_eq!(post(&app, &copied, cloudevent("s-1", &json!({})).to_string()).await.0, 202);
     for (place, changes) in [
         json!({"object": "a", "resource": "b", "sourceip": "c", "subjectid": "d", "scale": 1, "local": true}),
         json!({"sequence": "abc", "sequencetype": "Custom"}),
@@ -68,14 +71,14 @@ async fn cloudevents_are_taken_as_the_libraries_and_brokers_send_them() {
     .enumerate()
     {
         let (status, answer) =
-            post(&app, &[STRUCTURED], cloudevent(&place.to_string(), changes.clone()).to_string()).await;
+            post(&app, &[STRUCTURED], cloudevent(&place.to_string(), &changes).to_string()).await;
         assert_eq!(status, 202, "{changes}: {answer}");
     }
     let schema = json!({"schema": {"type": "object"}});
     let path = "/v1/event-types/Microsoft.Storage.BlobCreated-v2";
     let (status, _, answer) = app.call_seen((Method::PUT, path), &app.key, None, &schema).await;
     assert_eq!(status, 200, "{answer}");
-    let typed = cloudevent("t-1", json!({"type": "Microsoft.Storage.BlobCreated-v2"}));
+    let typed = cloudevent("t-1", &json!({"type": "Microsoft.Storage.BlobCreated-v2"}));
     assert_eq!(post(&app, &[STRUCTURED], typed.to_string()).await.0, 202);
 }
 
@@ -91,7 +94,7 @@ async fn an_error_is_told_in_the_words_of_who_sent_the_event() {
         [("com.github.pull_request.opened", None), ("order.shiped", Some("did you mean `order.shipped`?"))]
     {
         let (_, problem) =
-            post(&app, &[STRUCTURED], cloudevent("1", json!({"type": kind})).to_string()).await;
+            post(&app, &[STRUCTURED], cloudevent("1", &json!({"type": kind})).to_string()).await;
         assert_eq!(problem["errors"][0]["hint"].as_str(), hint, "{kind}");
     }
 }
@@ -103,6 +106,7 @@ async fn a_repeat_that_means_the_same_is_a_repeat_and_another_says_what_differs(
     first["time"] = json!("2026-11-24T09:00:00+00:00");
     first["data"]["total"] = json!(10.0);
     first["locale"] = json!("pt_BR");
+    first["sequence"] = json!(7);
     let taken = app.accept(&first).await;
     let mut again = order_shipped("o-1", "user-42");
     again["time"] = json!("2026-11-24T10:00:00+01:00");
@@ -110,7 +114,8 @@ async fn a_repeat_that_means_the_same_is_a_repeat_and_another_says_what_differs(
     again["locale"] = json!("pt-BR");
     again["recipients"] = json!([again["recipient"]]);
     again["recipient"] = Value::Null;
-    again["sequence"] = Value::Null;
+    again["collapse_key"] = Value::Null;
+    again["sequence"] = json!(7.0);
     let repeated = app.accept(&again).await;
     assert_eq!((&repeated["id"], &repeated["duplicate"]), (&taken["id"], &json!(true)));
 
@@ -153,7 +158,15 @@ async fn a_label_that_the_app_does_not_know_is_refused_with_what_was_meant() {
         assert_eq!((status, &problem["errors"][0]["code"]), (422, &json!("unknown_label")), "{label}");
         assert!(problem["errors"][0]["hint"].as_str().unwrap().contains(hint), "{label}: {problem}");
     }
-    app.declare_labels(&["crm_id"]).await;
+    let name = app.get("/v1/apps").await[0]["name"].as_str().unwrap().to_owned();
+    let file = format!("apps/{name}.toml");
+    let files = json!({"files": {file.as_str(): "alias_labels = [\"crm_id\"]\n", "apps/elsewhere.toml": "alias_labels = []\n"}});
+    let writer = app.key_with(vec![Scope::CatalogRead, Scope::CatalogWrite]).await;
+    assert_eq!(app.call(Method::POST, "/v1/catalog/apply", Some(&writer), Some(&files)).await.0, 403);
+    let (status, applied) = app.call(Method::POST, "/v1/catalog/apply", Some(&app.key), Some(&files)).await;
+    assert_eq!((status, &applied["changes"][0]["kind"]), (200, &json!("app")), "{applied}");
+    let pulled = app.get("/v1/catalog").await;
+    assert_eq!(pulled["files"][&file], "alias_labels = [\"crm_id\"]\n", "{pulled}");
     assert_eq!(app.post(&by("o-1", "crm_id", "77")).await.0, 202);
     assert_eq!(app.post(&by("o-2", "CRM-ID", "77")).await.1["errors"][0]["hint"], "write it as `crm_id`");
     let apps = app.get("/v1/apps").await;
@@ -200,7 +213,7 @@ async fn a_list_is_taken_nowhere_where_the_description_wants_an_object() {
             {
                 let (status, _, answer) =
                     app.call_seen((method.clone(), &filled(path)), &app.key, Some("1"), &list).await;
-                assert!((400..500).contains(&u16::from(status)), "{method} {path} {list}: {status} {answer}");
+                assert!((400..500).contains(&status), "{method} {path} {list}: {status} {answer}");
             }
             checked += 1;
         }

@@ -41,7 +41,7 @@ const RULES: [Rule; 52] = [
     Rule("4.1.1", "Content types are exact", By(&["wrong_types_encodings_sizes_and_methods_are_told_apart"])),
     Rule("4.1.3", "Forwarded addresses are read from trusted proxies only", By(&["an_invented_forwarded_address_gives_no_fresh_guesses", "behind_a_proxy_one_client_s_guesses_throttle_no_other_client"])),
     Rule("4.1.4", "Unknown methods are refused", By(&["wrong_types_encodings_sizes_and_methods_are_told_apart"])),
-    Rule("4.1.5, 11.2.4", "Webhooks are signed, recent, compared in constant time, and have several secrets", By(&["whatever_is_wrong_with_a_signature_the_answer_is_the_same_401", "an_hmac_with_a_prefix_holds_for_any_of_the_secrets"])),
+    Rule("4.1.5, 11.2.4", "Webhooks are signed, recent, compared in constant time, and have several secrets", By(&["whatever_is_wrong_with_a_signature_the_answer_is_the_same_401", "the_published_examples_of_senders_that_sign_the_body_hold"])),
     Rule("4.2.1", "Heads are bounded and parsed strictly; slow clients are disconnected", By(&["a_head_over_16_kib_is_refused", "a_head_that_arrives_one_byte_at_a_time_is_not_waited_for", "clients_get_in_while_one_holds_as_many_connections_as_it_can"])),
     Rule("6.2", "Passwords have 12 to 128 characters and are not common ones", By(&["passwords_that_are_tried_first_are_not_taken"])),
     Rule("6.3.1", "Guesses are throttled by account, by address and in all", By(&["guesses_from_sixty_addresses_do_not_lock_the_owner_out_of_their_browser", "of_many_log_ins_at_once_fifty_wait_and_the_rest_is_sent_away"])),

@@ -46,7 +46,7 @@ fn tag(algorithm: hmac::Algorithm, signed: &[u8]) -> hmac::Tag {
 }
 
 fn hex(tag: &hmac::Tag) -> String {
-    tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    tag.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Makes an event of `{"user", "order"}`, with the sender's own name of the call as the id.
@@ -61,62 +61,69 @@ fn order(number: u32, more: &str) -> String {
     )
 }
 
+/// A call of a known sender.
+struct Signed {
+    scheme: &'static str,
+    /// What the sender calls the call.
+    id: &'static str,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+/// One call of each sender, for the orders 1, 2, 3 …
+fn signed_calls(now: &str) -> Vec<Signed> {
+    let sha256 = |signed: &str| tag(hmac::HMAC_SHA256, signed.as_bytes());
+    let body = |number| order(number, "");
+    let (stripe, shopify, segment, slack) = (body(1), body(3), body(4), body(5));
+    let github: String = url::form_urlencoded::byte_serialize(body(2).as_bytes()).collect();
+    let github = format!("payload={github}");
+    let stripe_signature = format!("t={now},v1={}", hex(&sha256(&format!("{now}.{stripe}"))));
+    let slack_signature = format!("v0={}", hex(&sha256(&format!("v0:{now}:{slack}"))));
+    let sha1 = hex(&tag(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, segment.as_bytes()));
+    vec![
+        Signed {
+            scheme: "stripe",
+            id: "evt_1",
+            headers: vec![("stripe-signature", stripe_signature)],
+            body: stripe,
+        },
+        Signed {
+            scheme: "github",
+            id: "d-2",
+            headers: vec![
+                ("x-hub-signature-256", format!("sha256={}", hex(&sha256(&github)))),
+                ("x-github-delivery", "d-2".to_owned()),
+                ("content-type", "application/x-www-form-urlencoded".to_owned()),
+            ],
+            body: github,
+        },
+        Signed {
+            scheme: "shopify",
+            id: "w-3",
+            headers: vec![
+                ("x-shopify-hmac-sha256", BASE64_STANDARD.encode(sha256(&shopify))),
+                ("x-shopify-webhook-id", "w-3".to_owned()),
+            ],
+            body: shopify,
+        },
+        Signed { scheme: "segment", id: "m_4", headers: vec![("x-signature", sha1)], body: segment },
+        Signed {
+            scheme: "slack",
+            id: "Ev5",
+            headers: vec![
+                ("x-slack-signature", slack_signature),
+                ("x-slack-request-timestamp", now.to_owned()),
+            ],
+            body: slack,
+        },
+    ]
+}
+
 #[tokio::test]
 async fn each_known_sender_is_connected_by_its_name_and_names_its_own_calls() {
     let app = TestApp::start().await;
-    let now = app.clock.now().timestamp().to_string();
-    let sha256 = |signed: String| tag(hmac::HMAC_SHA256, signed.as_bytes());
-    let mut number = 0;
-    let mut next = || {
-        number += 1;
-        order(number, "")
-    };
-    let (stripe, github, shopify, segment, slack) = (next(), next(), next(), next(), next());
-    let form =
-        format!("payload={}", url::form_urlencoded::byte_serialize(github.as_bytes()).collect::<String>());
-    let cases: Vec<(&str, &str, Vec<(&str, String)>, String)> = vec![
-        (
-            "stripe",
-            "evt_1",
-            vec![("stripe-signature", format!("t={now},v1={}", hex(&sha256(format!("{now}.{stripe}")))))],
-            stripe,
-        ),
-        (
-            "github",
-            "d-1",
-            vec![
-                ("x-hub-signature-256", format!("sha256={}", hex(&sha256(form.clone())))),
-                ("x-github-delivery", "d-1".to_owned()),
-                ("content-type", "application/x-www-form-urlencoded".to_owned()),
-            ],
-            form,
-        ),
-        (
-            "shopify",
-            "w-1",
-            vec![
-                ("x-shopify-hmac-sha256", BASE64_STANDARD.encode(sha256(shopify.clone()))),
-                ("x-shopify-webhook-id", "w-1".to_owned()),
-            ],
-            shopify,
-        ),
-        (
-            "segment",
-            "m_4",
-            vec![("x-signature", hex(&tag(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, segment.as_bytes())))],
-            segment,
-        ),
-        (
-            "slack",
-            "Ev5",
-            vec![
-                ("x-slack-signature", format!("v0={}", hex(&sha256(format!("v0:{now}:{slack}"))))),
-                ("x-slack-request-timestamp", now.clone()),
-            ],
-            slack,
-        ),
-    ];
-    for (place, (scheme, id, headers, body)) in cases.into_iter().enumerate() {
+    let calls = signed_calls(&app.clock.now().timestamp().to_string());
+    for (place, Signed { scheme, id, headers, body }) in calls.into_iter().enumerate() {
         sender(&app, &json!({ "scheme": scheme }), mapping()).await;
         if place == 0 {
             let (status, made) = give_secret(&app, SECRET).await;
@@ -131,10 +138,8 @@ async fn each_known_sender_is_connected_by_its_name_and_names_its_own_calls() {
         let (status, answer) = send(&app, &headers, body.clone()).await;
         assert_eq!((status, &answer["state"]), (202, &json!("accepted")), "{scheme}: {answer}");
         let event = app.get(&format!("/v1/events/{}", answer["id"].as_str().unwrap())).await;
-        assert_eq!(
-            (&event["key"], &event["data"]["order_id"]),
-            (&json!(id), &json!((place + 1).to_string()))
-        );
+        let number = json!((place + 1).to_string());
+        assert_eq!((&event["key"], &event["data"]["order_id"]), (&json!(id), &number));
         assert_eq!(send(&app, &headers, format!("{body} ")).await.0, 401, "{scheme}");
     }
 }

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::super::entries::read;
+use super::super::listing::page_size;
 use super::super::parameters::{Parameters, PathText, PathTexts};
 use super::super::problem::{Code, Problem, ProblemBody};
 use super::super::{Api, matching};
@@ -234,7 +235,7 @@ pub(in super::super) async fn list_versions(
 ) -> Result<Json<Versions>, Problem> {
     api.allow(&headers, Use::ReadCatalog).await?;
     let live = api.live_number(&key).await?;
-    let limit = i64::from(query.limit.unwrap_or(20).clamp(1, 100));
+    let limit = page_size(query.limit, 20)?;
     let records = api.store.version_records(&key, query.cursor, limit).await?;
     let data: Vec<VersionBody> = records.into_iter().map(|r| version_body(r, live, false)).collect();
     let is_last = data.last().is_none_or(|last| last.number == 1);

@@ -6,6 +6,8 @@ mod fit;
 mod rules;
 mod surroundings;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::app_files;
 use super::check::CatalogProblem;
 use super::check::file_of;
@@ -40,6 +42,7 @@ pub(super) fn check_document(
         problems.extend(source_files::loose_ends(&document.sources, &types));
         problems.extend(app_files::loose_ends(&document.apps, &snapshot.apps));
         problems.extend(changed_channels(document, snapshot));
+        problems.extend(same_names(document, snapshot));
         problems.extend(fit::check_fit(document, snapshot, &around, budget));
         problems.extend(breaks::check_breaks(document, snapshot, budget));
     }
@@ -51,6 +54,22 @@ pub(super) fn check_document(
 pub(super) fn too_complex(spent: Spent) -> CatalogProblem {
     let problem = CatalogProblem::error("too_complex", "", format!("this can't be checked: {spent}"));
     problem.hint("change less at once, or use fewer variables, branches, references and steps")
+}
+
+/// Event types whose names differ in case alone: their folders would be one on many systems.
+fn same_names(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
+    let all = snapshot.event_types.iter().chain(&document.event_types).map(|entry| entry.name.as_str());
+    let mut known: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for name in all {
+        known.entry(name.to_ascii_lowercase()).or_default().insert(name);
+    }
+    let problem = |name: &str| {
+        let other = known.get(&name.to_ascii_lowercase())?.iter().find(|other| **other != name)?;
+        let message = format!("{name} and {other} differ in case alone");
+        let problem = CatalogProblem::error("same_name", &file_of("event_type", name), message);
+        Some(problem.hint("use the name that is there, or another one"))
+    };
+    document.event_types.iter().filter_map(|entry| problem(entry.name.as_str())).collect()
 }
 
 fn changed_channels(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {

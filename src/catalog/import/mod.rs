@@ -10,13 +10,14 @@ use super::checks::is_key;
 use super::drift::CareError;
 use super::files::{Files, template_files};
 use super::forms::TemplateForm;
+use super::patience::Patience;
 use super::publish::Publisher;
 use super::upload::UploadError;
 use crate::domain::app::App;
 use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::template::{Content, LanguageBy, is_locale, main_field};
-use crate::provider::RemoteTemplate;
+use crate::provider::{ProviderError, RemoteTemplate, TemplatePage};
 use crate::templating;
 use translate::translate;
 
@@ -84,13 +85,15 @@ impl Publisher {
     pub async fn import(&self, app: &App, wanted: &Wanted) -> Result<Imported, CareError> {
         let mut imported = Imported { taken: wanted.taken.clone(), ..Imported::default() };
         let mut left = wanted.most;
+        let patience = Patience::new();
         let channels = [Channel::Push, Channel::Email, Channel::Sms];
         let asked = channels.into_iter().filter(|channel| wanted.channel.is_none_or(|one| one == *channel));
         let begun = wanted.from.map(|(channel, _)| channel);
         for channel in asked.skip_while(|channel| begun.is_some_and(|begun| begun != *channel)) {
             let offset = wanted.from.filter(|(begun, _)| *begun == channel).map_or(0, |(_, offset)| offset);
-            imported.next =
-                self.import_channel(app, channel, (offset, &mut left), wanted, &mut imported).await?;
+            imported.next = self
+                .import_channel(app, channel, (offset, &mut left, &patience), wanted, &mut imported)
+                .await?;
             if imported.next.is_some() {
                 break;
             }
@@ -103,20 +106,17 @@ impl Publisher {
         &self,
         app: &App,
         channel: Channel,
-        (mut offset, left): (usize, &mut usize),
+        (mut offset, left, patience): (usize, &mut usize, &Patience),
         wanted: &Wanted,
         imported: &mut Imported,
     ) -> Result<Option<(Channel, usize)>, CareError> {
-        let failed = |name: String| {
-            let app = app.name.clone();
-            move |source| CareError::Provider { name, app, source }
-        };
         loop {
             if *left == 0 {
                 return Ok(Some((channel, offset)));
             }
-            let listed = self.provider.list_templates(app, channel, offset).await;
-            let page = listed.map_err(failed(format!("the list of {channel} templates")))?;
+            let Some(page) = self.list_page(app, channel, offset, patience).await? else {
+                return Ok(Some((channel, offset)));
+            };
             *left -= 1;
             for (id, name) in page.templates {
                 if name.starts_with(OWN) || !name.starts_with(&wanted.prefix) {
@@ -125,7 +125,9 @@ impl Publisher {
                     return Ok(Some((channel, offset)));
                 } else {
                     tokio::time::sleep(self.look_gap).await;
-                    let there = self.provider.get_template(app, &id).await.map_err(failed(name))?;
+                    let Some(there) = self.read_template(app, (&id, name), patience).await? else {
+                        return Ok(Some((channel, offset)));
+                    };
                     *left -= 1;
                     if let Some(there) = there {
                         let mut grown = std::mem::take(imported);
@@ -144,6 +146,51 @@ impl Publisher {
             tokio::time::sleep(self.look_gap).await;
         }
     }
+
+    /// A page of the list; `None` once there is no time left for it.
+    async fn list_page(
+        &self,
+        app: &App,
+        channel: Channel,
+        offset: usize,
+        patience: &Patience,
+    ) -> Result<Option<TemplatePage>, CareError> {
+        loop {
+            let failed = failed(app, format!("the list of {channel} templates"));
+            match self.provider.list_templates(app, channel, offset).await.map_err(failed) {
+                Ok(page) => return Ok(Some(page)),
+                Err(error) => {
+                    if !patience.waits_after(error).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A template, if it is still there; `None` once there is no time left for it.
+    async fn read_template(
+        &self,
+        app: &App,
+        (id, name): (&str, String),
+        patience: &Patience,
+    ) -> Result<Option<Option<RemoteTemplate>>, CareError> {
+        loop {
+            match self.provider.get_template(app, id).await.map_err(failed(app, name.clone())) {
+                Ok(there) => return Ok(Some(there)),
+                Err(error) => {
+                    if !patience.waits_after(error).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn failed(app: &App, name: String) -> impl FnOnce(ProviderError) -> CareError {
+    let app = app.name.clone();
+    move |source| CareError::Provider { name, app, source }
 }
 
 impl Imported {

@@ -14,6 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
+use super::counted;
 use super::onesignal;
 use crate::catalog::diff::lines;
 use crate::catalog::{CatalogProblem, files, sample};
@@ -204,11 +205,6 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(exit(!problems.iter().any(CatalogProblem::is_error)))
 }
 
-/// `1 error`, `2 errors`.
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 async fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
     let answer = args.client.call(Method::GET, "/v1/catalog", None).await?;
     let files: BTreeMap<String, String> =
@@ -225,9 +221,9 @@ async fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
     for path in &written.deleted {
         println!("deleted  {path}");
     }
-    println!("{} files written, {} were the same already", written.changed.len(), written.same);
+    println!("{} written, {} the same as before", counted(written.changed.len(), "file"), written.same);
     if !written.left.is_empty() {
-        println!("{} files here are not in Herald's catalog (--delete takes them away):", written.left.len());
+        println!("not in Herald's catalog: {} (--delete deletes them):", counted(written.left.len(), "file"));
         written.left.iter().for_each(|path| println!("         {path}"));
     }
     Ok(ExitCode::SUCCESS)

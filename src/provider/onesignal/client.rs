@@ -79,7 +79,7 @@ impl OneSignal {
         })?;
         let answer = read(response).await;
         match answer.status {
-            429 => Err(ProviderError::Unreachable("too many calls a second".into())),
+            429 => Err(ProviderError::RateLimited { retry_after: answer.retry_after }),
             500.. if changes => Err(ProviderError::Unclear(format!("status {}", answer.status))),
             500.. => Err(ProviderError::Unreachable(format!("status {}", answer.status))),
             _ => Ok(answer),

@@ -145,9 +145,7 @@ async fn a_webhook_secret_that_could_never_verify_anything_is_refused() {
         app.call(Method::POST, &path, Some(&app.key), Some(&json!({ "secret": secret }))).await
     };
     for name in ["by-standard", "by-bearer"] {
-        for secret in
-            ["                    ", " 0123456789abcdef", "0123456789abcdef ", "whsec_notbase64!!!!"]
-        {
+        for secret in ["                    ", " 0123456789abcdef", "0123456789abcdef "] {
             let (status, answer) = make(name, secret).await;
             assert_eq!(
                 (status, answer["errors"][0]["pointer"].as_str()),
@@ -156,7 +154,11 @@ async fn a_webhook_secret_that_could_never_verify_anything_is_refused() {
             );
         }
     }
-    assert_eq!(make("by-standard", "not base64, but long enough").await.0, 422);
+    for secret in ["whsec_notbase64!!!!", "whsk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+        assert_eq!(make("by-standard", secret).await.0, 422, "{secret}");
+    }
+    // The libraries take a secret that is no base64 as it is, and so does a bearer.
+    assert_eq!(make("by-standard", "not base64, but long enough").await.0, 201);
     assert_eq!(make("by-standard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").await.0, 201);
     assert_eq!(make("by-bearer", "not base64, but long enough").await.0, 201);
 }

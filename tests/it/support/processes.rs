@@ -1,5 +1,6 @@
 //! Real processes: `herald serve` and `herald sandbox` on their own, to be killed and started again.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -91,6 +92,21 @@ impl Processes {
     /// Runs a command that speaks to this service.
     pub async fn client(&self, arguments: &[&str]) -> Output {
         run(arguments, &[("HERALD_URL", &self.url()), ("HERALD_KEY", KEY)]).await
+    }
+
+    /// The same, with something to read on standard input.
+    pub async fn client_reading(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = herald();
+        command.args(arguments).env("HERALD_URL", self.url()).env("HERALD_KEY", KEY);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = input.to_owned();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn()?;
+            let written = child.stdin.take().map(|mut pipe| pipe.write_all(input.as_bytes()));
+            written.transpose()?;
+            child.wait_with_output()
+        });
+        done.await.expect("it was run").expect("the program is there")
     }
 
     pub fn url(&self) -> String {
