@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::places::State;
 use crate::domain::template::{FieldKind, sets_direction};
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::filters::escape_html;
@@ -111,6 +112,9 @@ impl Escape for Places {
 /// # Errors
 /// As [`make_safe`].
 pub fn encode(place: Place, text: &Marked) -> Result<String, &'static str> {
+    if place == Place::Markup && !text.is_plain() {
+        return encode_markup(text);
+    }
     let mut out = String::new();
     for (kind, part) in text.runs() {
         let place = if out.is_empty() { place } else { place.continued() };
@@ -138,6 +142,24 @@ pub fn encode(place: Place, text: &Marked) -> Result<String, &'static str> {
         }
     }
     Ok(out)
+}
+
+/// Markup with values in it, each encoded for where it stands in the markup: filters may have put it into an attribute.
+fn encode_markup(text: &Marked) -> Result<String, &'static str> {
+    let (mut out, mut at) = (String::new(), State::default());
+    for (kind, part) in text.runs() {
+        if kind == Kind::Markup {
+            out.push_str(part);
+            at.read_all(part);
+            continue;
+        }
+        match (kind, at.place()) {
+            (Kind::Url, Place::LinkPart | Place::AttributeLinkPart) => out.push_str(part),
+            (_, place) => out.push_str(&make_safe(place, Cow::Borrowed(part))?),
+        }
+        at.pass_value();
+    }
+    if at.is_between_tags() { Ok(out) } else { Err("its markup ends within a tag: a filter cut it there") }
 }
 
 /// Whether a link that begins so runs something.

@@ -27,7 +27,7 @@ pub fn places(source: &str, nodes: &[Node], kind: FieldKind, budget: &Budget) ->
 
 /// Where a reader of the text stands after what has been read so far.
 #[derive(Debug, Clone, Default)]
-struct State {
+pub struct State {
     spot: Spot,
     /// The name of the tag that is or was open, in lower case.
     tag: String,
@@ -192,7 +192,7 @@ impl Walk<'_> {
 
     fn read(&self, text: &str, at: &mut State) {
         match self.kind {
-            FieldKind::Html => text.chars().for_each(|c| at.read(c)),
+            FieldKind::Html => at.read_all(text),
             FieldKind::Link => at.begun |= !text.trim().is_empty(),
             FieldKind::Text | FieldKind::Line | FieldKind::Fixed => {}
         }
@@ -224,7 +224,23 @@ impl State {
             && (same_name || !named)
     }
 
-    fn place(&self) -> Place {
+    /// Reads HTML as its author wrote it.
+    pub fn read_all(&mut self, text: &str) {
+        text.chars().for_each(|c| self.read(c));
+    }
+
+    /// Passes over a value that was put here.
+    pub fn pass_value(&mut self) {
+        self.begun = true;
+    }
+
+    /// Whether all tags are closed that were opened.
+    pub fn is_between_tags(&self) -> bool {
+        self.spot == Spot::Text
+    }
+
+    /// The place of a value that is put here.
+    pub fn place(&self) -> Place {
         match self.spot {
             Spot::Text => Place::Markup,
             Spot::Quoted(_) => self.in_attribute(),

@@ -88,7 +88,7 @@ fn hostile() -> impl Strategy<Value = String> {
         Just("'"),
         Just("<script>alert(1)</script>"),
     ];
-    (proptest::collection::vec(piece, 0..4), "[a-z]{2,4}")
+    (proptest::collection::vec(piece, 0..4), "[a-y]{2,4}")
         .prop_map(|(pieces, letters)| letters.clone() + &pieces.concat() + &letters)
 }
 

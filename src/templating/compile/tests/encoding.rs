@@ -84,6 +84,39 @@ fn no_filter_or_capture_makes_a_value_be_encoded_twice() {
 }
 
 #[test]
+fn a_value_that_a_filter_puts_into_a_tag_is_encoded_for_that_place() {
+    let shown = |source: &str, x: &str| {
+        let content = email(source);
+        content.render_inline(&json!({"x": x}), &Budget::default()).map(|fields| fields["body"].clone())
+    };
+    let link = "{% capture l %}<a href=\"X\" title=\"Y\">Z</a>{% endcapture %}";
+    let replaced = format!("{link}{{{{ l | replace: 'X', data.x }}}}");
+    assert_eq!(
+        shown(&replaced, "https://x.io/?a=1&b").unwrap(),
+        "<a href=\"https://x.io/?a=1&amp;b\" title=\"Y\">Z</a>"
+    );
+    let titled = format!("{link}{{{{ l | split: 'Y' | join: data.x }}}}");
+    assert_eq!(
+        shown(&titled, "\" onclick=\"f").unwrap(),
+        "<a href=\"X\" title=\"&quot; onclick=&quot;f\">Z</a>"
+    );
+    for source in [
+        replaced.clone(),
+        format!("{link}{{{{ l | split: 'X' | join: data.x }}}}"),
+        format!("{link}{{{{ l | slice: 0, 9 | append: data.x }}}}"),
+        format!("{link}{{{{ l | slice: 0, 9 }}}}{{{{ data.x }}}}"),
+        format!("{link}{{{{ l | truncate: 26, data.x }}}}"),
+        format!("{link}{{{{ l | replace: '<a ', data.x }}}}"),
+        "{% capture l %}<p onclick=\"X\">{% endcapture %}{{ l | replace: 'X', data.x }}".to_owned(),
+        "{% capture l %}<script>X</script>{% endcapture %}{{ l | replace: 'X', data.x }}".to_owned(),
+    ] {
+        let found = shown(&source, "javascript:alert(1)");
+        let is_text = found.as_ref().is_ok_and(|html| html.contains("javascript:alert(1)href"));
+        assert!(found.is_err() || is_text, "{source}: {found:?}");
+    }
+}
+
+#[test]
 fn literals_are_encoded_once_too_and_url_encode_shows_its_result_outside_of_links() {
     assert_eq!(body("{{ 'a & b' | escape }}{{ data.shop | url_encode }}"), "a &amp; bTom+%26+Jerry%27s");
 }
