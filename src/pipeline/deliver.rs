@@ -85,9 +85,9 @@ impl Pipeline {
         metrics::histogram!(names::CALL_SECONDS).record(took.as_secs_f64());
         let end = call_end(&answer.verdict, took);
         if was_set_aside {
-            self.budget.end_set_aside(app, end)
+            self.budget.end_set_aside(app, end);
         } else {
-            self.budget.end(app, end)
+            self.budget.end(app, end);
         }
         self.line.put_answered(vec![Answered { frozen, answer }]);
         self.line.to_dispatch.notify_one();

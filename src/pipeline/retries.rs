@@ -24,7 +24,7 @@ use crate::domain::rule::TEST_SEND;
 use crate::domain::snapshot::UploadKey;
 use crate::domain::template::Mode;
 use crate::store::StoreError;
-use crate::store::batches::StoredBatch;
+use crate::store::batches::{NewBatch, StoredBatch};
 use crate::store::queue::Claim;
 use crate::vault::Comparison;
 
@@ -170,21 +170,14 @@ impl Pipeline {
         if (!is_doubtful || frozen.members.len() == 1) && self.somebody_is_out(stored, loaded).await? {
             return Ok(Thawed::Over);
         }
-        let own = frozen.members.iter().filter_map(|id| hours.get(id)).collect::<Vec<_>>();
-        let closes_at = match opening_of_all(&own, now, expires_at) {
-            Opening::Open { closes_at } => closes_at,
-            // What was surely never sent is packed anew, each with those whose hours are the same.
-            Opening::At(_) | Opening::Never if !is_doubtful => return Ok(Thawed::Over),
-            Opening::At(opens_at) => return Ok(Thawed::OutsideHours(opens_at)),
-            Opening::Never => return Ok(Thawed::Over),
+        let closes_at = match hours_of(frozen, hours, (now, expires_at), is_doubtful) {
+            Ok(closes_at) => closes_at,
+            Err(thawed) => return Ok(thawed),
         };
         let catalog = self.catalog.get(&self.store).await?;
         let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(Thawed::Over) };
         let key = UploadKey { app: frozen.app, version: frozen.version, locale: frozen.locale.clone() };
-        let version = self.catalog.version(&self.store, frozen.version).await?;
-        let is_uploaded = version.is_some_and(|v| v.version.content.mode == Mode::Inline)
-            || self.catalog.upload(&key).is_some();
-        if !is_uploaded {
+        if !self.needs_no_upload(&key).await? {
             return Ok(Thawed::NotUploaded(key));
         }
         let Some(content) = self.content_again(stored, claims, loaded).await? else {
@@ -217,6 +210,13 @@ impl Pipeline {
             started_at: stored.started_at,
             closes_at,
         })))
+    }
+
+    /// Whether a version's locale is at OneSignal, or travels with the call.
+    async fn needs_no_upload(&self, key: &UploadKey) -> Result<bool, StoreError> {
+        let version = self.catalog.version(&self.store, key.version).await?;
+        let is_inline = version.is_some_and(|version| version.version.content.mode == Mode::Inline);
+        Ok(is_inline || self.catalog.upload(key).is_some())
     }
 
     /// Whether a member opted out or was erased since the batch was frozen.
@@ -386,6 +386,22 @@ impl Pipeline {
         self.settle(moves.collect()).await?;
         tracing::info!(deliveries = count, "{count} deliveries were taken back that nobody here held");
         Ok(count)
+    }
+}
+
+/// When the hours of a batch's members are over; or what becomes of it, if they don't allow it now.
+fn hours_of(
+    frozen: &NewBatch,
+    hours: &HashMap<DeliveryId, SendingHours>,
+    (now, expires_at): (Timestamp, Timestamp),
+    is_doubtful: bool,
+) -> Result<Option<Timestamp>, Thawed> {
+    let own: Vec<&SendingHours> = frozen.members.iter().filter_map(|id| hours.get(id)).collect();
+    match opening_of_all(&own, now, expires_at) {
+        Opening::Open { closes_at } => Ok(closes_at),
+        Opening::At(opens_at) if is_doubtful => Err(Thawed::OutsideHours(opens_at)),
+        // What was surely never sent is packed anew, each with those whose hours are the same.
+        Opening::At(_) | Opening::Never => Err(Thawed::Over),
     }
 }
 

@@ -68,16 +68,17 @@ fn timing(
 /// The times of one delivery.
 #[derive(Clone, Copy)]
 struct Times {
-    due_at: Timestamp,
-    expires_at: Timestamp,
+    due: Timestamp,
+    /// Until when it is worth sending.
+    end: Timestamp,
     /// When the rule's hours that it is due in are over.
-    closes_at: Option<Timestamp>,
+    closes: Option<Timestamp>,
 }
 
 impl Times {
     /// Those of a delivery that is never sent.
     fn of_unsent(due_at: Timestamp) -> Self {
-        Self { due_at, expires_at: due_at + TimeDelta::seconds(1), closes_at: None }
+        Self { due: due_at, end: due_at + TimeDelta::seconds(1), closes: None }
     }
 }
 
@@ -175,9 +176,9 @@ impl<'a> RulePlan<'a> {
             return Err(Decision::new(DecisionCode::NoTime, detail));
         };
         match self.end(due) {
-            Ok(expires_at) => {
-                let closes_at = timing.has_hours().then(|| timing.closes_after(due, zone)).flatten();
-                Ok(Times { due_at: due, expires_at, closes_at })
+            Ok(end) => {
+                let closes = timing.has_hours().then(|| timing.closes_after(due, zone)).flatten();
+                Ok(Times { due, end, closes })
             }
             Err(_) if due > self.due_at => {
                 let detail = format!(
@@ -294,7 +295,7 @@ impl<'a> RulePlan<'a> {
         let (beginning, decision) = match (said, hold) {
             (Err(decision), _) => (Beginning::Held, Some(*decision)),
             (Ok(_), Some(decision)) => (Beginning::Held, Some(decision)),
-            (Ok(message), None) => (Beginning::Due { at: times.due_at, message }, None),
+            (Ok(message), None) => (Beginning::Due { at: times.due, message }, None),
         };
         self.finish(to, Some((Arc::clone(version), locale)), (beginning, times), decision, plan);
     }
@@ -324,7 +325,7 @@ impl<'a> RulePlan<'a> {
         decision: Option<Decision>,
         plan: &mut Plan,
     ) {
-        let schedule = self.schedule(times.due_at);
+        let schedule = self.schedule(times.due);
         let beginning = match (beginning, schedule.as_deref().and_then(Schedule::send_after)) {
             (Beginning::Due { message, .. }, Some(send_after)) => {
                 Beginning::Due { at: hand_over_from(send_after).max(self.event.received_at), message }
@@ -346,8 +347,8 @@ impl<'a> RulePlan<'a> {
             channel: self.planner.catalog.channel_of(self.template).unwrap_or(Channel::Push),
             pinned,
             to,
-            expires_at: times.expires_at,
-            closes_at: times.closes_at,
+            expires_at: times.end,
+            closes_at: times.closes,
             schedule,
             beginning,
             collapse: None,

@@ -76,9 +76,14 @@ async fn partials_that_include_each_other_are_refused_when_they_are_saved() {
 #[tokio::test]
 async fn a_nul_in_an_address_is_nobodys_name_and_no_fault_of_ours() {
     let app = TestApp::start().await;
-    for path in ["/v1/hooks/%00", "/v1/sources/%00", "/v1/events?type=%00", "/v1/audit?subject=%00"] {
-        let (status, problem) = app.call(Method::GET, path, Some(&app.key), None).await;
-        assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "{path}");
+    for (path, status, code) in [
+        ("/v1/hooks/%00", 404, "not_found"),
+        ("/v1/sources/%00", 404, "not_found"),
+        ("/v1/events?type=%00", 400, "bad_parameter"),
+        ("/v1/audit?subject=%00", 400, "bad_parameter"),
+    ] {
+        let answer = app.call(Method::GET, path, Some(&app.key), None).await;
+        assert_eq!((answer.0, &answer.1["code"]), (status, &json!(code)), "{path}");
     }
 }
 

@@ -129,7 +129,8 @@ fn functions_and_types_that_documents_name_are_there() {
 
 #[test]
 fn every_metric_is_explained_and_no_other() {
-    let known: BTreeSet<&str> = NAMES.split('"').skip(1).step_by(2).collect();
+    let quoted = NAMES.split('"').skip(1).step_by(2);
+    let known: BTreeSet<&str> = quoted.filter(|text| text.starts_with("herald_")).collect();
     assert_eq!(words(OPERATIONS, "herald_"), known);
 }
 
