@@ -154,6 +154,8 @@ async fn requests_made_up_from_the_description_find_nothing_that_it_does_not_say
     let examples = std::env::var("HERALD_EXAMPLES").unwrap_or_else(|_| "1".to_owned());
     let tried = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(python().with_file_name("st"));
+        // It keeps notes where it runs.
+        command.current_dir(installed("python"));
         command.arg("--config-file").arg(story("python").join("schemathesis.toml"));
         command.args(["run", &description, "-H", &key, "--max-examples", &examples, "--seed", "18"]);
         succeed(command.args(["--continue-on-failure", "--no-color"]))
