@@ -177,7 +177,7 @@ impl Store {
             "INSERT INTO gates AS g (scope, subject, code, detail, closed_at, closed_until, times_closed)
              VALUES ($6, $1, $2, $3, $4, $5, 1)
              ON CONFLICT (scope, subject) DO UPDATE
-             SET code = $2, detail = $3, closed_until = greatest(g.closed_until, $5), times_closed = 0
+             SET code = $2, detail = $3, closed_until = greatest(g.closed_until, $5), times_closed = 1
              WHERE g.code <> $7",
         )
         .bind(gate.subject.uuid().to_string())
