@@ -64,6 +64,7 @@ impl Running {
     /// When the database is away or the listener can't be used.
     pub async fn start(herald: Herald, listener: Option<TcpListener>, workers: bool) -> anyhow::Result<Self> {
         let herald = Arc::new(herald);
+        prepare_database(&herald).await?;
         let stop_commits = CancellationToken::new();
         let mut commits = JoinSet::new();
         for _ in 0..herald.settings.ingest.committers.max(1) {
@@ -79,10 +80,6 @@ impl Running {
             None
         };
         let care = workers.then(|| tokio::spawn(keep_caring(Arc::clone(&herald))));
-        // So that the first health check finds a connection.
-        herald.api.health.health().await.context("the database can't be reached")?;
-        // Before anything is accepted: what is accepted after a restore is sent alone.
-        herald.pipeline.watch_database().await.context("the database can't be watched")?;
         let clock =
             herald.pg_clock.clone().map(|clock| tokio::spawn(keep_watching(Arc::clone(&herald), clock)));
         let stop_http = CancellationToken::new();
@@ -131,18 +128,39 @@ impl Running {
     }
 }
 
+/// What has to be known of the database before anything is accepted or sent: after a restore, each delivery is sent alone.
+async fn prepare_database(herald: &Herald) -> anyhow::Result<()> {
+    // So that the first health check finds a connection.
+    herald.api.health.health().await.context("the database can't be reached")?;
+    match herald.pipeline.watch_database().await {
+        // Some hosted databases show neither their identity nor their timeline.
+        Err(error) if error.is_refusal() => {
+            let error = error.with_causes();
+            tracing::warn!(
+                error,
+                "restores of this database can't be noticed: run `herald restored begin` after one"
+            );
+            Ok(())
+        }
+        watched => watched.context("the database can't be watched"),
+    }
+}
+
 /// Follows the database's clock, and notices restores.
 async fn keep_watching(herald: Arc<Herald>, clock: Arc<PgClock>) {
+    let mut logged = String::new();
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
         let watched = match clock.measure(&herald.store).await {
             Ok(()) => herald.pipeline.watch_database().await,
             Err(error) => Err(error),
         };
-        if let Err(error) = watched {
-            let error = error.with_causes();
-            tracing::warn!(error, "the database's time could not be read; going on with the last measure");
+        // The same error is logged once.
+        let error = watched.err().map(|error| error.with_causes()).unwrap_or_default();
+        if !error.is_empty() && error != logged {
+            tracing::warn!(error, "the database's clock and identity could not be read; going on as before");
         }
+        logged = error;
     }
 }
 

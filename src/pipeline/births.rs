@@ -33,9 +33,8 @@ use crate::store::queue::Claim;
 const FIRST_EPOCH: i32 = 1;
 
 /// What a group's deliveries are born as, with everything that was taken for them.
+#[derive(Default)]
 pub(super) struct Births {
-    /// How many deliveries may share a call.
-    pub pack_limit: u16,
     /// In whose name they are born.
     pub worker: Option<WorkerId>,
     /// Batches to be stored.
@@ -110,20 +109,10 @@ impl Pipeline {
     ) -> Births {
         let planned = || winners.iter().flat_map(|p| &p.plan.1.deliveries);
         let audiences = planned().filter_map(|d| Some((d.id, audience_json(&d.to)?))).collect();
-        // After a restore, a delivery that was sent before has the same idempotency key only if it is alone again.
-        let pack_limit = if self.watch.load().sends_alone(now) { 1 } else { NO_PACK_LIMIT };
-        let mut births = Births {
-            pack_limit,
-            worker: None,
-            batches: Vec::new(),
-            frozen: Vec::new(),
-            leased: Vec::new(),
-            born_as: HashMap::new(),
-            audiences,
-        };
+        let mut births = Births { audiences, ..Births::default() };
         if let Some(lease) = lease {
             births.worker = Some(lease.id);
-            for (key, (app, line)) in due_now(winners, &self.stops, pack_limit, now) {
+            for (key, (app, line)) in due_now(winners, &self.stops, now) {
                 // What waits behind a gate would fill the memory that others need: it is claimed once the gate opens.
                 if gated.contains(&app.id.0) {
                     continue;
@@ -154,7 +143,7 @@ impl Pipeline {
         let call =
             Call { waiting: self.line.waiting_lanes(app.id, &HashSet::new()), ..Call::first(key.lane) };
         while let Some(limits) =
-            line.front().map(|first| PackLimits::new(&first.version, self.limits.max_targets))
+            line.front().map(|first| PackLimits::new(&first.version, self.max_targets(now)))
         {
             if self.budget.begin(app, call, now).is_err() {
                 break;
@@ -211,7 +200,7 @@ impl Pipeline {
 }
 
 /// What is due now, by what it must have in common to share a call.
-fn due_now(winners: &[&Pending], stops: &Stops, pack_limit: u16, now: Timestamp) -> Lines {
+fn due_now(winners: &[&Pending], stops: &Stops, now: Timestamp) -> Lines {
     let mut lines = Lines::new();
     for pending in winners {
         let posted: (_, Arc<str>) = (pending.event.source, pending.event.own_name().as_ref().into());
@@ -236,7 +225,7 @@ fn due_now(winners: &[&Pending], stops: &Stops, pack_limit: u16, now: Timestamp)
                 is_test_send: planned.rule.key == TEST_SEND,
             };
             let ready = Ready {
-                claim: born(planned, *at, pack_limit),
+                claim: born(planned, *at),
                 key: key.clone(),
                 version: Arc::clone(version),
                 to: planned.to.clone(),
@@ -261,7 +250,7 @@ fn due_now(winners: &[&Pending], stops: &Stops, pack_limit: u16, now: Timestamp)
 }
 
 /// The claim that a leased delivery is born with.
-fn born(planned: &PlannedDelivery, due_at: Timestamp, pack_limit: u16) -> Claim {
+fn born(planned: &PlannedDelivery, due_at: Timestamp) -> Claim {
     Claim {
         delivery: Delivery {
             id: planned.id,
@@ -270,7 +259,7 @@ fn born(planned: &PlannedDelivery, due_at: Timestamp, pack_limit: u16) -> Claim 
             attempts: 0,
             generation: 0,
             is_rechecked: false,
-            pack_limit,
+            pack_limit: NO_PACK_LIMIT,
             first_attempt_at: None,
             first_ambiguous_at: None,
         },

@@ -28,7 +28,16 @@ impl Pipeline {
             lease: self.limits.lease,
             restored_window: self.limits.restored_window,
         };
-        let found = self.store.watch_database(options, now).await?;
+        let found = match self.store.watch_database(options, now).await {
+            Ok(found) => found,
+            Err(error) => {
+                // Where the database does not show what it is, an operator says when it was restored.
+                if error.is_refusal() {
+                    self.watch.store(Arc::new(self.store.database_watch().await?));
+                }
+                return Err(error);
+            }
+        };
         let before = self.watch.swap(Arc::new(found));
         let watched_at = self.watched_at.swap(now.timestamp_micros(), Ordering::SeqCst);
         if watched_at.saturating_sub(now.timestamp_micros()) >= SMALLEST_STEP_US {
@@ -36,6 +45,12 @@ impl Pipeline {
         }
         report(*before, found, now);
         Ok(())
+    }
+
+    /// How many deliveries may share a call now. After a restore, one that was sent alone before gets the same idempotency
+    /// key only if it is alone again, whether it is posted again or was in the backup.
+    pub(super) fn max_targets(&self, now: Timestamp) -> usize {
+        if self.watch.load().sends_alone(now) { 1 } else { self.limits.max_targets }
     }
 
     /// Forgets every moment in memory that was reckoned by the clock before it went back.

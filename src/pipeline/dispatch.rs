@@ -182,7 +182,7 @@ impl Pipeline {
             choice.not_uploaded.insert(key);
             return true;
         };
-        let picked = self.pick(&key).into_iter();
+        let picked = self.pick(&key, now).into_iter();
         let (closed, members): (Vec<Ready>, Vec<Ready>) =
             picked.partition(|ready| is_closed(ready.closes_at, now));
         choice.closed.extend(closed);
@@ -220,9 +220,9 @@ impl Pipeline {
         Ok(())
     }
 
-    fn pick(&self, key: &PackKey) -> Vec<Ready> {
+    fn pick(&self, key: &PackKey, now: Timestamp) -> Vec<Ready> {
         self.line.take(key, |line| {
-            let limits = line.front().map(|first| PackLimits::new(&first.version, self.limits.max_targets));
+            let limits = line.front().map(|first| PackLimits::new(&first.version, self.max_targets(now)));
             limits.map(|limits| pack::next_batch(line, limits)).unwrap_or_default()
         })
     }

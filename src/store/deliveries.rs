@@ -9,6 +9,7 @@ use super::orderings::{Place, far_future};
 use crate::domain::app::AppId;
 use crate::domain::channel::{Channel, Lane};
 use crate::domain::clock::Timestamp;
+use crate::domain::delivery::NO_PACK_LIMIT;
 use crate::domain::event::Recipient;
 use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
 use crate::domain::timing::Schedule;
@@ -79,16 +80,11 @@ pub struct NewDelivery<'a> {
 
 const INSERT_DELIVERIES: &str = include_str!("sql/insert_deliveries.sql");
 
-/// Stores deliveries and their queue rows, in one statement. Each shares its call with at most `pack_limit` others, itself
-/// among them.
+/// Stores deliveries and their queue rows, in one statement.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn insert_all(
-    connection: &mut PgConnection,
-    new: &[NewDelivery<'_>],
-    pack_limit: u16,
-) -> Result<(), StoreError> {
+pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) -> Result<(), StoreError> {
     sqlx::query(INSERT_DELIVERIES)
         .bind(new.iter().map(|d| d.id.uuid()).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.event.uuid()).collect::<Vec<_>>())
@@ -121,7 +117,7 @@ pub async fn insert_all(
         .bind(new.iter().map(|d| d.turn.map(|turn| turn.place)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.turn.filter(|t| t.is_blocked).map(|_| due_of(d))).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.schedule.and_then(Schedule::send_after)).collect::<Vec<_>>())
-        .bind(i16::try_from(pack_limit).unwrap_or(i16::MAX))
+        .bind(i16::try_from(NO_PACK_LIMIT).unwrap_or(i16::MAX))
         .execute(connection)
         .await?;
     Ok(())

@@ -107,8 +107,10 @@ impl Store {
         now: Timestamp,
     ) -> Result<DatabaseWatch, StoreError> {
         let mut tx = self.begin().await?;
-        begin_watch(&mut tx, now).await?;
-        let seen = read(&mut tx, false).await?;
+        let seen = match read(&mut tx, false).await? {
+            Some(seen) => seen,
+            None => first(&mut tx, now).await?,
+        };
         if !seen.went_back(now) && !seen.was_restored(now) {
             note_present(&mut tx, now).await?;
             finish(commit(tx).await)?;
@@ -153,7 +155,14 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        begin_watch(&mut tx, now).await?;
+        sqlx::query(
+            "INSERT INTO database_watch (read_at, identity, timeline, is_loss_free)
+             VALUES ($1, '', '', false)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
         sqlx::query("UPDATE database_watch SET restored_at = $1, restored_from = $2, alone_until = $3")
             .bind(now)
             .bind(lost_since)
@@ -165,7 +174,7 @@ impl Store {
 
     async fn note_change(&self, options: WatchOptions, now: Timestamp) -> Result<DatabaseWatch, StoreError> {
         let mut tx = self.begin().await?;
-        let seen = read(&mut tx, true).await?;
+        let Some(seen) = read(&mut tx, true).await? else { return Ok(DatabaseWatch::default()) };
         let (went_back, was_restored) = (seen.went_back(now), seen.was_restored(now));
         sqlx::query(
             "UPDATE database_watch
@@ -184,9 +193,9 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         note_present(&mut tx, now).await?;
-        let watch = read(&mut tx, false).await?.watch;
+        let watch = read(&mut tx, false).await?.map(|seen| seen.watch);
         finish(commit(tx).await)?;
-        Ok(watch)
+        Ok(watch.unwrap_or_default())
     }
 
     /// Brings forward what was due, or free again, by the clock before it went back: it would wait until the clock is
@@ -258,31 +267,34 @@ impl Store {
     }
 }
 
-/// Makes the row if there is none.
-async fn begin_watch(connection: &mut PgConnection, now: Timestamp) -> Result<(), StoreError> {
+/// Makes the row, and reads it.
+async fn first(connection: &mut PgConnection, now: Timestamp) -> Result<Seen, StoreError> {
     let insert = format!(
         "INSERT INTO database_watch (read_at, identity, timeline, is_loss_free)
          SELECT $1, present.* FROM ({PRESENT}) AS present
          ON CONFLICT DO NOTHING"
     );
-    sqlx::query(sqlx::AssertSqlSafe(insert)).bind(now).execute(connection).await?;
-    Ok(())
+    sqlx::query(sqlx::AssertSqlSafe(insert)).bind(now).execute(&mut *connection).await?;
+    read(connection, false).await?.ok_or_else(|| StoreError::corrupt("database_watch", "id", "the one row"))
 }
 
-async fn read(connection: &mut PgConnection, locked: bool) -> Result<Seen, StoreError> {
+/// The row, if there is one.
+async fn read(connection: &mut PgConnection, locked: bool) -> Result<Option<Seen>, StoreError> {
     let lock = if locked { "FOR UPDATE OF w" } else { "" };
     let select = format!(
         "SELECT w.*, w.identity = p.identity AS is_same_database, w.timeline = p.timeline AS is_same_timeline
          FROM database_watch w, ({PRESENT}) AS p {lock}"
     );
-    let row = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_one(connection).await?;
-    Ok(Seen {
+    let Some(row) = sqlx::query(sqlx::AssertSqlSafe(select)).fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Seen {
         read_at: row.try_get("read_at")?,
         was_loss_free: row.try_get("is_loss_free")?,
         is_same_database: row.try_get("is_same_database")?,
         is_same_timeline: row.try_get("is_same_timeline")?,
         watch: read_watch(&row)?,
-    })
+    }))
 }
 
 fn read_watch(row: &PgRow) -> Result<DatabaseWatch, StoreError> {

@@ -1,6 +1,7 @@
 //! The database is restored from a backup, and sources post again what was lost.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -44,11 +45,22 @@ async fn received(sandbox: &TestApp) -> BTreeMap<String, usize> {
 async fn only_what_had_shared_a_call_can_arrive_twice_after_a_restore() {
     let sandbox = TestApp::start().await;
     sandbox.herald.pipeline.watch_database().await.expect("the database answers");
+    let event = |n: usize| payment_failed(&format!("p-{n}"), &format!("user-{n}"));
+    // These wait in the backup, and are sent one after the other before it is needed.
+    for n in 20..23 {
+        let mut waiting = event(n);
+        waiting["send_after"] = json!(format!("2026-11-24T10:00:{n}Z"));
+        sandbox.accept(&waiting).await;
+    }
     sandbox.herald.store.close().await;
     let backup = database::copy_of(&sandbox.database).await;
 
     let lost = on(&sandbox.database, &sandbox).await;
-    let event = |n: usize| payment_failed(&format!("p-{n}"), &format!("user-{n}"));
+    lost.advance(Duration::from_secs(19)).await;
+    for _ in 20..23 {
+        lost.advance(Duration::from_secs(1)).await;
+        lost.run_until_idle().await;
+    }
     let events: Vec<Value> = (0..12).map(event).collect();
     for alone in &events[..8] {
         post(&lost, std::slice::from_ref(alone)).await;
@@ -60,10 +72,11 @@ async fn only_what_had_shared_a_call_can_arrive_twice_after_a_restore() {
     drop(lost);
 
     let restored = on(&backup, &sandbox).await;
+    restored.advance(Duration::from_mins(1)).await;
     post(&restored, &events).await;
     let counts = received(&restored).await;
     let twice: Vec<&String> = counts.iter().filter(|(_, count)| **count > 1).map(|(who, _)| who).collect();
-    assert_eq!(counts.len(), 12);
+    assert_eq!(counts.len(), 15);
     assert_eq!(twice, ["user-10", "user-11", "user-8", "user-9"]);
 }
 
