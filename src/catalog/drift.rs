@@ -96,6 +96,9 @@ impl Publisher {
         let patience = Patience::new();
         let mut report = DriftReport { data: Vec::new(), unchecked: due.len(), before: look.before };
         for (index, record) in due.iter().take(look.most).enumerate() {
+            if patience.is_over() {
+                break;
+            }
             if index > 0 {
                 tokio::time::sleep(self.look_gap).await;
             }

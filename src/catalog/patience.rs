@@ -49,6 +49,11 @@ impl Patience {
         Self(Deadline::after(TIME))
     }
 
+    /// Whether there is no time left for another step.
+    pub fn is_over(&self) -> bool {
+        self.0.passed()
+    }
+
     /// After a step failed: waits if the rate limit refused it, and says whether to do it again. `false` once there is no
     /// time left for it.
     ///
@@ -56,7 +61,7 @@ impl Patience {
     /// The step's own, if it is another one.
     pub async fn waits_after<E: MayBeRateLimited>(&self, error: E) -> Result<bool, E> {
         let Some(wait) = error.wait() else { return Err(error) };
-        if self.0.passed() {
+        if self.is_over() {
             return Ok(false);
         }
         tokio::time::sleep(wait).await;

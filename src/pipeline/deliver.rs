@@ -101,8 +101,8 @@ impl Pipeline {
         patience: Option<Duration>,
     ) -> Option<BatchAnswer> {
         let Some(patience) = patience else { return Some(call.await) };
+        let answered = self.budget.answered(app);
         loop {
-            let answered = self.budget.answered(app);
             match tokio::time::timeout(patience, call.as_mut()).await {
                 Ok(answer) => return Some(answer),
                 Err(_) if self.budget.set_aside(app, answered) => {

@@ -292,18 +292,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn put_off_withdrawal(&self, claimed: &Claimed, at: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE handed_over h
-             SET next_try_at = $3
-             FROM unnest($1::uuid[], $2::integer[]) AS c (delivery_id, tries)
-             WHERE h.delivery_id = c.delivery_id AND h.tries = c.tries",
-        )
-        .bind(claimed.deliveries.iter().map(|(id, _)| id.uuid()).collect::<Vec<_>>())
-        .bind(claimed.deliveries.iter().map(|(_, tries)| *tries).collect::<Vec<_>>())
-        .bind(at)
-        .execute(self.pool())
-        .await?;
-        Ok(())
+        self.end_try(claimed, at, 0).await
     }
 
     /// Gives a claimed message back whose call was not made, or changed nothing: the try does not count.
@@ -311,15 +300,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn give_back_withdrawal(&self, claimed: &Claimed, at: Timestamp) -> Result<(), StoreError> {
+        self.end_try(claimed, at, 1).await
+    }
+
+    async fn end_try(&self, claimed: &Claimed, at: Timestamp, uncounted: i32) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE handed_over h
-             SET next_try_at = $3, tries = h.tries - 1
+             SET next_try_at = $3, tries = h.tries - $4
              FROM unnest($1::uuid[], $2::integer[]) AS c (delivery_id, tries)
              WHERE h.delivery_id = c.delivery_id AND h.tries = c.tries",
         )
         .bind(claimed.deliveries.iter().map(|(id, _)| id.uuid()).collect::<Vec<_>>())
         .bind(claimed.deliveries.iter().map(|(_, tries)| *tries).collect::<Vec<_>>())
         .bind(at)
+        .bind(uncounted)
         .execute(self.pool())
         .await?;
         Ok(())

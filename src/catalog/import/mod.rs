@@ -111,7 +111,7 @@ impl Publisher {
         imported: &mut Imported,
     ) -> Result<Option<(Channel, usize)>, CareError> {
         loop {
-            if *left == 0 {
+            if *left == 0 || patience.is_over() {
                 return Ok(Some((channel, offset)));
             }
             let Some(page) = self.list_page(app, channel, offset, patience).await? else {
@@ -121,7 +121,7 @@ impl Publisher {
             for (id, name) in page.templates {
                 if name.starts_with(OWN) || !name.starts_with(&wanted.prefix) {
                     imported.skipped += 1;
-                } else if *left == 0 {
+                } else if *left == 0 || patience.is_over() {
                     return Ok(Some((channel, offset)));
                 } else {
                     tokio::time::sleep(self.look_gap).await;
