@@ -49,6 +49,7 @@ mod posted_forms;
 mod previews;
 mod quiet_hours;
 mod readers;
+mod readme;
 mod release;
 mod replays;
 mod replicas;

@@ -358,3 +358,20 @@ async fn a_version_that_an_open_delivery_is_pinned_to_stays_in_onesignal() {
     }
     assert!(!names(&app).await.contains_key("herald/order-shipped-push@1/en"));
 }
+
+#[tokio::test]
+async fn a_rate_limit_is_waited_out_and_everything_is_looked_at() {
+    let app = TestApp::start_with(quick()).await;
+    let limit =
+        json!({"endpoint": "templates", "kind": "status", "status": 429, "probability": 1.0, "times": 2});
+    app.fault(limit.clone()).await;
+    app.advance(Duration::from_secs(1)).await;
+    let report = drift(&app, json!({"repair": true})).await;
+    let uploads: i64 = app.sql("SELECT count(*) FROM template_uploads").await;
+    let looked = report["data"].as_array().map(Vec::len);
+    assert_eq!((looked, &report["unchecked"]), (usize::try_from(uploads).ok(), &json!(0)));
+    app.fault(limit).await;
+    let wanted = json!({"app": "default", "cursor": null});
+    let (status, page) = app.call(Method::POST, "/v1/catalog/import", Some(&app.key), Some(&wanted)).await;
+    assert_eq!((status, &page["next_cursor"]), (200, &Value::Null), "{page}");
+}
