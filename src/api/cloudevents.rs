@@ -94,7 +94,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// A problem in the words of whoever sent the event.
+    /// A problem in the words of the sender of the event.
     pub fn of_problem(self, problem: Problem) -> Problem {
         match self {
             Self::Plain => problem,

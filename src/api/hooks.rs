@@ -1,4 +1,4 @@
-//! Webhooks in: told from others' calls by their signature, kept byte by byte, read by the source's mapping, taken like a
+//! Webhooks in: recognized by their signature, kept byte by byte, read by the source's mapping, taken like a
 //! posted event.
 //!
 //! What was signed is answered with `202` once it is stored: as an event, or as a body that can be read again when the

@@ -96,7 +96,7 @@ impl From<RejectedCalls> for RejectedBody {
 }
 
 impl Api {
-    /// Counts a call that is not taken. Whoever called gets the same answer whatever comes of this.
+    /// Counts a call that is not taken. The caller gets the same answer in any case.
     pub(super) async fn reject(&self, source: Option<&Source>, rejection: Rejection) {
         let reason = rejection.code();
         let name = source.map_or_else(|| "unknown".to_owned(), |source| source.name.clone());

@@ -3,7 +3,7 @@
 use super::template::is_locale;
 
 /// The locale that a text means: `pt_BR`, `en_us` and `de_DE.UTF-8` are `pt-BR`, `en-US` and `de-DE`. `None` if it means none
-/// that can be told: an empty text, `C`, a language's name.
+/// that is certain: an empty text, `C`, a language's name.
 pub fn understood(text: &str) -> Option<String> {
     let text = text.trim().split(['.', '@', ',', ';']).next().unwrap_or_default().replace('_', "-");
     if !is_locale(&text) {

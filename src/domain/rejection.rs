@@ -1,6 +1,6 @@
 //! Why a webhook's call is not taken.
 
-/// Why a call is not taken. Who called is never told; the source's owner is.
+/// Why a call is not taken. The caller never learns it; the source's owner does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
     /// The source has no secret in use.

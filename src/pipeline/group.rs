@@ -249,7 +249,7 @@ impl Pipeline {
             let new: Vec<NewEvent<'_>> = winners.iter().map(|p| new_event(p, &answered)).collect();
             events::insert_all(tx, &new).await?;
             if !rows.is_empty() {
-                deliveries::insert_all(tx, &rows, births.pack_limit).await?;
+                deliveries::insert_all(tx, &rows).await?;
             }
             if let (Some(worker), false) = (births.worker, births.batches.is_empty()) {
                 batches::insert_all(tx, worker, &births.batches, now).await?;

@@ -269,7 +269,7 @@ pub(super) async fn keep_withdrawing(pipeline: Arc<Pipeline>, stop: Cancellation
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             Some(_) = calls.join_next() => {}
-            // A call that is cut off here is made again by whoever claims the message next.
+            // A call that is cut off here is made again by the process that claims the message next.
             () = stop.cancelled() => return,
         }
     }

@@ -242,7 +242,7 @@ async fn a_call_that_is_not_taken_is_counted_at_its_source_with_the_reason() {
         format!("t={},v1=00", now - 301),
         "v1=00".to_owned(),
     ] {
-        assert_eq!(call(&header).await, unknown, "who calls is told nothing more");
+        assert_eq!(call(&header).await, unknown, "the caller learns nothing more");
     }
     assert_eq!(send(&app, &[], "{}").await, unknown);
     let source = app.get("/v1/sources/sender").await;

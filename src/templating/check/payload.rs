@@ -25,7 +25,7 @@ pub fn check(
         rendered.map(|rendered| rendered.text.len()).sum()
     };
     let hint = "shorten the text, and let the link lead to the rest";
-    let told = |severity, message: String| {
+    let found = |severity, message: String| {
         Some(Finding::new("push_too_long", severity, message).hint(hint).in_field("contents", (1, 1)))
     };
     let own = measure(&json!({}));
@@ -33,7 +33,7 @@ pub fn check(
         let message = format!(
             "the push has {own} bytes of text, and a phone is handed {PUSH_BYTES} at most: it would be held"
         );
-        return told(Severity::Error, message);
+        return found(Severity::Error, message);
     }
     let samples = events.iter().flat_map(|event| event.samples.iter());
     let longest = samples.map(|(name, data)| (measure(data), name)).max()?;
@@ -41,7 +41,7 @@ pub fn check(
     if bytes <= PUSH_BYTES {
         return None;
     }
-    told(
+    found(
         Severity::Warning,
         format!(
             "with the sample `{name}` the push has {bytes} bytes of text, and a phone is handed {PUSH_BYTES} at most: it would be held"
