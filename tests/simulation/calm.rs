@@ -8,6 +8,7 @@ use herald::domain::clock::Timestamp;
 use crate::oracle::Finding;
 use crate::replica::{Driven, Ended};
 use crate::run::Run;
+use crate::run::clock::Step;
 
 /// Rounds until everything must have come to its end.
 const ROUNDS: u32 = 400;
@@ -24,11 +25,16 @@ impl Run<'_> {
         }
         self.finish_steps().await;
         for slot in 0..self.replicas.len() {
-            if self.replicas[slot].pipeline.is_none() {
-                self.revive(slot).await;
+            // A connection that was cut may keep a process from starting.
+            for _ in 0..3 {
+                if self.replicas[slot].pipeline.is_none() {
+                    self.revive(slot).await;
+                }
             }
         }
+        self.watch_all().await;
         self.post_the_rest().await;
+        let calm_since = self.true_now();
         let ends_at = self.now() + TimeDelta::days(62);
         let mut gated_until = None;
         for _ in 0..ROUNDS {
@@ -39,12 +45,14 @@ impl Run<'_> {
                 self.clean_up().await;
                 return Vec::new();
             }
-            let overdue = self.overdue(gated_until).await;
+            let mut overdue = self.overdue(gated_until).await;
+            overdue.extend(self.waits_for_the_clock(calm_since).await);
             if !overdue.is_empty() {
                 return overdue;
             }
             let now = self.now();
             let next = self.next_moment(now).await;
+            let next = next.into_iter().chain(self.next_look_at_the_clock(calm_since)).min();
             let next = next.unwrap_or(now + TimeDelta::seconds(16));
             if next > ends_at {
                 break;
@@ -149,12 +157,17 @@ impl Run<'_> {
             LEFT JOIN gates g ON g.scope = 'app' AND g.subject = q.app_id::text
             WHERE q.state <> 'held' AND greatest(
                 q.due_at, g.closed_until,
-                (SELECT max(a.started_at) FROM attempts a WHERE a.batch_id = q.batch_id),
-                (SELECT max(x.started_at) FROM workers x),
+                (SELECT max(a.started_at - CASE WHEN a.started_at > $3 THEN $4 ELSE interval '0' END)
+                    FROM attempts a WHERE a.batch_id = q.batch_id),
+                (SELECT max(x.started_at - CASE WHEN x.started_at > $3 THEN $4 ELSE interval '0' END) FROM workers x),
                 w.lease_until, $2) < $1";
+        // What began later than now began before the clock went back.
+        let back = self.step.as_ref().map_or(TimeDelta::zero(), Step::back);
         let rows: Vec<String> = sqlx::query_scalar(query)
             .bind(before)
             .bind(gated_until)
+            .bind(self.now())
+            .bind(back)
             .fetch_all(&self.world.books)
             .await
             .expect("the books can be read");
@@ -181,7 +194,8 @@ impl Run<'_> {
             |pipeline: &std::sync::Arc<herald::pipeline::Pipeline>| pipeline.deliveries_in_memory() > 0;
         let holds = self.replicas.iter().filter_map(|replica| replica.pipeline.as_ref()).any(in_memory);
         let soon = holds.then(|| now + TimeDelta::seconds(1));
-        next.into_iter().chain(self.onesignal.next_moment()).chain(soon).min()
+        let theirs = self.onesignal.next_moment().map(|at| self.by_database(at));
+        next.into_iter().chain(theirs).chain(soon).min()
     }
 
     /// Long after the end: what was secret has to be gone.

@@ -128,14 +128,14 @@ impl OneSignal {
     pub fn begin(
         &self,
         body: &Value,
-        decided_at: Timestamp,
+        left_late: bool,
         (is_urgent, timeout): (bool, Duration),
         is_in_the_books: bool,
     ) -> u64 {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let mut post = read_post(body, now, is_urgent, is_in_the_books);
-        post.left_late = now - decided_at > TimeDelta::seconds(5);
+        post.left_late = left_late;
         let nth = state.posts_of_key.entry(post.key.clone()).or_default();
         *nth += 1;
         let plan = if state.has_faults {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use herald::domain::clock::{Clock, TestClock, Timestamp};
+use herald::domain::clock::{Clock, Timestamp};
 use herald::pipeline::PipelineLimits;
+
+use crate::run::clock::DatabaseClock;
 
 /// How a provider's adapter could be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub struct Plant {
     pub changes_event_keys: bool,
     pub heartbeat_is_unfenced: bool,
     pub renews_without_end: bool,
+    pub never_watches: bool,
     /// Invariants, one of which must be found broken.
     pub catches: &'static [&'static str],
 }
@@ -47,6 +50,7 @@ pub const NONE: Plant = Plant {
     changes_event_keys: false,
     heartbeat_is_unfenced: false,
     renews_without_end: false,
+    never_watches: false,
     catches: &[],
 };
 
@@ -97,6 +101,7 @@ const STUCK: &str = "nothing is stuck";
 const LEASE: &str = "a lease that is over is not renewed";
 const TAKEN: &str = "no good event is refused";
 const REASON: &str = "every end has its reason";
+const CLOCK: &str = "nothing waits for the clock";
 
 /// Every planted bug.
 pub const PLANTS: &[Plant] = &[
@@ -281,12 +286,32 @@ pub const PLANTS: &[Plant] = &[
         catches: &[LEASE],
         ..NONE
     },
+    in_database(
+        "what was due waits for the clock",
+        trigger!(
+            "BEFORE UPDATE ON queue",
+            "IF OLD.state = NEW.state AND OLD.claim_epoch = NEW.claim_epoch AND NEW.due_at < OLD.due_at THEN
+                NEW.due_at := OLD.due_at; END IF;"
+        ),
+        &[CLOCK, STUCK],
+    ),
+    Plant {
+        name: "nobody looks at the database's clock",
+        never_watches: true,
+        catches: &[CLOCK, STUCK],
+        ..NONE
+    },
+    in_setting(
+        "what is posted again after a restore shares calls",
+        |limits| limits.restored_window = Duration::ZERO,
+        &[EFFECTS],
+    ),
     Plant { name: "a lease is renewed without end", renews_without_end: true, catches: &[STUCK], ..NONE },
 ];
 
 impl Plant {
     /// The clock that a replica reads.
-    pub fn clock_of(&self, slot: usize, clock: &Arc<TestClock>) -> Arc<dyn Clock> {
+    pub fn clock_of(&self, slot: usize, clock: &Arc<DatabaseClock>) -> Arc<dyn Clock> {
         match self.skews[slot] {
             0 => Arc::clone(clock) as Arc<dyn Clock>,
             off => Arc::new(Skewed { clock: Arc::clone(clock), by: TimeDelta::seconds(off) }),
@@ -295,7 +320,7 @@ impl Plant {
 }
 
 struct Skewed {
-    clock: Arc<TestClock>,
+    clock: Arc<DatabaseClock>,
     by: TimeDelta,
 }
 

@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use herald::domain::answer::{BatchAnswer, MessageFigures, ProviderMessageId, Verdict, Withdrawal};
 use herald::domain::app::App;
 use herald::domain::batch::Batch;
 use herald::domain::channel::{Channel, Lane};
-use herald::domain::clock::Timestamp;
+use herald::domain::clock::{Clock, Timestamp};
 use herald::provider::onesignal::{ClientTimeouts, OneSignal as Adapter, classify};
 use herald::provider::{MessageProvider, ProviderError, RemoteTemplate, TemplatePage, TemplateUpload};
 use serde_json::Value;
@@ -33,6 +34,8 @@ pub struct Provider {
     pub onesignal: Arc<OneSignal>,
     pub adapter: Arc<Adapter>,
     pub control: Arc<Control>,
+    /// What its replica goes by.
+    pub clock: Arc<dyn Clock>,
     /// Sees the books as they are committed.
     pub books: PgPool,
     pub tamper: Option<Tamper>,
@@ -110,7 +113,10 @@ impl MessageProvider for Provider {
         let body = self.adapter.request(&batch, now);
         let is_urgent = batch.lane == Lane::Urgent;
         let timeout = if is_urgent { TIMEOUTS.urgent_call } else { TIMEOUTS.call };
-        let call = self.onesignal.begin(&body, now, (is_urgent, timeout), is_in_the_books);
+        // A clock that went back meanwhile shows that it stood still, too.
+        let stood_still = self.clock.now() - now;
+        let left_late = stood_still > TimeDelta::seconds(5) || stood_still < TimeDelta::zero();
+        let call = self.onesignal.begin(&body, left_late, (is_urgent, timeout), is_in_the_books);
         let reply = UnderWay { call, provider: self }.await;
         self.classify(call, reply)
     }

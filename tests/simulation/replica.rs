@@ -37,6 +37,8 @@ pub enum Kind {
     Renew,
     TakeBack,
     Tidy,
+    /// The database's clock and identity are looked at.
+    Watch,
     /// Somebody cancels, releases, …
     Other,
 }
@@ -44,6 +46,8 @@ pub enum Kind {
 /// What a step comes to.
 pub enum Ended {
     Done,
+    /// The process ends: it could not start.
+    Failed,
     Looked(LookOut),
     Posted(usize, Result<Accepted, IngestError>),
 }
@@ -83,7 +87,9 @@ pub struct Replica {
     pub pipeline: Option<Arc<Pipeline>>,
     pub running: Vec<Running>,
     pub frozen_until: Option<Timestamp>,
+    /// The true times at which its lease was renewed last, and the database looked at.
     pub renewed_at: Timestamp,
+    pub watched_at: Timestamp,
     starts: u64,
     look: LookOut,
 }
@@ -113,6 +119,7 @@ impl Replica {
             running: Vec::new(),
             frozen_until: None,
             renewed_at,
+            watched_at: renewed_at,
             starts: 0,
             look: LookOut::default(),
         }
@@ -193,13 +200,14 @@ impl Replica {
                 let _ = pipeline.exchange(Duration::from_secs(1)).await;
                 Ended::Done
             }),
-            Kind::Renew => {
-                self.renewed_at = self.kit.clock.now();
-                self.step(kind, async move {
-                    let _ = pipeline.renew(&host).await;
-                    Ended::Done
-                })
-            }
+            Kind::Renew => self.step(kind, async move {
+                let _ = pipeline.renew(&host).await;
+                Ended::Done
+            }),
+            Kind::Watch => self.step(kind, async move {
+                let _ = pipeline.watch_database().await;
+                Ended::Done
+            }),
             Kind::TakeBack => self.step(kind, async move {
                 let _ = pipeline.take_back().await;
                 Ended::Done
@@ -296,7 +304,7 @@ impl Replica {
             }
             match running.step.as_mut().poll(&mut context) {
                 Poll::Ready(Ended::Posted(number, result)) => answered.push((number, result)),
-                Poll::Ready(Ended::Done | Ended::Looked(_)) => {}
+                Poll::Ready(Ended::Done | Ended::Failed | Ended::Looked(_)) => {}
                 Poll::Pending => still.push(running),
             }
         }

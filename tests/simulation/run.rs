@@ -1,6 +1,9 @@
 //! One seed: a scheduler that does one step of one replica at a time, moves the clock, and makes trouble.
 
+pub mod clock;
 mod meddling;
+mod posting;
+pub mod restore;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,23 +11,24 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use herald::domain::clock::{Clock, TestClock, Timestamp};
-use herald::domain::event::Recipient;
 use herald::domain::id::EventId;
-use herald::pipeline::ingest::{Accepted, Content, IngestError, NewEvent};
+use herald::pipeline::ingest::{Accepted, IngestError};
 use herald::provider::MessageProvider;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::json;
 use uuid::Uuid;
 
-use crate::catalog::{EVENTS, EventSpec};
+use crate::catalog::EventSpec;
 use crate::control::{Control, Odds};
-use crate::onesignal::OneSignal;
+use crate::onesignal::{OneSignal, dice};
 use crate::plants::Plant;
 use crate::provider::Provider;
 use crate::replica::{Driven, Ended, Kind, Kit, Replica, Running};
 use crate::report::Report;
-use crate::world::{World, key, start_of_time};
+use crate::world::{World, start_of_time};
+
+use self::clock::{DatabaseClock, Step};
+use self::restore::{Backup, Restored};
 
 /// Steps of the stormy part.
 const STEPS: u32 = 150;
@@ -53,6 +57,8 @@ pub struct OptOut {
     pub person: &'static str,
     pub channel: &'static str,
     pub since: Timestamp,
+    /// Whether the database's clock had gone back before.
+    pub is_after_step: bool,
 }
 
 /// One seed on its way.
@@ -60,7 +66,15 @@ pub struct Run<'a> {
     pub seed: u64,
     pub world: &'a World,
     pub plant: &'a Plant,
-    pub clock: Arc<TestClock>,
+    /// The true time, which OneSignal goes by.
+    pub truth: Arc<TestClock>,
+    /// The database's clock, which Herald goes by.
+    pub clock: Arc<DatabaseClock>,
+    /// What happens to the whole database in this seed.
+    pub plan: DatabasePlan,
+    pub step: Option<Step>,
+    pub backup: Option<Backup>,
+    pub restored: Option<Restored>,
     pub onesignal: Arc<OneSignal>,
     pub replicas: Vec<Replica>,
     pub posted: Vec<Posted>,
@@ -77,19 +91,27 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(seed: u64, world: &'a World, plant: &'a Plant) -> Self {
-        let clock = Arc::new(TestClock::at(start_of_time()));
-        let onesignal = Arc::new(OneSignal::new(seed, Arc::clone(&clock), world.templates.clone(), true));
+        let truth = Arc::new(TestClock::at(start_of_time()));
+        let clock = Arc::new(DatabaseClock::new(&truth));
+        let onesignal = Arc::new(OneSignal::new(seed, Arc::clone(&truth), world.templates.clone(), true));
+        let plan = DatabasePlan::of(seed);
         let mut random = StdRng::seed_from_u64(seed);
         let odds = weather(&mut random);
         let count = random.random_range(2..=3);
         let replicas =
             (0..count).map(|slot| replica(seed, slot, odds, world, plant, &clock, &onesignal)).collect();
-        let has_long_jump = random.random_range(0..12) == 0;
+        // A jump of 31 days would end the time in which deliveries are sent alone after a restore.
+        let has_long_jump = random.random_range(0..12) == 0 && plan.restore_at.is_none();
         Self {
             seed,
             world,
             plant,
+            truth,
             clock,
+            plan,
+            step: None,
+            backup: None,
+            restored: None,
             onesignal,
             replicas,
             posted: Vec::new(),
@@ -103,8 +125,14 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The database's time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The true time.
+    pub fn true_now(&self) -> Timestamp {
+        self.truth.now()
     }
 
     fn chance(&mut self, in_a_hundred: u32) -> bool {
@@ -117,8 +145,9 @@ impl<'a> Run<'a> {
         for slot in 0..self.replicas.len() {
             self.revive(slot).await;
         }
-        for _ in 0..STEPS {
+        for number in 0..STEPS {
             self.report.steps += 1;
+            self.disturb_database(number).await;
             match self.random.random_range(0..100) {
                 0..9 => self.post_new().await,
                 9..13 => self.post_again().await,
@@ -132,114 +161,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn post_new(&mut self) {
-        if self.posted.len() >= EVENTS_POSTED {
-            return self.step_of_one().await;
-        }
-        let number = self.posted.len();
-        let spec = self.pick_spec();
-        let mut recipients: Vec<&'static str> = Vec::new();
-        if !spec.rules.iter().all(|rule| rule.is_audience) {
-            for _ in 0..self.random.random_range(1..=3) {
-                let one = PEOPLE[self.random.random_range(0..PEOPLE.len())];
-                if !recipients.contains(&one) {
-                    recipients.push(one);
-                }
-            }
-        }
-        let expires_at = self.chance(12).then(|| {
-            let minutes = self.random.random_range(2..90);
-            self.now() + TimeDelta::minutes(minutes)
-        });
-        let group = self.random.random_range(0..2);
-        let cancellation_key = self.chance(40).then(|| format!("group-{group}"));
-        self.posted.push(Posted {
-            spec,
-            event_key: format!("event-{number}"),
-            mark: format!("zq{number}z"),
-            recipients,
-            expires_at,
-            cancellation_key,
-            stops: format!("group-{group}"),
-            acknowledged: Vec::new(),
-            is_refused: false,
-        });
-        self.report.events += 1;
-        self.post(number).await;
-        if self.chance(15) {
-            self.post(number).await;
-        }
-    }
-
-    fn pick_spec(&mut self) -> &'static EventSpec {
-        let mut left = self.random.random_range(0..EVENTS.iter().map(|event| event.weight).sum());
-        for event in &EVENTS {
-            if left < event.weight {
-                return event;
-            }
-            left -= event.weight;
-        }
-        &EVENTS[0]
-    }
-
-    /// A source that has no answer, or lost it, posts the same again.
-    async fn post_again(&mut self) {
-        let open: Vec<usize> =
-            (0..self.posted.len()).filter(|n| self.posted[*n].acknowledged.is_empty()).collect();
-        let number = match (open.is_empty(), self.posted.len()) {
-            (_, 0) => return,
-            (false, _) => open[self.random.random_range(0..open.len())],
-            (true, count) => self.random.random_range(0..count),
-        };
-        self.post(number).await;
-    }
-
-    async fn post(&mut self, number: usize) {
-        let Some(slot) = self.pick_replica() else { return };
-        self.post_to(slot, number).await;
-    }
-
-    pub async fn post_to(&mut self, slot: usize, number: usize) {
-        let event = self.event(number);
-        let Some(running) = self.replicas[slot].post(number, event) else { return };
-        self.drive(slot, running).await;
-    }
-
-    fn event(&mut self, number: usize) -> NewEvent {
-        let posted = &self.posted[number];
-        let mut event_key = posted.event_key.clone();
-        if self.plant.changes_event_keys && !posted.acknowledged.is_empty() {
-            event_key.push_str("-again");
-        }
-        let data = json!({"n": posted.mark, "code": format!("canary-{number}"), "stops": posted.stops,
-            "x": "javascript:alert(1)"});
-        NewEvent {
-            source: self.world.source,
-            key: key(),
-            is_test: false,
-            event_key,
-            event_type: posted.spec.name.parse().expect("a type"),
-            recipients: posted
-                .recipients
-                .iter()
-                .map(|id| Recipient::parse("external_id", id).expect("a recipient"))
-                .collect(),
-            content: Content::of(data.to_string().into_bytes()),
-            data,
-            occurred_at: None,
-            locale: None,
-            send_after: None,
-            expires_at: posted.expires_at,
-            cancellation_key: posted.cancellation_key.clone(),
-            collapse_key: None,
-            sequence: None,
-            ordering_key: None,
-            traceparent: None,
-        }
-    }
-
     fn pick_replica(&mut self) -> Option<usize> {
-        let now = self.now();
+        let now = self.true_now();
         let alive: Vec<usize> = (0..self.replicas.len())
             .filter(|slot| {
                 let replica = &self.replicas[*slot];
@@ -281,6 +204,9 @@ impl<'a> Run<'a> {
         if self.replicas[slot].events_waiting() > 0 && self.chance(60) {
             return Kind::Commit;
         }
+        if self.is_watched() && self.chance(4) {
+            return Kind::Watch;
+        }
         match self.random.random_range(0..100) {
             0..28 => Kind::Dispatch,
             28..56 => Kind::Record,
@@ -293,6 +219,12 @@ impl<'a> Run<'a> {
     }
 
     async fn begin(&mut self, slot: usize, kind: Kind) {
+        let now = self.true_now();
+        match kind {
+            Kind::Renew => self.replicas[slot].renewed_at = now,
+            Kind::Watch => self.replicas[slot].watched_at = now,
+            _ => {}
+        }
         if kind == Kind::Renew && self.plant.heartbeat_is_unfenced {
             self.world.execute(&heartbeat(&self.replicas[slot].host(), self.now())).await;
         }
@@ -311,6 +243,7 @@ impl<'a> Run<'a> {
                 }
             }
             Driven::Ended(Ended::Done) | Driven::Parked => {}
+            Driven::Ended(Ended::Failed) => self.replicas[slot].die(),
             Driven::Ended(Ended::Looked(look)) => self.replicas[slot].looked(look),
             Driven::Ended(Ended::Posted(number, result)) => self.answered(number, &result),
             Driven::Died => self.world.end_idle_transactions().await,
@@ -347,8 +280,9 @@ impl<'a> Run<'a> {
         };
         self.advance(by).await;
         for slot in 0..self.replicas.len() {
+            self.watch_in_time(slot).await;
             let replica = &self.replicas[slot];
-            let now = self.now();
+            let now = self.true_now();
             let is_due = replica.renewed_at + TimeDelta::seconds(10) <= now;
             let is_awake = replica.frozen_until.is_none_or(|until| until <= now);
             if is_due && is_awake && replica.pipeline.is_some() && self.chance(85) {
@@ -360,10 +294,10 @@ impl<'a> Run<'a> {
     /// Moves the clock, and has happen what goes on by itself meanwhile.
     pub async fn advance(&mut self, by: Duration) {
         self.report.hours += by.as_secs_f64() / 3_600.0;
-        self.clock.advance(by);
+        self.truth.advance(by);
         self.onesignal.advance();
         self.make_days().await;
-        let now = self.now();
+        let now = self.true_now();
         if by >= Duration::from_secs(15) {
             self.world.end_idle_transactions().await;
         }
@@ -397,6 +331,19 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What the plan has for this moment of the storm.
+    async fn disturb_database(&mut self, number: u32) {
+        if self.plan.back_at.is_some_and(|at| at <= number) && self.step.is_none() {
+            self.set_clock_back().await;
+        }
+        if self.plan.copy_at == Some(number) {
+            self.copy_database().await;
+        }
+        if self.plan.restore_at == Some(number) {
+            self.restore_database().await;
+        }
+    }
+
     async fn kill(&mut self) {
         let Some(slot) = self.pick_replica() else { return };
         self.report.fault("kill");
@@ -408,7 +355,12 @@ impl<'a> Run<'a> {
         self.replicas[slot].start();
         let host = self.replicas[slot].host();
         let Some(pipeline) = self.replicas[slot].pipeline.clone() else { return };
+        let is_watched = self.is_watched();
         let running = self.replicas[slot].step(Kind::Other, async move {
+            // A process that can't look at the database does not start.
+            if is_watched && pipeline.watch_database().await.is_err() {
+                return Ended::Failed;
+            }
             let _ = pipeline.enter(&host).await;
             Ended::Done
         });
@@ -419,13 +371,13 @@ impl<'a> Run<'a> {
         let Some(slot) = self.pick_replica() else { return };
         self.report.fault("freeze");
         let seconds = self.random.random_range(10..600);
-        self.replicas[slot].frozen_until = Some(self.now() + TimeDelta::seconds(seconds));
+        self.replicas[slot].frozen_until = Some(self.true_now() + TimeDelta::seconds(seconds));
     }
 
     fn toggle_outage(&mut self) {
         self.report.fault("database outage");
         let seconds = self.random.random_range(1..120);
-        self.outage_until = Some(self.now() + TimeDelta::seconds(seconds));
+        self.outage_until = Some(self.true_now() + TimeDelta::seconds(seconds));
         let is_for_all = self.chance(50);
         let one = self.random.random_range(0..self.replicas.len());
         for (slot, replica) in self.replicas.iter().enumerate() {
@@ -437,6 +389,32 @@ impl<'a> Run<'a> {
         self.outage_until = None;
         for replica in &self.replicas {
             replica.kit.control.cut_off(false);
+        }
+    }
+}
+
+/// What happens to the whole database in a seed. It has dice of its own: the other seeds are what they were before.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DatabasePlan {
+    /// The step of the storm before which its clock goes back.
+    pub back_at: Option<u32>,
+    /// The step before which a backup is made.
+    pub copy_at: Option<u32>,
+    /// The step before which it is restored.
+    pub restore_at: Option<u32>,
+}
+
+impl DatabasePlan {
+    fn of(seed: u64) -> Self {
+        let mut random = dice(seed, &["database"], 0);
+        match random.random_range(0..24) {
+            0..4 => Self { back_at: Some(random.random_range(30..130)), ..Self::default() },
+            4..7 => {
+                let copy_at = random.random_range(20..70);
+                let restore_at = copy_at + random.random_range(20..60);
+                Self { copy_at: Some(copy_at), restore_at: Some(restore_at), ..Self::default() }
+            }
+            _ => Self::default(),
         }
     }
 }
@@ -459,7 +437,7 @@ fn replica(
     odds: Odds,
     world: &World,
     plant: &Plant,
-    clock: &Arc<TestClock>,
+    clock: &Arc<DatabaseClock>,
     onesignal: &Arc<OneSignal>,
 ) -> Replica {
     let control = Arc::new(Control::new(seed.wrapping_mul(31).wrapping_add(slot as u64), odds));
@@ -467,6 +445,7 @@ fn replica(
         onesignal: Arc::clone(onesignal),
         adapter: Arc::clone(&world.adapter),
         control: Arc::clone(&control),
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
         books: world.books.clone(),
         tamper: plant.tamper,
     });

@@ -57,6 +57,7 @@ impl World {
             onesignal: Arc::clone(&onesignal),
             adapter: Arc::clone(&adapter),
             control: Arc::new(Control::new(0, Odds::NONE)),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
             books: books.clone(),
             tamper: None,
         };

@@ -70,7 +70,7 @@ impl Run<'_> {
             ON CONFLICT DO NOTHING";
         let done = sqlx::query(query).bind(id).bind(person).bind(channel).bind(now);
         if done.execute(&self.world.books).await.expect("opted out").rows_affected() > 0 {
-            self.opt_outs.push(OptOut { person, channel, since: now });
+            self.opt_outs.push(OptOut { person, channel, since: now, is_after_step: self.step.is_some() });
         }
     }
 
