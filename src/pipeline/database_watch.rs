@@ -27,6 +27,7 @@ impl Pipeline {
             every: WATCH_EVERY,
             lease: self.limits.lease,
             restored_window: self.limits.restored_window,
+            ambiguous_gap: self.limits.retry.ambiguous_gap,
         };
         let found = match self.store.watch_database(options, now).await {
             Ok(found) => found,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
 use super::{Committed, Store, StoreError, commit};
 use crate::domain::clock::Timestamp;
@@ -30,6 +31,8 @@ pub struct WatchOptions {
     pub lease: Duration,
     /// How long deliveries are sent alone after a restore.
     pub restored_window: Duration,
+    /// How long OneSignal may work on a call that brought no answer.
+    pub ambiguous_gap: Duration,
 }
 
 /// The last step back of the clock.
@@ -208,8 +211,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         // The clock may have gone on for a while after it was read last.
         let was_at = seen.read_at + delta(options.every * 2);
-        let back = seen.read_at - now;
-        while self.repair_queue(was_at, now).await? == u64::try_from(REPAIRED_AT_ONCE).unwrap_or_default() {}
+        let (mut after, back) = (Some(Uuid::nil()), seen.read_at - now);
+        while let Some(id) = after {
+            after = self.repair_queue(id, was_at, back, options.ambiguous_gap, now).await?;
+        }
         sqlx::query("UPDATE workers SET lease_until = $1 WHERE lease_until > $1")
             .bind(now + delta(options.lease))
             .execute(self.pool())
@@ -242,28 +247,26 @@ impl Store {
         Ok(())
     }
 
-    async fn repair_queue(&self, was_at: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let repaired = sqlx::query(
-            "WITH late AS (
-                SELECT q.delivery_id
-                FROM queue q
-                JOIN deliveries d ON d.id = q.delivery_id
-                WHERE q.state IN ('queued', 'retrying') AND q.worker_id IS NULL AND q.blocked_due_at IS NULL
-                  AND q.due_at > $1 AND q.due_at <= $2
-                  AND (q.state = 'retrying' OR q.attempts > 0 OR q.due_at <= d.created_at + interval '1 second')
-                LIMIT $3
-                FOR UPDATE OF q SKIP LOCKED
-             )
-             UPDATE queue q SET due_at = $1
-             FROM late
-             WHERE q.delivery_id = late.delivery_id",
-        )
-        .bind(now)
-        .bind(was_at)
-        .bind(REPAIRED_AT_ONCE)
-        .execute(self.pool())
-        .await?;
-        Ok(repaired.rows_affected())
+    /// Repairs some rows with ids above `after`, also those that a process holds: it may give them back as they were. Returns
+    /// the last one's id. What was tried before is due after the same time as before the step, and not before OneSignal
+    /// is done with the last try.
+    async fn repair_queue(
+        &self,
+        after: Uuid,
+        was_at: Timestamp,
+        back: TimeDelta,
+        gap: Duration,
+        now: Timestamp,
+    ) -> Result<Option<Uuid>, StoreError> {
+        Ok(sqlx::query_scalar(include_str!("sql/repair_queue.sql"))
+            .bind(now)
+            .bind(was_at)
+            .bind(back)
+            .bind(delta(gap))
+            .bind(after)
+            .bind(REPAIRED_AT_ONCE)
+            .fetch_optional(self.pool())
+            .await?)
     }
 }
 

@@ -274,6 +274,7 @@ impl<'a> Oracle<'a> {
             ("counts", "counts only rise"),
             ("doubt", "what may have been sent keeps its batch"),
             ("lease", "a lease that is over is not renewed"),
+            ("gate", "a gate's closings are counted by reason"),
         ] {
             let query = "SELECT detail FROM sim_findings WHERE name = $1 LIMIT 1";
             let seen: Option<String> = sqlx::query_scalar(query)

@@ -101,7 +101,13 @@ const STUCK: &str = "nothing is stuck";
 const LEASE: &str = "a lease that is over is not renewed";
 const TAKEN: &str = "no good event is refused";
 const REASON: &str = "every end has its reason";
+const GATE: &str = "a gate's closings are counted by reason";
 const CLOCK: &str = "nothing waits for the clock";
+
+/// Seeds that found a bug before, which none of the first ones finds: they are tried first.
+pub const FOUND_BY: &[(&str, u64)] = &[
+    ("what was due waits for the clock", 37),
+];
 
 /// Every planted bug.
 pub const PLANTS: &[Plant] = &[
@@ -286,6 +292,11 @@ pub const PLANTS: &[Plant] = &[
         catches: &[LEASE],
         ..NONE
     },
+    in_database(
+        "a gate's closings are counted whatever the reason",
+        trigger!("BEFORE UPDATE ON gates", "NEW.times_closed := OLD.times_closed + 1;"),
+        &[GATE],
+    ),
     in_database(
         "what was due waits for the clock",
         trigger!(

@@ -47,3 +47,13 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER zz_sim_watch AFTER UPDATE ON workers FOR EACH ROW EXECUTE FUNCTION sim_watch_leases();
+
+-- A gate that closes for another reason is closed for the shortest time: its closings are counted anew.
+CREATE FUNCTION sim_watch_gates() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.code <> OLD.code AND NEW.times_closed <> 1 THEN
+        INSERT INTO sim_findings VALUES ('gate', format('%s: %s -> %s', OLD.subject, OLD.code, NEW.code));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER zz_sim_watch AFTER UPDATE ON gates FOR EACH ROW EXECUTE FUNCTION sim_watch_gates();
