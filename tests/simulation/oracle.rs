@@ -289,7 +289,8 @@ impl<'a> Oracle<'a> {
     /// What an operator would be told by `herald doctor --ledger`.
     async fn ledger_adds_up(&mut self) {
         let store = self.run.world.store();
-        let lines = store.ledger(crate::world::start_of_time() - chrono::TimeDelta::days(1)).await.expect("a ledger");
+        let lines =
+            store.ledger(crate::world::start_of_time() - chrono::TimeDelta::days(1)).await.expect("a ledger");
         store.close().await;
         for line in lines.iter().filter(|line| line.must_be_none) {
             self.check("the ledger adds up", line.count == 0, || {

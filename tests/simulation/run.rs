@@ -101,7 +101,7 @@ impl<'a> Run<'a> {
         let replicas =
             (0..count).map(|slot| replica(seed, slot, odds, world, plant, &clock, &onesignal)).collect();
         // A jump of 31 days would end the time in which deliveries are sent alone after a restore.
-        let has_long_jump = random.random_range(0..12) == 0 && plan.restore_at.is_none();
+        let has_long_jump = random.random_range(0..12) == 0 && plan.restored.is_none();
         Self {
             seed,
             world,
@@ -333,13 +333,13 @@ impl<'a> Run<'a> {
 
     /// What the plan has for this moment of the storm.
     async fn disturb_database(&mut self, number: u32) {
-        if self.plan.back_at.is_some_and(|at| at <= number) && self.step.is_none() {
+        if self.plan.clock_goes_back.is_some_and(|at| at <= number) && self.step.is_none() {
             self.set_clock_back().await;
         }
-        if self.plan.copy_at == Some(number) {
+        if self.plan.copied == Some(number) {
             self.copy_database().await;
         }
-        if self.plan.restore_at == Some(number) {
+        if self.plan.restored == Some(number) {
             self.restore_database().await;
         }
     }
@@ -397,22 +397,22 @@ impl<'a> Run<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DatabasePlan {
     /// The step of the storm before which its clock goes back.
-    pub back_at: Option<u32>,
+    pub clock_goes_back: Option<u32>,
     /// The step before which a backup is made.
-    pub copy_at: Option<u32>,
+    pub copied: Option<u32>,
     /// The step before which it is restored.
-    pub restore_at: Option<u32>,
+    pub restored: Option<u32>,
 }
 
 impl DatabasePlan {
     fn of(seed: u64) -> Self {
         let mut random = dice(seed, &["database"], 0);
         match random.random_range(0..24) {
-            0..4 => Self { back_at: Some(random.random_range(30..130)), ..Self::default() },
+            0..4 => Self { clock_goes_back: Some(random.random_range(30..130)), ..Self::default() },
             4..7 => {
-                let copy_at = random.random_range(20..70);
-                let restore_at = copy_at + random.random_range(20..60);
-                Self { copy_at: Some(copy_at), restore_at: Some(restore_at), ..Self::default() }
+                let copied = random.random_range(20..70);
+                let restored = copied + random.random_range(20..60);
+                Self { copied: Some(copied), restored: Some(restored), ..Self::default() }
             }
             _ => Self::default(),
         }

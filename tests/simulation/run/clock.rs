@@ -67,17 +67,12 @@ impl Step {
     pub fn back(&self) -> TimeDelta {
         self.back
     }
-
-    /// When each of those that waited must be gone, in true time, if it has been calm since `calm_since`.
-    fn overdue_at(&self, due_at: Timestamp, calm_since: Timestamp) -> Timestamp {
-        due_at.max(calm_since) + PATIENCE
-    }
 }
 
 impl Run<'_> {
     /// Whether somebody looks at the database in this seed. In the others it would find nothing, and take its time.
     pub(super) fn is_watched(&self) -> bool {
-        (self.plan.back_at.is_some() || self.plan.copy_at.is_some()) && !self.plant.never_watches
+        (self.plan.clock_goes_back.is_some() || self.plan.copied.is_some()) && !self.plant.never_watches
     }
 
     /// Has a replica look at the database if it is time.
@@ -153,8 +148,7 @@ impl Run<'_> {
         let (now, books) = (self.now(), &self.world.books);
         let rows = sqlx::query(query).bind(now).fetch_all(books).await.expect("the books can be read");
         let late = |(id, due_at): &(Uuid, Timestamp)| {
-            step.waiting.get(id) == Some(due_at)
-                && step.overdue_at(*due_at, calm_since) <= self.true_now()
+            step.waiting.get(id) == Some(due_at) && overdue_at(*due_at, calm_since) <= self.true_now()
         };
         let waiting = rows.iter().map(|row| (row.get("delivery_id"), row.get("due_at"))).filter(late);
         let detail = |(id, due_at): (Uuid, Timestamp)| {
@@ -181,7 +175,7 @@ impl Run<'_> {
     /// When next to see what waits for the clock, by the database's clock.
     pub fn next_look_at_the_clock(&self, calm_since: Timestamp) -> Option<Timestamp> {
         let (step, now) = (self.step.as_ref()?, self.true_now());
-        let looks = step.waiting.values().map(|due_at| step.overdue_at(*due_at, calm_since));
+        let looks = step.waiting.values().map(|due_at| overdue_at(*due_at, calm_since));
         looks.filter(|at| *at > now).min().map(|at| at - self.clock.back())
     }
 
@@ -189,4 +183,9 @@ impl Run<'_> {
     pub fn by_database(&self, at: Timestamp) -> Timestamp {
         at - self.clock.back()
     }
+}
+
+/// When what waited must be gone, in true time, if it has been calm since `calm_since`.
+fn overdue_at(due_at: Timestamp, calm_since: Timestamp) -> Timestamp {
+    due_at.max(calm_since) + PATIENCE
 }
