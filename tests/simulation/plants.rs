@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use herald::domain::clock::{Clock, Timestamp};
 use herald::pipeline::PipelineLimits;
 
+use crate::run::DatabasePlan;
 use crate::run::clock::DatabaseClock;
 
 /// How a provider's adapter could be wrong.
@@ -34,6 +35,8 @@ pub struct Plant {
     pub heartbeat_is_unfenced: bool,
     pub renews_without_end: bool,
     pub never_watches: bool,
+    /// Seeds in which it can show.
+    pub shows_in: fn(&DatabasePlan) -> bool,
     /// Invariants, one of which must be found broken.
     pub catches: &'static [&'static str],
 }
@@ -51,6 +54,7 @@ pub const NONE: Plant = Plant {
     heartbeat_is_unfenced: false,
     renews_without_end: false,
     never_watches: false,
+    shows_in: |_| true,
     catches: &[],
 };
 
@@ -113,7 +117,7 @@ pub const FOUND_BY: &[(&str, u64)] = &[
     ("a lost reply counts as no connection", 20),
     ("no gap after a doubtful call", 12),
     ("what was due waits for the clock", 37),
-    ("what is posted again after a restore shares calls", 37),
+    ("what is posted again after a restore shares calls", 68),
 ];
 
 /// Every planted bug.
@@ -314,11 +318,14 @@ pub const PLANTS: &[Plant] = &[
         catches: &[CLOCK, STUCK],
         ..NONE
     },
-    in_setting(
-        "what is posted again after a restore shares calls",
-        |limits| limits.restored_window = Duration::ZERO,
-        &[EFFECTS],
-    ),
+    Plant {
+        shows_in: |plan| plan.restored.is_some(),
+        ..in_setting(
+            "what is posted again after a restore shares calls",
+            |limits| limits.restored_window = Duration::ZERO,
+            &[EFFECTS],
+        )
+    },
     Plant { name: "a lease is renewed without end", renews_without_end: true, catches: &[STUCK], ..NONE },
 ];
 

@@ -405,7 +405,7 @@ pub struct DatabasePlan {
 }
 
 impl DatabasePlan {
-    fn of(seed: u64) -> Self {
+    pub fn of(seed: u64) -> Self {
         let mut random = dice(seed, &["database"], 0);
         match random.random_range(0..24) {
             0..4 => Self { clock_goes_back: Some(random.random_range(30..130)), ..Self::default() },
