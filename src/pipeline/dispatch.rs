@@ -9,14 +9,14 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use super::budget::{Call, KnownGate, Wait, Waiting};
-use super::freeze::Draft;
-use super::line::Frozen;
+use super::batch_draft::Draft;
+use super::memory_queue::Frozen;
 use super::pack::{self, Copy, PackKey, PackLimits, Ready};
-use super::prepared::PreparedCatalog;
-use super::record::{Moved, committed};
-use super::{Pipeline, WorkerLease, crash};
+use super::compiled::CompiledCatalog;
+use super::record::{Transition, committed};
+use super::{Pipeline, WorkerLease, failpoints};
 use crate::domain::app::{App, AppId};
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
@@ -84,7 +84,7 @@ impl Pipeline {
         self.claim_probes(&catalog, now).await?;
         let mut choice = Choice::default();
         let mut apps: Vec<Arc<App>> =
-            self.line.waiting_apps().into_iter().filter_map(|id| catalog.app(Some(id)).cloned()).collect();
+            self.memory_queue.waiting_apps().into_iter().filter_map(|id| catalog.app(Some(id)).cloned()).collect();
         // One call for each app in turn, so that none takes the whole round.
         while !apps.is_empty() && choice.len() < BATCHES_AT_ONCE {
             apps.retain(|app| self.choose_next(app, &mut choice, now));
@@ -103,13 +103,13 @@ impl Pipeline {
             }
         };
         let mut went = !retries.is_empty();
-        self.line.put_frozen(retries);
+        self.memory_queue.put_frozen(retries);
         if !picked.is_empty() {
             went |= self.freeze(lease, picked, now).await?;
         }
         // They are claimed again, and wait for the next hours then.
-        self.give_back(lease, &closed, None).await?;
-        self.give_back_frozen(late).await?;
+        self.release_claims(lease, &closed, None).await?;
+        self.release_frozen(late).await?;
         for key in not_uploaded {
             self.wait_for_upload(&key, lease, now).await?;
         }
@@ -118,22 +118,22 @@ impl Pipeline {
 
     /// Chooses an app's next call; returns whether there may be another one.
     fn choose_next(&self, app: &Arc<App>, choice: &mut Choice, now: Timestamp) -> bool {
-        let waiting = self.line.waiting_lanes(app.id, &choice.not_uploaded);
-        let Some(mut lane) = self.budget.turn(app.id, waiting, now) else { return false };
-        let call_in = |lane| Call { lane, is_retry: self.line.has_retry(app.id, lane), waiting };
-        let mut call = call_in(lane);
+        let waiting = self.memory_queue.waiting_priorities(app.id, &choice.not_uploaded);
+        let Some(mut priority) = self.budget.turn(app.id, waiting, now) else { return false };
+        let call_in = |priority| Call { priority, is_retry: self.memory_queue.has_retry(app.id, priority), waiting };
+        let mut call = call_in(priority);
         let mut begun = self.budget.begin(app, call, now);
-        if begun == Err(Wait::ForPlace) && lane != Lane::Urgent && waiting[0] {
+        if begun == Err(Wait::ForPlace) && priority != Priority::Urgent && waiting[0] {
             // The places that all calls share are taken; urgent ones have some of their own.
-            lane = Lane::Urgent;
-            call = call_in(lane);
+            priority = Priority::Urgent;
+            call = call_in(priority);
             begun = self.budget.begin(app, call, now);
         }
         if let Err(Wait::ForRetry(until)) = begun {
             choice.rest_until(until);
             call.is_retry = false;
-            if self.line.next_key(app.id, lane, &choice.not_uploaded).is_none() {
-                return self.choose_below(app, lane, waiting, choice, now);
+            if self.memory_queue.next_key(app.id, priority, &choice.not_uploaded).is_none() {
+                return self.choose_below(app, priority, waiting, choice, now);
             }
             begun = self.budget.begin(app, call, now);
         }
@@ -147,33 +147,33 @@ impl Pipeline {
         }
     }
 
-    /// Chooses a first try of a less urgent lane, where a more urgent one has retries only and they have to wait.
+    /// Chooses a first try of a less urgent priority, where a more urgent one has retries only and they have to wait.
     fn choose_below(
         &self,
         app: &Arc<App>,
-        above: Lane,
+        above: Priority,
         waiting: Waiting,
         choice: &mut Choice,
         now: Timestamp,
     ) -> bool {
-        let has_first = |lane: &Lane| self.line.next_key(app.id, *lane, &choice.not_uploaded).is_some();
-        let Some(lane) = Lane::ALL.into_iter().filter(|lane| *lane > above).find(has_first) else {
+        let has_first = |priority: &Priority| self.memory_queue.next_key(app.id, *priority, &choice.not_uploaded).is_some();
+        let Some(priority) = Priority::ALL.into_iter().filter(|priority| *priority > above).find(has_first) else {
             return false;
         };
-        let call = Call { lane, is_retry: false, waiting };
+        let call = Call { priority, is_retry: false, waiting };
         self.budget.begin(app, call, now).is_ok() && self.choose_in(app, call, choice, now)
     }
 
     /// Takes what a call that has begun is for out of the line.
     fn choose_in(&self, app: &Arc<App>, call: Call, choice: &mut Choice, now: Timestamp) -> bool {
         if call.is_retry {
-            match self.line.take_retry(app.id, call.lane) {
+            match self.memory_queue.take_retry(app.id, call.priority) {
                 Some(frozen) => choice.retries.push(frozen),
                 None => self.budget.cancel(app.id, now),
             }
             return true;
         }
-        let Some(key) = self.line.next_key(app.id, call.lane, &choice.not_uploaded) else {
+        let Some(key) = self.memory_queue.next_key(app.id, call.priority, &choice.not_uploaded) else {
             self.budget.cancel(app.id, now);
             return false;
         };
@@ -195,8 +195,8 @@ impl Pipeline {
     }
 
     /// Asks for leave to probe apps whose gates are half open: one replica at a time may.
-    async fn claim_probes(&self, catalog: &PreparedCatalog, now: Timestamp) -> Result<(), StoreError> {
-        for app in self.line.waiting_apps() {
+    async fn claim_probes(&self, catalog: &CompiledCatalog, now: Timestamp) -> Result<(), StoreError> {
+        for app in self.memory_queue.waiting_apps() {
             let is_paused = catalog.app(Some(app)).is_none_or(|app| app.paused.is_some());
             if !is_paused {
                 self.claim_probe_of(app, now).await?;
@@ -221,7 +221,7 @@ impl Pipeline {
     }
 
     fn pick(&self, key: &PackKey, now: Timestamp) -> Vec<Ready> {
-        self.line.take(key, |line| {
+        self.memory_queue.take(key, |line| {
             let limits = line.front().map(|first| PackLimits::new(&first.version, self.max_targets(now)));
             limits.map(|limits| pack::next_batch(line, limits)).unwrap_or_default()
         })
@@ -234,21 +234,21 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let waiting = self.line.take(key, |line| Vec::from(std::mem::take(line)));
+        let waiting = self.memory_queue.take(key, |line| Vec::from(std::mem::take(line)));
         self.wanted_uploads.lock().insert(key.upload());
         self.look.notify_one();
-        self.give_back(lease, &waiting, Some(now + UPLOAD_WAIT)).await
+        self.release_claims(lease, &waiting, Some(now + UPLOAD_WAIT)).await
     }
 
     /// Gives claims back untouched.
-    pub(super) async fn give_back(
+    pub(super) async fn release_claims(
         &self,
         lease: WorkerLease,
         ready: &[Ready],
         due_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let claims: Vec<(DeliveryId, i32)> = ready.iter().map(|r| r.claim.key()).collect();
-        self.line.let_go(claims.iter().copied());
+        self.memory_queue.let_go(claims.iter().copied());
         if !claims.is_empty() {
             self.store.release_claims(lease.id, &claims, due_at).await?;
         }
@@ -286,18 +286,18 @@ impl Pipeline {
         };
         match outcome {
             Committed::Yes => {
-                crash::point("after_freeze");
+                failpoints::point("after_freeze");
                 for draft in &drafts {
                     metrics::histogram!(names::BATCH_SIZE)
                         .record(f64::from(u32::try_from(draft.frozen.size).unwrap_or(u32::MAX)));
                     self.count_messages(&draft.frozen, now);
                 }
                 let went = !drafts.is_empty();
-                self.line.put_frozen(drafts.into_iter().map(|draft| draft.frozen).collect());
+                self.memory_queue.put_frozen(drafts.into_iter().map(|draft| draft.frozen).collect());
                 let keys: Vec<_> = refused.iter().map(|ready| ready.claim.key()).collect();
                 let settled = self.settle_refused(lease, refused, now).await;
                 settled.inspect_err(|_| {
-                    self.line.let_go(keys);
+                    self.memory_queue.let_go(keys);
                     self.raise_doubt();
                 })?;
                 Ok(went)
@@ -306,9 +306,9 @@ impl Pipeline {
                 // Whatever became of it, the rows stand in our name: the look-out finds and gives them back.
                 for draft in &drafts {
                     self.budget.cancel(draft.frozen.batch.app.id, now);
-                    self.line.let_go(draft.frozen.members.iter().map(|member| member.claim.key()));
+                    self.memory_queue.let_go(draft.frozen.members.iter().map(|member| member.claim.key()));
                 }
-                self.line.let_go(refused.iter().map(|ready| ready.claim.key()));
+                self.memory_queue.let_go(refused.iter().map(|ready| ready.claim.key()));
                 self.raise_doubt();
                 committed(outcome).map(|()| false)
             }
@@ -333,7 +333,7 @@ impl Pipeline {
             batch,
             recipient: member.to.person().map(|person| (person.label.as_str(), person.id.as_str())),
             channel: member.version.version.channel.as_str(),
-            alive_until: now + self.margin(member.key.lane),
+            alive_until: now + self.margin(member.key.priority),
             version: member.key.version,
             rule: member.rule.0,
         })
@@ -365,7 +365,7 @@ impl Pipeline {
     fn unpick(&self, picked: Vec<Picked>, now: Timestamp) {
         for batch in picked {
             self.budget.cancel(batch.app.id, now);
-            self.line.put_back(batch.members);
+            self.memory_queue.put_back(batch.members);
         }
     }
 
@@ -387,7 +387,7 @@ impl Pipeline {
         for ready in refused {
             let known = ready.to.person().and_then(|person| facts.of(person));
             let channel = ready.version.version.channel;
-            let end = if ready.claim.expires_at <= now + self.margin(ready.key.lane) {
+            let end = if ready.claim.expires_at <= now + self.margin(ready.key.priority) {
                 let detail = format!("it was worth sending until {}", ready.claim.expires_at);
                 Some((DeliveryState::Expired, Decision::new(DecisionCode::Expired, detail)))
             } else if known.is_some_and(|k| k.is_erased) {
@@ -407,7 +407,7 @@ impl Pipeline {
             }
         }
         self.settle(moves).await?;
-        self.give_back(lease, &back, None).await?;
+        self.release_claims(lease, &back, None).await?;
         self.look.notify_one();
         Ok(())
     }
@@ -417,9 +417,9 @@ fn is_closed(closes_at: Option<Timestamp>, now: Timestamp) -> bool {
     closes_at.is_some_and(|closes_at| closes_at <= now)
 }
 
-fn ended(ready: &Ready, lease: WorkerLease, state: DeliveryState, decision: Decision) -> Moved {
+fn ended(ready: &Ready, lease: WorkerLease, state: DeliveryState, decision: Decision) -> Transition {
     let delivery = ready.claim.delivery.clone();
-    Moved {
+    Transition {
         after: match state {
             DeliveryState::Expired => delivery.expire(),
             other => delivery.into_state(other),

@@ -14,10 +14,10 @@ use herald::domain::id::IdSource;
 use herald::domain::snapshot::UploadKey;
 use herald::pipeline::ingest::{Accepted, IngestError, NewEvent};
 use herald::pipeline::intake::Committing;
-use herald::pipeline::worker::LookOut;
+use herald::pipeline::worker::Polling;
 use herald::pipeline::{Parts, Pipeline, PipelineLimits, TemplateUploads};
 use herald::provider::MessageProvider;
-use herald::store::{Store, faults};
+use herald::store::{Store, fault_injection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,10 +32,10 @@ pub enum Kind {
     Dispatch,
     Call,
     Record,
-    LookOut,
+    Polling,
     Rescue,
     Renew,
-    TakeBack,
+    ReclaimOrphaned,
     Tidy,
     /// The database's clock and identity are looked at.
     Watch,
@@ -48,7 +48,7 @@ pub enum Ended {
     Done,
     /// The process ends: it could not start.
     Failed,
-    Looked(LookOut),
+    Looked(Polling),
     Posted(usize, Result<Accepted, IngestError>),
 }
 
@@ -91,7 +91,7 @@ pub struct Replica {
     pub renewed_at: Timestamp,
     pub watched_at: Timestamp,
     starts: u64,
-    look: LookOut,
+    look: Polling,
 }
 
 struct Uploads(Publisher);
@@ -121,7 +121,7 @@ impl Replica {
             renewed_at,
             watched_at: renewed_at,
             starts: 0,
-            look: LookOut::default(),
+            look: Polling::default(),
         }
     }
 
@@ -143,7 +143,7 @@ impl Replica {
             Arc::clone(&provider),
             compute(),
         );
-        self.look = LookOut::default();
+        self.look = Polling::default();
         let pipeline = Pipeline::new(Parts {
             store,
             clock,
@@ -197,7 +197,7 @@ impl Replica {
                 let _ = pipeline.rescue().await;
                 let _ = pipeline.expire_waiting().await;
                 let _ = pipeline.overtake().await;
-                let _ = pipeline.exchange(Duration::from_secs(1)).await;
+                let _ = pipeline.share_rates(Duration::from_secs(1)).await;
                 Ended::Done
             }),
             Kind::Renew => self.step(kind, async move {
@@ -208,18 +208,18 @@ impl Replica {
                 let _ = pipeline.watch_database().await;
                 Ended::Done
             }),
-            Kind::TakeBack => self.step(kind, async move {
-                let _ = pipeline.take_back().await;
+            Kind::ReclaimOrphaned => self.step(kind, async move {
+                let _ = pipeline.reclaim_orphaned().await;
                 Ended::Done
             }),
             Kind::Tidy => self.step(kind, async move {
                 let _ = pipeline.tidy().await;
                 Ended::Done
             }),
-            Kind::LookOut => {
+            Kind::Polling => {
                 let mut look = std::mem::take(&mut self.look);
                 self.step(kind, async move {
-                    let _ = pipeline.look_out(&mut look).await;
+                    let _ = pipeline.poll_once(&mut look).await;
                     Ended::Looked(look)
                 })
             }
@@ -249,7 +249,7 @@ impl Replica {
 
     /// A step with this replica's faults around it.
     pub fn step(&self, kind: Kind, step: impl Future<Output = Ended> + 'static) -> Running {
-        let step = Box::pin(faults::around(Arc::clone(&self.kit.control) as _, step));
+        let step = Box::pin(fault_injection::around(Arc::clone(&self.kit.control) as _, step));
         Running { kind, step, waits_for_commit: false }
     }
 
@@ -288,7 +288,7 @@ impl Replica {
     }
 
     /// Notes what the look-out has learnt.
-    pub fn looked(&mut self, look: LookOut) {
+    pub fn looked(&mut self, look: Polling) {
         self.look = look;
     }
 

@@ -4,7 +4,7 @@ WITH late AS (
             THEN greatest($1, least(q.due_at, greatest(
                 q.due_at - $3::interval,
                 -- Urgent calls need not wait for the one before.
-                CASE WHEN q.lane <> 'urgent' THEN (
+                CASE WHEN q.priority <> 'urgent' THEN (
                     SELECT max(CASE WHEN a.started_at > $1 THEN a.started_at - $3::interval ELSE a.started_at END)
                     FROM attempts a
                     WHERE a.batch_id = q.batch_id

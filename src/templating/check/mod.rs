@@ -8,7 +8,7 @@ mod encoding;
 mod flow;
 mod links;
 mod locales;
-mod meters;
+mod length_meters;
 mod options;
 mod payload;
 mod schema;
@@ -22,9 +22,9 @@ mod bounds;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
-mod laws;
+mod properties;
 #[cfg(test)]
-mod worlds;
+mod fixtures;
 
 use std::collections::BTreeMap;
 
@@ -38,13 +38,13 @@ use crate::templating::compile::{CompiledContent, Problem, compile};
 use crate::templating::liquid::Template;
 
 pub use dialect::is_front_matter;
-pub use meters::{Meter, Unit, meters};
+pub use length_meters::{Meter, Unit, meters};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It has to be mended first.
+    /// It has to be repaired first.
     Error,
     /// Worth a look.
     Warning,
@@ -89,12 +89,12 @@ impl Finding {
 
     /// At the start of a field, or wherever in it.
     fn in_field(mut self, field: &str, (line, column): (usize, usize)) -> Self {
-        (self.field, self.line, self.column) = (Some(field.to_owned()), Some(line), Some(column));
+        (self.field, self.memory_queue, self.column) = (Some(field.to_owned()), Some(line), Some(column));
         self
     }
 
     fn order(&self) -> impl Ord + '_ {
-        (&self.locale, &self.field, self.line, self.column, self.severity, self.code, &self.message)
+        (&self.locale, &self.field, self.memory_queue, self.column, self.severity, self.code, &self.message)
     }
 }
 

@@ -61,11 +61,11 @@ impl Oracle<'_> {
         let had_shared = |key: &str| lost.iter().any(|post| post.key == key && post.targets.len() > 1);
         let shared = effects.iter().any(|(_, key)| had_shared(key));
         let since = effects.len() - effects.iter().filter(is_lost).count();
-        let most = if shared { 2 } else { 1 };
+        let max = if shared { 2 } else { 1 };
         match state {
-            "accepted" => (1..=most).contains(&effects.len()),
-            "unknown" => effects.len() <= most && since <= 1,
-            _ => effects.len() <= most && since == 0,
+            "accepted" => (1..=max).contains(&effects.len()),
+            "unknown" => effects.len() <= max && since <= 1,
+            _ => effects.len() <= max && since == 0,
         }
     }
 }

@@ -2,12 +2,12 @@
 CREATE SCHEMA backup;
 CREATE TABLE backup.queue AS TABLE queue;
 CREATE TABLE backup.workers AS TABLE workers;
-CREATE TABLE backup.app_demands AS TABLE app_demands;
-CREATE TABLE backup.app_volumes AS TABLE app_volumes;
-CREATE TABLE backup.collapses AS TABLE collapses;
-CREATE TABLE backup.orderings AS TABLE orderings;
-CREATE TABLE backup.handed_over AS TABLE handed_over;
-CREATE TABLE backup.digests AS TABLE digests;
+CREATE TABLE backup.app_rate_shares AS TABLE app_rate_shares;
+CREATE TABLE backup.app_message_counts AS TABLE app_message_counts;
+CREATE TABLE backup.collapse_heads AS TABLE collapse_heads;
+CREATE TABLE backup.ordering_lanes AS TABLE ordering_lanes;
+CREATE TABLE backup.scheduled_messages AS TABLE scheduled_messages;
+CREATE TABLE backup.digests AS TABLE digest_windows;
 CREATE TABLE backup.digest_items AS TABLE digest_items;
 CREATE TABLE backup.replays AS TABLE replays;
 CREATE TABLE backup.gates AS TABLE gates;

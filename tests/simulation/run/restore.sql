@@ -2,15 +2,15 @@
 -- `database_watch` is made again, so that it has another oid; the row in it still names the old one.
 BEGIN;
 SET LOCAL session_replication_role = replica;
-TRUNCATE queue, workers, app_demands, app_volumes, collapses, orderings, handed_over, digests, digest_items, replays, gates, event_keys, sim_ends, events, event_payloads, event_secrets, deliveries, delivery_values, decisions, batches, attempts, users, user_aliases, user_opt_outs, template_uploads;
+TRUNCATE queue, workers, app_rate_shares, app_message_counts, collapse_heads, ordering_lanes, scheduled_messages, digest_windows, digest_items, replays, gates, event_keys, sim_ends, events, event_payloads, event_secrets, deliveries, delivery_values, decisions, batches, attempts, users, user_aliases, user_opt_outs, template_uploads;
 INSERT INTO queue SELECT * FROM backup.queue;
 INSERT INTO workers SELECT * FROM backup.workers;
-INSERT INTO app_demands SELECT * FROM backup.app_demands;
-INSERT INTO app_volumes SELECT * FROM backup.app_volumes;
-INSERT INTO collapses SELECT * FROM backup.collapses;
-INSERT INTO orderings SELECT * FROM backup.orderings;
-INSERT INTO handed_over SELECT * FROM backup.handed_over;
-INSERT INTO digests SELECT * FROM backup.digests;
+INSERT INTO app_rate_shares SELECT * FROM backup.app_rate_shares;
+INSERT INTO app_message_counts SELECT * FROM backup.app_message_counts;
+INSERT INTO collapse_heads SELECT * FROM backup.collapse_heads;
+INSERT INTO ordering_lanes SELECT * FROM backup.ordering_lanes;
+INSERT INTO scheduled_messages SELECT * FROM backup.scheduled_messages;
+INSERT INTO digest_windows SELECT * FROM backup.digests;
 INSERT INTO digest_items SELECT * FROM backup.digest_items;
 INSERT INTO replays SELECT * FROM backup.replays;
 INSERT INTO gates SELECT * FROM backup.gates;
