@@ -303,6 +303,16 @@ async fn a_webhook_is_connected_from_the_shell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_waits_ends_with_two_where_a_delivery_was_not_accepted() {
+    let processes = Processes::start(&[]).await;
+    let refused = json!({"endpoint": "notifications", "kind": "status", "status": 400, "probability": 1.0});
+    processes.fault(&refused).await;
+    let sent = processes.client(&["events", "send", "--sample", "--id", "shell-3", "--wait"]).await;
+    assert_eq!(sent.status.code(), Some(2), "{sent:?}");
+    assert!(out(&sent).contains("REJECTED"), "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn doctor_and_healthcheck_say_what_is_ill_and_what_helps() {
     let mut processes = Processes::start(&[]).await;
     let sandbox = format!("http://127.0.0.1:{}", processes.sandbox_port);

@@ -209,6 +209,28 @@ async fn a_lost_reply_to_the_cancellation_is_settled_by_looking() {
 }
 
 #[tokio::test]
+async fn a_lost_reply_to_one_cancellation_leaves_the_others_of_its_round_alone() {
+    let app = start().await;
+    let mut all = Vec::new();
+    for n in 0..3 {
+        all.push(app.accept(&later(&app, &format!("o-{n}"), TimeDelta::hours(2))).await);
+    }
+    app.run_until_idle().await;
+    app.fault(json!({"endpoint": "notifications", "kind": "reset_after", "probability": 1.0, "times": 1}))
+        .await;
+    for one in &all {
+        app.act(&cancel_path(one)).await;
+    }
+    app.herald.pipeline.withdraw().await.expect("the database answers");
+    let mut stories = Vec::new();
+    for one in &all {
+        stories.push(story(&app, one).await.0);
+    }
+    stories.sort();
+    assert_eq!(stories, ["accepted", "cancelled", "cancelled"]);
+}
+
+#[tokio::test]
 async fn a_rate_limit_and_a_refused_key_change_nothing_and_it_is_tried_again() {
     for status in [429, 403, 503] {
         let app = start().await;

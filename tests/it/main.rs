@@ -38,6 +38,7 @@ mod languages;
 mod licences;
 mod liquid_reference;
 mod locked_database;
+mod metrics;
 mod onesignal_import;
 mod open_secrets;
 mod ordering;
