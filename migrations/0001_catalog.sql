@@ -2,7 +2,7 @@
 -- No column has a time default: the clock's time is passed in.
 
 CREATE TYPE channel AS ENUM ('push', 'email', 'sms');
-CREATE TYPE lane AS ENUM ('urgent', 'normal', 'bulk');
+CREATE TYPE priority AS ENUM ('urgent', 'normal', 'bulk');
 
 -- One row: this deployment's identity. `namespace` seeds every idempotency key; back it up apart from the rest.
 CREATE TABLE deployment (
@@ -140,7 +140,7 @@ CREATE TABLE rules (
     app_id         uuid REFERENCES apps (id),       -- NULL: the default app
     template_key   text NOT NULL,
     audience       json NOT NULL,
-    lane           lane NOT NULL,
+    priority           priority NOT NULL,
     delay_s        integer NOT NULL CHECK (delay_s >= 0),
     expires_in_s   integer CHECK (expires_in_s > 0),
     is_enabled     boolean NOT NULL,
@@ -148,10 +148,10 @@ CREATE TABLE rules (
 );
 CREATE INDEX rules_event_type ON rules (event_type);
 
--- A stop for an app, a template version, a lane or a rule. Deliveries stay queued behind it and say so.
+-- A stop for an app, a template version, a priority or a rule. Deliveries stay queued behind it and say so.
 -- `closed_until` in the past: half open, one call may probe.
 CREATE TABLE gates (
-    scope         text NOT NULL CHECK (scope IN ('app', 'template_version', 'lane', 'rule')),
+    scope         text NOT NULL CHECK (scope IN ('app', 'template_version', 'priority', 'rule')),
     subject       text NOT NULL,
     code          text NOT NULL,
     detail        text NOT NULL,

@@ -11,7 +11,7 @@ CREATE TYPE delivery_state AS ENUM (
 CREATE TABLE event_keys (
     source_id     uuid NOT NULL,
     key_digest    bytea NOT NULL,
-    content_hash  bytea NOT NULL,
+    fingerprint   bytea NOT NULL,
     event_id      uuid NOT NULL,
     PRIMARY KEY (source_id, key_digest)
 ) PARTITION BY HASH (key_digest);
@@ -62,7 +62,7 @@ CREATE TABLE deliveries (
     rule_key             text NOT NULL,
     app_id               uuid NOT NULL,
     channel              channel NOT NULL,
-    lane                 lane NOT NULL,
+    priority                 priority NOT NULL,
     template_key         text NOT NULL,
     template_version_id  uuid,                      -- NULL: held, no version was live
     template_version     integer,
@@ -134,7 +134,7 @@ CREATE TABLE attempts (
 CREATE TABLE queue (
     delivery_id         uuid PRIMARY KEY,
     state               delivery_state NOT NULL CHECK (state IN ('queued', 'sending', 'retrying', 'held')),
-    lane                lane NOT NULL,
+    priority                priority NOT NULL,
     app_id              uuid NOT NULL,
     due_at              timestamptz NOT NULL,
     expires_at          timestamptz NOT NULL,
@@ -152,7 +152,7 @@ CREATE TABLE queue (
     CHECK (state IN ('queued', 'sending') OR worker_id IS NULL),
     CHECK ((batch_id IS NOT NULL) = (state IN ('sending', 'retrying')))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX queue_ready ON queue (lane, due_at) WHERE state IN ('queued', 'retrying') AND worker_id IS NULL;
+CREATE INDEX queue_ready ON queue (priority, due_at) WHERE state IN ('queued', 'retrying') AND worker_id IS NULL;
 CREATE INDEX queue_leased ON queue (worker_id) WHERE worker_id IS NOT NULL;
 CREATE INDEX queue_batch ON queue (batch_id) WHERE state = 'retrying';
 CREATE INDEX queue_held ON queue (expires_at) WHERE state = 'held';

@@ -47,7 +47,7 @@ UPDATE rules SET definition = json_strip_nulls(json_build_object(
     'description', description,
     'app', app_id,
     'action', json_build_object('send', json_build_object('template', template_key, 'audience', audience)),
-    'lane', lane,
+    'priority', priority,
     'timing', json_build_object('delay_s', delay_s),
     'expires_in_s', expires_in_s
 ));
@@ -58,7 +58,7 @@ ALTER TABLE rules
     DROP COLUMN description,
     DROP COLUMN app_id,
     DROP COLUMN audience,
-    DROP COLUMN lane,
+    DROP COLUMN priority,
     DROP COLUMN delay_s,
     DROP COLUMN expires_in_s;
 
@@ -104,14 +104,14 @@ CREATE TABLE planned_actions (
 ) PARTITION BY RANGE (id);
 
 -- How much of a rule's throttle a person has used in a window.
-CREATE TABLE throttles (
+CREATE TABLE throttle_counters (
     rule_id       uuid NOT NULL,
     person        bytea NOT NULL CHECK (octet_length(person) = 32),
     window_start  timestamptz NOT NULL,
     used          integer NOT NULL CHECK (used >= 0),
     PRIMARY KEY (rule_id, person, window_start)
 );
-CREATE INDEX throttles_age ON throttles USING brin (window_start);
+CREATE INDEX throttle_counters_age ON throttle_counters USING brin (window_start);
 
 -- What OneSignal does with the time of a message (`delayed_option` and its like), pinned when planned.
 ALTER TABLE deliveries ADD COLUMN schedule json;
@@ -133,7 +133,7 @@ ALTER TABLE template_uploads
     ADD COLUMN drift text CHECK (drift IN ('edited', 'deleted'));
 
 -- When the templates at OneSignal were last looked after: one process a day does it.
-ALTER TABLE apps ADD COLUMN cared_at timestamptz;
+ALTER TABLE apps ADD COLUMN templates_checked_at timestamptz;
 
 CREATE OR REPLACE FUNCTION create_day_partitions(day date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

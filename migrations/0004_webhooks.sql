@@ -20,7 +20,7 @@ CREATE TABLE webhook_secrets (
 CREATE INDEX webhook_secrets_source ON webhook_secrets (source_id) WHERE revoked_at IS NULL;
 
 -- The last bodies that came with a good signature. Bounded by count and age for each source.
-CREATE TABLE received_bodies (
+CREATE TABLE webhook_deliveries (
     id           uuid PRIMARY KEY,
     source_id    uuid NOT NULL REFERENCES sources (id),
     secret_id    uuid NOT NULL,
@@ -35,4 +35,4 @@ CREATE TABLE received_bodies (
     CHECK ((event_id IS NOT NULL) = (state = 'accepted')),
     CHECK (sealed IS NOT NULL OR state = 'accepted')
 );
-CREATE INDEX received_bodies_source ON received_bodies (source_id, id);
+CREATE INDEX received_bodies_source ON webhook_deliveries (source_id, id);

@@ -7,7 +7,7 @@ ALTER TABLE gates ADD COLUMN probe_at timestamptz;
 ALTER TABLE apps ADD COLUMN subscriptions integer CHECK (subscriptions > 0);
 
 -- How much of an app's rate each replica could use, from 0 to 1. Written once a second while there is something to send.
-CREATE TABLE app_demands (
+CREATE TABLE app_rate_shares (
     app_id      uuid NOT NULL,
     worker_id   uuid NOT NULL,
     demand      real NOT NULL CHECK (demand BETWEEN 0 AND 1),
@@ -16,7 +16,7 @@ CREATE TABLE app_demands (
 ) WITH (fillfactor = 50);
 
 -- Messages that went out through an app, by minute and replica; old minutes are deleted.
-CREATE TABLE app_volumes (
+CREATE TABLE app_message_counts (
     app_id     uuid NOT NULL,
     minute     timestamptz NOT NULL,
     worker_id  uuid NOT NULL,

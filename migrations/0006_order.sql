@@ -16,27 +16,27 @@ CREATE INDEX queue_collapse ON queue (collapse_digest) WHERE collapse_digest IS 
 CREATE INDEX queue_order ON queue (order_digest, order_place) WHERE order_digest IS NOT NULL;
 
 -- The newest event of each collapse digest. Its row's lock puts two replicas one after the other.
-CREATE TABLE collapses (
+CREATE TABLE collapse_heads (
     digest    bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     sequence  bigint,                               -- NULL: none of its events had one
     seen_at   timestamptz NOT NULL
 ) WITH (fillfactor = 80);
-CREATE INDEX collapses_age ON collapses USING brin (seen_at);
+CREATE INDEX collapses_age ON collapse_heads USING brin (seen_at);
 
 -- Who waits for one another: a row while any of an order digest's deliveries is open. `moved_at` is when the present
 -- head became the head.
-CREATE TABLE orderings (
+CREATE TABLE ordering_lanes (
     digest      bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     last_place  bigint NOT NULL,
     moved_at    timestamptz NOT NULL
 ) WITH (fillfactor = 80);
-CREATE INDEX orderings_age ON orderings (moved_at);
+CREATE INDEX orderings_age ON ordering_lanes (moved_at);
 
 -- When OneSignal is to send what is handed over before its time.
 ALTER TABLE deliveries ADD COLUMN send_after timestamptz;
 
 -- What is handed over before its time, from its planning until that time is past; and who wants it back.
-CREATE TABLE handed_over (
+CREATE TABLE scheduled_messages (
     delivery_id          uuid PRIMARY KEY,
     event_id             uuid NOT NULL,
     rule_key             text NOT NULL,
@@ -51,19 +51,19 @@ CREATE TABLE handed_over (
     CHECK ((wanted_at IS NULL) = (wanted_by IS NULL)),
     CHECK ((wanted_at IS NULL) = (next_try_at IS NULL))
 );
-CREATE INDEX handed_over_cancel ON handed_over (cancel_digest) WHERE cancel_digest IS NOT NULL;
-CREATE INDEX handed_over_message ON handed_over (provider_message_id) WHERE provider_message_id IS NOT NULL;
-CREATE INDEX handed_over_wanted ON handed_over (next_try_at) WHERE next_try_at IS NOT NULL;
-CREATE INDEX handed_over_age ON handed_over (send_after);
+CREATE INDEX scheduled_messages_cancel ON scheduled_messages (cancel_digest) WHERE cancel_digest IS NOT NULL;
+CREATE INDEX scheduled_messages_message ON scheduled_messages (provider_message_id) WHERE provider_message_id IS NOT NULL;
+CREATE INDEX scheduled_messages_wanted ON scheduled_messages (next_try_at) WHERE next_try_at IS NOT NULL;
+CREATE INDEX scheduled_messages_age ON scheduled_messages (send_after);
 
 -- Windows that events join: `delivery_id` is the message that they are gathered for. Closed, which is deleted, when
 -- that message is made.
-CREATE TABLE digests (
+CREATE TABLE digest_windows (
     digest       bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     delivery_id  uuid NOT NULL,
     count        integer NOT NULL CHECK (count > 0)
 );
-CREATE INDEX digests_delivery ON digests (delivery_id);
+CREATE INDEX digest_windows_delivery ON digest_windows (delivery_id);
 
 -- What was gathered, in the order of arrival.
 CREATE TABLE digest_items (

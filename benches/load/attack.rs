@@ -143,7 +143,7 @@ async fn slow(port: u16, seen: Arc<Seen>) {
 
 async fn browse(port: u16, cookie: String, n: usize, seen: Arc<Seen>) {
     let paths = [
-        "/trouble",
+        "/issues",
         "/?q=to:nobody+since:180d",
         "/?q=state:rejected",
         "/rules/order-shipped-email",

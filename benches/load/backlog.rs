@@ -42,7 +42,7 @@ pub async fn run(folder: &std::path::Path) {
 
 /// Makes the payment's rule a bulk one.
 pub async fn make_bulk(setup: &Setup) {
-    let rule = "event = \"payment.failed\"\ntemplate = \"payment-failed-sms\"\nlane = \"bulk\"\n";
+    let rule = "event = \"payment.failed\"\ntemplate = \"payment-failed-sms\"\npriority = \"bulk\"\n";
     let files = json!({"files": {"rules/payment-failed-sms.toml": rule}, "note": "bench"});
     let url = format!("http://127.0.0.1:{}/v1/catalog/apply", setup.herald_port);
     let client = reqwest::Client::new();
@@ -52,11 +52,11 @@ pub async fn make_bulk(setup: &Setup) {
 
 /// Posts events to 2,000 people each until there are this many deliveries.
 pub async fn fill(setup: &Setup, deliveries: u64) {
-    let each = (0..4).map(|lane| {
+    let each = (0..4).map(|priority| {
         let port = setup.herald_port;
         tokio::spawn(async move {
             let mut poster = Poster::connect(port).await;
-            for n in (lane..deliveries / PEOPLE).step_by(4) {
+            for n in (priority..deliveries / PEOPLE).step_by(4) {
                 let people: Vec<_> =
                     (0..PEOPLE).map(|person| json!({"external_id": format!("bulk-{n}-{person}")})).collect();
                 let event = json!({

@@ -128,7 +128,7 @@ impl World {
             .env("HERALD_DELIVERY__BREAKER_PROBE_GAP", "500ms")
             .env("HERALD_DELIVERY__BREAKER_RAMP", "2s")
             .env("HERALD_RETRY__AMBIGUOUS_GAP", "4s")
-            .env("HERALD_RETRY__NORMAL_BASE", "200ms")
+            .env("HERALD_RETRY__NORMAL_FIRST_DELAY", "200ms")
             .env("HERALD_RETRY__DEFAULT_RETRY_AFTER", "2s")
             .env("HERALD_LOG__FILTER", "off")
             .stdout(Stdio::null())

@@ -42,8 +42,8 @@ pub async fn run(folder: &std::path::Path) {
         "/recipients/external_id/old-77",
         &format!("/events/{event}"),
         &format!("/deliveries/{delivery}"),
-        "/trouble",
-        "/trouble/group?state=rejected&code=rejected&rule=payment-failed-sms&template=payment-failed-sms&detail=no",
+        "/issues",
+        "/issues/group?state=rejected&code=rejected&rule=payment-failed-sms&template=payment-failed-sms&detail=no",
         "/health",
         "/templates",
         "/templates/payment-failed-sms",
@@ -72,9 +72,9 @@ async fn remember(setup: &Setup, deliveries: u64) {
             json_build_array(json_build_array('external_id', 'old-' || o.n)), o.at, false
         FROM old o, (SELECT * FROM events ORDER BY id DESC LIMIT 1) AS e";
     const DELIVERIES: &str = "
-        INSERT INTO deliveries (id, event_id, rule_id, rule_key, app_id, channel, lane, template_key, template_version_id,
+        INSERT INTO deliveries (id, event_id, rule_id, rule_key, app_id, channel, priority, template_key, template_version_id,
             template_version, locale, recipient_label, recipient_id, expires_at, created_at, state, finished_at)
-        SELECT o.id, o.id, d.rule_id, d.rule_key, d.app_id, d.channel, d.lane, d.template_key, d.template_version_id,
+        SELECT o.id, o.id, d.rule_id, d.rule_key, d.app_id, d.channel, d.priority, d.template_key, d.template_version_id,
             d.template_version, d.locale, 'external_id', 'old-' || o.n, o.at, o.at,
             CASE WHEN o.n % 1000 = 0 THEN 'rejected' ELSE 'accepted' END::delivery_state, o.at
         FROM old o, (SELECT * FROM deliveries ORDER BY id DESC LIMIT 1) AS d";

@@ -1,5 +1,5 @@
 //! How many deliveries share a call at OneSignal's free plan (150 calls a second, or `BENCH_CALLS`), and that nobody gets
-//! one twice or with a blank: first one event type for different people, then a mix of types, lanes and channels.
+//! one twice or with a blank: first one event type for different people, then a mix of types, priorities and channels.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;

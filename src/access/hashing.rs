@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const AT_ONCE: usize = 2;
 /// Requests that may wait for a hash. Those beyond are sent away, so that a flood of log-ins delays nobody for long.
 const WAITING: usize = 50;
-/// Memory in KiB, passes and lanes, as OWASP recommends for argon2id.
+/// Memory in KiB, passes and degree of parallelism, as OWASP recommends for argon2id.
 const COST: (u32, u32, u32) = (19 * 1_024, 2, 1);
 
 /// Hashes and compares, away from the threads that answer.
@@ -34,11 +34,11 @@ impl Default for Hashing {
 }
 
 fn argon2() -> Argon2<'static> {
-    let (memory, passes, lanes) = COST;
+    let (memory, passes, priorities) = COST;
     Argon2::new(
         Algorithm::Argon2id,
         Version::V0x13,
-        Params::new(memory, passes, lanes, None).unwrap_or_default(),
+        Params::new(memory, passes, priorities, None).unwrap_or_default(),
     )
 }
 

@@ -24,12 +24,12 @@ pub struct SessionTimes {
     /// Without being used.
     pub idle: TimeDelta,
     /// In all.
-    pub most: TimeDelta,
+    pub max: TimeDelta,
 }
 
 impl Default for SessionTimes {
     fn default() -> Self {
-        Self { idle: TimeDelta::minutes(30), most: TimeDelta::hours(12) }
+        Self { idle: TimeDelta::minutes(30), max: TimeDelta::hours(12) }
     }
 }
 
@@ -168,7 +168,7 @@ impl Team {
         }
         let token = SecretString::from(self.ids.secret_text());
         let hash = sha256(token.expose_secret().as_bytes());
-        let ends_at = now + self.options.times.most;
+        let ends_at = now + self.options.times.max;
         let method = method.as_str();
         let row = NewSessionRow { hash: &hash, member, method, confirmed_until, ends_at };
         sessions::insert_session(tx, row, now).await?;

@@ -336,7 +336,7 @@ impl Team {
         let found = found.ok_or_else(|| StoreError::corrupt("team_members", "email", EMAIL))?;
         let mut tx = self.store.begin().await?;
         // Whoever sits at the machine is asked for nothing.
-        let confirmed = Some(now + self.options.times.most);
+        let confirmed = Some(now + self.options.times.max);
         let client = Client::at(Ipv4Addr::LOCALHOST.into());
         let session = self.begin_session(&mut tx, found.id, Method::Local, confirmed, &client).await?;
         tx.commit().await?;

@@ -105,10 +105,10 @@ impl Team {
         Ok(Counted { tries, own: vec![own], shared: vec![address, shared] })
     }
 
-    async fn add(&self, subject: [u8; 32], most: i32) -> Result<i32, LogInError> {
+    async fn add(&self, subject: [u8; 32], max: i32) -> Result<i32, LogInError> {
         let counted = self.store.count_attempt(&[subject], self.clock.now()).await?;
         let tries = counted.first().map_or(1, |(_, tries)| *tries);
-        if tries > most {
+        if tries > max {
             return Err(throttled());
         }
         Ok(tries)

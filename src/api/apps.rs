@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::parameters::PathText;
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, matching, request};
+use super::{Api, etag, json_body};
 use crate::access::Use;
 use crate::domain::app::{App, AppId};
 use crate::domain::labels;
@@ -117,7 +117,7 @@ async fn answer(api: &Api, id: &str) -> Result<Response, Problem> {
     let unknown = || Problem::new(Code::NotFound, format!("there is no app {id}"));
     let app = api.store.apps().await?.into_iter().find(|app| app.is_called(id)).ok_or_else(unknown)?;
     let version = api.store.app_version(app.id).await?;
-    Ok((matching::etag(version), Json(AppBody::from(app))).into_response())
+    Ok((etag::etag(version), Json(AppBody::from(app))).into_response())
 }
 
 /// Says everything about an app; it is entered if it is new. A new key opens a gate that the old one had closed.
@@ -144,9 +144,9 @@ pub(super) async fn put_app(
         )
     })?;
     let id = AppId(uuid);
-    let asked: AppRequest = request::read(&headers, body, MAX_BYTES).await?;
+    let asked: AppRequest = json_body::read(&headers, body, MAX_BYTES).await?;
     let known = api.store.apps().await?;
-    let version = matching::wanted(&headers, api.store.app_version(id).await?)?;
+    let version = etag::wanted(&headers, api.store.app_version(id).await?)?;
     let app = checked(id, asked, &known, (&api.app_policy, identity.is_test))?;
     if !api.store.put_app(&app, version, api.clock.now()).await? {
         let detail = format!("it stands at version {}", api.store.app_version(id).await?);

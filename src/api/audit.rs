@@ -13,7 +13,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Api;
-use super::entries::read;
+use super::catalog_entries::read;
 use super::listing::page_size;
 use super::parameters::{Parameters, PathTexts};
 use super::problem::{Code, FieldError, Problem, unknown_label};
@@ -152,7 +152,7 @@ pub(super) async fn add_test_recipient(
     let by = identity.by(&note)?;
     let recipient = parse(label, id)?;
     check_label(&recipient, &api.store.apps().await?)?;
-    api.publisher.add_tester(&recipient, by).await?;
+    api.publisher.add_test_recipient(&recipient, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -179,7 +179,7 @@ pub(super) async fn remove_test_recipient(
 ) -> Result<StatusCode, Problem> {
     let identity = api.allow(&headers, Use::ManageTestRecipients).await?;
     let by = identity.by("")?;
-    if api.publisher.remove_tester(&parse(&label, &id)?, by).await? {
+    if api.publisher.remove_test_recipient(&parse(&label, &id)?, by).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(Code::NotFound, "they are not on the list"))

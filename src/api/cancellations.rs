@@ -33,7 +33,7 @@ pub(super) struct CancellationBody {
     /// Messages that go out with what others were gathered for them, and without this.
     taken_out: usize,
     /// Deliveries that OneSignal holds until their time and is asked to give back, or would be: their state tells.
-    withdrawing: usize,
+    recalling: usize,
     /// Deliveries that somebody gets all the same, or may.
     too_late: usize,
     /// Deliveries that had ended before without a message, cancelled ones among them.
@@ -50,7 +50,7 @@ pub(super) struct CancelledBody {
     rule: String,
     /// Where it stands now.
     state: &'static str,
-    /// `cancelled`; `taken_out`; `withdrawing`; too late: `being_sent`, `may_have_been_sent`, `accepted`, or `shares_call` (OneSignal
+    /// `cancelled`; `taken_out`; `recalling`; too late: `being_sent`, `may_have_been_sent`, `accepted`, or `shares_call` (OneSignal
     /// holds it in one message with others that are not cancelled); `over`: it had ended without a message.
     outcome: &'static str,
 }
@@ -60,7 +60,7 @@ impl CancellationBody {
         let count = |is: fn(Outcome) -> bool| told.iter().filter(|one| is(one.outcome)).count();
         let cancelled = count(|outcome| outcome == Outcome::Cancelled);
         let taken_out = count(|outcome| outcome == Outcome::TakenOut);
-        let withdrawing = count(|outcome| outcome == Outcome::Withdrawing);
+        let recalling = count(|outcome| outcome == Outcome::Recalling);
         let too_late = count(Outcome::is_too_late);
         let over = count(|outcome| outcome == Outcome::Over);
         told.sort_by_key(|one| !one.outcome.is_too_late());
@@ -71,7 +71,7 @@ impl CancellationBody {
             outcome: one.outcome.as_str(),
         };
         let deliveries = told.into_iter().take(LISTED_DELIVERIES).map(body).collect();
-        Self { cancelled, taken_out, withdrawing, too_late, over, deliveries }
+        Self { cancelled, taken_out, recalling, too_late, over, deliveries }
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn cancel_waiting(
 ) -> Result<Json<CancellationBody>, Problem> {
     // The key's own space: a test key finds what test keys posted.
     let (identity, _) = api.allow_visible(&headers, Use::CancelWaiting).await?;
-    let request: CancellationRequest = super::entries::read(&headers, body).await?;
+    let request: CancellationRequest = super::catalog_entries::read(&headers, body).await?;
     let why = by(&identity, &format!(" through the key {}", request.key));
     let space = KeySpace { source: identity.source, is_test: identity.is_test };
     let unwanted = Unwanted::Key(space, &request.key);

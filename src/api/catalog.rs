@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parameters::Parameters;
 use super::problem::{Problem, ProblemBody};
-use super::{Api, request};
+use super::{Api, json_body};
 use crate::access::{Identity, Use};
 use crate::catalog::files::{self, Files};
 use crate::catalog::{Applied, ApplyError, Applying};
@@ -57,7 +57,7 @@ pub(super) async fn plan_catalog(
     body: Body,
 ) -> Result<Json<Applied>, Problem> {
     let identity = api.allow(&headers, Use::PlanCatalog).await?;
-    let request = request::read::<CatalogRequest>(&headers, body, MAX_CATALOG_BYTES).await?;
+    let request = json_body::read::<CatalogRequest>(&headers, body, MAX_CATALOG_BYTES).await?;
     seen_by(&api, &identity, api.publisher.plan(&request.files, request.delete).await).await
 }
 
@@ -78,12 +78,12 @@ pub(super) async fn apply_catalog(
     body: Body,
 ) -> Result<Json<Applied>, Problem> {
     let identity = api.allow(&headers, Use::ApplyCatalog).await?;
-    let request = request::read::<CatalogRequest>(&headers, body, MAX_CATALOG_BYTES).await?;
+    let request = json_body::read::<CatalogRequest>(&headers, body, MAX_CATALOG_BYTES).await?;
     let applied = if query.dry_run {
         api.publisher.plan(&request.files, request.delete).await
     } else {
         let by = identity.by(&request.note)?;
-        let how = Applying { deletes: request.delete, accepts_holes: request.accept_held };
+        let how = Applying { deletes: request.delete, accepts_held_events: request.accept_held };
         api.publisher.apply(&request.files, how, by).await
     };
     seen_by(&api, &identity, applied).await

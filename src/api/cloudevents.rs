@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::content_type;
 use super::event_fields;
-use super::json;
+use super::strict_json;
 use super::problem::{Code, FieldError, Problem};
 use super::trace::is_traceparent;
 use crate::access::Identity;
@@ -149,7 +149,7 @@ pub(super) fn read_binary(
     // The body is `data`; an attribute of that name is none.
     attributes.remove("data");
     if !bytes.trim_ascii().is_empty() {
-        attributes.insert("data".to_owned(), json::parse(bytes)?);
+        attributes.insert("data".to_owned(), strict_json::parse(bytes)?);
     }
     read_attributes(attributes, identity, headers).map_err(|problem| Form::Binary.of_problem(problem))
 }

@@ -13,13 +13,13 @@ use super::gates::GateBody;
 use super::listing::{AttemptBody, DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, request};
+use super::{Api, json_body};
 use crate::access::Use;
 use crate::domain::delivery::StateName;
 use crate::domain::event::VisibleEvents;
 use crate::domain::id::{DeliveryId, TypedId};
 use crate::pipeline::release::Release;
-use crate::store::listing::DeliveryRow;
+use crate::store::delivery_reads::DeliveryRow;
 
 /// A release request's size at most.
 const MAX_RELEASE_BYTES: usize = 256 * 1024;
@@ -137,7 +137,7 @@ pub(super) async fn release_delivery(
     body: Body,
 ) -> Result<Json<DeliveryTrace>, Problem> {
     let (identity, visible) = api.allow_visible(&headers, Use::ReleaseDelivery).await?;
-    let request: ReleaseRequest = request::read(&headers, body, MAX_RELEASE_BYTES).await?;
+    let request: ReleaseRequest = json_body::read(&headers, body, MAX_RELEASE_BYTES).await?;
     if request.values.as_ref().is_some_and(|values| !values.is_object()) {
         let error = FieldError::new("/values", "invalid", "values are a JSON object, as in the event's data");
         return Err(Problem::fields(Code::InvalidFields, vec![error]));

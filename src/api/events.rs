@@ -17,7 +17,7 @@ use super::cloudevents::{CloudEventRequest, Form};
 use super::listing::DecisionBody;
 use super::parameters::Parameters;
 use super::problem::{Code, Problem, ProblemBody};
-use super::{Api, body, cloudevents, event_fields, json};
+use super::{Api, body, cloudevents, event_fields, strict_json};
 use crate::access::{Identity, Use};
 use crate::compute::Purpose;
 use crate::domain::budget::Budget;
@@ -152,13 +152,13 @@ impl AcceptedBody {
         }
     }
 
-    /// The same with at most `most` deliveries and decisions together.
-    fn with_at_most(mut self, most: usize) -> Self {
-        if self.deliveries.len() > most {
+    /// The same with at most `max` deliveries and decisions together.
+    fn with_at_most(mut self, max: usize) -> Self {
+        if self.deliveries.len() > max {
             self.deliveries_total = self.deliveries_total.or(Some(self.deliveries.len()));
-            self.deliveries.truncate(most);
+            self.deliveries.truncate(max);
         }
-        self.decisions.truncate(most - self.deliveries.len());
+        self.decisions.truncate(max - self.deliveries.len());
         self
     }
 
@@ -218,7 +218,7 @@ fn read_as(
     identity: &Identity,
     headers: &HeaderMap,
 ) -> Result<NewEvent, Problem> {
-    let posted = json::parse(bytes)?;
+    let posted = strict_json::parse(bytes)?;
     match media {
         Media::Json | Media::Lines => event_fields::read(posted, identity, headers),
         Media::CloudEvent | Media::CloudEventBatch => cloudevents::read(posted, identity, headers),
@@ -306,8 +306,8 @@ pub(super) async fn post_batch(
     // The header names one event; in a batch each names itself.
     let mut item_headers = headers.clone();
     item_headers.remove("idempotency-key");
-    let (reader, most_bytes) = (Arc::clone(&identity), api.max_bytes.0);
-    let read = move |_: &Budget| read_batch(media, &bytes, (&reader, &item_headers), most_bytes);
+    let (reader, max_bytes) = (Arc::clone(&identity), api.max_bytes.0);
+    let read = move |_: &Budget| read_batch(media, &bytes, (&reader, &item_headers), max_bytes);
     let events = api.compute.run(Purpose::Events, read).await??;
     let weights = events.iter().map(|event| event.as_ref().map_or(1, weight));
     count(&api, &identity, weights.sum())?;
@@ -350,11 +350,11 @@ fn read_batch(
     media: Media,
     bytes: &[u8],
     (identity, headers): (&Identity, &HeaderMap),
-    most_bytes: usize,
+    max_bytes: usize,
 ) -> Result<Vec<Result<NewEvent, Problem>>, Problem> {
     let read = |(line, item): (usize, &[u8])| {
-        if item.len() > most_bytes {
-            return Err(Problem::new(Code::TooLarge, format!("an event has at most {most_bytes} bytes")));
+        if item.len() > max_bytes {
+            return Err(Problem::new(Code::TooLarge, format!("an event has at most {max_bytes} bytes")));
         }
         read_as(media, item, identity, headers).map_err(|problem| problem.at_line(line))
     };

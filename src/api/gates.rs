@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parameters::PathTexts;
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, request};
+use super::{Api, json_body};
 use crate::access::Use;
 use crate::domain::gate::PAUSED;
 use crate::store::gates::NamedGate;
@@ -84,7 +84,7 @@ pub(super) async fn close_gate(
     body: Body,
 ) -> Result<Json<Vec<GateBody>>, Problem> {
     let identity = api.allow(&headers, Use::ChangeGate).await?;
-    let asked: GateRequest = request::read(&headers, body, MAX_BYTES).await?;
+    let asked: GateRequest = json_body::read(&headers, body, MAX_BYTES).await?;
     let reason = asked.reason.trim();
     if reason.is_empty() {
         let error =
@@ -94,7 +94,7 @@ pub(super) async fn close_gate(
     if !api.publisher.close_gate(&scope, &name, identity.by(reason)?).await? {
         return Err(unknown(&scope, &name));
     }
-    api.pipeline.look_again();
+    api.pipeline.wake();
     list_gates(State(api), headers).await
 }
 
@@ -116,7 +116,7 @@ pub(super) async fn open_gate(
     if !api.publisher.open_gate(&scope, &name, identity.by("")?).await? {
         return Err(unknown(&scope, &name));
     }
-    api.pipeline.look_again();
+    api.pipeline.wake();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -128,13 +128,13 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> 
     }
     for row in api.store.backlog(BACKLOG_ROWS).await? {
         let age = row.oldest_due_at.map_or(0, |due| (api.clock.now() - due).num_seconds().max(0));
-        let labels = [("lane", row.lane), ("state", row.state)];
+        let labels = [("priority", row.priority), ("state", row.state)];
         metrics::gauge!(crate::telemetry::names::BACKLOG, &labels)
             .set(u32::try_from(row.deliveries).unwrap_or(u32::MAX));
         metrics::gauge!(crate::telemetry::names::OLDEST_SECONDS, &labels)
             .set(u32::try_from(age).unwrap_or(u32::MAX));
     }
-    metrics::gauge!(crate::telemetry::names::HANDED_OVER)
+    metrics::gauge!(crate::telemetry::names::IN_MEMORY)
         .set(u32::try_from(api.pipeline.deliveries_in_memory()).unwrap_or(u32::MAX));
     let text =
         api.metrics.as_ref().map(metrics_exporter_prometheus::PrometheusHandle::render).unwrap_or_default();

@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 
 use super::Api;
-use super::entries::read;
+use super::catalog_entries::read;
 use super::parameters::PathText;
 use super::problem::{Code, Problem, ProblemBody};
 use crate::access::Use;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parameters::PathText;
 use super::problem::{Code, FieldError, Problem};
-use super::{Api, request};
+use super::{Api, json_body};
 use crate::access::{KeyRequest, Scope, Use};
 use crate::catalog::is_source_name;
 use crate::domain::clock::Timestamp;
@@ -82,7 +82,7 @@ pub(super) async fn create_key(
     body: Body,
 ) -> Result<(StatusCode, Json<NewKeyBody>), Problem> {
     let identity = api.allow(&headers, Use::ManageKeys).await?;
-    let request: NewKeyRequest = request::read(&headers, body, MAX_KEY_BYTES).await?;
+    let request: NewKeyRequest = json_body::read(&headers, body, MAX_KEY_BYTES).await?;
     if identity.is_test && !request.test {
         let detail = "a test key makes test keys only: send `\"test\": true`";
         return Err(Problem::new(Code::TestKey, detail));

@@ -12,8 +12,8 @@ use crate::domain::delivery::StateName;
 use crate::domain::event::{Recipient, VisibleEvents};
 use crate::domain::id::{DeliveryId, EventId, TypedId, made_at};
 use crate::pipeline::ingest::DecisionSummary;
-use crate::store::listing::{AttemptRow, DecisionRow, DeliveryRow};
-use crate::store::lists::ListFilter;
+use crate::store::delivery_reads::{AttemptRow, DecisionRow, DeliveryRow};
+use crate::store::search::ListFilter;
 
 /// Things on a page, unless asked otherwise, and at most.
 const PAGE: i64 = 50;
@@ -137,7 +137,7 @@ pub(super) struct DeliveryBody {
     rule: String,
     app: String,
     channel: String,
-    lane: String,
+    priority: String,
     template: String,
     version: Option<i32>,
     locale: Option<String>,
@@ -175,7 +175,7 @@ pub(super) fn delivery_body(row: DeliveryRow, now: Timestamp) -> DeliveryBody {
         rule: row.rule.1,
         app: row.app.to_string(),
         channel: row.channel,
-        lane: row.lane,
+        priority: row.priority,
         template: row.template,
         version: row.version.map(|(_, number)| number),
         locale: row.locale,

@@ -12,31 +12,31 @@ mod catalog;
 mod cloudevents;
 mod common_responses;
 mod deliveries;
-mod entries;
+mod catalog_entries;
 mod entry_schemas;
 mod event_fields;
 mod event_reads;
 mod events;
 mod gates;
 mod health;
-mod hooks;
+mod webhooks;
 mod infer;
-mod json;
+mod strict_json;
 mod kept;
 mod keys;
 mod listing;
-mod matching;
+mod etag;
 mod openapi;
 mod parameters;
 mod problem;
-mod received;
+mod webhook_deliveries;
 mod rejections;
 mod replays;
-mod request;
+mod json_body;
 mod sources;
 mod templates;
 mod trace;
-mod trouble;
+mod issues;
 mod uploads;
 
 use std::sync::Arc;
@@ -65,7 +65,7 @@ use crate::telemetry::Sampled;
 pub use apps::AppPolicy;
 pub use auth::Denials;
 pub use health::SharedReadiness;
-pub use json::parse as parse_json;
+pub use strict_json::parse as parse_json;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
 pub use rejections::Rejections;
@@ -124,7 +124,7 @@ impl Api {
     }
 
     /// Answers "not ready" from now on, so that no new requests are sent here.
-    pub fn withdraw(&self) {
+    pub fn stop_being_ready(&self) {
         self.is_ready.store(false, Ordering::SeqCst);
     }
 }
@@ -136,7 +136,7 @@ pub fn router(api: Arc<Api>) -> Router {
     };
     let (routes, _) = openapi::routes().split_for_parts();
     routes
-        .route_layer(middleware::from_fn(request::refuse_unknown_parameters))
+        .route_layer(middleware::from_fn(json_body::refuse_unknown_parameters))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_key))
         .merge(openapi::pages())
         .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this address") })

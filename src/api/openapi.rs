@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, apps, audit, cancellations, catalog, common_responses, deliveries, entries, event_reads, events,
-    gates, health, hooks, infer, keys, received, replays, sources, templates, trouble, uploads,
+    Api, apps, audit, cancellations, catalog, common_responses, deliveries, catalog_entries, event_reads, events,
+    gates, health, webhooks, infer, keys, webhook_deliveries, replays, sources, templates, issues, uploads,
 };
 
 #[derive(OpenApi)]
@@ -58,19 +58,19 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(apps::get_app, apps::put_app))
         .routes(routes!(gates::list_gates))
         .routes(routes!(gates::close_gate, gates::open_gate))
-        .routes(routes!(trouble::list_trouble))
+        .routes(routes!(issues::list_issues))
         .routes(routes!(replays::create_replay, replays::list_replays))
         .routes(routes!(replays::replay_delivery))
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::revoke_key))
-        .routes(routes!(hooks::receive))
+        .routes(routes!(webhooks::receive))
         .routes(routes!(sources::list_sources))
         .routes(routes!(sources::get_source, sources::put_source))
         .routes(routes!(sources::create_secret))
         .routes(routes!(sources::revoke_secret))
-        .routes(routes!(received::list_bodies))
-        .routes(routes!(received::replay_body))
-        .routes(routes!(received::test_source))
+        .routes(routes!(webhook_deliveries::list_bodies))
+        .routes(routes!(webhook_deliveries::replay_body))
+        .routes(routes!(webhook_deliveries::test_source))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
@@ -80,12 +80,12 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
 fn catalog_routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(catalog::pull_catalog))
-        .routes(routes!(entries::list_event_types))
-        .routes(routes!(entries::get_event_type, entries::put_event_type, entries::delete_event_type))
-        .routes(routes!(entries::list_partials))
-        .routes(routes!(entries::get_partial, entries::put_partial, entries::delete_partial))
-        .routes(routes!(entries::list_rules))
-        .routes(routes!(entries::get_rule, entries::put_rule, entries::delete_rule))
+        .routes(routes!(catalog_entries::list_event_types))
+        .routes(routes!(catalog_entries::get_event_type, catalog_entries::put_event_type, catalog_entries::delete_event_type))
+        .routes(routes!(catalog_entries::list_partials))
+        .routes(routes!(catalog_entries::get_partial, catalog_entries::put_partial, catalog_entries::delete_partial))
+        .routes(routes!(catalog_entries::list_rules))
+        .routes(routes!(catalog_entries::get_rule, catalog_entries::put_rule, catalog_entries::delete_rule))
         .routes(routes!(templates::list_templates, templates::create_template))
         .routes(routes!(templates::get_template, templates::change_template))
         .routes(routes!(

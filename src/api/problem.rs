@@ -240,10 +240,10 @@ impl Problem {
         self
     }
 
-    /// The same with at most `most` of its errors, and a word on those that are left out.
-    pub(super) fn with_at_most(mut self, most: usize) -> Self {
-        if self.errors.len() > most {
-            self.errors.truncate(most);
+    /// The same with at most `max` of its errors, and a word on those that are left out.
+    pub(super) fn with_at_most(mut self, max: usize) -> Self {
+        if self.errors.len() > max {
+            self.errors.truncate(max);
             self.detail.push_str("; more errors are not listed: a batch's answer holds a bounded number");
         }
         self

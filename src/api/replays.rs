@@ -16,11 +16,11 @@ use super::events::WriteQuery;
 use super::listing::Page;
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, body, json, request};
+use super::{Api, body, strict_json, json_body};
 use crate::access::Use;
 use crate::domain::delivery::StateName;
 use crate::domain::id::{DeliveryId, ReplayId, TypedId};
-use crate::pipeline::replay::{Candidate, MOST, ReplayPlan, ReplayVersion, ReplayWish, Replayed, ReplayedBy};
+use crate::pipeline::replay::{Candidate, MAX, ReplayPlan, ReplayVersion, ReplayWish, Replayed, ReplayedBy};
 use crate::store::replays::{ReplayFilter, ReplayRow};
 
 /// A request's size at most.
@@ -202,8 +202,8 @@ pub(super) async fn create_replay(
     body: Body,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
     let identity = api.allow(&headers, Use::ReplayMany).await?;
-    let said = json::parse(&body::read_json(&headers, body, MAX_BYTES).await?)?;
-    let asked: ReplayRequest = request::read_value(said.clone())?;
+    let said = strict_json::parse(&body::read_json(&headers, body, MAX_BYTES).await?)?;
+    let asked: ReplayRequest = json_body::read_value(said.clone())?;
     let mut filter = filter(asked.filter)?;
     if filter.deliveries.is_empty() && filter.since.is_none() {
         filter.since = Some(api.clock.now() - LOOK_BACK);
@@ -236,8 +236,8 @@ pub(super) async fn replay_delivery(
     body: Body,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
     let (identity, visible) = api.allow_visible(&headers, Use::ReplayDelivery).await?;
-    let said = json::parse(&body::read_json(&headers, body, MAX_BYTES).await?)?;
-    let asked: ReplayOneRequest = request::read_value(said.clone())?;
+    let said = strict_json::parse(&body::read_json(&headers, body, MAX_BYTES).await?)?;
+    let asked: ReplayOneRequest = json_body::read_value(said.clone())?;
     let row = api.visible_delivery(&id, &visible).await?;
     if row.state.is_open() {
         let detail = format!("it is {}: only what is over is made again", row.state.as_str());
@@ -321,7 +321,7 @@ fn filter(said: FilterBody) -> Result<ReplayFilter, Problem> {
             errors.push(FieldError::new(pointer, "invalid", "a delivery's id begins with dlv_"));
         }
     }
-    if deliveries.len() > MOST {
+    if deliveries.len() > MAX {
         let detail = format!("a replay takes {MOST} deliveries at most");
         errors.push(FieldError::new("/filter/deliveries", "too_many", detail));
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::parameters::{PathText, PathTexts};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::rejections::RejectedBody;
-use super::{Api, body, json, matching, request};
+use super::{Api, body, strict_json, etag, json_body};
 use crate::access::Use;
 use crate::domain::id::{SourceId, WebhookSecretId};
 use crate::store::sources::Source;
@@ -126,7 +126,7 @@ pub(super) async fn get_source(
 /// A source with its version.
 async fn answer(api: &Api, name: &str) -> Result<Response, Problem> {
     let version = api.store.source_version(name).await?;
-    Ok((matching::etag(version), Json(shown(api, name).await?)).into_response())
+    Ok((etag::etag(version), Json(shown(api, name).await?)).into_response())
 }
 
 async fn shown(api: &Api, name: &str) -> Result<SourceBody, Problem> {
@@ -167,7 +167,7 @@ pub(super) async fn put_source(
 ) -> Result<Response, Problem> {
     let identity = api.allow(&headers, Use::ChangeSource).await?;
     let bytes = body::read_json(&headers, body, MAX_BYTES).await?;
-    let settings = read_settings(&api, json::parse(&bytes)?).await?;
+    let settings = read_settings(&api, strict_json::parse(&bytes)?).await?;
     if !crate::catalog::is_source_name(&name) {
         let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
         return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
@@ -177,7 +177,7 @@ pub(super) async fn put_source(
         let error = FieldError::new("/allowed_types", "not_permitted", detail);
         return Err(Problem::fields(Code::NotPermitted, vec![error]));
     }
-    let version = matching::wanted(&headers, api.store.source_version(&name).await?)?;
+    let version = etag::wanted(&headers, api.store.source_version(&name).await?)?;
     api.publisher.put_source(&name, &settings, version, identity.by("")?).await?;
     answer(&api, &name).await
 }
@@ -187,7 +187,7 @@ pub(super) async fn put_source(
 /// # Errors
 /// 400 for what can't be read, 422 for what makes no sense.
 pub(super) async fn read_settings(api: &Api, said: serde_json::Value) -> Result<SourceSettings, Problem> {
-    let settings: SourceSettings = request::read_value(said)?;
+    let settings: SourceSettings = json_body::read_value(said)?;
     let checked = settings.clone();
     let problems = api.compute(move |budget| check(&checked, budget)).await?;
     if problems.is_empty() { Ok(settings) } else { Err(refused(problems)) }
@@ -242,7 +242,7 @@ pub(super) async fn create_secret(
     body: Body,
 ) -> Result<(StatusCode, Json<NewSecretBody>), Problem> {
     let identity = api.allow(&headers, Use::ChangeSource).await?;
-    let request: NewSecretRequest = request::read(&headers, body, MAX_BYTES).await?;
+    let request: NewSecretRequest = json_body::read(&headers, body, MAX_BYTES).await?;
     let source = find(&api, &name).await?;
     if !identity.may_grant(source.allowed_types.as_deref()) {
         let detail = format!("{name} may post event types that your key may not");

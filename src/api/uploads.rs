@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::entries::read;
+use super::catalog_entries::read;
 use super::parameters::PathText;
 use super::problem::{Code, Problem, ProblemBody};
 use crate::access::Use;
@@ -20,7 +20,7 @@ use crate::catalog::drift::{DriftReport, Look};
 use crate::catalog::files::Files;
 use crate::catalog::import::{ImportNote, Wanted};
 use crate::domain::channel::Channel;
-use crate::store::upload_care::{Drift, UploadRecord};
+use crate::store::upload_upkeep::{Drift, UploadRecord};
 
 /// How long a request may look at templates, one after the other: well within the time of a request.
 const LOOKING: Duration = Duration::from_secs(20);
@@ -116,7 +116,7 @@ pub(super) async fn check_drift(
     let look = Look {
         app: None,
         before: before.map_or(now, |before| before.min(now)),
-        most: api.publisher.looks_within(LOOKING),
+        max: api.publisher.looks_within(LOOKING),
         repair,
     };
     Ok(Json(api.publisher.check_drift(look, identity.by("")?).await?))
@@ -174,7 +174,7 @@ pub(super) async fn import_templates(
     let from = cursor.as_deref().map(read_cursor).transpose()?;
     let found = api.publisher.find_app(&app).await?;
     let app = found.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no app {app}")))?;
-    let wanted = Wanted { channel, prefix, taken, from, most: api.publisher.looks_within(LOOKING) };
+    let wanted = Wanted { channel, prefix, taken, from, max: api.publisher.looks_within(LOOKING) };
     let imported = api.publisher.import(&app, &wanted).await?;
     Ok(Json(ImportBody {
         files: imported.files,

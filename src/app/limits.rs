@@ -1,7 +1,7 @@
 //! From settings to the pipeline's figures.
 
 use crate::config::{DeliverySettings, Settings};
-use crate::domain::retry::{LaneRetry, RetryPolicy};
+use crate::domain::retry::{PriorityRetry, RetryPolicy};
 use crate::pipeline::budget::BreakerPolicy;
 use crate::pipeline::{KeepDays, PipelineLimits};
 
@@ -15,17 +15,17 @@ pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
         release_over: delivery.release_over,
         calls_in_flight: delivery.calls_in_flight,
         plan_share: delivery.plan_share,
-        hand_over: delivery.hand_over,
+        memory_queue_size: delivery.memory_queue_size,
         max_targets: delivery.max_targets,
-        default_life: delivery.default_life,
-        urgent_margin: delivery.urgent_margin,
+        default_ttl: delivery.default_ttl,
+        urgent_min_remaining: delivery.urgent_min_remaining,
         lease: delivery.lease,
         lease_renewal: delivery.lease_renewal,
         restored_window: delivery.restored_window,
-        poll: delivery.poll,
+        poll_interval: delivery.poll_interval,
         reconcile: delivery.reconcile,
         call_timeout: delivery.call_timeout,
-        gate: (delivery.gate_first, delivery.gate_longest),
+        gate: (delivery.gate_backoff_min, delivery.gate_backoff_max),
         breaker: breaker(delivery),
         keep_days: KeepDays {
             history: settings.retention.days,
@@ -51,9 +51,9 @@ fn retry_policy(settings: &Settings) -> RetryPolicy {
     let retry = &settings.retry;
     let standard = RetryPolicy::default();
     RetryPolicy {
-        urgent: LaneRetry { base: retry.urgent_base, ..standard.urgent },
-        normal: LaneRetry { base: retry.normal_base, ..standard.normal },
-        bulk: LaneRetry { base: retry.bulk_base, ..standard.bulk },
+        urgent: PriorityRetry { base: retry.urgent_base, ..standard.urgent },
+        normal: PriorityRetry { base: retry.normal_first_delay, ..standard.normal },
+        bulk: PriorityRetry { base: retry.bulk_base, ..standard.bulk },
         ambiguous_gap: retry.ambiguous_gap,
         conflict_wait: retry.conflict_wait,
         recheck_wait: retry.recheck_wait,

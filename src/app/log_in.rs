@@ -15,7 +15,7 @@ const CALLBACK: &str = "log-in/provider/callback";
 pub fn team_options(settings: &Settings) -> TeamOptions {
     let console = &settings.console;
     TeamOptions {
-        times: SessionTimes { idle: delta(console.session_idle), most: delta(console.session_most) },
+        times: SessionTimes { idle: delta(console.session_idle), max: delta(console.session_max_age) },
         password_log_in: console.password_log_in,
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! No rule of the domain lives here; whoever needs one asks the room that has it.
 
-mod care;
+mod drift_check;
 mod http;
 mod limits;
 mod log_in;

@@ -113,7 +113,7 @@ impl Herald {
         store.ensure_partitions(clock.now()).await?;
         let compute = start_compute()?;
         let publisher = publisher(&store, (&clock, &ids, &provider, &compute));
-        let publisher = Arc::new(publisher.with_look_gap(settings.templates.look_gap));
+        let publisher = Arc::new(publisher.with_look_gap(settings.templates.view_interval));
         let access = Arc::new(Access::new(store.of(User::Access), Arc::clone(&clock), Arc::clone(&ids)));
         enter_default_app(&store, &settings, clock.as_ref()).await?;
         enter_dev_key(&access, &store, &settings).await?;

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::care::keep_caring;
+use super::drift_check::keep_caring;
 use super::http::{self, IsProxy};
 use super::log_in;
 use super::runtime::Herald;
@@ -102,7 +102,7 @@ impl Running {
 
     /// Stops in order: no longer ready, no new requests, the last commits, what is under way, the database.
     pub async fn stop(mut self, how: Stop) {
-        self.herald.api.withdraw();
+        self.herald.api.stop_being_ready();
         if how == Stop::Terminate && self.http.is_some() {
             tokio::time::sleep(NOTICE).await;
         }

@@ -1,8 +1,8 @@
 //! Who changes the catalog, and what they may do besides writing copy and rules.
 
 use super::changes::Change;
-use super::document::Document;
-use super::guards::forbidden;
+use super::manifest::Document;
+use super::preconditions::forbidden;
 use super::publish::ApplyError;
 use crate::domain::id::KeyId;
 use crate::domain::snapshot::CatalogSnapshot;

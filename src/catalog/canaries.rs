@@ -3,7 +3,7 @@
 use super::changes::Change;
 use super::check::file_of;
 use super::check::{CatalogProblem, Severity};
-use super::document::{Document, RuleDocument};
+use super::manifest::{Document, RuleDocument};
 use super::publish::Publisher;
 use crate::domain::rule::Action;
 use crate::domain::snapshot::CatalogSnapshot;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::app_files;
-use super::document::{Document, RuleDocument, TemplateDocument};
+use super::manifest::{Document, RuleDocument, TemplateDocument};
 use super::forms::{EventTypeForm, RuleForm, TemplateForm};
 use super::source_files;
 use crate::domain::id::{RuleId, TemplateId, TypedId};

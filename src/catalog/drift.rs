@@ -18,7 +18,7 @@ use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::{Fields, TemplateVersion, fields_of};
 use crate::provider::{ProviderError, RemoteTemplate, TemplateUpload};
 use crate::store::audit::{self, AuditEntry};
-use crate::store::upload_care::{Drift, UploadRecord};
+use crate::store::upload_upkeep::{Drift, UploadRecord};
 use crate::store::{StoreError, catalog};
 
 /// What to look at.
@@ -29,7 +29,7 @@ pub struct Look {
     /// Only what was not looked at since.
     pub before: Timestamp,
     /// How many templates at most: OneSignal shows about one a second.
-    pub most: usize,
+    pub max: usize,
     /// Whether what was edited is written again. What was deleted is uploaded again in any case.
     pub repair: bool,
 }
@@ -48,7 +48,7 @@ pub struct Looked {
     /// `edited` or `deleted`; nothing if it is as it was uploaded.
     pub drift: Option<String>,
     /// Whether it has been written or uploaded again.
-    pub mended: bool,
+    pub repaired: bool,
 }
 
 /// What a look came to.
@@ -65,7 +65,7 @@ pub struct DriftReport {
 
 /// Why the templates at OneSignal could not be looked after.
 #[derive(Debug, thiserror::Error)]
-pub enum CareError {
+pub enum DriftError {
     /// OneSignal did not show, change or delete one.
     #[error("{name} in app {app} could not be looked after")]
     Provider {
@@ -89,18 +89,18 @@ impl Publisher {
     /// first.
     ///
     /// # Errors
-    /// [`CareError`]; what was found until then is noted, and trying again goes on from there.
-    pub async fn check_drift(&self, look: Look, by: By<'_>) -> Result<DriftReport, CareError> {
+    /// [`DriftError`]; what was found until then is noted, and trying again goes on from there.
+    pub async fn check_drift(&self, look: Look, by: By<'_>) -> Result<DriftReport, DriftError> {
         let snapshot = self.store.snapshot().await?;
         let due = self.due(&look, &snapshot).await?;
         let patience = Patience::new();
         let mut report = DriftReport { data: Vec::new(), unchecked: due.len(), before: look.before };
-        for (index, record) in due.iter().take(look.most).enumerate() {
+        for (index, record) in due.iter().take(look.max).enumerate() {
             if patience.is_over() {
                 break;
             }
             if index > 0 {
-                tokio::time::sleep(self.look_gap).await;
+                tokio::time::sleep(self.view_interval).await;
             }
             let looked = loop {
                 match self.look_at(record, &snapshot, look.repair, by).await {
@@ -137,7 +137,7 @@ impl Publisher {
         snapshot: &CatalogSnapshot,
         repair: bool,
         by: By<'_>,
-    ) -> Result<Option<Looked>, CareError> {
+    ) -> Result<Option<Looked>, DriftError> {
         let app = snapshot.apps.iter().find(|app| app.id == record.key.app);
         let version = snapshot.versions.iter().find(|version| version.id == record.key.version);
         let (Some(app), Some(version), Some(id)) = (app, version, &record.provider_template_id) else {
@@ -145,7 +145,7 @@ impl Publisher {
         };
         let upload = self.compiled(version, &record.key.locale).await?;
         let failed =
-            |source| CareError::Provider { name: upload.name.clone(), app: app.name.clone(), source };
+            |source| DriftError::Provider { name: upload.name.clone(), app: app.name.clone(), source };
         let there = self.provider.get_template(app, id).await.map_err(failed)?;
         let drift = match &there {
             None => Some(Drift::Deleted),
@@ -155,7 +155,7 @@ impl Publisher {
         self.store
             .note_look(&record.key, id, (drift, hash.as_ref().map(|h| &h[..])), self.clock.now())
             .await?;
-        let mended = match drift {
+        let repaired = match drift {
             Some(Drift::Deleted) => self.upload_again(app, version, record, id).await?,
             Some(Drift::Edited) if repair => {
                 self.provider.update_template(app, id, &upload).await.map_err(failed)?;
@@ -166,10 +166,10 @@ impl Publisher {
             Some(Drift::Edited) | None => false,
         };
         if let Some(drift) = drift {
-            tracing::warn!(app.id = %app.id, mended, "{} was {} in OneSignal", upload.name, drift.as_str());
+            tracing::warn!(app.id = %app.id, repaired, "{} was {} in OneSignal", upload.name, drift.as_str());
         }
-        if mended {
-            self.note_mended(record, by).await?;
+        if repaired {
+            self.note_repaired(record, by).await?;
         }
         Ok(Some(Looked {
             app: app.name.clone(),
@@ -177,7 +177,7 @@ impl Publisher {
             version: record.version,
             locale: record.key.locale.clone(),
             drift: drift.map(|drift| drift.as_str().to_owned()),
-            mended,
+            repaired,
         }))
     }
 
@@ -187,14 +187,14 @@ impl Publisher {
         version: &TemplateVersion,
         record: &UploadRecord,
         id: &str,
-    ) -> Result<bool, CareError> {
+    ) -> Result<bool, DriftError> {
         self.store.lose_upload(&record.key, id).await?;
         self.upload_locale(app, version, &record.key.locale).await?;
         Ok(true)
     }
 
-    /// Notes who had a template at OneSignal mended; whoever plans sees its new id.
-    async fn note_mended(&self, record: &UploadRecord, by: By<'_>) -> Result<(), StoreError> {
+    /// Notes who had a template at OneSignal repaired; whoever plans sees its new id.
+    async fn note_repaired(&self, record: &UploadRecord, by: By<'_>) -> Result<(), StoreError> {
         let now = self.clock.now();
         let place =
             serde_json::json!({"app": record.app, "version": record.version, "locale": record.key.locale});
@@ -221,8 +221,8 @@ impl Publisher {
     /// canary, pinned by no open delivery. Returns how many. A version that is needed again is uploaded again.
     ///
     /// # Errors
-    /// [`CareError`]; what OneSignal keeps for a Journey of its own is no error.
-    pub async fn delete_unused(&self, app: &App, keep: Duration) -> Result<usize, CareError> {
+    /// [`DriftError`]; what OneSignal keeps for a Journey of its own is no error.
+    pub async fn delete_unused(&self, app: &App, keep: Duration) -> Result<usize, DriftError> {
         let now = self.clock.now();
         let snapshot = self.store.snapshot().await?;
         let used: Vec<_> = snapshot.versions.iter().map(|version| version.id).collect();
@@ -231,14 +231,14 @@ impl Publisher {
         let mut deleted = 0;
         for record in self.store.unused_uploads(app.id, before).await? {
             if deleted > 0 {
-                tokio::time::sleep(self.look_gap).await;
+                tokio::time::sleep(self.view_interval).await;
             }
             deleted += usize::from(self.delete_upload(app, &record).await?);
         }
         Ok(deleted)
     }
 
-    async fn delete_upload(&self, app: &App, record: &UploadRecord) -> Result<bool, CareError> {
+    async fn delete_upload(&self, app: &App, record: &UploadRecord) -> Result<bool, DriftError> {
         let now = self.clock.now();
         let until = now + LEASE;
         if !self.store.claim_unused(&record.key, until, now).await? {
@@ -267,7 +267,7 @@ impl Publisher {
                 tracing::info!(app.id = %app.id, "OneSignal keeps {name}: {source}");
                 Ok(false)
             }
-            source => Err(CareError::Provider { name, app: app.name.clone(), source }),
+            source => Err(DriftError::Provider { name, app: app.name.clone(), source }),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::changes::rule_json;
 use super::check::CatalogProblem;
 use super::check::file_of;
 use super::checks::is_key;
-use super::document::{Document, RuleDocument};
+use super::manifest::{Document, RuleDocument};
 use super::forms::{EventTypeForm, FormProblem, RuleForm};
 use super::publish::{Applied, ApplyError, Applying, Publisher, Seen};
 use crate::domain::budget::Budget;

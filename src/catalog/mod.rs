@@ -5,7 +5,7 @@
 //! template between files: drafts, approval, versions, roll-backs; `traffic` holds copy against real events. Nothing
 //! here sends a message; the pipeline reads what is live and never writes it.
 
-mod about;
+mod template_settings;
 mod app_files;
 mod author;
 mod canaries;
@@ -13,23 +13,23 @@ mod changes;
 pub mod check;
 mod checks;
 pub mod diff;
-mod document;
+mod manifest;
 pub mod drift;
 pub mod entries;
-pub mod examples;
+pub mod preview_data;
 pub mod files;
 pub mod forms;
-mod guards;
+mod preconditions;
 pub mod import;
 pub mod infer;
 mod patience;
 pub mod publish;
 pub mod sample;
 mod source_files;
-mod stops;
+mod gates;
 mod template_checks;
 pub mod templates;
-mod testers;
+mod test_recipients;
 pub mod traffic;
 mod upload;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::drift::CareError;
+use super::drift::DriftError;
 use super::upload::UploadError;
 use crate::domain::clock::Deadline;
 use crate::provider::ProviderError;
@@ -29,7 +29,7 @@ impl MayBeRateLimited for ProviderError {
     }
 }
 
-impl MayBeRateLimited for CareError {
+impl MayBeRateLimited for DriftError {
     fn wait(&self) -> Option<Duration> {
         match self {
             Self::Provider { source, .. } | Self::Upload(UploadError::Provider { source, .. }) => {

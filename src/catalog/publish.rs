@@ -12,10 +12,10 @@ use super::author::{By, permitted};
 use super::changes::{Change, changes, content_hash, partials_of, rule_of, template_of};
 use super::check::CatalogProblem;
 use super::checks::check_document;
-use super::document::{Document, TemplateDocument};
+use super::manifest::{Document, TemplateDocument};
 use super::entries::entry_version;
 use super::files::{self, Files};
-use super::guards::{still_used, unapproved, untimely};
+use super::preconditions::{still_used, unapproved, untimely};
 use super::source_files;
 use super::traffic::TrafficReport;
 use super::upload::UploadError;
@@ -40,7 +40,7 @@ pub struct Publisher {
     pub(super) ids: Arc<IdSource>,
     pub(super) provider: Arc<dyn MessageProvider>,
     compute: Arc<Compute>,
-    pub(super) look_gap: Duration,
+    pub(super) view_interval: Duration,
 }
 
 /// What applying came to.
@@ -98,7 +98,7 @@ pub struct Applying {
     /// What is not mentioned goes.
     pub deletes: bool,
     /// Goes on though events that get their message today would be held.
-    pub accepts_holes: bool,
+    pub accepts_held_events: bool,
 }
 
 /// The version of an entry that somebody has seen and means to change (0: there is none).
@@ -120,7 +120,7 @@ impl Seen<'_> {
 /// OneSignal shows one template a second.
 const LOOK_GAP: Duration = Duration::from_secs(1);
 /// Templates that are looked at on one request at most.
-const MOST_LOOKS: usize = 500;
+const MAX_LOOKS: usize = 500;
 /// How often a change is planned anew when somebody else was quicker.
 pub(super) const TRIES: usize = 5;
 
@@ -133,7 +133,7 @@ impl Publisher {
         provider: Arc<dyn MessageProvider>,
         compute: Arc<Compute>,
     ) -> Self {
-        Self { store, clock, ids, provider, compute, look_gap: LOOK_GAP }
+        Self { store, clock, ids, provider, compute, view_interval: LOOK_GAP }
     }
 
     /// Runs work on what people wrote, away from the async threads.
@@ -151,14 +151,14 @@ impl Publisher {
 
     /// The same with another gap between two calls that look at templates.
     #[must_use]
-    pub fn with_look_gap(self, look_gap: Duration) -> Self {
-        Self { look_gap, ..self }
+    pub fn with_look_gap(self, view_interval: Duration) -> Self {
+        Self { view_interval, ..self }
     }
 
     /// How many templates can be looked at within `time`.
     pub fn looks_within(&self, time: Duration) -> usize {
-        let looks = time.as_millis().checked_div(self.look_gap.as_millis());
-        looks.map_or(MOST_LOOKS, |looks| usize::try_from(looks).unwrap_or(MOST_LOOKS)).clamp(1, MOST_LOOKS)
+        let looks = time.as_millis().checked_div(self.view_interval.as_millis());
+        looks.map_or(MAX_LOOKS, |looks| usize::try_from(looks).unwrap_or(MAX_LOOKS)).clamp(1, MAX_LOOKS)
     }
 
     /// Says what applying these files would change, without changing anything. With `deletes`, what they don't mention
@@ -200,8 +200,8 @@ impl Publisher {
             }
             permitted(&applied.changes, (document, &snapshot), by.rights)?;
             applied.traffic = self.traffic_of(document, &snapshot, &applied.changes).await?;
-            let holes = applied.traffic.iter().find(|(_, report)| report.newly_held > 0);
-            if let Some((template, report)) = holes.filter(|_| !how.accepts_holes) {
+            let held_events = applied.traffic.iter().find(|(_, report)| report.newly_held > 0);
+            if let Some((template, report)) = held_events.filter(|_| !how.accepts_held_events) {
                 let (template, report) = (template.clone(), Box::new(report.clone()));
                 return Err(ApplyError::WouldHold { template, report });
             }
@@ -485,7 +485,7 @@ pub(super) fn apps_of<'a>(
         snapshot.apps.iter().filter(|app| app.is_default).map(|app| app.id).collect();
     let known = snapshot.rules.iter().filter(|rule| rule.template() == Some(template));
     ids.extend(known.filter_map(|rule| rule.definition.app));
-    let sends = |d: &&super::document::RuleDocument| d.definition.template() == Some(template);
+    let sends = |d: &&super::manifest::RuleDocument| d.definition.template() == Some(template);
     let named = document.rules.iter().filter(sends).filter_map(|rule| rule.app.as_deref());
     ids.extend(
         named.filter_map(|name| snapshot.apps.iter().find(|app| app.is_called(name))).map(|app| app.id),

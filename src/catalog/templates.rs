@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::author::By;
 use super::changes::{Change, content_hash};
 use super::check::CatalogProblem;
-use super::checks::{Leading, Surroundings};
-use super::document::Document;
+use super::checks::{Leading, CheckContext};
+use super::manifest::Document;
 use super::publish::{Publisher, TRIES, apps_of};
 use super::traffic::{DEFAULT_EVENTS, TrafficReport};
 use super::upload::UploadError;
@@ -91,7 +91,7 @@ pub struct Publishing {
     /// The draft's revision that was looked at.
     pub revision: i32,
     /// Goes on though events that get their message today would be held.
-    pub accepts_holes: bool,
+    pub accepts_held_events: bool,
     /// How many of the last events are looked at.
     pub events: u32,
 }
@@ -112,7 +112,7 @@ impl<'a> Place<'a> {
     pub fn find(snapshot: &'a CatalogSnapshot, key: &str) -> Result<Self, TemplateError> {
         let template = snapshot.templates.iter().find(|t| t.key == key);
         let template = template.ok_or_else(|| TemplateError::NotFound(format!("template {key}")))?;
-        let around = Surroundings::present(snapshot);
+        let around = CheckContext::present(snapshot);
         Ok(Self {
             template,
             live: snapshot.versions.iter().find(|v| Some(v.id) == template.live),
@@ -291,7 +291,7 @@ impl Publisher {
         if !errors.is_empty() {
             return Err(TemplateError::Problems(errors));
         }
-        if traffic.newly_held > 0 && !how.accepts_holes {
+        if traffic.newly_held > 0 && !how.accepts_held_events {
             return Err(TemplateError::WouldHold(Box::new(traffic)));
         }
         Ok((draft, warnings, traffic))

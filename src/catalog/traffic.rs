@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::changes::Change;
 use super::check::CatalogProblem;
-use super::checks::{Leading, Surroundings, too_complex};
-use super::document::Document;
+use super::checks::{Leading, CheckContext, too_complex};
+use super::manifest::Document;
 use super::publish::{ApplyError, Publisher};
 use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
@@ -24,8 +24,8 @@ use crate::templating::{CompiledContent, ValueError, compile_content};
 /// Events that are looked at when nobody says how many.
 pub const DEFAULT_EVENTS: u32 = 500;
 /// Events that are looked at, at most.
-pub const MOST_EVENTS: u32 = 5_000;
-/// Differences and holes that are shown in full.
+pub const MAX_EVENTS: u32 = 5_000;
+/// Differences and held_events that are shown in full.
 const SHOWN: usize = 20;
 
 /// What became of the events under the copy.
@@ -48,7 +48,7 @@ pub struct TrafficReport {
     /// The first differences, sensitive values masked.
     pub differences: Vec<Difference>,
     /// The first events that would be held.
-    pub holes: Vec<Hole>,
+    pub held_events: Vec<HeldEvent>,
     /// Bytes of `custom_data` that all but one in a hundred stay below.
     pub p99_bytes: usize,
 }
@@ -57,7 +57,7 @@ impl TrafficReport {
     /// The same without what single events say, for those who may not read events. How many differ stays.
     #[must_use]
     pub fn without_values(self) -> Self {
-        Self { differences: Vec::new(), holes: Vec::new(), ..self }
+        Self { differences: Vec::new(), held_events: Vec::new(), ..self }
     }
 }
 
@@ -83,7 +83,7 @@ pub struct FieldChange {
 
 /// One event that would be held.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Hole {
+pub struct HeldEvent {
     /// The event, or the sample's name.
     pub event: String,
     /// The locale.
@@ -132,7 +132,7 @@ impl Publisher {
     ) -> Result<Vec<PastEvent>, StoreError> {
         let mut names: Vec<String> = types.iter().map(|t| t.name.to_string()).collect();
         names.dedup();
-        self.store.last_events(&names, limit.min(MOST_EVENTS).into()).await
+        self.store.last_events(&names, limit.min(MAX_EVENTS).into()).await
     }
 
     /// What the last events say to each template that a document changes and that is live today.
@@ -148,7 +148,7 @@ impl Publisher {
         {
             let key = change.name.clone();
             let events = {
-                let around = Surroundings::of(document, Some(snapshot));
+                let around = CheckContext::of(document, Some(snapshot));
                 let wanted = document.templates.iter().find(|t| t.key == key);
                 let named = wanted.and_then(|wanted| wanted.about.event_type.as_deref());
                 self.events_of(&around.types_of(&key, named), DEFAULT_EVENTS).await?
@@ -173,7 +173,7 @@ fn report_of(
     (key, events): (&str, &[PastEvent]),
     budget: &Budget,
 ) -> Option<Result<TrafficReport, Box<CatalogProblem>>> {
-    let around = Surroundings::of(document, Some(snapshot));
+    let around = CheckContext::of(document, Some(snapshot));
     let wanted = document.templates.iter().find(|t| t.key == key)?;
     let known = snapshot.templates.iter().find(|t| t.key == key)?;
     let live = snapshot.versions.iter().find(|v| Some(v.id) == known.live);
@@ -266,8 +266,8 @@ impl TrafficReport {
         if let Some(path) = &path {
             *self.missing.entry(path.clone()).or_default() += 1;
         }
-        if self.holes.len() < SHOWN {
-            self.holes.push(Hole { event: event.to_owned(), locale: locale.to_owned(), path, detail });
+        if self.held_events.len() < SHOWN {
+            self.held_events.push(HeldEvent { event: event.to_owned(), locale: locale.to_owned(), path, detail });
         }
     }
 

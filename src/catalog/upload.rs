@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::document::Document;
+use super::manifest::Document;
 use super::publish::{Publisher, apps_of};
 use super::templates::{Place, TemplateError};
 use crate::compute::ComputeError;
@@ -16,7 +16,7 @@ use crate::domain::snapshot::UploadKey;
 use crate::domain::template::{Fields, Mode, TemplateVersion};
 use crate::provider::{ProviderError, TemplateUpload};
 use crate::store::StoreError;
-use crate::store::uploads::UploadClaim;
+use crate::store::template_uploads::UploadClaim;
 use crate::templating;
 
 /// How long one process may take to make a template. Longer than a look through the names and a call together.

@@ -53,7 +53,7 @@ fn sum(answers: &[Value]) -> Value {
     let deliveries: Vec<&Value> =
         answers.iter().filter_map(|answer| answer["deliveries"].as_array()).flatten().collect();
     json!({
-        "cancelled": count("cancelled"), "taken_out": count("taken_out"), "withdrawing": count("withdrawing"), "too_late": count("too_late"),
+        "cancelled": count("cancelled"), "taken_out": count("taken_out"), "recalling": count("recalling"), "too_late": count("too_late"),
         "over": count("over"), "deliveries": deliveries,
     })
 }
@@ -69,7 +69,7 @@ pub(super) fn tell(client: &ClientArgs, answer: &Value, is_dry: bool) -> ExitCod
     println!("{} {what}", answer["cancelled"]);
     for (name, words) in [
         ("taken_out", "taken out of a message that goes on"),
-        ("withdrawing", "taken back from OneSignal"),
+        ("recalling", "taken back from OneSignal"),
         ("too_late", "too late"),
         ("over", "had ended before"),
     ] {

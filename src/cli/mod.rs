@@ -13,7 +13,7 @@ mod events;
 mod gates;
 mod healthcheck;
 mod keys;
-mod ledger;
+mod consistency;
 mod migrate;
 mod onesignal;
 mod replay;
@@ -24,7 +24,7 @@ mod serve;
 mod sources;
 mod team;
 mod templates;
-mod trouble;
+mod issues;
 mod why;
 
 use std::process::ExitCode;
@@ -75,8 +75,8 @@ enum Command {
     /// Show what is stopped and why; stop and go on
     #[command(subcommand)]
     Gates(gates::GatesCommand),
-    /// Show what needs a person, grouped by why
-    Trouble(trouble::TroubleArgs),
+    /// Show what needs attention, grouped by reason
+    Issues(issues::IssuesArgs),
     /// Make deliveries again that ended badly, after a look at what that means
     Replay(replay::ReplayArgs),
     /// Show what a restore of the database means for what is sent, and end it
@@ -127,7 +127,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(command) => events::run(command).await,
         Command::Apps(command) => apps::run(command).await,
         Command::Gates(command) => gates::run(command).await,
-        Command::Trouble(args) => trouble::run(args).await,
+        Command::Issues(args) => issues::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Restored(command) => restored::run(command).await,
         Command::Deliveries(command) => deliveries::run(command).await,

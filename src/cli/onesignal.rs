@@ -65,10 +65,10 @@ pub(super) async fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
         println!("{:#}", json!({ "data": found }));
     } else {
         for looked in &drifted {
-            let mended = if looked["mended"] == true { "; it is uploaded again" } else { "" };
+            let repaired = if looked["repaired"] == true { "; it is uploaded again" } else { "" };
             let place =
                 format!("{}@{}/{}", plain(&looked["template"]), looked["version"], plain(&looked["locale"]));
-            println!("{:8} {place} in app {}{mended}", plain(&looked["drift"]), plain(&looked["app"]));
+            println!("{:8} {place} in app {}{repaired}", plain(&looked["drift"]), plain(&looked["app"]));
         }
         println!("{} compared, {} differ", counted(found.len(), "template"), drifted.len());
     }

@@ -12,7 +12,7 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
-    most: usize,
+    max: usize,
 }
 
 #[derive(Default)]
@@ -22,15 +22,15 @@ struct Waiting {
 }
 
 impl Queue {
-    /// A queue in which up to `most` jobs may wait.
-    pub fn new(most: usize) -> Self {
-        Self { waiting: Mutex::default(), changed: Condvar::new(), most: most.max(1) }
+    /// A queue in which up to `max` jobs may wait.
+    pub fn new(max: usize) -> Self {
+        Self { waiting: Mutex::default(), changed: Condvar::new(), max: max.max(1) }
     }
 
     /// Adds a job; `false` if too many wait already.
     pub fn push(&self, job: Job) -> bool {
         let mut waiting = self.waiting.lock();
-        if waiting.is_closed || waiting.jobs.len() >= self.most {
+        if waiting.is_closed || waiting.jobs.len() >= self.max {
             return false;
         }
         waiting.jobs.push_back(job);
@@ -72,7 +72,7 @@ impl fmt::Debug for Queue {
         formatter
             .debug_struct("Queue")
             .field("waiting", &waiting)
-            .field("most", &self.most)
+            .field("max", &self.max)
             .finish_non_exhaustive()
     }
 }

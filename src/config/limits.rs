@@ -8,10 +8,10 @@ use super::settings::Settings;
 /// OneSignal's most targets of one call.
 const MAX_TARGETS: usize = 20_000;
 /// Senders ask again for three days: keys are kept twice that at the least.
-const LEAST_KEY_DAYS: u32 = 7;
+const MIN_KEY_DAYS: u32 = 7;
 
 /// Looking after templates takes a call each.
-const LEAST_CARE: Duration = Duration::from_hours(1);
+const MIN_DRIFT_CHECK_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Checks the figures that depend on each other or on the world.
 ///
@@ -32,23 +32,23 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
         ),
         ("delivery.max_targets", (1..=MAX_TARGETS).contains(&delivery.max_targets), "between 1 and 20000"),
         ("delivery.calls_in_flight", delivery.calls_in_flight > 0, "at least 1"),
-        ("delivery.hand_over", delivery.hand_over > 0, "at least 1"),
+        ("delivery.memory_queue_size", delivery.memory_queue_size > 0, "at least 1"),
         (
-            "delivery.gate_longest",
-            delivery.gate_longest >= delivery.gate_first,
-            "at least `delivery.gate_first`",
+            "delivery.gate_backoff_max",
+            delivery.gate_backoff_max >= delivery.gate_backoff_min,
+            "at least `delivery.gate_backoff_min`",
         ),
         ("ingest.group_events", ingest.group_events > 0, "at least 1"),
         ("ingest.waiting_requests", ingest.waiting_requests > 0, "at least 1"),
         ("retention.days", retention.days > 0, "at least 1"),
         (
             "retention.key_days",
-            retention.key_days >= LEAST_KEY_DAYS,
+            retention.key_days >= MIN_KEY_DAYS,
             "at least 7: senders ask again for days",
         ),
         (
-            "templates.care_every",
-            templates.care_every >= LEAST_CARE,
+            "templates.drift_check_interval",
+            templates.drift_check_interval >= MIN_DRIFT_CHECK_INTERVAL,
             "at least an hour: every template is looked at",
         ),
     ];

@@ -81,7 +81,7 @@ impl Loader {
     /// Reads everything and checks it.
     ///
     /// # Errors
-    /// [`ConfigError`] names the place and the key; only the person who set it can mend it.
+    /// [`ConfigError`] names the place and the key; only the person who set it can fix it.
     pub fn load(self) -> Result<Settings, ConfigError> {
         let known = known_keys()?;
         let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));

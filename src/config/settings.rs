@@ -92,7 +92,7 @@ pub struct IngestSettings {
 pub struct DeliverySettings {
     pub calls_in_flight: usize,
     pub plan_share: f64,
-    pub hand_over: usize,
+    pub memory_queue_size: usize,
     pub release_over: u32,
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
@@ -102,9 +102,9 @@ pub struct DeliverySettings {
     pub urgent_call_timeout: Duration,
     pub max_targets: usize,
     #[serde(with = "humantime_serde")]
-    pub default_life: Duration,
+    pub default_ttl: Duration,
     #[serde(with = "humantime_serde")]
-    pub urgent_margin: Duration,
+    pub urgent_min_remaining: Duration,
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
     #[serde(with = "humantime_serde")]
@@ -112,13 +112,13 @@ pub struct DeliverySettings {
     #[serde(with = "humantime_serde")]
     pub restored_window: Duration,
     #[serde(with = "humantime_serde")]
-    pub poll: Duration,
+    pub poll_interval: Duration,
     #[serde(with = "humantime_serde")]
     pub reconcile: Duration,
     #[serde(with = "humantime_serde")]
-    pub gate_first: Duration,
+    pub gate_backoff_min: Duration,
     #[serde(with = "humantime_serde")]
-    pub gate_longest: Duration,
+    pub gate_backoff_max: Duration,
     #[serde(with = "humantime_serde")]
     pub breaker_window: Duration,
     #[serde(with = "humantime_serde")]
@@ -145,7 +145,7 @@ pub struct ConsoleSettings {
     #[serde(with = "humantime_serde")]
     pub session_idle: Duration,
     #[serde(with = "humantime_serde")]
-    pub session_most: Duration,
+    pub session_max_age: Duration,
     pub password_log_in: bool,
     pub require_second_factor: bool,
 }
@@ -179,7 +179,7 @@ pub struct RetrySettings {
     #[serde(with = "humantime_serde")]
     pub max_retry_after: Duration,
     #[serde(with = "humantime_serde")]
-    pub normal_base: Duration,
+    pub normal_first_delay: Duration,
     #[serde(with = "humantime_serde")]
     pub urgent_base: Duration,
     #[serde(with = "humantime_serde")]
@@ -202,9 +202,9 @@ pub struct RetentionSettings {
 #[expect(missing_docs, reason = "default.toml explains every key")]
 pub struct TemplateSettings {
     #[serde(with = "humantime_serde")]
-    pub look_gap: Duration,
+    pub view_interval: Duration,
     #[serde(with = "humantime_serde")]
-    pub care_every: Duration,
+    pub drift_check_interval: Duration,
     #[serde(with = "humantime_serde")]
     pub keep_unused: Duration,
 }

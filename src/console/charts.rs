@@ -2,23 +2,23 @@
 
 use maud::{Markup, html};
 
-use super::parts::number;
+use super::components::number;
 
 /// Width and height of a chart in its own units.
 const SIZE: (usize, usize) = (600, 80);
 
 /// Bars over time, the newest at the right, with a table for readers of the page's text.
 pub(super) fn bars(title: &str, unit: &str, values: &[(String, i64)]) -> Markup {
-    let most = values.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
+    let max = values.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
     let step = SIZE.0 / values.len().max(1);
     let height = |value: i64| {
-        let share = i128::from(value.max(0)) * 80 / i128::from(most);
+        let share = i128::from(value.max(0)) * 80 / i128::from(max);
         usize::try_from(share).unwrap_or_default()
     };
     html! {
         figure.chart {
-            figcaption { (title) span.soft { " at most " (number(most)) " " (unit) } }
-            svg viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } preserveAspectRatio="none" role="img" aria-label={ (title) ", at most " (number(most)) " " (unit) } {
+            figcaption { (title) span.soft { " at most " (number(max)) " " (unit) } }
+            svg viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } preserveAspectRatio="none" role="img" aria-label={ (title) ", at most " (number(max)) " " (unit) } {
                 @for (place, (name, value)) in values.iter().enumerate() {
                     @let tall = height(*value);
                     rect x=(place * step) y=(SIZE.1 - tall) width=(step.saturating_sub(1).max(1)) height=(tall) {

@@ -11,10 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::caller::{Caller, own_place};
-use super::doors::{retry_later, sentence};
+use super::login::{retry_later, sentence};
 use super::failure::Failure;
-use super::page::Place;
-use super::view::{Crumb, Shown, View};
+use super::layout::Place;
+use super::page_context::{Crumb, Shown, View};
 use super::{Console, forms};
 use crate::access::{LogInError, Method, Proof};
 

@@ -7,13 +7,13 @@ use maud::{Markup, html};
 
 use super::delivery::timeline_entry;
 use super::failure::Failure;
-use super::page::Place;
-use super::parts::{chip, clock_time, number, when};
-use super::view::{Crumb, Shown, View};
+use super::layout::Place;
+use super::components::{chip, clock_time, number, when};
+use super::page_context::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, made_at};
-use crate::store::listing::{DecisionRow, DeliveryRow};
+use crate::store::delivery_reads::{DecisionRow, DeliveryRow};
 
 /// Deliveries and recipients that are listed: an event may be for thousands of people.
 const SHOWN: usize = 100;

@@ -82,7 +82,7 @@ impl IntoResponse for Failure {
                 "Too many tries",
                 format!("Nothing was looked at. Try again in {}.", wait(after)),
             ),
-            Self::TooLarge(most) => {
+            Self::TooLarge(max) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "Not done", format!("The form is larger than {most} KiB."))
             }
             Self::TooSlow => (
@@ -136,7 +136,7 @@ impl From<LogInError> for Failure {
             LogInError::Throttled { retry_after } | LogInError::Busy { retry_after } => {
                 Self::TooMany(retry_after)
             }
-            other => Self::Invalid(super::doors::sentence(&other)),
+            other => Self::Invalid(super::login::sentence(&other)),
         }
     }
 }
@@ -192,7 +192,7 @@ pub async fn page_for_people(State(console): State<Arc<Console>>, request: Reque
             .to_owned(),
         retry_after: None,
     };
-    let mut page = super::page::plain_failure(&console, &told);
+    let mut page = super::layout::plain_failure(&console, &told);
     page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(super::POLICY));
     page
 }

@@ -16,7 +16,7 @@ use super::Console;
 use super::caller::{Caller, follows_foreign_link, host, is_from_here, is_local, own_place};
 use super::cookies::{Cookie, set_notice, set_session};
 use super::failure::{Failure, Told};
-use super::view::{Notice, View};
+use super::page_context::{Notice, View};
 use crate::access::{KnownClient, NewSession, Person, Use};
 
 /// How long a page may take.
@@ -165,13 +165,13 @@ fn nul() -> Failure {
 }
 
 /// Takes in a form, within its time and up to its size.
-async fn with_form(request: Request, most: usize) -> Result<Request, Failure> {
+async fn with_form(request: Request, max: usize) -> Result<Request, Failure> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(request);
     }
     let (head, body) = request.into_parts();
-    let read = tokio::time::timeout(FORM_TIME, to_bytes(body, most)).await;
-    let bytes = read.map_err(|_| Failure::TooSlow)?.map_err(|error| unread(&error, most))?;
+    let read = tokio::time::timeout(FORM_TIME, to_bytes(body, max)).await;
+    let bytes = read.map_err(|_| Failure::TooSlow)?.map_err(|error| unread(&error, max))?;
     if bytes.contains(&0) || bytes.windows(3).any(|part| part == b"%00") {
         return Err(nul());
     }
@@ -179,7 +179,7 @@ async fn with_form(request: Request, most: usize) -> Result<Request, Failure> {
 }
 
 /// Why a form could not be taken in: the connection gives up on a slow one, too.
-fn unread(error: &axum::Error, most: usize) -> Failure {
+fn unread(error: &axum::Error, max: usize) -> Failure {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -188,7 +188,7 @@ fn unread(error: &axum::Error, most: usize) -> Failure {
         }
         cause = error.source();
     }
-    Failure::TooLarge(most / 1_024)
+    Failure::TooLarge(max / 1_024)
 }
 
 /// Runs a page within its time.
@@ -279,7 +279,7 @@ pub(super) fn come_again(place: &str) -> Response {
 
 fn show_plainly(console: &Console, response: Response) -> Response {
     match response.extensions().get::<Told>().cloned() {
-        Some(told) => super::page::plain_failure(console, &told),
+        Some(told) => super::layout::plain_failure(console, &told),
         None => response,
     }
 }

@@ -8,12 +8,12 @@ use maud::{Markup, html};
 
 use super::charts::{bars, meter};
 use super::failure::Failure;
-use super::page::Place;
-use super::parts::{number, span, when};
-use super::view::{Crumb, Shown, View};
+use super::layout::Place;
+use super::components::{number, span, when};
+use super::page_context::{Crumb, Shown, View};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
-use crate::store::gauges::{Answers, MinuteVolume};
+use crate::store::health_metrics::{Answers, MinuteVolume};
 use crate::store::health::Backlog;
 
 /// Rows of the queue that are counted at most.
@@ -73,12 +73,12 @@ fn waiting(backlog: &[Backlog], now: Timestamp) -> Markup {
             p.soft { "Nothing." }
         } @else {
             table.rows {
-                thead { tr { th { "Lane" } th { "State" } th.num { "Deliveries" } th { "The oldest is late by" } } }
+                thead { tr { th { "Priority" } th { "State" } th.num { "Deliveries" } th { "The oldest is late by" } } }
                 tbody {
                     @for row in backlog {
                         @let late = row.oldest_due_at.filter(|due| *due < now && row.state != "held").map(|due| now - due);
                         tr {
-                            td { (row.lane) } td { (row.state) }
+                            td { (row.priority) } td { (row.state) }
                             td.num { (number(row.deliveries)) }
                             td { @match late { Some(late) => (span(late)), None => span.soft { "not due" } } }
                         }

@@ -6,10 +6,10 @@ use maud::html;
 use serde::Deserialize;
 
 use super::event::path_segment;
-use super::view::{Shown, View};
+use super::page_context::{Shown, View};
 
 /// Things of a kind that are shown at most.
-const MOST: i64 = 6;
+const MAX: i64 = 6;
 
 /// What is looked for.
 #[derive(Debug, Default, Deserialize)]
@@ -20,7 +20,7 @@ pub(super) struct PaletteQuery {
 
 pub(super) async fn find(view: View, Query(query): Query<PaletteQuery>) -> Shown {
     let text = query.q.trim().to_lowercase();
-    let names = view.console.store.find_names(&text, MOST).await?;
+    let names = view.console.store.find_names(&text, MAX).await?;
     let found = html! {
         @for (kind, name) in &names {
             li role="option" { a tabindex="-1" href={ "/" (place_of(kind)) "/" (path_segment(name)) } { (name) span.soft { (kind) } } }

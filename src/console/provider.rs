@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 use super::caller::{Caller, own_place};
 use super::cookies::{Cookie, set_logged_in, set_provider};
-use super::doors::{retry_later, sentence};
+use super::login::{retry_later, sentence};
 use super::failure::Failure;
 use super::guard::come_again;
-use super::page::door;
+use super::layout::login_page;
 use super::{Console, forms, second_step};
 use crate::access::{LogInError, LogInProvider, LoggedIn, OidcPolicy, ProviderLogInError};
 
@@ -114,7 +114,7 @@ fn not_logged_in(console: &Console, why: &str) -> Response {
         p.problem role="alert" { "▲ " (why) }
         p { a.button href="/log-in" { "To the log-in" } }
     };
-    (StatusCode::UNPROCESSABLE_ENTITY, door(console, "Not logged in", &body)).into_response()
+    (StatusCode::UNPROCESSABLE_ENTITY, login_page(console, "Not logged in", &body)).into_response()
 }
 
 fn refused(console: &Console, error: ProviderLogInError) -> Result<Response, Failure> {

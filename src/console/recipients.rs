@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use super::event::path_segment;
 use super::failure::Failure;
-use super::page::Place;
-use super::parts::{chip, empty, when};
-use super::view::{Crumb, Shown, View};
+use super::layout::Place;
+use super::components::{chip, empty, when};
+use super::page_context::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{TypedId, made_at};
 use crate::store::events::StoredEvent;
-use crate::store::listing::{DecisionRow, DeliveryRow};
+use crate::store::delivery_reads::{DecisionRow, DeliveryRow};
 
 /// Rows of a page.
 const PAGE: i64 = 50;

@@ -15,8 +15,8 @@ use tower::load_shed::LoadShedLayer;
 use super::failure::Failure;
 use super::guard::{self, Gate};
 use super::{
-    Console, assets, confirm, delivery, devices, doors, event, event_types, health, live, palette, provider,
-    recipients, rules, second_step, settings, templates, trouble,
+    Console, assets, confirm, delivery, devices, login, event, event_types, health, event_feed, palette, provider,
+    recipients, rules, second_step, settings, templates, issues,
 };
 use crate::access::Use;
 
@@ -111,34 +111,34 @@ impl Routes<'_> {
 fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
     let at_once = GlobalConcurrencyLimitLayer::new(PAGES_AT_ONCE);
     let routes = Routes { console, router: Router::new(), table: Vec::new(), at_once };
-    house(answers(copy(operations(stories(doors_and_assets(routes))))))
+    house(answers(copy(operations(stories(login_and_assets(routes))))))
 }
 
 /// Coming in and going out, and what pages load.
-fn doors_and_assets(routes: Routes<'_>) -> Routes<'_> {
+fn login_and_assets(routes: Routes<'_>) -> Routes<'_> {
     routes
         .open_get("/assets/{name}", assets::serve)
         .open_get("/mail-frame", devices::mail_frame)
-        .open_get("/log-in", doors::log_in_page)
-        .open_post("/log-in", doors::log_in)
+        .open_get("/log-in", login::log_in_page)
+        .open_post("/log-in", login::log_in)
         .open_get("/log-in/code", second_step::page)
         .open_post("/log-in/code", second_step::enter)
         .open_post("/log-in/provider", provider::begin)
         .open_get("/log-in/provider/callback", provider::finish)
-        .open_get("/set-up", doors::set_up_page)
-        .open_post("/set-up", doors::set_up)
-        .open_get("/welcome", doors::welcome_page)
-        .open_post("/welcome", doors::welcome)
+        .open_get("/set-up", login::set_up_page)
+        .open_post("/set-up", login::set_up)
+        .open_get("/welcome", login::welcome_page)
+        .open_post("/welcome", login::welcome)
         .get("/confirm", Use::BeLoggedIn, confirm::page)
         .post("/confirm", Use::BeLoggedIn, confirm::confirm)
-        .post("/log-out", Use::BeLoggedIn, doors::log_out)
+        .post("/log-out", Use::BeLoggedIn, login::log_out)
 }
 
 /// What happened, and to whom.
 fn stories(routes: Routes<'_>) -> Routes<'_> {
     routes
-        .get("/", Use::ReadEvents, live::page)
-        .get("/live/rows", Use::ReadEvents, live::rows)
+        .get("/", Use::ReadEvents, event_feed::page)
+        .get("/live/rows", Use::ReadEvents, event_feed::rows)
         .get("/events/{id}", Use::ReadEvents, event::page)
         .get("/deliveries/{id}", Use::ReadDeliveries, delivery::page)
         .post("/deliveries/{id}/release", Use::ReleaseDelivery, delivery::release)
@@ -152,15 +152,15 @@ fn stories(routes: Routes<'_>) -> Routes<'_> {
 /// What needs a person, and how it goes.
 fn operations(routes: Routes<'_>) -> Routes<'_> {
     routes
-        .get("/trouble", Use::ReadDeliveries, trouble::page)
-        .get("/trouble/group", Use::ReadDeliveries, trouble::group)
-        .get("/trouble/export", Use::ReadDeliveries, trouble::export)
-        .get("/trouble/release", Use::ReleaseDelivery, trouble::release_plan)
-        .post("/trouble/release", Use::ReleaseDelivery, trouble::release)
-        .get("/trouble/replay", Use::ReplayDelivery, trouble::replay_plan)
-        .post("/trouble/replay", Use::ReplayDelivery, trouble::replay)
-        .post("/trouble/switches/close", Use::ChangeGate, trouble::close)
-        .post("/trouble/switches/open", Use::ChangeGate, trouble::open)
+        .get("/issues", Use::ReadDeliveries, issues::page)
+        .get("/issues/group", Use::ReadDeliveries, issues::group)
+        .get("/issues/export", Use::ReadDeliveries, issues::export)
+        .get("/issues/release", Use::ReleaseDelivery, issues::release_plan)
+        .post("/issues/release", Use::ReleaseDelivery, issues::release)
+        .get("/issues/replay", Use::ReplayDelivery, issues::replay_plan)
+        .post("/issues/replay", Use::ReplayDelivery, issues::replay)
+        .post("/issues/switches/close", Use::ChangeGate, issues::close)
+        .post("/issues/switches/open", Use::ChangeGate, issues::open)
         .get("/health", Use::ReadMetrics, health::page)
         .get("/health/parts", Use::ReadMetrics, health::fresh)
 }

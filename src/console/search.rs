@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
 use crate::domain::event::Recipient;
-use crate::store::lists::ListFilter;
+use crate::store::search::ListFilter;
 
 /// Rows of a page.
 const PAGE: i64 = 50;

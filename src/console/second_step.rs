@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use super::caller::{Caller, own_place};
 use super::cookies::{Cookie, set_session};
-use super::doors::{retry_later, sentence};
+use super::login::{retry_later, sentence};
 use super::failure::Failure;
-use super::page::door;
+use super::layout::login_page;
 use super::{Console, forms};
 use crate::access::LogInError;
 
@@ -62,7 +62,7 @@ pub(super) async fn page(
     if Cookie::Pending.of(&console, &headers).is_none() {
         return Redirect::to("/log-in").into_response();
     }
-    door(&console, "Enter your code", &form(own_place(&query.next), None)).into_response()
+    login_page(&console, "Enter your code", &form(own_place(&query.next), None)).into_response()
 }
 
 pub(super) async fn enter(
@@ -93,7 +93,7 @@ pub(super) async fn enter(
                 LogInError::Throttled { .. } => "There were too many tries. Wait 15 minutes.".to_owned(),
                 other => sentence(other),
             };
-            let page = door(&console, "Enter your code", &form(next, Some(&problem))).into_response();
+            let page = login_page(&console, "Enter your code", &form(next, Some(&problem))).into_response();
             Ok(match error {
                 LogInError::Throttled { retry_after } => retry_later(page, retry_after),
                 _ => (StatusCode::UNAUTHORIZED, page).into_response(),

@@ -17,7 +17,7 @@ impl std::fmt::Display for ProviderMessageId {
 
 /// What became of a message, for all of its recipients together, as OneSignal counts it (View message).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MessageFigures {
+pub struct MessageStats {
     /// Handed to the platform, mailbox or network.
     pub successful: u64,
     /// No longer subscribed.
@@ -149,9 +149,9 @@ impl Verdict {
 
 /// What came of taking a message back that waited at OneSignal for its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Withdrawal {
+pub enum Recall {
     /// OneSignal does not send it.
-    Withdrawn,
+    Recalled,
     /// OneSignal has sent it, or does not know it any more.
     TooLate {
         /// OneSignal's words.
@@ -174,11 +174,11 @@ pub enum Withdrawal {
     },
 }
 
-impl Withdrawal {
+impl Recall {
     /// The code that metrics carry.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Withdrawn => "withdrawn",
+            Self::Recalled => "recalled",
             Self::TooLate { .. } => "too_late",
             Self::Refused { .. } => "key_refused",
             Self::RateLimited { .. } => "rate_limited",

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::app::{App, AppId};
-use super::channel::{Channel, Lane};
+use super::channel::{Channel, Priority};
 use super::clock::Timestamp;
 use super::event::{Recipient, RecipientLabel};
 use super::id::{BatchId, DeliveryId, RuleId, SourceId};
@@ -94,7 +94,7 @@ pub struct Batch {
     /// What it says.
     pub content: Arc<BatchContent>,
     /// How urgent its members are.
-    pub lane: Lane,
+    pub priority: Priority,
     /// When the first of its members expires; push `ttl` is the time left until then.
     pub expires_at: Timestamp,
     /// A producer's W3C trace, passed on.

@@ -1,4 +1,4 @@
-//! Channels and lanes.
+//! Channels and priorities.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,7 @@ impl std::str::FromStr for Channel {
 /// How urgent a delivery is. Urgent ones never wait for company.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Lane {
+pub enum Priority {
     /// One-time codes and alarms.
     Urgent,
     /// What a person waits for, within minutes.
@@ -66,8 +66,8 @@ pub enum Lane {
     Bulk,
 }
 
-impl Lane {
-    /// Every lane, most urgent first.
+impl Priority {
+    /// Every priority, most urgent first.
     pub const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
 
     /// The word used in the API and in Postgres.
@@ -80,13 +80,13 @@ impl Lane {
     }
 }
 
-impl std::fmt::Display for Lane {
+impl std::fmt::Display for Priority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl std::str::FromStr for Lane {
+impl std::str::FromStr for Priority {
     type Err = UnknownWord;
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
         match word {

@@ -60,7 +60,7 @@ pub enum DecisionCode {
     /// A person or a cancellation ended it.
     Cancelled,
     /// Somebody cancelled it while OneSignal holds it until its time.
-    Withdrawing,
+    Recalling,
     /// Somebody cancelled it, and OneSignal sent it all the same.
     TooLate,
     /// A person released it.
@@ -117,7 +117,7 @@ impl DecisionCode {
             Self::Overtaken => "overtaken",
             Self::Superseded => "superseded",
             Self::Cancelled => "cancelled",
-            Self::Withdrawing => "withdrawing",
+            Self::Recalling => "recalling",
             Self::TooLate => "too_late",
             Self::Released => "released",
             Self::Unreachable => "unreachable",

@@ -1,7 +1,7 @@
 //! Deliveries: their states, and the one function that moves them.
 
 use super::answer::Answer;
-use super::channel::Lane;
+use super::channel::Priority;
 use super::clock::Timestamp;
 use super::id::DeliveryId;
 
@@ -119,7 +119,7 @@ pub struct Delivery {
     /// Where it stands.
     pub state: DeliveryState,
     /// How urgent it is.
-    pub lane: Lane,
+    pub priority: Priority,
     /// Tries that count.
     pub attempts: u16,
     /// Raised only after a definite non-send: part of the idempotency key.
@@ -276,7 +276,7 @@ mod tests {
         Delivery {
             id: IdSource::seeded(1).next(start()),
             state: DeliveryState::Sending,
-            lane: Lane::Normal,
+            priority: Priority::Normal,
             attempts: 0,
             generation: 0,
             is_rechecked: false,

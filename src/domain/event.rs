@@ -123,7 +123,7 @@ impl Recipient {
     /// address is written.
     ///
     /// # Errors
-    /// [`RecipientError`] says what is wrong with it; the producer has to mend it.
+    /// [`RecipientError`] says what is wrong with it; the producer has to fix it.
     pub fn parse(label: &str, id: &str) -> Result<Self, RecipientError> {
         if label.is_empty() || label.len() > 128 || label.chars().any(|c| c.is_control() || c.is_whitespace())
         {

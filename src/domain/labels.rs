@@ -3,7 +3,7 @@
 use super::event::{Recipient, RecipientError, RecipientLabel};
 
 /// Alias labels of an app at most.
-const MOST: usize = 100;
+const MAX: usize = 100;
 
 /// Spellings of OneSignal's own labels, without case, `_` and `-`, and what each is written as.
 const SPELLINGS: [(&str, &str); 21] = [
@@ -40,7 +40,7 @@ pub fn meant<'a>(label: &str, declared: impl IntoIterator<Item = &'a str>) -> Op
 
 /// What is wrong with the alias labels that an app declares.
 pub fn problem(labels: &[String]) -> Option<String> {
-    if labels.len() > MOST {
+    if labels.len() > MAX {
         return Some(format!("an app has at most {MOST} alias labels"));
     }
     labels.iter().find_map(|label| {

@@ -5,13 +5,13 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::answer::Answer;
-use super::channel::Lane;
+use super::channel::Priority;
 use super::clock::Timestamp;
 use super::delivery::Delivery;
 
-/// How one lane is tried again.
+/// How one priority is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LaneRetry {
+pub struct PriorityRetry {
     /// The wait after the first try.
     pub base: Duration,
     /// The longest wait.
@@ -26,12 +26,12 @@ pub struct LaneRetry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// One-time codes: to their expiry.
-    pub urgent: LaneRetry,
+    pub urgent: PriorityRetry,
     /// What a person waits for.
-    pub normal: LaneRetry,
+    pub normal: PriorityRetry,
     /// News to many.
-    pub bulk: LaneRetry,
-    /// Lanes other than urgent wait this long after the start of an ambiguous attempt: OneSignal may still work on it.
+    pub bulk: PriorityRetry,
+    /// Priorities other than urgent wait this long after the start of an ambiguous attempt: OneSignal may still work on it.
     pub ambiguous_gap: Duration,
     /// The wait after a 409.
     pub conflict_wait: Duration,
@@ -54,16 +54,16 @@ const DAY: u64 = 24 * HOUR;
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        let lane = |base, cap, max_attempts, horizon| LaneRetry {
+        let priority = |base, cap, max_attempts, horizon| PriorityRetry {
             base: Duration::from_secs(base),
             cap: Duration::from_secs(cap),
             max_attempts,
             horizon: Duration::from_secs(horizon),
         };
         Self {
-            urgent: lane(1, 30, None, 3 * DAY),
-            normal: lane(5, HOUR, Some(25), 3 * DAY),
-            bulk: lane(MINUTE, 4 * HOUR, None, 3 * DAY),
+            urgent: priority(1, 30, None, 3 * DAY),
+            normal: priority(5, HOUR, Some(25), 3 * DAY),
+            bulk: priority(MINUTE, 4 * HOUR, None, 3 * DAY),
             ambiguous_gap: Duration::from_secs(100),
             conflict_wait: Duration::from_secs(5),
             recheck_wait: Duration::from_secs(30),
@@ -75,12 +75,12 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How `lane` is tried again.
-    pub fn lane(&self, lane: Lane) -> &LaneRetry {
-        match lane {
-            Lane::Urgent => &self.urgent,
-            Lane::Normal => &self.normal,
-            Lane::Bulk => &self.bulk,
+    /// How `priority` is tried again.
+    pub fn priority(&self, priority: Priority) -> &PriorityRetry {
+        match priority {
+            Priority::Urgent => &self.urgent,
+            Priority::Normal => &self.normal,
+            Priority::Bulk => &self.bulk,
         }
     }
 
@@ -125,23 +125,23 @@ impl RetryPolicy {
         now: Timestamp,
         jitter: f64,
     ) -> Option<Timestamp> {
-        let lane = self.lane(delivery.lane);
+        let priority = self.priority(delivery.priority);
         let tries = delivery.attempts.saturating_add(1);
-        if lane.max_attempts.is_some_and(|max| tries >= max) {
+        if priority.max_attempts.is_some_and(|max| tries >= max) {
             return None;
         }
-        let doubled = lane.base.saturating_mul(1_u32.checked_shl(u32::from(tries - 1)).unwrap_or(u32::MAX));
-        let wait = doubled.min(lane.cap).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
+        let doubled = priority.base.saturating_mul(1_u32.checked_shl(u32::from(tries - 1)).unwrap_or(u32::MAX));
+        let wait = doubled.min(priority.cap).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
         let asked = retry_after.unwrap_or_default().min(self.max_retry_after);
         let due = now + delta(wait.max(asked));
         let begun = delivery.first_attempt_at.unwrap_or(now);
-        (due <= begun + delta(lane.horizon)).then_some(due)
+        (due <= begun + delta(priority.horizon)).then_some(due)
     }
 
     fn after_gap(&self, delivery: &Delivery, due: Timestamp, started_at: Timestamp) -> Option<Timestamp> {
-        let due = match delivery.lane {
-            Lane::Urgent => due,
-            Lane::Normal | Lane::Bulk => due.max(started_at + delta(self.ambiguous_gap)),
+        let due = match delivery.priority {
+            Priority::Urgent => due,
+            Priority::Normal | Priority::Bulk => due.max(started_at + delta(self.ambiguous_gap)),
         };
         let doubtful_since = delivery.first_ambiguous_at.unwrap_or(started_at);
         (due <= doubtful_since + delta(self.ambiguous_horizon)).then_some(due)
@@ -163,11 +163,11 @@ mod tests {
         "2026-11-23T10:00:00Z".parse().unwrap()
     }
 
-    fn delivery(lane: Lane, attempts: u16) -> Delivery {
+    fn delivery(priority: Priority, attempts: u16) -> Delivery {
         Delivery {
             id: IdSource::seeded(1).next(now()),
             state: DeliveryState::Sending,
-            lane,
+            priority,
             attempts,
             generation: 0,
             is_rechecked: false,
@@ -177,27 +177,27 @@ mod tests {
         }
     }
 
-    fn wait_s(lane: Lane, attempts: u16, answer: &Answer, jitter: f64) -> Option<i64> {
-        let due = RetryPolicy::default().next_due(&delivery(lane, attempts), answer, now(), now(), jitter);
+    fn wait_s(priority: Priority, attempts: u16, answer: &Answer, jitter: f64) -> Option<i64> {
+        let due = RetryPolicy::default().next_due(&delivery(priority, attempts), answer, now(), now(), jitter);
         due.map(|due| (due - now()).num_seconds())
     }
 
     #[test]
     fn waits_double_up_to_the_cap_and_jitter_halves_them_at_most() {
         let refused = Answer::NotConnected { detail: String::new() };
-        assert_eq!(wait_s(Lane::Normal, 0, &refused, 1.0), Some(5));
-        assert_eq!(wait_s(Lane::Normal, 3, &refused, 1.0), Some(40));
-        assert_eq!(wait_s(Lane::Normal, 3, &refused, 0.0), Some(20));
-        assert_eq!(wait_s(Lane::Normal, 20, &refused, 1.0), Some(3600));
-        assert_eq!(wait_s(Lane::Normal, 24, &refused, 1.0), None);
-        assert_eq!(wait_s(Lane::Urgent, 60, &refused, 1.0), Some(30));
+        assert_eq!(wait_s(Priority::Normal, 0, &refused, 1.0), Some(5));
+        assert_eq!(wait_s(Priority::Normal, 3, &refused, 1.0), Some(40));
+        assert_eq!(wait_s(Priority::Normal, 3, &refused, 0.0), Some(20));
+        assert_eq!(wait_s(Priority::Normal, 20, &refused, 1.0), Some(3600));
+        assert_eq!(wait_s(Priority::Normal, 24, &refused, 1.0), None);
+        assert_eq!(wait_s(Priority::Urgent, 60, &refused, 1.0), Some(30));
     }
 
     #[test]
     fn an_ambiguous_attempt_rests_while_onesignal_may_still_work_on_it_unless_urgent() {
         let lost = Answer::Ambiguous { cause: String::new(), retry_after: None };
-        assert_eq!(wait_s(Lane::Normal, 0, &lost, 1.0), Some(100));
-        assert_eq!(wait_s(Lane::Urgent, 0, &lost, 1.0), Some(1));
+        assert_eq!(wait_s(Priority::Normal, 0, &lost, 1.0), Some(100));
+        assert_eq!(wait_s(Priority::Urgent, 0, &lost, 1.0), Some(1));
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn nothing_doubtful_is_sent_again_after_25_days() {
         let policy = RetryPolicy::default();
-        let mut old = delivery(Lane::Normal, 3);
+        let mut old = delivery(Priority::Normal, 3);
         old.first_ambiguous_at = Some(now() - TimeDelta::days(26));
         let answer = Answer::LeaseExpired { started_at: now() };
         assert_eq!(policy.next_due(&old, &answer, now(), now(), 0.5), None);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::app::AppId;
-use super::channel::Lane;
+use super::channel::Priority;
 use super::id::RuleId;
 use super::timing::Timing;
 
@@ -107,7 +107,7 @@ pub enum Action {
 #[serde(deny_unknown_fields)]
 pub struct Throttle {
     /// Messages at most, …
-    pub most: u32,
+    pub max: u32,
     /// … within each stretch of this many seconds.
     pub within_s: u32,
 }
@@ -122,7 +122,7 @@ pub struct Digest {
     /// How long they are gathered, in seconds.
     pub window_s: u32,
     /// How many of them the message holds: the newest.
-    pub most: u32,
+    pub max: u32,
 }
 
 /// What a rule says, as it is stored.
@@ -141,7 +141,7 @@ pub struct Definition {
     /// What it does.
     pub action: Action,
     /// How urgent it is.
-    pub lane: Lane,
+    pub priority: Priority,
     /// When it acts.
     #[serde(default)]
     pub timing: Timing,

@@ -61,7 +61,7 @@ pub struct Schedule {
     /// In which way.
     pub timing: ProviderTiming,
     /// Set when OneSignal gets the message before its time.
-    pub handed_over: Option<HandOver>,
+    pub scheduled_messages: Option<HandOver>,
 }
 
 /// A message that is handed over before its time. It shares its call with none but its own event's, so that it can be
@@ -77,13 +77,13 @@ pub struct HandOver {
 impl Schedule {
     /// When OneSignal is to send what it gets before its time.
     pub fn send_after(&self) -> Option<Timestamp> {
-        self.handed_over.as_ref().map(|over| over.send_after)
+        self.scheduled_messages.as_ref().map(|over| over.send_after)
     }
 }
 
 /// When a message can be handed over that is to be sent at `send_after`: OneSignal takes it at most 30 days ahead, and
 /// its clock may differ from ours.
-pub fn hand_over_from(send_after: Timestamp) -> Timestamp {
+pub fn schedule_at_provider_from(send_after: Timestamp) -> Timestamp {
     const AHEAD: TimeDelta = TimeDelta::minutes(30 * 24 * 60 - 10);
     send_after - AHEAD
 }

@@ -4,7 +4,7 @@
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
 use serde_json::Value as Json;
 
-use super::facts::{Fact, Kinds, Node};
+use super::kinds::{Fact, Kinds, Node};
 use super::functions::{self, FUNCTIONS, Style, TYPES, nearest};
 use super::parse::{Parsed, problem};
 use super::paths::{self, Locals, Step};
@@ -191,7 +191,7 @@ impl<'a> Checker<'a> {
         let message = format!("`{shown}` may be absent, and the expression then fails");
         let hint = format!("guard it: `has({shown}) && …`, or `has({shown}) ? {shown} : …`");
         self.report(tree, "optional_path", message, Some(hint));
-        // Said once is enough.
+        // AppReport once is enough.
         self.guarded.push(shown);
     }
 

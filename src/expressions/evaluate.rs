@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cel::{Context, ExecutionError, Value};
 use serde_json::Value as Json;
 
-use super::bounds::SHALLOW_DEPTH;
+use super::limits::SHALLOW_DEPTH;
 use super::charges;
 use super::parse::LANGUAGE;
 use super::paths::{self, Step};

@@ -1,6 +1,6 @@
 //! The functions that the language has, and what each takes and yields.
 
-use super::facts::Kinds;
+use super::kinds::Kinds;
 
 /// One function: what it is called on, and what it yields.
 #[derive(Debug, Clone, Copy)]

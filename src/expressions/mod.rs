@@ -7,11 +7,11 @@
 //! made. Its errors never hold a value from the data.
 
 mod arithmetic;
-mod bounds;
+mod limits;
 mod charges;
 mod check;
 mod evaluate;
-mod facts;
+mod kinds;
 mod functions;
 mod operators;
 mod parse;
@@ -24,7 +24,7 @@ mod values;
 use std::fmt;
 use std::sync::Arc;
 
-pub use bounds::MAX_SOURCE_BYTES;
+pub use limits::MAX_SOURCE_BYTES;
 pub use evaluate::EvaluationError;
 
 /// A parsed expression. Cloning it is cheap.

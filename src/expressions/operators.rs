@@ -3,7 +3,7 @@
 use cel::common::ast::{CallExpr, Expr, IdedExpr, operators as names};
 
 use super::check::Checker;
-use super::facts::{Fact, Kinds};
+use super::kinds::{Fact, Kinds};
 use super::functions::{self, Function, Style};
 use super::paths::{self, Step};
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value as Json;
 
-use super::facts::Kinds;
+use super::kinds::Kinds;
 use crate::domain::budget::Budget;
 
 /// References and combinations beyond this many are not followed.

@@ -415,8 +415,8 @@ fn what_is_compared_and_searched_is_paid_for() {
         let error = parse(source).evaluate(&[("data", &data)], &budget).expect_err(source).to_string();
         assert!(error.contains("too much"), "{source}: {error}");
         let (steps, work, memory) = budget.paid();
-        let Limits { steps: most_steps, work: most_work, memory: most_memory, .. } = Limits::EXPRESSION;
-        assert!(steps <= most_steps && work <= most_work && memory <= most_memory, "{source}: {budget:?}");
+        let Limits { steps: max_steps, work: max_work, memory: max_memory, .. } = Limits::EXPRESSION;
+        assert!(steps <= max_steps && work <= max_work && memory <= max_memory, "{source}: {budget:?}");
     }
 }
 

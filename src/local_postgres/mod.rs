@@ -39,7 +39,7 @@ impl Options {
     }
 }
 
-/// Why a private Postgres can't run. No variant is mended by trying again without a change.
+/// Why a private Postgres can't run. No variant is repaired by trying again without a change.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalPostgresError {
     /// No Postgres programs anywhere we look.

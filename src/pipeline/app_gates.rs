@@ -50,7 +50,7 @@ impl Pipeline {
 
     /// Counts a call without a clear answer; closes the app's gate when there are too many, or when it was to find out
     /// whether the gate may open. The delivery's own waiting is not longer for it.
-    pub(super) async fn in_trouble(
+    pub(super) async fn with_issues(
         &self,
         app: AppId,
         health: Health,

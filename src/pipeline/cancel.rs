@@ -3,21 +3,21 @@
 //! A delivery can be cancelled as long as no attempt of it may have reached the person. Its queue row is locked first:
 //! a freeze that was quicker wins, and one that comes later finds the row gone. What could not be cancelled is looked at
 //! afterwards, so that it is told as what has become of it meanwhile. What OneSignal holds until its time is wanted back:
-//! `withdraw` sees to that.
+//! `recall` sees to that.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Pipeline;
-use super::gather::emptied;
-use super::record::{Moved, committed};
+use super::digest::emptied;
+use super::record::{Transition, committed};
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{DeliveryState, StateName};
 use crate::domain::event::KeySpace;
 use crate::domain::id::{DeliveryId, EventId, TypedId};
-use crate::store::digests::TakenOut;
-use crate::store::handed_over::{self, HandedOver};
-use crate::store::listing::{self, DeliveryRow};
-use crate::store::waiting::{self, Named, Waiting};
+use crate::store::digest_windows::TakenOut;
+use crate::store::scheduled_messages::{self, ScheduledMessage};
+use crate::store::delivery_reads::{self, DeliveryRow};
+use crate::store::cancellable::{self, Named, Waiting};
 use crate::store::{StoreError, Tx, commit};
 use crate::vault::sha256;
 
@@ -47,7 +47,7 @@ pub enum Outcome {
     /// It goes out with what others were gathered for it, and without this.
     TakenOut,
     /// OneSignal holds it until its time and is asked to give it back, or would be.
-    Withdrawing,
+    Recalling,
     /// OneSignal holds it until its time, in one message with others that nobody has cancelled: it is given back once
     /// they are cancelled, too.
     SharesCall,
@@ -67,7 +67,7 @@ impl Outcome {
         match self {
             Self::Cancelled => "cancelled",
             Self::TakenOut => "taken_out",
-            Self::Withdrawing => "withdrawing",
+            Self::Recalling => "recalling",
             Self::SharesCall => "shares_call",
             Self::BeingSent => "being_sent",
             Self::MayHaveBeenSent => "may_have_been_sent",
@@ -80,7 +80,7 @@ impl Outcome {
     pub fn is_too_late(self) -> bool {
         match self {
             Self::SharesCall | Self::BeingSent | Self::MayHaveBeenSent | Self::Accepted => true,
-            Self::Cancelled | Self::TakenOut | Self::Withdrawing | Self::Over => false,
+            Self::Cancelled | Self::TakenOut | Self::Recalling | Self::Over => false,
         }
     }
 }
@@ -125,22 +125,22 @@ impl Pipeline {
         let rest = without_taken(&mut ids, &taken);
         let named = Named { ids: &ids, ..Named::default() };
         if is_dry {
-            let cancellable = waiting::find(&mut tx, named).await?;
+            let cancellable = cancellable::find(&mut tx, named).await?;
             let would = cancellable.iter().map(|w| w.claim.delivery.id).collect();
             let held = self.held_by_onesignal(&mut tx, &ids, &would).await?;
             let mut told = told(&mut tx, &ids, &would, &held).await?;
             told.extend(told_of_taken(&mut tx, &rest).await?);
             return Ok(told);
         }
-        let found = waiting::lock(&mut tx, named).await?;
-        let moves: Vec<Moved> = found.into_iter().map(|waiting| cancelled(waiting, why)).collect();
+        let found = cancellable::lock(&mut tx, named).await?;
+        let moves: Vec<Transition> = found.into_iter().map(|waiting| cancelled(waiting, why)).collect();
         let moved =
             if moves.is_empty() { HashSet::new() } else { self.write_moves(&mut tx, &moves, now).await? };
         let moved: HashSet<DeliveryId> = moved.into_iter().map(|(id, _)| id).collect();
         let held = self.held_by_onesignal(&mut tx, &ids, &moved).await?;
-        let wanted: Vec<(HandedOver, String)> =
+        let wanted: Vec<(ScheduledMessage, String)> =
             held.values().map(|held| (held.clone(), why.to_owned())).collect();
-        self.want_back(&mut tx, &wanted, now).await?;
+        self.request_recall(&mut tx, &wanted, now).await?;
         let mut told = told(&mut tx, &ids, &moved, &held).await?;
         told.extend(told_of_taken(&mut tx, &rest).await?);
         committed(commit(tx).await)?;
@@ -154,25 +154,25 @@ impl Pipeline {
         tx: &mut Tx,
         ids: &[DeliveryId],
         cancelled: &HashSet<DeliveryId>,
-    ) -> Result<BTreeMap<DeliveryId, HandedOver>, StoreError> {
+    ) -> Result<BTreeMap<DeliveryId, ScheduledMessage>, StoreError> {
         let rest: Vec<DeliveryId> = ids.iter().filter(|id| !cancelled.contains(id)).copied().collect();
         if rest.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let found = handed_over::find(tx, &rest, &[]).await?;
+        let found = scheduled_messages::find(tx, &rest, &[]).await?;
         Ok(found.into_iter().map(|held| (held.delivery, held)).collect())
     }
 }
 
 /// The end of a delivery that is cancelled.
-pub(super) fn cancelled(waiting: Waiting, why: &str) -> Moved {
+pub(super) fn cancelled(waiting: Waiting, why: &str) -> Transition {
     ended(waiting, DeliveryState::Cancelled, Decision::new(DecisionCode::Cancelled, why))
 }
 
 /// The end of a delivery that waited.
-pub(super) fn ended(waiting: Waiting, state: DeliveryState, decision: Decision) -> Moved {
+pub(super) fn ended(waiting: Waiting, state: DeliveryState, decision: Decision) -> Transition {
     let id = waiting.claim.delivery.id;
-    Moved {
+    Transition {
         epoch: waiting.claim.epoch,
         after: waiting.claim.delivery.into_state(state),
         worker: waiting.worker,
@@ -188,14 +188,14 @@ async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, 
     match unwanted {
         Unwanted::Key(space, key) => {
             let digest = [cancel_digest(space, key)];
-            let mut ids = waiting::open_under(tx, &digest).await?;
-            ids.extend(handed_over::find(tx, &[], &digest).await?.into_iter().map(|held| held.delivery));
+            let mut ids = cancellable::open_under(tx, &digest).await?;
+            ids.extend(scheduled_messages::find(tx, &[], &digest).await?.into_iter().map(|held| held.delivery));
             ids.sort_unstable();
             ids.dedup();
             Ok(ids)
         }
         Unwanted::Event(event) => {
-            Ok(listing::deliveries_and_replays_of(tx, event).await?.into_iter().map(|row| row.id).collect())
+            Ok(delivery_reads::deliveries_and_replays_of(tx, event).await?.into_iter().map(|row| row.id).collect())
         }
         Unwanted::Deliveries(ids) => Ok(ids.to_vec()),
     }
@@ -223,7 +223,7 @@ async fn told_of_taken(tx: &mut Tx, ids: &[DeliveryId]) -> Result<Vec<Cancellati
         state: row.state,
         outcome: Outcome::TakenOut,
     };
-    Ok(listing::deliveries_with(tx, ids).await?.into_iter().map(tell).collect())
+    Ok(delivery_reads::deliveries_with(tx, ids).await?.into_iter().map(tell).collect())
 }
 
 /// What became of these deliveries. It is read after their rows were locked: what could not be is further on.
@@ -231,10 +231,10 @@ async fn told(
     tx: &mut Tx,
     ids: &[DeliveryId],
     cancelled: &HashSet<DeliveryId>,
-    held: &BTreeMap<DeliveryId, HandedOver>,
+    held: &BTreeMap<DeliveryId, ScheduledMessage>,
 ) -> Result<Vec<Cancellation>, StoreError> {
     let rows: HashMap<DeliveryId, DeliveryRow> =
-        listing::deliveries_with(tx, ids).await?.into_iter().map(|row| (row.id, row)).collect();
+        delivery_reads::deliveries_with(tx, ids).await?.into_iter().map(|row| (row.id, row)).collect();
     let tell = |row: &DeliveryRow| Cancellation {
         delivery: row.id,
         rule: row.rule.1.clone(),
@@ -242,7 +242,7 @@ async fn told(
         outcome: match held.get(&row.id) {
             _ if cancelled.contains(&row.id) => Outcome::Cancelled,
             Some(held) if held.shares_call => Outcome::SharesCall,
-            Some(_) => Outcome::Withdrawing,
+            Some(_) => Outcome::Recalling,
             None => outcome(row),
         },
     };

@@ -9,21 +9,21 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::Pipeline;
 use super::cancel::{cancel_digest, cancelled, ended};
-use super::gather::emptied;
+use super::digest::emptied;
 use super::intake::Pending;
 use super::plan::{Beginning, Plan, PlannedDelivery};
-use super::record::Moved;
+use super::record::Transition;
 use super::throttle::addressee_digest;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, TypedId};
-use crate::store::digests::TakenOut;
-use crate::store::handed_over;
-use crate::store::orderings::Turns;
-use crate::store::waiting::{self, Named, Waiting};
-use crate::store::{StoreError, Tx, collapses};
+use crate::store::digest_windows::TakenOut;
+use crate::store::scheduled_messages;
+use crate::store::ordering_lanes::Turns;
+use crate::store::cancellable::{self, Named, Waiting};
+use crate::store::{StoreError, Tx, collapse_heads};
 use crate::vault::sha256;
 
 /// The newest event of each digest that a group has some of.
@@ -62,7 +62,7 @@ impl Pipeline {
             return Ok(newest);
         }
         let digests: Vec<[u8; 32]> = candidates.keys().copied().collect();
-        let seen = collapses::lock(tx, &digests, now).await?;
+        let seen = collapse_heads::lock(tx, &digests, now).await?;
         let mut noted = Vec::new();
         for (digest, mut candidates) in candidates {
             candidates.sort_by_key(|candidate| group[candidate.place.0].arrival);
@@ -76,7 +76,7 @@ impl Pipeline {
             }
         }
         if !noted.is_empty() {
-            collapses::note(tx, &noted).await?;
+            collapse_heads::note(tx, &noted).await?;
         }
         Ok(newest)
     }
@@ -95,7 +95,7 @@ impl Pipeline {
 
     /// Ends what waits and is not wanted any more: cancelled by the winners' rules, or replaced by a newer event. Both
     /// are locked in one statement, in the order of ids. Returns whose turns have ended with it.
-    pub(super) async fn clear_away(
+    pub(super) async fn end_superseded(
         &self,
         tx: &mut Tx,
         group: &mut [Pending],
@@ -112,10 +112,10 @@ impl Pipeline {
         let collapse: Vec<[u8; 32]> = newest.keys().copied().collect();
         let named =
             Named { cancel: &cancel, collapse: &collapse, ids: &empty.keys().copied().collect::<Vec<_>>() };
-        let found = waiting::lock(tx, named).await?;
+        let found = cancellable::lock(tx, named).await?;
         let mut counts = vec![0; wanted.len()];
         let mut replaced = HashSet::new();
-        let mut moves: Vec<Moved> = Vec::with_capacity(found.len());
+        let mut moves: Vec<Transition> = Vec::with_capacity(found.len());
         for waiting in found {
             let digest =
                 waiting.cancel.or_else(|| empty.get(&waiting.claim.delivery.id).and_then(|one| one.cancel));
@@ -134,8 +134,8 @@ impl Pipeline {
         if !moves.is_empty() {
             ended = self.carry_out_moves(tx, &moves, now).await?.1;
         }
-        let withdrawing = self.want_back_under(tx, &wanted, now).await?;
-        for ((place, rule), counts) in places.into_iter().zip(counts.into_iter().zip(withdrawing)) {
+        let recalling = self.request_recall_under(tx, &wanted, now).await?;
+        for ((place, rule), counts) in places.into_iter().zip(counts.into_iter().zip(recalling)) {
             note_cancelled(&mut group[place].plan.1, &rule, counts);
         }
         for plan in group.iter_mut().map(|pending| &mut pending.plan.1) {
@@ -150,7 +150,7 @@ impl Pipeline {
 
 impl Pipeline {
     /// Wants back what OneSignal holds until its time under these keys; how many that were, for each.
-    async fn want_back_under(
+    async fn request_recall_under(
         &self,
         tx: &mut Tx,
         wanted: &[Wanted],
@@ -162,13 +162,13 @@ impl Pipeline {
         }
         let digests: Vec<[u8; 32]> = wanted.iter().map(|(digest, _)| *digest).collect();
         let mut rows = Vec::new();
-        for held in handed_over::find(tx, &[], &digests).await? {
+        for held in scheduled_messages::find(tx, &[], &digests).await? {
             if let Some(place) = digests.iter().position(|digest| held.cancel == Some(*digest)) {
                 counts[place] += 1;
                 rows.push((held, wanted[place].1.clone()));
             }
         }
-        self.want_back(tx, &rows, now).await?;
+        self.request_recall(tx, &rows, now).await?;
         Ok(counts)
     }
 }
@@ -230,7 +230,7 @@ fn by_event(event: EventId) -> Decision {
     Decision::new(DecisionCode::Superseded, detail).with("event", event.to_string())
 }
 
-fn superseded(waiting: Waiting, by: EventId) -> Moved {
+fn superseded(waiting: Waiting, by: EventId) -> Transition {
     ended(waiting, DeliveryState::Skipped, by_event(by))
 }
 
@@ -253,14 +253,14 @@ fn cancellations(group: &[Pending], won: &HashSet<EventId>) -> (Vec<Wanted>, Vec
 
 /// Notes on an event how much its rule cancelled. A group that is planned and committed again begins with the same
 /// plans, so nothing is noted twice.
-fn note_cancelled(plan: &mut Plan, rule: &str, (count, withdrawing): (usize, usize)) {
+fn note_cancelled(plan: &mut Plan, rule: &str, (count, recalling): (usize, usize)) {
     let is_old = |d: &Decision| d.code == DecisionCode::CancelledOthers && d.rule.as_deref() == Some(rule);
     plan.decisions.retain(|d| !is_old(d));
     let mut detail = format!("{count} waiting deliveries were cancelled");
-    if withdrawing > 0 {
-        detail = format!("{detail}, and {withdrawing} are taken back from OneSignal");
+    if recalling > 0 {
+        detail = format!("{detail}, and {recalling} are taken back from OneSignal");
     }
     let decision = Decision::new(DecisionCode::CancelledOthers, detail).with("count", count);
-    let decision = if withdrawing > 0 { decision.with("withdrawing", withdrawing) } else { decision };
+    let decision = if recalling > 0 { decision.with("recalling", recalling) } else { decision };
     plan.decisions.push(decision.of_rule(rule));
 }

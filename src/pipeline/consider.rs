@@ -12,8 +12,8 @@ use super::Pipeline;
 use super::ingest::{DataError, IngestError};
 use super::message::{self, Message};
 use super::plan::{Plan, Planner, plan};
-use super::prepared::{PreparedCatalog, PreparedVersion};
-use super::sensitive;
+use super::compiled::{CompiledCatalog, CompiledVersion};
+use super::redaction;
 use super::test_send::plan_test;
 use crate::compute::{ComputeError, Purpose};
 use crate::domain::budget::{Budget as Work, Limits, Spent};
@@ -36,17 +36,17 @@ const SMALL_RECIPIENTS: usize = 10;
 pub(super) struct Considering {
     ids: Arc<IdSource>,
     store: Store,
-    default_life: Duration,
-    urgent_margin: Duration,
+    default_ttl: Duration,
+    urgent_min_remaining: Duration,
     release_over: u32,
 }
 
 /// What an event is considered against.
 #[derive(Clone)]
 pub(super) struct Circumstances {
-    pub catalog: Arc<PreparedCatalog>,
+    pub catalog: Arc<CompiledCatalog>,
     /// With this version, a test send of it is planned instead of what the rules want.
-    pub test_of: Option<Arc<PreparedVersion>>,
+    pub test_of: Option<Arc<CompiledVersion>>,
     /// What is known of its recipients; nothing, at first.
     pub facts: Arc<Facts>,
     pub now: Timestamp,
@@ -84,12 +84,12 @@ impl Considering {
         self.plan(event, around, work).map_err(|error| IngestError::Refused(Arc::new(error.into())))
     }
 
-    fn planner<'a>(&'a self, catalog: &'a PreparedCatalog, work: &'a Work) -> Planner<'a> {
+    fn planner<'a>(&'a self, catalog: &'a CompiledCatalog, work: &'a Work) -> Planner<'a> {
         Planner {
             catalog,
             ids: &self.ids,
-            default_life: self.default_life,
-            urgent_margin: self.urgent_margin,
+            default_ttl: self.default_ttl,
+            urgent_min_remaining: self.urgent_min_remaining,
             release_over: self.release_over,
             work,
         }
@@ -99,7 +99,7 @@ impl Considering {
     fn without_secrets(
         &self,
         event: &Event,
-        catalog: &PreparedCatalog,
+        catalog: &CompiledCatalog,
     ) -> Result<(String, Option<Vec<u8>>), VaultError> {
         let pointers =
             catalog.event_type(&event.event_type).map(|t| t.entry.sensitive.as_slice()).unwrap_or_default();
@@ -107,7 +107,7 @@ impl Considering {
             return Ok((event.data.to_string(), None));
         }
         let mut data = event.data.clone();
-        let values = sensitive::cut(&mut data, pointers);
+        let values = redaction::cut(&mut data, pointers);
         if values.is_empty() {
             return Ok((data.to_string(), None));
         }
@@ -122,8 +122,8 @@ impl Pipeline {
         Considering {
             ids: Arc::clone(&self.ids),
             store: self.store.clone(),
-            default_life: self.limits.default_life,
-            urgent_margin: self.limits.urgent_margin,
+            default_ttl: self.limits.default_ttl,
+            urgent_min_remaining: self.limits.urgent_min_remaining,
             release_over: self.limits.release_over,
         }
     }
@@ -159,7 +159,7 @@ impl Pipeline {
     /// As [`message::compose`].
     pub(super) async fn compose(
         &self,
-        version: &Arc<PreparedVersion>,
+        version: &Arc<CompiledVersion>,
         locale: &str,
         data: &Value,
     ) -> Result<Message, Box<Decision>> {
@@ -209,7 +209,7 @@ pub(super) fn weight(value: &Value) -> usize {
 }
 
 /// Checks an event against the catalog.
-fn check(event: &Event, catalog: &PreparedCatalog, now: Timestamp, work: &Work) -> Result<(), IngestError> {
+fn check(event: &Event, catalog: &CompiledCatalog, now: Timestamp, work: &Work) -> Result<(), IngestError> {
     let Some(event_type) = catalog.event_type(&event.event_type) else {
         return Err(IngestError::UnknownType {
             name: event.event_type.to_string(),
@@ -248,7 +248,7 @@ fn check(event: &Event, catalog: &PreparedCatalog, now: Timestamp, work: &Work) 
         return Err(IngestError::Expired);
     }
     check_labels(event, catalog)?;
-    let names_audience = |rule: &Arc<super::rules::PreparedRule>| rule.rule.names_audience();
+    let names_audience = |rule: &Arc<super::rules::CompiledRule>| rule.rule.names_audience();
     if event.recipients.is_empty() && !catalog.rules_for(&event.event_type).iter().any(names_audience) {
         return Err(IngestError::NoRecipient);
     }
@@ -256,7 +256,7 @@ fn check(event: &Event, catalog: &PreparedCatalog, now: Timestamp, work: &Work) 
 }
 
 /// Refuses a recipient whom no app of this event type's rules could find by that label.
-fn check_labels(event: &Event, catalog: &PreparedCatalog) -> Result<(), IngestError> {
+fn check_labels(event: &Event, catalog: &CompiledCatalog) -> Result<(), IngestError> {
     let is_alias = |recipient: &&Recipient| matches!(recipient.label, RecipientLabel::Alias(_));
     if !event.recipients.iter().any(|recipient| is_alias(&recipient)) {
         return Ok(());
@@ -274,11 +274,11 @@ fn check_labels(event: &Event, catalog: &PreparedCatalog) -> Result<(), IngestEr
 }
 
 /// Characters of a text in an error: names in it come from the event.
-const MOST_CHARACTERS: usize = 300;
+const MAX_CHARACTERS: usize = 300;
 /// Names that an error quotes.
-const MOST_NAMES: usize = 5;
+const MAX_NAMES: usize = 5;
 /// Members among which a misspelt name is looked for.
-const MOST_MEMBERS: usize = 1_000;
+const MAX_MEMBERS: usize = 1_000;
 
 fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataError {
     use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
@@ -329,15 +329,15 @@ fn example_of(format: &str) -> Option<&'static str> {
 }
 
 fn clipped(text: String) -> String {
-    match text.char_indices().nth(MOST_CHARACTERS) {
+    match text.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
 }
 
 fn quoted(names: &[String]) -> String {
-    let mut quoted: Vec<String> = names.iter().take(MOST_NAMES).map(|name| format!("`{name}`")).collect();
-    quoted.extend((names.len() > MOST_NAMES).then(|| format!("{} others", names.len() - MOST_NAMES)));
+    let mut quoted: Vec<String> = names.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
+    quoted.extend((names.len() > MAX_NAMES).then(|| format!("{} others", names.len() - MAX_NAMES)));
     quoted.join(", ")
 }
 
@@ -346,7 +346,7 @@ fn quoted(names: &[String]) -> String {
 fn near_miss<'a>(place: Option<&'a Value>, name: &str) -> Option<&'a str> {
     let members = place?.as_object()?.keys().map(String::as_str);
     let is_as_long = |member: &&str| member.len().abs_diff(name.len()) <= 8 && name.len() <= 100;
-    members.take(MOST_MEMBERS).filter(is_as_long).find(|member| {
+    members.take(MAX_MEMBERS).filter(is_as_long).find(|member| {
         let distance = strsim::damerau_levenshtein(&member.to_lowercase(), &name.to_lowercase());
         *member != name && distance <= (name.chars().count() / 3).min(2)
     })

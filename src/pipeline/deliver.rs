@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::budget::CallEnd;
-use super::line::{Answered, Frozen};
-use super::sensitive::without_quotes;
-use super::{Pipeline, crash};
+use super::memory_queue::{Answered, Frozen};
+use super::redaction::without_quotes;
+use super::{Pipeline, failpoints};
 use crate::domain::answer::{BatchAnswer, Verdict};
 use crate::domain::app::AppId;
 use crate::domain::batch::Batch;
@@ -79,7 +79,7 @@ impl Pipeline {
         };
         let answer =
             if frozen.batch.holds_secrets { without_quotes(answer, &frozen.batch.content) } else { answer };
-        crash::point("after_call");
+        failpoints::point("after_call");
         metrics::counter!(names::CALLS, "answer" => answer.verdict.code()).increment(1);
         let took = began.elapsed();
         metrics::histogram!(names::CALL_SECONDS).record(took.as_secs_f64());
@@ -119,7 +119,7 @@ impl Pipeline {
         self.budget.cancel(frozen.batch.app.id, now);
         tracing::warn!(batch.id = %frozen.batch.id, "batch {} came to its call too late and was given back", frozen.batch.id);
         let keys: Vec<_> = frozen.members.iter().map(|member| member.claim.key()).collect();
-        if self.give_back_frozen(vec![frozen]).await.is_err() {
+        if self.release_frozen(vec![frozen]).await.is_err() {
             self.line.let_go(keys);
             self.raise_doubt();
         }
@@ -178,7 +178,7 @@ fn call_end(verdict: &Verdict, took: Duration) -> CallEnd {
         Verdict::Accepted { .. } | Verdict::NobodySubscribed { .. } | Verdict::Refused { .. } => {
             CallEnd::Answered(took)
         }
-        Verdict::Ambiguous { .. } => CallEnd::InTrouble,
+        Verdict::Ambiguous { .. } => CallEnd::WithIssue,
         Verdict::KeyRefused { .. }
         | Verdict::AppUnusable { .. }
         | Verdict::TemplateUnknown

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use super::budget::{Call, KnownGate, Wait, Waiting};
-use super::freeze::Draft;
-use super::line::Frozen;
+use super::batch_draft::Draft;
+use super::memory_queue::Frozen;
 use super::pack::{self, Copy, PackKey, PackLimits, Ready};
-use super::prepared::PreparedCatalog;
-use super::record::{Moved, committed};
-use super::{Pipeline, WorkerLease, crash};
+use super::compiled::CompiledCatalog;
+use super::record::{Transition, committed};
+use super::{Pipeline, WorkerLease, failpoints};
 use crate::domain::app::{App, AppId};
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
@@ -108,8 +108,8 @@ impl Pipeline {
             went |= self.freeze(lease, picked, now).await?;
         }
         // They are claimed again, and wait for the next hours then.
-        self.give_back(lease, &closed, None).await?;
-        self.give_back_frozen(late).await?;
+        self.release_claims(lease, &closed, None).await?;
+        self.release_frozen(late).await?;
         for key in not_uploaded {
             self.wait_for_upload(&key, lease, now).await?;
         }
@@ -118,22 +118,22 @@ impl Pipeline {
 
     /// Chooses an app's next call; returns whether there may be another one.
     fn choose_next(&self, app: &Arc<App>, choice: &mut Choice, now: Timestamp) -> bool {
-        let waiting = self.line.waiting_lanes(app.id, &choice.not_uploaded);
-        let Some(mut lane) = self.budget.turn(app.id, waiting, now) else { return false };
-        let call_in = |lane| Call { lane, is_retry: self.line.has_retry(app.id, lane), waiting };
-        let mut call = call_in(lane);
+        let waiting = self.line.waiting_priorities(app.id, &choice.not_uploaded);
+        let Some(mut priority) = self.budget.turn(app.id, waiting, now) else { return false };
+        let call_in = |priority| Call { priority, is_retry: self.line.has_retry(app.id, priority), waiting };
+        let mut call = call_in(priority);
         let mut begun = self.budget.begin(app, call, now);
-        if begun == Err(Wait::ForPlace) && lane != Lane::Urgent && waiting[0] {
+        if begun == Err(Wait::ForPlace) && priority != Priority::Urgent && waiting[0] {
             // The places that all calls share are taken; urgent ones have some of their own.
-            lane = Lane::Urgent;
-            call = call_in(lane);
+            priority = Priority::Urgent;
+            call = call_in(priority);
             begun = self.budget.begin(app, call, now);
         }
         if let Err(Wait::ForRetry(until)) = begun {
             choice.rest_until(until);
             call.is_retry = false;
-            if self.line.next_key(app.id, lane, &choice.not_uploaded).is_none() {
-                return self.choose_below(app, lane, waiting, choice, now);
+            if self.line.next_key(app.id, priority, &choice.not_uploaded).is_none() {
+                return self.choose_below(app, priority, waiting, choice, now);
             }
             begun = self.budget.begin(app, call, now);
         }
@@ -147,33 +147,33 @@ impl Pipeline {
         }
     }
 
-    /// Chooses a first try of a less urgent lane, where a more urgent one has retries only and they have to wait.
+    /// Chooses a first try of a less urgent priority, where a more urgent one has retries only and they have to wait.
     fn choose_below(
         &self,
         app: &Arc<App>,
-        above: Lane,
+        above: Priority,
         waiting: Waiting,
         choice: &mut Choice,
         now: Timestamp,
     ) -> bool {
-        let has_first = |lane: &Lane| self.line.next_key(app.id, *lane, &choice.not_uploaded).is_some();
-        let Some(lane) = Lane::ALL.into_iter().filter(|lane| *lane > above).find(has_first) else {
+        let has_first = |priority: &Priority| self.line.next_key(app.id, *priority, &choice.not_uploaded).is_some();
+        let Some(priority) = Priority::ALL.into_iter().filter(|priority| *priority > above).find(has_first) else {
             return false;
         };
-        let call = Call { lane, is_retry: false, waiting };
+        let call = Call { priority, is_retry: false, waiting };
         self.budget.begin(app, call, now).is_ok() && self.choose_in(app, call, choice, now)
     }
 
     /// Takes what a call that has begun is for out of the line.
     fn choose_in(&self, app: &Arc<App>, call: Call, choice: &mut Choice, now: Timestamp) -> bool {
         if call.is_retry {
-            match self.line.take_retry(app.id, call.lane) {
+            match self.line.take_retry(app.id, call.priority) {
                 Some(frozen) => choice.retries.push(frozen),
                 None => self.budget.cancel(app.id, now),
             }
             return true;
         }
-        let Some(key) = self.line.next_key(app.id, call.lane, &choice.not_uploaded) else {
+        let Some(key) = self.line.next_key(app.id, call.priority, &choice.not_uploaded) else {
             self.budget.cancel(app.id, now);
             return false;
         };
@@ -195,7 +195,7 @@ impl Pipeline {
     }
 
     /// Asks for leave to probe apps whose gates are half open: one replica at a time may.
-    async fn claim_probes(&self, catalog: &PreparedCatalog, now: Timestamp) -> Result<(), StoreError> {
+    async fn claim_probes(&self, catalog: &CompiledCatalog, now: Timestamp) -> Result<(), StoreError> {
         for app in self.line.waiting_apps() {
             let is_paused = catalog.app(Some(app)).is_none_or(|app| app.paused.is_some());
             if !is_paused {
@@ -237,11 +237,11 @@ impl Pipeline {
         let waiting = self.line.take(key, |line| Vec::from(std::mem::take(line)));
         self.wanted_uploads.lock().insert(key.upload());
         self.look.notify_one();
-        self.give_back(lease, &waiting, Some(now + UPLOAD_WAIT)).await
+        self.release_claims(lease, &waiting, Some(now + UPLOAD_WAIT)).await
     }
 
     /// Gives claims back untouched.
-    pub(super) async fn give_back(
+    pub(super) async fn release_claims(
         &self,
         lease: WorkerLease,
         ready: &[Ready],
@@ -286,7 +286,7 @@ impl Pipeline {
         };
         match outcome {
             Committed::Yes => {
-                crash::point("after_freeze");
+                failpoints::point("after_freeze");
                 for draft in &drafts {
                     metrics::histogram!(names::BATCH_SIZE)
                         .record(f64::from(u32::try_from(draft.frozen.size).unwrap_or(u32::MAX)));
@@ -333,7 +333,7 @@ impl Pipeline {
             batch,
             recipient: member.to.person().map(|person| (person.label.as_str(), person.id.as_str())),
             channel: member.version.version.channel.as_str(),
-            alive_until: now + self.margin(member.key.lane),
+            alive_until: now + self.margin(member.key.priority),
             version: member.key.version,
             rule: member.rule.0,
         })
@@ -387,7 +387,7 @@ impl Pipeline {
         for ready in refused {
             let known = ready.to.person().and_then(|person| facts.of(person));
             let channel = ready.version.version.channel;
-            let end = if ready.claim.expires_at <= now + self.margin(ready.key.lane) {
+            let end = if ready.claim.expires_at <= now + self.margin(ready.key.priority) {
                 let detail = format!("it was worth sending until {}", ready.claim.expires_at);
                 Some((DeliveryState::Expired, Decision::new(DecisionCode::Expired, detail)))
             } else if known.is_some_and(|k| k.is_erased) {
@@ -407,7 +407,7 @@ impl Pipeline {
             }
         }
         self.settle(moves).await?;
-        self.give_back(lease, &back, None).await?;
+        self.release_claims(lease, &back, None).await?;
         self.look.notify_one();
         Ok(())
     }
@@ -417,9 +417,9 @@ fn is_closed(closes_at: Option<Timestamp>, now: Timestamp) -> bool {
     closes_at.is_some_and(|closes_at| closes_at <= now)
 }
 
-fn ended(ready: &Ready, lease: WorkerLease, state: DeliveryState, decision: Decision) -> Moved {
+fn ended(ready: &Ready, lease: WorkerLease, state: DeliveryState, decision: Decision) -> Transition {
     let delivery = ready.claim.delivery.clone();
-    Moved {
+    Transition {
         after: match state {
             DeliveryState::Expired => delivery.expire(),
             other => delivery.into_state(other),

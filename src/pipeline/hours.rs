@@ -10,10 +10,10 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 
 use super::Pipeline;
-use super::prepare::Loaded;
-use super::prepared::PreparedCatalog;
-use super::rules::PreparedRule;
-use crate::domain::channel::Lane;
+use super::load::Loaded;
+use super::compiled::CompiledCatalog;
+use super::rules::CompiledRule;
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
@@ -28,7 +28,7 @@ const MEETING_TRIES: usize = 32;
 
 /// The hours of one delivery.
 pub(super) struct SendingHours {
-    rule: Arc<PreparedRule>,
+    rule: Arc<CompiledRule>,
     zone: Tz,
     /// When OneSignal sends it, if it gets it before its time.
     send_after: Option<Timestamp>,
@@ -113,9 +113,9 @@ impl Pipeline {
         loaded: &HashMap<DeliveryId, Loaded>,
     ) -> Result<HashMap<DeliveryId, SendingHours>, StoreError> {
         let catalog = self.catalog.get(&self.store).await?;
-        let bound: Vec<(&Loaded, &Arc<PreparedRule>)> =
+        let bound: Vec<(&Loaded, &Arc<CompiledRule>)> =
             loaded.values().filter_map(|one| Some((one, rule_with_hours(&catalog, one)?))).collect();
-        let asks_person = |rule: &PreparedRule| rule.rule.definition.timing.zone.of_recipient;
+        let asks_person = |rule: &CompiledRule| rule.rule.definition.timing.zone.of_recipient;
         let people: Vec<_> = bound
             .iter()
             .filter(|(_, rule)| asks_person(rule))
@@ -137,9 +137,9 @@ impl Pipeline {
 }
 
 /// The rule of a delivery, if it has hours that the delivery has to keep.
-fn rule_with_hours<'c>(catalog: &'c PreparedCatalog, loaded: &Loaded) -> Option<&'c Arc<PreparedRule>> {
+fn rule_with_hours<'c>(catalog: &'c CompiledCatalog, loaded: &Loaded) -> Option<&'c Arc<CompiledRule>> {
     let (id, key) = &loaded.row.rule;
-    if key == TEST_SEND || loaded.row.lane == Lane::Urgent.as_str() {
+    if key == TEST_SEND || loaded.row.priority == Priority::Urgent.as_str() {
         return None;
     }
     let rule = catalog.rule(key)?;

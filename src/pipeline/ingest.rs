@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 
 use super::Pipeline;
 use super::consider::{Circumstances, Considered};
-use super::group::Reply;
+use super::group_commit::Reply;
 use super::intake::Pending;
 use super::plan::PlannedDelivery;
-use super::prepared::PreparedVersion;
+use super::compiled::CompiledVersion;
 pub use super::repeats::Content;
 use crate::domain::budget::Spent;
 use crate::domain::channel::Channel;
@@ -154,7 +154,7 @@ pub enum IngestError {
     /// Too much waits already; later helps.
     #[error("too many events are waiting")]
     Busy,
-    /// So much is open already that events of this lane are refused; later helps.
+    /// So much is open already that events of this priority are refused; later helps.
     #[error("too many deliveries are open")]
     Overloaded {
         /// When to ask again.
@@ -177,7 +177,7 @@ pub enum IngestError {
 /// Events of a batch that are planned at once.
 const PLANNED_AT_ONCE: usize = 16;
 /// Events of a batch that are compared with their first posts, where these said something else.
-const MOST_COMPARED: usize = 20;
+const MAX_COMPARED: usize = 20;
 /// How long a refused poster is asked to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -216,7 +216,7 @@ impl Pipeline {
     pub(super) async fn accept_as(
         &self,
         new: NewEvent,
-        test_of: Option<Arc<PreparedVersion>>,
+        test_of: Option<Arc<CompiledVersion>>,
     ) -> Result<Accepted, IngestError> {
         match self.make_pending(new, test_of, false).await {
             Ok((pending, answer)) => {
@@ -253,7 +253,7 @@ impl Pipeline {
                     let is_other = matches!(reply, Err(IngestError::DifferentContent { .. }));
                     compared += usize::from(is_other);
                     // Each takes a read; the first ones say enough.
-                    if is_other && compared <= MOST_COMPARED {
+                    if is_other && compared <= MAX_COMPARED {
                         self.say_what_differs(reply, &event).await
                     } else {
                         reply
@@ -270,7 +270,7 @@ impl Pipeline {
     async fn make_pending(
         &self,
         mut new: NewEvent,
-        test_of: Option<Arc<PreparedVersion>>,
+        test_of: Option<Arc<CompiledVersion>>,
         is_of_batch: bool,
     ) -> Result<(Pending, oneshot::Receiver<Reply>), Reply> {
         let now = self.clock.now();

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::group::Reply;
+use super::group_commit::Reply;
 use super::plan::Plan;
-use super::prepared::PreparedVersion;
+use super::compiled::CompiledVersion;
 use super::repeats::Content;
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::event::Event;
 use crate::store::events::KeyClaim;
 
@@ -26,7 +26,7 @@ pub(super) struct Pending {
     /// The plan, and the catalog's revision that it was made on.
     pub plan: (i64, Plan),
     /// The version that a test send is of.
-    pub test_of: Option<Arc<PreparedVersion>>,
+    pub test_of: Option<Arc<CompiledVersion>>,
     pub data: String,
     pub sealed: Option<Vec<u8>>,
     pub reply: oneshot::Sender<Reply>,
@@ -135,5 +135,5 @@ impl Intake {
 }
 
 fn is_urgent(plan: &Plan) -> bool {
-    plan.deliveries.iter().any(|delivery| delivery.rule.definition.lane == Lane::Urgent)
+    plan.deliveries.iter().any(|delivery| delivery.rule.definition.priority == Priority::Urgent)
 }

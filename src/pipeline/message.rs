@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::prepared::PreparedVersion;
+use super::compiled::CompiledVersion;
 use crate::domain::budget::{Budget as Work, Limits};
 use crate::domain::channel::{Channel, PUSH_BYTES};
 use crate::domain::clock::Deadline;
@@ -54,7 +54,7 @@ impl Message {
 /// # Errors
 /// The decision to hold the delivery: which value is missing, does not fit its place, or is too much. No value is in it.
 pub fn compose(
-    version: &PreparedVersion,
+    version: &CompiledVersion,
     locale: &str,
     data: &Value,
     work: &Work,
@@ -63,7 +63,7 @@ pub fn compose(
         let detail = format!("template {} has no usable copy for locale {locale}", version.version.template);
         return Err(Box::new(Decision::new(DecisionCode::NoLiveVersion, detail)));
     };
-    // A panic in rendering is this delivery's trouble alone.
+    // A panic in rendering is a fault of this delivery alone.
     catch_unwind(AssertUnwindSafe(|| compose_content(version, content, data, work))).unwrap_or_else(|_| {
         Err(Box::new(Decision::new(
             DecisionCode::Poisonous,
@@ -73,7 +73,7 @@ pub fn compose(
 }
 
 fn compose_content(
-    version: &PreparedVersion,
+    version: &CompiledVersion,
     content: &CompiledContent,
     data: &Value,
     work: &Work,
@@ -86,7 +86,7 @@ fn compose_content(
 
 /// Holds a push that is longer than what a phone is handed: it would be cut, or would not arrive.
 fn check_push(
-    version: &PreparedVersion,
+    version: &CompiledVersion,
     content: &CompiledContent,
     message: &Message,
     data: &Value,
@@ -101,8 +101,8 @@ fn check_push(
         _ if version.version.channel != Channel::Push => return Ok(()),
         Message::Inline(texts) => bytes_of(texts),
         // What only OneSignal knows is not counted.
-        Message::Plain | Message::Values { .. } => match content.most_bytes(values) {
-            most if most <= PUSH_BYTES || content.reads_provider() => return Ok(()),
+        Message::Plain | Message::Values { .. } => match content.max_bytes(values) {
+            max if max <= PUSH_BYTES || content.reads_provider() => return Ok(()),
             _ => {
                 bytes_of(&content.render_inline(data, work).map_err(|error| Box::new(held(version, &error)))?)
             }
@@ -117,7 +117,7 @@ fn check_push(
 }
 
 fn compose_unmeasured(
-    version: &PreparedVersion,
+    version: &CompiledVersion,
     content: &CompiledContent,
     data: &Value,
     work: &Work,
@@ -162,7 +162,7 @@ fn version_words(number: i32) -> String {
     if number > 0 { format!(" version {number}") } else { "'s draft".to_owned() }
 }
 
-fn held(version: &PreparedVersion, error: &ValueError) -> Decision {
+fn held(version: &CompiledVersion, error: &ValueError) -> Decision {
     let template = &version.version.template;
     let number = version.version.number;
     match error {

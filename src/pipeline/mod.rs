@@ -9,32 +9,32 @@
 
 mod actions;
 mod app_gates;
-mod births;
+mod admissions;
 pub mod budget;
 pub mod cancel;
 mod collapse;
 mod consider;
-pub mod crash;
+pub mod failpoints;
 mod database_watch;
 pub mod deliver;
 pub mod dispatch;
-mod exchange;
+mod rate_sharing;
 mod fair_order;
-pub mod figures;
-mod freeze;
-mod gather;
-pub mod group;
+pub mod message_stats;
+mod batch_draft;
+mod digest;
+pub mod group_commit;
 mod hours;
 pub mod ingest;
 pub mod intake;
-pub mod line;
+pub mod memory_queue;
 pub mod message;
 mod ordering;
 mod overload;
 pub mod pack;
 pub mod plan;
-pub mod prepare;
-pub mod prepared;
+pub mod load;
+pub mod compiled;
 pub mod preview;
 pub mod record;
 pub mod release;
@@ -42,13 +42,13 @@ pub mod repeats;
 pub mod replay;
 pub mod retries;
 pub mod rules;
-mod sends;
-pub mod sensitive;
-mod stops;
+mod send_rule;
+pub mod redaction;
+mod version_gates;
 pub mod test_send;
 mod throttle;
 pub mod upkeep;
-mod withdraw;
+mod recall;
 pub mod worker;
 
 use std::collections::BTreeSet;
@@ -88,13 +88,13 @@ pub struct PipelineLimits {
     /// Share of an app's calls a second that is used.
     pub plan_share: f64,
     /// Deliveries that may wait in memory.
-    pub hand_over: usize,
+    pub memory_queue_size: usize,
     /// Recipients in one call at most.
     pub max_targets: usize,
     /// How long a delivery is worth sending when nobody says.
-    pub default_life: Duration,
+    pub default_ttl: Duration,
     /// Urgent deliveries need this much life left.
-    pub urgent_margin: Duration,
+    pub urgent_min_remaining: Duration,
     /// How long a lease lasts.
     pub lease: Duration,
     /// How often it is renewed.
@@ -102,7 +102,7 @@ pub struct PipelineLimits {
     /// How long deliveries are sent alone after the database was restored.
     pub restored_window: Duration,
     /// How often due deliveries are looked for.
-    pub poll: Duration,
+    pub poll_interval: Duration,
     /// How often rows in this worker's name are compared with its memory.
     pub reconcile: Duration,
     /// The longest call: a dead worker's calls have ended this long after its lease.
@@ -113,7 +113,7 @@ pub struct PipelineLimits {
     pub breaker: budget::BreakerPolicy,
     /// How long things are kept.
     pub keep_days: KeepDays,
-    /// How the lanes are tried again.
+    /// How the priorities are tried again.
     pub retry: RetryPolicy,
 }
 
@@ -155,10 +155,10 @@ pub struct Pipeline {
     pub(crate) uploads: Arc<dyn TemplateUploads>,
     pub(crate) limits: PipelineLimits,
     pub(crate) namespace: Uuid,
-    pub(crate) catalog: prepared::CatalogCache,
-    pub(crate) line: line::Line,
+    pub(crate) catalog: compiled::CatalogCache,
+    pub(crate) line: memory_queue::Line,
     pub(crate) budget: budget::Budget,
-    stops: stops::Stops,
+    stops: version_gates::Stops,
     overload: overload::Overload,
     pub(crate) intake: intake::Intake,
     pub(crate) lease: ArcSwapOption<WorkerLease>,
@@ -213,10 +213,10 @@ impl Pipeline {
             compute: parts.compute,
             uploads: parts.uploads,
             namespace: parts.namespace,
-            catalog: prepared::CatalogCache::default(),
-            line: line::Line::new(limits.hand_over),
+            catalog: compiled::CatalogCache::default(),
+            line: memory_queue::Line::new(limits.memory_queue_size),
             budget: budget::Budget::new(limits.calls_in_flight, limits.plan_share, limits.breaker),
-            stops: stops::Stops::default(),
+            stops: version_gates::Stops::default(),
             overload: overload::Overload::default(),
             intake: intake::Intake::new(limits.waiting_events),
             lease: ArcSwapOption::empty(),
@@ -241,7 +241,7 @@ impl Pipeline {
     }
 
     /// Has what is due and what is stopped looked at now.
-    pub fn look_again(&self) {
+    pub fn wake(&self) {
         self.look.notify_one();
     }
 

@@ -20,7 +20,7 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::event::Event;
 use crate::domain::id::{DeliveryId, EventId};
 use crate::store::decisions::{self, NewDecision};
-use crate::store::orderings::{self, Place, Turns};
+use crate::store::ordering_lanes::{self, Place, Turns};
 use crate::store::{StoreError, Tx, commit};
 use crate::vault::sha256;
 
@@ -37,7 +37,7 @@ fn order_digest(event: &Event, key: &str, planned: &PlannedDelivery) -> [u8; 32]
 
 impl Pipeline {
     /// Gives the winners' ordered deliveries their places in line, and passes on the turns that have ended.
-    pub(super) async fn line_up(
+    pub(super) async fn assign_positions(
         &self,
         tx: &mut Tx,
         group: &mut [Pending],
@@ -50,8 +50,8 @@ impl Pipeline {
         if digests.is_empty() {
             return Ok(());
         }
-        let last = orderings::lock(tx, &digests, now).await?;
-        let occupied = self.pass_on_locked(tx, &digests, now).await?;
+        let last = ordering_lanes::lock(tx, &digests, now).await?;
+        let occupied = self.unblock_next_locked(tx, &digests, now).await?;
         let mut noted = BTreeMap::new();
         let mut empty = Vec::new();
         for digest in digests {
@@ -71,24 +71,24 @@ impl Pipeline {
             noted.insert(digest, (place, is_free));
         }
         if !empty.is_empty() {
-            orderings::forget(tx, &empty).await?;
+            ordering_lanes::forget(tx, &empty).await?;
         }
-        if noted.is_empty() { Ok(()) } else { orderings::note(tx, &noted, now).await }
+        if noted.is_empty() { Ok(()) } else { ordering_lanes::note(tx, &noted, now).await }
     }
 
     /// Passes on turns that have ended within this transaction.
-    pub(super) async fn pass_on(&self, tx: &mut Tx, ended: &Turns, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn unblock_next(&self, tx: &mut Tx, ended: &Turns, now: Timestamp) -> Result<(), StoreError> {
         if ended.is_empty() {
             return Ok(());
         }
-        orderings::lock(tx, ended, now).await?;
-        let occupied = self.pass_on_locked(tx, ended, now).await?;
+        ordering_lanes::lock(tx, ended, now).await?;
+        let occupied = self.unblock_next_locked(tx, ended, now).await?;
         let empty: Vec<[u8; 32]> = ended.difference(&occupied).copied().collect();
-        if empty.is_empty() { Ok(()) } else { orderings::forget(tx, &empty).await }
+        if empty.is_empty() { Ok(()) } else { ordering_lanes::forget(tx, &empty).await }
     }
 
     /// Lets go whoever is first in locked lines and still blocked. Returns the lines that somebody is in.
-    async fn pass_on_locked(
+    async fn unblock_next_locked(
         &self,
         tx: &mut Tx,
         digests: &Turns,
@@ -97,7 +97,7 @@ impl Pipeline {
         let mut occupied = Turns::new();
         let mut rest = digests.clone();
         while !rest.is_empty() {
-            let heads = orderings::heads(tx, &rest).await?;
+            let heads = ordering_lanes::heads(tx, &rest).await?;
             let next: Vec<([u8; 32], DeliveryId)> = heads
                 .iter()
                 .filter(|(_, (_, is_blocked))| *is_blocked)
@@ -108,11 +108,11 @@ impl Pipeline {
                 break;
             }
             let ids: Vec<DeliveryId> = next.iter().map(|(_, id)| *id).collect();
-            let unblocked = orderings::unblock(tx, &ids, now).await?;
+            let unblocked = ordering_lanes::unblock(tx, &ids, now).await?;
             self.turns_passed.store(true, Ordering::SeqCst);
             // One that was ended by somebody else meanwhile is gone now: its successor is next.
             rest = next.into_iter().map(|(digest, _)| digest).collect();
-            orderings::moved(tx, &rest, now).await?;
+            ordering_lanes::moved(tx, &rest, now).await?;
             if unblocked == ids.len() as u64 {
                 break;
             }
@@ -139,12 +139,12 @@ impl Pipeline {
             return Ok(0);
         }
         let mut tx = self.store.begin().await?;
-        let stuck = orderings::take_out_heads(&mut tx, since, LINES_AT_ONCE).await?;
-        orderings::lock(&mut tx, &old, now).await?;
-        let occupied = self.pass_on_locked(&mut tx, &old, now).await?;
+        let stuck = ordering_lanes::take_out_heads(&mut tx, since, LINES_AT_ONCE).await?;
+        ordering_lanes::lock(&mut tx, &old, now).await?;
+        let occupied = self.unblock_next_locked(&mut tx, &old, now).await?;
         let empty: Vec<[u8; 32]> = old.difference(&occupied).copied().collect();
         if !empty.is_empty() {
-            orderings::forget(&mut tx, &empty).await?;
+            ordering_lanes::forget(&mut tx, &empty).await?;
         }
         let held_up: HashMap<DeliveryId, bool> =
             stuck.iter().map(|(id, digest)| (*id, occupied.contains(digest))).collect();

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Pipeline;
 use super::plan::Plan;
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::store::StoreError;
 use crate::store::health::Load;
@@ -31,13 +31,13 @@ pub(super) struct Overload {
     has_events: AtomicBool,
 }
 
-/// The most urgent lane that is refused under this load, if one is.
-fn refused_from(load: &Load, limit: u64, now: Timestamp) -> Option<Lane> {
+/// The most urgent priority that is refused under this load, if one is.
+fn refused_from(load: &Load, limit: u64, now: Timestamp) -> Option<Priority> {
     let urgent_waits = load.oldest_urgent_due_at.is_some_and(|due| due + URGENT_WAITS < now);
     match load.open_deliveries {
-        open if open >= limit.saturating_mul(2) => Some(Lane::Urgent),
-        open if open >= limit.saturating_add(limit / 2) => Some(Lane::Normal),
-        open if open >= limit || urgent_waits => Some(Lane::Bulk),
+        open if open >= limit.saturating_mul(2) => Some(Priority::Urgent),
+        open if open >= limit.saturating_add(limit / 2) => Some(Priority::Normal),
+        open if open >= limit || urgent_waits => Some(Priority::Bulk),
         _ => None,
     }
 }
@@ -48,7 +48,7 @@ impl Pipeline {
         self.overload.has_events.store(true, Ordering::Relaxed);
         let limit = self.limits.backlog;
         let from = refused_from(&self.overload.load.lock(), limit, now)?;
-        let is_refused = plan.deliveries.iter().any(|planned| planned.rule.definition.lane >= from);
+        let is_refused = plan.deliveries.iter().any(|planned| planned.rule.definition.priority >= from);
         is_refused.then(|| WAIT.mul_f64(1.0 + self.ids.jitter()))
     }
 
@@ -63,7 +63,7 @@ impl Pipeline {
         let mut last = self.overload.load.lock();
         let (before, after) = (refused_from(&last, limit, now), refused_from(&load, limit, now));
         if before != after {
-            if let Some(lane) = after {
+            if let Some(priority) = after {
                 let open = load.open_deliveries;
                 let why = if open >= limit {
                     format!("{open} deliveries are open, more than ingest.backlog ({limit})")
@@ -71,9 +71,9 @@ impl Pipeline {
                     let waits = URGENT_WAITS.num_seconds();
                     format!("urgent deliveries have been due for more than {waits} s")
                 };
-                tracing::warn!(open, "events that send in lane {lane} or below are refused for now: {why}");
+                tracing::warn!(open, "events that send in priority {priority} or below are refused for now: {why}");
             } else {
-                tracing::info!("events of every lane are taken again");
+                tracing::info!("events of every priority are taken again");
             }
         }
         *last = load;
@@ -100,7 +100,7 @@ impl Pipeline {
 mod tests {
     use super::*;
 
-    fn refused(open: u64, urgent_waits_s: i64) -> Option<Lane> {
+    fn refused(open: u64, urgent_waits_s: i64) -> Option<Priority> {
         let now: Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
         let oldest_urgent_due_at = Some(now - TimeDelta::seconds(urgent_waits_s));
         refused_from(&Load { open_deliveries: open, oldest_urgent_due_at }, 1_000, now)
@@ -109,14 +109,14 @@ mod tests {
     #[test]
     fn the_less_urgent_is_refused_first() {
         assert_eq!(refused(999, 0), None);
-        assert_eq!(refused(1_000, 0), Some(Lane::Bulk));
-        assert_eq!(refused(1_500, 0), Some(Lane::Normal));
-        assert_eq!(refused(2_000, 0), Some(Lane::Urgent));
+        assert_eq!(refused(1_000, 0), Some(Priority::Bulk));
+        assert_eq!(refused(1_500, 0), Some(Priority::Normal));
+        assert_eq!(refused(2_000, 0), Some(Priority::Urgent));
     }
 
     #[test]
     fn while_urgent_ones_wait_no_bulk_is_taken() {
-        assert_eq!(refused(0, 61), Some(Lane::Bulk));
+        assert_eq!(refused(0, 61), Some(Priority::Bulk));
         assert_eq!(refused(0, 59), None);
     }
 }

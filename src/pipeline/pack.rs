@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::message::Message;
 use super::plan::Addressee;
-use super::prepared::PreparedVersion;
+use super::compiled::CompiledVersion;
 use crate::domain::app::AppId;
 use crate::domain::batch::{BatchContent, DeliveryIdentity, Targets};
-use crate::domain::channel::{Channel, Lane};
+use crate::domain::channel::{Channel, Priority};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::RecipientLabel;
 use crate::domain::id::{DeliveryId, EventId, RuleId, SourceId, TemplateVersionId};
@@ -27,7 +27,7 @@ use crate::store::queue::Claim;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackKey {
     /// How urgent: the first part, so that keys sort by it.
-    pub lane: Lane,
+    pub priority: Priority,
     /// The app.
     pub app: AppId,
     /// The version.
@@ -59,7 +59,7 @@ pub struct Ready {
     /// What it must have in common with its company.
     pub key: PackKey,
     /// The pinned version.
-    pub version: Arc<PreparedVersion>,
+    pub version: Arc<CompiledVersion>,
     /// Whom it is for.
     pub to: Addressee,
     /// What it says.
@@ -110,7 +110,7 @@ pub struct PackLimits {
 
 impl PackLimits {
     /// The limits for a channel: 95 % of OneSignal's bytes, so that a difference in counting does no harm.
-    pub fn new(version: &PreparedVersion, max_targets: usize) -> Self {
+    pub fn new(version: &CompiledVersion, max_targets: usize) -> Self {
         Self {
             targets: max_targets,
             bytes: version.version.channel.custom_data_limit() * 95 / 100,
@@ -126,7 +126,7 @@ const USERS_FRAME: usize = 12;
 /// Nobody is in it twice.
 pub fn next_batch(waiting: &mut VecDeque<Ready>, limits: PackLimits) -> Vec<Ready> {
     let Some(first) = waiting.front() else { return Vec::new() };
-    let is_alone = first.key.lane == Lane::Urgent || first.key.label.is_none();
+    let is_alone = first.key.priority == Priority::Urgent || first.key.label.is_none();
     let chosen = if is_alone { vec![0] } else { choose(waiting, limits) };
     take(waiting, &chosen)
 }
@@ -186,26 +186,26 @@ fn entry_bytes(id: &str, text: &str) -> usize {
 struct Company<'a> {
     places: Vec<usize>,
     people: HashSet<&'a str>,
-    most: usize,
+    max: usize,
 }
 
 impl<'a> Company<'a> {
-    fn new(most: usize) -> Self {
-        Self { places: Vec::new(), people: HashSet::new(), most: most.max(1) }
+    fn new(max: usize) -> Self {
+        Self { places: Vec::new(), people: HashSet::new(), max: max.max(1) }
     }
 
     /// Takes a delivery in, unless its person is in already; `false` once the call is full.
     fn admit(&mut self, place: usize, ready: &'a Ready) -> bool {
         let limit = usize::from(ready.claim.delivery.pack_limit);
-        if self.places.len() >= self.most.min(limit) {
+        if self.places.len() >= self.max.min(limit) {
             // A delivery that may travel in small company only does not stop the others.
-            return self.places.len() < self.most;
+            return self.places.len() < self.max;
         }
         if self.people.insert(ready.to.person().map_or("", |p| p.id.as_str())) {
             self.places.push(place);
-            self.most = self.most.min(limit);
+            self.max = self.max.min(limit);
         }
-        self.places.len() < self.most
+        self.places.len() < self.max
     }
 }
 
@@ -268,7 +268,7 @@ pub fn content(key: &PackKey, members: &[&Ready], copy: &Copy) -> Option<BatchCo
 }
 
 /// The static options of the version, with what the schedule and a test send add.
-fn options(key: &PackKey, version: &PreparedVersion) -> Map<String, Value> {
+fn options(key: &PackKey, version: &CompiledVersion) -> Map<String, Value> {
     let mut options = version.version.content.options.clone();
     match key.schedule.as_deref().map(|schedule| &schedule.timing) {
         None => {}

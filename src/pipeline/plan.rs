@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::message::Message;
-use super::prepared::{PreparedCatalog, PreparedVersion};
-use super::rules::{Globals, PreparedRule};
-use super::sends::{RulePlan, Send};
+use super::compiled::{CompiledCatalog, CompiledVersion};
+use super::rules::{Globals, CompiledRule};
+use super::send_rule::{RulePlan, Send};
 use crate::domain::app::{App, AppId};
 use crate::domain::budget::Budget as Work;
 use crate::domain::channel::Channel;
@@ -22,19 +22,19 @@ use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, IdSource};
 use crate::domain::rule::{Action, Audience, Rule};
 use crate::domain::timing::Schedule;
-use crate::store::orderings::Place;
+use crate::store::ordering_lanes::Place;
 
 /// What planning needs to know beside the event.
 #[derive(Clone, Copy)]
 pub struct Planner<'a> {
     /// The catalog.
-    pub catalog: &'a PreparedCatalog,
+    pub catalog: &'a CompiledCatalog,
     /// Where delivery ids come from.
     pub ids: &'a IdSource,
     /// How long a delivery is worth sending when nobody says.
-    pub default_life: Duration,
+    pub default_ttl: Duration,
     /// Urgent deliveries need this much life left.
-    pub urgent_margin: Duration,
+    pub urgent_min_remaining: Duration,
     /// Recipients of an audience beyond which a person has to release it.
     pub release_over: u32,
     /// What conditions and copy are paid from.
@@ -119,7 +119,7 @@ pub struct Gather {
     /// The same for those that become one message.
     pub digest: [u8; 32],
     /// How many of them it holds.
-    pub most: u32,
+    pub max: u32,
     /// Whether there is time for others to join it.
     pub has_window: bool,
 }
@@ -138,7 +138,7 @@ pub struct PlannedDelivery {
     /// The channel.
     pub channel: Channel,
     /// The version and locale it is pinned to, if one was live.
-    pub pinned: Option<(Arc<PreparedVersion>, String)>,
+    pub pinned: Option<(Arc<CompiledVersion>, String)>,
     /// Whom it is for.
     pub to: Addressee,
     /// Not after this.
@@ -155,7 +155,7 @@ pub struct PlannedDelivery {
     pub gather: Option<Gather>,
     /// Its place in line, if it goes out one after another.
     pub turn: Option<Place>,
-    /// Whether it replaces one that waited, and takes its place in throttles, too.
+    /// Whether it replaces one that waited, and takes its place in throttle_counters, too.
     pub takes_over: bool,
 }
 
@@ -181,7 +181,7 @@ pub fn plan(planner: Planner<'_>, event: &Event, facts: &Facts, now: Timestamp) 
 fn plan_rule(
     (planner, globals): (Planner<'_>, &Globals<'_>),
     event: &Event,
-    rule: &PreparedRule,
+    rule: &CompiledRule,
     facts: &Facts,
     now: Timestamp,
     plan: &mut Plan,
@@ -220,7 +220,7 @@ fn plan_rule(
 fn act(
     planner: Planner<'_>,
     event: &Event,
-    rule: &PreparedRule,
+    rule: &CompiledRule,
     facts: &Facts,
     (kind, body): (&'static str, Value),
     plan: &mut Plan,

@@ -11,12 +11,12 @@ use super::Pipeline;
 use super::message::{self, Message};
 use super::pack::{self, Copy, PackKey, Ready};
 use super::plan::Addressee;
-use super::prepared::PreparedVersion;
+use super::compiled::CompiledVersion;
 use crate::compute::{ComputeError, Purpose};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::budget::Budget as Work;
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::Decision;
 use crate::domain::delivery::{Delivery, DeliveryState, NO_PACK_LIMIT};
@@ -73,7 +73,7 @@ impl Previewed {
     /// The fields as the person would see them.
     fn render(
         &mut self,
-        version: &PreparedVersion,
+        version: &CompiledVersion,
         wished: Option<&str>,
         (data, user): (&Value, Value),
         work: &Work,
@@ -112,7 +112,7 @@ impl Pipeline {
         let (wished, recipient) = (wish.locale.map(str::to_owned), wish.recipient.clone());
         let (data, version, user) = (wish.data.clone(), wish.version, user(wish.user, &wish.recipient));
         let show = move |work: &Work| {
-            let version = Arc::new(PreparedVersion::of_draft(version, work));
+            let version = Arc::new(CompiledVersion::of_draft(version, work));
             let locale = version.version.choose_locale(wished.as_deref()).to_owned();
             let mut shown = Previewed { locale, ..Previewed::default() };
             let composed = message::compose(&version, &shown.locale, &data, work);
@@ -132,14 +132,14 @@ impl Pipeline {
     fn request(
         &self,
         app: &Arc<App>,
-        version: Arc<PreparedVersion>,
+        version: Arc<CompiledVersion>,
         locale: &str,
         (recipient, message): (Recipient, Message),
         now: Timestamp,
     ) -> Option<Value> {
         let to = Addressee::Person(recipient);
         let key = PackKey {
-            lane: Lane::Normal,
+            priority: Priority::Normal,
             app: app.id,
             version: version.version.id,
             locale: locale.to_owned(),
@@ -157,8 +157,8 @@ impl Pipeline {
             app: Arc::clone(app),
             idempotency_key: Uuid::nil(),
             content: Arc::new(content),
-            lane: Lane::Normal,
-            expires_at: now + delta(self.limits.default_life),
+            priority: Priority::Normal,
+            expires_at: now + delta(self.limits.default_ttl),
             traceparent: None,
             holds_secrets: false,
         };
@@ -169,7 +169,7 @@ impl Pipeline {
 /// A delivery that exists in this preview alone.
 fn ready(
     key: PackKey,
-    version: Arc<PreparedVersion>,
+    version: Arc<CompiledVersion>,
     to: Addressee,
     message: Message,
     now: Timestamp,
@@ -177,7 +177,7 @@ fn ready(
     let delivery = Delivery {
         id: DeliveryId::from_uuid(Uuid::nil()),
         state: DeliveryState::Queued { due_at: now },
-        lane: key.lane,
+        priority: key.priority,
         attempts: 0,
         generation: 0,
         is_rechecked: false,

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use super::Pipeline;
 use super::budget::Health;
-use super::line::{Answered, Frozen, Member};
+use super::memory_queue::{Answered, Frozen, Member};
 use crate::domain::answer::{Answer, BatchAnswer, Verdict};
 use crate::domain::batch::Batch;
 use crate::domain::clock::Timestamp;
@@ -16,9 +16,9 @@ use crate::domain::delivery::{Delivery, DeliveryState};
 use crate::domain::id::{BatchId, DeliveryId, EventId, WorkerId};
 use crate::domain::snapshot::UploadKey;
 use crate::store::decisions::NewDecision;
-use crate::store::orderings::Turns;
-use crate::store::results::{AttemptResult, Move};
-use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, results};
+use crate::store::ordering_lanes::Turns;
+use crate::store::transitions::{AttemptResult, Move};
+use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, transitions};
 use crate::telemetry::names;
 
 /// Answers written down in one transaction at most.
@@ -28,7 +28,7 @@ const TEMPLATE_WAIT: TimeDelta = TimeDelta::seconds(5);
 
 /// One delivery's move, with why.
 #[derive(Debug)]
-pub(super) struct Moved {
+pub(super) struct Transition {
     pub after: Delivery,
     pub worker: Option<WorkerId>,
     pub epoch: i32,
@@ -38,7 +38,7 @@ pub(super) struct Moved {
     pub decision: Option<Decision>,
 }
 
-impl Moved {
+impl Transition {
     /// The claim that it moves under: it did move if that is among those which the store says did.
     fn key(&self) -> (DeliveryId, i32) {
         (self.after.id, self.epoch)
@@ -69,7 +69,7 @@ impl Pipeline {
         let now = self.clock.now();
         let mut moves = Vec::new();
         for Answered { frozen, answer } in answered {
-            let rest_until = self.heed(&frozen.batch, &answer.verdict, now).await?;
+            let rest_until = self.apply_to_app(&frozen.batch, &answer.verdict, now).await?;
             self.watch_version(frozen, &answer.verdict, now).await?;
             // One for the whole batch: its members are tried again together, or end together.
             let jitter = self.ids.jitter();
@@ -81,9 +81,9 @@ impl Pipeline {
             .map(|a| AttemptResult { batch: a.frozen.batch.id, n: a.frozen.attempt, answer: &a.answer })
             .collect();
         let mut tx = self.store.begin().await?;
-        results::answer_attempts(&mut tx, &noted, now).await?;
+        transitions::answer_attempts(&mut tx, &noted, now).await?;
         let moved = self.write_moves(&mut tx, &moves, now).await?;
-        self.note_handed_over(&mut tx, answered).await?;
+        self.note_scheduled(&mut tx, answered).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
         metrics::counter!(names::FENCED).increment((moves.len() - moved.len()) as u64);
@@ -100,11 +100,11 @@ impl Pipeline {
     pub(super) async fn write_moves(
         &self,
         tx: &mut Tx,
-        moves: &[Moved],
+        moves: &[Transition],
         now: Timestamp,
     ) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
         let (moved, ended) = self.carry_out_moves(tx, moves, now).await?;
-        self.pass_on(tx, &ended, now).await?;
+        self.unblock_next(tx, &ended, now).await?;
         Ok(moved)
     }
 
@@ -112,7 +112,7 @@ impl Pipeline {
     pub(super) async fn carry_out_moves(
         &self,
         tx: &mut Tx,
-        moves: &[Moved],
+        moves: &[Transition],
         now: Timestamp,
     ) -> Result<(HashSet<(DeliveryId, i32)>, Turns), StoreError> {
         let rows: Vec<Move<'_>> = moves
@@ -125,9 +125,9 @@ impl Pipeline {
                 crashed: m.crashed,
             })
             .collect();
-        let (moved, ended) = results::carry_out(tx, &rows, now).await?;
+        let (moved, ended) = transitions::carry_out(tx, &rows, now).await?;
         let is_void =
-            |m: &&Moved| moved.contains(&m.key()) && matches!(m.after.state, DeliveryState::Queued { .. });
+            |m: &&Transition| moved.contains(&m.key()) && matches!(m.after.state, DeliveryState::Queued { .. });
         let mut void: Vec<BatchId> = moves.iter().filter(is_void).filter_map(|m| m.batch).collect();
         void.dedup();
         if !void.is_empty() {
@@ -147,7 +147,7 @@ impl Pipeline {
     }
 
     /// Carries out moves in a transaction of their own and forgets their claims.
-    pub(super) async fn settle(&self, moves: Vec<Moved>) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
+    pub(super) async fn settle(&self, moves: Vec<Transition>) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
         if moves.is_empty() {
             return Ok(HashSet::new());
         }
@@ -156,7 +156,7 @@ impl Pipeline {
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
-        self.line.let_go(moves.iter().map(Moved::key));
+        self.line.let_go(moves.iter().map(Transition::key));
         for after in moves.iter().filter(|m| moved.contains(&m.key())).map(|m| &m.after) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
         }
@@ -165,7 +165,7 @@ impl Pipeline {
 
     /// What an answer means for the whole app or template. Returns until when its deliveries rest, if they do: behind a
     /// gate they are due at once and go when it opens, by itself or by a person.
-    async fn heed(
+    async fn apply_to_app(
         &self,
         batch: &Batch,
         verdict: &Verdict,
@@ -193,8 +193,8 @@ impl Pipeline {
                 self.app_works(app, now).await?;
                 Ok(None)
             }
-            Verdict::NotConnected { .. } => self.in_trouble(app, Health::NotConnected, now).await,
-            Verdict::Ambiguous { .. } => self.in_trouble(app, Health::Failed, now).await,
+            Verdict::NotConnected { .. } => self.with_issues(app, Health::NotConnected, now).await,
+            Verdict::Ambiguous { .. } => self.with_issues(app, Health::Failed, now).await,
         }
     }
 
@@ -219,7 +219,7 @@ impl Pipeline {
         answer: &BatchAnswer,
         (rest_until, jitter): (Option<Timestamp>, f64),
         now: Timestamp,
-    ) -> Moved {
+    ) -> Transition {
         let before = &member.claim.delivery;
         let meant = answer.verdict.for_member(member.recipient_id.as_deref(), frozen.size == 1);
         let started_at = frozen.started_at;
@@ -236,7 +236,7 @@ impl Pipeline {
         let decision = reason(&after, &meant, answer).map(|decision| {
             decision.of_rule(&member.rule).of_delivery(after.id).with("attempt", frozen.attempt)
         });
-        Moved {
+        Transition {
             after,
             worker: Some(frozen.worker),
             epoch: member.claim.epoch,

@@ -4,13 +4,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Pipeline;
-use super::prepare::Loaded;
-use super::record::{Moved, committed};
+use super::load::Loaded;
+use super::record::{Transition, committed};
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::id::DeliveryId;
 use crate::domain::template::TemplateVersion;
-use crate::domain::timing::{Schedule, hand_over_from};
+use crate::domain::timing::{Schedule, schedule_at_provider_from};
 use crate::store::secrets::{delivery_place, insert_delivery_values};
 use crate::store::{StoreError, commit, deliveries, queue};
 
@@ -85,7 +85,7 @@ impl Pipeline {
             .await
             .map_err(|hold| ReleaseError::StillHeld(hold.detail))?;
         let send_after = loaded.row.schedule.as_ref().and_then(Schedule::send_after);
-        let due_at = send_after.map_or(now, |after| hand_over_from(after).max(now));
+        let due_at = send_after.map_or(now, |after| schedule_at_provider_from(after).max(now));
         let mut tx = self.store.begin().await?;
         let Some(claim) = queue::lock_held(&mut tx, id).await? else {
             return Err(ReleaseError::NotHeld(loaded.row.state.as_str().to_owned()));
@@ -98,7 +98,7 @@ impl Pipeline {
         }
         deliveries::pin(&mut tx, id, (version.version.id, version.version.number), &locale).await?;
         let decision = decision(&version.version, &release).of_rule(&loaded.row.rule.1).of_delivery(id);
-        let moved = Moved {
+        let moved = Transition {
             after: claim.delivery.into_state(DeliveryState::Queued { due_at }),
             worker: None,
             epoch: claim.epoch,
@@ -117,7 +117,7 @@ impl Pipeline {
         &self,
         loaded: &Loaded,
         number: Option<i32>,
-    ) -> Result<std::sync::Arc<super::prepared::PreparedVersion>, ReleaseError> {
+    ) -> Result<std::sync::Arc<super::compiled::CompiledVersion>, ReleaseError> {
         let template = &loaded.row.template;
         let none = || ReleaseError::NoVersion { template: template.clone(), number };
         let id = match (number, loaded.row.version) {

@@ -4,13 +4,13 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
 
 use super::Pipeline;
-use super::group::Reply;
+use super::group_commit::Reply;
 use super::ingest::IngestError;
-use super::sensitive::MASK;
+use super::redaction::MASK;
 use crate::domain::event::Event;
 
 /// Fields that an answer names at most.
-const MOST_FIELDS: usize = 5;
+const MAX_FIELDS: usize = 5;
 
 /// What an event says, without its id.
 #[derive(Debug, Clone, Default)]
@@ -104,12 +104,12 @@ fn differing(first: &Event, new: &Event) -> Vec<String> {
     if !first.data.is_null() {
         compare("/data".to_owned(), &plain(&first.data), &plain(&new.data), &mut fields);
     }
-    fields.truncate(MOST_FIELDS);
+    fields.truncate(MAX_FIELDS);
     fields
 }
 
 fn compare(place: String, first: &Value, new: &Value, found: &mut Vec<String>) {
-    if found.len() >= MOST_FIELDS || first == new || first == MASK {
+    if found.len() >= MAX_FIELDS || first == new || first == MASK {
         return;
     }
     let step = |name: &str| format!("{place}/{}", name.replace('~', "~0").replace('/', "~1"));

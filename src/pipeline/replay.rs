@@ -10,10 +10,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Pipeline;
-use super::prepare::Loaded;
-use super::prepared::PreparedVersion;
+use super::load::Loaded;
+use super::compiled::CompiledVersion;
 use super::record::committed;
-use super::sensitive::MASK;
+use super::redaction::MASK;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::StateName;
@@ -25,7 +25,7 @@ use crate::store::secrets::{delivery_place, insert_delivery_values};
 use crate::store::{StoreError, commit};
 
 /// Deliveries in one replay at most.
-pub const MOST: usize = 5_000;
+pub const MAX: usize = 5_000;
 /// Days before an event is dropped in which nothing of it is made again.
 const DROPPED_SOON_DAYS: i64 = 7;
 
@@ -186,10 +186,10 @@ impl Pipeline {
     /// [`StoreError`] when the database is away; trying again helps.
     pub async fn plan_replay(&self, wish: &ReplayWish) -> Result<ReplayPlan, StoreError> {
         let now = self.clock.now();
-        let limit = i64::try_from(MOST + 1).unwrap_or(i64::MAX);
+        let limit = i64::try_from(MAX + 1).unwrap_or(i64::MAX);
         let mut found = self.store.find_replayable(&wish.filter, limit).await?;
-        let is_complete = found.len() <= MOST;
-        found.truncate(MOST);
+        let is_complete = found.len() <= MAX;
+        found.truncate(MAX);
         self.catalog.warm(&self.store).await?;
         let ids: Vec<DeliveryId> = found.iter().map(|one| one.id).collect();
         let loaded = self.load(&ids).await?;
@@ -223,7 +223,7 @@ impl Pipeline {
         if found.replayed_as.is_some() && !wish.may_duplicate {
             return Ok(Err(LeftOut::ReplayedAlready));
         }
-        let is_over = row.expires_at <= now + self.margin(crate::domain::channel::Lane::Bulk);
+        let is_over = row.expires_at <= now + self.margin(crate::domain::channel::Priority::Bulk);
         if is_over && !wish.even_if_expired {
             return Ok(Err(LeftOut::Expired));
         }
@@ -246,7 +246,7 @@ impl Pipeline {
         if self.compose(&version, &locale, loaded.data()).await.is_err() {
             return Ok(Err(LeftOut::WouldBeHeld));
         }
-        let expires_at = if is_over { now + delta(self.limits.default_life) } else { row.expires_at };
+        let expires_at = if is_over { now + delta(self.limits.default_ttl) } else { row.expires_at };
         let id: DeliveryId = self.ids.next(now);
         let values = if loaded.has_values_of_its_own() {
             let plain = loaded.data().to_string();
@@ -276,7 +276,7 @@ impl Pipeline {
 
     async fn may_reach_people(
         &self,
-        version: &PreparedVersion,
+        version: &CompiledVersion,
         approvals: &mut Approvals,
     ) -> Result<bool, StoreError> {
         let (id, number) = (version.version.id, version.version.number);
@@ -292,7 +292,7 @@ impl Pipeline {
         &self,
         loaded: &Loaded,
         wanted: ReplayVersion,
-    ) -> Result<Option<Arc<PreparedVersion>>, StoreError> {
+    ) -> Result<Option<Arc<CompiledVersion>>, StoreError> {
         let template = &loaded.row.template;
         let id = match (wanted, loaded.row.version) {
             (ReplayVersion::Number(number), _) => {

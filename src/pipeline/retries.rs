@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use super::freeze::fingerprinted;
+use super::batch_draft::fingerprinted;
 use super::hours::{Opening, SendingHours, opening_of_all};
-use super::line::{Frozen, Member};
+use super::memory_queue::{Frozen, Member};
 use super::pack::{self, Ready};
-use super::prepare::Loaded;
-use super::record::Moved;
+use super::load::Loaded;
+use super::record::Transition;
 use super::{Pipeline, WorkerLease};
 use crate::domain::batch::{Batch, BatchContent};
 use crate::domain::channel::Channel;
@@ -41,13 +41,13 @@ struct Claimed {
     /// Those that go again.
     ready: Vec<Frozen>,
     /// The moves of the members of the others.
-    moves: Vec<Moved>,
+    moves: Vec<Transition>,
     /// Attempts that were entered in the books with the claim, and are not made now.
     unmade: Vec<(BatchId, i32, WorkerId)>,
 }
 
 /// A stored batch on its way to another attempt.
-enum Thawed {
+enum Rebuilt {
     /// It can be sent again, unchanged.
     Ready(Box<Frozen>),
     /// OneSignal does not have its template at the moment.
@@ -75,11 +75,11 @@ impl Pipeline {
         }
         let keys: Vec<(DeliveryId, i32)> = claims.iter().map(Claim::key).collect();
         self.line.hold(keys.iter().copied());
-        super::crash::point("after_claim");
-        let thawed = self.thaw_all(lease, claims, now).await;
+        super::failpoints::point("after_claim");
+        let rebuilt = self.rebuild_all(lease, claims, now).await;
         // What broke off half-way stands in our name as `sending` and nobody would ever call: the look-out takes it
         // back once it is no longer held.
-        let Claimed { ready, moves, unmade } = thawed.inspect_err(|_| self.forget_claims(&keys))?;
+        let Claimed { ready, moves, unmade } = rebuilt.inspect_err(|_| self.forget_claims(&keys))?;
         let count = ready.len();
         let going: HashSet<(DeliveryId, i32)> =
             ready.iter().flat_map(|frozen| frozen.members.iter().map(|m| m.claim.key())).collect();
@@ -98,7 +98,7 @@ impl Pipeline {
     }
 
     /// What becomes of claimed batches.
-    async fn thaw_all(
+    async fn rebuild_all(
         &self,
         lease: WorkerLease,
         claims: Vec<Claim>,
@@ -124,69 +124,69 @@ impl Pipeline {
                 self.forget_claims(&claims.iter().map(Claim::key).collect::<Vec<_>>());
                 continue;
             }
-            match self.thaw(lease, &batch, &claims, (&loaded, &hours), now).await? {
-                Thawed::Ready(frozen) => ready.push(*frozen),
-                Thawed::NotUploaded(frozen) => {
+            match self.rebuild(lease, &batch, &claims, (&loaded, &hours), now).await? {
+                Rebuilt::Ready(frozen) => ready.push(*frozen),
+                Rebuilt::NotUploaded(frozen) => {
                     self.wanted_uploads.lock().insert(frozen);
                     unmade.push(attempt);
-                    moves.extend(Self::put_off(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
+                    moves.extend(Self::reschedule(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
                 }
-                Thawed::OutsideHours(opens_at) => {
+                Rebuilt::OutsideHours(opens_at) => {
                     unmade.push(attempt);
-                    moves.extend(Self::put_off(lease, &batch, claims, &loaded, opens_at));
+                    moves.extend(Self::reschedule(lease, &batch, claims, &loaded, opens_at));
                 }
-                Thawed::Over => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
+                Rebuilt::Over => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
             }
         }
         Ok(Claimed { ready, moves, unmade })
     }
 
     /// The batch as it was frozen, if it can still be sent.
-    async fn thaw(
+    async fn rebuild(
         &self,
         lease: WorkerLease,
         stored: &StoredBatch,
         claims: &[Claim],
         (loaded, hours): (&HashMap<DeliveryId, Loaded>, &HashMap<DeliveryId, SendingHours>),
         now: Timestamp,
-    ) -> Result<Thawed, StoreError> {
+    ) -> Result<Rebuilt, StoreError> {
         let frozen = &stored.frozen;
         let Some(expires_at) =
             frozen.members.iter().filter_map(|id| Some(loaded.get(id)?.row.expires_at)).min()
         else {
-            return Ok(Thawed::Over);
+            return Ok(Rebuilt::Over);
         };
-        let Some(lane) = claims.first().map(|claim| claim.delivery.lane) else { return Ok(Thawed::Over) };
-        if expires_at <= now + self.margin(lane) {
-            return Ok(Thawed::Over);
+        let Some(priority) = claims.first().map(|claim| claim.delivery.priority) else { return Ok(Rebuilt::Over) };
+        if expires_at <= now + self.margin(priority) {
+            return Ok(Rebuilt::Over);
         }
         // What was surely never sent is packed anew without those who don't want it any more. What may have been sent is
         // not: without its whole batch it could not keep its key.
         let is_doubtful = claims.iter().any(|claim| claim.delivery.may_have_been_sent());
         if !is_doubtful && claims.len() < frozen.members.len() {
             // Somebody was cancelled since it was frozen.
-            return Ok(Thawed::Over);
+            return Ok(Rebuilt::Over);
         }
         if (!is_doubtful || frozen.members.len() == 1) && self.somebody_is_out(stored, loaded).await? {
-            return Ok(Thawed::Over);
+            return Ok(Rebuilt::Over);
         }
         let closes_at = match hours_of(frozen, hours, (now, expires_at), is_doubtful) {
             Ok(closes_at) => closes_at,
-            Err(thawed) => return Ok(thawed),
+            Err(rebuilt) => return Ok(rebuilt),
         };
         let catalog = self.catalog.get(&self.store).await?;
-        let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(Thawed::Over) };
+        let Some(app) = catalog.app(Some(frozen.app)).cloned() else { return Ok(Rebuilt::Over) };
         let key = UploadKey { app: frozen.app, version: frozen.version, locale: frozen.locale.clone() };
         if !self.needs_no_upload(&key).await? {
-            return Ok(Thawed::NotUploaded(key));
+            return Ok(Rebuilt::NotUploaded(key));
         }
         let Some(content) = self.content_again(stored, claims, loaded).await? else {
-            return Ok(Thawed::Over);
+            return Ok(Rebuilt::Over);
         };
         let compare = |kept: &Vec<u8>| self.store.vault().compare(kept, &fingerprinted(&content));
         if frozen.body_fingerprint.as_ref().map(compare) == Some(Comparison::Different) {
             tracing::error!(batch.id = %frozen.id, "batch {} can't be made the same again; it is not sent", frozen.id);
-            return Ok(Thawed::Over);
+            return Ok(Rebuilt::Over);
         }
         let members =
             claims.iter().filter_map(|claim| Some(member(claim, loaded.get(&claim.delivery.id)?))).collect();
@@ -195,12 +195,12 @@ impl Pipeline {
             app,
             idempotency_key: frozen.idempotency_key,
             content: Arc::new(content),
-            lane,
+            priority,
             expires_at,
             traceparent: None,
             holds_secrets: holds_secrets(&frozen.members, loaded),
         };
-        Ok(Thawed::Ready(Box::new(Frozen {
+        Ok(Rebuilt::Ready(Box::new(Frozen {
             batch,
             members,
             version: frozen.version,
@@ -258,7 +258,7 @@ impl Pipeline {
             members.push(Ready {
                 claim: claim.clone(),
                 key: pack::PackKey {
-                    lane: claim.delivery.lane,
+                    priority: claim.delivery.priority,
                     app: frozen.app,
                     version: frozen.version,
                     locale: frozen.locale.clone(),
@@ -287,15 +287,15 @@ impl Pipeline {
     }
 
     /// The members of a batch that has to wait.
-    fn put_off(
+    fn reschedule(
         lease: WorkerLease,
         stored: &StoredBatch,
         claims: Vec<Claim>,
         loaded: &HashMap<DeliveryId, Loaded>,
         due_at: Timestamp,
-    ) -> Vec<Moved> {
+    ) -> Vec<Transition> {
         let wait = |claim: Claim| {
-            Some(Moved {
+            Some(Transition {
                 event: loaded.get(&claim.delivery.id)?.event.id,
                 after: claim.delivery.into_state(DeliveryState::Retrying { due_at }),
                 worker: Some(lease.id),
@@ -317,12 +317,12 @@ impl Pipeline {
         claims: Vec<Claim>,
         loaded: &HashMap<DeliveryId, Loaded>,
         now: Timestamp,
-    ) -> Vec<Moved> {
+    ) -> Vec<Transition> {
         let end = |claim: Claim| {
             let one = loaded.get(&claim.delivery.id)?;
-            let is_over = claim.expires_at <= now + self.margin(claim.delivery.lane);
+            let is_over = claim.expires_at <= now + self.margin(claim.delivery.priority);
             let (after, decision) = ending(claim.delivery, is_over, now);
-            Some(Moved {
+            Some(Transition {
                 decision: Some(decision.of_rule(&one.row.rule.1).of_delivery(after.id)),
                 after,
                 worker: Some(lease.id),
@@ -336,11 +336,11 @@ impl Pipeline {
     }
 
     /// Gives frozen batches back whose attempt was never made.
-    pub(super) async fn give_back_frozen(&self, frozen: Vec<Frozen>) -> Result<(), StoreError> {
+    pub(super) async fn release_frozen(&self, frozen: Vec<Frozen>) -> Result<(), StoreError> {
         let now = self.clock.now();
         let moves = frozen.into_iter().flat_map(|frozen| {
             let (worker, batch) = (Some(frozen.worker), Some(frozen.batch.id));
-            frozen.members.into_iter().map(move |member| Moved {
+            frozen.members.into_iter().map(move |member| Transition {
                 after: unsent(member.claim.delivery, now),
                 worker,
                 epoch: member.claim.epoch,
@@ -358,7 +358,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`StoreError`] when the database is away; trying again helps.
-    pub async fn take_back(&self) -> Result<usize, StoreError> {
+    pub async fn reclaim_orphaned(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(0) };
         let rows = self.store.rows_of(lease.id).await?;
@@ -373,7 +373,7 @@ impl Pipeline {
         let moves = forgotten.into_iter().filter_map(|row| {
             let event = loaded.get(&row.claim.delivery.id)?.event.id;
             let after = unsent(row.claim.delivery, now);
-            Some(Moved {
+            Some(Transition {
                 after,
                 worker: Some(lease.id),
                 epoch: row.claim.epoch,
@@ -395,13 +395,13 @@ fn hours_of(
     hours: &HashMap<DeliveryId, SendingHours>,
     (now, expires_at): (Timestamp, Timestamp),
     is_doubtful: bool,
-) -> Result<Option<Timestamp>, Thawed> {
+) -> Result<Option<Timestamp>, Rebuilt> {
     let own: Vec<&SendingHours> = frozen.members.iter().filter_map(|id| hours.get(id)).collect();
     match opening_of_all(&own, now, expires_at) {
         Opening::Open { closes_at } => Ok(closes_at),
-        Opening::At(opens_at) if is_doubtful => Err(Thawed::OutsideHours(opens_at)),
+        Opening::At(opens_at) if is_doubtful => Err(Rebuilt::OutsideHours(opens_at)),
         // What was surely never sent is packed anew, each with those whose hours are the same.
-        Opening::At(_) | Opening::Never => Err(Thawed::Over),
+        Opening::At(_) | Opening::Never => Err(Rebuilt::Over),
     }
 }
 

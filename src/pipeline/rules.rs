@@ -16,7 +16,7 @@ use crate::expressions::{EvaluationError, Expression};
 
 /// A rule with its expressions parsed. One that does not parse fails each event that reaches it, with a decision.
 #[derive(Debug)]
-pub struct PreparedRule {
+pub struct CompiledRule {
     /// The rule.
     pub rule: Arc<Rule>,
     /// By their text.
@@ -51,7 +51,7 @@ impl<'a> Globals<'a> {
     }
 }
 
-impl PreparedRule {
+impl CompiledRule {
     /// Parses a rule's expressions.
     pub fn new(rule: Rule, work: &Work) -> Self {
         let parse = |text: &str| (text.to_owned(), Expression::parse(text, work).ok());

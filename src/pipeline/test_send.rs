@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::Pipeline;
 use super::ingest::{Accepted, Content, IngestError, NewEvent};
 use super::plan::{Plan, Planner};
-use super::prepared::PreparedVersion;
-use super::sends::{RulePlan, Send};
-use crate::domain::channel::Lane;
+use super::compiled::CompiledVersion;
+use super::send_rule::{RulePlan, Send};
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, EventTypeName, Recipient};
 use crate::domain::facts::Facts;
@@ -103,14 +103,14 @@ impl Pipeline {
 pub(super) fn plan_test(
     planner: Planner<'_>,
     event: &Event,
-    version: &Arc<PreparedVersion>,
+    version: &Arc<CompiledVersion>,
     facts: &Facts,
     now: Timestamp,
 ) -> Plan {
     let template = version.version.template.clone();
     // What is gathered elsewhere is a gathering of one here, and goes at once.
     let is_gathered = planner.catalog.is_gathered(&template);
-    let digest = is_gathered.then_some(Digest { key: None, window_s: 0, most: 1 });
+    let digest = is_gathered.then_some(Digest { key: None, window_s: 0, max: 1 });
     let send = Send {
         template: &template,
         audience: Audience::EventRecipients,
@@ -127,7 +127,7 @@ pub(super) fn plan_test(
             audience: Audience::EventRecipients,
             canary: None,
         },
-        lane: Lane::Urgent,
+        priority: Priority::Urgent,
         timing: Timing::default(),
         expires_in_s: None,
         throttle: None,

@@ -11,7 +11,7 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::event::Recipient;
 use crate::domain::rule::Throttle;
 use crate::domain::timing::Schedule;
-use crate::store::throttles::{ThrottleKey, Wish, take};
+use crate::store::throttle_counters::{ThrottleKey, Wish, take};
 use crate::store::{StoreError, Tx};
 use crate::vault::sha256;
 
@@ -37,8 +37,8 @@ impl Pipeline {
             plans.iter().flat_map(|plan| plan.deliveries.iter().map(|planned| (planned, plan.is_test)));
         for (planned, is_test) in each {
             let Some((key, throttle)) = key_of(planned, is_test) else { continue };
-            let most = i32::try_from(throttle.most).unwrap_or(i32::MAX);
-            wishes.entry(key).or_insert(Wish { wanted: 0, most }).wanted += 1;
+            let max = i32::try_from(throttle.max).unwrap_or(i32::MAX);
+            wishes.entry(key).or_insert(Wish { wanted: 0, max }).wanted += 1;
         }
         if wishes.is_empty() {
             return Ok(());
@@ -81,8 +81,8 @@ fn window_start(at: Timestamp, throttle: Throttle) -> Timestamp {
 }
 
 fn throttled(throttle: Throttle) -> Decision {
-    let Throttle { most, within_s } = throttle;
+    let Throttle { max, within_s } = throttle;
     let detail =
         format!("the person has had {most} of these within {within_s} seconds, as many as the rule allows");
-    Decision::new(DecisionCode::Throttled, detail).with("most", most).with("within_s", within_s)
+    Decision::new(DecisionCode::Throttled, detail).with("most", max).with("within_s", within_s)
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{Days, TimeDelta};
 
 use super::deliver::LATEST_START;
-use super::record::{Moved, committed};
+use super::record::{Transition, committed};
 use super::{KeepDays, Pipeline};
 use crate::domain::answer::Answer;
 use crate::domain::clock::Timestamp;
@@ -13,10 +13,10 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::id::{DeliveryId, EventId};
 use crate::domain::retry::delta;
-use crate::store::leases::Orphan;
+use crate::store::orphans::Orphan;
 use crate::store::queue::Claim;
 use crate::store::retention::{HISTORY, PAYLOADS};
-use crate::store::{StoreError, commit, leases, queue};
+use crate::store::{StoreError, commit, orphans, queue};
 use crate::telemetry::names;
 
 /// Rows that are rescued or ended in one transaction at most.
@@ -31,8 +31,8 @@ const COLLAPSES_STAY: TimeDelta = TimeDelta::days(30);
 const BODIES_STAY: TimeDelta = TimeDelta::days(30);
 /// How long a lapsed worker's row stays for people to see.
 const WORKERS_STAY: TimeDelta = TimeDelta::hours(1);
-/// How long a buried one stays: longer than any statement or transaction may take.
-const BURIED_STAY: TimeDelta = TimeDelta::minutes(10);
+/// How long a fenced one stays: longer than any statement or transaction may take.
+const FENCED_STAY: TimeDelta = TimeDelta::minutes(10);
 
 impl Pipeline {
     /// Frees rows of workers whose lease is over; returns how many. What such a worker was sending may have been sent:
@@ -44,12 +44,12 @@ impl Pipeline {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let sending_before = now - delta(self.limits.call_timeout);
-        let orphans = leases::lock_orphans(&mut tx, now, sending_before, ROWS_AT_ONCE).await?;
+        let orphans = orphans::lock_orphans(&mut tx, now, sending_before, ROWS_AT_ONCE).await?;
         if orphans.is_empty() {
             return Ok(0);
         }
         let events = self.events_of(orphans.iter().map(|orphan| orphan.claim.delivery.id).collect()).await?;
-        let moves: Vec<Moved> =
+        let moves: Vec<Transition> =
             orphans.iter().filter_map(|orphan| self.rescued(orphan, &events, now)).collect();
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
@@ -73,7 +73,7 @@ impl Pipeline {
         orphan: &Orphan,
         events: &HashMap<DeliveryId, EventId>,
         now: Timestamp,
-    ) -> Option<Moved> {
+    ) -> Option<Transition> {
         let Claim { delivery, epoch, expires_at, batch, .. } = &orphan.claim;
         let event = *events.get(&delivery.id)?;
         let is_sending = delivery.state == DeliveryState::Sending;
@@ -89,7 +89,7 @@ impl Pipeline {
             let detail = "the process that was sending it died; it may have been sent";
             Decision::new(DecisionCode::Rescued, detail).of_delivery(delivery.id)
         });
-        Some(Moved {
+        Some(Transition {
             after,
             worker: Some(orphan.worker),
             epoch: *epoch,
@@ -117,7 +117,7 @@ impl Pipeline {
             let waited =
                 if claim.delivery.state == DeliveryState::Held { "was held" } else { "could not go" };
             let detail = format!("it {waited}, and was worth sending until {}", claim.expires_at);
-            Some(Moved {
+            Some(Transition {
                 event: *events.get(&id)?,
                 after: claim.delivery.expire(),
                 worker: None,
@@ -127,14 +127,14 @@ impl Pipeline {
                 decision: Some(Decision::new(DecisionCode::Expired, detail).of_delivery(id)),
             })
         };
-        let moves: Vec<Moved> = over.into_iter().filter_map(expire).collect();
+        let moves: Vec<Transition> = over.into_iter().filter_map(expire).collect();
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
         Ok(moved.len())
     }
 
-    /// Erases sensitive values that have served, buries workers, makes and drops partitions, prunes event keys,
+    /// Erases sensitive values that have served, fences workers, makes and drops partitions, prunes event keys,
     /// received bodies and what log-ins left behind.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl Pipeline {
         let KeepDays { history, payloads, keys } = self.limits.keep_days;
         self.store.ensure_partitions(now).await?;
         self.store.erase_served_secrets(now - SECRETS_STAY, 10_000).await?;
-        self.store.bury_workers(now - WORKERS_STAY, now - BURIED_STAY, now).await?;
+        self.store.fence_workers(now - WORKERS_STAY, now - FENCED_STAY, now).await?;
         let days_ago = |days: u32| now.date_naive().checked_sub_days(Days::new(u64::from(days)));
         if let Some(oldest) = days_ago(payloads.min(history)) {
             self.store.drop_partitions_before(&PAYLOADS, oldest).await?;
@@ -155,10 +155,10 @@ impl Pipeline {
             self.store.prune_digests(oldest, 10_000).await?;
         }
         self.store.prune_event_keys(now - TimeDelta::days(i64::from(keys)), 1_000).await?;
-        self.forget_handed_over(now).await?;
+        self.forget_scheduled(now).await?;
         self.store.prune_collapses(now - COLLAPSES_STAY, 10_000).await?;
         self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;
-        self.prune_exchange(now).await?;
+        self.prune_rate_shares(now).await?;
         self.store.prune_received(now - BODIES_STAY, 1_000).await?;
         self.store.prune_rejected_calls(now - BODIES_STAY).await?;
         self.store.prune_log_ins(now).await?;

@@ -12,7 +12,7 @@ use super::budget::KnownGate;
 use super::dispatch::Round;
 use super::{Pipeline, WorkerLease};
 use crate::domain::app::AppId;
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::gate::{Gate, GateSubject, RATE_LIMITED};
 use crate::domain::id::WorkerId;
@@ -20,16 +20,16 @@ use crate::domain::retry::delta;
 use crate::store::StoreError;
 use crate::store::queue::{Claim, DueFilter};
 
-/// Due rows that are claimed at once, of each lane.
+/// Due rows that are claimed at once, of each priority.
 const CLAIM_AT_ONCE: usize = 1_000;
 /// How often the whole index of due rows is looked through, for commits that came late.
 const SWEEP: TimeDelta = TimeDelta::seconds(15);
 /// How far below the oldest due row that was seen a look begins.
 const WATERMARK_SLACK: TimeDelta = TimeDelta::seconds(60);
 /// How long a step rests after the database was away.
-const AFTER_TROUBLE: Duration = Duration::from_millis(500);
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// How often replicas tell each other what they could use.
-const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
+const RATE_SHARING_INTERVAL: Duration = Duration::from_secs(1);
 /// How often orphans are looked for.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often the house is tidied.
@@ -37,13 +37,13 @@ const TIDY_EVERY: Duration = Duration::from_mins(1);
 
 /// Where looking for due rows left off.
 #[derive(Debug, Default)]
-pub struct LookOut {
+pub struct Polling {
     watermarks: [Option<Timestamp>; 3],
     swept_at: Option<Timestamp>,
     took_back_at: Option<Timestamp>,
 }
 
-impl LookOut {
+impl Polling {
     /// Begins anew after the clock went back: what lies ahead was noted before.
     fn follow_clock(&mut self, now: Timestamp) {
         if self.swept_at.is_some_and(|at| at > now) || self.took_back_at.is_some_and(|at| at > now) {
@@ -100,24 +100,24 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`StoreError`] when the database is away; trying again helps.
-    pub async fn look_out(&self, state: &mut LookOut) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn poll_once(&self, state: &mut Polling) -> Result<Option<Timestamp>, StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(None) };
         state.follow_clock(now);
         self.catalog.warm(&self.store).await?;
         self.learn_gates(now).await?;
-        self.give_back_stopped(lease, now).await?;
+        self.release_stopped(lease, now).await?;
         self.upload_wanted().await;
         let doubt = self.doubt.swap(false, std::sync::atomic::Ordering::SeqCst);
         let is_time = state.took_back_at.is_none_or(|at| at + delta(self.limits.reconcile) <= now);
         if doubt || is_time {
             state.took_back_at = Some(now);
-            self.take_back().await.inspect_err(|_| self.raise_doubt())?;
+            self.reclaim_orphaned().await.inspect_err(|_| self.raise_doubt())?;
         }
         self.claim_retries(lease, now).await?;
         let mut was_full = false;
-        for (place, lane) in Lane::ALL.into_iter().enumerate() {
-            was_full |= self.claim_lane(lease, lane, place, state, now).await?;
+        for (place, priority) in Priority::ALL.into_iter().enumerate() {
+            was_full |= self.claim_priority(lease, priority, place, state, now).await?;
         }
         if state.swept_at.is_none_or(|at| at + SWEEP <= now) {
             state.swept_at = Some(now);
@@ -125,31 +125,31 @@ impl Pipeline {
         if was_full { Ok(Some(now)) } else { self.store.next_due(now).await }
     }
 
-    /// Claims one lane's due rows; returns whether there may be more.
-    async fn claim_lane(
+    /// Claims one priority's due rows; returns whether there may be more.
+    async fn claim_priority(
         &self,
         lease: WorkerLease,
-        lane: Lane,
+        priority: Priority,
         place: usize,
-        state: &mut LookOut,
+        state: &mut Polling,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let closed = self.stopped_apps(now).await?.into_iter().map(|app| app.0).collect::<Vec<_>>();
-        let reserved = self.line.reserve_for(lane, CLAIM_AT_ONCE);
+        let reserved = self.line.reserve_for(priority, CLAIM_AT_ONCE);
         if reserved == 0 {
             return Ok(false);
         }
         let free = i64::try_from(reserved).unwrap_or(i64::MAX);
         let sweep = state.swept_at.is_none_or(|at| at + SWEEP <= now);
         let not_before = state.watermarks[place].filter(|_| !sweep).unwrap_or(Timestamp::UNIX_EPOCH);
-        let filter = DueFilter { lane, not_before, without_apps: &closed, limit: free };
+        let filter = DueFilter { priority, not_before, without_apps: &closed, limit: free };
         let claims = self.store.claim_due(lease.id, filter, now).await;
         let claims = claims.inspect_err(|_| self.line.unreserve(reserved))?;
         let oldest = claims.iter().filter_map(|claim| claim.delivery.due_at()).min();
         state.watermarks[place] = Some(oldest.unwrap_or(now) - WATERMARK_SLACK);
         let is_full = claims.len() == reserved;
         self.line.hold(claims.iter().map(Claim::key));
-        super::crash::point("after_claim");
+        super::failpoints::point("after_claim");
         let keys: Vec<_> = claims.iter().map(Claim::key).collect();
         match self.prepare(lease.id, claims, now).await {
             Ok(ready) => {
@@ -175,16 +175,16 @@ impl Pipeline {
     }
 
     /// Gives back what waits for an app that nothing goes through: it would fill the memory that others need.
-    async fn give_back_stopped(&self, lease: WorkerLease, now: Timestamp) -> Result<(), StoreError> {
+    async fn release_stopped(&self, lease: WorkerLease, now: Timestamp) -> Result<(), StoreError> {
         self.turn_back_stopped(lease, now).await?;
         let stopped = self.stopped_apps(now).await?;
         if stopped.is_empty() {
             return Ok(());
         }
         let waiting = self.line.take_where(|ready| stopped.contains(&ready.key.app));
-        self.give_back(lease, &waiting, None).await?;
+        self.release_claims(lease, &waiting, None).await?;
         let retries = self.line.take_retries(|frozen| stopped.contains(&frozen.batch.app.id));
-        self.give_back_frozen(retries).await
+        self.release_frozen(retries).await
     }
 
     async fn learn_gates(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -217,18 +217,18 @@ impl Pipeline {
     /// # Errors
     /// [`StoreError`] when the database is away.
     pub async fn run_until_idle(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut state = LookOut::default();
+        let mut state = Polling::default();
         loop {
             self.rescue().await?;
             self.expire_waiting().await?;
             self.overtake().await?;
-            self.look_out(&mut state).await?;
+            self.poll_once(&mut state).await?;
             let mut moved = self.dispatch().await? == Round::Went;
             let calls = self.take_calls();
             moved |= !calls.is_empty();
             futures_util::future::join_all(calls).await;
             moved |= self.record().await?;
-            moved |= self.withdraw().await? > 0;
+            moved |= self.recall().await? > 0;
             if !moved {
                 return Ok(());
             }
@@ -251,9 +251,9 @@ impl Worker {
         loops.spawn(keep_dispatching(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_recording(Arc::clone(&pipeline), stop.clone()));
         loops.spawn(keep_looking(Arc::clone(&pipeline), stop_taking.clone()));
-        loops.spawn(keep_exchanging(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(keep_sharing_rates(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_rescuing(Arc::clone(&pipeline), stop_taking.clone()));
-        loops.spawn(super::withdraw::keep_withdrawing(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(super::recall::keep_recalling(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_tidy(Arc::clone(&pipeline), stop_taking.clone()));
         Ok(Self { pipeline, loops, calls, stop_taking, stop })
     }
@@ -268,7 +268,7 @@ impl Worker {
             // under way may still bring claims: they go back like the others.
             loop {
                 if let Some(lease) = lease.as_deref() {
-                    self.give_back_rest(*lease).await;
+                    self.release_rest(*lease).await;
                 }
                 if self.pipeline.line.is_settled() {
                     break;
@@ -294,12 +294,12 @@ impl Worker {
 
 impl Worker {
     /// Gives back what has not begun.
-    async fn give_back_rest(&self, lease: WorkerLease) {
+    async fn release_rest(&self, lease: WorkerLease) {
         let waiting = self.pipeline.line.take_all_waiting();
         let retries = self.pipeline.line.take_retries(|_| true);
         let given_back = async {
-            self.pipeline.give_back(lease, &waiting, None).await?;
-            self.pipeline.give_back_frozen(retries).await
+            self.pipeline.release_claims(lease, &waiting, None).await?;
+            self.pipeline.release_frozen(retries).await
         };
         if let Err(error) = given_back.await {
             tracing::warn!(error = %error.with_causes(), "what had not begun was not given back; its lease runs out");
@@ -314,9 +314,9 @@ async fn rest(stop: &CancellationToken, duration: Duration) {
     }
 }
 
-async fn trouble(step: &str, error: &StoreError, stop: &CancellationToken) {
+async fn report_failure(step: &str, error: &StoreError, stop: &CancellationToken) {
     tracing::warn!(step, error = %error.with_causes(), "{step} could not use the database; trying again");
-    rest(stop, AFTER_TROUBLE).await;
+    rest(stop, AFTER_FAILURE).await;
 }
 
 async fn keep_lease(
@@ -335,7 +335,7 @@ async fn keep_lease(
             continue;
         }
         if let Err(error) = pipeline.renew(&host).await {
-            trouble("renewing the lease", &error, &stop).await;
+            report_failure("renewing the lease", &error, &stop).await;
         }
     }
 }
@@ -346,11 +346,11 @@ async fn keep_dispatching(pipeline: Arc<Pipeline>, stop: CancellationToken) {
             Ok(Round::Went) => continue,
             Ok(Round::Rest(until)) => until,
             Err(error) => {
-                trouble("dispatching", &error, &stop).await;
+                report_failure("dispatching", &error, &stop).await;
                 continue;
             }
         };
-        let wait = until.map_or(pipeline.limits.poll, |until| {
+        let wait = until.map_or(pipeline.limits.poll_interval, |until| {
             (until - pipeline.clock.now()).to_std().unwrap_or_default().max(Duration::from_millis(1))
         });
         tokio::select! {
@@ -367,7 +367,7 @@ async fn keep_recording(pipeline: Arc<Pipeline>, stop: CancellationToken) {
             Ok(false) | Err(_) if stop.is_cancelled() => return,
             Ok(false) => {}
             Err(error) => {
-                trouble("recording", &error, &stop).await;
+                report_failure("recording", &error, &stop).await;
                 continue;
             }
         }
@@ -381,16 +381,16 @@ async fn keep_recording(pipeline: Arc<Pipeline>, stop: CancellationToken) {
 async fn keep_looking(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     /// Wake-ups a second at most.
     const BREATHER: Duration = Duration::from_millis(100);
-    let mut state = LookOut::default();
+    let mut state = Polling::default();
     while !stop.is_cancelled() {
-        let next = match pipeline.look_out(&mut state).await {
+        let next = match pipeline.poll_once(&mut state).await {
             Ok(next) => next,
             Err(error) => {
-                trouble("looking for due deliveries", &error, &stop).await;
+                report_failure("looking for due deliveries", &error, &stop).await;
                 continue;
             }
         };
-        let poll = pipeline.limits.poll.mul_f64(0.8 + pipeline.ids.jitter() * 0.4);
+        let poll = pipeline.limits.poll_interval.mul_f64(0.8 + pipeline.ids.jitter() * 0.4);
         let until_due = next.map(|next| (next - pipeline.clock.now()).to_std().unwrap_or_default());
         let wait = until_due.map_or(poll, |due| due.min(poll)).max(BREATHER);
         rest(&stop, BREATHER).await;
@@ -401,7 +401,7 @@ async fn keep_looking(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     }
 }
 
-async fn keep_exchanging(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+async fn keep_sharing_rates(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     let mut last = std::time::Instant::now();
     let mut is_first = true;
     while !stop.is_cancelled() {
@@ -410,24 +410,24 @@ async fn keep_exchanging(pipeline: Arc<Pipeline>, stop: CancellationToken) {
             is_first = false;
             let elapsed = last.elapsed();
             last = std::time::Instant::now();
-            if let Err(error) = pipeline.exchange(elapsed).await {
-                trouble("sharing the rate", &error, &stop).await;
+            if let Err(error) = pipeline.share_rates(elapsed).await {
+                report_failure("sharing the rate", &error, &stop).await;
             }
         }
-        rest(&stop, EXCHANGE_EVERY).await;
+        rest(&stop, RATE_SHARING_INTERVAL).await;
     }
 }
 
 async fn keep_rescuing(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = pipeline.rescue().await {
-            trouble("rescuing", &error, &stop).await;
+            report_failure("rescuing", &error, &stop).await;
         }
         if let Err(error) = pipeline.expire_waiting().await {
-            trouble("expiring", &error, &stop).await;
+            report_failure("expiring", &error, &stop).await;
         }
         if let Err(error) = pipeline.overtake().await {
-            trouble("overtaking", &error, &stop).await;
+            report_failure("overtaking", &error, &stop).await;
         }
         rest(&stop, RESCUE_EVERY.min(pipeline.limits.lease / 2)).await;
     }
@@ -436,7 +436,7 @@ async fn keep_rescuing(pipeline: Arc<Pipeline>, stop: CancellationToken) {
 async fn keep_tidy(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = pipeline.tidy().await {
-            trouble("tidying", &error, &stop).await;
+            report_failure("tidying", &error, &stop).await;
         }
         rest(&stop, TIDY_EVERY).await;
     }

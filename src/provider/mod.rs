@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::domain::answer::{BatchAnswer, MessageFigures, ProviderMessageId, Withdrawal};
+use crate::domain::answer::{BatchAnswer, MessageStats, ProviderMessageId, Recall};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::channel::Channel;
@@ -28,7 +28,7 @@ pub trait MessageProvider: Send + Sync + 'static {
     fn request(&self, batch: &Batch, now: Timestamp) -> Value;
 
     /// Takes a message back that the provider holds until its time.
-    async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Withdrawal;
+    async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Recall;
 
     /// What became of a message, as the provider counts it; `None` if it knows none of this id (any more).
     ///
@@ -38,7 +38,7 @@ pub trait MessageProvider: Send + Sync + 'static {
         &self,
         app: &App,
         message: &ProviderMessageId,
-    ) -> Result<Option<MessageFigures>, ProviderError>;
+    ) -> Result<Option<MessageStats>, ProviderError>;
 
     /// Creates a template and returns the provider's id of it.
     ///

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Sandbox;
 use super::access::{body_of, uuid};
-use super::acts::Deed;
+use super::actions::RecipientAction;
 use super::create::random_uuid;
 use super::json::{Object, field, text};
 use super::message::{Channel, Message};
@@ -32,7 +32,7 @@ const KEPT_FOR: TimeDelta = TimeDelta::days(3);
 const KEPT: usize = 20;
 const HISTORY_LIFE: TimeDelta = TimeDelta::days(7);
 /// A history of `sent` is made from so many recipients on.
-const HISTORY_LEAST: usize = 1_000;
+const HISTORY_MIN: usize = 1_000;
 const NOT_THERE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchKey</Code>\
     <Message>The specified key does not exist.</Message></Error>";
 const EVENT_COLUMNS: [&str; 10] = [
@@ -153,8 +153,8 @@ impl Sandbox {
         let found = uuid(id).and_then(|id| state.message(app.id, id));
         let message = found.filter(|message| now - message.received_at < HISTORY_LIFE);
         let message = message.ok_or_else(|| Refusal::not_found("Notification not found"))?;
-        if !only_clicked && message.recipients < HISTORY_LEAST {
-            return Err(Refusal::bad(format!("A history of sent needs {HISTORY_LEAST} recipients or more.")));
+        if !only_clicked && message.recipients < HISTORY_MIN {
+            return Err(Refusal::bad(format!("A history of sent needs {HISTORY_MIN} recipients or more.")));
         }
         let clicked = EVENT_COLUMNS.iter().position(|column| *column == "clicked").unwrap_or_default();
         let mut rows = event_rows(&state, &message, now);
@@ -221,7 +221,7 @@ fn compressed(columns: &[&str], rows: &[Vec<String>]) -> Result<Vec<u8>, csv::Er
 fn event_rows(state: &State, message: &Message, now: Timestamp) -> Vec<Vec<String>> {
     let schedule = Schedule::of(message);
     let acts = state.acts().of(message.id);
-    let did = |place: usize, deed: Deed| {
+    let did = |place: usize, deed: RecipientAction| {
         let act = acts.iter().find(|act| act.place == place && act.deed == deed);
         act.map(|act| act.at.to_rfc3339()).unwrap_or_default()
     };
@@ -233,7 +233,7 @@ fn event_rows(state: &State, message: &Message, now: Timestamp) -> Vec<Vec<Strin
     gone_out
         .map(|(place, to)| {
             let device = render::device(to, message.channel);
-            let failed = [Deed::Fail, Deed::Bounce].map(|deed| did(place, deed)).concat();
+            let failed = [RecipientAction::Fail, RecipientAction::Bounce].map(|deed| did(place, deed)).concat();
             let sent = schedule.due(place, to).to_rfc3339();
             let delivered = if failed.is_empty() { sent.clone() } else { String::new() };
             let why = if failed.is_empty() { "" } else { "could not be delivered" };
@@ -243,10 +243,10 @@ fn event_rows(state: &State, message: &Message, now: Timestamp) -> Vec<Vec<Strin
                 device.kind.device().to_owned(),
                 sent,
                 delivered,
-                did(place, Deed::Click),
+                did(place, RecipientAction::Click),
                 device.onesignal_id.to_string(),
                 failed,
-                did(place, Deed::Unsubscribe),
+                did(place, RecipientAction::Unsubscribe),
                 why.to_owned(),
             ]
         })

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::people::Person;
 use crate::domain::clock::Timestamp;
 
-const MOST: usize = 200;
+const MAX: usize = 200;
 const FIELDS: [&str; 13] = [
     "tag",
     "language",
@@ -36,7 +36,7 @@ const RELATIONS: [&str; 10] = [
 
 /// Says what is wrong with a list of filters.
 pub(super) fn check(filters: &Value) -> Result<Vec<Value>, String> {
-    let entries = filters.as_array().filter(|entries| (1..=MOST).contains(&entries.len()));
+    let entries = filters.as_array().filter(|entries| (1..=MAX).contains(&entries.len()));
     let entries = entries.ok_or_else(|| format!("filters must be a list of 1 to {MOST} objects."))?;
     let mut expects_filter = true;
     for entry in entries {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::acts::Act;
+use super::actions::Act;
 use super::message::{Channel, Message, Reached};
 use super::people::{Name, Person};
 use super::segments::Segment;

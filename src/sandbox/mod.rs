@@ -11,7 +11,7 @@
 //! Texts that the contract doesn't give are our own, with OneSignal's status.
 
 mod access;
-mod acts;
+mod actions;
 mod control;
 mod create;
 mod custom_events;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Sandbox;
 use super::access::uuid;
-use super::acts::Deed;
+use super::actions::RecipientAction;
 use super::json::field;
 use super::message::{Channel, Message};
 use super::outcomes::Wanted;
@@ -91,7 +91,7 @@ impl Sandbox {
         let everybody = render::recipients(&message, &message.request(), usize::MAX);
         let place = everybody.iter().position(|to| render::unsubscribe_token(to) == token);
         let place = place.ok_or_else(|| Refusal::bad("Invalid token"))?;
-        self.act(&message, place, Deed::Unsubscribe).map_err(|error| Refusal::not_kept(&error))?;
+        self.act(&message, place, RecipientAction::Unsubscribe).map_err(|error| Refusal::not_kept(&error))?;
         Ok((StatusCode::ACCEPTED, Json(json!({"success": true}))).into_response())
     }
 
@@ -166,7 +166,7 @@ fn wanted_template(query: &Query) -> Result<Option<Uuid>, Refusal> {
 fn view(message: &Message, state: &State, now: Timestamp) -> Value {
     let reach = Reach::of(message, now);
     let count = |deed| state.acts().people(message.id, deed);
-    let (failed, errored) = (count(Deed::Unsubscribe), count(Deed::Fail) + count(Deed::Bounce));
+    let (failed, errored) = (count(RecipientAction::Unsubscribe), count(RecipientAction::Fail) + count(RecipientAction::Bounce));
     let successful = reach.out.saturating_sub(errored);
     let due = message.send_after.unwrap_or(message.received_at);
     let completed = (!message.canceled && reach.waiting == 0).then(|| reach.last.unwrap_or(due).timestamp());
@@ -174,7 +174,7 @@ fn view(message: &Message, state: &State, now: Timestamp) -> Value {
     let mut view = json!({
         "id": message.id, "app_id": message.app_id,
         "successful": successful, "failed": failed, "errored": errored,
-        "converted": count(Deed::Click), "received": successful, "remaining": reach.waiting,
+        "converted": count(RecipientAction::Click), "received": successful, "remaining": reach.waiting,
         "queued_at": message.received_at.timestamp(), "send_after": due.timestamp(),
         "completed_at": completed, "canceled": message.canceled,
         "platform_delivery_stats": platforms(message, state, successful),
@@ -193,28 +193,28 @@ fn view(message: &Message, state: &State, now: Timestamp) -> Value {
 fn platforms(message: &Message, state: &State, successful: usize) -> Value {
     let people = |deed| state.acts().people(message.id, deed);
     let times = |deed| state.acts().times(message.id, deed);
-    let (failed, errored) = (people(Deed::Unsubscribe), people(Deed::Fail) + people(Deed::Bounce));
+    let (failed, errored) = (people(RecipientAction::Unsubscribe), people(RecipientAction::Fail) + people(RecipientAction::Bounce));
     let mut stats = json!({
         "successful": successful, "failed": failed, "errored": errored,
-        "converted": people(Deed::Click), "received": successful,
+        "converted": people(RecipientAction::Click), "received": successful,
     });
     match message.channel {
         Channel::Push => json!({"ios": stats}),
         Channel::Sms => {
             stats["provider_successful"] = json!(successful);
-            stats["provider_failed"] = json!(people(Deed::Fail));
+            stats["provider_failed"] = json!(people(RecipientAction::Fail));
             stats["provider_errored"] = json!(0);
             json!({"sms": stats})
         }
         Channel::Email => {
             for (name, count) in [
-                ("opened", times(Deed::Open)),
-                ("unique_opens", people(Deed::Open)),
-                ("clicks", times(Deed::Click)),
-                ("unique_clicks", people(Deed::Click)),
-                ("bounced", people(Deed::Bounce)),
-                ("reported_spam", people(Deed::ReportSpam)),
-                ("unsubscribed", people(Deed::Unsubscribe)),
+                ("opened", times(RecipientAction::Open)),
+                ("unique_opens", people(RecipientAction::Open)),
+                ("clicks", times(RecipientAction::Click)),
+                ("unique_clicks", people(RecipientAction::Click)),
+                ("bounced", people(RecipientAction::Bounce)),
+                ("reported_spam", people(RecipientAction::ReportSpam)),
+                ("unsubscribed", people(RecipientAction::Unsubscribe)),
             ] {
                 stats[name] = json!(count);
             }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Sandbox;
-use super::acts::{Acts, Deed};
+use super::actions::{Acts, RecipientAction};
 use super::refusal::Refusal;
 use super::templates::Query;
 use crate::domain::clock::Timestamp;
@@ -65,7 +65,7 @@ impl Wanted {
 
     /// How often a message was clicked in that time.
     pub(super) fn clicks(&self, acts: &Acts, message: Uuid, now: Timestamp) -> usize {
-        let clicks = acts.of(message).iter().filter(|act| act.deed == Deed::Click);
+        let clicks = acts.of(message).iter().filter(|act| act.deed == RecipientAction::Click);
         clicks.filter(|act| now - act.at < self.within).count()
     }
 

@@ -35,11 +35,11 @@ pub(super) fn received(message: &Message, options: &SandboxOptions) -> ReceivedM
     received_by(message, options, usize::MAX)
 }
 
-/// The same for the first `most` recipients: a page needs no more.
-pub(super) fn received_by(message: &Message, options: &SandboxOptions, most: usize) -> ReceivedMessage {
+/// The same for the first `max` recipients: a page needs no more.
+pub(super) fn received_by(message: &Message, options: &SandboxOptions, max: usize) -> ReceivedMessage {
     let request = message.request();
     let rendering = Rendering::of(message, &request, options);
-    let recipients = recipients(message, &request, most).iter().map(|to| rendering.for_one(to)).collect();
+    let recipients = recipients(message, &request, max).iter().map(|to| rendering.for_one(to)).collect();
     ReceivedMessage {
         id: message.id,
         app_id: message.app_id,
@@ -56,13 +56,13 @@ pub(super) fn received_by(message: &Message, options: &SandboxOptions, most: usi
     }
 }
 
-/// Whom a message reached, the first `most` of them.
-pub(super) fn recipients(message: &Message, request: &Object, most: usize) -> Vec<Recipient> {
+/// Whom a message reached, the first `max` of them.
+pub(super) fn recipients(message: &Message, request: &Object, max: usize) -> Vec<Recipient> {
     match &message.reached {
-        Reached::Only(recipients) => recipients.iter().take(most).cloned().collect(),
+        Reached::Only(recipients) => recipients.iter().take(max).cloned().collect(),
         Reached::EveryTarget => {
             let Ok(targets) = Targets::parse(request) else { return Vec::new() };
-            targets.each().take(most).map(|(label, id)| Recipient::made_up(label, id)).collect()
+            targets.each().take(max).map(|(label, id)| Recipient::made_up(label, id)).collect()
         }
     }
 }

@@ -69,7 +69,7 @@ impl Sandbox {
                 "success": false, "errors": [format!("Segment with the name {name} or this id exists already.")]
             })));
         }
-        if plan.segments.is_some_and(|most| of_app().count() >= most) {
+        if plan.segments.is_some_and(|max| of_app().count() >= max) {
             return Err(Refusal::with(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "You have reached the number of segments that your plan allows.",

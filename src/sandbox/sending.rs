@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::acts::{Act, Deed};
+use super::actions::{Act, RecipientAction};
 use super::create::random_uuid;
 use super::message::{Channel, Message, Recipient};
 use super::people::{Kind, Person, Subscription, made_up_uuid};
@@ -98,7 +98,7 @@ impl Sandbox {
     }
 
     /// Lets a recipient do something with a message: it counts in the views, and Event Streams hear of it.
-    pub(super) fn act(&self, message: &Arc<Message>, place: usize, deed: Deed) -> Result<(), SandboxError> {
+    pub(super) fn act(&self, message: &Arc<Message>, place: usize, deed: RecipientAction) -> Result<(), SandboxError> {
         let now = self.now();
         let request = message.request();
         let mut everybody = render::recipients(message, &request, usize::MAX);
@@ -111,9 +111,9 @@ impl Sandbox {
             let mut state = self.state.lock();
             // Nobody clicks in a mail without having opened it.
             let opened =
-                state.acts().of(message.id).iter().any(|act| act.place == place && act.deed == Deed::Open);
-            let opens = deed == Deed::Click && message.channel == Channel::Email && !opened;
-            let deeds = opens.then_some(Deed::Open).into_iter().chain([deed]);
+                state.acts().of(message.id).iter().any(|act| act.place == place && act.deed == RecipientAction::Open);
+            let opens = deed == RecipientAction::Click && message.channel == Channel::Email && !opened;
+            let deeds = opens.then_some(RecipientAction::Open).into_iter().chain([deed]);
             for deed in deeds {
                 state.add_act(Act { message: message.id, place, deed, at: now })?;
                 events.extend(deed.event(message.channel).map(|what| event(message, &recipient, what, now)));

@@ -128,9 +128,9 @@ fn of_part(part: &Part, known: &[State<Figures>]) -> Figures {
     let sum =
         |of: &[Figures], count: fn(&Figures) -> usize| of.iter().map(count).fold(0, usize::saturating_add);
     let expansion = |of: &[Figures]| sum(of, |one| one.expansion);
-    let most = named.iter().map(|one| one.weight).max().unwrap_or(0);
+    let max = named.iter().map(|one| one.weight).max().unwrap_or(0);
     let spread =
-        most.saturating_add(sum(&below, |one| one.weight)).saturating_add(sum(&same, |one| one.spread));
+        max.saturating_add(sum(&below, |one| one.weight)).saturating_add(sum(&same, |one| one.spread));
     let own = sum(&same, |one| one.own).saturating_add(1);
     Figures {
         expansion: [&same, &named, &below].into_iter().map(|of| expansion(of)).fold(1, usize::saturating_add),

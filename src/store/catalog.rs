@@ -44,7 +44,7 @@ impl Store {
             event_types: rows(tx, "SELECT * FROM event_types ORDER BY name", read_event_type).await?,
             partials: rows(tx, "SELECT * FROM partials ORDER BY key", read_partial).await?,
             versions: versions(tx, &wanted).await?,
-            uploads: super::uploads::uploaded(tx, &wanted).await?,
+            uploads: super::template_uploads::uploaded(tx, &wanted).await?,
             sources: super::webhooks::settings(tx).await?,
             apps: super::apps::list(tx, self.vault()).await?,
             rules,

@@ -5,9 +5,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::orderings::{Place, far_future};
+use super::ordering_lanes::{Place, far_future};
 use crate::domain::app::AppId;
-use crate::domain::channel::{Channel, Lane};
+use crate::domain::channel::{Channel, Priority};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::NO_PACK_LIMIT;
 use crate::domain::event::Recipient;
@@ -16,7 +16,7 @@ use crate::domain::timing::Schedule;
 
 /// How a delivery comes into the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Birth {
+pub enum Admission {
     /// Waits until it is due; with a lease if this process has a place for it in memory.
     Queued {
         /// Not before this.
@@ -50,8 +50,8 @@ pub struct NewDelivery<'a> {
     pub app: AppId,
     /// The channel.
     pub channel: Channel,
-    /// The lane.
-    pub lane: Lane,
+    /// The priority.
+    pub priority: Priority,
     /// The template's key.
     pub template: &'a str,
     /// The version, pinned: its id and number.
@@ -75,7 +75,7 @@ pub struct NewDelivery<'a> {
     /// When it was planned.
     pub created_at: Timestamp,
     /// How it begins.
-    pub birth: Birth,
+    pub admission: Admission,
 }
 
 const INSERT_DELIVERIES: &str = include_str!("sql/insert_deliveries.sql");
@@ -92,7 +92,7 @@ pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) 
         .bind(new.iter().map(|d| d.rule.1).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.app.0).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.channel.as_str()).collect::<Vec<_>>())
-        .bind(new.iter().map(|d| d.lane.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.priority.as_str()).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.template).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.version.map(|(id, _)| id.uuid())).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.version.map(|(_, number)| number)).collect::<Vec<_>>())
@@ -102,10 +102,10 @@ pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) 
         .bind(new.iter().map(|d| d.audience.map(Value::to_string)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.expires_at).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.created_at).collect::<Vec<_>>())
-        .bind(new.iter().map(|d| state_of(d.birth)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| state_of(d.admission)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| if is_blocked(d) { far_future() } else { due_of(d) }).collect::<Vec<_>>())
-        .bind(new.iter().map(|d| worker_of(d.birth)).collect::<Vec<_>>())
-        .bind(new.iter().map(|d| batch_of(d.birth)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| worker_of(d.admission)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| batch_of(d.admission)).collect::<Vec<_>>())
         .bind(
             new.iter()
                 .map(|d| d.schedule.and_then(|s| serde_json::to_string(&s.timing).ok()))
@@ -123,12 +123,12 @@ pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) 
     Ok(())
 }
 
-fn state_of(birth: Birth) -> &'static str {
-    match birth {
-        Birth::Queued { .. } => "queued",
-        Birth::Sending { .. } => "sending",
-        Birth::Held => "held",
-        Birth::Skipped => "skipped",
+fn state_of(admission: Admission) -> &'static str {
+    match admission {
+        Admission::Queued { .. } => "queued",
+        Admission::Sending { .. } => "sending",
+        Admission::Held => "held",
+        Admission::Skipped => "skipped",
     }
 }
 
@@ -137,24 +137,24 @@ fn is_blocked(new: &NewDelivery<'_>) -> bool {
 }
 
 fn due_of(new: &NewDelivery<'_>) -> Timestamp {
-    match new.birth {
-        Birth::Queued { due_at, .. } => due_at,
-        Birth::Sending { .. } | Birth::Held | Birth::Skipped => new.created_at,
+    match new.admission {
+        Admission::Queued { due_at, .. } => due_at,
+        Admission::Sending { .. } | Admission::Held | Admission::Skipped => new.created_at,
     }
 }
 
-fn worker_of(birth: Birth) -> Option<Uuid> {
-    match birth {
-        Birth::Queued { lease, .. } => lease.map(TypedId::uuid),
-        Birth::Sending { worker, .. } => Some(worker.uuid()),
-        Birth::Held | Birth::Skipped => None,
+fn worker_of(admission: Admission) -> Option<Uuid> {
+    match admission {
+        Admission::Queued { lease, .. } => lease.map(TypedId::uuid),
+        Admission::Sending { worker, .. } => Some(worker.uuid()),
+        Admission::Held | Admission::Skipped => None,
     }
 }
 
-fn batch_of(birth: Birth) -> Option<Uuid> {
-    match birth {
-        Birth::Sending { batch, .. } => Some(batch.uuid()),
-        Birth::Queued { .. } | Birth::Held | Birth::Skipped => None,
+fn batch_of(admission: Admission) -> Option<Uuid> {
+    match admission {
+        Admission::Sending { batch, .. } => Some(batch.uuid()),
+        Admission::Queued { .. } | Admission::Held | Admission::Skipped => None,
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Claimed {
     pub facts: Facts,
     /// Apps behind a closed gate.
     pub gated_apps: Vec<Uuid>,
-    /// Whether rows may still be born in the name of the worker that asks.
-    pub may_be_born_leased: bool,
+    /// Whether rows may still be admitted in the name of the worker that asks.
+    pub may_be_admitted_leased: bool,
 }
 
 /// Lets the statements of this transaction wait for locks for an instant only.
@@ -85,7 +85,7 @@ pub async fn claim_keys(
             .map(|Json(rows)| rows.into_iter().map(FactsRow::into_pair).collect())
             .unwrap_or_default(),
         gated_apps: row.try_get("gated_apps")?,
-        may_be_born_leased: row.try_get("may_be_born_leased")?,
+        may_be_admitted_leased: row.try_get("may_be_admitted_leased")?,
     })
 }
 
@@ -107,7 +107,7 @@ pub async fn find_first_posts(
     repeats: &[(SourceId, [u8; 32])],
 ) -> Result<HashMap<(SourceId, [u8; 32]), FirstPost>, StoreError> {
     let rows = sqlx::query(
-        "SELECT k.source_id, k.key_digest, k.content_hash, k.event_id
+        "SELECT k.source_id, k.key_digest, k.fingerprint, k.event_id
          FROM unnest($1::uuid[], $2::bytea[]) AS r (source_id, key_digest)
          JOIN event_keys k ON k.source_id = r.source_id AND k.key_digest = r.key_digest",
     )
@@ -121,7 +121,7 @@ pub async fn find_first_posts(
         let digest = digest.try_into().map_err(|_| StoreError::corrupt("event_keys", "key_digest", ""))?;
         let post = FirstPost {
             event: EventId::from_uuid(row.try_get("event_id")?),
-            fingerprint: row.try_get("content_hash")?,
+            fingerprint: row.try_get("fingerprint")?,
         };
         found.insert((SourceId::from_uuid(row.try_get("source_id")?), digest), post);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::listing::DeliveryRow;
+use super::delivery_reads::DeliveryRow;
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;

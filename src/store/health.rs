@@ -16,11 +16,11 @@ pub struct DatabaseHealth {
     pub has_synchronous_standby: bool,
 }
 
-/// What the queue holds, by lane and state.
+/// What the queue holds, by priority and state.
 #[derive(Debug, Clone)]
 pub struct Backlog {
-    /// The lane.
-    pub lane: String,
+    /// The priority.
+    pub priority: String,
     /// The state.
     pub state: String,
     /// Rows, counted up to a bound.
@@ -56,7 +56,7 @@ impl Store {
         let row = sqlx::query(
             "SELECT pg_stat_get_live_tuples('queue'::regclass) AS open, (
                 SELECT min(q.due_at) FROM queue q
-                WHERE q.lane = 'urgent' AND q.state IN ('queued', 'retrying') AND q.worker_id IS NULL
+                WHERE q.priority = 'urgent' AND q.state IN ('queued', 'retrying') AND q.worker_id IS NULL
              ) AS oldest",
         )
         .fetch_one(self.pool())
@@ -92,8 +92,8 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn backlog(&self, bound: i64) -> Result<Vec<Backlog>, StoreError> {
         let rows = sqlx::query(
-            "SELECT lane::text AS lane, state::text AS state, count(*) AS deliveries, min(due_at) AS oldest
-             FROM (SELECT lane, state, due_at FROM queue LIMIT $1) AS q
+            "SELECT priority::text AS priority, state::text AS state, count(*) AS deliveries, min(due_at) AS oldest
+             FROM (SELECT priority, state, due_at FROM queue LIMIT $1) AS q
              GROUP BY 1, 2
              ORDER BY 1, 2",
         )
@@ -103,7 +103,7 @@ impl Store {
         rows.iter()
             .map(|row| {
                 Ok(Backlog {
-                    lane: row.try_get("lane")?,
+                    priority: row.try_get("priority")?,
                     state: row.try_get("state")?,
                     deliveries: row.try_get("deliveries")?,
                     oldest_due_at: row.try_get("oldest")?,

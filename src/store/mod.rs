@@ -9,34 +9,34 @@ pub mod audit;
 pub mod batches;
 pub mod catalog;
 pub mod clock;
-pub mod collapses;
+pub mod collapse_heads;
 pub mod decisions;
 pub mod deliveries;
-pub mod digests;
+pub mod digest_windows;
 pub mod events;
 #[cfg(debug_assertions)]
-pub mod faults;
+pub mod fault_injection;
 pub mod gates;
-pub mod gauges;
+pub mod health_metrics;
 pub mod grants;
-pub mod handed_over;
+pub mod scheduled_messages;
 pub mod health;
 pub mod keys;
-pub mod leases;
-pub mod ledger;
-pub mod listing;
-pub mod lists;
+pub mod orphans;
+pub mod consistency;
+pub mod delivery_reads;
+pub mod search;
 pub mod log_ins;
 pub mod names;
-pub mod orderings;
-pub mod outcomes;
-pub mod pacing;
+pub mod ordering_lanes;
+pub mod event_summaries;
+pub mod rate_shares;
 pub mod people;
 pub mod queue;
-pub mod received;
+pub mod webhook_bodies;
 pub mod rejections;
 pub mod replays;
-pub mod results;
+pub mod transitions;
 pub mod retention;
 pub mod rotation;
 pub mod schema;
@@ -44,19 +44,19 @@ pub mod second_factors;
 pub mod secrets;
 pub mod sessions;
 pub mod sources;
-mod stale_plans;
-pub mod stories;
+mod stale_connections;
+pub mod recipients;
 pub mod team;
 pub mod templates;
 pub mod test_recipients;
-pub mod throttles;
+pub mod throttle_counters;
 mod tls;
 pub mod traffic;
-pub mod trouble;
-pub mod upload_care;
-pub mod uploads;
-pub mod version_figures;
-pub mod waiting;
+pub mod issues;
+pub mod upload_upkeep;
+pub mod template_uploads;
+pub mod version_stats;
+pub mod cancellable;
 pub mod watch;
 pub mod webhooks;
 pub mod workers;
@@ -120,7 +120,7 @@ const STATEMENT_TIMEOUT: &str = "57014";
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        stale_plans::notice(&error);
+        stale_connections::notice(&error);
         if matches!(error, sqlx::Error::Tls(_)) {
             return Self::Tls(error);
         }
@@ -280,7 +280,7 @@ impl Store {
                 .clone()
                 .options([("statement_timeout", statement.as_str()), ("lock_timeout", lock.as_str())])
                 .options(SESSION);
-            stale_plans::watch(PgPoolOptions::new())
+            stale_connections::watch(PgPoolOptions::new())
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(5))
                 .test_before_acquire(false)
@@ -352,8 +352,8 @@ impl Store {
 
     /// The same, where a simulation may step in.
     #[cfg(debug_assertions)]
-    pub(crate) fn pool(&self) -> faults::Statements<'_> {
-        faults::Statements(&self.pool)
+    pub(crate) fn pool(&self) -> fault_injection::Statements<'_> {
+        fault_injection::Statements(&self.pool)
     }
 
     /// Closes every connection.
@@ -368,7 +368,7 @@ impl Store {
 #[cfg(not(debug_assertions))]
 use begin_on as begin;
 #[cfg(debug_assertions)]
-use faults::begin;
+use fault_injection::begin;
 
 /// Begins on a task of its own, which hands the transaction over.
 ///
@@ -405,7 +405,7 @@ pub enum Committed {
 /// Commits, and tells "undone" from "nobody knows".
 pub async fn commit(tx: Tx) -> Committed {
     #[cfg(debug_assertions)]
-    return faults::commit(tx).await;
+    return fault_injection::commit(tx).await;
     #[cfg(not(debug_assertions))]
     commit_now(tx).await
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{Delivery, DeliveryState};
 use crate::domain::id::{BatchId, DeliveryId, RuleId, TemplateVersionId, TypedId, WorkerId};
@@ -36,7 +36,7 @@ impl Claim {
 }
 
 /// The columns that a [`Claim`] is read from.
-pub(super) const CLAIM_COLUMNS: &str = "q.delivery_id, q.state::text AS state, q.lane::text AS lane, q.app_id, q.due_at,
+pub(super) const CLAIM_COLUMNS: &str = "q.delivery_id, q.state::text AS state, q.priority::text AS priority, q.app_id, q.due_at,
     q.expires_at, q.claim_epoch, q.batch_id, q.attempts, q.generation, q.crashes, q.pack_limit, q.is_rechecked,
     q.first_attempt_at, q.first_ambiguous_at";
 
@@ -58,7 +58,7 @@ pub(super) fn read_claim(row: &PgRow) -> Result<Claim, StoreError> {
     let delivery = Delivery {
         id,
         state,
-        lane: row.try_get::<&str, _>("lane")?.parse().map_err(|_| corrupt("lane"))?,
+        priority: row.try_get::<&str, _>("priority")?.parse().map_err(|_| corrupt("priority"))?,
         attempts: count("attempts")?,
         generation: count("generation")?,
         is_rechecked: row.try_get("is_rechecked")?,
@@ -88,8 +88,8 @@ const CLAIM_DUE: &str = include_str!("sql/claim_due.sql");
 /// Which due rows to claim.
 #[derive(Debug, Clone, Copy)]
 pub struct DueFilter<'a> {
-    /// One lane at a time, so that the index is walked in order.
-    pub lane: Lane,
+    /// One priority at a time, so that the index is walked in order.
+    pub priority: Priority,
     /// A lower bound that keeps dead index entries out of the way.
     pub not_before: Timestamp,
     /// Apps whose gate is closed.
@@ -111,7 +111,7 @@ impl Store {
     ) -> Result<Vec<Claim>, StoreError> {
         let rows = sqlx::query(CLAIM_DUE)
             .bind(worker.uuid())
-            .bind(filter.lane.as_str())
+            .bind(filter.priority.as_str())
             .bind(filter.not_before)
             .bind(now)
             .bind(filter.without_apps)
@@ -149,11 +149,11 @@ impl Store {
     pub async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         Ok(sqlx::query_scalar(
             "SELECT min(first.due_at)
-             FROM unnest(enum_range(NULL::lane)) AS l (lane)
+             FROM unnest(enum_range(NULL::priority)) AS l (priority)
              CROSS JOIN LATERAL (
                 SELECT q.due_at
                 FROM queue q
-                WHERE q.lane = l.lane AND q.state IN ('queued', 'retrying') AND q.worker_id IS NULL AND q.due_at > $1
+                WHERE q.priority = l.priority AND q.state IN ('queued', 'retrying') AND q.worker_id IS NULL AND q.due_at > $1
                 ORDER BY q.due_at
                 LIMIT 1
              ) AS first",

@@ -156,7 +156,7 @@ pub async fn find_of_request(
     row.as_ref().map(read_replay).transpose()
 }
 
-/// Makes deliveries again, due now and in the bulk lane. Those that have a replay under way, or one that got through,
+/// Makes deliveries again, due now and in the bulk priority. Those that have a replay under way, or one that got through,
 /// are left out unless `may_duplicate`; returns the new ones that were made.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::secrets::{delivery_place, event_place};
-use super::{Store, StoreError, apps, received, second_factors, webhooks};
+use super::{Store, StoreError, apps, webhook_bodies, second_factors, webhooks};
 use crate::domain::app::AppId;
 use crate::domain::id::{DeliveryId, EventId, MemberId, ReceivedBodyId, TypedId, WebhookSecretId};
 
@@ -54,17 +54,17 @@ pub const SEALED_KINDS: [SealedKind; 6] = [
     },
     SealedKind {
         name: "webhook bodies",
-        count: "SELECT count(*) FROM received_bodies WHERE substring(sealed FROM 2 FOR 4) <> $1",
+        count: "SELECT count(*) FROM webhook_deliveries WHERE substring(sealed FROM 2 FOR 4) <> $1",
         find: "SELECT id, sealed
-               FROM received_bodies
+               FROM webhook_deliveries
                WHERE substring(sealed FROM 2 FOR 4) <> $1 AND id > $2
                ORDER BY id
                LIMIT $3",
-        put: "UPDATE received_bodies b
+        put: "UPDATE webhook_deliveries b
               SET sealed = n.after
               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
               WHERE b.id = n.id AND b.sealed = n.before",
-        place: |id| received::body_place(ReceivedBodyId::from_uuid(id)),
+        place: |id| webhook_bodies::body_place(ReceivedBodyId::from_uuid(id)),
     },
     SealedKind {
         name: "sensitive values of events",

@@ -25,7 +25,7 @@ pub struct PastEvent {
 
 /// Events that are read at once, and bytes of values after which no more are.
 const PAGE: i64 = 200;
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 const LAST_EVENTS: &str = "SELECT e.id, e.type, e.locale, e.event_key, p.data
              FROM unnest($1::text[]) AS t (type)
@@ -54,7 +54,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn last_events(&self, types: &[String], limit: i64) -> Result<Vec<PastEvent>, StoreError> {
         let (mut found, mut left, mut bytes, mut before) = (Vec::new(), limit, 0, Uuid::max());
-        while left > 0 && bytes < MOST_BYTES {
+        while left > 0 && bytes < MAX_BYTES {
             let page = left.min(PAGE);
             let query = sqlx::query(LAST_EVENTS).bind(types).bind(page).bind(TEST_SEND).bind(before);
             let rows = query.fetch_all(self.pool()).await?;

@@ -12,7 +12,7 @@ use crate::domain::id::{TemplateVersionId, TypedId};
 /// The last deliveries of a version, counted by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the states, summed up")]
-pub struct VersionFigures {
+pub struct VersionStats {
     /// Deliveries that were looked at.
     pub looked_at: i64,
     pub accepted: i64,
@@ -30,15 +30,15 @@ pub struct VersionFigures {
 const LAST_VERSIONS: i64 = 3;
 
 impl Store {
-    /// What became of the last deliveries of a version, `most` at most.
+    /// What became of the last deliveries of a version, `max` at most.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn version_figures(
+    pub async fn version_stats(
         &self,
         version: TemplateVersionId,
-        most: i64,
-    ) -> Result<VersionFigures, StoreError> {
+        max: i64,
+    ) -> Result<VersionStats, StoreError> {
         let rows: Vec<(String, i64)> = sqlx::query_as(
             "SELECT coalesce(q.state, d.state)::text, count(*)
              FROM (
@@ -48,10 +48,10 @@ impl Store {
              GROUP BY 1",
         )
         .bind(version.uuid())
-        .bind(most)
+        .bind(max)
         .fetch_all(self.pool())
         .await?;
-        let mut figures = VersionFigures::default();
+        let mut figures = VersionStats::default();
         for (state, count) in rows {
             figures.looked_at += count;
             let place = match state.as_str() {
@@ -76,7 +76,7 @@ impl Store {
         &self,
         version: TemplateVersionId,
         among: i64,
-        most: i64,
+        max: i64,
     ) -> Result<Vec<(AppId, ProviderMessageId)>, StoreError> {
         let rows = sqlx::query(
             "SELECT d.app_id, a.provider_message_id
@@ -91,7 +91,7 @@ impl Store {
         )
         .bind(version.uuid())
         .bind(among)
-        .bind(most)
+        .bind(max)
         .fetch_all(self.pool())
         .await?;
         let read = |row: &sqlx::postgres::PgRow| {

@@ -5,7 +5,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{TypedId, WorkerId};
 
 impl Store {
-    /// Begins or renews a worker's lease. A worker whose row is gone was buried: it must not go on under this id.
+    /// Begins or renews a worker's lease. A worker whose row is gone was fenced: it must not go on under this id.
     ///
     /// # Errors
     /// [`StoreError::Database`]; the lease then stands as it was.
@@ -60,20 +60,20 @@ impl Store {
         Ok(())
     }
 
-    /// Buries workers that lapsed long ago and hold nothing, and removes those that were buried before `buried_before`:
+    /// Fences workers that lapsed long ago and hold nothing, and removes those that were fenced before `fenced_before`:
     /// long enough ago that no statement that still saw them alive can be under way.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn bury_workers(
+    pub async fn fence_workers(
         &self,
         lapsed_before: Timestamp,
-        buried_before: Timestamp,
+        fenced_before: Timestamp,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         sqlx::query(
-            "UPDATE workers w SET buried_at = $2
-             WHERE w.lease_until < $1 AND w.buried_at IS NULL
+            "UPDATE workers w SET fenced_at = $2
+             WHERE w.lease_until < $1 AND w.fenced_at IS NULL
                AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.worker_id = w.id)",
         )
         .bind(lapsed_before)
@@ -82,9 +82,9 @@ impl Store {
         .await?;
         let removed = sqlx::query(
             "DELETE FROM workers w
-             WHERE w.buried_at < $1 AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.worker_id = w.id)",
+             WHERE w.fenced_at < $1 AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.worker_id = w.id)",
         )
-        .bind(buried_before)
+        .bind(fenced_before)
         .execute(self.pool())
         .await?;
         Ok(removed.rows_affected())

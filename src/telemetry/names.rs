@@ -15,12 +15,12 @@ pub const CALL_SECONDS: &str = "herald_provider_call_seconds";
 /// Deliveries in each call.
 pub const BATCH_SIZE: &str = "herald_batch_deliveries";
 /// Deliveries waiting in this process's memory.
-pub const HANDED_OVER: &str = "herald_handed_over_deliveries";
+pub const IN_MEMORY: &str = "herald_memory_queue_deliveries";
 /// Writes that came too late: another process had taken the delivery over.
 pub const FENCED: &str = "herald_fenced_writes_total";
 /// Deliveries taken over from a process that died.
 pub const RESCUED: &str = "herald_rescued_deliveries_total";
-/// Open deliveries by lane and state, counted to a bound.
+/// Open deliveries by priority and state, counted to a bound.
 pub const BACKLOG: &str = "herald_open_deliveries";
 /// Seconds since the oldest of them was due.
 pub const OLDEST_SECONDS: &str = "herald_oldest_due_seconds";
@@ -42,13 +42,13 @@ pub(super) fn describe() {
     metrics::describe_counter!(CALLS, "Create message calls by classified answer");
     metrics::describe_histogram!(CALL_SECONDS, "Seconds that a Create message call took");
     metrics::describe_histogram!(BATCH_SIZE, "Deliveries in each call");
-    metrics::describe_gauge!(HANDED_OVER, "Deliveries waiting in this process's memory");
+    metrics::describe_gauge!(IN_MEMORY, "Deliveries waiting in this process's memory");
     metrics::describe_counter!(
         FENCED,
         "Writes that came too late: another process had taken the delivery over"
     );
     metrics::describe_counter!(RESCUED, "Deliveries taken over from a process that died");
-    metrics::describe_gauge!(BACKLOG, "Open deliveries by lane and state, counted to a bound");
+    metrics::describe_gauge!(BACKLOG, "Open deliveries by priority and state, counted to a bound");
     metrics::describe_gauge!(OLDEST_SECONDS, "Seconds since the oldest of them was due");
     metrics::describe_gauge!(
         VOLUME,

@@ -9,9 +9,9 @@ use crate::domain::budget::Budget;
 use crate::domain::template::Fields;
 
 /// How deep partials may include each other.
-const MOST_DEEP: usize = 5;
+const MAX_DEEP: usize = 5;
 /// How long a field may become, in bytes: as long as the language takes.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 /// Where a layout takes the body.
 const CONTENT: &str = "content";
 
@@ -69,7 +69,7 @@ impl Expanded {
 /// Puts the partials into one locale's fields, and an email's body into its layout.
 ///
 /// # Errors
-/// The first [`IncludeProblem`] of each field, with the field's name; the author has to mend it.
+/// The first [`IncludeProblem`] of each field, with the field's name; the author has to fix it.
 pub fn expand(
     fields: &Fields,
     layout: Option<&str>,
@@ -196,7 +196,7 @@ impl Writer<'_> {
                         self.write(body, &mut Vec::new())?;
                         self.body = Some(body);
                     }
-                    // Not a layout: an ordinary output of a variable that the compiler will speak about.
+                    // Not a layout: an ordinary output of a variable that the compiler will report about.
                     None => self.copy(text, tag.start, tag.end, within.last()),
                 },
             }
@@ -236,15 +236,15 @@ impl Writer<'_> {
             let message = format!("the partial `{key}` includes itself");
             return Err(problem("partial_in_itself", message, "take one of the includes out".to_owned()));
         }
-        if within.len() >= MOST_DEEP {
-            let message = format!("partials include each other more than {MOST_DEEP} deep");
+        if within.len() >= MAX_DEEP {
+            let message = format!("partials include each other more than {MAX_DEEP} deep");
             return Err(problem("partials_too_deep", message, "put the text in one partial".to_owned()));
         }
         let Some(body) = self.partials.get(key) else {
             let message = format!("there is no partial `{key}`");
             return Err(problem("unknown_partial", message, known(self.partials, key)));
         };
-        if self.out.text.len() + body.len() > MOST_BYTES {
+        if self.out.text.len() + body.len() > MAX_BYTES {
             let message = "with its partials the field is longer than 64 KiB".to_owned();
             return Err(problem("too_long", message, "shorten the partials".to_owned()));
         }

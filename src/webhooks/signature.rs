@@ -19,7 +19,7 @@ use crate::domain::rejection::Rejection;
 /// How far a signed time may be from ours, either way.
 pub const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
 /// Characters that a secret has at least, blanks aside.
-const LEAST_VISIBLE: usize = 16;
+const MIN_VISIBLE: usize = 16;
 /// Base64 as the official libraries of Standard Webhooks take it: with padding or without.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -52,7 +52,7 @@ impl Auth {
     /// Why no signature can hold for a secret; `None` if one can.
     pub fn refuses(&self, secret: &str) -> Option<&'static str> {
         let visible = secret.bytes().filter(u8::is_ascii_graphic).count();
-        if visible < LEAST_VISIBLE || secret.trim() != secret {
+        if visible < MIN_VISIBLE || secret.trim() != secret {
             return Some("a secret has 16 visible characters at least and no blanks around them");
         }
         if !self.is_standard() {

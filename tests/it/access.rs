@@ -31,7 +31,7 @@ fn uses() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         ),
         (Method::POST, "/v1/replays", "deliveries:write", Some(json!({"reason": "why"}))),
         (Method::GET, "/v1/replays", "deliveries:read", None),
-        (Method::GET, "/v1/trouble", "deliveries:read", None),
+        (Method::GET, "/v1/issues", "deliveries:read", None),
         (Method::GET, "/v1/apps", "apps:read", None),
         (Method::GET, "/v1/apps/default", "apps:read", None),
         (Method::PUT, "/v1/apps/default", "apps:write", Some(json!({"name": "default"}))),
@@ -208,6 +208,6 @@ async fn readiness_knows_when_the_process_stops_and_when_the_database_is_gone() 
     app.herald.store.close().await;
     assert_eq!(ready().await.1["reason"], "the database can't be reached");
     assert_eq!(app.call(Method::GET, "/healthz", None, None).await.0, 200, "it is alive all the same");
-    app.herald.api.withdraw();
+    app.herald.api.stop_being_ready();
     assert_eq!(ready().await.1["reason"], "the process is about to stop");
 }

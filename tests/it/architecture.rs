@@ -77,7 +77,7 @@ const WALLS: [(&str, &[&str]); 6] = [
     ("anyhow", &["cli", "app"]),
 ];
 
-/// Insides of a room that others do not see, even where they may import the room: they speak to its port.
+/// Insides of a room that others do not see, even where they may import the room: they report to its port.
 const INSIDES: [(&str, &[&str]); 1] = [("provider::onesignal", &["provider", "app", "cli"])];
 
 /// What SQL must not ask the server for; `localtime` stands for `localtimestamp` too.

@@ -120,7 +120,7 @@ async fn what_may_have_been_sent_is_not_replaced() {
 #[tokio::test]
 async fn who_replaces_one_that_waits_takes_its_place_in_the_throttle_too() {
     let app = TestApp::start().await;
-    let rule = json!({"event": "payment.failed", "template": RULE, "throttle": {"most": 1, "within": "1h"}});
+    let rule = json!({"event": "payment.failed", "template": RULE, "throttle": {"max": 1, "within": "1h"}});
     app.put_rule(RULE, &rule).await;
     let old = app.accept(&later("p-1", Some(1))).await;
     let new = app.accept(&later("p-2", Some(2))).await;
@@ -136,9 +136,9 @@ async fn what_is_remembered_is_forgotten_after_thirty_days() {
     app.accept(&keyed("p-2", Some(2))).await;
     app.run_until_idle().await;
     app.advance(Duration::from_hours(29 * 24)).await;
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM collapses").await, 1);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM collapse_heads").await, 1);
     app.advance(Duration::from_hours(2 * 24)).await;
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM collapses").await, 0);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM collapse_heads").await, 0);
 }
 
 /// F13: shuffled events of 20 keys, posted at once to two replicas; the newest wins, and nothing older goes out after

@@ -30,7 +30,7 @@ async fn gathering(app: &TestApp, digest: &str) {
 
 async fn start() -> TestApp {
     let app = TestApp::start().await;
-    gathering(&app, "window = \"10m\"\nmost = 3").await;
+    gathering(&app, "window = \"10m\"\nmax = 3").await;
     app
 }
 
@@ -73,7 +73,7 @@ async fn what_comes_within_the_window_is_told_in_one_message_with_the_newest_kep
     assert_eq!(app.delivery(&first, RULE).await["state"], "accepted");
     let next = app.accept(&payment_failed("p-6", "u")).await;
     assert_ne!(next["deliveries"][0]["id"], first["deliveries"][0]["id"], "a new window");
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM digests").await, 1);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM digest_windows").await, 1);
 }
 
 #[tokio::test]
@@ -264,7 +264,7 @@ async fn a_throttle_counts_messages_and_not_what_they_tell() {
     let app = start().await;
     let rule = json!({
         "event": "payment.failed", "template": "failed-payments", "digest": {"window": "10m"},
-        "throttle": {"most": 1, "within": "1h"},
+        "throttle": {"max": 1, "within": "1h"},
     });
     app.put_rule(RULE, &rule).await;
     app.accept(&payment_failed("p-1", "u")).await;
@@ -287,8 +287,8 @@ async fn a_rule_that_gathers_wrongly_is_refused_with_words() {
     for digest in [
         json!({"window": "0s"}),
         json!({"window": "8d"}),
-        json!({"window": "10m", "most": 0}),
-        json!({"window": "10m", "most": 101}),
+        json!({"window": "10m", "max": 0}),
+        json!({"window": "10m", "max": 101}),
         json!({"window": "10m", "key": "data.nothing"}),
     ] {
         let rule = json!({"event": "payment.failed", "template": RULE, "digest": digest});
@@ -299,14 +299,14 @@ async fn a_rule_that_gathers_wrongly_is_refused_with_words() {
     let (status, _, body) = app.call_seen((Method::PUT, "/v1/rules/x"), &app.key, None, &rule).await;
     assert_eq!(status, 200, "{body}");
     let seen = app.get("/v1/rules/x").await;
-    assert_eq!(seen["digest"], json!({"window": "10m", "key": "data.amount", "most": 50}), "{seen}");
+    assert_eq!(seen["digest"], json!({"window": "10m", "key": "data.amount", "max": 50}), "{seen}");
 }
 
 /// Two replicas take events in while windows close under them: every event is told exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_told_twice_while_windows_close() {
     let app = TestApp::start().await;
-    gathering(&app, "window = \"1s\"\nmost = 100").await;
+    gathering(&app, "window = \"1s\"\nmax = 100").await;
     let twin = TestApp::start_with(Wanted {
         database: Some(app.database.clone()),
         sandbox_url: Some(app.sandbox_url.clone()),

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use herald::domain::delivery::StateName;
-use herald::pipeline::crash::POINTS;
+use herald::pipeline::failpoints::POINTS;
 
 const NAMES: &str = include_str!("../../src/telemetry/names.rs");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const COMPOSE: &str = include_str!("../../docker-compose.yml");
 /// Variables that are no settings, and who reads them.
 const NOT_SETTINGS: [&str; 7] = [
-    "HERALD_URL",         // commands that speak HTTP
+    "HERALD_URL",         // commands that report HTTP
     "HERALD_KEY",         // the same
     "HERALD_DATA",        // `dev`
     "HERALD_CONFIG",      // where the settings' file is

@@ -14,7 +14,7 @@ use crate::support::processes::{run, scratch};
 const APP: &str = "5a0d0000-0000-4000-8000-000000000001";
 
 async fn quick() -> TestApp {
-    let settings = vec![("HERALD_TEMPLATES__LOOK_GAP", "0s".to_owned())];
+    let settings = vec![("HERALD_TEMPLATES__VIEW_INTERVAL", "0s".to_owned())];
     TestApp::start_with(Wanted { settings, ..Wanted::default() }).await
 }
 
@@ -67,7 +67,7 @@ async fn templates_of_onesignal_become_files_that_can_be_applied_as_they_are() {
 
 #[tokio::test]
 async fn an_import_that_takes_longer_than_a_request_goes_on_where_it_stopped() {
-    let settings = vec![("HERALD_TEMPLATES__LOOK_GAP", "0s".to_owned())];
+    let settings = vec![("HERALD_TEMPLATES__VIEW_INTERVAL", "0s".to_owned())];
     let app = TestApp::start_with(Wanted { settings, without_catalog: true, ..Wanted::default() }).await;
     for name in ["Same", "same!", "SAME"] {
         write(&app, json!({"name": name, "isSMS": true, "contents": {"en": name}})).await;
@@ -78,7 +78,7 @@ async fn an_import_that_takes_longer_than_a_request_goes_on_where_it_stopped() {
         prefix: String::new(),
         taken: [].into(),
         from: None,
-        most: 2,
+        max: 2,
     };
     let mut texts = Vec::new();
     for _ in 0..20 {
@@ -155,11 +155,11 @@ async fn the_command_ends_with_2_when_onesignal_says_something_else() {
         report["data"].as_array().unwrap().iter().filter(|looked| looked["drift"] == "edited").collect();
     assert_eq!((drifted.len(), &drifted[0]["template"]), (1, &json!("payment-failed-sms")), "{report}");
     app.advance(Duration::from_mins(1)).await;
-    let mended = herald(&app, &["catalog", "drift", "--repair"]).await;
+    let repaired = herald(&app, &["catalog", "drift", "--repair"]).await;
     assert!(
-        out(&mended).contains("payment-failed-sms@1/en in app default; it is uploaded again"),
+        out(&repaired).contains("payment-failed-sms@1/en in app default; it is uploaded again"),
         "{}",
-        out(&mended)
+        out(&repaired)
     );
     app.advance(Duration::from_mins(1)).await;
     assert_eq!(herald(&app, &["catalog", "drift"]).await.status.code(), Some(0));

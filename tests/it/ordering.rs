@@ -45,7 +45,7 @@ async fn only_the_first_goes_out_and_the_next_one_follows_when_it_has_ended() {
     app.run_until_idle().await;
     assert_eq!(arrived(&app).await, ["p-1", "p-2", "p-3"]);
     assert_eq!(app.messages().await.len(), 3, "each in a call of its own");
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM orderings").await, 0, "nothing is left of the line");
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM ordering_lanes").await, 0, "nothing is left of the line");
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_head_that_does_not_end_is_overtaken_after_fifteen_minutes() {
     app.advance(Duration::from_hours(10)).await;
     app.run_until_idle().await;
     assert_eq!(arrived(&app).await, ["p-2", "p-3", "p-1"]);
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM orderings").await, 0);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM ordering_lanes").await, 0);
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn one_that_is_released_before_its_turn_still_waits_for_it() {
 async fn a_claim_never_looks_at_those_that_wait_for_their_turn() {
     let app = TestApp::start().await;
     app.execute(
-        "INSERT INTO queue (delivery_id, state, lane, app_id, due_at, expires_at, claim_epoch, attempts, generation,
+        "INSERT INTO queue (delivery_id, state, priority, app_id, due_at, expires_at, claim_epoch, attempts, generation,
             crashes, pack_limit, is_rechecked, order_digest, order_place, blocked_due_at)
          SELECT gen_random_uuid(), 'queued', 'normal', gen_random_uuid(), '9999-01-01Z', '2027-01-01Z', 0, 0, 0, 0, 1,
             false, sha256('hot'), n, '2026-11-24Z'
@@ -180,7 +180,7 @@ async fn a_claim_never_looks_at_those_that_wait_for_their_turn() {
     let plan: Value = app
         .sql(
             "EXPLAIN (ANALYZE, FORMAT JSON) SELECT q.delivery_id FROM queue q
-             WHERE q.lane = 'normal' AND q.state = 'queued' AND q.worker_id IS NULL
+             WHERE q.priority = 'normal' AND q.state = 'queued' AND q.worker_id IS NULL
                AND q.due_at >= '1970-01-01Z' AND q.due_at <= '2026-11-24T10:00:00Z'
              ORDER BY q.due_at LIMIT 1000 FOR UPDATE SKIP LOCKED",
         )
@@ -230,7 +230,7 @@ async fn nobody_is_missed_who_lines_up_while_the_head_ends_on_another_replica() 
         assert_eq!(own, wanted.iter().collect::<Vec<_>>());
     }
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM queue").await, 0);
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM orderings").await, 0);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM ordering_lanes").await, 0);
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ async fn while_the_database_restarts_posters_wait_and_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_replies_and_errors_of_onesignal_double_nothing() {
-    let processes = Processes::start(&[("HERALD_RETRY__NORMAL_BASE", "200ms")]).await;
+    let processes = Processes::start(&[("HERALD_RETRY__NORMAL_FIRST_DELAY", "200ms")]).await;
     for fault in [
         json!({"endpoint": "notifications", "kind": "reset_after", "probability": 0.1, "seed": 1}),
         json!({"endpoint": "notifications", "kind": "truncate", "probability": 0.05, "seed": 2}),

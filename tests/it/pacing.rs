@@ -101,7 +101,7 @@ async fn of_several_replicas_one_finds_out_whether_an_app_works_again() {
 #[tokio::test]
 async fn urgent_ones_go_before_a_backlog_of_bulk_and_bulk_goes_on_all_the_same() {
     let app = slow(10).await;
-    let rule = "event = \"payment.failed\"\ntemplate = \"payment-failed-sms\"\nlane = \"bulk\"\n";
+    let rule = "event = \"payment.failed\"\ntemplate = \"payment-failed-sms\"\npriority = \"bulk\"\n";
     app.apply(&[("rules/payment-failed-sms.toml", rule)]).await;
     for n in 0..40 {
         app.accept(&payment_failed(&format!("p-{n}"), &format!("bulk-{n}"))).await;
@@ -127,10 +127,10 @@ async fn urgent_ones_go_before_a_backlog_of_bulk_and_bulk_goes_on_all_the_same()
 async fn however_much_bulk_there_is_urgent_ones_find_room_in_memory() {
     let settings = vec![
         ("HERALD_ONESIGNAL__CALLS_PER_SECOND", "1".to_owned()),
-        ("HERALD_DELIVERY__HAND_OVER", "20".to_owned()),
+        ("HERALD_DELIVERY__MEMORY_QUEUE_SIZE", "20".to_owned()),
     ];
     let app = TestApp::start_with(Wanted { settings, ..Wanted::default() }).await;
-    let rule = "event = \"payment.failed\"\ntemplate = \"payment-failed-sms\"\nlane = \"bulk\"\n";
+    let rule = "event = \"payment.failed\"\ntemplate = \"payment-failed-sms\"\npriority = \"bulk\"\n";
     app.apply(&[("rules/payment-failed-sms.toml", rule)]).await;
     for n in 0..60 {
         app.accept(&payment_failed(&format!("p-{n}"), "the same")).await;
@@ -144,11 +144,11 @@ async fn however_much_bulk_there_is_urgent_ones_find_room_in_memory() {
         app.accept(&code).await;
     }
     assert_eq!(
-        app.sql::<i64>("SELECT count(*) FROM queue WHERE worker_id IS NULL AND lane = 'urgent'").await,
+        app.sql::<i64>("SELECT count(*) FROM queue WHERE worker_id IS NULL AND priority = 'urgent'").await,
         0
     );
     assert!(
-        app.sql::<i64>("SELECT count(*) FROM queue WHERE worker_id IS NULL AND lane = 'bulk'").await > 40
+        app.sql::<i64>("SELECT count(*) FROM queue WHERE worker_id IS NULL AND priority = 'bulk'").await > 40
     );
 }
 
@@ -204,7 +204,7 @@ async fn replicas_share_one_rate_and_an_idle_one_leaves_its_part_to_the_other() 
     for _ in 0..5 {
         let before = calls(&one).await;
         for app in [&one, &two] {
-            app.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");
+            app.herald.pipeline.share_rates(Duration::from_secs(1)).await.expect("exchanged");
         }
         for _ in 0..20 {
             for app in [&one, &two] {
@@ -225,7 +225,7 @@ async fn near_the_volume_that_onesignal_disables_an_app_for_nothing_more_goes_ou
         app.accept(&payment_failed(&format!("p-{n}"), &format!("u-{n}"))).await;
         app.run_until_idle().await;
         if n % 10 == 0 {
-            app.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");
+            app.herald.pipeline.share_rates(Duration::from_secs(1)).await.expect("exchanged");
         }
     }
     let reached = app.messages().await.len();
@@ -234,7 +234,7 @@ async fn near_the_volume_that_onesignal_disables_an_app_for_nothing_more_goes_ou
     app.run_until_idle().await;
     assert_eq!(app.messages().await.len(), reached);
     app.advance(Duration::from_mins(7)).await;
-    app.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");
+    app.herald.pipeline.share_rates(Duration::from_secs(1)).await.expect("exchanged");
     app.run_until_idle().await;
     assert_eq!(reached_count(&app).await, 100);
 }
@@ -247,11 +247,11 @@ async fn a_replica_that_starts_counts_what_the_others_have_sent() {
         one.accept(&payment_failed(&format!("p-{n}"), &format!("u-{n}"))).await;
         one.run_until_idle().await;
     }
-    one.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");
+    one.herald.pipeline.share_rates(Duration::from_secs(1)).await.expect("exchanged");
     let two = one.replica_with(settings).await;
-    two.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");
+    two.herald.pipeline.share_rates(Duration::from_secs(1)).await.expect("exchanged");
     let late = two.accept(&payment_failed("p-late", "u-late")).await;
-    two.herald.pipeline.exchange(Duration::from_secs(1)).await.expect("exchanged");
+    two.herald.pipeline.share_rates(Duration::from_secs(1)).await.expect("exchanged");
     two.run_until_idle().await;
     let later = two.accept(&payment_failed("p-later", "u-later")).await;
     two.run_until_idle().await;

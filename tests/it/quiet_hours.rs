@@ -93,7 +93,7 @@ async fn what_was_queued_before_an_outage_waits_for_its_window_and_ends_with_it(
 #[tokio::test]
 async fn an_urgent_delivery_that_is_late_is_sent_at_once() {
     let app =
-        with(json!({"quiet": {"from": "20:00", "until": "08:00"}, "lane": "urgent", "expires_in": "2d"}))
+        with(json!({"quiet": {"from": "20:00", "until": "08:00"}, "priority": "urgent", "expires_in": "2d"}))
             .await;
     gate(&app, Method::PUT).await;
     let accepted = app.accept(&payment_failed("p-1", "u")).await;

@@ -38,7 +38,7 @@ async fn state(app: &TestApp, id: &str) -> Value {
 #[tokio::test]
 async fn a_plan_says_how_many_why_and_what_they_will_say_and_changes_nothing() {
     let (app, _) = rejected(3).await;
-    let (status, plan) = replays(&app, "?dry_run=true", json!({"reason": "mended"})).await;
+    let (status, plan) = replays(&app, "?dry_run=true", json!({"reason": "repaired"})).await;
     assert_eq!((status, &plan["count"], &plan["second_copies"]), (200, &json!(3), &json!(0)), "{plan}");
     assert_eq!(plan["groups"][0]["state"], "rejected");
     assert_eq!(
@@ -113,7 +113,7 @@ async fn a_replay_that_failed_can_be_made_again() {
 #[tokio::test]
 async fn who_asks_twice_with_the_same_key_gets_one_replay() {
     let (app, ids) = rejected(2).await;
-    let body = json!({"reason": "mended"}).to_string();
+    let body = json!({"reason": "repaired"}).to_string();
     let headers = [("content-type", "application/json"), ("idempotency-key", "k-1")];
     let one: Value = app.post_raw("/v1/replays", &headers, body.clone()).await.json().await.unwrap();
     let two: Value = app.post_raw("/v1/replays", &headers, body).await.json().await.unwrap();

@@ -130,7 +130,7 @@ async fn a_cancelling_rule_ends_what_waits_under_the_key_and_nothing_else() {
         event
     };
     let later = app.accept(&wait("p-1", "invoice:1", true)).await;
-    // Born leased: in memory, not sent yet.
+    // Admitted with a lease: in memory, not sent yet.
     let now = app.accept(&wait("p-2", "invoice:1", false)).await;
     let other = app.accept(&wait("p-3", "invoice:2", true)).await;
     let elsewhere = app.key_of("billing").await;
@@ -214,7 +214,7 @@ async fn what_can_t_be_right_is_refused_with_its_place() {
         ),
         (json!({"excluded_segments": ["All"]}), "bad_audience", "excluded_segments"),
         (json!({"tag": {"a": "data.invoice"}}), "one_action", "template"),
-        (json!({"throttle": {"most": 0, "within": "1h"}}), "bad_throttle", "throttle"),
+        (json!({"throttle": {"max": 0, "within": "1h"}}), "bad_throttle", "throttle"),
         (json!({"before": "1h"}), "bad_timing", "before"),
         (json!({"zone": "Europe/Berlun"}), "bad_zone", "zone"),
         (json!({"deliver": "soon"}), "bad_deliver", "deliver"),
@@ -252,12 +252,12 @@ async fn a_rule_is_put_over_the_version_that_was_seen() {
     let (status, problem) = put(&app, SMS, None, &sms(json!({}))).await;
     assert_eq!((status, &problem["code"]), (428, &json!("match_required")));
     let (status, etag, _) =
-        app.call_seen((Method::PUT, SMS), &app.key, Some("1"), &sms(json!({"lane": "bulk"}))).await;
+        app.call_seen((Method::PUT, SMS), &app.key, Some("1"), &sms(json!({"priority": "bulk"}))).await;
     assert_eq!((status, etag.as_str()), (200, "2"));
-    let (status, problem) = put(&app, SMS, Some("1"), &sms(json!({"lane": "urgent"}))).await;
+    let (status, problem) = put(&app, SMS, Some("1"), &sms(json!({"priority": "urgent"}))).await;
     assert_eq!((status, &problem["code"]), (412, &json!("stale")));
     let rule = app.get(SMS).await;
-    assert_eq!((&rule["lane"], &rule["does"], &rule["version"]), (&json!("bulk"), &json!("send"), &json!(2)));
+    assert_eq!((&rule["priority"], &rule["does"], &rule["version"]), (&json!("bulk"), &json!("send"), &json!(2)));
     let dry = format!("{SMS}?dry_run=true");
     assert_eq!(app.call_seen((Method::DELETE, &dry), &app.key, Some("2"), &json!({})).await.0, 200);
     assert_eq!(app.accept(&payment_failed("p-1", "u")).await["deliveries"][0]["rule"], "payment-failed-sms");

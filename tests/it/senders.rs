@@ -264,7 +264,7 @@ async fn a_call_that_is_not_taken_is_counted_at_its_source_with_the_reason() {
     let told = source["rejected"].to_string();
     assert!(told.contains("more than 300 seconds ago") && !told.contains(SECRET), "{told}");
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM rejected_calls").await, 5);
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM received_bodies").await, 0);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM webhook_deliveries").await, 0);
 }
 
 #[tokio::test]

@@ -148,7 +148,7 @@ async fn onesignals_own_timing_reaches_its_request_and_is_refused_for_sms() {
 
 #[tokio::test]
 async fn a_throttle_lets_as_many_through_as_it_says_and_tells_of_the_rest() {
-    let app = with(json!({"throttle": {"most": 2, "within": "1h"}})).await;
+    let app = with(json!({"throttle": {"max": 2, "within": "1h"}})).await;
     let mut states = Vec::new();
     for n in 0..4 {
         let accepted = app.accept(&payment_failed(&format!("p-{n}"), "u")).await;
@@ -167,7 +167,7 @@ async fn a_throttle_lets_as_many_through_as_it_says_and_tells_of_the_rest() {
 
 #[tokio::test]
 async fn within_one_batch_and_between_two_replicas_no_more_than_allowed_get_through() {
-    let app = with(json!({"throttle": {"most": 3, "within": "1h"}})).await;
+    let app = with(json!({"throttle": {"max": 3, "within": "1h"}})).await;
     let twin = TestApp::start_with(Wanted {
         database: Some(app.database.clone()),
         sandbox_url: Some(app.sandbox_url.clone()),

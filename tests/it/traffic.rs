@@ -77,8 +77,8 @@ async fn copy_that_past_events_would_leave_with_a_hole_is_not_published_unawares
     );
     assert_eq!(traffic["missing"], json!({"data.name": 2}));
     assert!(problem["detail"].as_str().unwrap().contains("data.name"), "{problem}");
-    assert_eq!(traffic["holes"].as_array().unwrap().len(), 2);
-    assert!(traffic["holes"][0]["event"].as_str().unwrap().starts_with("evt_"));
+    assert_eq!(traffic["held_events"].as_array().unwrap().len(), 2);
+    assert!(traffic["held_events"][0]["event"].as_str().unwrap().starts_with("evt_"));
     assert_eq!(app.get(PUSH).await["live_version"], 1);
     let fields = &traffic["differences"][0]["fields"]["contents"];
     assert!(

@@ -1,4 +1,4 @@
-//! Webhooks in: signatures, mappings, bodies that are kept, and what a mended mapping makes of them.
+//! Webhooks in: signatures, mappings, bodies that are kept, and what a repaired mapping makes of them.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -158,7 +158,7 @@ async fn whatever_is_wrong_with_a_signature_the_answer_is_the_same_401() {
     }
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(
-        app.sql::<i64>("SELECT count(*) FROM received_bodies").await,
+        app.sql::<i64>("SELECT count(*) FROM webhook_deliveries").await,
         0,
         "who is not known fills no table"
     );
@@ -203,7 +203,7 @@ async fn a_secret_follows_another_without_a_gap_and_is_never_shown_again() {
 }
 
 #[tokio::test]
-async fn a_body_that_no_mapping_fits_is_kept_and_makes_its_event_once_the_mapping_is_mended() {
+async fn a_body_that_no_mapping_fits_is_kept_and_makes_its_event_once_the_mapping_is_fixed() {
     let app = TestApp::start().await;
     let secret = shop(&app).await;
     let paid =
@@ -230,14 +230,14 @@ async fn a_body_that_no_mapping_fits_is_kept_and_makes_its_event_once_the_mappin
 
     let replay = format!("/v1/sources/webshop/bodies/{}/replay", kept["id"].as_str().unwrap());
     assert_eq!(app.call(Method::POST, &replay, Some(&app.key), None).await.1["state"], "unmatched");
-    let mended = r#"
+    let repaired = r#"
         [[mapping]]
         when = "body.topic == 'orders/paid'"
         type = "order.shipped"
         recipient = {external_id = "body.customer.id"}
         data = {order_id = "string(body.number)", carrier = "'DHL'", eta = "'2026-11-25'"}
     "#;
-    apply(&app, &format!("{SHOP}{mended}")).await;
+    apply(&app, &format!("{SHOP}{repaired}")).await;
     let (status, made) = app.call(Method::POST, &replay, Some(&app.key), None).await;
     assert_eq!(
         (status, &made["state"], &made["duplicate"]),
@@ -409,7 +409,7 @@ async fn bodies_with_sensitive_values_are_not_kept_and_others_go_after_a_month()
     let replay = format!("/v1/sources/webshop/bodies/{}/replay", kept["id"].as_str().unwrap());
     assert_eq!(app.call(Method::POST, &replay, Some(&app.key), None).await.0, 409);
     app.advance(Duration::from_hours(31 * 24)).await;
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM received_bodies").await, 0);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM webhook_deliveries").await, 0);
 }
 
 #[tokio::test]
@@ -421,8 +421,8 @@ async fn only_the_last_accepted_bodies_are_kept() {
         assert_eq!(deliver(&app, &secret, &format!("msg_{n}"), &fulfilled(n)).await.0, 202);
         app.clock.advance(Duration::from_millis(2));
     }
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM received_bodies WHERE state = 'accepted'").await, 50);
-    assert_eq!(app.sql::<i64>("SELECT count(*) FROM received_bodies").await, 51);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM webhook_deliveries WHERE state = 'accepted'").await, 50);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM webhook_deliveries").await, 51);
     let page = app.get("/v1/sources/webshop/bodies").await;
     let next = format!("/v1/sources/webshop/bodies?cursor={}", page["next_cursor"].as_str().unwrap());
     let next = app.get(&next).await;

@@ -1,4 +1,4 @@
-//! After the storm: no more trouble, everything is alive, and the clock runs on until nothing is left to do.
+//! After the storm: no more faults, everything is alive, and the clock runs on until nothing is left to do.
 
 use std::time::Duration;
 

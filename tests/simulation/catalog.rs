@@ -1,5 +1,5 @@
-//! What the simulated sources post, and what the catalog makes of it: every lane, every channel, both modes, two apps,
-//! people and audiences, a delay with cancellations, a link that a person has to mend, and a life longer than a key's memory.
+//! What the simulated sources post, and what the catalog makes of it: every priority, every channel, both modes, two apps,
+//! people and audiences, a delay with cancellations, a link that a person has to fix, and a life longer than a key's memory.
 
 use herald::catalog::files::Files;
 
@@ -93,11 +93,11 @@ pub fn files() -> Files {
 fn rule_file(event: &str, rule: &RuleSpec) -> String {
     let mut text = format!("event = \"{event}\"\ntemplate = \"{}\"\n", rule.key);
     text.push_str(match rule.key {
-        "code-sms" => "lane = \"urgent\"\n",
-        "news-push" => "lane = \"bulk\"\napp = \"second\"\n",
-        "all-push" => "lane = \"bulk\"\nsegments = [\"Everybody\"]\n",
+        "code-sms" => "priority = \"urgent\"\n",
+        "news-push" => "priority = \"bulk\"\napp = \"second\"\n",
+        "all-push" => "priority = \"bulk\"\nsegments = [\"Everybody\"]\n",
         "later-push" => "delay = \"10m\"\n",
-        "slow-push" => "lane = \"bulk\"\nexpires_in = \"60days\"\n",
+        "slow-push" => "priority = \"bulk\"\nexpires_in = \"60days\"\n",
         _ => "",
     });
     text

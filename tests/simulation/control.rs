@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use herald::pipeline::Pipeline;
-use herald::store::faults::{Fate, Faults, Place};
+use herald::store::fault_injection::{Fate, Faults, Place};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -17,7 +17,7 @@ use crate::report::Report;
 /// What a replica that dies in the middle of a step panics with.
 pub struct Death;
 
-/// How likely trouble is at each step to the database, in ten thousand.
+/// How likely a fault is at each step to the database, in ten thousand.
 #[derive(Debug, Clone, Copy)]
 pub struct Odds {
     pub pause: u32,
@@ -59,7 +59,7 @@ impl Control {
         Self { state: Mutex::new(state), parked: AtomicBool::new(false) }
     }
 
-    /// No more trouble from now on.
+    /// No more faults from now on.
     pub fn calm(&self) {
         let mut state = self.state.lock();
         state.odds = Odds::NONE;

@@ -197,7 +197,7 @@ impl OneSignal {
         }
     }
 
-    /// No more trouble from now on.
+    /// No more faults from now on.
     pub fn calm(&self) {
         let mut state = self.state.lock();
         state.has_faults = false;

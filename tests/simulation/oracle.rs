@@ -124,7 +124,7 @@ impl<'a> Oracle<'a> {
         self.opted_out_is_left_alone();
         self.watch_saw_nothing().await;
         self.secrets_are_gone().await;
-        self.ledger_adds_up().await;
+        self.consistency_check_passes().await;
         (self.findings, self.checks)
     }
 
@@ -387,7 +387,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// What an operator would be told by `herald doctor --ledger`.
-    async fn ledger_adds_up(&mut self) {
+    async fn consistency_check_passes(&mut self) {
         let store = self.run.world.store();
         let lines = store.ledger(crate::world::start_of_time()).await.expect("a ledger");
         store.close().await;

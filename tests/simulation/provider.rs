@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use herald::domain::answer::{BatchAnswer, MessageFigures, ProviderMessageId, Verdict, Withdrawal};
+use herald::domain::answer::{BatchAnswer, MessageStats, ProviderMessageId, Verdict, Recall};
 use herald::domain::app::App;
 use herald::domain::batch::Batch;
-use herald::domain::channel::{Channel, Lane};
+use herald::domain::channel::{Channel, Priority};
 use herald::domain::clock::Timestamp;
 use herald::provider::onesignal::{ClientTimeouts, OneSignal as Adapter, classify};
 use herald::provider::{MessageProvider, ProviderError, RemoteTemplate, TemplatePage, TemplateUpload};
@@ -108,7 +108,7 @@ impl MessageProvider for Provider {
             batch.idempotency_key = self.onesignal.fresh_key();
         }
         let body = self.adapter.request(&batch, now);
-        let is_urgent = batch.lane == Lane::Urgent;
+        let is_urgent = batch.priority == Priority::Urgent;
         let timeout = if is_urgent { TIMEOUTS.urgent_call } else { TIMEOUTS.call };
         let call = self.onesignal.begin(&body, now, (is_urgent, timeout), is_in_the_books);
         let reply = UnderWay { call, provider: self }.await;
@@ -120,11 +120,11 @@ impl MessageProvider for Provider {
     }
 
     // Nothing in this world is handed over before its time, so nothing can be taken back.
-    async fn cancel(&self, _: &App, _: &ProviderMessageId) -> Withdrawal {
-        Withdrawal::TooLate { detail: "it was sent at once".to_owned() }
+    async fn cancel(&self, _: &App, _: &ProviderMessageId) -> Recall {
+        Recall::TooLate { detail: "it was sent at once".to_owned() }
     }
 
-    async fn message(&self, _: &App, _: &ProviderMessageId) -> Result<Option<MessageFigures>, ProviderError> {
+    async fn message(&self, _: &App, _: &ProviderMessageId) -> Result<Option<MessageStats>, ProviderError> {
         Ok(None)
     }
 

@@ -14,10 +14,10 @@ use herald::domain::id::IdSource;
 use herald::domain::snapshot::UploadKey;
 use herald::pipeline::ingest::{Accepted, IngestError, NewEvent};
 use herald::pipeline::intake::Committing;
-use herald::pipeline::worker::LookOut;
+use herald::pipeline::worker::Polling;
 use herald::pipeline::{Parts, Pipeline, PipelineLimits, TemplateUploads};
 use herald::provider::MessageProvider;
-use herald::store::{Store, faults};
+use herald::store::{Store, fault_injection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,10 +32,10 @@ pub enum Kind {
     Dispatch,
     Call,
     Record,
-    LookOut,
+    Polling,
     Rescue,
     Renew,
-    TakeBack,
+    ReclaimOrphaned,
     Tidy,
     /// Somebody cancels, releases, …
     Other,
@@ -44,7 +44,7 @@ pub enum Kind {
 /// What a step comes to.
 pub enum Ended {
     Done,
-    Looked(LookOut),
+    Looked(Polling),
     Posted(usize, Result<Accepted, IngestError>),
 }
 
@@ -85,7 +85,7 @@ pub struct Replica {
     pub frozen_until: Option<Timestamp>,
     pub renewed_at: Timestamp,
     starts: u64,
-    look: LookOut,
+    look: Polling,
 }
 
 struct Uploads(Publisher);
@@ -114,7 +114,7 @@ impl Replica {
             frozen_until: None,
             renewed_at,
             starts: 0,
-            look: LookOut::default(),
+            look: Polling::default(),
         }
     }
 
@@ -136,7 +136,7 @@ impl Replica {
             Arc::clone(&provider),
             compute(),
         );
-        self.look = LookOut::default();
+        self.look = Polling::default();
         let pipeline = Pipeline::new(Parts {
             store,
             clock,
@@ -190,7 +190,7 @@ impl Replica {
                 let _ = pipeline.rescue().await;
                 let _ = pipeline.expire_waiting().await;
                 let _ = pipeline.overtake().await;
-                let _ = pipeline.exchange(Duration::from_secs(1)).await;
+                let _ = pipeline.share_rates(Duration::from_secs(1)).await;
                 Ended::Done
             }),
             Kind::Renew => {
@@ -200,18 +200,18 @@ impl Replica {
                     Ended::Done
                 })
             }
-            Kind::TakeBack => self.step(kind, async move {
-                let _ = pipeline.take_back().await;
+            Kind::ReclaimOrphaned => self.step(kind, async move {
+                let _ = pipeline.reclaim_orphaned().await;
                 Ended::Done
             }),
             Kind::Tidy => self.step(kind, async move {
                 let _ = pipeline.tidy().await;
                 Ended::Done
             }),
-            Kind::LookOut => {
+            Kind::Polling => {
                 let mut look = std::mem::take(&mut self.look);
                 self.step(kind, async move {
-                    let _ = pipeline.look_out(&mut look).await;
+                    let _ = pipeline.poll_once(&mut look).await;
                     Ended::Looked(look)
                 })
             }
@@ -241,7 +241,7 @@ impl Replica {
 
     /// A step with this replica's faults around it.
     pub fn step(&self, kind: Kind, step: impl Future<Output = Ended> + 'static) -> Running {
-        let step = Box::pin(faults::around(Arc::clone(&self.kit.control) as _, step));
+        let step = Box::pin(fault_injection::around(Arc::clone(&self.kit.control) as _, step));
         Running { kind, step, waits_for_commit: false }
     }
 
@@ -280,7 +280,7 @@ impl Replica {
     }
 
     /// Notes what the look-out has learnt.
-    pub fn looked(&mut self, look: LookOut) {
+    pub fn looked(&mut self, look: Polling) {
         self.look = look;
     }
 

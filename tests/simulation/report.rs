@@ -11,7 +11,7 @@ pub struct Report {
     pub steps: u64,
     pub events: u64,
     pub calls: u64,
-    /// Trouble by kind.
+    /// Issues by kind.
     pub faults: BTreeMap<&'static str, u64>,
     /// Deliveries by the state that they ended in.
     pub ends: BTreeMap<String, u64>,

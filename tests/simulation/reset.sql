@@ -1,5 +1,5 @@
 -- The queue begins with empty pages: which of two equal rows comes first is to depend on the seed alone.
-TRUNCATE queue, workers, app_demands, app_volumes, collapses, orderings, handed_over, digests, digest_items, replays, gates, event_keys, sim_findings, sim_ends;
+TRUNCATE queue, workers, app_rate_shares, app_message_counts, collapse_heads, ordering_lanes, scheduled_messages, digest_windows, digest_items, replays, gates, event_keys, sim_findings, sim_ends;
 DELETE FROM events;
 DELETE FROM event_payloads;
 DELETE FROM event_secrets;

@@ -1,4 +1,4 @@
-//! One seed: a scheduler that does one step of one replica at a time, moves the clock, and makes trouble.
+//! One seed: a scheduler that does one step of one replica at a time, moves the clock, and injects faults.
 
 mod meddling;
 
@@ -284,10 +284,10 @@ impl<'a> Run<'a> {
         match self.random.random_range(0..100) {
             0..28 => Kind::Dispatch,
             28..56 => Kind::Record,
-            56..80 => Kind::LookOut,
+            56..80 => Kind::Polling,
             80..91 => Kind::Rescue,
             91..95 => Kind::Renew,
-            95..98 => Kind::TakeBack,
+            95..98 => Kind::ReclaimOrphaned,
             _ => Kind::Tidy,
         }
     }

@@ -35,7 +35,7 @@ const SECOND_APP: &str = "5a0d0000-0000-4000-8000-000000000002";
 /// One database, to be used by one seed after the other.
 pub struct World {
     pub database: Database,
-    /// Sees everything and meets no trouble.
+    /// Sees everything and meets no fault.
     pub books: PgPool,
     pub adapter: Arc<Adapter>,
     pub source: SourceId,
@@ -76,7 +76,7 @@ impl World {
                 let copy = "+++\nheadings = \"Newer news\"\n+++\n{{ data.n }}".to_owned();
                 files.insert("templates/note-push/push.en.liquid".into(), copy);
             }
-            let applying = Applying { accepts_holes: true, ..Applying::default() };
+            let applying = Applying { accepts_held_events: true, ..Applying::default() };
             herald.publisher.apply(&files, applying, BY).await.expect("a catalog");
         }
         let id = SourceId::from_uuid(Uuid::from_u128(77));
@@ -139,7 +139,7 @@ fn limits(settings: &Settings) -> PipelineLimits {
     PipelineLimits {
         group_events: 4,
         calls_in_flight: 3,
-        hand_over: 8,
+        memory_queue_size: 8,
         max_targets: 4,
         ..pipeline_limits(settings)
     }

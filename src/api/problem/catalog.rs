@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{AboutCatalog, Code, FieldError, Problem, RETRY_AFTER};
-use crate::catalog::drift::CareError;
+use crate::catalog::drift::DriftError;
 use crate::catalog::templates::TemplateError;
 use crate::catalog::traffic::TrafficReport;
 use crate::catalog::{ApplyError, UploadError};
@@ -46,12 +46,12 @@ impl From<ApplyError> for Problem {
     }
 }
 
-impl From<CareError> for Problem {
-    fn from(error: CareError) -> Self {
+impl From<DriftError> for Problem {
+    fn from(error: DriftError) -> Self {
         match error {
-            CareError::Upload(error) => ApplyError::Upload(error).into(),
-            CareError::Store(error) => error.into(),
-            CareError::Provider { source, .. } => {
+            DriftError::Upload(error) => ApplyError::Upload(error).into(),
+            DriftError::Store(error) => error.into(),
+            DriftError::Provider { source, .. } => {
                 Self::new(Code::UploadFailed, format!("{source}; asking again goes on from there"))
             }
         }

@@ -10,13 +10,13 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::entries::read;
+use super::super::catalog_entries::read;
 use super::super::parameters::{Parameters, PathText};
 use super::super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::super::{Api, matching};
+use super::super::{Api, etag};
 use crate::access::{Identity, Use};
 use crate::catalog::CatalogProblem;
-use crate::catalog::examples::{draft_version, shown_data, types_of};
+use crate::catalog::preview_data::{draft_version, shown_data, types_of};
 use crate::catalog::templates::{Publishing, TemplateError};
 use crate::catalog::traffic::{DEFAULT_EVENTS, TrafficReport};
 use crate::domain::digest;
@@ -298,7 +298,7 @@ pub(in super::super) async fn approve_draft(
     let identity = api.allow(&headers, Use::Publish).await?;
     let request: ApproveRequest = read(&headers, body).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
-    let revision = matching::wanted(&headers, present)?;
+    let revision = etag::wanted(&headers, present)?;
     let by = identity.by(&request.note)?;
     api.publisher.approve_draft(&key, revision, by).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -359,9 +359,9 @@ pub(in super::super) async fn publish_draft(
     let request: PublishRequest = read(&headers, body).await?;
     let draft = api.draft(&key).await?;
     let draft = draft.ok_or_else(|| Problem::from(TemplateError::NoDraft(key.clone())))?;
-    let revision = matching::wanted(&headers, draft.revision)?;
+    let revision = etag::wanted(&headers, draft.revision)?;
     let events = request.events.unwrap_or(DEFAULT_EVENTS);
-    let how = Publishing { revision, accepts_holes: request.accept_held, events };
+    let how = Publishing { revision, accepts_held_events: request.accept_held, events };
     let by = identity.by(&request.note)?;
     let done = if query.dry_run {
         api.publisher.rehearse_publishing(&key, how).await

@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::super::entries::read;
+use super::super::catalog_entries::read;
 use super::super::listing::page_size;
 use super::super::parameters::{Parameters, PathText, PathTexts};
 use super::super::problem::{Code, Problem, ProblemBody};
-use super::super::{Api, matching};
+use super::super::{Api, etag};
 use crate::access::Use;
 use crate::catalog::diff::{FieldDiff, diff};
 use crate::domain::template::Content;
@@ -139,7 +139,7 @@ pub(in super::super) async fn get_draft(
     api.allow(&headers, Use::ReadCatalog).await?;
     let draft = api.draft(&key).await?;
     let draft = draft.ok_or_else(|| Problem::new(Code::NotFound, format!("template {key} has no draft")))?;
-    Ok((matching::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
+    Ok((etag::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
 }
 
 /// Saves a template's draft. It may have errors; what is live is not touched.
@@ -160,10 +160,10 @@ pub(in super::super) async fn put_draft(
     let identity = api.allow(&headers, Use::EditDraft).await?;
     let content: Content = read(&headers, body).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
-    let revision = matching::wanted(&headers, present)?;
+    let revision = etag::wanted(&headers, present)?;
     let by = identity.by("")?;
     let draft = api.publisher.save_draft(&key, &content, revision, by).await?;
-    Ok((matching::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
+    Ok((etag::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
 }
 
 /// Throws a template's draft away.
@@ -178,7 +178,7 @@ pub(in super::super) async fn delete_draft(
 ) -> Result<StatusCode, Problem> {
     let identity = api.allow(&headers, Use::EditDraft).await?;
     let present = api.draft(&key).await?.map_or(0, |draft| draft.revision);
-    let revision = matching::wanted(&headers, present)?;
+    let revision = etag::wanted(&headers, present)?;
     api.publisher.discard_draft(&key, revision, identity.by("")?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

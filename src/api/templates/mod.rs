@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::entries::read;
+use super::catalog_entries::read;
 use super::parameters::PathText;
 use super::problem::{Code, Problem, ProblemBody};
-use super::{Api, matching};
+use super::{Api, etag};
 use crate::access::Use;
 use crate::catalog::templates::new_template;
 use crate::domain::channel::Channel;
@@ -174,7 +174,7 @@ pub(super) async fn create_template(
     about.lay_over(&mut template);
     api.publisher.create_template(template, identity.by("")?).await?;
     let (version, body) = found(&api, &key).await?;
-    Ok((StatusCode::CREATED, matching::etag(version), Json(body)).into_response())
+    Ok((StatusCode::CREATED, etag::etag(version), Json(body)).into_response())
 }
 
 async fn found(api: &Api, key: &str) -> Result<(i32, TemplateBody), Problem> {
@@ -197,7 +197,7 @@ pub(super) async fn get_template(
 ) -> Result<Response, Problem> {
     api.allow(&headers, Use::ReadCatalog).await?;
     let (version, body) = found(&api, &key).await?;
-    Ok((matching::etag(version), Json(body)).into_response())
+    Ok((etag::etag(version), Json(body)).into_response())
 }
 
 /// Changes what stands beside a template's copy, or puts it away.
@@ -223,10 +223,10 @@ pub(super) async fn change_template(
     if known.needs_approval && needs_approval == Some(false) {
         api.allow(&headers, Use::LiftApproval).await?;
     }
-    let version = matching::wanted(&headers, present)?;
+    let version = etag::wanted(&headers, present)?;
     let about = About { description, owner, event, needs_approval, archived };
     let by = identity.by(&note)?;
     api.publisher.change_template(&key, version, |template| about.lay_over(template), by).await?;
     let (version, body) = found(&api, &key).await?;
-    Ok((matching::etag(version), Json(body)).into_response())
+    Ok((etag::etag(version), Json(body)).into_response())
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::super::check::CatalogProblem;
 use super::super::check::file_of;
-use super::super::document::Document;
-use super::Surroundings;
+use super::super::manifest::Document;
+use super::CheckContext;
 use super::copy::check_copy;
 use super::rules::check_expressions;
-use super::surroundings::{Leading, shape};
+use super::check_context::{Leading, shape};
 use crate::domain::budget::Budget;
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
@@ -20,7 +20,7 @@ pub(super) fn check_breaks(
     budget: &Budget,
 ) -> Vec<CatalogProblem> {
     let mut problems = Vec::new();
-    let (before, after) = (Surroundings::present(snapshot), Surroundings::of(document, Some(snapshot)));
+    let (before, after) = (CheckContext::present(snapshot), CheckContext::of(document, Some(snapshot)));
     for entry in &document.event_types {
         let Some(known) = before.event_types.get(entry.name.as_str()) else { continue };
         if known.schema == entry.schema && known.sensitive == entry.sensitive {
@@ -43,7 +43,7 @@ pub(super) fn check_breaks(
 fn broken_templates(
     document: &Document,
     snapshot: &CatalogSnapshot,
-    (after, budget): (&Surroundings<'_>, &Budget),
+    (after, budget): (&CheckContext<'_>, &Budget),
     (known, entry): (&EventTypeEntry, &EventTypeEntry),
 ) -> Vec<CatalogProblem> {
     let mut problems = Vec::new();

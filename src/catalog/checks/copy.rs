@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::super::check::file_of;
 use super::super::check::{CatalogProblem, Severity};
-use super::super::document::TemplateDocument;
-use super::Surroundings;
-use super::surroundings::shape;
+use super::super::manifest::TemplateDocument;
+use super::CheckContext;
+use super::check_context::shape;
 use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
 use crate::domain::event::Recipient;
@@ -45,7 +45,7 @@ const RESERVED_OPTIONS: [&str; 19] = [
 pub(super) fn check_template(
     template: &TemplateDocument,
     lines_above: &BTreeMap<String, usize>,
-    around: &Surroundings<'_>,
+    around: &CheckContext<'_>,
     budget: &Budget,
 ) -> Vec<CatalogProblem> {
     let types = around.types_of(&template.key, template.about.event_type.as_deref());

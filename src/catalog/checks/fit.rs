@@ -1,10 +1,10 @@
 //! Whether the live template that a rule sends has what it needs in the events that the rule answers.
 
 use super::super::check::{CatalogProblem, file_of};
-use super::super::document::Document;
-use super::Surroundings;
+use super::super::manifest::Document;
+use super::CheckContext;
 use super::copy::check_copy;
-use super::surroundings::{Leading, shape};
+use super::check_context::{Leading, shape};
 use crate::domain::budget::Budget;
 use crate::domain::snapshot::CatalogSnapshot;
 
@@ -13,7 +13,7 @@ use crate::domain::snapshot::CatalogSnapshot;
 pub(super) fn check_fit(
     document: &Document,
     snapshot: &CatalogSnapshot,
-    around: &Surroundings<'_>,
+    around: &CheckContext<'_>,
     budget: &Budget,
 ) -> Vec<CatalogProblem> {
     let mut problems = Vec::new();

@@ -4,20 +4,20 @@ mod breaks;
 mod copy;
 mod fit;
 mod rules;
-mod surroundings;
+mod check_context;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::app_files;
 use super::check::CatalogProblem;
 use super::check::file_of;
-use super::document::Document;
+use super::manifest::Document;
 use super::source_files;
 use crate::domain::budget::{Budget, Spent};
 use crate::domain::snapshot::CatalogSnapshot;
 
 pub(super) use copy::check_copy;
-pub(super) use surroundings::{Leading, Surroundings, shape};
+pub(super) use check_context::{Leading, CheckContext, shape};
 
 /// Everything that is wrong with a document, errors and warnings. Without a snapshot, what it refers to outside is not
 /// looked at.
@@ -26,7 +26,7 @@ pub(super) fn check_document(
     snapshot: Option<&CatalogSnapshot>,
     budget: &Budget,
 ) -> Vec<CatalogProblem> {
-    let around = Surroundings::of(document, snapshot);
+    let around = CheckContext::of(document, snapshot);
     let mut problems = Vec::new();
     for template in &document.templates {
         problems.extend(copy::check_template(template, &document.lines_above, &around, budget));

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::check::file_of;
 use super::super::check::{CatalogProblem, Severity};
-use super::super::document::RuleDocument;
-use super::Surroundings;
+use super::super::manifest::RuleDocument;
+use super::CheckContext;
 use crate::domain::budget::Budget;
 use crate::domain::digest::{COUNT, ITEMS};
 use crate::domain::rule::{Action, Audience, Definition};
@@ -15,7 +15,7 @@ use crate::expressions::{Expression, ExpressionProblem, Kind};
 /// What is wrong with a rule.
 pub(super) fn check_rule(
     rule: &RuleDocument,
-    around: &Surroundings<'_>,
+    around: &CheckContext<'_>,
     budget: &Budget,
 ) -> Vec<CatalogProblem> {
     let file = file_of("rule", &rule.key);

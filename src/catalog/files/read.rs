@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{CopyFile, Files, is_leftover, split_front};
 use crate::catalog::check::CatalogProblem;
 use crate::catalog::checks::too_complex;
-use crate::catalog::document::{Document, RuleDocument, TemplateDocument};
+use crate::catalog::manifest::{Document, RuleDocument, TemplateDocument};
 use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm, duration_hint};
 use crate::catalog::{app_files, source_files};
 use crate::domain::budget::Budget;

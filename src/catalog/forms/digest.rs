@@ -11,7 +11,7 @@ use crate::domain::rule::Digest;
 /// The longest time that events are gathered.
 const LONGEST_WINDOW: Duration = Duration::from_hours(7 * 24);
 /// The most events that a message holds.
-const MOST_ITEMS: u32 = 100;
+const MAX_ITEMS: u32 = 100;
 
 /// Many events become one message, whose `data` is that of the last one with `data.items` and `data.count`.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
@@ -26,7 +26,7 @@ pub struct DigestForm {
     pub window: Duration,
     /// How many of them it holds: the newest.
     #[serde(default = "usual")]
-    pub most: u32,
+    pub max: u32,
 }
 
 fn usual() -> u32 {
@@ -36,7 +36,7 @@ fn usual() -> u32 {
 impl DigestForm {
     /// The form of a digest.
     pub fn of(digest: Digest) -> Self {
-        Self { key: digest.key, window: seconds(digest.window_s), most: digest.most }
+        Self { key: digest.key, window: seconds(digest.window_s), max: digest.max }
     }
 
     /// What it says, with everything that is wrong with it.
@@ -56,10 +56,10 @@ impl DigestForm {
         if self.window < Duration::from_secs(1) || self.window > LONGEST_WINDOW {
             wrong("events are gathered for a second at least and seven days at most".to_owned(), "write 10m");
         }
-        if !(1..=MOST_ITEMS).contains(&self.most) {
-            wrong(format!("a message holds 1 to {MOST_ITEMS} events"), "the newest are kept");
+        if !(1..=MAX_ITEMS).contains(&self.max) {
+            wrong(format!("a message holds 1 to {MAX_ITEMS} events"), "the newest are kept");
         }
         let window_s = whole("digest", self.window, problems);
-        Digest { key: self.key.clone(), window_s, most: self.most }
+        Digest { key: self.key.clone(), window_s, max: self.max }
     }
 }

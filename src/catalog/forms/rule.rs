@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FormProblem;
 use super::digest::DigestForm;
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::event::is_pattern;
 use crate::domain::rule::{Action, Audience, Canary, Definition, Filter, Rule, Throttle};
 use crate::domain::timing::{Hours, ProviderTiming, Timing, Zone};
@@ -56,7 +56,7 @@ pub struct RuleForm {
     /// `urgent`, `normal` or `bulk`.
     #[serde(default = "normal")]
     #[schema(value_type = String)]
-    pub lane: Lane,
+    pub priority: Priority,
     /// Whether it applies at all.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -129,15 +129,15 @@ pub struct TrackForm {
 #[serde(deny_unknown_fields)]
 pub struct ThrottleForm {
     /// Messages at most, …
-    pub most: u32,
+    pub max: u32,
     /// … within each stretch of this length, such as `1h`.
     #[serde(with = "humantime_serde")]
     #[schema(value_type = String)]
     pub within: Duration,
 }
 
-fn normal() -> Lane {
-    Lane::Normal
+fn normal() -> Priority {
+    Priority::Normal
 }
 
 fn yes() -> bool {
@@ -147,7 +147,7 @@ fn yes() -> bool {
 impl RuleForm {
     /// The form of a rule; `app` is what people call its app.
     pub fn of(rule: &Rule, app: Option<String>) -> Self {
-        let Definition { description, condition, action, lane, timing, throttle, digest, .. } =
+        let Definition { description, condition, action, priority, timing, throttle, digest, .. } =
             rule.definition.clone();
         let mut form = Self {
             event: rule.event_type.clone(),
@@ -162,7 +162,7 @@ impl RuleForm {
             track: None,
             cancel: None,
             app,
-            lane,
+            priority,
             enabled: rule.is_enabled,
             delay: seconds(timing.delay_s),
             at: timing.at,
@@ -174,7 +174,7 @@ impl RuleForm {
             deliver: None,
             time_of_day: None,
             expires_in: rule.expires_in(),
-            throttle: throttle.map(|t| ThrottleForm { most: t.most, within: seconds(t.within_s) }),
+            throttle: throttle.map(|t| ThrottleForm { max: t.max, within: seconds(t.within_s) }),
             digest: digest.map(DigestForm::of),
         };
         match timing.provider {
@@ -228,13 +228,13 @@ impl RuleForm {
                     FormProblem::new("bad_throttle", "throttle", message).hint("name a shorter stretch"),
                 );
             }
-            if form.most == 0 || within_s == 0 {
+            if form.max == 0 || within_s == 0 {
                 let message = "a throttle lets at least one message through, within at least a second";
                 problems.push(
                     FormProblem::new("bad_throttle", "throttle", message).hint("switch the rule off instead"),
                 );
             }
-            Throttle { most: form.most, within_s }
+            Throttle { max: form.max, within_s }
         });
         let digest = self.digest.as_ref().map(|form| form.read(&self, &mut problems));
         let expires_in_s = self.expires_in.map(|life| whole("expires_in", life, &mut problems));
@@ -243,7 +243,7 @@ impl RuleForm {
             app: None,
             condition: self.when,
             action,
-            lane: self.lane,
+            priority: self.priority,
             timing,
             expires_in_s,
             throttle,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::catalog::document::TemplateAbout;
+use crate::catalog::manifest::TemplateAbout;
 use crate::domain::channel::Channel;
 use crate::domain::template::{Content, LanguageBy, Mode, Template};
 

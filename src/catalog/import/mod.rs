@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::checks::is_key;
-use super::drift::CareError;
+use super::drift::DriftError;
 use super::files::{Files, template_files};
 use super::forms::TemplateForm;
 use super::patience::Patience;
@@ -33,7 +33,7 @@ pub struct Wanted {
     /// Where to go on: a channel and how many of its templates were dealt with.
     pub from: Option<(Channel, usize)>,
     /// How many templates are read at most.
-    pub most: usize,
+    pub max: usize,
 }
 
 /// Something that a person has to look at.
@@ -73,18 +73,18 @@ impl Publisher {
     /// The app of this name or id, if there is one.
     ///
     /// # Errors
-    /// [`CareError::Store`] when the database is away.
-    pub async fn find_app(&self, name: &str) -> Result<Option<App>, CareError> {
+    /// [`DriftError::Store`] when the database is away.
+    pub async fn find_app(&self, name: &str) -> Result<Option<App>, DriftError> {
         Ok(self.store.apps().await?.into_iter().find(|app| app.is_called(name)))
     }
 
     /// Reads templates of an app in OneSignal and writes them as the catalog's files; nothing is stored.
     ///
     /// # Errors
-    /// [`CareError`] when OneSignal does not answer; trying again helps.
-    pub async fn import(&self, app: &App, wanted: &Wanted) -> Result<Imported, CareError> {
+    /// [`DriftError`] when OneSignal does not answer; trying again helps.
+    pub async fn import(&self, app: &App, wanted: &Wanted) -> Result<Imported, DriftError> {
         let mut imported = Imported { taken: wanted.taken.clone(), ..Imported::default() };
-        let mut left = wanted.most;
+        let mut left = wanted.max;
         let patience = Patience::new();
         let channels = [Channel::Push, Channel::Email, Channel::Sms];
         let asked = channels.into_iter().filter(|channel| wanted.channel.is_none_or(|one| one == *channel));
@@ -109,7 +109,7 @@ impl Publisher {
         (mut offset, left, patience): (usize, &mut usize, &Patience),
         wanted: &Wanted,
         imported: &mut Imported,
-    ) -> Result<Option<(Channel, usize)>, CareError> {
+    ) -> Result<Option<(Channel, usize)>, DriftError> {
         loop {
             if *left == 0 || patience.is_over() {
                 return Ok(Some((channel, offset)));
@@ -124,7 +124,7 @@ impl Publisher {
                 } else if *left == 0 || patience.is_over() {
                     return Ok(Some((channel, offset)));
                 } else {
-                    tokio::time::sleep(self.look_gap).await;
+                    tokio::time::sleep(self.view_interval).await;
                     let Some(there) = self.read_template(app, (&id, name), patience).await? else {
                         return Ok(Some((channel, offset)));
                     };
@@ -143,7 +143,7 @@ impl Publisher {
             if !page.has_more {
                 return Ok(None);
             }
-            tokio::time::sleep(self.look_gap).await;
+            tokio::time::sleep(self.view_interval).await;
         }
     }
 
@@ -154,7 +154,7 @@ impl Publisher {
         channel: Channel,
         offset: usize,
         patience: &Patience,
-    ) -> Result<Option<TemplatePage>, CareError> {
+    ) -> Result<Option<TemplatePage>, DriftError> {
         loop {
             let failed = failed(app, format!("the list of {channel} templates"));
             match self.provider.list_templates(app, channel, offset).await.map_err(failed) {
@@ -174,7 +174,7 @@ impl Publisher {
         app: &App,
         (id, name): (&str, String),
         patience: &Patience,
-    ) -> Result<Option<Option<RemoteTemplate>>, CareError> {
+    ) -> Result<Option<Option<RemoteTemplate>>, DriftError> {
         loop {
             match self.provider.get_template(app, id).await.map_err(failed(app, name.clone())) {
                 Ok(there) => return Ok(Some(there)),
@@ -188,9 +188,9 @@ impl Publisher {
     }
 }
 
-fn failed(app: &App, name: String) -> impl FnOnce(ProviderError) -> CareError {
+fn failed(app: &App, name: String) -> impl FnOnce(ProviderError) -> DriftError {
     let app = app.name.clone();
-    move |source| CareError::Provider { name, app, source }
+    move |source| DriftError::Provider { name, app, source }
 }
 
 impl Imported {

@@ -8,7 +8,7 @@ mod texts;
 use serde_json::{Value, json};
 
 use super::publish::{ApplyError, Publisher};
-use super::traffic::MOST_EVENTS;
+use super::traffic::MAX_EVENTS;
 use crate::domain::budget::Budget;
 use crate::domain::event::EventTypeName;
 use shape::Shape;
@@ -49,7 +49,7 @@ impl Publisher {
     /// [`ApplyError::Store`] when the database is away, [`ApplyError::Compute`] when it can't be made now.
     pub async fn infer(&self, event_type: &EventTypeName, last: u32) -> Result<Inferred, ApplyError> {
         let types = [event_type.as_str().to_owned()];
-        let events = self.store.last_events(&types, last.clamp(1, MOST_EVENTS).into()).await?;
+        let events = self.store.last_events(&types, last.clamp(1, MAX_EVENTS).into()).await?;
         Ok(self.compute(move |budget| infer(events.iter().map(|event| &event.data), budget)).await?)
     }
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 /// The formats that are looked for, the narrowest first.
 const FORMATS: [&str; 5] = ["uuid", "date-time", "date", "email", "uri"];
 /// Words that are listed at most, and how many texts have to be seen before any are.
-const MOST_WORDS: usize = 8;
-const LEAST_TEXTS: usize = 50;
+const MAX_WORDS: usize = 8;
+const MIN_TEXTS: usize = 50;
 /// Words in the names of members whose values are nobody else's business, or as many as there are people.
 const PRIVATE: [&str; 31] = [
     "code",
@@ -33,7 +33,7 @@ const PRIVATE: [&str; 31] = [
     "address",
     "street",
     "birthday",
-    "birth",
+    "admission",
     "ip",
     "iban",
     "card",
@@ -93,7 +93,7 @@ impl Texts {
         }
         self.count += 1;
         self.blank |= text.chars().all(|c| c.is_whitespace() || c == '\u{feff}');
-        if self.words.len() <= MOST_WORDS {
+        if self.words.len() <= MAX_WORDS {
             self.words.insert(text.to_owned());
         }
     }
@@ -117,7 +117,7 @@ impl Texts {
 
     /// The words, if there are few and each place of this name may have them shown.
     pub fn words(&self, name: &str) -> Option<&BTreeSet<String>> {
-        let few = self.words.len() <= MOST_WORDS && self.count >= LEAST_TEXTS && self.formats.is_empty();
+        let few = self.words.len() <= MAX_WORDS && self.count >= MIN_TEXTS && self.formats.is_empty();
         (few && !self.blank && !is_private(name)).then_some(&self.words)
     }
 

@@ -58,7 +58,7 @@ impl Findings {
 
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     if args.ledger {
-        return super::ledger::run(args.since, args.json).await;
+        return super::consistency::run(args.since, args.json).await;
     }
     let mut findings = Findings::default();
     match super::settings(&[]) {

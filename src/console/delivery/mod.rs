@@ -1,11 +1,11 @@
 //! One delivery: its story as a timeline, what it says, what OneSignal was asked and answered, and what can be done.
 
-mod acts;
+mod actions;
 mod outcomes;
 mod tabs;
 mod timeline;
 
-pub(super) use acts::{cancel, read_values, read_version, release};
+pub(super) use actions::{cancel, read_values, read_version, release};
 pub(super) use outcomes::show as outcomes;
 pub(super) use timeline::timeline_entry;
 
@@ -16,9 +16,9 @@ use serde_json::json;
 use super::event::path_segment;
 use super::failure::Failure;
 
-use super::page::Place;
-use super::parts::chip;
-use super::view::{Crumb, Shown, View};
+use super::layout::Place;
+use super::components::chip;
+use super::page_context::{Crumb, Shown, View};
 use crate::access::Use;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
@@ -26,7 +26,7 @@ use crate::domain::id::DeliveryId;
 use crate::pipeline::preview::{PreviewWish, Previewed};
 use crate::store::events::StoredEvent;
 use crate::store::gates::NamedGate;
-use crate::store::listing::{AttemptRow, DecisionRow, DeliveryRow};
+use crate::store::delivery_reads::{AttemptRow, DecisionRow, DeliveryRow};
 
 /// Everything that its page shows.
 struct Story {
@@ -111,7 +111,7 @@ fn facts(row: &DeliveryRow) -> Markup {
             }
             " by " (row.channel) @if let Some(locale) = &row.locale { ", " (locale) }
         }
-        dt { "Because of" } dd { a href={ "/rules/" (path_segment(&row.rule.1)) } { (row.rule.1) } " in lane " (row.lane) }
+        dt { "Because of" } dd { a href={ "/rules/" (path_segment(&row.rule.1)) } { (row.rule.1) } " in priority " (row.priority) }
         @if let Some(original) = row.replay_of {
             dt { "Made again from" } dd { a href={ "/deliveries/" (original) } { code { (original) } } }
         }
@@ -146,7 +146,7 @@ fn actions(view: &View, story: &Story, now: Timestamp) -> Markup {
                 }
             }
             @if !row.state.is_open() && view.person.may(Use::ReplayDelivery) {
-                a.button href={ "/trouble/replay?delivery=" (row.id) } { "Replay …" }
+                a.button href={ "/issues/replay?delivery=" (row.id) } { "Replay …" }
             }
             button.copy type="button" data-copies={ "herald why " (row.id) } { "Copy CLI" }
         }

@@ -3,15 +3,15 @@
 use axum::extract::Path;
 use maud::{Markup, html};
 
-use super::super::figures::{why_none, words_of};
-use super::super::page::Place;
-use super::super::parts::count;
-use super::super::view::{Crumb, Shown, View};
+use super::super::stats::{why_none, words_of};
+use super::super::layout::Place;
+use super::super::components::count;
+use super::super::page_context::{Crumb, Shown, View};
 use super::{Story, find};
-use crate::domain::answer::{MessageFigures, ProviderMessageId};
+use crate::domain::answer::{MessageStats, ProviderMessageId};
 use crate::domain::app::AppId;
 use crate::domain::id::DeliveryId;
-use crate::store::listing::AttemptRow;
+use crate::store::delivery_reads::AttemptRow;
 
 /// The attempt that OneSignal took.
 fn taken(attempts: &[AttemptRow]) -> Option<(&AttemptRow, ProviderMessageId)> {
@@ -55,7 +55,7 @@ pub(in super::super) async fn show(view: View, Path(id): Path<String>) -> Shown 
 }
 
 async fn ask(view: &View, app: AppId, message: ProviderMessageId, members: i64) -> Markup {
-    let asked = view.console.pipeline.message_figures(&[(app, message)]).await;
+    let asked = view.console.pipeline.message_stats(&[(app, message)]).await;
     match asked.map(|mut found| found.pop().flatten()) {
         Ok(Some(figures)) => counted(&figures, members),
         Ok(None) => {
@@ -65,7 +65,7 @@ async fn ask(view: &View, app: AppId, message: ProviderMessageId, members: i64) 
     }
 }
 
-fn counted(figures: &MessageFigures, members: i64) -> Markup {
+fn counted(figures: &MessageStats, members: i64) -> Markup {
     html! {
         p.soft {
             "As OneSignal counts it now, by subscription"

@@ -4,11 +4,11 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::super::event::pretty;
-use super::super::parts::{ago, clock_time};
+use super::super::components::{ago, clock_time};
 use super::Story;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TypedId, made_at};
-use crate::store::listing::{AttemptRow, DecisionRow};
+use crate::store::delivery_reads::{AttemptRow, DecisionRow};
 
 pub(super) fn steps(story: &Story, now: Timestamp) -> Markup {
     let row = &story.row;

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::super::event::{path_segment, pretty};
 use super::super::failure::Failure;
-use super::super::page::Place;
+use super::super::layout::Place;
 use super::super::templates::Sent;
-use super::super::view::{Crumb, Shown, View, done};
+use super::super::page_context::{Crumb, Shown, View, done};
 use crate::catalog::entries::Entry;
 use crate::catalog::forms::EventTypeForm;
 use crate::domain::snapshot::EventTypeEntry;

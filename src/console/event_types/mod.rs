@@ -10,9 +10,9 @@ use maud::html;
 
 use super::event::{path_segment, pretty};
 use super::failure::Failure;
-use super::page::Place;
-use super::parts::empty;
-use super::view::{Crumb, Shown, View};
+use super::layout::Place;
+use super::components::empty;
+use super::page_context::{Crumb, Shown, View};
 use crate::access::Use;
 use crate::domain::event::covers;
 

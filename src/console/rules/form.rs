@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use super::super::event::path_segment;
 use super::super::failure::Failure;
-use super::super::page::Place;
+use super::super::layout::Place;
 use super::super::templates::Sent;
-use super::super::view::{Crumb, Shown, View, done};
+use super::super::page_context::{Crumb, Shown, View, done};
 use crate::access::Use;
 use crate::catalog::ApplyError;
 use crate::catalog::entries::{Entry, entry_version, rule_form};
@@ -18,7 +18,7 @@ use crate::domain::snapshot::CatalogSnapshot;
 
 /// What has a box of its own; everything else stands in the JSON.
 const BOXES: [&str; 9] =
-    ["event", "description", "when", "template", "lane", "enabled", "delay", "expires_in", "recipient_zone"];
+    ["event", "description", "when", "template", "priority", "enabled", "delay", "expires_in", "recipient_zone"];
 
 impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {
@@ -37,16 +37,16 @@ impl From<ApplyError> for Failure {
             }
             error @ (ApplyError::Changed(_) | ApplyError::Busy) => Self::Conflict(format!(
                 "{} Load the page anew; what you wrote is in the page before.",
-                super::super::doors::sentence(&error)
+                super::super::login::sentence(&error)
             )),
-            error => Self::Invalid(super::super::doors::sentence(&error)),
+            error => Self::Invalid(super::super::login::sentence(&error)),
         }
     }
 }
 
 pub(in super::super) async fn new(view: View) -> Shown {
     let snapshot = view.console.store.snapshot().await?;
-    let form = serde_json::json!({"enabled": true, "lane": "normal"});
+    let form = serde_json::json!({"enabled": true, "priority": "normal"});
     let body = html! {
         h1 { "New rule" }
         (sheet(&view, &snapshot, None, &form, 0))
@@ -108,10 +108,10 @@ fn sheet(view: &View, snapshot: &CatalogSnapshot, key: Option<&str>, form: &Valu
                     @for template in &snapshot.templates { option value=(template.key) selected[template.key == text(form, "template")] { (template.key) } }
                 }
             }
-            label { "Lane"
-                select name="lane" {
-                    @for (lane, about) in [("urgent", "urgent: codes and alarms, before everything else"), ("normal", "normal"), ("bulk", "bulk: after everything else")] {
-                        option value=(lane) selected[lane == text(form, "lane")] { (about) }
+            label { "Priority"
+                select name="priority" {
+                    @for (priority, about) in [("urgent", "urgent: codes and alarms, before everything else"), ("normal", "normal"), ("bulk", "bulk: after everything else")] {
+                        option value=(priority) selected[priority == text(form, "priority")] { (about) }
                     }
                 }
             }
@@ -123,7 +123,7 @@ fn sheet(view: &View, snapshot: &CatalogSnapshot, key: Option<&str>, form: &Valu
             details open[!rest.is_empty()] {
                 summary { "More, as JSON" }
                 p.soft { "Windows, quiet hours, throttle, digest, canary, segments, filters, tags, Journeys, cancelling: as in " code { "rules/*.toml" } "." }
-                textarea name="rest" rows="8" spellcheck="false" placeholder="{\"throttle\": {\"most\": 3, \"within\": \"1h\"}}" { "\n" (rest) }
+                textarea name="rest" rows="8" spellcheck="false" placeholder="{\"throttle\": {\"max\": 3, \"within\": \"1h\"}}" { "\n" (rest) }
             }
             div #tried {}
             div.actions {
@@ -177,7 +177,7 @@ pub(super) fn read(sent: &Sent) -> Result<RuleForm, Failure> {
             Failure::Invalid(format!("What stands under More is no JSON object: {error}."))
         })?
     };
-    for name in ["event", "when", "template", "lane", "delay", "expires_in", "description"] {
+    for name in ["event", "when", "template", "priority", "delay", "expires_in", "description"] {
         let value = sent.text(name).trim();
         if !value.is_empty() {
             form.insert(name.to_owned(), Value::String(value.to_owned()));
@@ -200,7 +200,7 @@ pub(in super::super) async fn save(view: View, key: Option<Path<String>>, body: 
         .publisher
         .put_entry(&key, Entry::Rule(Box::new(form)), (sent.revision()?, false), view.by(""))
         .await?;
-    view.console.pipeline.look_again();
+    view.console.pipeline.wake();
     let said = if applied.changes.is_empty() {
         "Nothing was different."
     } else {

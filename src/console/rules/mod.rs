@@ -9,9 +9,9 @@ pub(super) use try_out::show as try_out;
 use maud::html;
 
 use super::event::path_segment;
-use super::page::Place;
-use super::parts::empty;
-use super::view::{Crumb, Shown, View};
+use super::layout::Place;
+use super::components::empty;
+use super::page_context::{Crumb, Shown, View};
 use crate::access::Use;
 use crate::domain::rule::{Action, Rule};
 
@@ -26,7 +26,7 @@ pub(super) async fn list(view: View) -> Shown {
             (empty("No rule yet", &html! { p { "A rule says: when this event comes, and this holds, then send that. Without one, events are taken and nothing is sent." } }))
         } @else {
             table.rows {
-                thead { tr { th { "Rule" } th { "When this comes" } th { "and this holds" } th { "then" } th { "Lane" } th { "" } } }
+                thead { tr { th { "Rule" } th { "When this comes" } th { "and this holds" } th { "then" } th { "Priority" } th { "" } } }
                 tbody {
                     @for rule in &snapshot.rules {
                         tr {
@@ -34,7 +34,7 @@ pub(super) async fn list(view: View) -> Shown {
                             td { (rule.event_type) }
                             td { @if let Some(condition) = &rule.definition.condition { code { (condition) } } @else { span.soft { "always" } } }
                             td { (does(rule)) }
-                            td { (rule.definition.lane.as_str()) }
+                            td { (rule.definition.priority.as_str()) }
                             td { @if rule.is_enabled { span.chip.good { "● on" } } @else { span.chip.off { "– off" } } }
                         }
                     }

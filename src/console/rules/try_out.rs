@@ -6,9 +6,9 @@ use maud::{Markup, html};
 use serde_json::json;
 
 use super::super::failure::Failure;
-use super::super::parts::number;
+use super::super::components::number;
 use super::super::templates::Sent;
-use super::super::view::{Shown, View};
+use super::super::page_context::{Shown, View};
 use crate::compute::Purpose;
 use crate::domain::budget::Budget;
 use crate::domain::event::covers;

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::super::parts::number;
-use super::super::view::{Shown, View};
+use super::super::components::number;
+use super::super::page_context::{Shown, View};
 use super::below;
 use crate::access::Use;
 
@@ -35,7 +35,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
                 }
             }
             p.soft { "Keys are sealed and never shown. Change an app with " code { "herald apps" } "." }
-            @if view.person.may(Use::ChangeGate) { p { a href="/trouble#switches" { "Stop or start an app" } } }
+            @if view.person.may(Use::ChangeGate) { p { a href="/issues#switches" { "Stop or start an app" } } }
         }
     };
     below(&view, "Apps", body).await

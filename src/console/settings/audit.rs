@@ -6,8 +6,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::super::event::pretty;
-use super::super::parts::{empty, when};
-use super::super::view::{Shown, View};
+use super::super::components::{empty, when};
+use super::super::page_context::{Shown, View};
 use super::below;
 
 /// Changes of a page.

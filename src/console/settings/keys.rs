@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::parts::when;
-use super::super::view::{Shown, View, done};
+use super::super::components::when;
+use super::super::page_context::{Shown, View, done};
 use super::below;
 use crate::access::{KeyRequest, Scope};
 use crate::catalog::is_source_name;

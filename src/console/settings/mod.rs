@@ -23,8 +23,8 @@ pub(super) use webhooks::page as webhooks_page;
 
 use maud::{Markup, html};
 
-use super::page::Place;
-use super::view::{Crumb, Shown, View};
+use super::layout::Place;
+use super::page_context::{Crumb, Shown, View};
 use crate::access::Use;
 
 /// The pages below, with what each needs.

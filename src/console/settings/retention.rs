@@ -3,8 +3,8 @@
 use chrono::{Days, NaiveDate};
 use maud::{Markup, html};
 
-use super::super::parts::number;
-use super::super::view::{Shown, View};
+use super::super::components::number;
+use super::super::page_context::{Shown, View};
 use super::below;
 use crate::pipeline::KeepDays;
 use crate::store::retention::KeptDay;

@@ -10,11 +10,11 @@ use serde::Deserialize;
 
 use super::super::caller::Caller;
 use super::super::confirm::status_of;
-use super::super::doors::sentence;
+use super::super::login::sentence;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::parts::when;
-use super::super::view::{Shown, View, done};
+use super::super::components::when;
+use super::super::page_context::{Shown, View, done};
 use super::below;
 use crate::access::{Enrolment, LogInError, SecondFactorError};
 

@@ -5,11 +5,11 @@ use maud::{Markup, html};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::super::doors::sentence;
+use super::super::login::sentence;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::parts::when;
-use super::super::view::{Shown, View, done};
+use super::super::components::when;
+use super::super::page_context::{Shown, View, done};
 use super::below;
 use crate::access::{Member, NewMember, Role, TeamError, plain_email};
 use crate::domain::clock::Timestamp;

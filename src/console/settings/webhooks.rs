@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::super::parts::{empty, number, when};
-use super::super::view::{Shown, View};
+use super::super::components::{empty, number, when};
+use super::super::page_context::{Shown, View};
 use super::below;
 use crate::domain::clock::Timestamp;
 use crate::domain::rejection::Rejection;

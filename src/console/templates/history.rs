@@ -8,9 +8,9 @@ use serde::Deserialize;
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::page::Place;
-use super::super::parts::when;
-use super::super::view::{Crumb, Shown, View, done};
+use super::super::layout::Place;
+use super::super::components::when;
+use super::super::page_context::{Crumb, Shown, View, done};
 use super::Known;
 use super::diff_view::diff_view;
 use crate::access::Use;
@@ -47,7 +47,7 @@ pub(in super::super) async fn page(
     let body = html! {
         div.heading { h1 { "History of " (key) } }
         @if records.is_empty() { p.soft { "It was never published." } }
-        @if query.before.is_none() { (super::after::section(&view, &known).await?) h2 { "Versions" } }
+        @if query.before.is_none() { (super::version_comparison::section(&view, &known).await?) h2 { "Versions" } }
         ol.versions {
             @for (place, record) in records.iter().take(shown).enumerate() {
                 (version(&view, record, changes.get(place).map(Vec::as_slice), live, &base))
@@ -111,7 +111,7 @@ pub(in super::super) async fn roll_back(view: View, Path(key): Path<String>, bod
         return Err(Failure::Invalid("A version is a number from 1 on.".to_owned()));
     }
     let back = view.console.publisher.roll_back(&key, form.version, view.by(form.note.trim())).await?;
-    view.console.pipeline.look_again();
+    view.console.pipeline.wake();
     let said = format!("Version {} is live, and says what version {} said.", back.version, form.version);
     Ok(done(&format!("/templates/{}/history", path_segment(&key)), &said))
 }

@@ -10,17 +10,17 @@ use serde::Deserialize;
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::page::Place;
-use super::super::parts::{empty, number, when};
-use super::super::view::{Crumb, Shown, View, done};
+use super::super::layout::Place;
+use super::super::components::{empty, number, when};
+use super::super::page_context::{Crumb, Shown, View, done};
 use crate::access::Use;
-use crate::catalog::examples::types_of;
+use crate::catalog::preview_data::types_of;
 use crate::catalog::templates::new_template;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::template::Content;
 
-/// How far back trouble is counted.
+/// How far back issues are counted.
 const LOOK_BACK: TimeDelta = TimeDelta::hours(24);
 
 /// The locales, the default one first; those that say less than it with how much of it they have.
@@ -47,10 +47,10 @@ pub(in super::super) async fn page(view: View) -> Shown {
     let store = &view.console.store;
     let snapshot = store.snapshot().await?;
     let drafted: BTreeSet<String> = store.drafted_templates().await?.into_iter().collect();
-    let (groups, _) = store.trouble(view.now() - LOOK_BACK).await?;
-    let mut trouble: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    let (groups, _) = store.issues(view.now() - LOOK_BACK).await?;
+    let mut issues: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for group in &groups {
-        let (held, failed) = trouble.entry(&group.key.template).or_default();
+        let (held, failed) = issues.entry(&group.key.template).or_default();
         *(if group.key.state == "held" { held } else { failed }) += group.count;
     }
     let last: BTreeMap<String, Timestamp> = store.last_planned().await?.into_iter().collect();
@@ -73,9 +73,9 @@ pub(in super::super) async fn page(view: View) -> Shown {
                             td { @if drafted.contains(&template.key) { span.chip.wait { "◌ draft" } } }
                             td { @if let Some(version) = live { (locales(&version.content)) } }
                             td { @match last.get(&template.key) { Some(at) => (when(*at, now)), None => span.soft { "–" } } }
-                            @let (held, failed) = trouble.get(template.key.as_str()).copied().unwrap_or_default();
+                            @let (held, failed) = issues.get(template.key.as_str()).copied().unwrap_or_default();
                             @for count in [held, failed] {
-                                td.num { @if count > 0 { a href="/trouble" { (number(count)) } } @else { span.soft { "–" } } }
+                                td.num { @if count > 0 { a href="/issues" { (number(count)) } } @else { span.soft { "–" } } }
                             }
                             td { (template.owner.as_deref().unwrap_or("")) }
                         }

@@ -1,6 +1,6 @@
 //! Templates: the list, the editor with its preview, publishing, the history.
 
-mod after;
+mod version_comparison;
 mod diff_view;
 mod editor;
 mod fields;
@@ -10,7 +10,7 @@ mod preview;
 mod publish;
 mod test_send;
 
-pub(super) use after::clicks;
+pub(super) use version_comparison::clicks;
 pub(super) use editor::{discard, page as editor_page, save};
 pub(super) use fields::Sent;
 pub(super) use history::{page as history_page, roll_back};
@@ -21,7 +21,7 @@ pub(super) use publish::{approve, page as publish_page, publish};
 pub(super) use test_send::{page as test_page, send as send_test};
 
 use super::failure::Failure;
-use super::view::View;
+use super::page_context::View;
 use crate::catalog::templates::TemplateError;
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::{Template, TemplateVersion};
@@ -47,7 +47,7 @@ impl Known {
 
 impl From<TemplateError> for Failure {
     fn from(error: TemplateError) -> Self {
-        let words = super::doors::sentence(&error);
+        let words = super::login::sentence(&error);
         match error {
             TemplateError::Compute(error) => error.into(),
             TemplateError::Store(error) => error.into(),

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::super::devices;
 use super::super::failure::Failure;
-use super::super::view::{Shown, View};
+use super::super::page_context::{Shown, View};
 use super::Known;
 use super::fields::{Sent, label};
 use crate::access::Use;
 use crate::catalog::CatalogProblem;
-use crate::catalog::examples::{draft_version, shown_data, types_of};
+use crate::catalog::preview_data::{draft_version, shown_data, types_of};
 use crate::compute::Purpose;
 use crate::domain::budget::Budget;
 use crate::domain::digest;
@@ -21,7 +21,7 @@ use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::EventId;
 use crate::domain::template::Content;
 use crate::pipeline::preview::{PreviewWish, Previewed};
-use crate::templating::check::{Meter, Unit, meters};
+use crate::templating::check::{Meter, Unit, length_meters};
 
 /// How deep a schema's values are listed.
 const DEPTH: usize = 4;
@@ -175,7 +175,7 @@ struct Variable {
 }
 
 /// Values that are listed at most.
-const MOST_VARIABLES: usize = 1_000;
+const MAX_VARIABLES: usize = 1_000;
 
 /// The event's values, with how often the copy uses each.
 async fn variables_of(view: &View, known: &Known, content: &Content) -> Result<Vec<Variable>, Failure> {
@@ -185,7 +185,7 @@ async fn variables_of(view: &View, known: &Known, content: &Content) -> Result<V
     let mut rows: Vec<Variable> = Vec::new();
     for entry in types_of(&known.snapshot, &known.template.key) {
         walk(&entry.schema, "data", &mut |path, kind, is_required| {
-            if rows.len() < MOST_VARIABLES {
+            if rows.len() < MAX_VARIABLES {
                 rows.push(Variable { path: path.to_owned(), kind: kind.to_owned(), is_required, used: 0 });
             }
         });

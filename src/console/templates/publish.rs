@@ -8,9 +8,9 @@ use serde::Deserialize;
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::page::Place;
-use super::super::parts::{count, number};
-use super::super::view::{Crumb, Shown, View, done};
+use super::super::layout::Place;
+use super::super::components::{count, number};
+use super::super::page_context::{Crumb, Shown, View, done};
 use super::Known;
 use super::diff_view::diff_view;
 use super::preview::problem_list;
@@ -75,7 +75,7 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
                 input type="hidden" name="revision" value=(draft.revision);
                 label { "Note for the history" input type="text" name="note" maxlength="1000" placeholder="shorter title for iOS"; }
                 @if traffic.newly_held > 0 {
-                    label { input type="checkbox" name="accepts_holes" value="yes" required; " I know that " (count(i64::try_from(traffic.newly_held).unwrap_or(i64::MAX), "event like these would be held", "events like these would be held")) }
+                    label { input type="checkbox" name="accepts_held_events" value="yes" required; " I know that " (count(i64::try_from(traffic.newly_held).unwrap_or(i64::MAX), "event like these would be held", "events like these would be held")) }
                 }
                 div.actions {
                     button.primary { "Publish version " (next) }
@@ -117,7 +117,7 @@ fn traffic_view(traffic: &TrafficReport) -> Markup {
                     }
                 }
             }
-            @for hole in traffic.holes.iter().take(SHOWN) { p { "◆ " (hole.event) ": " (hole.detail) } }
+            @for hole in traffic.held_events.iter().take(SHOWN) { p { "◆ " (hole.event) ": " (hole.detail) } }
         }
     }
 }
@@ -129,18 +129,18 @@ pub(in super::super) struct PublishForm {
     #[serde(default)]
     note: String,
     #[serde(default)]
-    accepts_holes: String,
+    accepts_held_events: String,
 }
 
 pub(in super::super) async fn publish(view: View, Path(key): Path<String>, body: Body) -> Shown {
     let form: PublishForm = forms::read(body).await?;
     let how = Publishing {
         revision: form.revision,
-        accepts_holes: !form.accepts_holes.is_empty(),
+        accepts_held_events: !form.accepts_held_events.is_empty(),
         events: DEFAULT_EVENTS,
     };
     let published = view.console.publisher.publish_draft(&key, how, view.by(form.note.trim())).await?;
-    view.console.pipeline.look_again();
+    view.console.pipeline.wake();
     let said = format!("Version {} is live: new deliveries get it from now on.", published.version);
     Ok(done(&format!("/templates/{}/history", path_segment(&key)), &said))
 }

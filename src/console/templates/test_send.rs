@@ -6,14 +6,14 @@ use maud::html;
 
 use super::super::event::path_segment;
 use super::super::failure::Failure;
-use super::super::page::Place;
-use super::super::parts::empty;
-use super::super::view::{Crumb, Shown, View, done};
+use super::super::layout::Place;
+use super::super::components::empty;
+use super::super::page_context::{Crumb, Shown, View, done};
 use super::Known;
 use super::editor::samples;
 use super::fields::Sent;
 use super::preview::example;
-use crate::catalog::examples::types_of;
+use crate::catalog::preview_data::types_of;
 use crate::domain::event::Recipient;
 use crate::domain::id::{KeyId, TypedId};
 use crate::pipeline::ingest::IngestError;
@@ -113,7 +113,7 @@ impl From<TestSendError> for Failure {
             TestSendError::Ingest(IngestError::Unavailable) => Self::Unavailable,
             TestSendError::Ingest(IngestError::Busy) => Self::Busy,
             TestSendError::Ingest(IngestError::Failed) => Self::Internal,
-            other => Self::Invalid(super::super::doors::sentence(&other)),
+            other => Self::Invalid(super::super::login::sentence(&other)),
         }
     }
 }

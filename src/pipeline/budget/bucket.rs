@@ -18,10 +18,10 @@ impl Bucket {
         Self { tokens, refilled_at: now }
     }
 
-    /// Lets in what came back since the last look, at `rate` tokens a second and at most `most` in all.
-    pub fn refill(&mut self, rate: f64, most: f64, now: Timestamp) {
+    /// Lets in what came back since the last look, at `rate` tokens a second and at most `max` in all.
+    pub fn refill(&mut self, rate: f64, max: f64, now: Timestamp) {
         let elapsed = (now - self.refilled_at).to_std().unwrap_or_default();
-        self.tokens = (self.tokens + elapsed.as_secs_f64() * rate).min(most);
+        self.tokens = (self.tokens + elapsed.as_secs_f64() * rate).min(max);
         self.refilled_at = self.refilled_at.max(now);
     }
 
@@ -44,8 +44,8 @@ impl Bucket {
         Err(now + delta(missing).max(chrono::TimeDelta::microseconds(1)))
     }
 
-    /// Gives tokens back, or puts earned ones in, up to `most`.
-    pub fn give(&mut self, tokens: f64, most: f64) {
-        self.tokens = (self.tokens + tokens).min(most.max(self.tokens));
+    /// Gives tokens back, or puts earned ones in, up to `max`.
+    pub fn give(&mut self, tokens: f64, max: f64) {
+        self.tokens = (self.tokens + tokens).min(max.max(self.tokens));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// Places that there always are: even a provider in trouble gets a few calls, or nothing would ever be learnt.
+/// Places that there always are: even a failing provider gets a few calls, or nothing would ever be learnt.
 const FEWEST: f64 = 4.0;
 /// The limit at the start.
 const AT_FIRST: f64 = 16.0;
@@ -29,8 +29,8 @@ const DRIFT: f64 = 0.0001;
 pub enum CallEnd {
     /// It answered, after this long.
     Answered(Duration),
-    /// It did not, or only that it is in trouble.
-    InTrouble,
+    /// It did not, or only that it fails.
+    WithIssue,
     /// It was never asked, or its answer says nothing of how it is.
     Neutral,
 }
@@ -39,7 +39,7 @@ pub enum CallEnd {
 #[derive(Debug, Clone)]
 pub(super) struct Concurrency {
     limit: f64,
-    most: f64,
+    max: f64,
     usual_s: Option<f64>,
     /// The part of the last calls that brought no answer.
     without: f64,
@@ -48,10 +48,10 @@ pub(super) struct Concurrency {
 }
 
 impl Concurrency {
-    pub fn new(most: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a setting of some hundreds")]
-        let most = (most.max(1)) as f64;
-        Self { limit: AT_FIRST.min(most), most, usual_s: None, without: 0.0, hold: 0 }
+        let max = (max.max(1)) as f64;
+        Self { limit: AT_FIRST.min(max), max, usual_s: None, without: 0.0, hold: 0 }
     }
 
     /// Places in all.
@@ -69,7 +69,7 @@ impl Concurrency {
         self.hold = self.hold.saturating_sub(1);
         match end {
             CallEnd::Neutral => {}
-            CallEnd::InTrouble => {
+            CallEnd::WithIssue => {
                 self.without += (1.0 - self.without) * LAST_CALL;
                 if self.without > MANY_WITHOUT {
                     self.shrink(AFTER_NONE, under_way);
@@ -84,7 +84,7 @@ impl Concurrency {
                 if took > usual * SLOW && took > usual + SLACK_S {
                     self.shrink(AFTER_SLOW, under_way);
                 } else if under_way >= self.places() {
-                    self.limit = (self.limit + 1.0).min(self.most);
+                    self.limit = (self.limit + 1.0).min(self.max);
                 }
             }
         }
@@ -92,7 +92,7 @@ impl Concurrency {
 
     fn shrink(&mut self, part: f64, under_way: usize) {
         if self.hold == 0 {
-            self.limit = (self.limit * part).max(FEWEST.min(self.most));
+            self.limit = (self.limit * part).max(FEWEST.min(self.max));
             self.hold = under_way;
         }
     }
@@ -139,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_in_trouble_gets_a_few_calls_and_no_more() {
+    fn a_failing_provider_gets_a_few_calls_and_no_more() {
         let mut limit = Concurrency::new(100);
         after(&mut limit, 200, ms(100));
-        assert_eq!(after(&mut limit, 2_000, CallEnd::InTrouble), 4);
+        assert_eq!(after(&mut limit, 2_000, CallEnd::WithIssue), 4);
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         after(&mut limit, 200, ms(100));
         for _ in 0..100 {
             after(&mut limit, 19, ms(100));
-            after(&mut limit, 1, CallEnd::InTrouble);
+            after(&mut limit, 1, CallEnd::WithIssue);
         }
         assert_eq!(limit.places(), 100);
     }
@@ -161,7 +161,7 @@ mod tests {
         let mut limit = Concurrency::new(100);
         after(&mut limit, 200, ms(100));
         for _ in 0..50 {
-            limit.ended(CallEnd::InTrouble, 100);
+            limit.ended(CallEnd::WithIssue, 100);
         }
         assert_eq!(limit.places(), 70);
     }
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_setting_of_one_is_kept() {
         let mut limit = Concurrency::new(1);
-        assert_eq!(after(&mut limit, 50, CallEnd::InTrouble), 1);
+        assert_eq!(after(&mut limit, 50, CallEnd::WithIssue), 1);
         assert_eq!(after(&mut limit, 50, ms(1)), 1);
     }
 }

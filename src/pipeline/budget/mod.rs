@@ -1,9 +1,9 @@
 //! How many calls an app may have begun and under way: a token bucket that all replicas share, a number of places that
-//! follows the provider's latency, turns between the lanes, a budget of retries, a breaker, the volume guard, and the
+//! follows the provider's latency, turns between the priorities, a budget of retries, a breaker, the volume guard, and the
 //! app's gate.
 //!
 //! All of it is in memory and asked under one short lock. What replicas have to agree on is exchanged once a second
-//! while something is going on (`pipeline::exchange`), and gates stand in Postgres.
+//! while something is going on (`pipeline::rate_sharing`), and gates stand in Postgres.
 
 mod breaker;
 mod bucket;
@@ -30,7 +30,7 @@ use self::share::Share;
 use self::turns::Turns;
 use self::volume::Volume;
 use crate::domain::app::{App, AppId};
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 
 pub use self::breaker::{BreakerPolicy, Health};
@@ -95,17 +95,17 @@ struct AppBudget {
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
     /// How urgent it is.
-    pub lane: Lane,
+    pub priority: Priority,
     /// Whether it was tried before.
     pub is_retry: bool,
-    /// Which lanes have something to send, itself among them.
+    /// Which priorities have something to send, itself among them.
     pub waiting: Waiting,
 }
 
 impl Call {
-    /// A first try in this lane, with nothing else waiting.
-    pub fn first(lane: Lane) -> Self {
-        Self { lane, is_retry: false, waiting: [false; 3] }
+    /// A first try in this priority, with nothing else waiting.
+    pub fn first(priority: Priority) -> Self {
+        Self { priority, is_retry: false, waiting: [false; 3] }
     }
 }
 
@@ -124,7 +124,7 @@ pub enum Wait {
 
 /// What this replica has to say in an exchange about one app.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Said {
+pub struct AppReport {
     /// The app.
     pub app: AppId,
     /// How much of the rate it could use, from 0 to 1.
@@ -135,7 +135,7 @@ pub struct Said {
 
 /// What an exchange says about one app.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct AppShare {
     /// The other replicas.
     pub others: Others,
     /// What all replicas have sent within the window, by minute.
@@ -160,8 +160,8 @@ impl Budget {
         AppBudget::new(self.calls_in_flight, self.others.load(Ordering::Relaxed), now)
     }
 
-    /// Whose turn it is among the lanes of an app that have something to send.
-    pub fn turn(&self, app: AppId, waiting: Waiting, now: Timestamp) -> Option<Lane> {
+    /// Whose turn it is among the priorities of an app that have something to send.
+    pub fn turn(&self, app: AppId, waiting: Waiting, now: Timestamp) -> Option<Priority> {
         self.with(app, now, |budget| budget.turns.next(waiting))
     }
 
@@ -175,7 +175,7 @@ impl Budget {
                 return Err(Wait::Until(now + TimeDelta::seconds(1)));
             }
             budget.gate.admits(now)?;
-            let reserved = if call.lane == Lane::Urgent { self.calls_in_flight / URGENT_PART } else { 0 };
+            let reserved = if call.priority == Priority::Urgent { self.calls_in_flight / URGENT_PART } else { 0 };
             if budget.in_flight >= budget.concurrency.places() + reserved {
                 return Err(Wait::ForPlace);
             }
@@ -184,8 +184,8 @@ impl Budget {
             }
             let plan = f64::from(app.calls_per_second) * self.plan_share;
             if call.is_retry {
-                let most = RETRIES_AT_FIRST + RETRIES_A_TRY * RETRY_WINDOW_S * plan;
-                budget.retries.refill(RETRIES_A_SECOND, most, now);
+                let max = RETRIES_AT_FIRST + RETRIES_A_TRY * RETRY_WINDOW_S * plan;
+                budget.retries.refill(RETRIES_A_SECOND, max, now);
                 budget.retries.take(RETRIES_A_SECOND, now).map_err(Wait::ForRetry)?;
             }
             let rate = plan * budget.share.part() * budget.ramp(self.breaker.ramp, now);
@@ -203,7 +203,7 @@ impl Budget {
             budget.in_flight += 1;
             budget.begun += 1;
             budget.gate.begun();
-            budget.turns.took(call.lane, call.waiting);
+            budget.turns.took(call.priority, call.waiting);
             Ok(())
         })
     }
@@ -352,7 +352,7 @@ impl Budget {
     }
 
     /// What this replica has to say to the others, `elapsed` after the last time; nothing about apps that are at rest.
-    pub fn speak(&self, elapsed: Duration, rates: &HashMap<AppId, u32>) -> Vec<Said> {
+    pub fn report(&self, elapsed: Duration, rates: &HashMap<AppId, u32>) -> Vec<AppReport> {
         let mut apps = self.apps.lock();
         let said = apps.iter_mut().map(|(app, budget)| {
             let rate = rates.get(app).map_or(1.0, |rate| f64::from(*rate) * self.plan_share);
@@ -360,13 +360,13 @@ impl Budget {
             // A little more than it used, so that a growing load is not held back at each step.
             let demand = if budget.was_short { 1.0 } else { (used * 1.5).min(1.0) };
             (budget.begun, budget.was_short) = (0, false);
-            Said { app: *app, demand, messages: budget.volume.take_unwritten() }
+            AppReport { app: *app, demand, messages: budget.volume.take_unwritten() }
         });
         said.collect()
     }
 
     /// Takes note of an exchange about one app.
-    pub fn listen(&self, said: Said, heard: Heard, now: Timestamp) {
+    pub fn listen(&self, said: AppReport, heard: AppShare, now: Timestamp) {
         self.with(said.app, now, |budget| {
             budget.share.exchanged(said.demand, heard.others);
             budget.volume.learn(heard.messages, heard.subscriptions);
@@ -374,7 +374,7 @@ impl Budget {
     }
 
     /// Takes back what was said, when the exchange failed.
-    pub fn unspeak(&self, said: &[Said], now: Timestamp) {
+    pub fn retract_report(&self, said: &[AppReport], now: Timestamp) {
         for one in said {
             self.with(one.app, now, |budget| budget.volume.sent(one.messages));
         }

@@ -25,7 +25,7 @@ fn budget(calls_in_flight: usize, plan_share: f64) -> Budget {
     Budget::new(calls_in_flight, plan_share, BreakerPolicy::default())
 }
 
-const FIRST: Call = Call { lane: Lane::Normal, is_retry: false, waiting: [false; 3] };
+const FIRST: Call = Call { priority: Priority::Normal, is_retry: false, waiting: [false; 3] };
 const RETRY: Call = Call { is_retry: true, ..FIRST };
 
 fn begin_and_end(budget: &Budget, app: &App, call: Call, at: Timestamp) -> Result<(), Wait> {
@@ -62,7 +62,7 @@ fn calls_that_hang_leave_urgent_ones_places_of_their_own() {
     let (budget, app) = (budget(64, 1.0), app(6_000));
     while budget.begin(&app, FIRST, now()).is_ok() {}
     assert_eq!(budget.begin(&app, FIRST, now()), Err(Wait::ForPlace));
-    let urgent = Call { lane: Lane::Urgent, ..FIRST };
+    let urgent = Call { priority: Priority::Urgent, ..FIRST };
     let begun = (0..100).filter(|_| budget.begin(&app, urgent, now()).is_ok()).count();
     assert_eq!(begun, 8);
 }
@@ -118,8 +118,8 @@ fn replicas_that_are_both_busy_share_the_rate() {
     let (budget, app) = (budget(1_000, 1.0), app(100));
     let others = Others { count: 1, demand: 1.0 };
     for _ in 0..3 {
-        let said = Said { app: app.id, demand: 1.0, messages: 0 };
-        budget.listen(said, Heard { others, messages: Vec::new(), subscriptions: None }, now());
+        let said = AppReport { app: app.id, demand: 1.0, messages: 0 };
+        budget.listen(said, AppShare { others, messages: Vec::new(), subscriptions: None }, now());
     }
     let begun = (0..10_000)
         .filter(|ms| begin_and_end(&budget, &app, FIRST, now() + TimeDelta::milliseconds(*ms)).is_ok());
@@ -130,9 +130,9 @@ fn replicas_that_are_both_busy_share_the_rate() {
 #[test]
 fn an_app_that_has_sent_too_much_sends_no_more() {
     let (budget, app) = (budget(10, 1.0), app(100));
-    let said = Said { app: app.id, demand: 1.0, messages: 0 };
+    let said = AppReport { app: app.id, demand: 1.0, messages: 0 };
     let others = Others { count: 0, demand: 0.0 };
-    budget.listen(said, Heard { others, messages: vec![(now(), 700)], subscriptions: Some(100) }, now());
+    budget.listen(said, AppShare { others, messages: vec![(now(), 700)], subscriptions: Some(100) }, now());
     assert!(budget.begin(&app, FIRST, now()).is_ok());
     budget.sent(app.id, 100, now());
     assert!(matches!(budget.begin(&app, FIRST, now()), Err(Wait::Until(_))));
@@ -155,7 +155,7 @@ fn overdue_calls_give_their_places_up_while_others_are_answered() {
     let later = now() + TimeDelta::seconds(1);
     assert!(budget.begin(&app, FIRST, later).is_ok() && budget.begin(&app, FIRST, later).is_ok());
     assert_eq!(budget.begin(&app, FIRST, later), Err(Wait::ForPlace));
-    budget.end_set_aside(app.id, CallEnd::InTrouble);
+    budget.end_set_aside(app.id, CallEnd::WithIssue);
     assert_eq!(budget.begin(&app, FIRST, later), Err(Wait::ForPlace), "its place was given up before");
 }
 

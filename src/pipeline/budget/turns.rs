@@ -1,33 +1,33 @@
-//! Whose turn it is among the lanes: the most urgent one that waits, save that what is less urgent never starves.
+//! Whose turn it is among the priorities: the most urgent one that waits, save that what is less urgent never starves.
 
-use crate::domain::channel::Lane;
+use crate::domain::channel::Priority;
 
-/// What a lane that waits earns with each call that another one gets: one turn in so many.
+/// What a priority that waits earns with each call that another one gets: one turn in so many.
 const NORMAL_EARNS: f32 = 0.25;
 const BULK_EARNS: f32 = 0.1;
 
-/// Which lanes have something to send, in the order of [`Lane::ALL`].
+/// Which priorities have something to send, in the order of [`Priority::ALL`].
 pub type Waiting = [bool; 3];
 
-/// The lanes' turns at one app's calls.
+/// The priorities' turns at one app's calls.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Turns {
     earned: [f32; 3],
 }
 
 impl Turns {
-    /// The lane whose turn it is; `None` when nothing waits.
-    pub fn next(&self, waiting: Waiting) -> Option<Lane> {
+    /// The priority whose turn it is; `None` when nothing waits.
+    pub fn next(&self, waiting: Waiting) -> Option<Priority> {
         let is_owed = |place: &usize| waiting[*place] && self.earned[*place] >= 1.0;
         // The least urgent one first: it earns the least, so it is asked the most seldom.
-        let owed = (0..Lane::ALL.len()).rev().find(is_owed);
-        owed.or_else(|| waiting.iter().position(|waits| *waits)).map(|place| Lane::ALL[place])
+        let owed = (0..Priority::ALL.len()).rev().find(is_owed);
+        owed.or_else(|| waiting.iter().position(|waits| *waits)).map(|place| Priority::ALL[place])
     }
 
-    /// Takes note of a call for `lane` while these lanes were waiting.
-    pub fn took(&mut self, lane: Lane, waiting: Waiting) {
+    /// Takes note of a call for `priority` while these priorities were waiting.
+    pub fn took(&mut self, priority: Priority, waiting: Waiting) {
         for (place, earns) in [0.0, NORMAL_EARNS, BULK_EARNS].into_iter().enumerate() {
-            if Lane::ALL[place] == lane {
+            if Priority::ALL[place] == priority {
                 self.earned[place] = 0.0;
             } else if waiting[place] {
                 self.earned[place] += earns;
@@ -46,9 +46,9 @@ mod tests {
         let mut turns = Turns::default();
         let mut had = [0; 3];
         for _ in 0..calls {
-            let Some(lane) = turns.next(waiting) else { break };
-            turns.took(lane, waiting);
-            had[Lane::ALL.iter().position(|l| *l == lane).unwrap()] += 1;
+            let Some(priority) = turns.next(waiting) else { break };
+            turns.took(priority, waiting);
+            had[Priority::ALL.iter().position(|l| *l == priority).unwrap()] += 1;
         }
         had
     }

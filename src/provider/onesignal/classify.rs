@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::domain::answer::{BatchAnswer, ProviderMessageId, Verdict, Withdrawal};
+use crate::domain::answer::{BatchAnswer, ProviderMessageId, Verdict, Recall};
 
 /// How much of a raw answer is kept, in bytes.
 const KEPT_BODY: usize = 4 * 1024;
@@ -63,19 +63,19 @@ fn verdict(answer: &RawAnswer) -> Verdict {
 }
 
 /// Classifies the answer to Cancel message.
-pub fn cancel_message(answer: &RawAnswer) -> Withdrawal {
+pub fn cancel_message(answer: &RawAnswer) -> Recall {
     let body = answer.body.as_deref().unwrap_or_default();
     let detail = detail(body);
     match answer.status {
         200..=299 => match serde_json::from_slice::<Value>(body) {
-            Ok(said) if said.get("success") == Some(&Value::Bool(true)) => Withdrawal::Withdrawn,
-            Ok(_) | Err(_) => Withdrawal::Unclear { cause: "OneSignal's answer can't be read".into() },
+            Ok(said) if said.get("success") == Some(&Value::Bool(true)) => Recall::Recalled,
+            Ok(_) | Err(_) => Recall::Unclear { cause: "OneSignal's answer can't be read".into() },
         },
-        400 if names_app(&detail) => Withdrawal::Refused { detail },
-        400 | 404 => Withdrawal::TooLate { detail },
-        300..=399 | 401 | 403 => Withdrawal::Refused { detail },
-        429 => Withdrawal::RateLimited { retry_after: answer.retry_after },
-        status => Withdrawal::Unclear { cause: format!("OneSignal answered {status}") },
+        400 if names_app(&detail) => Recall::Refused { detail },
+        400 | 404 => Recall::TooLate { detail },
+        300..=399 | 401 | 403 => Recall::Refused { detail },
+        429 => Recall::RateLimited { retry_after: answer.retry_after },
+        status => Recall::Unclear { cause: format!("OneSignal answered {status}") },
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
             cancel_message(&RawAnswer { status, retry_after: None, is_replay: false, body }).code()
         };
         for (status, body, expected) in [
-            (200, r#"{"success":true}"#, "withdrawn"),
+            (200, r#"{"success":true}"#, "recalled"),
             (200, r#"{"success":false}"#, "ambiguous"),
             (200, r#"{"succ"#, "ambiguous"),
             (400, r#"{"errors":["Notification has already been sent"]}"#, "too_late"),

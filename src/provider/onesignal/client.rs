@@ -12,10 +12,10 @@ use url::Url;
 use super::classify::{self, RawAnswer};
 use super::templates::TEMPLATE_PAGE;
 use super::wire;
-use crate::domain::answer::{BatchAnswer, MessageFigures, ProviderMessageId, Verdict, Withdrawal};
+use crate::domain::answer::{BatchAnswer, MessageStats, ProviderMessageId, Verdict, Recall};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
-use crate::domain::channel::{Channel, Lane};
+use crate::domain::channel::{Channel, Priority};
 use crate::domain::clock::Timestamp;
 use crate::provider::{MessageProvider, ProviderError, RemoteTemplate, TemplatePage, TemplateUpload};
 
@@ -31,7 +31,7 @@ pub struct ClientTimeouts {
     pub connect: Duration,
     /// A whole call.
     pub call: Duration,
-    /// A whole call for the urgent lane.
+    /// A whole call for the urgent priority.
     pub urgent_call: Duration,
 }
 
@@ -168,9 +168,9 @@ impl MessageProvider for OneSignal {
             Ok(request) => request,
             Err(detail) => return BatchAnswer::without_response(Verdict::AppUnusable { detail }),
         };
-        let timeout = match batch.lane {
-            Lane::Urgent => self.timeouts.urgent_call,
-            Lane::Normal | Lane::Bulk => self.timeouts.call,
+        let timeout = match batch.priority {
+            Priority::Urgent => self.timeouts.urgent_call,
+            Priority::Normal | Priority::Bulk => self.timeouts.call,
         };
         let mut request = request.timeout(timeout).json(&wire::create_message(batch, now));
         if let Some(trace) = &batch.traceparent {
@@ -186,16 +186,16 @@ impl MessageProvider for OneSignal {
         wire::create_message(batch, now)
     }
 
-    async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Withdrawal {
+    async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Recall {
         let request = match self.request(app, Method::DELETE, &message_path(app, message)) {
             Ok(request) => request,
-            Err(detail) => return Withdrawal::Refused { detail },
+            Err(detail) => return Recall::Refused { detail },
         };
         match request.send().await {
             Ok(response) => classify::cancel_message(&read(response).await),
             Err(error) => match failed(&error) {
-                Verdict::AppUnusable { detail } => Withdrawal::Refused { detail },
-                _ => Withdrawal::Unclear { cause: describe(&error) },
+                Verdict::AppUnusable { detail } => Recall::Refused { detail },
+                _ => Recall::Unclear { cause: describe(&error) },
             },
         }
     }
@@ -204,13 +204,13 @@ impl MessageProvider for OneSignal {
         &self,
         app: &App,
         message: &ProviderMessageId,
-    ) -> Result<Option<MessageFigures>, ProviderError> {
+    ) -> Result<Option<MessageStats>, ProviderError> {
         let request = self.request(app, Method::GET, &message_path(app, message)).map_err(refused_here)?;
         let answer = self.template_call(request, false).await?;
         if answer.status == 404 {
             return Ok(None);
         }
-        Ok(Some(wire::message_figures(&expect_json(&answer, false)?)))
+        Ok(Some(wire::message_stats(&expect_json(&answer, false)?)))
     }
 
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
 
-use crate::domain::answer::MessageFigures;
+use crate::domain::answer::MessageStats;
 use crate::domain::app::AppId;
 use crate::domain::batch::{Batch, BatchContent, Targets};
 use crate::domain::channel::Channel;
@@ -123,9 +123,9 @@ pub fn update_template(app: AppId, upload: &TemplateUpload) -> Value {
 }
 
 /// What View message tells of a message. Counts that are missing or null are none.
-pub fn message_figures(shown: &Value) -> MessageFigures {
+pub fn message_stats(shown: &Value) -> MessageStats {
     let count = |name: &str| shown.get(name).and_then(Value::as_u64);
-    MessageFigures {
+    MessageStats {
         successful: count("successful").unwrap_or_default(),
         failed: count("failed").unwrap_or_default(),
         errored: count("errored").unwrap_or_default(),
@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::domain::app::App;
-    use crate::domain::channel::Lane;
+    use crate::domain::channel::Priority;
     use crate::domain::id::{BatchId, TypedId};
 
     fn batch(channel: Channel, targets: Targets) -> Batch {
@@ -231,7 +231,7 @@ mod tests {
                 options: Map::from_iter([("priority".to_owned(), json!(10))]),
                 send_after: None,
             }),
-            lane: Lane::Normal,
+            priority: Priority::Normal,
             expires_at: "2026-11-23T10:10:00Z".parse().unwrap(),
             traceparent: None,
             holds_secrets: false,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::Sandbox;
-use super::super::acts::Deed;
+use super::super::actions::RecipientAction;
 use super::super::message::Message;
 use super::super::people::Person;
 use super::super::render;
@@ -82,7 +82,7 @@ async fn act(
 ) -> Result<Json<Value>, Unclear> {
     let message = sandbox.state.lock().any_message(id);
     let message = message.ok_or_else(|| not_there(format!("the sandbox has no message {id}")))?;
-    let deed = deed_on(&message, &deed)?;
+    let deed = action_of(&message, &deed)?;
     let everybody = render::recipients(&message, &message.request(), usize::MAX);
     let place = everybody.iter().position(|to| to.id == recipient);
     let place = place.ok_or_else(|| not_there("the message did not reach this recipient".to_owned()))?;
@@ -91,9 +91,9 @@ async fn act(
 }
 
 /// Reads what somebody does with a message, if they can.
-fn deed_on(message: &Message, text: &str) -> Result<Deed, Unclear> {
-    let names = || Deed::ALL.map(Deed::name).join(", ");
-    let deed = Deed::parse(text).ok_or_else(|| unclear(format!("`{text}` is none of {}", names())))?;
+fn action_of(message: &Message, text: &str) -> Result<RecipientAction, Unclear> {
+    let names = || RecipientAction::ALL.map(RecipientAction::name).join(", ");
+    let deed = RecipientAction::parse(text).ok_or_else(|| unclear(format!("`{text}` is none of {}", names())))?;
     let channel = message.channel;
     if deed.fits(channel) {
         Ok(deed)

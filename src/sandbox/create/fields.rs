@@ -42,21 +42,21 @@ const CHOICES: [(&str, &[&str]); 2] = [
 
 /// Checks lengths, counts, ranges and choices.
 pub(super) fn check(request: &Object) -> Result<(), Refusal> {
-    for (name, most) in LENGTHS {
+    for (name, max) in LENGTHS {
         let Some(value) = field(request, name) else { continue };
-        if value.as_str().is_none_or(|text| text.chars().count() > most) {
+        if value.as_str().is_none_or(|text| text.chars().count() > max) {
             return Err(Refusal::bad(format!("{name} must be a text of at most {most} characters.")));
         }
     }
-    for (name, most) in COUNTS {
+    for (name, max) in COUNTS {
         let Some(value) = field(request, name) else { continue };
-        if value.as_array().is_none_or(|items| items.len() > most) {
+        if value.as_array().is_none_or(|items| items.len() > max) {
             return Err(Refusal::bad(format!("{name} must be a list of at most {most} entries.")));
         }
     }
-    for (name, least, most) in RANGES {
+    for (name, min, max) in RANGES {
         let Some(value) = field(request, name) else { continue };
-        if value.as_i64().is_none_or(|number| !(least..=most).contains(&number)) {
+        if value.as_i64().is_none_or(|number| !(min..=max).contains(&number)) {
             return Err(Refusal::bad(format!("{name} must be a whole number from {least} to {most}.")));
         }
     }

@@ -60,7 +60,7 @@ fn to(message: &Message, seen: &ReceivedMessage) -> Markup {
 /// What one recipient sees.
 fn view(channel: Channel, recipient: &ReceivedRecipient) -> Markup {
     html! {
-        (holes(recipient))
+        (held_events(recipient))
         div class={ "view " (channel.name()) } {
             @match channel {
                 Channel::Push => {
@@ -90,7 +90,7 @@ fn links(recipient: &ReceivedRecipient) -> Markup {
 }
 
 /// The warnings: variables that were missing, Liquid that does not parse.
-pub(super) fn holes(recipient: &ReceivedRecipient) -> Markup {
+pub(super) fn held_events(recipient: &ReceivedRecipient) -> Markup {
     html! {
         @if !recipient.blanks.is_empty() {
             p.warning {
@@ -115,7 +115,7 @@ fn others(message: &Message, seen: &ReceivedMessage) -> Markup {
                 @for recipient in &seen.recipients[1..] {
                     div.other {
                         p.to { "to " b { (recipient.id) } }
-                        (holes(recipient))
+                        (held_events(recipient))
                         @for name in ["headings", "email_subject", "contents"] {
                             @if let Some(line) = text(recipient, name) { p.text { (line) } }
                         }

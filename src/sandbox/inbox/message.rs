@@ -12,11 +12,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::Sandbox;
-use super::super::acts::{Act, Deed};
+use super::super::actions::{Act, RecipientAction};
 use super::super::message::{Channel, Message, ReceivedMessage, ReceivedRecipient};
 use super::super::refusal::Refusal;
 use super::super::render;
-use super::card::{holes, text, time};
+use super::card::{held_events, text, time};
 use super::{framed, host_of, page};
 use crate::domain::budget::Budget;
 use crate::templating::liquid::{Strictness, Template as Liquid};
@@ -78,7 +78,7 @@ async fn act(
     Path((id, place, deed)): Path<(Uuid, usize, String)>,
 ) -> Result<Redirect, Response> {
     let message = sandbox.state.lock().any_message(id).ok_or_else(gone)?;
-    let deed = Deed::parse(&deed).filter(|deed| deed.fits(message.channel));
+    let deed = RecipientAction::parse(&deed).filter(|deed| deed.fits(message.channel));
     let deed = deed.ok_or_else(|| Refusal::bad("nobody can do that with this message").into_response())?;
     sandbox.act(&message, place, deed).map_err(|error| Refusal::not_kept(&error).into_response())?;
     Ok(Redirect::to(&format!("/inbox/{id}?to={place}")))
@@ -106,7 +106,7 @@ fn view(shown: &Shown<'_>) -> Markup {
         @for note in &seen.notes { p.warning { (note) } }
         (recipients(shown))
         @if let Some(recipient) = recipient {
-            (holes(recipient))
+            (held_events(recipient))
             (devices(message.channel, recipient))
             (simulator(shown))
         }
@@ -226,7 +226,7 @@ fn simulator(shown: &Shown<'_>) -> Markup {
         h2 { "What happens next" }
         p.what { "Play the recipient: the views of the message count it, Event Streams tell of it." }
         div.deeds {
-            @for deed in Deed::ALL.into_iter().filter(|deed| deed.fits(shown.message.channel)) {
+            @for deed in RecipientAction::ALL.into_iter().filter(|deed| deed.fits(shown.message.channel)) {
                 form method="post" action={ "/inbox/" (shown.message.id) "/" (shown.place) "/" (deed.name()) } {
                     button { (in_words(deed)) }
                 }
@@ -236,15 +236,15 @@ fn simulator(shown: &Shown<'_>) -> Markup {
     }
 }
 
-fn in_words(deed: Deed) -> &'static str {
+fn in_words(deed: RecipientAction) -> &'static str {
     match deed {
-        Deed::Open => "Open",
-        Deed::Click => "Click",
-        Deed::Bounce => "Bounce",
-        Deed::Fail => "Fail",
-        Deed::ReportSpam => "Report as spam",
-        Deed::Unsubscribe => "Unsubscribe",
-        Deed::Subscribe => "Subscribe",
+        RecipientAction::Open => "Open",
+        RecipientAction::Click => "Click",
+        RecipientAction::Bounce => "Bounce",
+        RecipientAction::Fail => "Fail",
+        RecipientAction::ReportSpam => "Report as spam",
+        RecipientAction::Unsubscribe => "Unsubscribe",
+        RecipientAction::Subscribe => "Subscribe",
     }
 }
 

@@ -47,8 +47,8 @@ pub(super) struct People {
 
 impl People {
     /// Adds a person, in place of the one with the same `onesignal_id`, `external_id` or, without one, any same alias.
-    /// A name that somebody else had moves to the new one. `most`: the oldest make room above it.
-    pub(super) fn put(&mut self, person: Arc<Person>, most: usize) {
+    /// A name that somebody else had moves to the new one. `max`: the oldest make room above it.
+    pub(super) fn put(&mut self, person: Arc<Person>, max: usize) {
         let identity = person.identity();
         let by = |label: &str| Some((label.to_owned(), identity.get(label)?.clone()));
         let first = ["onesignal_id", "external_id"].into_iter().filter_map(by);
@@ -62,7 +62,7 @@ impl People {
             self.by_name.insert(name, number);
         }
         self.known.insert(number, person);
-        while self.known.len() > most.max(1) {
+        while self.known.len() > max.max(1) {
             let Some(oldest) = self.known.first_key_value().map(|(number, _)| *number) else { break };
             self.remove(oldest);
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::access::uuid;
-use super::acts::{Act, Acts};
+use super::actions::{Act, Acts};
 use super::guard::Guard;
 use super::journal::{Journal, Line, SandboxError, StoredMessage};
 use super::message::{Message, Recipient};

@@ -12,7 +12,7 @@ use super::super::people::{BLOCKED_EXTERNAL_IDS, People, Person};
 use super::super::refusal::Refusal;
 use super::{Answer, By, Unknown, find};
 
-const MOST: usize = 20;
+const MAX: usize = 20;
 const LABEL_LIMIT: usize = 128;
 
 impl Sandbox {
@@ -108,7 +108,7 @@ pub(super) fn add(person: &mut Person, wanted: &[(String, String)]) -> Result<()
             }
         }
     }
-    if person.aliases.len() > MOST {
+    if person.aliases.len() > MAX {
         return Err(refused(&format!("A user can have {MOST} aliases at most")));
     }
     Ok(())

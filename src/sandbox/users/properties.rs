@@ -8,7 +8,7 @@ use super::super::people::Person;
 use super::super::refusal::Refusal;
 
 /// The most properties and tags that one request changes.
-const MOST_CHANGES: usize = 100;
+const MAX_CHANGES: usize = 100;
 /// What Liquid already means something by.
 const RESERVED_TAGS: [&str; 11] = [
     "message",
@@ -27,19 +27,19 @@ const TEXTS: [&str; 4] = ["language", "timezone_id", "country", "ip"];
 const NUMBERS: [&str; 5] = ["lat", "long", "amount_spent", "first_active", "last_active"];
 
 /// Applies `properties` of a request, all or nothing.
-pub(super) fn change(person: &mut Person, wanted: &Value, most_tags: Option<usize>) -> Result<(), Refusal> {
+pub(super) fn change(person: &mut Person, wanted: &Value, max_tags: Option<usize>) -> Result<(), Refusal> {
     let wanted = wanted.as_object().ok_or_else(|| refused("properties must be an object"))?;
     let tags = match wanted.get("tags") {
         None | Some(Value::Null) => None,
         Some(tags) => Some(tags.as_object().ok_or_else(|| refused("tags must be an object"))?),
     };
     let changes = wanted.len() + tags.map_or(0, Object::len);
-    if changes > MOST_CHANGES {
-        return Err(refused(&format!("A request can change {MOST_CHANGES} properties at most")));
+    if changes > MAX_CHANGES {
+        return Err(refused(&format!("A request can change {MAX_CHANGES} properties at most")));
     }
     let mut changed = person.clone();
     if let Some(tags) = tags {
-        change_tags(&mut changed.tags, tags, most_tags)?;
+        change_tags(&mut changed.tags, tags, max_tags)?;
     }
     for (name, value) in wanted.iter().filter(|(name, _)| *name != "tags") {
         set(&mut changed, name, value)?;
@@ -85,7 +85,7 @@ pub(super) fn view(person: &Person) -> Value {
 }
 
 /// Sets tags, takes those with an empty text away, and refuses the whole change above the plan's number.
-fn change_tags(tags: &mut Object, wanted: &Object, most: Option<usize>) -> Result<(), Refusal> {
+fn change_tags(tags: &mut Object, wanted: &Object, max: Option<usize>) -> Result<(), Refusal> {
     let mut adds = false;
     for (key, value) in wanted {
         if RESERVED_TAGS.contains(&key.as_str()) {
@@ -104,7 +104,7 @@ fn change_tags(tags: &mut Object, wanted: &Object, most: Option<usize>) -> Resul
             adds |= tags.insert(key.clone(), Value::String(text)).is_none();
         }
     }
-    if adds && most.is_some_and(|most| tags.len() > most) {
+    if adds && max.is_some_and(|max| tags.len() > max) {
         return Err(Refusal::coded(
             StatusCode::CONFLICT,
             "entitlements-tag-limit",

@@ -14,7 +14,7 @@ use super::super::refusal::Refusal;
 use super::{Answer, By, Unknown, aliases, find};
 
 /// A 21st takes the place of the oldest.
-const MOST: usize = 20;
+const MAX: usize = 20;
 const OFF_BY_API: i64 = -31;
 
 impl Sandbox {
@@ -226,7 +226,7 @@ pub(super) fn add(people: &People, person: &mut Person, wanted: &Wanted) -> Resu
 fn push(person: &mut Person, subscription: Subscription) {
     let own = person.subscriptions_mut();
     own.push(subscription);
-    if own.len() > MOST {
+    if own.len() > MAX {
         own.remove(0);
     }
 }

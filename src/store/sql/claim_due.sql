@@ -1,10 +1,10 @@
 WITH due AS (
     SELECT q.delivery_id
     FROM queue q
-    WHERE q.lane = $2::lane AND q.state = 'queued' AND q.worker_id IS NULL
+    WHERE q.priority = $2::priority AND q.state = 'queued' AND q.worker_id IS NULL
       AND q.due_at >= $3 AND q.due_at <= $4
       AND q.app_id <> ALL ($5::uuid[])
-      AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.buried_at IS NULL)
+      AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.fenced_at IS NULL)
     ORDER BY q.due_at
     LIMIT $6
     FOR UPDATE SKIP LOCKED
@@ -14,6 +14,6 @@ SET worker_id = $1, claim_epoch = q.claim_epoch + 1
 FROM due
 WHERE q.delivery_id = due.delivery_id
 RETURNING
-    q.delivery_id, q.state::text AS state, q.lane::text AS lane, q.app_id, q.due_at, q.expires_at, q.claim_epoch,
+    q.delivery_id, q.state::text AS state, q.priority::text AS priority, q.app_id, q.due_at, q.expires_at, q.claim_epoch,
     q.batch_id, q.attempts, q.generation, q.crashes, q.pack_limit, q.is_rechecked, q.first_attempt_at,
     q.first_ambiguous_at

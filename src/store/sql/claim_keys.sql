@@ -1,13 +1,13 @@
 WITH won AS (
-    INSERT INTO event_keys (source_id, key_digest, content_hash, event_id)
-    SELECT source_id, key_digest, content_hash, event_id
-    FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[]) AS o (source_id, key_digest, content_hash, event_id)
+    INSERT INTO event_keys (source_id, key_digest, fingerprint, event_id)
+    SELECT source_id, key_digest, fingerprint, event_id
+    FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[]) AS o (source_id, key_digest, fingerprint, event_id)
     ON CONFLICT DO NOTHING
     RETURNING event_id
 )
 SELECT
     (SELECT revision FROM catalog_revision) AS revision,
-    EXISTS (SELECT 1 FROM workers k WHERE k.id = $7 AND k.buried_at IS NULL) AS may_be_born_leased,
+    EXISTS (SELECT 1 FROM workers k WHERE k.id = $7 AND k.fenced_at IS NULL) AS may_be_admitted_leased,
     (SELECT coalesce(array_agg(event_id), '{}') FROM won) AS won,
     (
         SELECT json_agg(json_build_object(

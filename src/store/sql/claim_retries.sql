@@ -5,8 +5,8 @@ WITH candidates AS (
         SELECT q.batch_id
         FROM queue q
         WHERE q.state = 'retrying' AND q.worker_id IS NULL AND q.due_at <= $2 AND q.app_id <> ALL ($3::uuid[])
-          AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.buried_at IS NULL)
-        ORDER BY q.lane, q.due_at
+          AND EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.fenced_at IS NULL)
+        ORDER BY q.priority, q.due_at
         LIMIT $4 * 50
     ) AS c
     LIMIT $4
@@ -26,7 +26,7 @@ WITH candidates AS (
     FROM (SELECT DISTINCT batch_id FROM claimed) AS b
 )
 SELECT
-    q.delivery_id, q.state::text AS state, q.lane::text AS lane, q.app_id, q.due_at, q.expires_at, q.claim_epoch,
+    q.delivery_id, q.state::text AS state, q.priority::text AS priority, q.app_id, q.due_at, q.expires_at, q.claim_epoch,
     q.batch_id, q.attempts, q.generation, q.crashes, q.pack_limit, q.is_rechecked, q.first_attempt_at,
     q.first_ambiguous_at
 FROM claimed q

@@ -12,7 +12,7 @@ WITH result AS (
         r.state, r.batch_id
 ), kept_back AS (
     -- OneSignal has nothing of it that could be taken back.
-    DELETE FROM handed_over h
+    DELETE FROM scheduled_messages h
     USING gone g
     WHERE h.delivery_id = g.delivery_id AND g.state <> 'accepted'
 )

@@ -10,7 +10,7 @@ WITH wanted AS (
     )
 ), planned AS (
     INSERT INTO deliveries (
-        id, event_id, rule_id, rule_key, app_id, channel, lane, template_key, template_version_id, template_version,
+        id, event_id, rule_id, rule_key, app_id, channel, priority, template_key, template_version_id, template_version,
         locale, recipient_label, recipient_id, audience, expires_at, created_at, state, replay_of, schedule
     )
     SELECT
@@ -21,7 +21,7 @@ WITH wanted AS (
     RETURNING id, app_id, expires_at
 )
 INSERT INTO queue (
-    delivery_id, state, lane, app_id, due_at, expires_at, claim_epoch, attempts, generation, crashes, pack_limit,
+    delivery_id, state, priority, app_id, due_at, expires_at, claim_epoch, attempts, generation, crashes, pack_limit,
     is_rechecked
 )
 SELECT id, 'queued', 'bulk', app_id, $8, expires_at, 0, 0, 0, 0, $9, false

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::worlds::World;
+use super::fixtures::World;
 use super::{Finding, Observed, Severity};
 use crate::domain::channel::Channel;
 use Channel::{Email, Push, Sms};

@@ -2,7 +2,7 @@
 
 use super::{Finding, Severity};
 use crate::domain::template::FieldSpec;
-use crate::templating::compile::origins::{PROVIDER_NAMES, bodies};
+use crate::templating::compile::dataflow::{PROVIDER_NAMES, bodies};
 use crate::templating::liquid::Template;
 use crate::templating::liquid::ast::{Condition, Expr, Filtered, Literal, Node, Operator, Path, Span, Test};
 use crate::templating::liquid::dates;

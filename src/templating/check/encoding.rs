@@ -3,7 +3,7 @@
 use super::dialect::{Expression, each_expression};
 use super::{Finding, Severity};
 use crate::domain::template::{FieldKind, FieldSpec};
-use crate::templating::compile::origins::bodies;
+use crate::templating::compile::dataflow::bodies;
 use crate::templating::liquid::Template;
 use crate::templating::liquid::ast::{Call, Expr, Filtered, Literal, Node, Span};
 use crate::templating::liquid::filters::Filter;

@@ -8,7 +8,7 @@ mod encoding;
 mod flow;
 mod links;
 mod locales;
-mod meters;
+mod length_meters;
 mod options;
 mod payload;
 mod schema;
@@ -22,9 +22,9 @@ mod bounds;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
-mod laws;
+mod properties;
 #[cfg(test)]
-mod worlds;
+mod fixtures;
 
 use std::collections::BTreeMap;
 
@@ -38,13 +38,13 @@ use crate::templating::compile::{CompiledContent, Problem, compile};
 use crate::templating::liquid::Template;
 
 pub use dialect::is_front_matter;
-pub use meters::{Meter, Unit, meters};
+pub use length_meters::{Meter, Unit, meters};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It has to be mended first.
+    /// It has to be repaired first.
     Error,
     /// Worth a look.
     Warning,

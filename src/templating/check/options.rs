@@ -129,36 +129,36 @@ fn advice(channel: Channel, name: &str) -> String {
 /// What the option takes instead, if it doesn't take `value`.
 fn refusal(takes: Takes, name: &str, value: &Value) -> Option<String> {
     let (fits, wanted) = match takes {
-        Text(most) => (
-            value.as_str().is_some_and(|text| !text.is_empty() && text.chars().count() <= most),
+        Text(max) => (
+            value.as_str().is_some_and(|text| !text.is_empty() && text.chars().count() <= max),
             format!("a text of 1 to {most} characters"),
         ),
         Word(words) => {
             (value.as_str().is_some_and(|word| words.contains(&word)), format!("one of {}", words.join(", ")))
         }
         // Between the two there is nothing.
-        Number(least, most) if name == "priority" => {
-            (value.as_i64().is_some_and(|number| number == least || number == most), "10 or 5".to_owned())
+        Number(min, max) if name == "priority" => {
+            (value.as_i64().is_some_and(|number| number == min || number == max), "10 or 5".to_owned())
         }
-        Number(least, most) => (
-            value.as_i64().is_some_and(|number| (least..=most).contains(&number)),
-            if most == i64::MAX {
+        Number(min, max) => (
+            value.as_i64().is_some_and(|number| (min..=max).contains(&number)),
+            if max == i64::MAX {
                 "a whole number".to_owned()
             } else {
                 format!("a number from {least} to {most}")
             },
         ),
         Flag => (value.is_boolean(), "true or false".to_owned()),
-        Object(most) => (
-            value.is_object() && value.to_string().len() <= most,
+        Object(max) => (
+            value.is_object() && value.to_string().len() <= max,
             format!("an object of at most {most} bytes"),
         ),
-        Texts(most) => (
-            value.as_array().is_some_and(|list| list.len() <= most && list.iter().all(Value::is_string)),
+        Texts(max) => (
+            value.as_array().is_some_and(|list| list.len() <= max && list.iter().all(Value::is_string)),
             format!("a list of at most {most} texts"),
         ),
-        Buttons(most) => (
-            value.as_array().is_some_and(|list| list.len() <= most && list.iter().all(is_button)),
+        Buttons(max) => (
+            value.as_array().is_some_and(|list| list.len() <= max && list.iter().all(is_button)),
             format!("a list of at most {most} objects with the texts `id` and `text`"),
         ),
     };

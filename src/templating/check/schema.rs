@@ -8,11 +8,11 @@ use super::shape::{Items, List, Listing, Numbers, Shape};
 use super::text::{Text, count};
 
 /// How many alternatives are told apart; beyond, nothing is taken as known.
-const MOST_ALTERNATIVES: usize = 64;
+const MAX_ALTERNATIVES: usize = 64;
 /// How many schemas are read for one value; beyond, nothing is taken as known.
-const MOST_SCHEMAS: usize = 500;
+const MAX_SCHEMAS: usize = 500;
 /// How far references and combinations are followed without a step into the value.
-const MOST_LEVELS: usize = 32;
+const MAX_LEVELS: usize = 32;
 
 /// Schemas that all hold for one value. Their references and combinations are resolved already.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub fn data_of(schema: &Value) -> Shape<'_> {
 
 /// The alternatives that a schema allows, each as schemas that hold together.
 fn expand<'s>(root: &'s Value, schema: &'s Value) -> Vec<Conj<'s>> {
-    expand_within(root, schema, MOST_LEVELS, &mut MOST_SCHEMAS.clone())
+    expand_within(root, schema, MAX_LEVELS, &mut MAX_SCHEMAS.clone())
 }
 
 fn expand_within<'s>(root: &'s Value, schema: &'s Value, levels: usize, left: &mut usize) -> Vec<Conj<'s>> {
@@ -68,7 +68,7 @@ fn expand_within<'s>(root: &'s Value, schema: &'s Value, levels: usize, left: &m
         either.extend(branch("else"));
         and(either);
     }
-    if found.len() > MOST_ALTERNATIVES { unknown() } else { found }
+    if found.len() > MAX_ALTERNATIVES { unknown() } else { found }
 }
 
 fn list<'s>(object: &'s Map<String, Value>, key: &str) -> &'s [Value] {
@@ -99,7 +99,7 @@ fn product<'s>(a: &[Conj<'s>], b: &[Conj<'s>]) -> Vec<Conj<'s>> {
         Conj { root: a.root, parts }
     };
     // One more than is told apart, so that the caller sees that it is too many.
-    pairs.take(MOST_ALTERNATIVES + 1).map(both).collect()
+    pairs.take(MAX_ALTERNATIVES + 1).map(both).collect()
 }
 
 fn describe_all<'s>(alternatives: &[Conj<'s>]) -> Shape<'s> {
@@ -193,10 +193,10 @@ impl<'s> Conj<'s> {
         let zero = match values {
             Some(values) => values.iter().any(|value| value.as_f64() == Some(0.0)),
             None => {
-                !(bound("minimum", |least| least > 0.0)
-                    || bound("exclusiveMinimum", |least| least >= 0.0)
-                    || bound("maximum", |most| most < 0.0)
-                    || bound("exclusiveMaximum", |most| most <= 0.0))
+                !(bound("minimum", |min| min > 0.0)
+                    || bound("exclusiveMinimum", |min| min >= 0.0)
+                    || bound("maximum", |max| max < 0.0)
+                    || bound("exclusiveMaximum", |max| max <= 0.0))
             }
         };
         let known =
@@ -205,8 +205,8 @@ impl<'s> Conj<'s> {
     }
 
     fn list(&self) -> List<'s> {
-        let least = self.parts.iter().filter_map(|part| count(part.get("minItems")?)).max().unwrap_or(0);
-        List { least, items: Items::Listed(self.clone()) }
+        let min = self.parts.iter().filter_map(|part| count(part.get("minItems")?)).max().unwrap_or(0);
+        List { min, items: Items::Listed(self.clone()) }
     }
 
     /// The keys that these schemas name.
@@ -237,7 +237,7 @@ impl<'s> Conj<'s> {
         if listing < Listing::Listed && self.is_closed() {
             return Shape { absent: true, listing: Listing::Unknown, ..Shape::none() };
         }
-        if found.len() > MOST_ALTERNATIVES {
+        if found.len() > MAX_ALTERNATIVES {
             found = vec![self.unknown()];
         }
         let shape = describe_all(&found);
@@ -298,7 +298,7 @@ impl<'s> Conj<'s> {
                 &schemas.into_iter().flat_map(|schema| expand(self.root, schema)).collect::<Vec<_>>(),
             );
         }
-        if found.len() > MOST_ALTERNATIVES {
+        if found.len() > MAX_ALTERNATIVES {
             found = vec![self.unknown()];
         }
         Shape { listing, ..describe_all(&found) }

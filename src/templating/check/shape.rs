@@ -31,7 +31,7 @@ pub struct Numbers {
 #[derive(Debug, Clone, PartialEq)]
 pub struct List<'s> {
     /// It has at least so many elements.
-    pub least: usize,
+    pub min: usize,
     /// What they may be.
     pub items: Items<'s>,
 }
@@ -46,9 +46,9 @@ pub enum Items<'s> {
 }
 
 /// How deep lists in lists are looked into.
-const MOST_LEVELS: usize = 8;
+const MAX_LEVELS: usize = 8;
 /// How many alternatives a shape keeps before it forgets what they say.
-const MOST_ALTERNATIVES: usize = 64;
+const MAX_ALTERNATIVES: usize = 64;
 
 /// What may stand at a place.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,8 +121,8 @@ impl<'s> Shape<'s> {
     }
 
     /// A list that is made on the way.
-    pub fn list(least: usize, first: Vec<Self>, rest: Self) -> Self {
-        let list = List { least, items: Items::Made(first, Box::new(rest)) };
+    pub fn list(min: usize, first: Vec<Self>, rest: Self) -> Self {
+        let list = List { min, items: Items::Made(first, Box::new(rest)) };
         Self { lists: vec![list], listing: Listing::Listed, ..Self::none() }
     }
 
@@ -148,12 +148,12 @@ impl<'s> Shape<'s> {
 
     /// Whether its text may have nothing but whitespace.
     pub fn may_be_blank(&self) -> bool {
-        self.may_be_blank_within(MOST_LEVELS)
+        self.may_be_blank_within(MAX_LEVELS)
     }
 
     fn may_be_blank_within(&self, levels: usize) -> bool {
         let item = |list: &List<'_>| {
-            levels == 0 || list.least == 0 || list.element().may_be_blank_within(levels - 1)
+            levels == 0 || list.min == 0 || list.element().may_be_blank_within(levels - 1)
         };
         self.may_be_nil() || self.text.as_ref().is_some_and(|text| text.blank) || self.lists.iter().any(item)
     }
@@ -171,7 +171,7 @@ impl<'s> Shape<'s> {
                 self.objects.push(object);
             }
         }
-        if self.objects.len() > MOST_ALTERNATIVES {
+        if self.objects.len() > MAX_ALTERNATIVES {
             self.objects = self.objects.first().map(Conj::unknown).into_iter().collect();
         }
         let either = |a, b: Option<Numbers>| match (a, b) {
@@ -206,7 +206,7 @@ impl<'s> Shape<'s> {
     /// The same, once it is known to have something in it.
     #[must_use]
     pub fn not_empty(self) -> Self {
-        let lists = self.lists.into_iter().map(|list| List { least: list.least.max(1), ..list }).collect();
+        let lists = self.lists.into_iter().map(|list| List { min: list.min.max(1), ..list }).collect();
         Self { text: self.text.map(Text::not_empty), lists, ..self }
     }
 
@@ -295,8 +295,8 @@ impl<'s> Shape<'s> {
     }
 
     /// The least number of elements of the lists that it may be.
-    pub fn least(&self) -> usize {
-        self.lists.iter().map(|list| list.least).min().unwrap_or(0)
+    pub fn min(&self) -> usize {
+        self.lists.iter().map(|list| list.min).min().unwrap_or(0)
     }
 
     /// Whether it reads as a number: text that is known to, too.
@@ -344,10 +344,10 @@ impl<'s> List<'s> {
     fn at(&self, index: i64) -> Shape<'s> {
         let from_end = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
         let (shape, is_there) = match (index < 0, &self.items) {
-            (true, _) => (self.element(), from_end <= self.least),
-            (false, Items::Listed(conj)) => (conj.element(Some(from_end)), from_end < self.least),
+            (true, _) => (self.element(), from_end <= self.min),
+            (false, Items::Listed(conj)) => (conj.element(Some(from_end)), from_end < self.min),
             (false, Items::Made(first, rest)) => {
-                (first.get(from_end).unwrap_or(rest).clone(), from_end < self.least)
+                (first.get(from_end).unwrap_or(rest).clone(), from_end < self.min)
             }
         };
         Shape { absent: shape.absent || !is_there, ..shape }

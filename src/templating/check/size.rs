@@ -12,9 +12,9 @@ use crate::templating::compile::CompiledContent;
 /// From how many percent of the limit real events are worth a warning.
 const NEAR_PERCENT: usize = 80;
 /// How deep a smallest event is built; what is deeper is left out, so that it only gets smaller.
-const MOST_LEVELS: usize = 12;
+const MAX_LEVELS: usize = 12;
 /// Of how many characters and values a smallest event is built at most.
-const MOST_PIECES: usize = 50_000;
+const MAX_PIECES: usize = 50_000;
 
 /// Whether the values of an event of this type are, or may be, too large for OneSignal.
 pub fn check(
@@ -36,7 +36,7 @@ pub fn check(
         "Herald renders it instead, and each goes in a call of its own"
     };
     let hint = "read fewer or shorter values, or bound them in the schema with `maxLength` and `maxItems`";
-    let smallest = smallest(&schema::data_of(event.schema), MOST_LEVELS, &mut MOST_PIECES.clone())
+    let smallest = smallest(&schema::data_of(event.schema), MAX_LEVELS, &mut MAX_PIECES.clone())
         .and_then(|data| measure(&data));
     if let Some(bytes) = smallest.filter(|bytes| *bytes > limit) {
         let severity = if content.reads_provider() { Severity::Error } else { Severity::Warning };
@@ -78,9 +78,9 @@ fn smallest(shape: &Shape<'_>, levels: usize, left: &mut usize) -> Option<Value>
     if shape.boolean {
         return Some(true.into());
     }
-    if let Some(list) = shape.lists.iter().min_by_key(|list| list.least) {
+    if let Some(list) = shape.lists.iter().min_by_key(|list| list.min) {
         let Items::Listed(conj) = &list.items else { return None };
-        let count = list.least.min(*left);
+        let count = list.min.min(*left);
         let element = |index| smallest(&conj.element(Some(index)), levels - 1, left);
         return Some((0..count).filter_map(element).collect());
     }
@@ -91,12 +91,12 @@ fn smallest(shape: &Shape<'_>, levels: usize, left: &mut usize) -> Option<Value>
     Some(Value::Object(members.collect::<Map<String, Value>>()))
 }
 
-fn smallest_text(text: &Text, most: usize) -> String {
+fn smallest_text(text: &Text, max: usize) -> String {
     let shortest = text.values.as_ref().and_then(|values| values.iter().min_by_key(|value| value.len()));
     match shortest {
         Some(shortest) => shortest.clone(),
         None if text.date == Chance::Always => "2000-01-01".to_owned(),
         // A blank would be held.
-        None => "x".repeat(text.least.clamp(1, most.max(1))),
+        None => "x".repeat(text.min.clamp(1, max.max(1))),
     }
 }

@@ -32,7 +32,7 @@ pub struct Text {
     /// Whether it may be without any character.
     pub empty: bool,
     /// The least number of characters that it has.
-    pub least: usize,
+    pub min: usize,
     /// Whether it may be nothing but whitespace, or nothing at all.
     pub blank: bool,
     /// All of them, if they are few and known.
@@ -50,7 +50,7 @@ pub const FILLED_FORMATS: [&str; 11] =
 impl Text {
     /// Any text, as a filter may leave it.
     pub fn any() -> Self {
-        Self { empty: true, least: 0, blank: true, values: None, numeric: Chance::Maybe, date: Chance::Maybe }
+        Self { empty: true, min: 0, blank: true, values: None, numeric: Chance::Maybe, date: Chance::Maybe }
     }
 
     /// A text of which only this is known.
@@ -70,7 +70,7 @@ impl Text {
         };
         Self {
             empty: values.contains(""),
-            least: values.iter().map(|value| value.chars().count()).min().unwrap_or(0),
+            min: values.iter().map(|value| value.chars().count()).min().unwrap_or(0),
             blank: values.iter().any(|value| is_blank(value)),
             numeric: chance(&|value| Number::parse(value).is_some()),
             date: chance(&|value| dates::parse(value).is_some()),
@@ -81,7 +81,7 @@ impl Text {
     /// What schemas that hold together say of a text; `formats` says whether their formats are asserted.
     pub fn of_schemas(parts: &[&Map<String, Value>], formats: bool) -> Self {
         let word = |key: &'static str| parts.iter().filter_map(move |part| part.get(key)?.as_str());
-        let least = parts.iter().filter_map(|part| count(part.get("minLength")?)).max().unwrap_or(0);
+        let min = parts.iter().filter_map(|part| count(part.get("minLength")?)).max().unwrap_or(0);
         let format = |known: &[&str]| formats && word("format").any(|format| known.contains(&format));
         let filled = format(&FILLED_FORMATS) || word("pattern").any(excludes_blank);
         let shaped = word("pattern").next().is_some();
@@ -93,8 +93,8 @@ impl Text {
             Chance::Maybe
         };
         Self {
-            empty: least == 0 && !filled,
-            least,
+            empty: min == 0 && !filled,
+            min,
             blank: !filled,
             values: None,
             numeric: if shaped { Chance::Maybe } else { Chance::Never },
@@ -110,7 +110,7 @@ impl Text {
         };
         Self {
             empty: self.empty || other.empty,
-            least: self.least.min(other.least),
+            min: self.min.min(other.min),
             blank: self.blank || other.blank,
             values: values.filter(|values: &BTreeSet<String>| values.len() <= 64),
             numeric: self.numeric.or(other.numeric),

@@ -1,6 +1,6 @@
 //! Problems that don't depend on how a field is compiled: names, and what OneSignal can't run.
 
-use super::origins::{Origin, Origins, PROVIDER_NAMES, bodies};
+use super::dataflow::{Origin, Origins, PROVIDER_NAMES, bodies};
 use super::problems::Problems;
 use crate::domain::channel::Channel;
 use crate::templating::liquid::ast::{Condition, Expr, Filtered, Node, Path, Span, Step};

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::places::State;
+use super::contexts::State;
 use crate::domain::template::{FieldKind, sets_direction};
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::filters::escape_html;

@@ -3,8 +3,8 @@
 mod checks;
 mod escape;
 mod languages;
-pub(in crate::templating) mod origins;
-mod places;
+pub(in crate::templating) mod dataflow;
+mod contexts;
 mod plan;
 mod problems;
 mod rewrite;
@@ -12,7 +12,7 @@ mod slots;
 mod usage;
 
 #[cfg(test)]
-mod laws;
+mod properties;
 #[cfg(test)]
 mod readings;
 #[cfg(test)]
@@ -32,7 +32,7 @@ use crate::templating::mjml;
 
 use escape::{Places, literal};
 pub use languages::compile_content;
-use origins::{Origins, PROVIDER_NAMES};
+use dataflow::{Origins, PROVIDER_NAMES};
 use plan::Op;
 pub use problems::Problem;
 use problems::Problems;
@@ -230,7 +230,7 @@ impl CompiledContent {
             let message = format!("`{}` is the same for every event", spec.name);
             problems.add("fixed_field", Span { start: first, end: first }, message, Some("write plain text"));
         }
-        let places = places::places(source, nodes, spec.kind, budget);
+        let places = contexts::places(source, nodes, spec.kind, budget);
         self.paths.extend(uses.into_iter().map(|read| FieldPath { field: spec.name.to_owned(), read }));
         let (mut text, mut ops) = (source.to_owned(), Vec::new());
         let is_rewritten = reads_event || checks::has_computed_constant(nodes, &origins);
@@ -278,7 +278,7 @@ impl CompiledContent {
     }
 
     /// At most how many bytes the texts may come to with values of `bytes` bytes: each output may print all of them.
-    pub fn most_bytes(&self, bytes: usize) -> usize {
+    pub fn max_bytes(&self, bytes: usize) -> usize {
         let texts = self.template_fields.values().chain(self.call_fields.values());
         texts.map(|text| text.len() + text.matches("{{ herald.").count() * bytes).sum()
     }

@@ -23,7 +23,7 @@ pub struct Problem {
 }
 
 /// How many problems of one field are told: more help nobody.
-const MOST_PROBLEMS: usize = 50;
+const MAX_PROBLEMS: usize = 50;
 
 /// Collects the problems of one field.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl<'f> Problems<'f> {
 
     /// Notes a problem at `span`, once.
     pub fn add(&mut self, code: &'static str, span: Span, message: impl Into<String>, hint: Option<&str>) {
-        if self.found.len() >= MOST_PROBLEMS {
+        if self.found.len() >= MAX_PROBLEMS {
             return;
         }
         let (line, column) = line_and_column(self.source, span.start);

@@ -45,11 +45,11 @@ fn is_space(c: char) -> bool {
     matches!(c, '\0' | '\t'..='\r' | ' ')
 }
 
-fn cut(text: &str, most: usize, end: &str) -> String {
-    if text.chars().count() <= most {
+fn cut(text: &str, max: usize, end: &str) -> String {
+    if text.chars().count() <= max {
         return text.to_owned();
     }
-    text.chars().take(most.saturating_sub(end.chars().count())).collect::<String>() + end
+    text.chars().take(max.saturating_sub(end.chars().count())).collect::<String>() + end
 }
 
 /// How the value comes to the filters: by itself, or within a captured text.

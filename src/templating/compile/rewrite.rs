@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::checks::{LOOKUP_NAME, check_loop};
 use super::escape::{Place, Places, literal};
-use super::origins::{Origin, Origins, bodies, has_jump};
+use super::dataflow::{Origin, Origins, bodies, has_jump};
 use super::plan::{Choice, Need, Op};
 use super::problems::Problems;
 use super::slots::Slots;

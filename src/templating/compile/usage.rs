@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::origins::{Origins, bodies};
+use super::dataflow::{Origins, bodies};
 use super::plan::Used;
 use crate::domain::budget::Budget;
 use crate::templating::liquid::PathUse;

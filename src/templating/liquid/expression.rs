@@ -209,8 +209,8 @@ impl<'s> Reader<'s> {
                 self.argument(&mut call)?;
             }
         }
-        let (least, most) = filter.arity();
-        if !(least..=most).contains(&call.args.len()) {
+        let (min, max) = filter.arity();
+        if !(min..=max).contains(&call.args.len()) {
             return Err(SyntaxError::at(
                 self.source,
                 span.start,

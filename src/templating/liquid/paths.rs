@@ -27,7 +27,7 @@ pub struct PathUse {
 }
 
 /// How many paths a name of the template may stand for.
-const MOST_PATHS: usize = 16;
+const MAX_PATHS: usize = 16;
 /// How long such a path may be, in bytes.
 const LONGEST_PATH: usize = 512;
 
@@ -114,7 +114,7 @@ impl<'n> Finder<'n> {
         paths.retain(|path| path.len() <= LONGEST_PATH);
         let mut seen = HashSet::new();
         paths.retain(|path| seen.insert(path.clone()));
-        paths.truncate(MOST_PATHS);
+        paths.truncate(MAX_PATHS);
         paths
     }
 

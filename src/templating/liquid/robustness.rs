@@ -235,11 +235,11 @@ proptest! {
     }
 
     #[test]
-    fn the_output_limit_holds(source in template(), most in 0usize..40) {
-        let budget = Budget::new(Limits { length: most, ..Limits::JOB });
+    fn the_output_limit_holds(source in template(), max in 0usize..40) {
+        let budget = Budget::new(Limits { length: max, ..Limits::JOB });
         let data = json!({"n": 7, "t": "Banana", "yes": true, "list": ["b", "a", "c"], "o": {"k": "v"}});
         if let Ok(text) = render(&source, &data, &budget) {
-            prop_assert!(text.len() <= most);
+            prop_assert!(text.len() <= max);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Converted, problem};
 use crate::templating::compile::Problem;
-use crate::templating::compile::origins::bodies;
+use crate::templating::compile::dataflow::bodies;
 use crate::templating::liquid::Template;
 use crate::templating::liquid::ast::Node;
 

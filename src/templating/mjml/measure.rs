@@ -2,7 +2,7 @@
 
 use htmlparser::{ElementEnd, Token, Tokenizer};
 
-use super::{MOST_NESTING, VOID};
+use super::{MAX_NESTING, VOID};
 
 /// What the converter will do with a text, counted by the tokens that it reads.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ impl Measure {
     /// or of an element without an end; any end closes one.
     ///
     /// # Errors
-    /// Where elements are nested more than [`MOST_NESTING`] deep.
+    /// Where elements are nested more than [`MAX_NESTING`] deep.
     pub fn of(text: &str) -> Result<Self, usize> {
         let mut measure = Self::default();
         let (mut depth, mut name, mut attributes, mut shared_from) = (0_usize, "", 0, None);
@@ -30,7 +30,7 @@ impl Measure {
                 Token::ElementStart { local, span, .. } => {
                     (name, attributes) = (local.as_str(), 0);
                     measure.elements += 1;
-                    if depth >= MOST_NESTING && !VOID.contains(&name) {
+                    if depth >= MAX_NESTING && !VOID.contains(&name) {
                         return Err(span.start());
                     }
                 }

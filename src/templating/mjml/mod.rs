@@ -28,9 +28,9 @@ const FIELD: &str = "body";
 /// Where more is said of MJML.
 const MORE: &str = "see mjml.io for what goes where";
 /// How deep elements may be nested: the converter works by recursion.
-const MOST_NESTING: usize = 64;
+const MAX_NESTING: usize = 64;
 /// How long the HTML may become, in bytes, by what is known before it is made.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Elements that the converter's parser takes to have no end.
 const VOID: [&str; 14] = [
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
@@ -91,11 +91,11 @@ pub(super) fn convert(template: &Template, budget: &Budget) -> Result<Converted,
         || problem(source, 0, "this is no MJML: a tag or comment can't be read".to_owned(), MORE);
     let origin = |at: usize| hidden.origin(document.start + at);
     let measure = on_deep_stack(|| Measure::of(&document.text)).ok_or_else(unreadable)?.map_err(|at| {
-        let message = format!("elements are nested more than {MOST_NESTING} deep");
+        let message = format!("elements are nested more than {MAX_NESTING} deep");
         problem(source, origin(at), message, "nest them less")
     })?;
     let bytes = measure.bytes(&document.text);
-    if bytes > MOST_BYTES {
+    if bytes > MAX_BYTES {
         let message = "attributes that every element gets are too long for so many elements".to_owned();
         return Err(problem(source, 0, message, "shorten what `mj-attributes` sets, or use fewer elements"));
     }

@@ -136,7 +136,7 @@ fn what_is_no_mjml_or_liquid_is_explained_with_its_place() {
     let nested = |levels: usize| {
         body(&format!("<mj-text>{}{}</mj-text>", "<div>".repeat(levels), "</div>".repeat(levels)))
     };
-    assert!(html(&nested(MOST_NESTING - 10)).is_ok());
+    assert!(html(&nested(MAX_NESTING - 10)).is_ok());
     let wrapped =
         format!("<mjml><mj-body>{}{}</mj-body></mjml>", "<mj-raw>".repeat(60), "</mj-raw>".repeat(60));
     let _ = html(&wrapped);

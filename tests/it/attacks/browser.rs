@@ -78,9 +78,9 @@ async fn cookies_are_strict_and_with_https_they_are_secure_and_bound_to_the_host
     let visitor = Visitor::stranger(&app).sending("origin", ORIGIN);
     let mut seen = cookies(&visitor.log_in(&email, PASSWORD).await);
     let rule = [("scope", "app"), ("name", "default")];
-    seen.extend(cookies(&visitor.post("/trouble/switches/open", &rule).await));
+    seen.extend(cookies(&visitor.post("/issues/switches/open", &rule).await));
     let stop = [("what", "app all"), ("reason", "a test")];
-    seen.extend(cookies(&visitor.post("/trouble/switches/close", &stop).await));
+    seen.extend(cookies(&visitor.post("/issues/switches/close", &stop).await));
     for name in ["__Host-herald=", "__Host-herald_browser=", "__Host-herald_notice="] {
         let cookie =
             seen.iter().find(|cookie| cookie.starts_with(name)).unwrap_or_else(|| panic!("{name}: {seen:?}"));
@@ -131,10 +131,10 @@ async fn where_the_console_s_address_is_known_no_other_origin_is_ours() {
     ] {
         let forger = Visitor::stranger(&app);
         forger.keep("__Host-herald", &session);
-        let seen = forger.post_from("/trouble/switches/close", &form, &headers).await;
+        let seen = forger.post_from("/issues/switches/close", &form, &headers).await;
         assert_eq!(seen.status, 403, "{headers:?}");
     }
-    assert_eq!(admin.post("/trouble/switches/close", &form).await.status, 303);
+    assert_eq!(admin.post("/issues/switches/close", &form).await.status, 303);
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn a_nul_in_a_parameter_or_a_form_is_unusable_and_the_database_is_not_aske
     for (path, form) in [
         ("/settings/team", [("name", "A\0"), ("email", "a@shop.example"), ("role", "viewer")]),
         ("/settings/keys", [("source", "shop\0"), ("scope", "read"), ("is_test", "")]),
-        ("/trouble/switches/close", [("what", "app all"), ("reason", "\0"), ("x", "")]),
+        ("/issues/switches/close", [("what", "app all"), ("reason", "\0"), ("x", "")]),
         ("/log-in", [("email", "a\0@shop.example"), ("password", "x"), ("next", "/")]),
     ] {
         assert_eq!(admin.post(path, &form).await.status, 422, "{path}");

@@ -65,7 +65,7 @@ fn calls(event: &str, delivery: &str) -> Vec<(Use, Method, String, Option<Value>
         (Use::ReadEvents, Method::GET, format!("/v1/events/{event}"), None),
         (Use::InferSchemas, Method::POST, "/v1/event-types/order.shipped/infer".into(), Some(json!({}))),
         (Use::ReadDeliveries, Method::GET, format!("/v1/deliveries/{delivery}"), None),
-        (Use::ReadOverviews, Method::GET, "/v1/trouble".into(), None),
+        (Use::ReadOverviews, Method::GET, "/v1/issues".into(), None),
         (Use::ReadOverviews, Method::GET, "/v1/replays".into(), None),
         (Use::ReleaseDelivery, Method::POST, format!("/v1/deliveries/{delivery}/release"), Some(json!({}))),
         (Use::ReplayDelivery, Method::POST, format!("/v1/deliveries/{delivery}/replay"), Some(why.clone())),

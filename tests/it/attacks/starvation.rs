@@ -82,11 +82,11 @@ async fn an_urgent_event_is_committed_while_groups_of_others_wait() {
         ("HERALD_INGEST__STATEMENT_TIMEOUT", "60s".to_owned()),
     ];
     let app = Arc::new(TestApp::start_with(Wanted { settings, ..Wanted::default() }).await);
-    let throttle = json!({"most": 1, "within": "1h"});
+    let throttle = json!({"max": 1, "within": "1h"});
     let rule = json!({"event": "order.shipped", "template": "order-shipped-push", "throttle": throttle});
     app.put_rule("order-shipped-push", &rule).await;
     // The throttles of orders can't be written: each committer of ordinary events waits with its group.
-    let lock = transaction(&app, "LOCK TABLE throttles IN ACCESS EXCLUSIVE MODE").await;
+    let lock = transaction(&app, "LOCK TABLE throttle_counters IN ACCESS EXCLUSIVE MODE").await;
     let mut ordinary = tokio::task::JoinSet::new();
     for n in 0..2_i64 {
         let post = {

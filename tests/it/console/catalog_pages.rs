@@ -121,7 +121,7 @@ async fn a_rule_is_tried_on_past_events_saved_and_holds_from_then_on() {
         ("event", "order.shipped"),
         ("when", "data.carrier == \"UPS\""),
         ("template", "order-shipped-push"),
-        ("lane", "urgent"),
+        ("priority", "urgent"),
         ("enabled", "yes"),
     ];
     let seen = publisher.post("/rules/order-shipped-push", &form).await;

@@ -4,7 +4,7 @@
 mod browser;
 mod catalog_pages;
 mod confirming;
-mod doors;
+mod login;
 mod pages;
 mod people_pages;
 mod permissions;
@@ -12,7 +12,7 @@ mod permissions;
 mod provider;
 pub mod second_factor;
 mod sessions;
-mod trouble_pages;
+mod issue_pages;
 pub mod visitor;
 
 use crate::support::app::{TestApp, order_shipped};

@@ -60,7 +60,7 @@ async fn a_held_delivery_says_why_and_is_released_with_the_value_that_was_missin
     let mut event = order_shipped("order-2", "user-7");
     event["data"].as_object_mut().unwrap().remove("carrier");
     let (status, _) = app.post(&event).await;
-    // The schema asks for it, so it is refused at the door; what is optional and unguarded is held.
+    // The schema asks for it, so it is refused on arrival; what is optional and unguarded is held.
     assert_eq!(status, 422);
     app.execute("UPDATE event_types SET schema = '{\"type\": \"object\"}' WHERE name = 'order.shipped'")
         .await;
@@ -71,8 +71,8 @@ async fn a_held_delivery_says_why_and_is_released_with_the_value_that_was_missin
     let operator = Visitor::with_role(&app, Role::Operator).await;
     let page = operator.get(&format!("/deliveries/{delivery}")).await.text;
     assert!(page.contains("carrier") && page.contains("held"), "{page}");
-    let trouble = operator.get("/trouble").await.text;
-    assert!(trouble.contains("missing") || trouble.contains("carrier"), "{trouble}");
+    let issues = operator.get("/issues").await.text;
+    assert!(issues.contains("missing") || issues.contains("carrier"), "{issues}");
     let path = format!("/deliveries/{delivery}/release");
     assert_eq!(operator.post(&path, &[("values", "[1]")]).await.status, 422);
     assert_eq!(operator.post(&path, &[("values", "{}")]).await.status, 422);
@@ -89,19 +89,19 @@ async fn a_replay_shows_its_plan_first_wants_a_reason_and_a_form_sent_twice_make
     app.run_until_idle().await;
     let delivery = accepted["deliveries"][0]["id"].as_str().unwrap();
     let operator = Visitor::with_role(&app, Role::Operator).await;
-    let plan = operator.get(&format!("/trouble/replay?delivery={delivery}")).await.text;
+    let plan = operator.get(&format!("/issues/replay?delivery={delivery}")).await.text;
     assert!(plan.contains("0 deliveries") && plan.contains("the first box below"), "{plan}");
-    let plan = operator.get(&format!("/trouble/replay?delivery={delivery}&may_duplicate=yes")).await.text;
+    let plan = operator.get(&format!("/issues/replay?delivery={delivery}&may_duplicate=yes")).await.text;
     assert!(plan.contains("1 person may get a second copy"), "{plan}");
     let form = |reason: &'static str| {
         [("delivery", delivery), ("may_duplicate", "yes"), ("reason", reason), ("request_key", "k1")]
     };
-    assert_eq!(operator.post("/trouble/replay", &form("")).await.status, 422);
+    assert_eq!(operator.post("/issues/replay", &form("")).await.status, 422);
     for _ in 0..2 {
-        assert_eq!(operator.post("/trouble/replay", &form("the customer asked")).await.status, 303);
+        assert_eq!(operator.post("/issues/replay", &form("the customer asked")).await.status, 303);
     }
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM deliveries WHERE replay_of IS NOT NULL").await, 1);
-    assert_eq!(operator.get("/trouble/replay").await.status, 422);
+    assert_eq!(operator.get("/issues/replay").await.status, 422);
 }
 
 #[tokio::test]
@@ -109,17 +109,17 @@ async fn everything_stops_by_a_switch_with_who_and_why_and_goes_on_by_another() 
     let app = TestApp::start().await;
     let operator = Visitor::with_role(&app, Role::Operator).await;
     assert_eq!(
-        operator.post("/trouble/switches/close", &[("what", "app all"), ("reason", " ")]).await.status,
+        operator.post("/issues/switches/close", &[("what", "app all"), ("reason", " ")]).await.status,
         422
     );
     let stop = [("what", "app all"), ("reason", "wrong prices")];
-    assert_eq!(operator.post("/trouble/switches/close", &stop).await.status, 303);
-    assert!(operator.get("/trouble").await.text.contains("operator@shop.example: wrong prices"));
+    assert_eq!(operator.post("/issues/switches/close", &stop).await.status, 303);
+    assert!(operator.get("/issues").await.text.contains("operator@shop.example: wrong prices"));
     app.accept(&order_shipped("order-1", "user-42")).await;
     app.run_until_idle().await;
     assert_eq!(app.messages().await.len(), 0);
     assert_eq!(
-        operator.post("/trouble/switches/open", &[("scope", "app"), ("name", "default")]).await.status,
+        operator.post("/issues/switches/open", &[("scope", "app"), ("name", "default")]).await.status,
         303
     );
     app.run_until_idle().await;
@@ -160,7 +160,7 @@ async fn every_page_is_shown_on_an_empty_installation() {
         "/event-types",
         "/event-types/new",
         "/recipients",
-        "/trouble",
+        "/issues",
         "/health",
         "/settings",
         "/settings/apps",

@@ -45,7 +45,7 @@ async fn every_route_lets_in_the_roles_of_the_permission_table_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_stranger_gets_in_nowhere_but_at_the_doors() {
+async fn a_stranger_gets_in_nowhere_but_at_the_log_in() {
     let app = TestApp::start().await;
     let _admin = Visitor::with_role(&app, Role::Admin).await;
     let stranger = Visitor::stranger(&app);
@@ -70,12 +70,12 @@ async fn a_forged_post_from_another_site_is_refused_with_and_without_its_headers
         vec![("origin", "null")],
         vec![],
     ] {
-        let seen = admin.post_from("/trouble/switches/close", &form, &headers).await;
+        let seen = admin.post_from("/issues/switches/close", &form, &headers).await;
         assert_eq!(seen.status, 403, "{headers:?}");
     }
     assert!(app.get("/v1/gates").await.as_array().unwrap().is_empty());
     let own = app.url.clone();
-    assert_eq!(admin.post_from("/trouble/switches/close", &form, &[("origin", &own)]).await.status, 303);
+    assert_eq!(admin.post_from("/issues/switches/close", &form, &[("origin", &own)]).await.status, 303);
     assert_eq!(app.get("/v1/gates").await.as_array().unwrap().len(), 1);
 }
 

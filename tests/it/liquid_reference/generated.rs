@@ -11,13 +11,13 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
-    pub fn below(&mut self, most: usize) -> usize {
+    pub fn below(&mut self, max: usize) -> usize {
         // splitmix64
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(most).expect("it fits")).expect("it fits")
+        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(max).expect("it fits")).expect("it fits")
     }
 
     pub fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {

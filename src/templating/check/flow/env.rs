@@ -18,7 +18,7 @@ pub(super) const LONGEST_PLACE: usize = 64;
 pub(super) const LONGEST_TOKEN: usize = 1024;
 
 /// How many places a value is traced back to.
-const MOST_PLACES: usize = 16;
+const MAX_PLACES: usize = 16;
 
 /// What is known of a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +52,7 @@ impl<'s> Known<'s> {
         self.places.extend(other.places);
         self.places.sort();
         self.places.dedup();
-        self.places.truncate(MOST_PLACES);
+        self.places.truncate(MAX_PLACES);
         Self {
             shape: self.shape.or(other.shape),
             token: if same { self.token } else { token },
@@ -97,9 +97,9 @@ impl Fact {
                 Shape { text: shape.text.map(Text::filled), ..shape }
             }
             Self::NotEmpty => shape.not_empty(),
-            Self::Least(least) => {
+            Self::Least(min) => {
                 let shape = shape.given().not_empty();
-                let longer = |list: List<'s>| List { least: list.least.max(*least), ..list };
+                let longer = |list: List<'s>| List { min: list.min.max(*min), ..list };
                 Shape { lists: shape.lists.into_iter().map(longer).collect(), ..shape }
             }
             Self::OneOf(literals) => one_of(shape, literals),
@@ -109,11 +109,11 @@ impl Fact {
 }
 
 /// How many alternatives of an object are distinguished by a member.
-const MOST_DISTINGUISHED: usize = 16;
+const MAX_DISTINGUISHED: usize = 16;
 
 /// The shape without the objects whose member `key` can't be as it is known to be.
 fn distinguished<'s>(shape: Shape<'s>, key: &str, texts: &BTreeSet<String>, is_one: bool) -> Shape<'s> {
-    if !(2..=MOST_DISTINGUISHED).contains(&shape.objects.len()) {
+    if !(2..=MAX_DISTINGUISHED).contains(&shape.objects.len()) {
         return shape;
     }
     let fits = |object: &Conj<'s>| {

@@ -163,7 +163,7 @@ impl<'s> Flow<'_, 's> {
             return Shape::foreign();
         }
         let element = input.elements();
-        let least = if input.may_be_nil() || input.may_be_plain() { 0 } else { input.least() };
+        let min = if input.may_be_nil() || input.may_be_plain() { 0 } else { input.min() };
         let text = |known: Option<&Known<'s>>| {
             known
                 .and_then(|known| known.shape.text.as_ref()?.values.clone())
@@ -174,19 +174,19 @@ impl<'s> Flow<'_, 's> {
                 let found = if call.filter == Filter::First { input.at(0) } else { input.at(-1) };
                 Shape { null: found.may_be_nil(), absent: false, ..found }
             }
-            Filter::Join => Shape::text(Text::made(least == 0 || element.may_be_blank())),
+            Filter::Join => Shape::text(Text::made(min == 0 || element.may_be_blank())),
             Filter::Map => {
                 let member = text(args.first()).map_or_else(Shape::foreign, |key| element.member(&key));
                 let member = Shape { null: member.may_be_nil(), absent: false, ..member };
-                Shape::list(least, Vec::new(), member)
+                Shape::list(min, Vec::new(), member)
             }
             Filter::Compact => {
-                let least = if element.may_be_nil() { 0 } else { least };
-                Shape::list(least, Vec::new(), element.given())
+                let min = if element.may_be_nil() { 0 } else { min };
+                Shape::list(min, Vec::new(), element.given())
             }
-            Filter::Uniq => Shape::list(least.min(1), Vec::new(), element),
+            Filter::Uniq => Shape::list(min.min(1), Vec::new(), element),
             Filter::Where | Filter::Slice => Shape::list(0, Vec::new(), element),
-            _ => Shape::list(least, Vec::new(), element),
+            _ => Shape::list(min, Vec::new(), element),
         }
     }
 

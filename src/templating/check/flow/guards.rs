@@ -104,13 +104,13 @@ impl<'s> Flow<'_, 's> {
         literal: &Literal,
     ) -> Option<Guard> {
         let (Some(Step::Key(key)), Literal::Int(int)) = (path.steps.last(), literal) else { return None };
-        let least = match operator {
+        let min = match operator {
             Operator::More => int.checked_add(1)?,
             Operator::AtLeast => *int,
             _ => return None,
         };
         let token = trail.tokens.iter().rev().nth(1).filter(|_| key == "size")?.clone();
-        let fact = Fact::Least(usize::try_from(least).ok().filter(|least| *least > 0)?);
+        let fact = Fact::Least(usize::try_from(min).ok().filter(|min| *min > 0)?);
         Some(Guard { token, fact, by_provider: self.origins.root(&path.root).provider })
     }
 

@@ -13,7 +13,7 @@ use super::shape::{Listing, Shape};
 use super::{EventShape, Finding, Severity};
 use crate::domain::budget::Budget;
 use crate::domain::channel::Channel;
-use crate::templating::compile::origins::Origins;
+use crate::templating::compile::dataflow::Origins;
 use crate::templating::liquid::Template;
 use crate::templating::liquid::ast::{Assign, Case, Expr, Filtered, For, If, Node, Operator, Span};
 
@@ -23,9 +23,9 @@ use report::Report;
 pub use env::Place;
 
 /// How often a loop's body is followed until its variables settle.
-const MOST_ROUNDS: usize = 4;
+const MAX_ROUNDS: usize = 4;
 /// How many nodes are followed before loops are given up on.
-const MOST_STEPS: usize = 50_000;
+const MAX_STEPS: usize = 50_000;
 
 /// Where in `data` a path that is read may lie.
 pub struct Reading {
@@ -301,9 +301,9 @@ impl<'s> Flow<'_, 's> {
     /// Follows a loop's body until its variables can be no more than is known of them.
     fn rounds(&mut self, node: &For, element: &Known<'s>) {
         let guards = self.env.guards.clone();
-        for _ in 0..MOST_ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             self.steps += 1 + self.env.variables.len() / 8;
-            if self.steps > MOST_STEPS {
+            if self.steps > MAX_STEPS {
                 break;
             }
             let start = self.env.clone();

@@ -7,7 +7,7 @@ use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::position::line_and_column;
 
 /// How many findings of one field are listed.
-const MOST_FINDINGS: usize = 100;
+const MAX_FINDINGS: usize = 100;
 
 /// The findings of one field, each once.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl<'f> Report<'f> {
         hint: impl Into<String>,
     ) {
         let message = message.into();
-        if self.found.len() >= MOST_FINDINGS {
+        if self.found.len() >= MAX_FINDINGS {
             return;
         }
         if !self.seen.insert((code, span.start, message.clone())) {

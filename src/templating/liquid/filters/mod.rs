@@ -89,7 +89,7 @@ pub fn whole(text: &str) -> Option<i64> {
 }
 
 macro_rules! filters {
-    ($($(#[$note:meta])* $variant:ident $name:literal $least:literal..=$most:literal,)*) => {
+    ($($(#[$note:meta])* $variant:ident $name:literal $min:literal..=$max:literal,)*) => {
         /// A filter.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Filter { $($(#[$note])* #[doc = concat!("`", $name, "`")] $variant,)* }
@@ -105,7 +105,7 @@ macro_rules! filters {
 
             /// The least and the most arguments.
             pub fn arity(self) -> (usize, usize) {
-                match self { $(Filter::$variant => ($least, $most),)* }
+                match self { $(Filter::$variant => ($min, $max),)* }
             }
         }
     };
@@ -225,9 +225,9 @@ pub fn wrong_arity(filter: Filter, given: usize) -> String {
     let name = filter.name();
     match filter.arity() {
         (0, 0) => format!("`{name}` takes no argument"),
-        (least, most) if least == most && most == 1 => format!("`{name}` takes 1 argument, not {given}"),
-        (least, most) if least == most => format!("`{name}` takes {most} arguments, not {given}"),
-        (least, most) => format!("`{name}` takes {least} to {most} arguments, not {given}"),
+        (min, max) if min == max && max == 1 => format!("`{name}` takes 1 argument, not {given}"),
+        (min, max) if min == max => format!("`{name}` takes {most} arguments, not {given}"),
+        (min, max) => format!("`{name}` takes {least} to {most} arguments, not {given}"),
     }
 }
 

@@ -285,23 +285,23 @@ fn ellipsis<'v>(args: &'v [Val<'_>]) -> Cow<'v, Marked> {
 }
 
 fn truncate(text: &Marked, args: &[Val<'_>], bench: &Bench<'_>) -> Result<Marked, Fault> {
-    let most = args.first().map_or(Ok(50), |arg| bench.count(arg))?;
-    let most = usize::try_from(most).unwrap_or(0);
+    let max = args.first().map_or(Ok(50), |arg| bench.count(arg))?;
+    let max = usize::try_from(max).unwrap_or(0);
     let (written, ellipsis) = (text.as_str(), ellipsis(args));
-    if written.chars().count() <= most {
+    if written.chars().count() <= max {
         return Ok(text.clone());
     }
-    let kept = most.saturating_sub(ellipsis.as_str().chars().count());
+    let kept = max.saturating_sub(ellipsis.as_str().chars().count());
     let end = written.char_indices().nth(kept).map_or(written.len(), |(at, _)| at);
     join(&[&text.part(0..end), &ellipsis], bench)
 }
 
 fn truncate_words(text: &Marked, args: &[Val<'_>], bench: &Bench<'_>) -> Result<Marked, Fault> {
-    let most = args.first().map_or(Ok(15), |arg| bench.count(arg))?;
-    let most = usize::try_from(most).unwrap_or(0).max(1);
+    let max = args.first().map_or(Ok(15), |arg| bench.count(arg))?;
+    let max = usize::try_from(max).unwrap_or(0).max(1);
     let written = text.as_str();
     let (mut kept, mut at) = (Marked::default(), 0);
-    for index in 0..most {
+    for index in 0..max {
         let rest = &written[at..];
         let start = at + rest.len() - rest.trim_start_matches(is_space).len();
         let end = written[start..].find(is_space).map(|length| start + length);

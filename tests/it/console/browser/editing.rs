@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_first_admin_sets_up_edits_sees_a_problem_mends_it_publishes_and_goes_back() {
+async fn a_first_admin_sets_up_edits_sees_a_problem_fixes_it_publishes_and_goes_back() {
     let Some(browser) = Browser::open().await else { return };
     let app = TestApp::start().await;
     let token = app.herald.team.offer_set_up().await.unwrap().unwrap();

@@ -76,14 +76,14 @@ async fn a_replay_shows_its_plan_before_it_asks_for_a_reason() {
     browser.log_in(&app, Role::Operator).await;
     browser.client.goto(&format!("{}/recipients/external_id/user-42", app.url)).await.unwrap();
     browser.click("table.rows a.whole").await;
-    browser.click("a[href^='/trouble/replay']").await;
+    browser.click("a[href^='/issues/replay']").await;
     // It reached somebody: nothing is sent again unless a person says so.
     browser.says("0 deliveries").await;
     browser.click("[name=may_duplicate]").await;
-    browser.click("form[method=get][action='/trouble/replay'] button").await;
+    browser.click("form[method=get][action='/issues/replay'] button").await;
     browser.says("1 person may get a second copy").await;
     browser.write("[name=reason]", "the customer asked for it").await;
-    browser.click("form[method=post][action='/trouble/replay'] button.primary").await;
+    browser.click("form[method=post][action='/issues/replay'] button.primary").await;
     browser.says("Made again from").await;
     app.run_until_idle().await;
     assert_eq!(app.messages().await.len(), before + 1);

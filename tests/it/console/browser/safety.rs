@@ -53,7 +53,7 @@ async fn another_site_s_form_does_nothing_though_the_browser_is_logged_in() {
     let app = TestApp::start().await;
     browser.log_in(&app, Role::Operator).await;
     let evil = format!(
-        "<form method=post action='{}/trouble/switches/close'><input name=what value='app all'><input name=reason value=forged></form><script>document.forms[0].submit()</script>",
+        "<form method=post action='{}/issues/switches/close'><input name=what value='app all'><input name=reason value=forged></form><script>document.forms[0].submit()</script>",
         app.url
     );
     let site =
@@ -84,7 +84,7 @@ async fn every_page_can_be_used_by_everybody() {
     browser.wait(".qr svg").await;
     let event = format!("/events/{}", accepted["id"].as_str().unwrap());
     let delivery = format!("/deliveries/{}", accepted["deliveries"][0]["id"].as_str().unwrap());
-    let replay = format!("/trouble/replay?delivery={}", accepted["deliveries"][0]["id"].as_str().unwrap());
+    let replay = format!("/issues/replay?delivery={}", accepted["deliveries"][0]["id"].as_str().unwrap());
     let pages = [
         "/",
         &event,
@@ -100,7 +100,7 @@ async fn every_page_can_be_used_by_everybody() {
         "/event-types",
         "/event-types/order.shipped",
         "/event-types/new",
-        "/trouble",
+        "/issues",
         "/health",
         "/settings",
         "/settings/apps",
@@ -116,7 +116,7 @@ async fn every_page_can_be_used_by_everybody() {
         "/templates/order-shipped-push/publish",
         "/templates/order-shipped-push/test",
         &replay,
-        "/trouble/group?state=held&code=missing_value",
+        "/issues/group?state=held&code=missing_value",
         "/nothing-here",
         "/welcome",
     ];

@@ -1,0 +1,64 @@
+//! Issues: what needs a person, grouped by its reason, with what to do; and the switches that stop sending.
+
+mod group;
+mod release;
+mod replay;
+mod switches;
+
+pub(super) use group::{export, page as group};
+pub(super) use release::{plan as release_plan, release};
+pub(super) use replay::{plan as replay_plan, replay};
+pub(super) use switches::{close, open};
+
+use chrono::TimeDelta;
+use maud::{Markup, html};
+
+use super::login::sentence;
+use super::event::path_segment;
+use super::layout::Place;
+use super::components::{chip, empty, number, when};
+use super::page_context::{Crumb, Shown, View};
+use crate::domain::clock::Timestamp;
+use crate::domain::remedy::remedy;
+use crate::store::issues::IssueGroup;
+use group::{address, buttons};
+
+/// How far back is looked.
+const LOOK_BACK: TimeDelta = TimeDelta::days(7);
+
+pub(super) async fn page(view: View) -> Shown {
+    let now = view.now();
+    let (groups, is_complete) = view.console.store.issues(now - LOOK_BACK).await?;
+    let gates = view.console.store.named_gates().await?;
+    let body = html! {
+        div.heading { h1 { "Issues" } span.soft { "of the last seven days" } }
+        @if groups.is_empty() {
+            (empty("Nothing needs you", &html! {
+                p { "Deliveries that are held, or that ended without reaching anybody, are gathered here by their reason." }
+            }))
+        } @else {
+            table.rows {
+                thead { tr { th { "State" } th.num { "Count" } th { "Why" } th { "Template" } th { "Newest" } th { "What to do" } } }
+                tbody { @for group in &groups { (row(&view, group, now)) } }
+            }
+            @if !is_complete { p.soft { "Only the newest 50,000 decisions were looked at: there may be more." } }
+        }
+        h2 #switches { "Switches" }
+        (switches::list(&view, &gates, now))
+    };
+    view.page(Place::Issues, &[Crumb::here("Issues")], body).await
+}
+
+fn row(view: &View, group: &IssueGroup, now: Timestamp) -> Markup {
+    let key = &group.key;
+    html! {
+        tr {
+            td { (chip(&key.state)) }
+            td.num { (number(group.count)) }
+            td { a.whole href=(address("group", key)) title="Show them" { (group.detail) } }
+            td { a href={ "/templates/" (path_segment(&key.template)) } { (key.template) } div.sub { "rule " (key.rule) } }
+            td { (when(group.newest_at, now)) div.sub { "since " (when(group.oldest_at, now)) } }
+            td { p { (sentence(&remedy(&key.state, &key.code))) } (buttons(view, key, &number(group.count))) }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What recipients do with a message: open it, click it, send it back.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::message::Channel;
+use crate::domain::clock::Timestamp;
+
+/// How many acts are kept on each message.
+const KEPT: usize = 20_000;
+
+/// What a recipient, or their mailbox or phone company, does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RecipientAction {
+    Open,
+    Click,
+    /// The mailbox does not exist, or the number doesn't.
+    Bounce,
+    /// It could not be brought to the device.
+    Fail,
+    ReportSpam,
+    Unsubscribe,
+    Subscribe,
+}
+
+impl RecipientAction {
+    /// All of them, in the order in which the inbox offers them.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Open,
+        Self::Click,
+        Self::Bounce,
+        Self::Fail,
+        Self::ReportSpam,
+        Self::Unsubscribe,
+        Self::Subscribe,
+    ];
+
+    /// As it stands in paths.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Click => "click",
+            Self::Bounce => "bounce",
+            Self::Fail => "fail",
+            Self::ReportSpam => "report_spam",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Subscribe => "subscribe",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|deed| deed.name() == text)
+    }
+
+    /// Whether somebody can do it with a message of this channel.
+    pub(super) fn fits(self, channel: Channel) -> bool {
+        match self {
+            Self::Open | Self::Bounce | Self::ReportSpam => channel == Channel::Email,
+            Self::Click => channel != Channel::Sms,
+            Self::Fail | Self::Unsubscribe | Self::Subscribe => true,
+        }
+    }
+
+    /// What Event Streams call it: the end of `message.push.clicked`; `None` where they say nothing.
+    pub(super) fn event(self, channel: Channel) -> Option<&'static str> {
+        match self {
+            Self::Open => Some("opened"),
+            Self::Click => Some("clicked"),
+            Self::Bounce => Some("bounced"),
+            Self::Fail if channel == Channel::Sms => Some("undelivered"),
+            Self::Fail => Some("failed"),
+            Self::ReportSpam => Some("reported_as_spam"),
+            Self::Unsubscribe => (channel != Channel::Sms).then_some("unsubscribed"),
+            Self::Subscribe => None,
+        }
+    }
+
+    /// What becomes of the subscription; `None`: it stays as it is.
+    pub(super) fn switches(self) -> Option<bool> {
+        match self {
+            Self::Subscribe => Some(true),
+            Self::Unsubscribe | Self::Bounce | Self::ReportSpam => Some(false),
+            Self::Open | Self::Click | Self::Fail => None,
+        }
+    }
+}
+
+/// One deed of one recipient with one message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Act {
+    pub message: Uuid,
+    /// The recipient's place in the message.
+    pub place: usize,
+    pub deed: RecipientAction,
+    pub at: Timestamp,
+}
+
+/// The deeds with the messages that are kept.
+#[derive(Debug, Default)]
+pub(super) struct Acts(HashMap<Uuid, Vec<Act>>);
+
+impl Acts {
+    pub(super) fn add(&mut self, act: Act) {
+        let of_message = self.0.entry(act.message).or_default();
+        if of_message.len() < KEPT {
+            of_message.push(act);
+        }
+    }
+
+    pub(super) fn of(&self, message: Uuid) -> &[Act] {
+        self.0.get(&message).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn forget(&mut self, message: Uuid) {
+        self.0.remove(&message);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Act> {
+        self.0.values().flatten()
+    }
+
+    /// How many recipients did it: each counts once.
+    pub(super) fn people(&self, message: Uuid, deed: RecipientAction) -> usize {
+        let did = self.of(message).iter().filter(|act| act.deed == deed).map(|act| act.place);
+        did.collect::<HashSet<_>>().len()
+    }
+
+    /// How often it was done.
+    pub(super) fn times(&self, message: Uuid, deed: RecipientAction) -> usize {
+        self.of(message).iter().filter(|act| act.deed == deed).count()
+    }
+}

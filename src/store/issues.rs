@@ -1,0 +1,164 @@
+//! What needs a person, grouped by why: held deliveries and those that ended badly.
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::clock::Timestamp;
+use crate::domain::event::{Recipient, RecipientLabel};
+use crate::domain::id::{DeliveryId, EventId, TypedId, floor};
+
+/// What the deliveries of an issue have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns of the groups")]
+pub struct IssueKey {
+    pub state: String,
+    pub code: String,
+    pub rule: String,
+    pub template: String,
+    /// The words of the decision, where they are the reason and hold nothing of the single delivery.
+    pub reason: Option<String>,
+}
+
+/// Deliveries that need attention for the same reason.
+#[derive(Debug, Clone)]
+pub struct IssueGroup {
+    /// What they have in common.
+    pub key: IssueKey,
+    /// How many there are.
+    pub count: i64,
+    /// What was decided about one of them.
+    pub detail: String,
+    /// The newest of them.
+    pub example: DeliveryId,
+    /// When the oldest was planned.
+    pub oldest_at: Timestamp,
+    /// When the newest was planned.
+    pub newest_at: Timestamp,
+}
+
+/// A delivery of a group.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of the delivery and of its event")]
+pub struct IssueMember {
+    pub delivery: DeliveryId,
+    pub event: EventId,
+    pub event_key: String,
+    pub event_type: String,
+    pub channel: String,
+    pub version: Option<i32>,
+    pub recipient: Option<Recipient>,
+    pub created_at: Timestamp,
+    pub detail: String,
+}
+
+/// Decisions that are looked through at most, newest first; at most so many deliveries are grouped.
+pub const DECISIONS: i64 = 50_000;
+
+const GROUPS: &str = concat!(include_str!("sql/with_issues.sql"), include_str!("sql/issues.sql"));
+const MEMBERS: &str = concat!(include_str!("sql/with_issues.sql"), include_str!("sql/issue_members.sql"));
+
+impl Store {
+    /// The groups of deliveries made since `since` that need a person, largest first; and whether all were looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn issues(&self, since: Timestamp) -> Result<(Vec<IssueGroup>, bool), StoreError> {
+        let rows = sqlx::query(GROUPS).bind(floor(since)).bind(DECISIONS).fetch_all(self.pool()).await?;
+        let is_complete = match rows.first() {
+            Some(row) => row.try_get::<i64, _>("looked_at")? < DECISIONS,
+            None => true,
+        };
+        Ok((rows.iter().map(read_group).collect::<Result<_, StoreError>>()?, is_complete))
+    }
+
+    /// The deliveries of one group made since `since`, older than `before`, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn issue_members(
+        &self,
+        key: &IssueKey,
+        since: Timestamp,
+        before: Uuid,
+        limit: i64,
+    ) -> Result<Vec<IssueMember>, StoreError> {
+        let rows = sqlx::query(MEMBERS)
+            .bind(floor(since))
+            .bind(DECISIONS)
+            .bind(&key.state)
+            .bind(&key.code)
+            .bind(&key.rule)
+            .bind(&key.template)
+            .bind(&key.reason)
+            .bind(before)
+            .bind(limit)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_member).collect()
+    }
+}
+
+fn read_group(row: &PgRow) -> Result<IssueGroup, StoreError> {
+    Ok(IssueGroup {
+        key: IssueKey {
+            state: row.try_get("state")?,
+            code: row.try_get("code")?,
+            rule: row.try_get("rule_key")?,
+            template: row.try_get("template_key")?,
+            reason: row.try_get("reason")?,
+        },
+        count: row.try_get("count")?,
+        detail: row.try_get("detail")?,
+        example: DeliveryId::from_uuid(row.try_get::<Uuid, _>("example")?),
+        oldest_at: row.try_get("oldest_at")?,
+        newest_at: row.try_get("newest_at")?,
+    })
+}
+
+fn read_member(row: &PgRow) -> Result<IssueMember, StoreError> {
+    let label: Option<String> = row.try_get("recipient_label")?;
+    let id: Option<String> = row.try_get("recipient_id")?;
+    Ok(IssueMember {
+        delivery: DeliveryId::from_uuid(row.try_get("delivery_id")?),
+        event: EventId::from_uuid(row.try_get("event_id")?),
+        event_key: row.try_get("event_key")?,
+        event_type: row.try_get("event_type")?,
+        channel: row.try_get("channel")?,
+        version: row.try_get("template_version")?,
+        recipient: label
+            .zip(id)
+            .map(|(label, id)| Recipient { label: RecipientLabel::from_label(&label), id }),
+        created_at: row.try_get("created_at")?,
+        detail: row.try_get("detail")?,
+    })
+}
+
+impl Store {
+    /// Held deliveries of one group, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn held_like(&self, key: &IssueKey, limit: i64) -> Result<Vec<DeliveryId>, StoreError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT d.id
+             FROM queue q
+             JOIN deliveries d ON d.id = q.delivery_id
+             JOIN LATERAL (
+                SELECT c.code, c.detail FROM decisions c WHERE c.delivery_id = d.id ORDER BY c.id DESC LIMIT 1
+             ) AS l ON l.code = $1 AND ($2::text IS NULL OR l.detail = $2)
+             WHERE q.state = 'held' AND q.worker_id IS NULL AND d.rule_key = $3 AND d.template_key = $4
+             ORDER BY d.id
+             LIMIT $5",
+        )
+        .bind(&key.code)
+        .bind(&key.reason)
+        .bind(&key.rule)
+        .bind(&key.template)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(ids.into_iter().map(DeliveryId::from_uuid).collect())
+    }
+}

@@ -1,0 +1,148 @@
+//! One person's story: under which names they are known, what was planned for them, and which events had nothing for them.
+
+use std::collections::HashMap;
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::events::{StoredEvent, read_event};
+use super::delivery_reads::{DELIVERY_COLUMNS, DeliveryRow, read_delivery};
+use super::{Store, StoreError};
+use crate::domain::event::{Recipient, RecipientLabel};
+use crate::domain::id::{DeliveryId, TypedId};
+
+/// Names of one person at most.
+const NAMES: i64 = 50;
+/// Deliveries that are looked through for the labels of an id.
+const LOOKED_AT: i64 = 200;
+
+fn labels_and_ids(people: &[Recipient]) -> (Vec<&str>, Vec<&str>) {
+    people.iter().map(|person| (person.label.as_str(), person.id.as_str())).unzip()
+}
+
+fn read_recipient((label, id): (String, String)) -> Recipient {
+    Recipient { label: RecipientLabel::from_label(&label), id }
+}
+
+impl Store {
+    /// Every name of the person who has this one, itself first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn names_of(&self, person: &Recipient) -> Result<Vec<Recipient>, StoreError> {
+        let others: Vec<(String, String)> = sqlx::query_as(
+            "SELECT o.label, o.alias
+             FROM user_aliases a
+             JOIN user_aliases o ON o.user_id = a.user_id
+             WHERE a.label = $1 AND a.alias = $2
+             ORDER BY o.label, o.alias
+             LIMIT $3",
+        )
+        .bind(person.label.as_str())
+        .bind(&person.id)
+        .bind(NAMES)
+        .fetch_all(self.pool())
+        .await?;
+        let others = others.into_iter().map(read_recipient).filter(|other| other != person);
+        Ok(std::iter::once(person.clone()).chain(others).collect())
+    }
+
+    /// The people who have this id or address, whatever its label: those who are known, and those who were written to.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn people_with_id(&self, id: &str) -> Result<Vec<Recipient>, StoreError> {
+        let found: Vec<(String, String)> = sqlx::query_as(
+            "SELECT label, alias FROM user_aliases WHERE alias = $1
+             UNION
+             SELECT recipient_label, $1 FROM (
+                SELECT recipient_label FROM deliveries WHERE recipient_id = $1 ORDER BY id DESC LIMIT $2
+             ) AS d
+             ORDER BY 1
+             LIMIT $3",
+        )
+        .bind(id)
+        .bind(LOOKED_AT)
+        .bind(NAMES)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(found.into_iter().map(read_recipient).collect())
+    }
+
+    /// What was planned for a person under any of these names, older than `before`, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn deliveries_to(
+        &self,
+        names: &[Recipient],
+        before: Uuid,
+        limit: i64,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
+        let (labels, ids) = labels_and_ids(names);
+        let query = format!(
+            "{DELIVERY_COLUMNS}
+             WHERE d.recipient_id = ANY ($2) AND d.id < $3
+               AND (d.recipient_label, d.recipient_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+             ORDER BY d.id DESC
+             LIMIT $4"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(labels)
+            .bind(ids)
+            .bind(before)
+            .bind(limit)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_delivery).collect()
+    }
+
+    /// Events for a person under any of these names for which nothing was planned, older than `before`, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn unanswered_events_of(
+        &self,
+        names: &[Recipient],
+        before: Uuid,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let (_, ids) = labels_and_ids(names);
+        let rows = sqlx::query(
+            "SELECT e.*, e.recipients::text AS recipients_text, NULL::text AS data_text
+             FROM events e
+             WHERE e.unanswered_for = ANY ($1) AND e.id < $2
+             ORDER BY e.id DESC
+             LIMIT $3",
+        )
+        .bind(ids)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        let events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+        let is_theirs = |event: &StoredEvent| event.event.recipients.iter().any(|to| names.contains(to));
+        Ok(events.into_iter().filter(is_theirs).collect())
+    }
+
+    /// The words of the last decision about each of these deliveries; the happy path has none.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn last_words(
+        &self,
+        deliveries: &[DeliveryId],
+    ) -> Result<HashMap<DeliveryId, String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT ON (delivery_id) delivery_id, detail
+             FROM decisions WHERE delivery_id = ANY ($1) ORDER BY delivery_id, id DESC",
+        )
+        .bind(deliveries.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+        .fetch_all(self.pool())
+        .await?;
+        let read = |row: &sqlx::postgres::PgRow| {
+            Ok((DeliveryId::from_uuid(row.try_get("delivery_id")?), row.try_get("detail")?))
+        };
+        rows.iter().map(read).collect()
+    }
+}

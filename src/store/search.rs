@@ -1,0 +1,189 @@
+//! Pages of events and deliveries, newest first, narrowed to what somebody looks for.
+//!
+//! Each narrowing starts from rows that are few: a person's deliveries, what is held, the decisions about what left the
+//! happy path. None reads the whole history because what it looks for is rare.
+
+use uuid::Uuid;
+
+use super::events::{StoredEvent, read_event};
+use super::delivery_reads::{DELIVERY_COLUMNS, DeliveryRow, read_delivery};
+use super::{Store, StoreError};
+use crate::domain::clock::Timestamp;
+use crate::domain::delivery::StateName;
+use crate::domain::event::{Recipient, VisibleEvents};
+use crate::domain::id::{TypedId, floor};
+
+/// What a list is narrowed to. Every part is optional.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// Older than this id.
+    pub before: Option<Uuid>,
+    /// Not older than this moment.
+    pub since: Option<Timestamp>,
+    /// Older than this moment.
+    pub until: Option<Timestamp>,
+    /// This event type.
+    pub event_type: Option<String>,
+    /// This state.
+    pub state: Option<StateName>,
+    /// This recipient.
+    pub recipient: Option<Recipient>,
+    /// What the caller may see.
+    pub visible: VisibleEvents,
+    /// Rows at most.
+    pub limit: i64,
+}
+
+impl ListFilter {
+    fn bounds(&self) -> (Uuid, Uuid) {
+        let low = self.since.map_or(Uuid::nil(), floor);
+        let high = self.until.map_or(Uuid::max(), floor);
+        (low, self.before.map_or(high, |before| before.min(high)))
+    }
+}
+
+/// So many open deliveries in one state are few: a list starts from them. More than that are met among the newest anyway.
+const FEW: i64 = 20_000;
+
+impl Store {
+    /// Where deliveries of a state are looked for, as a subquery for their ids; `None`: among all, newest first, for they are
+    /// common.
+    async fn deliveries_in(&self, filter: &ListFilter) -> Result<Option<String>, StoreError> {
+        // A person's deliveries are few already.
+        let Some(state) = filter.state.filter(|_| filter.recipient.is_none()) else { return Ok(None) };
+        if state.as_str() == "accepted" {
+            return Ok(None);
+        }
+        if !state.is_open() {
+            // What ended otherwise was decided, and decisions are few.
+            return Ok(Some("SELECT delivery_id FROM decisions WHERE delivery_id IS NOT NULL".to_owned()));
+        }
+        // The word stands in the statement, so that an index over one state is used.
+        let ids = format!("SELECT delivery_id FROM queue WHERE state = '{}'", state.as_str());
+        let counted = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM ({ids} LIMIT $1) AS found"));
+        let count: i64 = sqlx::query_scalar(counted).bind(FEW + 1).fetch_one(self.pool()).await?;
+        Ok((count <= FEW).then_some(ids))
+    }
+
+    /// A page of deliveries, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn list_deliveries(&self, filter: &ListFilter) -> Result<Vec<DeliveryRow>, StoreError> {
+        let (low, high) = filter.bounds();
+        let source = self.deliveries_in(filter).await?;
+        let query = format!(
+            "{DELIVERY_COLUMNS}
+             WHERE d.id >= $1 AND d.id < $2 {}
+               AND ($3::text IS NULL OR coalesce(q.state, d.state)::text = $3)
+               AND ($4::text IS NULL OR (d.recipient_id = $5 AND d.recipient_label = $4))
+               AND ($7::uuid[] IS NULL OR true) {}
+             ORDER BY d.id DESC
+             LIMIT $6",
+            source.map(|ids| format!("AND d.id IN ({ids})")).unwrap_or_default(),
+            match visible(&filter.visible, "$7") {
+                None => String::new(),
+                Some(events) =>
+                    format!("AND EXISTS (SELECT 1 FROM events e WHERE e.id = d.event_id AND {events})"),
+            }
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(low)
+            .bind(high)
+            .bind(filter.state.map(StateName::as_str))
+            .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
+            .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
+            .bind(filter.limit)
+            .bind(source_ids(&filter.visible))
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_delivery).collect()
+    }
+
+    /// A page of events, newest first. Narrowed to a recipient or a state, it is found through the deliveries, and through
+    /// events for which none was planned.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn list_events(&self, filter: &ListFilter) -> Result<Vec<StoredEvent>, StoreError> {
+        let (low, high) = filter.bounds();
+        let query = format!(
+            "SELECT e.*, e.recipients::text AS recipients_text, NULL::text AS data_text
+             FROM events e
+             WHERE e.id >= $1 AND e.id < $2
+               AND ($3::text IS NULL OR e.type = $3 OR (right($3, 1) = '*' AND starts_with(e.type, left($3, -1))))
+               AND ($4::text IS NULL OR true) AND ($5::text IS NULL OR true) AND ($6::text IS NULL OR true)
+               AND ($8::uuid[] IS NULL OR true)
+               {} {}
+             ORDER BY e.id DESC
+             LIMIT $7",
+            narrowing(filter, self.deliveries_in(filter).await?),
+            visible(&filter.visible, "$8").map(|events| format!("AND {events}")).unwrap_or_default()
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(low)
+            .bind(high)
+            .bind(&filter.event_type)
+            .bind(filter.state.map(StateName::as_str))
+            .bind(filter.recipient.as_ref().map(|r| r.label.as_str().to_owned()))
+            .bind(filter.recipient.as_ref().map(|r| r.id.clone()))
+            .bind(filter.limit)
+            .bind(source_ids(&filter.visible))
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(read_event).collect()
+    }
+}
+
+/// What holds for the rows of `events` (as `e`) that a caller may see; `None`: nothing has to.
+fn visible(visible: &VisibleEvents, sources: &str) -> Option<String> {
+    let of_sources = visible.sources.as_ref().map(|_| format!("e.source_id = ANY ({sources})"));
+    let parts: Vec<String> =
+        of_sources.into_iter().chain(visible.tests_only.then(|| "e.is_test".to_owned())).collect();
+    (!parts.is_empty()).then(|| parts.join(" AND "))
+}
+
+fn source_ids(visible: &VisibleEvents) -> Option<Vec<Uuid>> {
+    visible.sources.as_ref().map(|sources| sources.iter().map(|source| source.uuid()).collect())
+}
+
+/// What narrows events to a recipient and a state, whose deliveries are among `ids` if they are few.
+fn narrowing(filter: &ListFilter, ids: Option<String>) -> String {
+    match (&filter.recipient, filter.state, ids) {
+        (None, None, _) => String::new(),
+        (Some(_), ..) => "AND e.id IN (
+                SELECT d.event_id
+                FROM deliveries d
+                LEFT JOIN LATERAL (SELECT state FROM queue WHERE delivery_id = d.id LIMIT 1) AS q ON true
+                WHERE d.recipient_label = $5 AND d.recipient_id = $6
+                  AND ($4::text IS NULL OR coalesce(q.state, d.state)::text = $4)
+                UNION ALL
+                SELECT u.id FROM events u WHERE $4 IS NULL AND u.unanswered_for = $6
+                  AND u.recipients::jsonb = jsonb_build_array(jsonb_build_array($5::text, $6::text))
+             )"
+        .to_owned(),
+        (None, Some(_), Some(ids)) => format!(
+            "AND e.id IN (
+                SELECT d.event_id
+                FROM deliveries d
+                LEFT JOIN LATERAL (SELECT state FROM queue WHERE delivery_id = d.id LIMIT 1) AS q ON true
+                WHERE d.id IN ({ids}) AND coalesce(q.state, d.state)::text = $4
+             )"
+        ),
+        // How it ended stands in the row itself; how it is under way, in the queue.
+        (None, Some(state), None) => {
+            let (join, present) = if state.is_open() {
+                ("JOIN queue q ON q.delivery_id = d.id", "q.state")
+            } else {
+                ("", "d.state")
+            };
+            format!(
+                "AND EXISTS (
+                    SELECT 1 FROM deliveries d {join}
+                    WHERE d.event_id = e.id AND {present}::text = $4
+                      AND d.id >= uuid_of_millisecond(e.id, 0) AND d.id < uuid_of_millisecond(e.id, 1)
+                 )"
+            )
+        }
+    }
+}
