@@ -322,7 +322,7 @@ fn filter(said: FilterBody) -> Result<ReplayFilter, Problem> {
         }
     }
     if deliveries.len() > MAX {
-        let detail = format!("a replay takes {MOST} deliveries at most");
+        let detail = format!("a replay takes {MAX} deliveries at most");
         errors.push(FieldError::new("/filter/deliveries", "too_many", detail));
     }
     let usual: &[&str] = if deliveries.is_empty() { &["exhausted", "rejected"] } else { &FINAL };

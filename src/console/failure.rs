@@ -83,7 +83,7 @@ impl IntoResponse for Failure {
                 format!("Nothing was looked at. Try again in {}.", wait(after)),
             ),
             Self::TooLarge(max) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "Not done", format!("The form is larger than {most} KiB."))
+                (StatusCode::PAYLOAD_TOO_LARGE, "Not done", format!("The form is larger than {max} KiB."))
             }
             Self::TooSlow => (
                 StatusCode::REQUEST_TIMEOUT,

@@ -41,7 +41,7 @@ pub fn meant<'a>(label: &str, declared: impl IntoIterator<Item = &'a str>) -> Op
 /// What is wrong with the alias labels that an app declares.
 pub fn problem(labels: &[String]) -> Option<String> {
     if labels.len() > MAX {
-        return Some(format!("an app has at most {MOST} alias labels"));
+        return Some(format!("an app has at most {MAX} alias labels"));
     }
     labels.iter().find_map(|label| {
         if Recipient::parse(label, "somebody") == Err(RecipientError::BadLabel) {

@@ -100,7 +100,7 @@ type Lines = BTreeMap<PackKey, (Arc<App>, VecDeque<Ready>)>;
 
 impl Pipeline {
     /// Decides what the winners' deliveries are admitted as, and takes what that needs.
-    pub(super) fn admissions(
+    pub(super) fn decide_admissions(
         &self,
         winners: &[&Pending],
         gated: &[Uuid],
@@ -137,11 +137,11 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> VecDeque<Ready> {
-        let Some(copy) = self.copy_of(key).filter(|_| self.line.is_free(app.id, key.priority)) else {
+        let Some(copy) = self.copy_of(key).filter(|_| self.memory_queue.is_free(app.id, key.priority)) else {
             return line;
         };
         let call =
-            Call { waiting: self.line.waiting_priorities(app.id, &HashSet::new()), ..Call::first(key.priority) };
+            Call { waiting: self.memory_queue.waiting_priorities(app.id, &HashSet::new()), ..Call::first(key.priority) };
         while let Some(limits) =
             line.front().map(|first| PackLimits::new(&first.version, self.max_targets(now)))
         {
@@ -157,7 +157,7 @@ impl Pipeline {
             for id in &draft.new.members {
                 admissions.admitted_as.insert(*id, Admission::Sending { worker: lease.id, batch });
             }
-            self.line.hold(draft.new.members.iter().map(|id| (*id, FIRST_EPOCH)));
+            self.memory_queue.hold(draft.new.members.iter().map(|id| (*id, FIRST_EPOCH)));
             admissions.batches.push(draft.new);
             admissions.frozen.push(draft.frozen);
         }
@@ -166,7 +166,7 @@ impl Pipeline {
 
     fn lease_admitted(&self, admissions: &mut Admissions, rest: VecDeque<Ready>, lease: WorkerLease) {
         for ready in rest {
-            if !self.line.reserve_one(ready.key.priority, ready.posted.0) {
+            if !self.memory_queue.reserve_one(ready.key.priority, ready.posted.0) {
                 // Memory is full: the rest is found by a claim.
                 return;
             }
@@ -174,7 +174,7 @@ impl Pipeline {
             if let DeliveryState::Queued { due_at } = delivery.state {
                 admissions.admitted_as.insert(delivery.id, Admission::Queued { due_at, lease: Some(lease.id) });
             }
-            self.line.hold([(delivery.id, FIRST_EPOCH)]);
+            self.memory_queue.hold([(delivery.id, FIRST_EPOCH)]);
             admissions.leased.push(ready);
         }
     }
@@ -184,15 +184,15 @@ impl Pipeline {
         for frozen in &admissions.frozen {
             self.count_messages(frozen, now);
         }
-        self.line.put_frozen(admissions.frozen);
-        self.line.put_waiting(admissions.leased);
+        self.memory_queue.put_frozen(admissions.frozen);
+        self.memory_queue.put_waiting(admissions.leased);
     }
 
     /// Without a commit: gives everything back.
     pub(super) fn abandon(&self, admissions: &Admissions, now: Timestamp) {
         let frozen = admissions.frozen.iter().flat_map(|f| f.members.iter().map(|m| m.claim.key()));
-        self.line.let_go(frozen.chain(admissions.leased.iter().map(|ready| ready.claim.key())));
-        self.line.unreserve(admissions.leased.len());
+        self.memory_queue.let_go(frozen.chain(admissions.leased.iter().map(|ready| ready.claim.key())));
+        self.memory_queue.unreserve(admissions.leased.len());
         for frozen in &admissions.frozen {
             self.budget.cancel(frozen.batch.app.id, now);
         }

@@ -61,7 +61,7 @@ impl Pipeline {
             lease.as_deref().map(|lease| Arc::new(WorkerLease { until: lease.until.min(until), ..*lease }))
         });
         self.look.notify_one();
-        self.line.to_dispatch.notify_one();
+        self.memory_queue.to_dispatch.notify_one();
     }
 }
 

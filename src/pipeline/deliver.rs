@@ -45,11 +45,11 @@ impl Pipeline {
     /// Gives every frozen batch its call, until `stop`; calls under way are in `calls`.
     pub(super) async fn call_frozen(self: Arc<Self>, calls: TaskTracker, stop: CancellationToken) {
         loop {
-            for frozen in self.line.take_frozen() {
+            for frozen in self.memory_queue.take_frozen() {
                 calls.spawn(Arc::clone(&self).call(frozen, Some(PATIENCE)));
             }
             tokio::select! {
-                () = self.line.to_call.notified() => {}
+                () = self.memory_queue.to_call.notified() => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -57,7 +57,7 @@ impl Pipeline {
 
     /// The calls that frozen batches want, each of them yet to be made: for tests, which say when each goes on.
     pub fn take_calls(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + use<>> {
-        self.line.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen, None)).collect()
+        self.memory_queue.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen, None)).collect()
     }
 
     /// Makes one batch's call and puts the answer in line. A call that takes longer than `patience` gives its place up.
@@ -89,8 +89,8 @@ impl Pipeline {
         } else {
             self.budget.end(app, end);
         }
-        self.line.put_answered(vec![Answered { frozen, answer }]);
-        self.line.to_dispatch.notify_one();
+        self.memory_queue.put_answered(vec![Answered { frozen, answer }]);
+        self.memory_queue.to_dispatch.notify_one();
     }
 
     /// The answer, or `None` once the call is overdue and has given its place up.
@@ -106,7 +106,7 @@ impl Pipeline {
             match tokio::time::timeout(patience, call.as_mut()).await {
                 Ok(answer) => return Some(answer),
                 Err(_) if self.budget.set_aside(app, answered) => {
-                    self.line.to_dispatch.notify_one();
+                    self.memory_queue.to_dispatch.notify_one();
                     return None;
                 }
                 Err(_) => {}
@@ -120,10 +120,10 @@ impl Pipeline {
         tracing::warn!(batch.id = %frozen.batch.id, "batch {} came to its call too late and was given back", frozen.batch.id);
         let keys: Vec<_> = frozen.members.iter().map(|member| member.claim.key()).collect();
         if self.release_frozen(vec![frozen]).await.is_err() {
-            self.line.let_go(keys);
+            self.memory_queue.let_go(keys);
             self.raise_doubt();
         }
-        self.line.to_dispatch.notify_one();
+        self.memory_queue.to_dispatch.notify_one();
     }
 
     /// Begins attempts anew in the books that have waited in line for too long. Returns those whose calls can be made
@@ -148,7 +148,7 @@ impl Pipeline {
             Err(error) => {
                 for frozen in late.into_iter().chain(ready) {
                     self.budget.cancel(frozen.batch.app.id, now);
-                    self.line.put_retry(frozen);
+                    self.memory_queue.put_retry(frozen);
                 }
                 return Err(error);
             }
@@ -160,7 +160,7 @@ impl Pipeline {
                 ready.push(frozen);
             } else {
                 self.budget.cancel(frozen.batch.app.id, now);
-                self.line.let_go(frozen.members.iter().map(|member| member.claim.key()));
+                self.memory_queue.let_go(frozen.members.iter().map(|member| member.claim.key()));
                 self.raise_doubt();
             }
         }

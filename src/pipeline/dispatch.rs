@@ -84,7 +84,7 @@ impl Pipeline {
         self.claim_probes(&catalog, now).await?;
         let mut choice = Choice::default();
         let mut apps: Vec<Arc<App>> =
-            self.line.waiting_apps().into_iter().filter_map(|id| catalog.app(Some(id)).cloned()).collect();
+            self.memory_queue.waiting_apps().into_iter().filter_map(|id| catalog.app(Some(id)).cloned()).collect();
         // One call for each app in turn, so that none takes the whole round.
         while !apps.is_empty() && choice.len() < BATCHES_AT_ONCE {
             apps.retain(|app| self.choose_next(app, &mut choice, now));
@@ -103,7 +103,7 @@ impl Pipeline {
             }
         };
         let mut went = !retries.is_empty();
-        self.line.put_frozen(retries);
+        self.memory_queue.put_frozen(retries);
         if !picked.is_empty() {
             went |= self.freeze(lease, picked, now).await?;
         }
@@ -118,9 +118,9 @@ impl Pipeline {
 
     /// Chooses an app's next call; returns whether there may be another one.
     fn choose_next(&self, app: &Arc<App>, choice: &mut Choice, now: Timestamp) -> bool {
-        let waiting = self.line.waiting_priorities(app.id, &choice.not_uploaded);
+        let waiting = self.memory_queue.waiting_priorities(app.id, &choice.not_uploaded);
         let Some(mut priority) = self.budget.turn(app.id, waiting, now) else { return false };
-        let call_in = |priority| Call { priority, is_retry: self.line.has_retry(app.id, priority), waiting };
+        let call_in = |priority| Call { priority, is_retry: self.memory_queue.has_retry(app.id, priority), waiting };
         let mut call = call_in(priority);
         let mut begun = self.budget.begin(app, call, now);
         if begun == Err(Wait::ForPlace) && priority != Priority::Urgent && waiting[0] {
@@ -132,7 +132,7 @@ impl Pipeline {
         if let Err(Wait::ForRetry(until)) = begun {
             choice.rest_until(until);
             call.is_retry = false;
-            if self.line.next_key(app.id, priority, &choice.not_uploaded).is_none() {
+            if self.memory_queue.next_key(app.id, priority, &choice.not_uploaded).is_none() {
                 return self.choose_below(app, priority, waiting, choice, now);
             }
             begun = self.budget.begin(app, call, now);
@@ -156,7 +156,7 @@ impl Pipeline {
         choice: &mut Choice,
         now: Timestamp,
     ) -> bool {
-        let has_first = |priority: &Priority| self.line.next_key(app.id, *priority, &choice.not_uploaded).is_some();
+        let has_first = |priority: &Priority| self.memory_queue.next_key(app.id, *priority, &choice.not_uploaded).is_some();
         let Some(priority) = Priority::ALL.into_iter().filter(|priority| *priority > above).find(has_first) else {
             return false;
         };
@@ -167,13 +167,13 @@ impl Pipeline {
     /// Takes what a call that has begun is for out of the line.
     fn choose_in(&self, app: &Arc<App>, call: Call, choice: &mut Choice, now: Timestamp) -> bool {
         if call.is_retry {
-            match self.line.take_retry(app.id, call.priority) {
+            match self.memory_queue.take_retry(app.id, call.priority) {
                 Some(frozen) => choice.retries.push(frozen),
                 None => self.budget.cancel(app.id, now),
             }
             return true;
         }
-        let Some(key) = self.line.next_key(app.id, call.priority, &choice.not_uploaded) else {
+        let Some(key) = self.memory_queue.next_key(app.id, call.priority, &choice.not_uploaded) else {
             self.budget.cancel(app.id, now);
             return false;
         };
@@ -196,7 +196,7 @@ impl Pipeline {
 
     /// Asks for leave to probe apps whose gates are half open: one replica at a time may.
     async fn claim_probes(&self, catalog: &CompiledCatalog, now: Timestamp) -> Result<(), StoreError> {
-        for app in self.line.waiting_apps() {
+        for app in self.memory_queue.waiting_apps() {
             let is_paused = catalog.app(Some(app)).is_none_or(|app| app.paused.is_some());
             if !is_paused {
                 self.claim_probe_of(app, now).await?;
@@ -221,7 +221,7 @@ impl Pipeline {
     }
 
     fn pick(&self, key: &PackKey, now: Timestamp) -> Vec<Ready> {
-        self.line.take(key, |line| {
+        self.memory_queue.take(key, |line| {
             let limits = line.front().map(|first| PackLimits::new(&first.version, self.max_targets(now)));
             limits.map(|limits| pack::next_batch(line, limits)).unwrap_or_default()
         })
@@ -234,7 +234,7 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let waiting = self.line.take(key, |line| Vec::from(std::mem::take(line)));
+        let waiting = self.memory_queue.take(key, |line| Vec::from(std::mem::take(line)));
         self.wanted_uploads.lock().insert(key.upload());
         self.look.notify_one();
         self.release_claims(lease, &waiting, Some(now + UPLOAD_WAIT)).await
@@ -248,7 +248,7 @@ impl Pipeline {
         due_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let claims: Vec<(DeliveryId, i32)> = ready.iter().map(|r| r.claim.key()).collect();
-        self.line.let_go(claims.iter().copied());
+        self.memory_queue.let_go(claims.iter().copied());
         if !claims.is_empty() {
             self.store.release_claims(lease.id, &claims, due_at).await?;
         }
@@ -293,11 +293,11 @@ impl Pipeline {
                     self.count_messages(&draft.frozen, now);
                 }
                 let went = !drafts.is_empty();
-                self.line.put_frozen(drafts.into_iter().map(|draft| draft.frozen).collect());
+                self.memory_queue.put_frozen(drafts.into_iter().map(|draft| draft.frozen).collect());
                 let keys: Vec<_> = refused.iter().map(|ready| ready.claim.key()).collect();
                 let settled = self.settle_refused(lease, refused, now).await;
                 settled.inspect_err(|_| {
-                    self.line.let_go(keys);
+                    self.memory_queue.let_go(keys);
                     self.raise_doubt();
                 })?;
                 Ok(went)
@@ -306,9 +306,9 @@ impl Pipeline {
                 // Whatever became of it, the rows stand in our name: the look-out finds and gives them back.
                 for draft in &drafts {
                     self.budget.cancel(draft.frozen.batch.app.id, now);
-                    self.line.let_go(draft.frozen.members.iter().map(|member| member.claim.key()));
+                    self.memory_queue.let_go(draft.frozen.members.iter().map(|member| member.claim.key()));
                 }
-                self.line.let_go(refused.iter().map(|ready| ready.claim.key()));
+                self.memory_queue.let_go(refused.iter().map(|ready| ready.claim.key()));
                 self.raise_doubt();
                 committed(outcome).map(|()| false)
             }
@@ -365,7 +365,7 @@ impl Pipeline {
     fn unpick(&self, picked: Vec<Picked>, now: Timestamp) {
         for batch in picked {
             self.budget.cancel(batch.app.id, now);
-            self.line.put_back(batch.members);
+            self.memory_queue.put_back(batch.members);
         }
     }
 

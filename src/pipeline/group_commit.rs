@@ -2,7 +2,7 @@
 //!
 //! In each transaction the keys are claimed in sorted order (so that two replicas can't deadlock) and winners are told
 //! from repeats; rows are written for winners only. A group that the database refuses is halved and tried again, so
-//! that one bad event takes no neighbour with it. What a group's deliveries are admitted as is in `admissions`.
+//! that one bad event takes no neighbour with it. What a group's deliveries are admitted as is in `admission`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::admissions::Admissions;
+use super::admission::Admissions;
 use super::consider::{Circumstances, Considered};
 use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, decision_summary, summary};
 use super::intake::{Committing, Pending};
@@ -143,7 +143,7 @@ impl Pipeline {
         self.plan_anew(group, &won, (&catalog, facts), now).await?;
         self.settle_among_others(&mut tx, group, &won, now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
-        let admissions = self.admissions(&winners, &claimed.gated_apps, lease, now);
+        let admissions = self.decide_admissions(&winners, &claimed.gated_apps, lease, now);
         let replies = match self.write(&mut tx, group, &winners, &admissions, now).await {
             Ok(replies) => replies,
             Err(error) => {

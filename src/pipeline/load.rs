@@ -140,7 +140,7 @@ impl Pipeline {
         for claim in claims {
             let Some(loaded) = loaded.remove(&claim.delivery.id) else {
                 tracing::error!(delivery.id = %claim.delivery.id, "delivery {} has no event any more", claim.delivery.id);
-                self.line.let_go([claim.key()]);
+                self.memory_queue.let_go([claim.key()]);
                 continue;
             };
             let hours = hours.get(&claim.delivery.id);

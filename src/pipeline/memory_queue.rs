@@ -62,7 +62,7 @@ pub struct Answered {
 
 /// What this process holds. Its queues are bounded by the places of the hand-over and by calls in flight.
 #[derive(Debug)]
-pub struct Line {
+pub struct MemoryQueue {
     places: usize,
     state: Mutex<State>,
     /// Rings when something may be sent: new deliveries, a place that came free.
@@ -125,7 +125,7 @@ fn most_of(priority: Priority, places: usize) -> usize {
     }
 }
 
-impl Line {
+impl MemoryQueue {
     /// A line with this many places for waiting deliveries.
     pub fn new(places: usize) -> Self {
         Self {

@@ -9,7 +9,7 @@
 
 mod actions;
 mod app_gates;
-mod admissions;
+mod admission;
 pub mod budget;
 pub mod cancel;
 mod collapse;
@@ -156,7 +156,7 @@ pub struct Pipeline {
     pub(crate) limits: PipelineLimits,
     pub(crate) namespace: Uuid,
     pub(crate) catalog: compiled::CatalogCache,
-    pub(crate) line: memory_queue::Line,
+    pub(crate) memory_queue: memory_queue::MemoryQueue,
     pub(crate) budget: budget::Budget,
     stops: version_gates::Stops,
     overload: overload::Overload,
@@ -214,7 +214,7 @@ impl Pipeline {
             uploads: parts.uploads,
             namespace: parts.namespace,
             catalog: compiled::CatalogCache::default(),
-            line: memory_queue::Line::new(limits.memory_queue_size),
+            memory_queue: memory_queue::MemoryQueue::new(limits.memory_queue_size),
             budget: budget::Budget::new(limits.calls_in_flight, limits.plan_share, limits.breaker),
             stops: version_gates::Stops::default(),
             overload: overload::Overload::default(),
@@ -237,7 +237,7 @@ impl Pipeline {
 
     /// Deliveries that this process holds in memory.
     pub fn deliveries_in_memory(&self) -> usize {
-        self.line.held_count()
+        self.memory_queue.held_count()
     }
 
     /// Has what is due and what is stopped looked at now.

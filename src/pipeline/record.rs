@@ -52,16 +52,16 @@ impl Pipeline {
     /// # Errors
     /// [`StoreError`] when the database is away; trying again helps, and changes nothing that was written already.
     pub async fn record(&self) -> Result<bool, StoreError> {
-        let answered = self.line.take_answered(ANSWERS_AT_ONCE);
+        let answered = self.memory_queue.take_answered(ANSWERS_AT_ONCE);
         if answered.is_empty() {
             return Ok(false);
         }
         let written = self.write_answers(&answered).await;
         if let Err(error) = written {
-            self.line.put_answered(answered);
+            self.memory_queue.put_answered(answered);
             return Err(error);
         }
-        self.line.let_go(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.key())));
+        self.memory_queue.let_go(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.key())));
         Ok(true)
     }
 
@@ -156,7 +156,7 @@ impl Pipeline {
         let moved = self.write_moves(&mut tx, &moves, now).await?;
         committed(commit(tx).await)?;
         self.wake_for_turns();
-        self.line.let_go(moves.iter().map(Transition::key));
+        self.memory_queue.let_go(moves.iter().map(Transition::key));
         for after in moves.iter().filter(|m| moved.contains(&m.key())).map(|m| &m.after) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
         }

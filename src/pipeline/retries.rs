@@ -65,7 +65,7 @@ impl Pipeline {
         lease: WorkerLease,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        if self.line.retries_waiting() >= RETRIES_WAITING {
+        if self.memory_queue.retries_waiting() >= RETRIES_WAITING {
             return Ok(0);
         }
         let closed: Vec<uuid::Uuid> = self.stopped_apps(now).await?.into_iter().map(|app| app.0).collect();
@@ -74,7 +74,7 @@ impl Pipeline {
             return Ok(0);
         }
         let keys: Vec<(DeliveryId, i32)> = claims.iter().map(Claim::key).collect();
-        self.line.hold(keys.iter().copied());
+        self.memory_queue.hold(keys.iter().copied());
         super::failpoints::point("after_claim");
         let rebuilt = self.rebuild_all(lease, claims, now).await;
         // What broke off half-way stands in our name as `sending` and nobody would ever call: the look-out takes it
@@ -84,7 +84,7 @@ impl Pipeline {
         let going: HashSet<(DeliveryId, i32)> =
             ready.iter().flat_map(|frozen| frozen.members.iter().map(|m| m.claim.key())).collect();
         for frozen in ready {
-            self.line.put_retry(frozen);
+            self.memory_queue.put_retry(frozen);
         }
         let rest: Vec<_> = keys.into_iter().filter(|key| !going.contains(key)).collect();
         self.settle(moves).await.inspect_err(|_| self.forget_claims(&rest))?;
@@ -93,7 +93,7 @@ impl Pipeline {
     }
 
     fn forget_claims(&self, keys: &[(DeliveryId, i32)]) {
-        self.line.let_go(keys.iter().copied());
+        self.memory_queue.let_go(keys.iter().copied());
         self.raise_doubt();
     }
 
@@ -363,7 +363,7 @@ impl Pipeline {
         let Some(lease) = self.present_lease(now) else { return Ok(0) };
         let rows = self.store.rows_of(lease.id).await?;
         let forgotten: Vec<_> =
-            rows.into_iter().filter(|row| !self.line.holds(row.claim.delivery.id, row.claim.epoch)).collect();
+            rows.into_iter().filter(|row| !self.memory_queue.holds(row.claim.delivery.id, row.claim.epoch)).collect();
         if forgotten.is_empty() {
             return Ok(0);
         }

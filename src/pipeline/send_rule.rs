@@ -204,7 +204,7 @@ impl<'a> RulePlan<'a> {
             Some(count) if count <= max => return None,
             Some(count) => {
                 let detail = format!(
-                    "it goes to an audience of up to {count}, more than the {most} that need nobody: a person releases it"
+                    "it goes to an audience of up to {count}, more than the {max} that need nobody: a person releases it"
                 );
                 (detail, Some(count))
             }

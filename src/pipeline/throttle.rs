@@ -83,6 +83,6 @@ fn window_start(at: Timestamp, throttle: Throttle) -> Timestamp {
 fn throttled(throttle: Throttle) -> Decision {
     let Throttle { max, within_s } = throttle;
     let detail =
-        format!("the person has had {most} of these within {within_s} seconds, as many as the rule allows");
+        format!("the person has had {max} of these within {within_s} seconds, as many as the rule allows");
     Decision::new(DecisionCode::Throttled, detail).with("most", max).with("within_s", within_s)
 }

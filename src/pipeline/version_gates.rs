@@ -121,7 +121,7 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let until = |ready: &Ready| self.stops.until(ready.version.version.id, ready.rule.0, now);
-        for ready in self.line.take_where(|ready| until(ready).is_some()) {
+        for ready in self.memory_queue.take_where(|ready| until(ready).is_some()) {
             let due_at = until(&ready).unwrap_or(now).min(now + LOOK_AGAIN);
             self.release_claims(lease, std::slice::from_ref(&ready), Some(due_at)).await?;
         }

@@ -91,8 +91,8 @@ impl Pipeline {
         }
         tracing::warn!(worker.id = %lease.id, "the lease of {} has lapsed; going on under a new one", lease.id);
         self.lease.store(None);
-        let forgotten = self.line.take_all_waiting();
-        self.line.let_go(forgotten.iter().map(|ready| ready.claim.key()));
+        let forgotten = self.memory_queue.take_all_waiting();
+        self.memory_queue.let_go(forgotten.iter().map(|ready| ready.claim.key()));
         self.enter(host).await.map(|_| ())
     }
 
@@ -135,7 +135,7 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let closed = self.stopped_apps(now).await?.into_iter().map(|app| app.0).collect::<Vec<_>>();
-        let reserved = self.line.reserve_for(priority, CLAIM_AT_ONCE);
+        let reserved = self.memory_queue.reserve_for(priority, CLAIM_AT_ONCE);
         if reserved == 0 {
             return Ok(false);
         }
@@ -144,23 +144,23 @@ impl Pipeline {
         let not_before = state.watermarks[place].filter(|_| !sweep).unwrap_or(Timestamp::UNIX_EPOCH);
         let filter = DueFilter { priority, not_before, without_apps: &closed, limit: free };
         let claims = self.store.claim_due(lease.id, filter, now).await;
-        let claims = claims.inspect_err(|_| self.line.unreserve(reserved))?;
+        let claims = claims.inspect_err(|_| self.memory_queue.unreserve(reserved))?;
         let oldest = claims.iter().filter_map(|claim| claim.delivery.due_at()).min();
         state.watermarks[place] = Some(oldest.unwrap_or(now) - WATERMARK_SLACK);
         let is_full = claims.len() == reserved;
-        self.line.hold(claims.iter().map(Claim::key));
+        self.memory_queue.hold(claims.iter().map(Claim::key));
         super::failpoints::point("after_claim");
         let keys: Vec<_> = claims.iter().map(Claim::key).collect();
         match self.prepare(lease.id, claims, now).await {
             Ok(ready) => {
-                self.line.unreserve(reserved - ready.len());
-                self.line.put_waiting(ready);
+                self.memory_queue.unreserve(reserved - ready.len());
+                self.memory_queue.put_waiting(ready);
                 self.turn_back_stopped(lease, now).await?;
                 Ok(is_full)
             }
             Err(error) => {
-                self.line.unreserve(reserved);
-                self.line.let_go(keys);
+                self.memory_queue.unreserve(reserved);
+                self.memory_queue.let_go(keys);
                 self.raise_doubt();
                 Err(error)
             }
@@ -181,9 +181,9 @@ impl Pipeline {
         if stopped.is_empty() {
             return Ok(());
         }
-        let waiting = self.line.take_where(|ready| stopped.contains(&ready.key.app));
+        let waiting = self.memory_queue.take_where(|ready| stopped.contains(&ready.key.app));
         self.release_claims(lease, &waiting, None).await?;
-        let retries = self.line.take_retries(|frozen| stopped.contains(&frozen.batch.app.id));
+        let retries = self.memory_queue.take_retries(|frozen| stopped.contains(&frozen.batch.app.id));
         self.release_frozen(retries).await
     }
 
@@ -270,7 +270,7 @@ impl Worker {
                 if let Some(lease) = lease.as_deref() {
                     self.release_rest(*lease).await;
                 }
-                if self.pipeline.line.is_settled() {
+                if self.pipeline.memory_queue.is_settled() {
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -295,8 +295,8 @@ impl Worker {
 impl Worker {
     /// Gives back what has not begun.
     async fn release_rest(&self, lease: WorkerLease) {
-        let waiting = self.pipeline.line.take_all_waiting();
-        let retries = self.pipeline.line.take_retries(|_| true);
+        let waiting = self.pipeline.memory_queue.take_all_waiting();
+        let retries = self.pipeline.memory_queue.take_retries(|_| true);
         let given_back = async {
             self.pipeline.release_claims(lease, &waiting, None).await?;
             self.pipeline.release_frozen(retries).await
@@ -354,7 +354,7 @@ async fn keep_dispatching(pipeline: Arc<Pipeline>, stop: CancellationToken) {
             (until - pipeline.clock.now()).to_std().unwrap_or_default().max(Duration::from_millis(1))
         });
         tokio::select! {
-            () = pipeline.line.to_dispatch.notified() => {}
+            () = pipeline.memory_queue.to_dispatch.notified() => {}
             () = rest(&stop, wait) => {}
         }
     }
@@ -372,7 +372,7 @@ async fn keep_recording(pipeline: Arc<Pipeline>, stop: CancellationToken) {
             }
         }
         tokio::select! {
-            () = pipeline.line.to_record.notified() => {}
+            () = pipeline.memory_queue.to_record.notified() => {}
             () = stop.cancelled() => {}
         }
     }

@@ -37,11 +37,11 @@ const RELATIONS: [&str; 10] = [
 /// Says what is wrong with a list of filters.
 pub(super) fn check(filters: &Value) -> Result<Vec<Value>, String> {
     let entries = filters.as_array().filter(|entries| (1..=MAX).contains(&entries.len()));
-    let entries = entries.ok_or_else(|| format!("filters must be a list of 1 to {MOST} objects."))?;
+    let entries = entries.ok_or_else(|| format!("filters must be a list of 1 to {MAX} objects."))?;
     let mut expects_filter = true;
     for entry in entries {
         let Some(fields) = entry.as_object() else {
-            return Err(format!("filters must be a list of 1 to {MOST} objects."));
+            return Err(format!("filters must be a list of 1 to {MAX} objects."));
         };
         if let Some(operator) = fields.get("operator") {
             if !matches!(operator.as_str(), Some("AND" | "OR")) || expects_filter {

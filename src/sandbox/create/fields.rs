@@ -45,19 +45,19 @@ pub(super) fn check(request: &Object) -> Result<(), Refusal> {
     for (name, max) in LENGTHS {
         let Some(value) = field(request, name) else { continue };
         if value.as_str().is_none_or(|text| text.chars().count() > max) {
-            return Err(Refusal::bad(format!("{name} must be a text of at most {most} characters.")));
+            return Err(Refusal::bad(format!("{name} must be a text of at most {max} characters.")));
         }
     }
     for (name, max) in COUNTS {
         let Some(value) = field(request, name) else { continue };
         if value.as_array().is_none_or(|items| items.len() > max) {
-            return Err(Refusal::bad(format!("{name} must be a list of at most {most} entries.")));
+            return Err(Refusal::bad(format!("{name} must be a list of at most {max} entries.")));
         }
     }
     for (name, min, max) in RANGES {
         let Some(value) = field(request, name) else { continue };
         if value.as_i64().is_none_or(|number| !(min..=max).contains(&number)) {
-            return Err(Refusal::bad(format!("{name} must be a whole number from {least} to {most}.")));
+            return Err(Refusal::bad(format!("{name} must be a whole number from {min} to {max}.")));
         }
     }
     for (name, choices) in CHOICES {

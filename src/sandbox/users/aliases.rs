@@ -109,7 +109,7 @@ pub(super) fn add(person: &mut Person, wanted: &[(String, String)]) -> Result<()
         }
     }
     if person.aliases.len() > MAX {
-        return Err(refused(&format!("A user can have {MOST} aliases at most")));
+        return Err(refused(&format!("A user can have {MAX} aliases at most")));
     }
     Ok(())
 }

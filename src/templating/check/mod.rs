@@ -89,12 +89,12 @@ impl Finding {
 
     /// At the start of a field, or wherever in it.
     fn in_field(mut self, field: &str, (line, column): (usize, usize)) -> Self {
-        (self.field, self.line, self.column) = (Some(field.to_owned()), Some(line), Some(column));
+        (self.field, self.memory_queue, self.column) = (Some(field.to_owned()), Some(line), Some(column));
         self
     }
 
     fn order(&self) -> impl Ord + '_ {
-        (&self.locale, &self.field, self.line, self.column, self.severity, self.code, &self.message)
+        (&self.locale, &self.field, self.memory_queue, self.column, self.severity, self.code, &self.message)
     }
 }
 

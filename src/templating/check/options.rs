@@ -131,7 +131,7 @@ fn refusal(takes: Takes, name: &str, value: &Value) -> Option<String> {
     let (fits, wanted) = match takes {
         Text(max) => (
             value.as_str().is_some_and(|text| !text.is_empty() && text.chars().count() <= max),
-            format!("a text of 1 to {most} characters"),
+            format!("a text of 1 to {max} characters"),
         ),
         Word(words) => {
             (value.as_str().is_some_and(|word| words.contains(&word)), format!("one of {}", words.join(", ")))
@@ -145,21 +145,21 @@ fn refusal(takes: Takes, name: &str, value: &Value) -> Option<String> {
             if max == i64::MAX {
                 "a whole number".to_owned()
             } else {
-                format!("a number from {least} to {most}")
+                format!("a number from {min} to {max}")
             },
         ),
         Flag => (value.is_boolean(), "true or false".to_owned()),
         Object(max) => (
             value.is_object() && value.to_string().len() <= max,
-            format!("an object of at most {most} bytes"),
+            format!("an object of at most {max} bytes"),
         ),
         Texts(max) => (
             value.as_array().is_some_and(|list| list.len() <= max && list.iter().all(Value::is_string)),
-            format!("a list of at most {most} texts"),
+            format!("a list of at most {max} texts"),
         ),
         Buttons(max) => (
             value.as_array().is_some_and(|list| list.len() <= max && list.iter().all(is_button)),
-            format!("a list of at most {most} objects with the texts `id` and `text`"),
+            format!("a list of at most {max} objects with the texts `id` and `text`"),
         ),
     };
     (!fits).then_some(wanted)

@@ -226,8 +226,8 @@ pub fn wrong_arity(filter: Filter, given: usize) -> String {
     match filter.arity() {
         (0, 0) => format!("`{name}` takes no argument"),
         (min, max) if min == max && max == 1 => format!("`{name}` takes 1 argument, not {given}"),
-        (min, max) if min == max => format!("`{name}` takes {most} arguments, not {given}"),
-        (min, max) => format!("`{name}` takes {least} to {most} arguments, not {given}"),
+        (min, max) if min == max => format!("`{name}` takes {max} arguments, not {given}"),
+        (min, max) => format!("`{name}` takes {min} to {max} arguments, not {given}"),
     }
 }
 
