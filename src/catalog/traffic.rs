@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::changes::Change;
 use super::check::CatalogProblem;
-use super::checks::{Leading, CheckContext, too_complex};
+use super::checks::{CheckContext, Leading, too_complex};
 use super::manifest::Document;
 use super::publish::{ApplyError, Publisher};
 use crate::domain::budget::Budget;
@@ -267,7 +267,12 @@ impl TrafficReport {
             *self.missing.entry(path.clone()).or_default() += 1;
         }
         if self.held_events.len() < SHOWN {
-            self.held_events.push(HeldEvent { event: event.to_owned(), locale: locale.to_owned(), path, detail });
+            self.held_events.push(HeldEvent {
+                event: event.to_owned(),
+                locale: locale.to_owned(),
+                path,
+                detail,
+            });
         }
     }
 

@@ -5,15 +5,15 @@ use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::components::{chip, count, empty, number, when};
 use super::failure::Failure;
 use super::layout::Place;
-use super::components::{chip, count, empty, number, when};
-use super::search::Search;
 use super::page_context::{Crumb, Shown, View};
+use super::search::Search;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, EventId, TypedId};
-use crate::store::events::StoredEvent;
 use crate::store::event_summaries::EventOutcome;
+use crate::store::events::StoredEvent;
 
 /// What the page is asked for.
 #[derive(Debug, Default, Deserialize)]

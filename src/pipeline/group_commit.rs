@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admissions;
+use super::compiled::CompiledCatalog;
 use super::consider::{Circumstances, Considered};
 use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, decision_summary, summary};
 use super::intake::{Committing, Pending};
 use super::plan::Plan;
-use super::compiled::CompiledCatalog;
 use super::repeats::Content;
 use super::{Pipeline, failpoints};
 use crate::compute::Purpose;
@@ -26,7 +26,9 @@ use crate::domain::facts::Facts;
 use crate::domain::id::{EventId, SourceId};
 use crate::store::decisions::NewDecision;
 use crate::store::events::{FirstPost, KeyClaim, NewEvent};
-use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, deliveries, events, delivery_reads};
+use crate::store::{
+    Committed, StoreError, Tx, batches, commit, decisions, deliveries, delivery_reads, events,
+};
 use crate::telemetry::names;
 use crate::vault::Comparison;
 

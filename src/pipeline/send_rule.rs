@@ -7,9 +7,9 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use serde_json::Value;
 
+use super::compiled::CompiledVersion;
 use super::message::{self, Message};
 use super::plan::{Addressee, Beginning, Gather, Plan, PlannedDelivery, Planner, app_for};
-use super::compiled::CompiledVersion;
 use super::throttle::{addressee_digest, person_digest};
 use crate::domain::app::App;
 use crate::domain::channel::{Channel, Priority};
@@ -327,9 +327,10 @@ impl<'a> RulePlan<'a> {
     ) {
         let schedule = self.schedule(times.due);
         let beginning = match (beginning, schedule.as_deref().and_then(Schedule::send_after)) {
-            (Beginning::Due { message, .. }, Some(send_after)) => {
-                Beginning::Due { at: schedule_at_provider_from(send_after).max(self.event.received_at), message }
-            }
+            (Beginning::Due { message, .. }, Some(send_after)) => Beginning::Due {
+                at: schedule_at_provider_from(send_after).max(self.event.received_at),
+                message,
+            },
             (beginning, _) => beginning,
         };
         // Made in the event's own millisecond: that is how an event's deliveries are found without an index.

@@ -257,7 +257,10 @@ async fn a_rule_is_put_over_the_version_that_was_seen() {
     let (status, problem) = put(&app, SMS, Some("1"), &sms(json!({"priority": "urgent"}))).await;
     assert_eq!((status, &problem["code"]), (412, &json!("stale")));
     let rule = app.get(SMS).await;
-    assert_eq!((&rule["priority"], &rule["does"], &rule["version"]), (&json!("bulk"), &json!("send"), &json!(2)));
+    assert_eq!(
+        (&rule["priority"], &rule["does"], &rule["version"]),
+        (&json!("bulk"), &json!("send"), &json!(2))
+    );
     let dry = format!("{SMS}?dry_run=true");
     assert_eq!(app.call_seen((Method::DELETE, &dry), &app.key, Some("2"), &json!({})).await.0, 200);
     assert_eq!(app.accept(&payment_failed("p-1", "u")).await["deliveries"][0]["rule"], "payment-failed-sms");

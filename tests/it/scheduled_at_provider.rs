@@ -162,7 +162,10 @@ async fn it_is_taken_back_by_event_by_delivery_by_key_and_by_rule() {
         app.run_until_idle().await;
         assert_eq!(story(&app, &accepted).await, is("cancelled", "cancelled"), "{how}");
         assert_eq!(message(&app).await["canceled"], true, "{how}");
-        assert_eq!(app.sql::<i64>("SELECT count(*) FROM scheduled_messages WHERE wanted_at IS NOT NULL").await, 0);
+        assert_eq!(
+            app.sql::<i64>("SELECT count(*) FROM scheduled_messages WHERE wanted_at IS NOT NULL").await,
+            0
+        );
         let again = app.act(&cancel_path(&accepted)).await;
         assert_eq!((&again["recalling"], &again["too_late"]), (&json!(0), &json!(0)), "{again}");
     }

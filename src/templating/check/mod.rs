@@ -6,9 +6,9 @@
 mod dialect;
 mod encoding;
 mod flow;
+mod length_meters;
 mod links;
 mod locales;
-mod length_meters;
 mod options;
 mod payload;
 mod schema;
@@ -22,9 +22,9 @@ mod bounds;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod properties;
 
 use std::collections::BTreeMap;
 

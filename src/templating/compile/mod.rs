@@ -1,10 +1,10 @@
 //! The compiler: from what an author writes to what OneSignal runs and what Herald computes for each event.
 
 mod checks;
+mod contexts;
+pub(in crate::templating) mod dataflow;
 mod escape;
 mod languages;
-pub(in crate::templating) mod dataflow;
-mod contexts;
 mod plan;
 mod problems;
 mod rewrite;
@@ -30,9 +30,9 @@ use crate::templating::liquid::render::{Escape, Evaluator, Manner};
 use crate::templating::liquid::{PathUse, RenderError, Template};
 use crate::templating::mjml;
 
+use dataflow::{Origins, PROVIDER_NAMES};
 use escape::{Places, literal};
 pub use languages::compile_content;
-use dataflow::{Origins, PROVIDER_NAMES};
 use plan::Op;
 pub use problems::Problem;
 use problems::Problems;
