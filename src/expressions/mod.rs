@@ -87,7 +87,7 @@ impl PartialEq for Expression {
 
 impl fmt::Display for ExpressionProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "line {}, column {}: {}", self.memory_queue, self.column, self.message)?;
+        write!(formatter, "line {}, column {}: {}", self.line, self.column, self.message)?;
         match &self.hint {
             Some(hint) => write!(formatter, " ({hint})"),
             None => Ok(()),

@@ -89,12 +89,12 @@ impl Finding {
 
     /// At the start of a field, or wherever in it.
     fn in_field(mut self, field: &str, (line, column): (usize, usize)) -> Self {
-        (self.field, self.memory_queue, self.column) = (Some(field.to_owned()), Some(line), Some(column));
+        (self.field, self.line, self.column) = (Some(field.to_owned()), Some(line), Some(column));
         self
     }
 
     fn order(&self) -> impl Ord + '_ {
-        (&self.locale, &self.field, self.memory_queue, self.column, self.severity, self.code, &self.message)
+        (&self.locale, &self.field, self.line, self.column, self.severity, self.code, &self.message)
     }
 }
 
@@ -182,7 +182,7 @@ fn check_locale(
         let is_kept = compiled.as_ref().is_ok_and(|content| content.is_kept(spec.name));
         found.extend(dialect::check(spec, &template, is_kept));
         found.extend(encoding::check(spec, &template));
-        found.extend(meters::check(copy.channel, spec.name, &template, events, budget));
+        found.extend(length_meters::check(copy.channel, spec.name, &template, events, budget));
         for event in events {
             let Some(followed) = flow::follow(copy.channel, spec.name, &template, event, budget) else {
                 continue;
