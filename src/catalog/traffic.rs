@@ -244,7 +244,7 @@ impl TrafficReport {
                 self.newly_held += usize::from(now.is_none_or(|now| now.is_ok()));
                 let path = match &error {
                     ValueError::Missing { path, .. } => Some(path.clone()),
-                    ValueError::Unsafe { .. } | ValueError::Limit { .. } => None,
+                    ValueError::Blank { .. } | ValueError::Unsafe { .. } | ValueError::Limit { .. } => None,
                 };
                 self.hole(name, locale, path, error.to_string());
             }

@@ -54,14 +54,17 @@ fn timing(
         Some(named) => named + delay - TimeDelta::seconds(timing.before_s.into()),
         None => received + delay,
     };
-    let due = event.send_after.map_or(wanted, |after| after.max(wanted)).max(received);
+    let wanted = event.send_after.map_or(wanted, |after| after.max(wanted));
+    let due = wanted.max(received);
+    // What was due before the event came has been due since then: it is not worth sending for longer because it came late.
+    let end_of_late = |life: TimeDelta| (wanted < received).then(|| wanted + life);
     // What is gathered goes out when its window ends.
     let due = due + TimeDelta::seconds(rule.definition.digest.as_ref().map_or(0, |d| d.window_s.into()));
     let type_life = planner.catalog.event_type(&event.event_type).and_then(|t| t.entry.time_to_live);
     match (rule.expires_in(), type_life) {
         (None, Some(life)) if named.is_none() => (due, TimeDelta::MAX, Some(happened + delay + delta(life))),
-        (Some(life), _) | (None, Some(life)) => (due, delta(life), None),
-        (None, None) => (due, delta(planner.default_ttl), None),
+        (Some(life), _) | (None, Some(life)) => (due, delta(life), end_of_late(delta(life))),
+        (None, None) => (due, delta(planner.default_ttl), end_of_late(delta(planner.default_ttl))),
     }
 }
 

@@ -274,6 +274,21 @@ async fn a_sensitive_value_does_not_leave_by_a_tag() {
     assert_eq!((status, &problem["problems"][0]["code"]), (422, &json!("sensitive_value")), "{problem}");
 }
 
+#[tokio::test]
+async fn no_rule_depends_on_a_sensitive_value_since_its_decisions_would_spell_it() {
+    let app = TestApp::start().await;
+    for rule in [
+        json!({"event": "password.reset", "cancel": "'x'", "when": "data.code.matches('^.7')"}),
+        json!({"event": "password.reset", "cancel": "'x'", "when": "size(data.code) > 6"}),
+        json!({"event": "password.reset", "template": "password-reset-email", "when": "data == {'code': '1'}"}),
+        json!({"event": "password.reset", "template": "password-reset-email", "at": "data.code"}),
+    ] {
+        let (status, problem) = put(&app, "/v1/rules/leak", None, &rule).await;
+        let codes = problem["problems"].to_string();
+        assert!(status == 422 && codes.contains("sensitive_value"), "{rule}: {problem}");
+    }
+}
+
 fn members(object: Value) -> Map<String, Value> {
     match object {
         Value::Object(members) => members,

@@ -181,6 +181,14 @@ fn check_locale(
         found.extend(links::check(copy.channel, spec, &template));
         let is_kept = compiled.as_ref().is_ok_and(|content| content.is_kept(spec.name));
         found.extend(dialect::check(spec, &template, is_kept));
+        if compiled.as_ref().is_ok_and(|content| content.is_conditional(spec.name)) {
+            let message =
+                format!("`{}` is blank where no condition in it holds; the delivery is held then", spec.name);
+            let finding = Finding::new("maybe_blank", Severity::Warning, message);
+            found.push(
+                finding.hint("add text outside of the conditions, or an `else`").in_field(spec.name, (1, 1)),
+            );
+        }
         found.extend(encoding::check(spec, &template));
         found.extend(length_meters::check(copy.channel, spec.name, &template, events, budget));
         for event in events {
