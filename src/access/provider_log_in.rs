@@ -51,6 +51,8 @@ pub struct Redirect {
 /// Who the provider says that somebody is. Signature, issuer, audience, times and nonce have been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderAnswer {
+    /// Their account there: issuer and subject. It never passes to another person.
+    pub account: String,
     /// Their address.
     pub email: Option<String>,
     /// Whether the provider has verified that it is theirs.
@@ -221,12 +223,20 @@ impl Team {
         if !is_allowed {
             return Err(refused("its domain is not allowed"));
         }
-        match (self.store.find_member(&email).await?, policy.default_role) {
-            (Some(found), _) if found.disabled_at.is_none() => Ok(found.id),
-            (Some(_), _) => Err(refused("the member is deactivated")),
-            (None, None) => Err(refused("it is not in the team")),
-            (None, Some(role)) => self.enter(&email, answer.name.as_deref(), role, now).await,
+        let found = match self.store.find_member_by_account(&answer.account).await? {
+            Some(found) => Some(found),
+            None => self.store.find_member(&email).await?,
+        };
+        let member = match (found, policy.default_role) {
+            (Some(found), _) if found.disabled_at.is_none() => found.id,
+            (Some(_), _) => return Err(refused("the member is deactivated")),
+            (None, None) => return Err(refused("it is not in the team")),
+            (None, Some(role)) => self.enter(&email, answer.name.as_deref(), role, now).await?,
+        };
+        if !self.store.note_account(member, &answer.account).await? {
+            return Err(refused("the member has logged in with another account of the provider before"));
         }
+        Ok(member)
     }
 
     async fn enter(

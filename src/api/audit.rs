@@ -16,10 +16,12 @@ use super::Api;
 use super::catalog_entries::read;
 use super::listing::page_size;
 use super::parameters::{Parameters, PathTexts};
-use super::problem::{Code, FieldError, Problem};
+use super::problem::{Code, FieldError, Problem, unknown_label};
 use crate::access::Use;
+use crate::domain::app::App;
 use crate::domain::event::Recipient;
 use crate::domain::id::KeyId;
+use crate::domain::labels;
 
 /// One change.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -148,8 +150,20 @@ pub(super) async fn add_test_recipient(
         ));
     };
     let by = identity.by(&note)?;
-    api.publisher.add_test_recipient(&parse(label, id)?, by).await?;
+    let recipient = parse(label, id)?;
+    check_label(&recipient, &api.store.apps().await?)?;
+    api.publisher.add_test_recipient(&recipient, by).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses a label that none of the apps declares, as for an event.
+fn check_label(recipient: &Recipient, apps: &[App]) -> Result<(), Problem> {
+    if apps.is_empty() || apps.iter().any(|app| app.takes(&recipient.label)) {
+        return Ok(());
+    }
+    let label = recipient.label.as_str();
+    let declared = apps.iter().flat_map(|app| app.alias_labels.iter().flatten()).map(String::as_str);
+    Err(unknown_label("/recipient", label, labels::meant(label, declared).map(str::to_owned)))
 }
 
 /// Takes somebody off that list.

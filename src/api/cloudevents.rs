@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::body::content_type;
 use super::event_fields;
-use super::strict_json;
 use super::problem::{Code, FieldError, Problem};
+use super::strict_json;
 use super::trace::is_traceparent;
 use crate::access::Identity;
 use crate::pipeline::ingest::NewEvent;

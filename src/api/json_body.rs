@@ -13,7 +13,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::problem::{Code, FieldError, Problem};
-use super::{body, strict_json, openapi};
+use super::{body, openapi, strict_json};
 use crate::catalog::duration_hint;
 use crate::domain::objects::ObjectsOnly;
 

@@ -9,35 +9,35 @@ mod auth;
 mod body;
 mod cancellations;
 mod catalog;
+mod catalog_entries;
 mod cloudevents;
 mod common_responses;
 mod deliveries;
-mod catalog_entries;
 mod entry_schemas;
+mod etag;
 mod event_fields;
 mod event_reads;
 mod events;
 mod gates;
 mod health;
-mod webhooks;
 mod infer;
-mod strict_json;
+mod issues;
+mod json_body;
 mod kept;
 mod keys;
 mod listing;
-mod etag;
 mod openapi;
 mod parameters;
 mod problem;
-mod webhook_deliveries;
 mod rejections;
 mod replays;
-mod json_body;
 mod sources;
+mod strict_json;
 mod templates;
 mod trace;
-mod issues;
 mod uploads;
+mod webhook_deliveries;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,10 +65,10 @@ use crate::telemetry::Sampled;
 pub use apps::AppPolicy;
 pub use auth::Denials;
 pub use health::SharedReadiness;
-pub use strict_json::parse as parse_json;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
 pub use rejections::Rejections;
+pub use strict_json::parse as parse_json;
 
 /// How long a request may take.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -124,7 +124,7 @@ impl Api {
     }
 
     /// Answers "not ready" from now on, so that no new requests are sent here.
-    pub fn recall(&self) {
+    pub fn stop_being_ready(&self) {
         self.is_ready.store(false, Ordering::SeqCst);
     }
 }

@@ -13,8 +13,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, apps, audit, cancellations, catalog, common_responses, deliveries, catalog_entries, event_reads, events,
-    gates, health, webhooks, infer, keys, webhook_deliveries, replays, sources, templates, issues, uploads,
+    Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, deliveries, event_reads,
+    events, gates, health, infer, issues, keys, replays, sources, templates, uploads, webhook_deliveries,
+    webhooks,
 };
 
 #[derive(OpenApi)]
@@ -81,9 +82,17 @@ fn catalog_routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(catalog::pull_catalog))
         .routes(routes!(catalog_entries::list_event_types))
-        .routes(routes!(catalog_entries::get_event_type, catalog_entries::put_event_type, catalog_entries::delete_event_type))
+        .routes(routes!(
+            catalog_entries::get_event_type,
+            catalog_entries::put_event_type,
+            catalog_entries::delete_event_type
+        ))
         .routes(routes!(catalog_entries::list_partials))
-        .routes(routes!(catalog_entries::get_partial, catalog_entries::put_partial, catalog_entries::delete_partial))
+        .routes(routes!(
+            catalog_entries::get_partial,
+            catalog_entries::put_partial,
+            catalog_entries::delete_partial
+        ))
         .routes(routes!(catalog_entries::list_rules))
         .routes(routes!(catalog_entries::get_rule, catalog_entries::put_rule, catalog_entries::delete_rule))
         .routes(routes!(templates::list_templates, templates::create_template))

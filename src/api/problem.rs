@@ -395,7 +395,7 @@ fn different_content(event: EventId, fields: &[String]) -> Problem {
 }
 
 /// A label that nobody has declared.
-fn unknown_label(is_of_many: bool, label: &str, meant: Option<String>) -> Problem {
+pub(super) fn unknown_label(pointer: &str, label: &str, meant: Option<String>) -> Problem {
     let shown: String = label.chars().take(60).collect();
     let detail = format!("`{shown}` is no label of OneSignal's, and no alias label of the app");
     let hint = match meant {
@@ -405,7 +405,6 @@ fn unknown_label(is_of_many: bool, label: &str, meant: Option<String>) -> Proble
              it: `herald apps set … --alias-label {shown}`"
         ),
     };
-    let pointer = if is_of_many { "/recipients" } else { "/recipient" };
     Problem::fields(Code::InvalidFields, vec![FieldError::new(pointer, "unknown_label", detail).hint(hint)])
 }
 
@@ -427,7 +426,8 @@ impl From<IngestError> for Problem {
             }
             IngestError::BadData { errors, has_more, .. } => bad_data(errors, has_more),
             IngestError::UnknownLabel { is_of_many, label, meant } => {
-                unknown_label(is_of_many, &label, meant)
+                let pointer = if is_of_many { "/recipients" } else { "/recipient" };
+                unknown_label(pointer, &label, meant)
             }
             IngestError::NoRecipient => {
                 let error = FieldError::new("/recipient", "required", "the event names nobody to write to");

@@ -16,7 +16,7 @@ use super::events::WriteQuery;
 use super::listing::Page;
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
-use super::{Api, body, strict_json, json_body};
+use super::{Api, body, json_body, strict_json};
 use crate::access::Use;
 use crate::domain::delivery::StateName;
 use crate::domain::id::{DeliveryId, ReplayId, TypedId};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::parameters::{PathText, PathTexts};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::rejections::RejectedBody;
-use super::{Api, body, strict_json, etag, json_body};
+use super::{Api, body, etag, json_body, strict_json};
 use crate::access::Use;
 use crate::domain::id::{SourceId, WebhookSecretId};
 use crate::store::sources::Source;

@@ -10,12 +10,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::webhooks::{HookBody, Ready, hook_body, mapped, ready, settle, trace_of};
 use super::kept::Content;
 use super::listing::Page;
 use super::parameters::{Parameters, PathText, PathTexts};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::sources::{find, read_settings};
+use super::webhooks::{HookBody, Ready, hook_body, mapped, ready, settle, trace_of};
 use super::{Api, event_fields, json_body};
 use crate::access::{Identity, Use};
 use crate::compute::Purpose;

@@ -22,7 +22,8 @@ impl Herald {
     /// # Errors
     /// [`DriftError`] when the database is away. What OneSignal does not answer is logged and waits for the next time.
     pub async fn check_templates(&self) -> Result<usize, DriftError> {
-        let every = TimeDelta::from_std(self.settings.templates.drift_check_interval).unwrap_or(TimeDelta::MAX);
+        let every =
+            TimeDelta::from_std(self.settings.templates.drift_check_interval).unwrap_or(TimeDelta::MAX);
         let mut apps = 0;
         for app in self.store.apps().await? {
             let now = self.api.clock.now();

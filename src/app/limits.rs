@@ -22,7 +22,7 @@ pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
         lease: delivery.lease,
         lease_renewal: delivery.lease_renewal,
         restored_window: delivery.restored_window,
-        poll: delivery.poll,
+        poll_interval: delivery.poll_interval,
         reconcile: delivery.reconcile,
         call_timeout: delivery.call_timeout,
         gate: (delivery.gate_backoff_min, delivery.gate_backoff_max),

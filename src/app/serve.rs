@@ -102,7 +102,7 @@ impl Running {
 
     /// Stops in order: no longer ready, no new requests, the last commits, what is under way, the database.
     pub async fn stop(mut self, how: Stop) {
-        self.herald.api.recall();
+        self.herald.api.stop_being_ready();
         if how == Stop::Terminate && self.http.is_some() {
             tokio::time::sleep(NOTICE).await;
         }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::app_files;
-use super::manifest::{Document, RuleDocument, TemplateDocument};
 use super::forms::{EventTypeForm, RuleForm, TemplateForm};
+use super::manifest::{Document, RuleDocument, TemplateDocument};
 use super::source_files;
 use crate::domain::id::{RuleId, TemplateId, TypedId};
 use crate::domain::rule::{Definition, Rule};

@@ -5,7 +5,6 @@
 //! template between files: drafts, approval, versions, roll-backs; `traffic` holds copy against real events. Nothing
 //! here sends a message; the pipeline reads what is live and never writes it.
 
-mod template_settings;
 mod app_files;
 mod author;
 mod canaries;
@@ -13,21 +12,22 @@ mod changes;
 pub mod check;
 mod checks;
 pub mod diff;
-mod manifest;
 pub mod drift;
 pub mod entries;
-pub mod preview_data;
 pub mod files;
 pub mod forms;
-mod preconditions;
+mod gates;
 pub mod import;
 pub mod infer;
+mod manifest;
 mod patience;
+mod preconditions;
+pub mod preview_data;
 pub mod publish;
 pub mod sample;
 mod source_files;
-mod gates;
 mod template_checks;
+mod template_settings;
 pub mod templates;
 mod test_recipients;
 pub mod traffic;

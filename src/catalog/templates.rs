@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::author::By;
 use super::changes::{Change, content_hash};
 use super::check::CatalogProblem;
-use super::checks::{Leading, CheckContext};
+use super::checks::{CheckContext, Leading};
 use super::manifest::Document;
 use super::publish::{Publisher, TRIES, apps_of};
 use super::traffic::{DEFAULT_EVENTS, TrafficReport};

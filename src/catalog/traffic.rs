@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::changes::Change;
 use super::check::CatalogProblem;
-use super::checks::{Leading, CheckContext, too_complex};
+use super::checks::{CheckContext, Leading, too_complex};
 use super::manifest::Document;
 use super::publish::{ApplyError, Publisher};
 use crate::domain::budget::Budget;
@@ -244,7 +244,7 @@ impl TrafficReport {
                 self.newly_held += usize::from(now.is_none_or(|now| now.is_ok()));
                 let path = match &error {
                     ValueError::Missing { path, .. } => Some(path.clone()),
-                    ValueError::Unsafe { .. } | ValueError::Limit { .. } => None,
+                    ValueError::Blank { .. } | ValueError::Unsafe { .. } | ValueError::Limit { .. } => None,
                 };
                 self.hole(name, locale, path, error.to_string());
             }
@@ -267,7 +267,12 @@ impl TrafficReport {
             *self.missing.entry(path.clone()).or_default() += 1;
         }
         if self.held_events.len() < SHOWN {
-            self.held_events.push(HeldEvent { event: event.to_owned(), locale: locale.to_owned(), path, detail });
+            self.held_events.push(HeldEvent {
+                event: event.to_owned(),
+                locale: locale.to_owned(),
+                path,
+                detail,
+            });
         }
     }
 

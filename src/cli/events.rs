@@ -60,7 +60,7 @@ async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
 /// What to send.
 #[derive(Debug, Args)]
 pub struct SendArgs {
-    /// A JSON file with one event or a list of them; - reads standard input
+    /// A JSON file with one event, a list of them, or one a line; - reads standard input
     #[arg(conflicts_with_all = ["event_type", "sample"])]
     file: Option<PathBuf>,
     /// The event type
@@ -148,7 +148,27 @@ impl SendArgs {
         } else {
             std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?
         };
-        serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))
+        read_events(&text).with_context(|| format!("{} is not JSON", file.display()))
+    }
+}
+
+/// One event, a list of events, or one event a line.
+fn read_events(text: &str) -> anyhow::Result<Value> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let whole = serde_json::from_str(text);
+    let lines: Vec<(usize, &str)> =
+        (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty()).collect();
+    let is_lines = lines.len() > 1 && lines[0].1.starts_with('{') && lines[0].1.ends_with('}');
+    match whole {
+        Ok(events) => Ok(events),
+        Err(_) if is_lines => lines
+            .into_iter()
+            .map(|(number, line)| {
+                serde_json::from_str::<Value>(line)
+                    .with_context(|| format!("line {number} is no JSON object"))
+            })
+            .collect(),
+        Err(error) => Err(error).context("write one event, a list of events, or one event a line"),
     }
 }
 

@@ -6,14 +6,15 @@
 mod apps;
 mod catalog;
 mod client;
+mod consistency;
 mod deliveries;
 mod dev;
 mod doctor;
 mod events;
 mod gates;
 mod healthcheck;
+mod issues;
 mod keys;
-mod consistency;
 mod migrate;
 mod onesignal;
 mod replay;
@@ -24,7 +25,6 @@ mod serve;
 mod sources;
 mod team;
 mod templates;
-mod issues;
 mod why;
 
 use std::process::ExitCode;

@@ -9,6 +9,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::app::open_store;
+use crate::domain::clock::Clock;
+use crate::store::clock::PgClock;
 use crate::store::rotation::{SEALED_KINDS, SealedKind};
 use crate::store::{Store, StoreError};
 
@@ -31,18 +33,29 @@ pub(super) async fn run(args: RotateArgs) -> anyhow::Result<ExitCode> {
         sealed.push((kind.name, seal_all_again(&store, kind).await?));
     }
     let left = left(&store).await?;
+    let clock = PgClock::start(&store).await.context("the database can't be used")?;
+    let behind = store.hosts_with_another_key(clock.now()).await.context("the database can't be used")?;
     store.close().await;
     let total: usize = sealed.iter().map(|(_, count)| count).sum();
     if args.json {
         let kinds: serde_json::Map<_, _> =
             sealed.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect();
-        println!("{:#}", json!({"sealed_again": kinds, "left": left, "is_complete": left == 0}));
+        println!(
+            "{:#}",
+            json!({"sealed_again": kinds, "left": left, "hosts_with_another_key": behind, "is_complete": left == 0 && behind.is_empty()})
+        );
     } else if total == 0 && left == 0 {
         println!("everything is sealed with the present secret key");
     } else {
         for (name, count) in sealed.iter().filter(|(_, count)| *count > 0) {
             println!("{name}: {count} sealed again");
         }
+    }
+    if !behind.is_empty() {
+        bail!(
+            "a process on {} still seals with an earlier key: restart it with the new one, and run this again",
+            behind.join(", ")
+        );
     }
     if left > 0 {
         bail!(

@@ -41,11 +41,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
         ("ingest.group_events", ingest.group_events > 0, "at least 1"),
         ("ingest.waiting_requests", ingest.waiting_requests > 0, "at least 1"),
         ("retention.days", retention.days > 0, "at least 1"),
-        (
-            "retention.key_days",
-            retention.key_days >= MIN_KEY_DAYS,
-            "at least 7: senders ask again for days",
-        ),
+        ("retention.key_days", retention.key_days >= MIN_KEY_DAYS, "at least 7: senders ask again for days"),
         (
             "templates.drift_check_interval",
             templates.drift_check_interval >= MIN_DRIFT_CHECK_INTERVAL,

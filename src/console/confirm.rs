@@ -11,9 +11,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::caller::{Caller, own_place};
-use super::login::{retry_later, sentence};
 use super::failure::Failure;
 use super::layout::Place;
+use super::login::{retry_later, sentence};
 use super::page_context::{Crumb, Shown, View};
 use super::{Console, forms};
 use crate::access::{LogInError, Method, Proof};

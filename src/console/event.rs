@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use axum::extract::Path;
 use maud::{Markup, html};
 
+use super::components::{chip, clock_time, number, when};
 use super::delivery::timeline_entry;
 use super::failure::Failure;
 use super::layout::Place;
-use super::components::{chip, clock_time, number, when};
 use super::page_context::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Event;

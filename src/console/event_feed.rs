@@ -5,15 +5,15 @@ use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::components::{chip, count, empty, number, when};
 use super::failure::Failure;
 use super::layout::Place;
-use super::components::{chip, count, empty, number, when};
-use super::search::Search;
 use super::page_context::{Crumb, Shown, View};
+use super::search::Search;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, EventId, TypedId};
-use crate::store::events::StoredEvent;
 use crate::store::event_summaries::EventOutcome;
+use crate::store::events::StoredEvent;
 
 /// What the page is asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -161,12 +161,13 @@ fn nothing(view: &View, search: &Search, query: &LiveQuery) -> Markup {
             &html! { p { "Take a word away, or widen the time: " code { "since:7d" } "." } },
         );
     }
-    let post = "herald events post order.shipped --to external_id=user-42 --data '{\"order_id\":\"1001\"}'";
+    let send =
+        "herald events send --type TYPE --recipient external_id=user-42 --data '{\"name\": \"value\"}'";
     empty(
         "No event has arrived yet",
         &html! {
             p { "Events appear here the moment a service posts one to " code { "POST /v1/events" } ". To see it happen:" }
-            pre { code { (post) } }
+            pre { code { (send) } }
             @if view.person.may(crate::access::Use::ManageKeys) {
                 p { "A service needs a key: " code { "herald keys create --source shop" } "." }
             }

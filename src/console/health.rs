@@ -7,14 +7,14 @@ use chrono::TimeDelta;
 use maud::{Markup, html};
 
 use super::charts::{bars, meter};
+use super::components::{number, span, when};
 use super::failure::Failure;
 use super::layout::Place;
-use super::components::{number, span, when};
 use super::page_context::{Crumb, Shown, View};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
-use crate::store::health_metrics::{Answers, MinuteVolume};
 use crate::store::health::Backlog;
+use crate::store::health_metrics::{Answers, MinuteVolume};
 
 /// Rows of the queue that are counted at most.
 const COUNTED: i64 = 20_000;

@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 use super::caller::{Caller, own_place};
 use super::cookies::{Cookie, set_logged_in, set_provider};
-use super::login::{retry_later, sentence};
 use super::failure::Failure;
 use super::guard::come_again;
 use super::layout::login_page;
+use super::login::{retry_later, sentence};
 use super::{Console, forms, second_step};
 use crate::access::{LogInError, LogInProvider, LoggedIn, OidcPolicy, ProviderLogInError};
 

@@ -6,16 +6,16 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::components::{chip, empty, when};
 use super::event::path_segment;
 use super::failure::Failure;
 use super::layout::Place;
-use super::components::{chip, empty, when};
 use super::page_context::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{TypedId, made_at};
-use crate::store::events::StoredEvent;
 use crate::store::delivery_reads::{DecisionRow, DeliveryRow};
+use crate::store::events::StoredEvent;
 
 /// Rows of a page.
 const PAGE: i64 = 50;

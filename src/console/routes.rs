@@ -15,8 +15,8 @@ use tower::load_shed::LoadShedLayer;
 use super::failure::Failure;
 use super::guard::{self, Gate};
 use super::{
-    Console, assets, confirm, delivery, devices, login, event, event_types, health, event_feed, palette, provider,
-    recipients, rules, second_step, settings, templates, issues,
+    Console, assets, confirm, delivery, devices, event, event_feed, event_types, health, issues, login,
+    palette, provider, recipients, rules, second_step, settings, templates,
 };
 use crate::access::Use;
 

@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use super::caller::{Caller, own_place};
 use super::cookies::{Cookie, set_session};
-use super::login::{retry_later, sentence};
 use super::failure::Failure;
 use super::layout::login_page;
+use super::login::{retry_later, sentence};
 use super::{Console, forms};
 use crate::access::LogInError;
 

@@ -60,9 +60,8 @@ mod tests {
 
     #[test]
     fn what_is_nought_or_not_counted_is_left_out_where_it_says_nothing() {
-        let names = |figures: &MessageStats| {
-            words_of(figures).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
-        };
+        let names =
+            |figures: &MessageStats| words_of(figures).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         let done = MessageStats { successful: 3, remaining: Some(0), ..MessageStats::default() };
         assert_eq!(
             names(&done),

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::clock::Timestamp;
 use super::id::{EventId, KeyId, SourceId};
+use super::visible::is_blank;
 
 /// What stands in a sensitive value's place wherever `data` is shown.
 pub const MASK: &str = "•••";
@@ -132,7 +133,7 @@ impl Recipient {
         if id.chars().count() > 255 || id.chars().any(char::is_control) || id.trim() != id {
             return Err(RecipientError::Malformed);
         }
-        if REFUSED_IDS.contains(&id) {
+        if REFUSED_IDS.contains(&id) || is_blank(id) {
             return Err(RecipientError::Refused(id.to_owned()));
         }
         let label = RecipientLabel::from_label(label);
@@ -303,7 +304,7 @@ mod tests {
 
     #[test]
     fn recipients_that_onesignal_refuses_are_refused_here() {
-        for id in REFUSED_IDS {
+        for id in REFUSED_IDS.into_iter().chain(["\u{200b}", "\u{2060}\u{200b}"]) {
             assert!(Recipient::parse("external_id", id).is_err(), "{id:?}");
         }
         assert!(Recipient::parse("external_id", "user-42").is_ok());

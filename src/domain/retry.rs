@@ -130,7 +130,8 @@ impl RetryPolicy {
         if priority.max_attempts.is_some_and(|max| tries >= max) {
             return None;
         }
-        let doubled = priority.base.saturating_mul(1_u32.checked_shl(u32::from(tries - 1)).unwrap_or(u32::MAX));
+        let doubled =
+            priority.base.saturating_mul(1_u32.checked_shl(u32::from(tries - 1)).unwrap_or(u32::MAX));
         let wait = doubled.min(priority.cap).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
         let asked = retry_after.unwrap_or_default().min(self.max_retry_after);
         let due = now + delta(wait.max(asked));
@@ -178,7 +179,8 @@ mod tests {
     }
 
     fn wait_s(priority: Priority, attempts: u16, answer: &Answer, jitter: f64) -> Option<i64> {
-        let due = RetryPolicy::default().next_due(&delivery(priority, attempts), answer, now(), now(), jitter);
+        let due =
+            RetryPolicy::default().next_due(&delivery(priority, attempts), answer, now(), now(), jitter);
         due.map(|due| (due - now()).num_seconds())
     }
 

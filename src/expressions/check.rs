@@ -4,8 +4,8 @@
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
 use serde_json::Value as Json;
 
-use super::kinds::{Fact, Kinds, Node};
 use super::functions::{self, FUNCTIONS, Style, TYPES, nearest};
+use super::kinds::{Fact, Kinds, Node};
 use super::parse::{Parsed, problem};
 use super::paths::{self, Locals, Step};
 use super::schema::{self, Root};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cel::{Context, ExecutionError, Value};
 use serde_json::Value as Json;
 
-use super::limits::SHALLOW_DEPTH;
 use super::charges;
+use super::limits::SHALLOW_DEPTH;
 use super::parse::LANGUAGE;
 use super::paths::{self, Step};
 use super::{Expression, values};

@@ -7,12 +7,12 @@
 //! made. Its errors never hold a value from the data.
 
 mod arithmetic;
-mod limits;
 mod charges;
 mod check;
 mod evaluate;
-mod kinds;
 mod functions;
+mod kinds;
+mod limits;
 mod operators;
 mod parse;
 mod paths;
@@ -24,8 +24,8 @@ mod values;
 use std::fmt;
 use std::sync::Arc;
 
-pub use limits::MAX_SOURCE_BYTES;
 pub use evaluate::EvaluationError;
+pub use limits::MAX_SOURCE_BYTES;
 
 /// A parsed expression. Cloning it is cheap.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl PartialEq for Expression {
 
 impl fmt::Display for ExpressionProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "line {}, column {}: {}", self.memory_queue, self.column, self.message)?;
+        write!(formatter, "line {}, column {}: {}", self.line, self.column, self.message)?;
         match &self.hint {
             Some(hint) => write!(formatter, " ({hint})"),
             None => Ok(()),

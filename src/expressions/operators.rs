@@ -3,8 +3,8 @@
 use cel::common::ast::{CallExpr, Expr, IdedExpr, operators as names};
 
 use super::check::Checker;
-use super::kinds::{Fact, Kinds};
 use super::functions::{self, Function, Style};
+use super::kinds::{Fact, Kinds};
 use super::paths::{self, Step};
 
 const ADDED: Kinds =

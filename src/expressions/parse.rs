@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, SourceInfo};
 use cel::{Env, ParseErrors, extensions};
 
-use super::limits::{Excess, MAX_DEPTH, MAX_NESTED_WALKS, MAX_SOURCE_BYTES, measure};
 use super::charges::charge;
+use super::limits::{Excess, MAX_DEPTH, MAX_NESTED_WALKS, MAX_SOURCE_BYTES, measure};
 use super::{Expression, ExpressionProblem};
 use crate::domain::budget::Budget;
 use crate::domain::stack::on_deep_stack;

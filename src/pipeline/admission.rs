@@ -100,7 +100,7 @@ type Lines = BTreeMap<PackKey, (Arc<App>, VecDeque<Ready>)>;
 
 impl Pipeline {
     /// Decides what the winners' deliveries are admitted as, and takes what that needs.
-    pub(super) fn admissions(
+    pub(super) fn decide_admissions(
         &self,
         winners: &[&Pending],
         gated: &[Uuid],
@@ -140,8 +140,10 @@ impl Pipeline {
         let Some(copy) = self.copy_of(key).filter(|_| self.memory_queue.is_free(app.id, key.priority)) else {
             return line;
         };
-        let call =
-            Call { waiting: self.memory_queue.waiting_priorities(app.id, &HashSet::new()), ..Call::first(key.priority) };
+        let call = Call {
+            waiting: self.memory_queue.waiting_priorities(app.id, &HashSet::new()),
+            ..Call::first(key.priority)
+        };
         while let Some(limits) =
             line.front().map(|first| PackLimits::new(&first.version, self.max_targets(now)))
         {
@@ -172,7 +174,9 @@ impl Pipeline {
             }
             let delivery = &ready.claim.delivery;
             if let DeliveryState::Queued { due_at } = delivery.state {
-                admissions.admitted_as.insert(delivery.id, Admission::Queued { due_at, lease: Some(lease.id) });
+                admissions
+                    .admitted_as
+                    .insert(delivery.id, Admission::Queued { due_at, lease: Some(lease.id) });
             }
             self.memory_queue.hold([(delivery.id, FIRST_EPOCH)]);
             admissions.leased.push(ready);

@@ -14,10 +14,10 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::{DeliveryState, StateName};
 use crate::domain::event::KeySpace;
 use crate::domain::id::{DeliveryId, EventId, TypedId};
+use crate::store::cancellable::{self, Named, Waiting};
+use crate::store::delivery_reads::{self, DeliveryRow};
 use crate::store::digest_windows::TakenOut;
 use crate::store::scheduled_messages::{self, ScheduledMessage};
-use crate::store::delivery_reads::{self, DeliveryRow};
-use crate::store::cancellable::{self, Named, Waiting};
 use crate::store::{StoreError, Tx, commit};
 use crate::vault::sha256;
 
@@ -189,14 +189,18 @@ async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, 
         Unwanted::Key(space, key) => {
             let digest = [cancel_digest(space, key)];
             let mut ids = cancellable::open_under(tx, &digest).await?;
-            ids.extend(scheduled_messages::find(tx, &[], &digest).await?.into_iter().map(|held| held.delivery));
+            ids.extend(
+                scheduled_messages::find(tx, &[], &digest).await?.into_iter().map(|held| held.delivery),
+            );
             ids.sort_unstable();
             ids.dedup();
             Ok(ids)
         }
-        Unwanted::Event(event) => {
-            Ok(delivery_reads::deliveries_and_replays_of(tx, event).await?.into_iter().map(|row| row.id).collect())
-        }
+        Unwanted::Event(event) => Ok(delivery_reads::deliveries_and_replays_of(tx, event)
+            .await?
+            .into_iter()
+            .map(|row| row.id)
+            .collect()),
         Unwanted::Deliveries(ids) => Ok(ids.to_vec()),
     }
 }

@@ -19,10 +19,10 @@ use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, TypedId};
-use crate::store::digest_windows::TakenOut;
-use crate::store::scheduled_messages;
-use crate::store::ordering_lanes::Turns;
 use crate::store::cancellable::{self, Named, Waiting};
+use crate::store::digest_windows::TakenOut;
+use crate::store::ordering_lanes::Turns;
+use crate::store::scheduled_messages;
 use crate::store::{StoreError, Tx, collapse_heads};
 use crate::vault::sha256;
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Pipeline;
+use super::compiled::{CompiledCatalog, CompiledVersion};
 use super::ingest::{DataError, IngestError};
 use super::message::{self, Message};
 use super::plan::{Plan, Planner, plan};
-use super::compiled::{CompiledCatalog, CompiledVersion};
 use super::redaction;
 use super::test_send::plan_test;
 use crate::compute::{ComputeError, Purpose};

@@ -57,7 +57,11 @@ impl Pipeline {
 
     /// The calls that frozen batches want, each of them yet to be made: for tests, which say when each goes on.
     pub fn take_calls(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + use<>> {
-        self.memory_queue.take_frozen().into_iter().map(|frozen| Arc::clone(self).call(frozen, None)).collect()
+        self.memory_queue
+            .take_frozen()
+            .into_iter()
+            .map(|frozen| Arc::clone(self).call(frozen, None))
+            .collect()
     }
 
     /// Makes one batch's call and puts the answer in line. A call that takes longer than `patience` gives its place up.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use super::budget::{Call, KnownGate, Wait, Waiting};
 use super::batch_draft::Draft;
+use super::budget::{Call, KnownGate, Wait, Waiting};
+use super::compiled::CompiledCatalog;
 use super::memory_queue::Frozen;
 use super::pack::{self, Copy, PackKey, PackLimits, Ready};
-use super::compiled::CompiledCatalog;
 use super::record::{Transition, committed};
 use super::{Pipeline, WorkerLease, failpoints};
 use crate::domain::app::{App, AppId};
@@ -83,8 +83,12 @@ impl Pipeline {
         let catalog = self.catalog.get(&self.store).await?;
         self.claim_probes(&catalog, now).await?;
         let mut choice = Choice::default();
-        let mut apps: Vec<Arc<App>> =
-            self.memory_queue.waiting_apps().into_iter().filter_map(|id| catalog.app(Some(id)).cloned()).collect();
+        let mut apps: Vec<Arc<App>> = self
+            .memory_queue
+            .waiting_apps()
+            .into_iter()
+            .filter_map(|id| catalog.app(Some(id)).cloned())
+            .collect();
         // One call for each app in turn, so that none takes the whole round.
         while !apps.is_empty() && choice.len() < BATCHES_AT_ONCE {
             apps.retain(|app| self.choose_next(app, &mut choice, now));
@@ -120,7 +124,8 @@ impl Pipeline {
     fn choose_next(&self, app: &Arc<App>, choice: &mut Choice, now: Timestamp) -> bool {
         let waiting = self.memory_queue.waiting_priorities(app.id, &choice.not_uploaded);
         let Some(mut priority) = self.budget.turn(app.id, waiting, now) else { return false };
-        let call_in = |priority| Call { priority, is_retry: self.memory_queue.has_retry(app.id, priority), waiting };
+        let call_in =
+            |priority| Call { priority, is_retry: self.memory_queue.has_retry(app.id, priority), waiting };
         let mut call = call_in(priority);
         let mut begun = self.budget.begin(app, call, now);
         if begun == Err(Wait::ForPlace) && priority != Priority::Urgent && waiting[0] {
@@ -156,8 +161,11 @@ impl Pipeline {
         choice: &mut Choice,
         now: Timestamp,
     ) -> bool {
-        let has_first = |priority: &Priority| self.memory_queue.next_key(app.id, *priority, &choice.not_uploaded).is_some();
-        let Some(priority) = Priority::ALL.into_iter().filter(|priority| *priority > above).find(has_first) else {
+        let has_first = |priority: &Priority| {
+            self.memory_queue.next_key(app.id, *priority, &choice.not_uploaded).is_some()
+        };
+        let Some(priority) = Priority::ALL.into_iter().filter(|priority| *priority > above).find(has_first)
+        else {
             return false;
         };
         let call = Call { priority, is_retry: false, waiting };

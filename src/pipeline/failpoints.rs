@@ -2,8 +2,7 @@
 //! replica of a simulation by the [`faults`](crate::store::faults) around its steps.
 
 /// The points, as `HERALD_CRASH_POINT` names them.
-pub const POINTS: [&str; 5] =
-    ["after_commit", "after_freeze", "after_call", "after_claim", "after_recall"];
+pub const POINTS: [&str; 5] = ["after_commit", "after_freeze", "after_call", "after_claim", "after_recall"];
 
 /// Dies here, as if by `kill -9`, when `HERALD_CRASH_POINT` names this point. `HERALD_CRASH_AFTER=n` lets the first
 /// `n` passes live. In release builds this is nothing.

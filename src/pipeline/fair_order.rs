@@ -87,7 +87,8 @@ mod tests {
     fn ten_thousand_to_one_person_let_the_others_pass() {
         let mut order = FairOrder::default();
         let hot = person("hot");
-        let hot: Vec<u64> = (0..10_000).map(|_| order.turn_of(Priority::Normal, source(1), Some(&hot))).collect();
+        let hot: Vec<u64> =
+            (0..10_000).map(|_| order.turn_of(Priority::Normal, source(1), Some(&hot))).collect();
         let other = order.turn_of(Priority::Normal, source(1), Some(&person("other")));
         let before = hot.iter().filter(|turn| **turn < other).count();
         assert!(before < 200, "{before} of the hot one's go before");

@@ -2,7 +2,7 @@
 //!
 //! In each transaction the keys are claimed in sorted order (so that two replicas can't deadlock) and winners are told
 //! from repeats; rows are written for winners only. A group that the database refuses is halved and tried again, so
-//! that one bad event takes no neighbour with it. What a group's deliveries are admitted as is in `admissions`.
+//! that one bad event takes no neighbour with it. What a group's deliveries are admitted as is in `admission`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::admissions::Admissions;
+use super::admission::Admissions;
+use super::compiled::CompiledCatalog;
 use super::consider::{Circumstances, Considered};
 use super::ingest::{Accepted, DecisionSummary, DeliverySummary, IngestError, decision_summary, summary};
 use super::intake::{Committing, Pending};
 use super::plan::Plan;
-use super::compiled::CompiledCatalog;
 use super::repeats::Content;
 use super::{Pipeline, failpoints};
 use crate::compute::Purpose;
@@ -26,7 +26,9 @@ use crate::domain::facts::Facts;
 use crate::domain::id::{EventId, SourceId};
 use crate::store::decisions::NewDecision;
 use crate::store::events::{FirstPost, KeyClaim, NewEvent};
-use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, deliveries, events, delivery_reads};
+use crate::store::{
+    Committed, StoreError, Tx, batches, commit, decisions, deliveries, delivery_reads, events,
+};
 use crate::telemetry::names;
 use crate::vault::Comparison;
 
@@ -143,7 +145,7 @@ impl Pipeline {
         self.plan_anew(group, &won, (&catalog, facts), now).await?;
         self.settle_among_others(&mut tx, group, &won, now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
-        let admissions = self.admissions(&winners, &claimed.gated_apps, lease, now);
+        let admissions = self.decide_admissions(&winners, &claimed.gated_apps, lease, now);
         let replies = match self.write(&mut tx, group, &winners, &admissions, now).await {
             Ok(replies) => replies,
             Err(error) => {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 
 use super::Pipeline;
-use super::load::Loaded;
 use super::compiled::CompiledCatalog;
+use super::load::Loaded;
 use super::rules::CompiledRule;
 use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;

@@ -8,11 +8,11 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Pipeline;
+use super::compiled::CompiledVersion;
 use super::consider::{Circumstances, Considered};
 use super::group_commit::Reply;
 use super::intake::Pending;
 use super::plan::PlannedDelivery;
-use super::compiled::CompiledVersion;
 pub use super::repeats::Content;
 use crate::domain::budget::Spent;
 use crate::domain::channel::Channel;

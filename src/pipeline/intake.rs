@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::compiled::CompiledVersion;
 use super::group_commit::Reply;
 use super::plan::Plan;
-use super::compiled::CompiledVersion;
 use super::repeats::Content;
 use crate::domain::channel::Priority;
 use crate::domain::event::Event;

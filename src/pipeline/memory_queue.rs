@@ -265,7 +265,8 @@ impl MemoryQueue {
     /// Takes the retry that waits longest in a priority of an app.
     pub fn take_retry(&self, app: AppId, priority: Priority) -> Option<Frozen> {
         let mut state = self.state.lock();
-        let place = state.retries.iter().position(|f| f.batch.app.id == app && f.batch.priority == priority)?;
+        let place =
+            state.retries.iter().position(|f| f.batch.app.id == app && f.batch.priority == priority)?;
         state.retries.remove(place)
     }
 

@@ -175,6 +175,11 @@ fn held(version: &CompiledVersion, error: &ValueError) -> Decision {
         )
         .with("path", path.as_str())
         .with("field", field.as_str()),
+        ValueError::Blank { field } => Decision::new(
+            DecisionCode::MissingValue,
+            format!("`{field}` of {template}{} is blank with this event", version_words(number)),
+        )
+        .with("field", field.as_str()),
         ValueError::Unsafe { field, .. } => {
             Decision::new(DecisionCode::UnsafeValue, error.to_string()).with("field", field.as_str())
         }

@@ -77,7 +77,12 @@ impl Pipeline {
     }
 
     /// Passes on turns that have ended within this transaction.
-    pub(super) async fn unblock_next(&self, tx: &mut Tx, ended: &Turns, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn unblock_next(
+        &self,
+        tx: &mut Tx,
+        ended: &Turns,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         if ended.is_empty() {
             return Ok(());
         }

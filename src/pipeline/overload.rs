@@ -71,7 +71,10 @@ impl Pipeline {
                     let waits = URGENT_WAITS.num_seconds();
                     format!("urgent deliveries have been due for more than {waits} s")
                 };
-                tracing::warn!(open, "events that send in priority {priority} or below are refused for now: {why}");
+                tracing::warn!(
+                    open,
+                    "events that send in priority {priority} or below are refused for now: {why}"
+                );
             } else {
                 tracing::info!("events of every priority are taken again");
             }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::compiled::CompiledVersion;
 use super::message::Message;
 use super::plan::Addressee;
-use super::compiled::CompiledVersion;
 use crate::domain::app::AppId;
 use crate::domain::batch::{BatchContent, DeliveryIdentity, Targets};
 use crate::domain::channel::{Channel, Priority};

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::message::Message;
 use super::compiled::{CompiledCatalog, CompiledVersion};
-use super::rules::{Globals, CompiledRule};
+use super::message::Message;
+use super::rules::{CompiledRule, Globals};
 use super::send_rule::{RulePlan, Send};
 use crate::domain::app::{App, AppId};
 use crate::domain::budget::Budget as Work;

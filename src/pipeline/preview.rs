@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Pipeline;
+use super::compiled::CompiledVersion;
 use super::message::{self, Message};
 use super::pack::{self, Copy, PackKey, Ready};
 use super::plan::Addressee;
-use super::compiled::CompiledVersion;
 use crate::compute::{ComputeError, Purpose};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;

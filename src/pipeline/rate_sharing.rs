@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Pipeline;
-use super::budget::{AppShare, Others, AppReport, VolumeState, WINDOW, minute};
+use super::budget::{AppReport, AppShare, Others, VolumeState, WINDOW, minute};
 use super::compiled::CompiledCatalog;
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;

@@ -17,7 +17,7 @@ use super::cancel::Unwanted;
 use super::memory_queue::Answered;
 use super::record::committed;
 use super::{Pipeline, failpoints};
-use crate::domain::answer::{ProviderMessageId, Verdict, Recall};
+use crate::domain::answer::{ProviderMessageId, Recall, Verdict};
 use crate::domain::app::{App, AppId};
 use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
@@ -56,7 +56,8 @@ impl Pipeline {
         wanted: &[(ScheduledMessage, String)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let new: Vec<&(ScheduledMessage, String)> = wanted.iter().filter(|(held, _)| !held.was_wanted).collect();
+        let new: Vec<&(ScheduledMessage, String)> =
+            wanted.iter().filter(|(held, _)| !held.was_wanted).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -72,11 +73,7 @@ impl Pipeline {
     }
 
     /// Notes under which ids OneSignal took what it is to send later.
-    pub(super) async fn note_scheduled(
-        &self,
-        tx: &mut Tx,
-        answered: &[Answered],
-    ) -> Result<(), StoreError> {
+    pub(super) async fn note_scheduled(&self, tx: &mut Tx, answered: &[Answered]) -> Result<(), StoreError> {
         let mut taken: Vec<(DeliveryId, &ProviderMessageId)> = Vec::new();
         for Answered { frozen, answer } in
             answered.iter().filter(|a| a.frozen.batch.content.send_after.is_some())

@@ -61,7 +61,8 @@ impl Pipeline {
             self.memory_queue.put_answered(answered);
             return Err(error);
         }
-        self.memory_queue.let_go(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.key())));
+        self.memory_queue
+            .let_go(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.key())));
         Ok(true)
     }
 
@@ -126,8 +127,9 @@ impl Pipeline {
             })
             .collect();
         let (moved, ended) = transitions::carry_out(tx, &rows, now).await?;
-        let is_void =
-            |m: &&Transition| moved.contains(&m.key()) && matches!(m.after.state, DeliveryState::Queued { .. });
+        let is_void = |m: &&Transition| {
+            moved.contains(&m.key()) && matches!(m.after.state, DeliveryState::Queued { .. })
+        };
         let mut void: Vec<BatchId> = moves.iter().filter(is_void).filter_map(|m| m.batch).collect();
         void.dedup();
         if !void.is_empty() {
@@ -147,7 +149,10 @@ impl Pipeline {
     }
 
     /// Carries out moves in a transaction of their own and forgets their claims.
-    pub(super) async fn settle(&self, moves: Vec<Transition>) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
+    pub(super) async fn settle(
+        &self,
+        moves: Vec<Transition>,
+    ) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
         if moves.is_empty() {
             return Ok(HashSet::new());
         }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Pipeline;
-use super::load::Loaded;
 use super::compiled::CompiledVersion;
+use super::load::Loaded;
 use super::record::committed;
 use super::redaction::MASK;
 use crate::domain::clock::Timestamp;

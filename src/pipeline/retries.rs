@@ -8,9 +8,9 @@ use chrono::TimeDelta;
 
 use super::batch_draft::fingerprinted;
 use super::hours::{Opening, SendingHours, opening_of_all};
+use super::load::Loaded;
 use super::memory_queue::{Frozen, Member};
 use super::pack::{self, Ready};
-use super::load::Loaded;
 use super::record::Transition;
 use super::{Pipeline, WorkerLease};
 use crate::domain::batch::{Batch, BatchContent};
@@ -156,7 +156,9 @@ impl Pipeline {
         else {
             return Ok(Rebuilt::Over);
         };
-        let Some(priority) = claims.first().map(|claim| claim.delivery.priority) else { return Ok(Rebuilt::Over) };
+        let Some(priority) = claims.first().map(|claim| claim.delivery.priority) else {
+            return Ok(Rebuilt::Over);
+        };
         if expires_at <= now + self.margin(priority) {
             return Ok(Rebuilt::Over);
         }
@@ -362,8 +364,10 @@ impl Pipeline {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(0) };
         let rows = self.store.rows_of(lease.id).await?;
-        let forgotten: Vec<_> =
-            rows.into_iter().filter(|row| !self.memory_queue.holds(row.claim.delivery.id, row.claim.epoch)).collect();
+        let forgotten: Vec<_> = rows
+            .into_iter()
+            .filter(|row| !self.memory_queue.holds(row.claim.delivery.id, row.claim.epoch))
+            .collect();
         if forgotten.is_empty() {
             return Ok(0);
         }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use serde_json::Value;
 
+use super::compiled::CompiledVersion;
 use super::message::{self, Message};
 use super::plan::{Addressee, Beginning, Gather, Plan, PlannedDelivery, Planner, app_for};
-use super::compiled::CompiledVersion;
 use super::throttle::{addressee_digest, person_digest};
 use crate::domain::app::App;
 use crate::domain::channel::{Channel, Priority};
@@ -54,14 +54,17 @@ fn timing(
         Some(named) => named + delay - TimeDelta::seconds(timing.before_s.into()),
         None => received + delay,
     };
-    let due = event.send_after.map_or(wanted, |after| after.max(wanted)).max(received);
+    let wanted = event.send_after.map_or(wanted, |after| after.max(wanted));
+    let due = wanted.max(received);
+    // What was due before the event came has been due since then: it is not worth sending for longer because it came late.
+    let end_of_late = |life: TimeDelta| (wanted < received).then(|| wanted + life);
     // What is gathered goes out when its window ends.
     let due = due + TimeDelta::seconds(rule.definition.digest.as_ref().map_or(0, |d| d.window_s.into()));
     let type_life = planner.catalog.event_type(&event.event_type).and_then(|t| t.entry.time_to_live);
     match (rule.expires_in(), type_life) {
         (None, Some(life)) if named.is_none() => (due, TimeDelta::MAX, Some(happened + delay + delta(life))),
-        (Some(life), _) | (None, Some(life)) => (due, delta(life), None),
-        (None, None) => (due, delta(planner.default_ttl), None),
+        (Some(life), _) | (None, Some(life)) => (due, delta(life), end_of_late(delta(life))),
+        (None, None) => (due, delta(planner.default_ttl), end_of_late(delta(planner.default_ttl))),
     }
 }
 
@@ -327,9 +330,10 @@ impl<'a> RulePlan<'a> {
     ) {
         let schedule = self.schedule(times.due);
         let beginning = match (beginning, schedule.as_deref().and_then(Schedule::send_after)) {
-            (Beginning::Due { message, .. }, Some(send_after)) => {
-                Beginning::Due { at: schedule_at_provider_from(send_after).max(self.event.received_at), message }
-            }
+            (Beginning::Due { message, .. }, Some(send_after)) => Beginning::Due {
+                at: schedule_at_provider_from(send_after).max(self.event.received_at),
+                message,
+            },
             (beginning, _) => beginning,
         };
         // Made in the event's own millisecond: that is how an event's deliveries are found without an index.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Pipeline;
+use super::compiled::CompiledVersion;
 use super::ingest::{Accepted, Content, IngestError, NewEvent};
 use super::plan::{Plan, Planner};
-use super::compiled::CompiledVersion;
 use super::send_rule::{RulePlan, Send};
 use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;

@@ -233,7 +233,8 @@ fn event_rows(state: &State, message: &Message, now: Timestamp) -> Vec<Vec<Strin
     gone_out
         .map(|(place, to)| {
             let device = render::device(to, message.channel);
-            let failed = [RecipientAction::Fail, RecipientAction::Bounce].map(|deed| did(place, deed)).concat();
+            let failed =
+                [RecipientAction::Fail, RecipientAction::Bounce].map(|deed| did(place, deed)).concat();
             let sent = schedule.due(place, to).to_rfc3339();
             let delivered = if failed.is_empty() { sent.clone() } else { String::new() };
             let why = if failed.is_empty() { "" } else { "could not be delivered" };

@@ -166,7 +166,8 @@ fn wanted_template(query: &Query) -> Result<Option<Uuid>, Refusal> {
 fn view(message: &Message, state: &State, now: Timestamp) -> Value {
     let reach = Reach::of(message, now);
     let count = |deed| state.acts().people(message.id, deed);
-    let (failed, errored) = (count(RecipientAction::Unsubscribe), count(RecipientAction::Fail) + count(RecipientAction::Bounce));
+    let (failed, errored) =
+        (count(RecipientAction::Unsubscribe), count(RecipientAction::Fail) + count(RecipientAction::Bounce));
     let successful = reach.out.saturating_sub(errored);
     let due = message.send_after.unwrap_or(message.received_at);
     let completed = (!message.canceled && reach.waiting == 0).then(|| reach.last.unwrap_or(due).timestamp());
@@ -193,7 +194,10 @@ fn view(message: &Message, state: &State, now: Timestamp) -> Value {
 fn platforms(message: &Message, state: &State, successful: usize) -> Value {
     let people = |deed| state.acts().people(message.id, deed);
     let times = |deed| state.acts().times(message.id, deed);
-    let (failed, errored) = (people(RecipientAction::Unsubscribe), people(RecipientAction::Fail) + people(RecipientAction::Bounce));
+    let (failed, errored) = (
+        people(RecipientAction::Unsubscribe),
+        people(RecipientAction::Fail) + people(RecipientAction::Bounce),
+    );
     let mut stats = json!({
         "successful": successful, "failed": failed, "errored": errored,
         "converted": people(RecipientAction::Click), "received": successful,

@@ -98,7 +98,12 @@ impl Sandbox {
     }
 
     /// Lets a recipient do something with a message: it counts in the views, and Event Streams hear of it.
-    pub(super) fn act(&self, message: &Arc<Message>, place: usize, deed: RecipientAction) -> Result<(), SandboxError> {
+    pub(super) fn act(
+        &self,
+        message: &Arc<Message>,
+        place: usize,
+        deed: RecipientAction,
+    ) -> Result<(), SandboxError> {
         let now = self.now();
         let request = message.request();
         let mut everybody = render::recipients(message, &request, usize::MAX);
@@ -110,8 +115,11 @@ impl Sandbox {
         {
             let mut state = self.state.lock();
             // Nobody clicks in a mail without having opened it.
-            let opened =
-                state.acts().of(message.id).iter().any(|act| act.place == place && act.deed == RecipientAction::Open);
+            let opened = state
+                .acts()
+                .of(message.id)
+                .iter()
+                .any(|act| act.place == place && act.deed == RecipientAction::Open);
             let opens = deed == RecipientAction::Click && message.channel == Channel::Email && !opened;
             let deeds = opens.then_some(RecipientAction::Open).into_iter().chain([deed]);
             for deed in deeds {

@@ -33,7 +33,8 @@ pub async fn lock(
     rows.iter()
         .map(|row| {
             let digest: Vec<u8> = row.try_get("digest")?;
-            let digest = digest.try_into().map_err(|_| StoreError::corrupt("collapse_heads", "digest", ""))?;
+            let digest =
+                digest.try_into().map_err(|_| StoreError::corrupt("collapse_heads", "digest", ""))?;
             Ok((digest, row.try_get("sequence")?))
         })
         .collect()

@@ -91,7 +91,10 @@ fn read_schedule(row: &PgRow, id: DeliveryId) -> Result<Option<Schedule>, StoreE
         serde_json::from_value(timing).map_err(|_| StoreError::corrupt("deliveries", "schedule", id))?;
     let event = EventId::from_uuid(row.try_get("event_id")?);
     let send_after: Option<Timestamp> = row.try_get("send_after")?;
-    Ok(Some(Schedule { timing, scheduled_messages: send_after.map(|send_after| HandOver { send_after, event }) }))
+    Ok(Some(Schedule {
+        timing,
+        scheduled_messages: send_after.map(|send_after| HandOver { send_after, event }),
+    }))
 }
 
 /// A decision as it is shown.

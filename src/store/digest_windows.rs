@@ -111,10 +111,10 @@ pub struct NewItem {
 /// [`StoreError::Database`].
 pub async fn insert_items(connection: &mut PgConnection, items: &[NewItem]) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO digest_items (delivery_id, place, event_id, most, cancel_digest)
-         SELECT delivery_id, place, event_id, most, cancel_digest
+        "INSERT INTO digest_items (delivery_id, place, event_id, max_items, cancel_digest)
+         SELECT delivery_id, place, event_id, max_items, cancel_digest
          FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::integer[], $5::bytea[])
-            AS i (delivery_id, place, event_id, most, cancel_digest)",
+            AS i (delivery_id, place, event_id, max_items, cancel_digest)",
     )
     .bind(items.iter().map(|item| item.delivery.uuid()).collect::<Vec<_>>())
     .bind(items.iter().map(|item| item.place).collect::<Vec<_>>())
@@ -248,13 +248,13 @@ impl Store {
         let rows = sqlx::query(
             "SELECT delivery_id, event_id, total
              FROM (
-                SELECT i.delivery_id, i.event_id, i.place, i.most,
+                SELECT i.delivery_id, i.event_id, i.place, i.max_items,
                     count(*) OVER (PARTITION BY i.delivery_id) AS total,
                     row_number() OVER (PARTITION BY i.delivery_id ORDER BY i.place DESC) AS back
                 FROM digest_items i
                 WHERE i.delivery_id = ANY ($1)
              ) AS i
-             WHERE back <= most
+             WHERE back <= max_items
              ORDER BY delivery_id, place",
         )
         .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())

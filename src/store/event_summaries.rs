@@ -52,7 +52,7 @@ impl Store {
     ) -> Result<HashMap<EventId, EventOutcome>, StoreError> {
         let ids: Vec<Uuid> = events.iter().map(|id| id.uuid()).collect();
         let mut outcomes: HashMap<EventId, EventOutcome> = HashMap::new();
-        let rows = sqlx::query(include_str!("sql/outcomes.sql"))
+        let rows = sqlx::query(include_str!("sql/event_summaries.sql"))
             .bind(&ids)
             .bind(LOOKED_AT)
             .bind(now)

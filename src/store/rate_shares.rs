@@ -78,7 +78,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn prune_rate_shares(&self, before: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM app_message_counts WHERE minute < $1").bind(before).execute(self.pool()).await?;
+        sqlx::query("DELETE FROM app_message_counts WHERE minute < $1")
+            .bind(before)
+            .execute(self.pool())
+            .await?;
         sqlx::query(
             "DELETE FROM app_rate_shares d
              WHERE d.written_at < $1 AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = d.worker_id)",

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::events::{StoredEvent, read_event};
 use super::delivery_reads::{DELIVERY_COLUMNS, DeliveryRow, read_delivery};
+use super::events::{StoredEvent, read_event};
 use super::{Store, StoreError};
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{DeliveryId, TypedId};

@@ -4,7 +4,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::secrets::{delivery_place, event_place};
-use super::{Store, StoreError, apps, webhook_bodies, second_factors, webhooks};
+use super::{Store, StoreError, apps, second_factors, webhook_bodies, webhooks};
 use crate::domain::app::AppId;
 use crate::domain::id::{DeliveryId, EventId, MemberId, ReceivedBodyId, TypedId, WebhookSecretId};
 

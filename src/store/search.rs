@@ -5,8 +5,8 @@
 
 use uuid::Uuid;
 
-use super::events::{StoredEvent, read_event};
 use super::delivery_reads::{DELIVERY_COLUMNS, DeliveryRow, read_delivery};
+use super::events::{StoredEvent, read_event};
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;

@@ -75,6 +75,34 @@ impl Store {
         Ok(row.as_ref().map(read_member).transpose()?)
     }
 
+    /// One person, by their account at the log-in provider.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn find_member_by_account(&self, account: &str) -> Result<Option<MemberRow>, StoreError> {
+        let row = sqlx::query(sqlx::AssertSqlSafe(format!("{MEMBERS} WHERE m.provider_account = $1")))
+            .bind(account)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(row.as_ref().map(read_member).transpose()?)
+    }
+
+    /// Notes a member's account at the log-in provider; `false` if they have another one already.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn note_account(&self, member: MemberId, account: &str) -> Result<bool, StoreError> {
+        let noted = sqlx::query(
+            "UPDATE team_members SET provider_account = $2
+             WHERE id = $1 AND (provider_account IS NULL OR provider_account = $2)",
+        )
+        .bind(member.uuid())
+        .bind(account)
+        .execute(self.pool())
+        .await?;
+        Ok(noted.rows_affected() == 1)
+    }
+
     /// What a password is compared with: the member and the hash, of somebody who may log in.
     ///
     /// # Errors
@@ -195,12 +223,17 @@ pub async fn change_member(
     disabled_at: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     delete_tokens(tx, member).await?;
-    sqlx::query("UPDATE team_members SET role = $2, disabled_at = $3 WHERE id = $1")
-        .bind(member.uuid())
-        .bind(role)
-        .bind(disabled_at)
-        .execute(&mut **tx)
-        .await?;
+    // A member who is activated again may come with another account at the log-in provider.
+    sqlx::query(
+        "UPDATE team_members
+         SET role = $2, disabled_at = $3, provider_account = CASE WHEN $3::timestamptz IS NULL THEN provider_account END
+         WHERE id = $1",
+    )
+    .bind(member.uuid())
+    .bind(role)
+    .bind(disabled_at)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

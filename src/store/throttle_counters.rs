@@ -100,7 +100,9 @@ async fn lock_used(
         let person: Vec<u8> = row.try_get("person")?;
         let key = ThrottleKey {
             rule: RuleId::from_uuid(rule),
-            person: person.try_into().map_err(|_| StoreError::corrupt("throttle_counters", "person", rule))?,
+            person: person
+                .try_into()
+                .map_err(|_| StoreError::corrupt("throttle_counters", "person", rule))?,
             window_start: row.try_get("window_start")?,
         };
         used.insert(key, row.try_get::<i32, _>("used")?);

@@ -230,11 +230,13 @@ impl Store {
         .bind(PAUSED)
         .execute(self.pool())
         .await?;
-        sqlx::query("UPDATE scheduled_messages SET next_try_at = $1 WHERE next_try_at > $1 AND next_try_at <= $2")
-            .bind(now)
-            .bind(was_at)
-            .execute(self.pool())
-            .await?;
+        sqlx::query(
+            "UPDATE scheduled_messages SET next_try_at = $1 WHERE next_try_at > $1 AND next_try_at <= $2",
+        )
+        .bind(now)
+        .bind(was_at)
+        .execute(self.pool())
+        .await?;
         sqlx::query("UPDATE ordering_lanes SET moved_at = $1 WHERE moved_at > $1")
             .bind(now)
             .execute(self.pool())
@@ -243,7 +245,10 @@ impl Store {
             .bind(now + delta(options.lease))
             .execute(self.pool())
             .await?;
-        sqlx::query("DELETE FROM app_message_counts WHERE minute > $1").bind(now).execute(self.pool()).await?;
+        sqlx::query("DELETE FROM app_message_counts WHERE minute > $1")
+            .bind(now)
+            .execute(self.pool())
+            .await?;
         Ok(())
     }
 

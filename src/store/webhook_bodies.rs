@@ -222,7 +222,8 @@ impl Store {
 
     fn read_received(&self, row: &PgRow) -> Result<ReceivedBody, StoreError> {
         let id = ReceivedBodyId::from_uuid(row.try_get("id")?);
-        let corrupt = |column| StoreError::Corrupt { table: "webhook_deliveries", column, id: id.to_string() };
+        let corrupt =
+            |column| StoreError::Corrupt { table: "webhook_deliveries", column, id: id.to_string() };
         let sealed: Option<Vec<u8>> = row.try_get("sealed")?;
         let plain = sealed.map(|sealed| self.vault().open(&body_place(id), &sealed)).transpose()?;
         let content = plain.map(|plain| serde_json::from_slice(&plain)).transpose();

@@ -35,14 +35,34 @@ impl Store {
         lease_until: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO workers (id, host, started_at, lease_until) VALUES ($1, $2, $3, $4)")
-            .bind(worker.uuid())
-            .bind(host)
-            .bind(now)
-            .bind(lease_until)
-            .execute(self.pool())
-            .await?;
+        sqlx::query(
+            "INSERT INTO workers (id, host, started_at, lease_until, sealing_key) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(worker.uuid())
+        .bind(host)
+        .bind(now)
+        .bind(lease_until)
+        .bind(self.vault().present_id().as_slice())
+        .execute(self.pool())
+        .await?;
         Ok(())
+    }
+
+    /// Hosts whose workers are alive and seal with another secret key than this process.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn hosts_with_another_key(&self, now: Timestamp) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT DISTINCT host
+             FROM workers
+             WHERE lease_until > $1 AND sealing_key IS DISTINCT FROM $2
+             ORDER BY host",
+        )
+        .bind(now)
+        .bind(self.vault().present_id().as_slice())
+        .fetch_all(self.pool())
+        .await?)
     }
 
     /// Takes a worker out that stops in order and holds nothing any more.

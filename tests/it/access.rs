@@ -208,6 +208,6 @@ async fn readiness_knows_when_the_process_stops_and_when_the_database_is_gone() 
     app.herald.store.close().await;
     assert_eq!(ready().await.1["reason"], "the database can't be reached");
     assert_eq!(app.call(Method::GET, "/healthz", None, None).await.0, 200, "it is alive all the same");
-    app.herald.api.recall();
+    app.herald.api.stop_being_ready();
     assert_eq!(ready().await.1["reason"], "the process is about to stop");
 }

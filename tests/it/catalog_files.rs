@@ -95,7 +95,13 @@ async fn a_folder_goes_round_by_the_command_line_with_exit_codes_that_mean_somet
     assert_eq!(herald(&["catalog", "check", dir]).await.0, 0);
     assert_eq!(herald(&["catalog", "plan", dir, "--delete"]).await.0, 0);
     assert_eq!(herald(&["catalog", "diff", dir]).await.0, 0);
+    let rule = folder.join("rules/paid-filters.toml");
+    let text = std::fs::read_to_string(&rule).unwrap();
+    std::fs::write(&rule, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+    assert_eq!(herald(&["catalog", "diff", dir]).await.0, 0, "an editor's line ends are no difference");
     std::fs::remove_file(folder.join("rules/paid-tag.toml")).unwrap();
+    let diff = herald(&["catalog", "diff", dir]).await;
+    assert!(diff.0 == 0 && diff.1.contains("1 file of Herald's catalog not in the folder"), "{diff:?}");
     std::fs::write(folder.join("templates/payment-failed-sms/sms.en.liquid"), "Pay {{ data.invoice }}\n")
         .unwrap();
     let plan = herald(&["catalog", "plan", dir, "--delete", "--json"]).await;

@@ -303,6 +303,74 @@ async fn a_webhook_is_connected_from_the_shell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_waits_ends_with_two_where_a_delivery_was_not_accepted() {
+    let processes = Processes::start(&[]).await;
+    let refused = json!({"endpoint": "notifications", "kind": "status", "status": 400, "probability": 1.0});
+    processes.fault(&refused).await;
+    let sent = processes.client(&["events", "send", "--sample", "--id", "shell-3", "--wait"]).await;
+    assert_eq!(sent.status.code(), Some(2), "{sent:?}");
+    assert!(out(&sent).contains("REJECTED"), "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_read_from_lists_and_lines_whatever_wrote_the_file() {
+    let processes = Processes::start(&[]).await;
+    let event = |id: &str| crate::support::app::payment_failed(id, "u").to_string();
+    for (input, count) in [
+        (format!("\u{feff}[{}]", event("l-1")), 1),
+        (format!("{}\r\n\r\n{}\n", event("l-2"), event("l-3")), 2),
+    ] {
+        let sent = processes.client_reading(&["events", "send", "-"], &input).await;
+        assert_eq!(out(&sent), format!("{count} accepted, 0 refused\n"), "{sent:?}");
+    }
+    let broken = format!("{}\n{}\n{{\"id\": }}\n", event("l-4"), event("l-5"));
+    let sent = processes.client_reading(&["events", "send", "-"], &broken).await;
+    assert!(err(&sent).contains("line 3 is no JSON object"), "{sent:?}");
+    let sent = processes.client_reading(&["events", "send", "-"], "id;type\n1;x\n").await;
+    assert!(err(&sent).contains("one event, a list of events, or one event a line"), "{sent:?}");
+    assert_eq!(processes.count("SELECT count(*) FROM events").await, 3, "nothing is half sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_is_not_complete_while_a_process_seals_with_the_earlier_key() {
+    let processes = Processes::start(&[]).await;
+    let present = [
+        ("HERALD_DATABASE_URL", &*processes.database),
+        ("HERALD_SECRET_KEY", "the next secret key, long enough for one"),
+        ("HERALD_PREVIOUS_SECRET_KEYS", database::SECRET_KEY),
+    ];
+    let rotated = run(&["keys", "rotate-secret"], &present).await;
+    assert_eq!(rotated.status.code(), Some(1), "{rotated:?}");
+    assert!(err(&rotated).contains("still seals with an earlier key: restart it"), "{rotated:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tries_the_key_of_the_settings_although_the_database_knows_another() {
+    let processes = Processes::start(&[]).await;
+    let sandbox = format!("http://127.0.0.1:{}", processes.sandbox_port);
+    let settings = |key: &'static str| {
+        [
+            ("HERALD_DATABASE_URL", (*processes.database).to_owned()),
+            ("HERALD_SECRET_KEY", database::SECRET_KEY.to_owned()),
+            ("HERALD_ONESIGNAL__APP_ID", "5a0d0000-0000-4000-8000-000000000001".to_owned()),
+            ("HERALD_ONESIGNAL__API_KEY", key.to_owned()),
+            ("HERALD_ONESIGNAL__BASE_URL", sandbox.clone()),
+            ("HERALD_ALLOW_UNSAFE_POSTGRES", "true".to_owned()),
+        ]
+    };
+    let examined = async |key| {
+        let settings = settings(key);
+        let variables: Vec<(&str, &str)> =
+            settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        out(&run(&["doctor"], &variables).await)
+    };
+    let well = examined("os_v2_app_sandbox").await;
+    assert!(well.contains("ok   app default"), "{well}");
+    let ill = examined("os_v2_app_sandbox_of_another_app").await;
+    assert!(ill.contains("FAIL app default"), "{ill}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn doctor_and_healthcheck_say_what_is_ill_and_what_helps() {
     let mut processes = Processes::start(&[]).await;
     let sandbox = format!("http://127.0.0.1:{}", processes.sandbox_port);

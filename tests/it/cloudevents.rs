@@ -166,6 +166,8 @@ async fn a_line_that_is_no_event_takes_no_other_line_with_it() {
     let results = answer["results"].as_array().unwrap();
     let statuses: Vec<u64> = results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [202, 400, 400, 202, 202], "{answer}");
+    let broken = results[1]["problem"]["detail"].as_str().unwrap();
+    assert!(broken.contains("line 3 column 2"), "{broken}");
     assert_eq!(results[0]["id"], results[4]["id"]);
     assert_eq!((&answer["accepted"], &answer["refused"]), (&json!(3), &json!(2)));
     let too_many = "{}\n".repeat(1001);

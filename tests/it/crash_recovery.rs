@@ -87,7 +87,8 @@ async fn after_the_call_and_before_its_answer_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_middle_of_a_claim() {
-    let settings = [("HERALD_ONESIGNAL__CALLS_PER_SECOND", "20"), ("HERALD_DELIVERY__MEMORY_QUEUE_SIZE", "4")];
+    let settings =
+        [("HERALD_ONESIGNAL__CALLS_PER_SECOND", "20"), ("HERALD_DELIVERY__MEMORY_QUEUE_SIZE", "4")];
     dies_at("after_claim", "3", &settings).await;
 }
 

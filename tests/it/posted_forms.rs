@@ -157,6 +157,10 @@ async fn a_label_that_the_app_does_not_know_is_refused_with_what_was_meant() {
         let (status, problem) = app.post(&by("o-1", label, "77")).await;
         assert_eq!((status, &problem["errors"][0]["code"]), (422, &json!("unknown_label")), "{label}");
         assert!(problem["errors"][0]["hint"].as_str().unwrap().contains(hint), "{label}: {problem}");
+        let listed = json!({"recipient": {label: "77"}});
+        let (status, problem) =
+            app.call(Method::POST, "/v1/test-recipients", Some(&app.key), Some(&listed)).await;
+        assert_eq!((status, &problem["errors"][0]["code"]), (422, &json!("unknown_label")), "{label}");
     }
     let name = app.get("/v1/apps").await[0]["name"].as_str().unwrap().to_owned();
     let file = format!("apps/{name}.toml");

@@ -257,7 +257,10 @@ async fn a_rule_is_put_over_the_version_that_was_seen() {
     let (status, problem) = put(&app, SMS, Some("1"), &sms(json!({"priority": "urgent"}))).await;
     assert_eq!((status, &problem["code"]), (412, &json!("stale")));
     let rule = app.get(SMS).await;
-    assert_eq!((&rule["priority"], &rule["does"], &rule["version"]), (&json!("bulk"), &json!("send"), &json!(2)));
+    assert_eq!(
+        (&rule["priority"], &rule["does"], &rule["version"]),
+        (&json!("bulk"), &json!("send"), &json!(2))
+    );
     let dry = format!("{SMS}?dry_run=true");
     assert_eq!(app.call_seen((Method::DELETE, &dry), &app.key, Some("2"), &json!({})).await.0, 200);
     assert_eq!(app.accept(&payment_failed("p-1", "u")).await["deliveries"][0]["rule"], "payment-failed-sms");
@@ -269,6 +272,21 @@ async fn a_sensitive_value_does_not_leave_by_a_tag() {
     let tag = json!({"event": "password.reset", "tag": {"code": "data.code"}});
     let (status, problem) = put(&app, "/v1/rules/leak", None, &tag).await;
     assert_eq!((status, &problem["problems"][0]["code"]), (422, &json!("sensitive_value")), "{problem}");
+}
+
+#[tokio::test]
+async fn no_rule_depends_on_a_sensitive_value_since_its_decisions_would_spell_it() {
+    let app = TestApp::start().await;
+    for rule in [
+        json!({"event": "password.reset", "cancel": "'x'", "when": "data.code.matches('^.7')"}),
+        json!({"event": "password.reset", "cancel": "'x'", "when": "size(data.code) > 6"}),
+        json!({"event": "password.reset", "template": "password-reset-email", "when": "data == {'code': '1'}"}),
+        json!({"event": "password.reset", "template": "password-reset-email", "at": "data.code"}),
+    ] {
+        let (status, problem) = put(&app, "/v1/rules/leak", None, &rule).await;
+        let codes = problem["problems"].to_string();
+        assert!(status == 422 && codes.contains("sensitive_value"), "{rule}: {problem}");
+    }
 }
 
 fn members(object: Value) -> Map<String, Value> {

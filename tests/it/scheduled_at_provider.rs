@@ -162,7 +162,10 @@ async fn it_is_taken_back_by_event_by_delivery_by_key_and_by_rule() {
         app.run_until_idle().await;
         assert_eq!(story(&app, &accepted).await, is("cancelled", "cancelled"), "{how}");
         assert_eq!(message(&app).await["canceled"], true, "{how}");
-        assert_eq!(app.sql::<i64>("SELECT count(*) FROM scheduled_messages WHERE wanted_at IS NOT NULL").await, 0);
+        assert_eq!(
+            app.sql::<i64>("SELECT count(*) FROM scheduled_messages WHERE wanted_at IS NOT NULL").await,
+            0
+        );
         let again = app.act(&cancel_path(&accepted)).await;
         assert_eq!((&again["recalling"], &again["too_late"]), (&json!(0), &json!(0)), "{again}");
     }
@@ -206,6 +209,28 @@ async fn a_lost_reply_to_the_cancellation_is_settled_by_looking() {
     assert_eq!(story(&app, &accepted).await, is("cancelled", "cancelled"));
     let stats = app.stats().await;
     assert!(stats.to_string().contains("notifications.view"), "it was looked after: {stats}");
+}
+
+#[tokio::test]
+async fn a_lost_reply_to_one_cancellation_leaves_the_others_of_its_round_alone() {
+    let app = start().await;
+    let mut all = Vec::new();
+    for n in 0..3 {
+        all.push(app.accept(&later(&app, &format!("o-{n}"), TimeDelta::hours(2))).await);
+    }
+    app.run_until_idle().await;
+    app.fault(json!({"endpoint": "notifications", "kind": "reset_after", "probability": 1.0, "times": 1}))
+        .await;
+    for one in &all {
+        app.act(&cancel_path(one)).await;
+    }
+    app.herald.pipeline.recall().await.expect("the database answers");
+    let mut stories = Vec::new();
+    for one in &all {
+        stories.push(story(&app, one).await.0);
+    }
+    stories.sort();
+    assert_eq!(stories, ["accepted", "cancelled", "cancelled"]);
 }
 
 #[tokio::test]

@@ -52,3 +52,23 @@ fn every_service_of_the_compose_file_has_limits() {
         assert!(is_limited, "no limits:\n{service}");
     }
 }
+
+#[test]
+fn every_container_of_the_manifests_has_limits_and_no_rights() {
+    let manifests = file("docs/deploy/kubernetes.yaml");
+    let containers: Vec<&str> =
+        manifests.split("\n---\n").filter(|one| one.contains("containers:")).collect();
+    assert_eq!(containers.len(), 2);
+    for container in containers {
+        for limit in [
+            "runAsNonRoot: true",
+            "readOnlyRootFilesystem: true",
+            "allowPrivilegeEscalation: false",
+            "capabilities: {drop: [ALL]}",
+            "limits: {memory:",
+            "automountServiceAccountToken: false",
+        ] {
+            assert!(container.contains(limit), "no {limit}:\n{container}");
+        }
+    }
+}

@@ -240,3 +240,27 @@ fn members(object: Value) -> Map<String, Value> {
         other => panic!("no object: {other}"),
     }
 }
+
+#[tokio::test]
+async fn a_reminder_for_a_time_long_past_is_not_sent_and_says_so() {
+    let schema = r#"{"type": "object", "properties": {"invoice": {"type": "string", "pattern": "\\S"}, "amount": {"type": "string", "pattern": "\\S"},
+        "pay_url": {"type": "string", "format": "uri"}, "due": {"type": "string", "format": "date-time"}},
+        "required": ["invoice", "amount", "pay_url", "due"]}"#;
+    let app = TestApp::start().await;
+    app.apply(&[("events/payment.failed/schema.json", schema)]).await;
+    enter(&app, json!({"at": "data.due", "before": "2h", "expires_in": "2d"})).await;
+    let reminder = |id: &str, due: &str| {
+        let mut event = payment_failed(id, "u");
+        event["data"]["due"] = json!(due);
+        event
+    };
+    // It is 10:00 on the 24th.
+    let late = app.accept(&reminder("p-1", "2026-11-24T11:00:00Z")).await;
+    assert_eq!(
+        late["deliveries"].as_array().expect("a list").len(),
+        1,
+        "an hour late is worth sending: {late}"
+    );
+    let old = app.accept(&reminder("p-2", "2025-01-01T00:00:00Z")).await;
+    assert_eq!((&old["deliveries"], &old["decisions"][0]["code"]), (&json!([]), &json!("expired")), "{old}");
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use herald::domain::answer::{BatchAnswer, MessageStats, ProviderMessageId, Verdict, Recall};
+use herald::domain::answer::{BatchAnswer, MessageStats, ProviderMessageId, Recall, Verdict};
 use herald::domain::app::App;
 use herald::domain::batch::Batch;
 use herald::domain::channel::{Channel, Priority};

@@ -193,6 +193,7 @@ impl LogInProvider for Oidc {
                 bad("its token was refused; the log says why")
             })?;
         Ok(ProviderAnswer {
+            account: format!("{} {}", claims.issuer().as_str(), claims.subject().as_str()),
             email: claims.email().map(|email| email.to_string()),
             email_verified: claims.email_verified().unwrap_or(false),
             name: claims.name().and_then(|name| name.get(None)).map(|name| name.to_string()),

@@ -3,8 +3,8 @@
 use super::super::check::{CatalogProblem, file_of};
 use super::super::manifest::Document;
 use super::CheckContext;
-use super::copy::check_copy;
 use super::check_context::{Leading, shape};
+use super::copy::check_copy;
 use crate::domain::budget::Budget;
 use crate::domain::snapshot::CatalogSnapshot;
 

@@ -1,10 +1,10 @@
 //! Checking a document against what surrounds it: the same checks for files, drafts and single entries.
 
 mod breaks;
+mod check_context;
 mod copy;
 mod fit;
 mod rules;
-mod check_context;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,8 @@ use super::source_files;
 use crate::domain::budget::{Budget, Spent};
 use crate::domain::snapshot::CatalogSnapshot;
 
+pub(super) use check_context::{CheckContext, Leading, shape};
 pub(super) use copy::check_copy;
-pub(super) use check_context::{Leading, CheckContext, shape};
 
 /// Everything that is wrong with a document, errors and warnings. Without a snapshot, what it refers to outside is not
 /// looked at.

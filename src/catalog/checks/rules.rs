@@ -134,8 +134,7 @@ fn found_in(
             ..CatalogProblem::error(found.code, file, at(&found))
         })
         .collect();
-    let is_kept = !["when", "at"].contains(&field);
-    for pointer in entry.iter().flat_map(|entry| &entry.sensitive).filter(|_| is_kept) {
+    for pointer in entry.iter().flat_map(|entry| &entry.sensitive) {
         let secret = format!("data{}", pointer.replace('/', "."));
         let touches = |path: &String| {
             let below =
@@ -144,12 +143,18 @@ fn found_in(
         };
         if expression.paths().iter().any(touches) {
             let source = expression.source();
-            let message = if field == "digest" {
-                format!(
+            let message = match field {
+                "digest" => format!(
                     "`{source}` would keep a hash of the sensitive value `{secret}`, which can be guessed"
-                )
-            } else {
-                format!("`{source}` would leave with the sensitive value `{secret}`")
+                ),
+                // Whether it held is kept as a decision: enough such rules spell the value.
+                "when" => format!(
+                    "whether `{source}` holds would say something about the sensitive value `{secret}`"
+                ),
+                "at" => {
+                    format!("`{source}` would keep the sensitive value `{secret}` as the delivery's time")
+                }
+                _ => format!("`{source}` would leave with the sensitive value `{secret}`"),
             };
             let problem = CatalogProblem::error("sensitive_value", file, message);
             problems

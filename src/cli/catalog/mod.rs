@@ -19,6 +19,7 @@ use super::onesignal;
 use crate::catalog::diff::lines;
 use crate::catalog::{CatalogProblem, files, sample};
 use crate::domain::budget::Budget;
+use crate::domain::template::plain_lines;
 use folder::{read_folder, write_folder};
 
 /// What to do with a catalog.
@@ -234,11 +235,12 @@ async fn diff(args: &FilesArgs) -> anyhow::Result<ExitCode> {
     let answer = args.client.call(Method::GET, "/v1/catalog", None).await?;
     let there: BTreeMap<String, String> =
         serde_json::from_value(answer["files"].clone()).context("the answer holds no files")?;
-    let paths: std::collections::BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+    let elsewhere: Vec<&String> = there.keys().filter(|path| !here.contains_key(*path)).collect();
     let mut changed = Vec::new();
-    for path in paths {
-        let text = |files: &BTreeMap<String, String>| files.get(path).cloned().unwrap_or_default();
-        let lines = lines(&text(&there), &text(&here));
+    for (path, text) in &here {
+        // Line ends and a byte order mark are no difference, here as for `plan`.
+        let known = there.get(path).map(|text| plain_lines(text)).unwrap_or_default();
+        let lines = lines(&known, &plain_lines(text));
         if lines.iter().any(|line| line.op != "same") {
             changed.push((path, lines));
         }
@@ -246,7 +248,7 @@ async fn diff(args: &FilesArgs) -> anyhow::Result<ExitCode> {
     if args.client.json {
         let body: Vec<Value> =
             changed.iter().map(|(path, lines)| json!({"file": path, "lines": lines})).collect();
-        println!("{:#}", json!(body));
+        println!("{:#}", json!({"changed": body, "only_in_herald": elsewhere}));
     } else if changed.is_empty() {
         println!("the files say what Herald's catalog says");
     }
@@ -255,6 +257,12 @@ async fn diff(args: &FilesArgs) -> anyhow::Result<ExitCode> {
         for line in lines.iter().filter(|line| line.op != "same") {
             println!("{}{}", if line.op == "new" { '+' } else { '-' }, line.text);
         }
+    }
+    if !elsewhere.is_empty() && !args.client.json {
+        println!(
+            "{} of Herald's catalog not in the folder, which leaves them alone",
+            counted(elsewhere.len(), "file")
+        );
     }
     Ok(exit(changed.is_empty()))
 }

@@ -159,7 +159,7 @@ async fn examine_apps(settings: &Settings, store: &Store, findings: &mut Finding
         }
     };
     let of_settings = match default_app(settings) {
-        Ok(app) => app.filter(|app| apps.iter().all(|known| known.id != app.id)),
+        Ok(app) => app,
         Err(error) => {
             findings.ill(
                 "apps",
@@ -181,8 +181,9 @@ async fn examine_apps(settings: &Settings, store: &Store, findings: &mut Finding
         findings.ill("TLS", "the system's roots can't be read", "install ca-certificates");
         return;
     };
-    // `herald serve` enters the app of the settings.
-    for app in apps.iter().chain(&of_settings) {
+    // `herald serve` enters the app of the settings, so what they say counts for it.
+    let others = apps.iter().filter(|known| of_settings.as_ref().is_none_or(|app| app.id != known.id));
+    for app in others.chain(&of_settings) {
         examine_app(&provider, app, findings).await;
     }
     examine_gates(store, findings).await;

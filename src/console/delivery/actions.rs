@@ -5,9 +5,9 @@ use axum::extract::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::login::sentence;
 use super::super::failure::Failure;
 use super::super::forms;
+use super::super::login::sentence;
 use super::super::page_context::{Shown, View, done};
 use super::find;
 use crate::domain::id::TypedId;

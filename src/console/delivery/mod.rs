@@ -16,17 +16,17 @@ use serde_json::json;
 use super::event::path_segment;
 use super::failure::Failure;
 
-use super::layout::Place;
 use super::components::chip;
+use super::layout::Place;
 use super::page_context::{Crumb, Shown, View};
 use crate::access::Use;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
 use crate::domain::id::DeliveryId;
 use crate::pipeline::preview::{PreviewWish, Previewed};
+use crate::store::delivery_reads::{AttemptRow, DecisionRow, DeliveryRow};
 use crate::store::events::StoredEvent;
 use crate::store::gates::NamedGate;
-use crate::store::delivery_reads::{AttemptRow, DecisionRow, DeliveryRow};
 
 /// Everything that its page shows.
 struct Story {

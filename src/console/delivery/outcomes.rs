@@ -3,10 +3,10 @@
 use axum::extract::Path;
 use maud::{Markup, html};
 
-use super::super::stats::{why_none, words_of};
-use super::super::layout::Place;
 use super::super::components::count;
+use super::super::layout::Place;
 use super::super::page_context::{Crumb, Shown, View};
+use super::super::stats::{why_none, words_of};
 use super::{Story, find};
 use crate::domain::answer::{MessageStats, ProviderMessageId};
 use crate::domain::app::AppId;

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::super::event::pretty;
 use super::super::components::{ago, clock_time};
+use super::super::event::pretty;
 use super::Story;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TypedId, made_at};

@@ -8,10 +8,10 @@ pub(super) use form::{delete, new as new_page, save};
 use axum::extract::Path;
 use maud::html;
 
+use super::components::empty;
 use super::event::{path_segment, pretty};
 use super::failure::Failure;
 use super::layout::Place;
-use super::components::empty;
 use super::page_context::{Crumb, Shown, View};
 use crate::access::Use;
 use crate::domain::event::covers;

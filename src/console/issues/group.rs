@@ -7,10 +7,10 @@ use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::super::components::{chip, empty, when};
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::layout::Place;
-use super::super::components::{chip, empty, when};
 use super::super::page_context::{Crumb, Shown, View};
 use super::LOOK_BACK;
 use crate::access::Use;

@@ -13,10 +13,10 @@ pub(super) use switches::{close, open};
 use chrono::TimeDelta;
 use maud::{Markup, html};
 
-use super::login::sentence;
+use super::components::{chip, empty, number, when};
 use super::event::path_segment;
 use super::layout::Place;
-use super::components::{chip, empty, number, when};
+use super::login::sentence;
 use super::page_context::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
 use crate::domain::remedy::remedy;

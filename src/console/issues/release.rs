@@ -6,11 +6,11 @@ use maud::html;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::components::{count, empty};
 use super::super::delivery::{read_values, read_version};
 use super::super::failure::Failure;
 use super::super::forms;
 use super::super::layout::Place;
-use super::super::components::{count, empty};
 use super::super::page_context::{Crumb, Shown, View, done};
 use super::group::GroupName;
 use crate::domain::id::TypedId;

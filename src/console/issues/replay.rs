@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::super::components::{chip, count};
 use super::super::failure::Failure;
 use super::super::forms;
 use super::super::layout::Place;
-use super::super::components::{chip, count};
 use super::super::page_context::{Crumb, Shown, View, done};
 use super::LOOK_BACK;
 use super::group::GroupName;

@@ -4,9 +4,9 @@ use axum::body::Body;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::super::components::when;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::components::when;
 use super::super::page_context::{Shown, View, done};
 use crate::access::Use;
 use crate::domain::clock::Timestamp;

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::layout::Place;
-use super::super::templates::Sent;
 use super::super::page_context::{Crumb, Shown, View, done};
+use super::super::templates::Sent;
 use crate::access::Use;
 use crate::catalog::ApplyError;
 use crate::catalog::entries::{Entry, entry_version, rule_form};
@@ -17,8 +17,17 @@ use crate::catalog::forms::RuleForm;
 use crate::domain::snapshot::CatalogSnapshot;
 
 /// What has a box of its own; everything else stands in the JSON.
-const BOXES: [&str; 9] =
-    ["event", "description", "when", "template", "priority", "enabled", "delay", "expires_in", "recipient_zone"];
+const BOXES: [&str; 9] = [
+    "event",
+    "description",
+    "when",
+    "template",
+    "priority",
+    "enabled",
+    "delay",
+    "expires_in",
+    "recipient_zone",
+];
 
 impl From<ApplyError> for Failure {
     fn from(error: ApplyError) -> Self {

@@ -8,9 +8,9 @@ pub(super) use try_out::show as try_out;
 
 use maud::html;
 
+use super::components::empty;
 use super::event::path_segment;
 use super::layout::Place;
-use super::components::empty;
 use super::page_context::{Crumb, Shown, View};
 use crate::access::Use;
 use crate::domain::rule::{Action, Rule};

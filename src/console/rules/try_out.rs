@@ -5,10 +5,10 @@ use axum::response::IntoResponse;
 use maud::{Markup, html};
 use serde_json::json;
 
-use super::super::failure::Failure;
 use super::super::components::number;
-use super::super::templates::Sent;
+use super::super::failure::Failure;
 use super::super::page_context::{Shown, View};
+use super::super::templates::Sent;
 use crate::compute::Purpose;
 use crate::domain::budget::Budget;
 use crate::domain::event::covers;

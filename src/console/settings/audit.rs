@@ -5,8 +5,8 @@ use maud::html;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::super::event::pretty;
 use super::super::components::{empty, when};
+use super::super::event::pretty;
 use super::super::page_context::{Shown, View};
 use super::below;
 

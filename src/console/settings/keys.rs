@@ -7,9 +7,9 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::super::components::when;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::components::when;
 use super::super::page_context::{Shown, View, done};
 use super::below;
 use crate::access::{KeyRequest, Scope};

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::super::caller::Caller;
 use super::super::cookies::set_session;
-use super::super::login::{retry_later, sentence};
 use super::super::failure::Failure;
 use super::super::forms;
+use super::super::login::{retry_later, sentence};
 use super::super::page_context::{Shown, View, done};
 use super::below;
 use crate::access::{ChangePasswordError, TeamError};

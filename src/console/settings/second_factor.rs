@@ -9,11 +9,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::super::caller::Caller;
+use super::super::components::when;
 use super::super::confirm::status_of;
-use super::super::login::sentence;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::components::when;
+use super::super::login::sentence;
 use super::super::page_context::{Shown, View, done};
 use super::below;
 use crate::access::{Enrolment, LogInError, SecondFactorError};

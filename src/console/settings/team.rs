@@ -5,10 +5,10 @@ use maud::{Markup, html};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::super::login::sentence;
+use super::super::components::when;
 use super::super::failure::Failure;
 use super::super::forms;
-use super::super::components::when;
+use super::super::login::sentence;
 use super::super::page_context::{Shown, View, done};
 use super::below;
 use crate::access::{Member, NewMember, Role, TeamError, plain_email};

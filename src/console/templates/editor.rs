@@ -9,13 +9,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::assets;
+use super::super::components::when;
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::forms;
 use super::super::layout::Place;
-use super::super::components::when;
-use super::super::policy_with_styles;
 use super::super::page_context::{Crumb, Shown, View, done};
+use super::super::policy_with_styles;
 use super::Known;
 use super::fields::{Sent, boxes, settings};
 use crate::access::Use;

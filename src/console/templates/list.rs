@@ -7,11 +7,11 @@ use chrono::TimeDelta;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::super::components::{empty, number, when};
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::forms;
 use super::super::layout::Place;
-use super::super::components::{empty, number, when};
 use super::super::page_context::{Crumb, Shown, View, done};
 use crate::access::Use;
 use crate::catalog::preview_data::types_of;

@@ -1,6 +1,5 @@
 //! Templates: the list, the editor with its preview, publishing, the history.
 
-mod version_comparison;
 mod diff_view;
 mod editor;
 mod fields;
@@ -9,8 +8,8 @@ mod list;
 mod preview;
 mod publish;
 mod test_send;
+mod version_comparison;
 
-pub(super) use version_comparison::clicks;
 pub(super) use editor::{discard, page as editor_page, save};
 pub(super) use fields::Sent;
 pub(super) use history::{page as history_page, roll_back};
@@ -19,6 +18,7 @@ pub(super) use preview::show as preview;
 pub(super) use preview::walk;
 pub(super) use publish::{approve, page as publish_page, publish};
 pub(super) use test_send::{page as test_page, send as send_test};
+pub(super) use version_comparison::clicks;
 
 use super::failure::Failure;
 use super::page_context::View;

@@ -5,11 +5,11 @@ use axum::extract::Path;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::super::components::{count, number};
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::forms;
 use super::super::layout::Place;
-use super::super::components::{count, number};
 use super::super::page_context::{Crumb, Shown, View, done};
 use super::Known;
 use super::diff_view::diff_view;

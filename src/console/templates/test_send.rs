@@ -4,10 +4,10 @@ use axum::body::Body;
 use axum::extract::Path;
 use maud::html;
 
+use super::super::components::empty;
 use super::super::event::path_segment;
 use super::super::failure::Failure;
 use super::super::layout::Place;
-use super::super::components::empty;
 use super::super::page_context::{Crumb, Shown, View, done};
 use super::Known;
 use super::editor::samples;

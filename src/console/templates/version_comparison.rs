@@ -3,12 +3,12 @@
 use axum::extract::Path;
 use maud::{Markup, html};
 
+use super::super::components::{count, number};
 use super::super::event::path_segment;
 use super::super::failure::Failure;
-use super::super::stats::{share, why_none};
 use super::super::layout::Place;
-use super::super::components::{count, number};
 use super::super::page_context::{Crumb, Shown, View};
+use super::super::stats::{share, why_none};
 use super::Known;
 use crate::domain::template::TemplateVersion;
 use crate::store::version_stats::VersionStats;

@@ -175,7 +175,8 @@ impl Budget {
                 return Err(Wait::Until(now + TimeDelta::seconds(1)));
             }
             budget.gate.admits(now)?;
-            let reserved = if call.priority == Priority::Urgent { self.calls_in_flight / URGENT_PART } else { 0 };
+            let reserved =
+                if call.priority == Priority::Urgent { self.calls_in_flight / URGENT_PART } else { 0 };
             if budget.in_flight >= budget.concurrency.places() + reserved {
                 return Err(Wait::ForPlace);
             }

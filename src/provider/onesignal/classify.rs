@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::domain::answer::{BatchAnswer, ProviderMessageId, Verdict, Recall};
+use crate::domain::answer::{BatchAnswer, ProviderMessageId, Recall, Verdict};
 
 /// How much of a raw answer is kept, in bytes.
 const KEPT_BODY: usize = 4 * 1024;

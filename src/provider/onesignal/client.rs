@@ -12,7 +12,7 @@ use url::Url;
 use super::classify::{self, RawAnswer};
 use super::templates::TEMPLATE_PAGE;
 use super::wire;
-use crate::domain::answer::{BatchAnswer, MessageStats, ProviderMessageId, Verdict, Recall};
+use crate::domain::answer::{BatchAnswer, MessageStats, ProviderMessageId, Recall, Verdict};
 use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::channel::{Channel, Priority};

@@ -93,7 +93,8 @@ async fn act(
 /// Reads what somebody does with a message, if they can.
 fn action_of(message: &Message, text: &str) -> Result<RecipientAction, Unclear> {
     let names = || RecipientAction::ALL.map(RecipientAction::name).join(", ");
-    let deed = RecipientAction::parse(text).ok_or_else(|| unclear(format!("`{text}` is none of {}", names())))?;
+    let deed =
+        RecipientAction::parse(text).ok_or_else(|| unclear(format!("`{text}` is none of {}", names())))?;
     let channel = message.channel;
     if deed.fits(channel) {
         Ok(deed)

@@ -86,7 +86,11 @@ impl Search {
     pub(super) fn fits(&self, seen: &ReceivedMessage, acts: &Acts) -> bool {
         let blank = || seen.recipients.iter().any(|to| !to.blanks.is_empty());
         let broken = || seen.recipients.iter().any(|to| !to.broken.is_empty());
-        let bad = || acts.of(seen.id).iter().any(|act| matches!(act.deed, RecipientAction::Fail | RecipientAction::Bounce));
+        let bad = || {
+            acts.of(seen.id)
+                .iter()
+                .any(|act| matches!(act.deed, RecipientAction::Fail | RecipientAction::Bounce))
+        };
         let state = |state: &State| match state {
             State::Failed => broken() || bad(),
             State::Blank => blank(),

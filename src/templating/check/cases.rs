@@ -93,6 +93,7 @@ const CASES: &[Case] = &[
     (Push, "contents", "{{ forloop.index }}", "unknown_name", Error, (1, 4)),
     (Email, "body", "{% for i in data.items %}{{ forloop.lenght }}{% endfor %}", "unknown_name", Error, (1, 29)),
     (Push, "contents", "{{ data.note }}", "maybe_blank", Warning, (1, 4)),
+    (Push, "contents", "{% if data.paid %}Paid{% endif %}", "maybe_blank", Warning, (1, 1)),
     (Push, "contents", "{{ data.code | upcase }}", "sensitive_on_lock_screen", Warning, (1, 1)),
     (Push, "contents", "{{ data.order_id | remove: 'x' }}", "maybe_blank", Warning, (1, 4)),
     (Push, "contents", "{{ data.count | pluralize: data.note, 's' }}", "maybe_blank", Warning, (1, 4)),

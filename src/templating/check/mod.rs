@@ -6,9 +6,9 @@
 mod dialect;
 mod encoding;
 mod flow;
+mod length_meters;
 mod links;
 mod locales;
-mod length_meters;
 mod options;
 mod payload;
 mod schema;
@@ -22,9 +22,9 @@ mod bounds;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod properties;
 
 use std::collections::BTreeMap;
 
@@ -89,12 +89,12 @@ impl Finding {
 
     /// At the start of a field, or wherever in it.
     fn in_field(mut self, field: &str, (line, column): (usize, usize)) -> Self {
-        (self.field, self.memory_queue, self.column) = (Some(field.to_owned()), Some(line), Some(column));
+        (self.field, self.line, self.column) = (Some(field.to_owned()), Some(line), Some(column));
         self
     }
 
     fn order(&self) -> impl Ord + '_ {
-        (&self.locale, &self.field, self.memory_queue, self.column, self.severity, self.code, &self.message)
+        (&self.locale, &self.field, self.line, self.column, self.severity, self.code, &self.message)
     }
 }
 
@@ -181,8 +181,16 @@ fn check_locale(
         found.extend(links::check(copy.channel, spec, &template));
         let is_kept = compiled.as_ref().is_ok_and(|content| content.is_kept(spec.name));
         found.extend(dialect::check(spec, &template, is_kept));
+        if compiled.as_ref().is_ok_and(|content| content.is_conditional(spec.name)) {
+            let message =
+                format!("`{}` is blank where no condition in it holds; the delivery is held then", spec.name);
+            let finding = Finding::new("maybe_blank", Severity::Warning, message);
+            found.push(
+                finding.hint("add text outside of the conditions, or an `else`").in_field(spec.name, (1, 1)),
+            );
+        }
         found.extend(encoding::check(spec, &template));
-        found.extend(meters::check(copy.channel, spec.name, &template, events, budget));
+        found.extend(length_meters::check(copy.channel, spec.name, &template, events, budget));
         for event in events {
             let Some(followed) = flow::follow(copy.channel, spec.name, &template, event, budget) else {
                 continue;

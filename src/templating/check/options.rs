@@ -149,10 +149,9 @@ fn refusal(takes: Takes, name: &str, value: &Value) -> Option<String> {
             },
         ),
         Flag => (value.is_boolean(), "true or false".to_owned()),
-        Object(max) => (
-            value.is_object() && value.to_string().len() <= max,
-            format!("an object of at most {max} bytes"),
-        ),
+        Object(max) => {
+            (value.is_object() && value.to_string().len() <= max, format!("an object of at most {max} bytes"))
+        }
         Texts(max) => (
             value.as_array().is_some_and(|list| list.len() <= max && list.iter().all(Value::is_string)),
             format!("a list of at most {max} texts"),

@@ -152,9 +152,8 @@ impl<'s> Shape<'s> {
     }
 
     fn may_be_blank_within(&self, levels: usize) -> bool {
-        let item = |list: &List<'_>| {
-            levels == 0 || list.min == 0 || list.element().may_be_blank_within(levels - 1)
-        };
+        let item =
+            |list: &List<'_>| levels == 0 || list.min == 0 || list.element().may_be_blank_within(levels - 1);
         self.may_be_nil() || self.text.as_ref().is_some_and(|text| text.blank) || self.lists.iter().any(item)
     }
 

@@ -2,8 +2,8 @@
 
 use std::mem::discriminant;
 
-use super::escape::{Place, Places};
 use super::dataflow::bodies;
+use super::escape::{Place, Places};
 use crate::domain::budget::Budget;
 use crate::domain::template::FieldKind;
 use crate::templating::liquid::ast::{For, Node};

@@ -1,10 +1,11 @@
 //! The compiler: from what an author writes to what OneSignal runs and what Herald computes for each event.
 
+mod blanks;
 mod checks;
+mod contexts;
+pub(in crate::templating) mod dataflow;
 mod escape;
 mod languages;
-pub(in crate::templating) mod dataflow;
-mod contexts;
 mod plan;
 mod problems;
 mod rewrite;
@@ -25,14 +26,15 @@ use serde_json::{Map, Value};
 use crate::domain::budget::{Budget, Limits, Spent};
 use crate::domain::channel::Channel;
 use crate::domain::template::{FieldKind, FieldSpec, Fields, fields_of};
+use crate::domain::visible::is_blank;
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::render::{Escape, Evaluator, Manner};
 use crate::templating::liquid::{PathUse, RenderError, Template};
 use crate::templating::mjml;
 
+use dataflow::{Origins, PROVIDER_NAMES};
 use escape::{Places, literal};
 pub use languages::compile_content;
-use dataflow::{Origins, PROVIDER_NAMES};
 use plan::Op;
 pub use problems::Problem;
 use problems::Problems;
@@ -59,6 +61,12 @@ pub enum ValueError {
     Missing {
         /// The path from the event down, such as `data.items[].name`.
         path: String,
+        /// The field, by Herald's name.
+        field: String,
+    },
+    /// Each value is there, and the field still comes out blank, which no message can do without.
+    #[error("the field `{field}` is blank with this event")]
+    Blank {
         /// The field, by Herald's name.
         field: String,
     },
@@ -101,6 +109,8 @@ struct CompiledField {
     /// Whether the field goes out as its author wrote it.
     kept: bool,
     reads_provider: bool,
+    /// Whether it is needed and may come out blank with some event.
+    may_be_blank: bool,
 }
 
 /// A value that OneSignal is sent as it is.
@@ -256,8 +266,11 @@ impl CompiledContent {
         let target = if spec.in_template { &mut self.template_fields } else { &mut self.call_fields };
         target.insert(spec.name.to_owned(), text);
         let kept = !is_rewritten;
+        let may_be_blank =
+            spec.required && !reads_provider && !blanks::always_show(source, nodes, blanks::is_plain_path);
         self.fields.push(CompiledField {
             reads_provider,
+            may_be_blank,
             name: spec.name.to_owned(),
             template: template.clone(),
             places,
@@ -306,6 +319,14 @@ impl CompiledContent {
         &self.paths
     }
 
+    /// Whether a field that no message can do without consists of nothing but parts that depend on conditions.
+    pub(in crate::templating) fn is_conditional(&self, field: &str) -> bool {
+        let is_it = |known: &&CompiledField| known.name == field && known.may_be_blank;
+        self.fields.iter().find(is_it).is_some_and(|field| {
+            !blanks::always_show(field.template.source(), field.template.nodes(), |_| true)
+        })
+    }
+
     /// A field as it was compiled: of MJML, the HTML.
     pub(in crate::templating) fn template(&self, field: &str) -> Option<&Template> {
         self.fields.iter().find(|known| known.name == field).map(|known| &known.template)
@@ -336,6 +357,10 @@ impl CompiledContent {
             let mut evaluator = field.evaluator(&globals, budget);
             plan::run(&mut evaluator, &field.ops, &mut entry)
                 .map_err(|error| self.value_error(field, error))?;
+            if field.may_be_blank {
+                let text = field.evaluator(&globals, budget).render(field.template.nodes());
+                field.check_blank(&text.map_err(|error| self.value_error(field, error))?)?;
+            }
         }
         Ok(entry)
     }
@@ -359,6 +384,7 @@ impl CompiledContent {
             let mut evaluator = field.evaluator(&globals, budget);
             let text = evaluator.render(field.template.nodes());
             let text = text.map_err(|error| self.value_error(field, error))?;
+            field.check_blank(&text)?;
             Ok((field.name.clone(), literal(&text)))
         };
         self.fields.iter().map(render).collect()
@@ -394,6 +420,13 @@ impl CompiledField {
         let escape: Option<&dyn Escape> = if self.kept { None } else { Some(&self.places) };
         let manner = Manner { strict: true, refuse_blank: true, escape };
         Evaluator::new(self.template.source(), globals, manner, budget)
+    }
+
+    fn check_blank(&self, text: &str) -> Result<(), ValueError> {
+        if self.may_be_blank && is_blank(text) {
+            return Err(ValueError::Blank { field: self.name.clone() });
+        }
+        Ok(())
     }
 }
 

@@ -5,8 +5,8 @@ mod expressions;
 use std::collections::BTreeSet;
 
 use super::checks::{LOOKUP_NAME, check_loop};
-use super::escape::{Place, Places, literal};
 use super::dataflow::{Origin, Origins, bodies, has_jump};
+use super::escape::{Place, Places, literal};
 use super::plan::{Choice, Need, Op};
 use super::problems::Problems;
 use super::slots::Slots;

@@ -9,6 +9,7 @@ use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use super::logs::captured;
 use crate::console::visitor::Visitor;
 use crate::support::app::{TestApp, Wanted, order_shipped};
 
@@ -463,4 +464,18 @@ async fn metrics_behind_a_proxy_need_a_key() {
     ] {
         assert_eq!(ask(&through_a_proxy).await, 401, "{through_a_proxy:?}");
     }
+}
+
+#[tokio::test]
+async fn refused_calls_are_logged_with_key_and_permission_and_without_the_key_itself() {
+    let (log, _guard) = captured();
+    let app = TestApp::start().await;
+    let reader = app.key_with(vec![Scope::EventsRead]).await;
+    let posted = Some(order_shipped("o-1", "u"));
+    assert_eq!(app.call(Method::POST, "/v1/events", Some(&reader), posted.as_ref()).await.0, 403);
+    assert_eq!(app.call(Method::GET, "/v1/events", Some("hk_live_guessed"), None).await.0, 401);
+    let refused = log.wait_for("was refused PostEvent").await;
+    assert!(refused.contains("permission=PostEvent") && refused.contains("key key_"), "{refused}");
+    let text = log.wait_for("wrong, revoked or expired key").await;
+    assert!(!text.contains(&reader) && !text.contains("hk_live_guessed"), "{text}");
 }

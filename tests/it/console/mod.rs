@@ -4,6 +4,7 @@
 mod browser;
 mod catalog_pages;
 mod confirming;
+mod issue_pages;
 mod login;
 mod pages;
 mod people_pages;
@@ -12,7 +13,6 @@ mod permissions;
 mod provider;
 pub mod second_factor;
 mod sessions;
-mod issue_pages;
 pub mod visitor;
 
 use crate::support::app::{TestApp, order_shipped};

@@ -333,6 +333,24 @@ async fn other_domains_and_deactivated_members_are_refused() {
 }
 
 #[tokio::test]
+async fn a_member_is_known_by_the_account_whatever_its_address_and_not_by_the_address_alone() {
+    let provider = Provider::start().await;
+    let app = herald_with(&provider, &[]).await;
+    let _admin = Visitor::member(&app, Role::Admin).await;
+    invite(&app, Role::Editor).await;
+    assert_eq!(log_in(&provider, &browser(&app), "/").await.status, 200);
+    *provider.claims.lock() = json!({"email": "anna.lindt@shop.example"});
+    assert_eq!(log_in(&provider, &browser(&app), "/").await.status, 200, "she has another address now");
+    *provider.claims.lock() = json!({"sub": "2"});
+    let other = log_in(&provider, &browser(&app), "/").await;
+    assert_eq!(other.status, 403, "her first address was given to somebody else");
+    for is_disabled in [true, false] {
+        app.herald.team.change("test", "anna@shop.example", None, Some(is_disabled)).await.unwrap();
+    }
+    assert_eq!(log_in(&provider, &browser(&app), "/").await.status, 200, "an admin let the new account in");
+}
+
+#[tokio::test]
 async fn new_people_are_entered_where_a_role_is_set_for_them() {
     let provider = Provider::start().await;
     let app = herald_with(&provider, &[("HERALD_OIDC__DEFAULT_ROLE", "viewer")]).await;

@@ -137,3 +137,25 @@ fn a_value_that_shows_no_glyph_is_blank_whatever_characters_it_has() {
         }
     }
 }
+
+#[test]
+fn a_needed_field_that_comes_out_blank_is_refused_although_each_value_is_there() {
+    let blank = |field: &str| Err(ValueError::Blank { field: field.to_owned() });
+    for (channel, field, source) in [
+        (Channel::Sms, "contents", "{% if data.id == '2' %}x{% endif %}"),
+        (Channel::Push, "contents", "{% if data.id == '2' %}x{% endif %}\u{200b}"),
+        (Channel::Push, "contents", "{% for i in data.list %}{{ i }}{% endfor %}"),
+        (Channel::Email, "subject", "{% case data.id %}{% when '2' %}x{% endcase %}"),
+        (Channel::Sms, "contents", "{{ data.id | remove: '1' }}"),
+        (Channel::Sms, "contents", "{% assign x = '' %}{{ x }}{% if data.id == '2' %}x{% endif %}"),
+    ] {
+        let content = compiled(channel, &[(field, source)]);
+        let data = json!({"id": "1", "list": []});
+        let found = content.values(&data, &Budget::default()).map(|_| ());
+        assert_eq!(found, blank(field), "{source}");
+        let found = content.render_inline(&data, &Budget::default()).map(|_| ());
+        assert_eq!(found, blank(field), "{source}");
+        let full = json!({"id": "2", "list": ["a"]});
+        assert!(content.values(&full, &Budget::default()).is_ok(), "{source}");
+    }
+}
