@@ -58,7 +58,7 @@ impl CatalogProblem {
     /// The same, at a place.
     #[must_use]
     pub fn at(mut self, line: Option<usize>, column: Option<usize>) -> Self {
-        (self.memory_queue, self.column) = (line, column);
+        (self.line, self.column) = (line, column);
         self
     }
 
@@ -83,7 +83,7 @@ pub(super) fn file_of(kind: &str, name: &str) -> String {
 impl std::fmt::Display for CatalogProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.file)?;
-        if let (Some(line), Some(column)) = (self.memory_queue, self.column) {
+        if let (Some(line), Some(column)) = (self.line, self.column) {
             write!(f, ":{line}:{column}")?;
         }
         f.write_str(": ")?;

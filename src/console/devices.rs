@@ -12,7 +12,7 @@ use super::assets;
 
 use crate::domain::channel::Channel;
 use crate::pipeline::preview::Previewed;
-use crate::templating::check::length_meters;
+use crate::templating::check::meters;
 
 /// Rendered fields by their names.
 struct Fields<'a>(&'a BTreeMap<String, String>);

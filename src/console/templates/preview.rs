@@ -21,7 +21,7 @@ use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::EventId;
 use crate::domain::template::Content;
 use crate::pipeline::preview::{PreviewWish, Previewed};
-use crate::templating::check::{Meter, Unit, length_meters};
+use crate::templating::check::{Meter, Unit, meters};
 
 /// How deep a schema's values are listed.
 const DEPTH: usize = 4;

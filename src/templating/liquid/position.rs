@@ -51,14 +51,14 @@ impl<'s> Cursor<'s> {
     /// The line and the column in characters, both from 1, of byte `offset`.
     pub fn at(&mut self, offset: usize) -> (usize, usize) {
         if offset < self.offset {
-            (self.offset, self.memory_queue, self.column) = (0, 1, 1);
+            (self.offset, self.line, self.column) = (0, 1, 1);
         }
         for c in self.source.get(self.offset..offset).unwrap_or_default().chars() {
-            (self.memory_queue, self.column) =
-                if c == '\n' { (self.memory_queue + 1, 1) } else { (self.memory_queue, self.column + 1) };
+            (self.line, self.column) =
+                if c == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
             self.offset += c.len_utf8();
         }
-        (self.memory_queue, self.column)
+        (self.line, self.column)
     }
 }
 
