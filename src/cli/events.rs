@@ -168,9 +168,7 @@ fn read_events(text: &str) -> anyhow::Result<Value> {
                     .with_context(|| format!("line {number} is no JSON object"))
             })
             .collect(),
-        Err(error) => {
-            Err(error).context("write one event, a list of events, or one event a line")
-        }
+        Err(error) => Err(error).context("write one event, a list of events, or one event a line"),
     }
 }
 
