@@ -217,6 +217,13 @@ fn others() -> Vec<(&'static str, Severity, World)> {
     found
 }
 
+/// What is found of the copy without the warning that all of it depends on conditions, which many cases do.
+fn without_conditional(world: &World) -> Vec<Finding> {
+    let is_it =
+        |finding: &Finding| (finding.code, finding.line.zip(finding.column)) == ("maybe_blank", Some((1, 1)));
+    world.check().into_iter().filter(|finding| !is_it(finding)).collect()
+}
+
 fn told(found: &[Finding]) -> String {
     found.iter().map(|finding| format!("{finding:?}\n")).collect::<Vec<_>>().concat()
 }
@@ -235,7 +242,8 @@ fn each_fault_in_copy_is_found_where_it_is_and_nothing_else() {
     for (channel, field, text, code, severity, place) in CASES {
         let mut world = World::sound(*channel).with(field, text);
         world.contents.remove("de");
-        let found = world.check();
+        let is_conditional = (*code, *place) == ("maybe_blank", (1, 1));
+        let found = if is_conditional { world.check() } else { without_conditional(&world) };
         let seen: Vec<_> =
             found.iter().map(|f| (f.code, f.severity, f.line.zip(f.column), f.field.as_deref())).collect();
         if seen != [(*code, *severity, Some(*place), Some(*field))] {
@@ -296,7 +304,7 @@ fn what_a_condition_makes_sure_of_is_not_asked_for_again() {
     ] {
         let mut world = World::sound(Push).with("contents", text);
         world.contents.remove("de");
-        let found = world.check();
+        let found = without_conditional(&world);
         assert!(found.is_empty(), "{text}\n{}", told(&found));
     }
 }
@@ -311,7 +319,7 @@ fn a_member_that_tells_alternatives_apart_says_which_members_there_are() {
             {"properties": {"pay": {"const": "card"}, "card": {"type": "string", "pattern": "\\S"}}, "required": ["pay", "card"]},
             {"properties": {"pay": {"const": "iban"}, "iban": {"type": "string", "pattern": "\\S"}}, "required": ["pay", "iban"]},
         ]);
-        world.check().into_iter().map(|finding| finding.code).collect::<Vec<_>>()
+        without_conditional(&world).into_iter().map(|finding| finding.code).collect::<Vec<_>>()
     };
     for text in [
         "{% if data.pay == 'card' %}{{ data.card }}{% endif %}",

@@ -20,7 +20,8 @@ pub(super) fn always_show(source: &str, nodes: &[Node], shows: fn(&Filtered) -> 
     })
 }
 
-/// A path that is missing or blank is refused. Of anything else nothing may be left.
+/// Whether an output prints a value of the event as it is, which is refused where it is missing or blank. Of anything else
+/// nothing may be left.
 pub(super) fn is_plain_path(output: &Filtered) -> bool {
-    matches!(output.expr, Expr::Path(_)) && output.filters.is_empty()
+    matches!(&output.expr, Expr::Path(path) if path.root == "data") && output.filters.is_empty()
 }

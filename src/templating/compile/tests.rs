@@ -115,7 +115,8 @@ fn a_choice_of_several_travels_as_a_number() {
         "{% if herald.a == 1 %}It has been packed by our people{% elsif herald.a == 2 %}It has been shipped{% endif %}"
     );
     assert_eq!(values(&content, &json!({"state": "b"})), Ok(json!({"a": 1})));
-    assert_eq!(values(&content, &json!({"state": "x"})), Ok(json!({"a": 0})));
+    let none = ValueError::Blank { field: "contents".into() };
+    assert_eq!(values(&content, &json!({"state": "x"})), Err(none));
 }
 
 #[test]
