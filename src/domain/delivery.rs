@@ -187,13 +187,13 @@ impl Delivery {
         self
     }
 
-    /// The delivery out of a batch that was surely never sent, to be packed anew.
+    /// The delivery out of a batch that was surely never sent, to be packed anew. It keeps its generation: alone again, it
+    /// has the key under which a database that was lost since may have sent it.
     #[must_use]
     pub fn regroup(mut self, due_at: Timestamp) -> Self {
         if self.may_have_been_sent() {
             return self.give_up();
         }
-        self.generation += 1;
         self.state = DeliveryState::Queued { due_at };
         self
     }

@@ -19,7 +19,8 @@ pub struct Orphan {
 }
 
 /// Locks up to `limit` rows of workers whose lease is over: queued ones at once, sending ones `call_timeout` later
-/// (so the dead worker's last call has surely ended).
+/// (so the dead worker's last call has surely ended). None while the caller's time is one from before the database's clock
+/// went back: leases have been shortened by the step since, and those of live workers would look expired.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -35,6 +36,11 @@ pub async fn lock_orphans(
          FROM workers w
          JOIN queue q ON q.worker_id = w.id
          WHERE w.lease_until < $1 AND (q.state = 'queued' OR w.lease_until < $2)
+           AND NOT EXISTS (
+             SELECT 1 FROM database_watch d
+             WHERE d.read_at < $1 - interval '1 minute'
+               AND d.stepped_at + (d.stepped_us + 600000000) * interval '1 microsecond' > $1
+           )
          ORDER BY q.delivery_id
          LIMIT $3
          FOR UPDATE OF q SKIP LOCKED"

@@ -177,8 +177,9 @@ impl Pipeline {
     }
 }
 
+/// A clock that went back since then does not show how long ago it was: such an attempt begins anew, too.
 fn is_late(frozen: &Frozen, now: Timestamp) -> bool {
-    frozen.started_at + LATEST_START < now
+    frozen.started_at + LATEST_START < now || now + LATEST_START < frozen.started_at
 }
 
 /// What an answer says about how many calls at once are good.

@@ -24,7 +24,7 @@ impl Oracle<'_> {
                     _ => effects == 0,
                 } || self.fits_after_restore(&delivery.state, of_it);
                 let detail = format!(
-                    "{} of {} to {} is {} with {effects} effects",
+                    "{} of {} to {} is {} with {effects} effects: {of_it:?}",
                     delivery.id, posted.event_key, delivery.target, delivery.state
                 );
                 Some((fits, detail))
