@@ -13,7 +13,6 @@ pub mod config;
 pub mod console;
 pub mod domain;
 pub mod expressions;
-pub mod local_postgres;
 pub mod pipeline;
 pub mod provider;
 pub mod sandbox;

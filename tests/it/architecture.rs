@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use reading::{climbs, paths, read};
 
 /// A room, and what of ours it may import beside itself and `telemetry::names`. `*` is everything but `cli`.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 21] = [
     ("domain", &[]),
     ("config", &[]),
     ("telemetry", &[]),
@@ -22,7 +22,6 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("webhooks", &["domain", "expressions"]),
     ("provider", &["domain"]),
     ("sandbox", &["templating::liquid", "domain::clock", "domain::budget"]),
-    ("local_postgres", &[]),
     (
         "catalog",
         &["domain", "compute", "schemas", "store", "templating", "expressions", "webhooks", "provider"],
@@ -70,7 +69,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
 /// Other people's crates that may be named in some rooms only.
 const WALLS: [(&str, &[&str]); 6] = [
     ("cel", &["expressions"]),
-    ("sqlx", &["store", "local_postgres"]),
+    ("sqlx", &["store"]),
     ("reqwest", &["provider/onesignal", "access/oidc", "sandbox", "cli"]),
     ("axum", &["api", "console", "sandbox", "app"]),
     ("clap", &["cli"]),

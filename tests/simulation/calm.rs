@@ -114,6 +114,7 @@ impl Run<'_> {
     }
 
     async fn run_until_idle(&mut self) {
+        self.watch_all().await;
         for slot in 0..self.replicas.len() {
             let host = self.replicas[slot].host();
             let Some(pipeline) = self.replicas[slot].pipeline.clone() else { continue };

@@ -10,7 +10,15 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex;
 
 use super::folder::DataFolder;
-use crate::local_postgres::{LocalPostgres, Options};
+use local_postgres::{LocalPostgres, LocalPostgresError, Options};
+
+/// What helps where no Postgres is installed.
+const NO_POSTGRES: &str =
+    "`herald dev` starts a Postgres of its own, and none is installed. Install one, or use any other:
+  in Docker:  docker run -d -p 5432:5432 -e POSTGRES_PASSWORD=herald postgres:17
+              export HERALD_DATABASE_URL='postgres://postgres:herald@127.0.0.1:5432/postgres?sslmode=disable'
+  elsewhere:  export HERALD_DATABASE_URL=postgres://user:password@host:5432/database
+";
 
 /// How long a port may still be held by what an earlier start left behind.
 const PORT_TIME: Duration = Duration::from_secs(3);
@@ -21,7 +29,10 @@ const START_TIME: Duration = Duration::from_secs(15);
 pub async fn start_postgres(folder: &DataFolder) -> anyhow::Result<LocalPostgres> {
     let options = Options::durable(folder.postgres());
     let started = tokio::task::spawn_blocking(move || LocalPostgres::start(&options)).await;
-    started.context("starting Postgres broke off")?.context("no private Postgres")
+    match started.context("the thread that starts Postgres failed")? {
+        Err(error @ LocalPostgresError::NotInstalled) => Err(error).context(NO_POSTGRES),
+        other => other.context("Postgres could not be started"),
+    }
 }
 
 /// Waits until a port is free: what an earlier start left behind ends within moments.

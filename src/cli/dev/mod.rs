@@ -19,8 +19,8 @@ use super::client::Connection;
 use crate::app::{Herald, Overrides, Running, Stop, open_store, raise_descriptor_limit, stop_signal};
 use crate::catalog::{Applying, By, sample};
 use crate::config::{Loader, Settings};
-use crate::local_postgres::LocalPostgres;
 use crate::telemetry;
+use local_postgres::LocalPostgres;
 
 /// The app that the sandbox plays, and its key.
 const APP_ID: &str = "5a0d0000-0000-4000-8000-000000000001";

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use herald::local_postgres::{LocalPostgres, Options};
 use herald::store::{Store, StoreOptions};
 use herald::vault::Vault;
+use local_postgres::{LocalPostgres, Options};
 use sqlx::Connection;
 use tokio::sync::OnceCell;
 

@@ -1,4 +1,4 @@
-//! A private Postgres for `herald dev` and for tests: finds the programs, makes a cluster, starts and stops it.
+//! A private Postgres for development and for tests: finds the programs, makes a cluster, starts and stops it.
 //!
 //! It listens on a Unix socket alone, runs in a process group of its own and stops when this process ends, however
 //! it ends. It never installs anything, never downloads, and touches no cluster but the one in the folder it is
@@ -71,7 +71,7 @@ pub enum LocalPostgresError {
         data_dir: PathBuf,
     },
     /// Another living process runs its server here.
-    #[error("{data_dir} is in use by another herald process; stop that one, or choose another data folder")]
+    #[error("{data_dir} is in use by another process; stop that one, or choose another data folder")]
     InUse {
         /// The cluster's folder.
         data_dir: PathBuf,
