@@ -1,6 +1,7 @@
 //! Loading: the defaults, a file, the environment, and what a command's flags say.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use config::{Config, File, FileFormat};
@@ -25,6 +26,30 @@ pub enum ConfigError {
         key: String,
         /// The nearest known one.
         nearest: Option<String>,
+    },
+    /// A `…_FILE` variable without a value.
+    #[error("{name} is empty: set it to the path of a file, or unset it")]
+    EmptyFileVariable {
+        /// The variable.
+        name: String,
+    },
+    /// A file named by a `…_FILE` variable that can't be read.
+    #[error("can't read {path}, which {name} names", path = path.display())]
+    UnreadableSecret {
+        /// The variable.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An address without a port, or not an address at all.
+    #[error("`{key}`: `{value}` is not an address with a port; write 127.0.0.1:8080")]
+    NotAnAddress {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        value: String,
     },
     /// A file that can't be read.
     #[error("can't read {path}")]
@@ -78,6 +103,15 @@ impl Loader {
         self
     }
 
+    /// Variables that have no effect because a `…_FILE` variable for the same setting takes precedence.
+    pub fn overridden_variables(&self) -> Vec<String> {
+        let names = self.environment.keys().filter_map(|name| name.strip_suffix("_FILE"));
+        names
+            .filter(|name| name.starts_with(PREFIX) && self.environment.contains_key(*name))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Reads everything and checks it.
     ///
     /// # Errors
@@ -100,7 +134,13 @@ impl Loader {
             check_known(&known, &key, "command line")?;
             builder = builder.set_override(key, value)?;
         }
-        let settings = builder.build()?.try_deserialize()?;
+        let values = builder.build()?;
+        if let Ok(value) = values.get_string("listen")
+            && value.parse::<SocketAddr>().is_err()
+        {
+            return Err(ConfigError::NotAnAddress { key: "listen", value });
+        }
+        let settings = values.try_deserialize()?;
         super::limits::check(&settings)?;
         Ok(settings)
     }
@@ -115,7 +155,12 @@ impl Loader {
             let key = rest.to_lowercase().replace("__", ".");
             if let Some(secret) = key.strip_suffix("_file").filter(|secret| known.iter().any(|k| k == secret))
             {
-                let text = read(Path::new(value))?;
+                if value.trim().is_empty() {
+                    return Err(ConfigError::EmptyFileVariable { name: name.clone() });
+                }
+                let text = std::fs::read_to_string(value).map_err(|source| {
+                    ConfigError::UnreadableSecret { name: name.clone(), path: value.into(), source }
+                })?;
                 found.push((secret.to_owned(), text.trim_end().to_owned()));
             } else {
                 check_known(known, &key, name)?;

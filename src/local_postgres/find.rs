@@ -8,7 +8,7 @@ use std::process::Command;
 use super::LocalPostgresError;
 
 /// What to do when there is none: the three ways out.
-pub(super) const NOT_INSTALLED: &str = "no Postgres found (looked in $PG_BIN, $PATH and the usual folders). Three ways out:
+pub(super) const NOT_INSTALLED: &str = "no Postgres found (looked in $PG_BIN, $PATH and the usual folders). Options:
   1. install it:      apt install postgresql   |   brew install postgresql@17   |   dnf install postgresql-server
   2. run it in Docker: docker run -d -p 5432:5432 -e POSTGRES_PASSWORD=herald postgres:17
                        export HERALD_DATABASE_URL=postgres://postgres:herald@127.0.0.1:5432/postgres
