@@ -1,4 +1,4 @@
-//! Loading: the defaults, a file, the environment, and what a command's flags say.
+//! Loading: the defaults, a file, the environment, and a command's flags.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use super::settings::Settings;
 
 const DEFAULTS: &str = include_str!("default.toml");
 const PREFIX: &str = "HERALD_";
-/// Variables that the commands read themselves; they are no settings.
+/// Variables read by the commands themselves, which are not settings.
 const NOT_SETTINGS: [&str; 6] =
     ["HERALD_URL", "HERALD_KEY", "HERALD_CONFIG", "HERALD_DATA", "HERALD_CRASH_POINT", "HERALD_CRASH_AFTER"];
 
 /// What is wrong with the configuration, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A key that no setting has.
+    /// An unknown key.
     #[error("{place}: unknown setting `{key}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
     UnknownKey {
         /// The file or variable.
@@ -59,20 +59,20 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// A value with which nothing would work.
-    #[error("`{key}` has to be {rule}")]
+    /// A value out of range.
+    #[error("`{key}` must be {rule}")]
     OutOfRange {
         /// The key.
         key: &'static str,
-        /// What it has to be.
+        /// The allowed range.
         rule: &'static str,
     },
-    /// A value that does not fit its setting.
+    /// A value with the wrong type.
     #[error("{0}")]
     Invalid(#[from] config::ConfigError),
 }
 
-/// Collects the places that settings come from, weakest first.
+/// Collects the sources of settings, lowest precedence first.
 #[derive(Debug, Default)]
 pub struct Loader {
     file: Option<PathBuf>,
@@ -89,14 +89,14 @@ impl Loader {
         Self { file, environment, overrides: BTreeMap::new() }
     }
 
-    /// The same with one variable more: for tests and children.
+    /// Adds a variable: for tests and child processes.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// What a flag says, stronger than all else. `key` is dotted: `onesignal.base_url`.
+    /// Sets a value with the highest precedence. `key` is dotted: `onesignal.base_url`.
     #[must_use]
     pub fn flag(mut self, key: &str, value: impl Into<String>) -> Self {
         self.overrides.insert(key.to_owned(), value.into());
