@@ -18,10 +18,10 @@ pub enum ForwardedHeader {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// No address and no network.
-    #[error("`{0}` is no address or network such as 10.0.0.7 or 10.0.0.0/8")]
+    #[error("`{0}` is not an address or network such as 10.0.0.7 or 10.0.0.0/8")]
     Network(String),
     /// No header that is known.
-    #[error("`{0}` is no header that is read: X-Forwarded-For or Forwarded")]
+    #[error("`{0}` is not supported; use X-Forwarded-For or Forwarded")]
     Header(String),
 }
 

@@ -153,7 +153,9 @@ pub struct CreatedKey {
 
 /// A text that can't be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key is `hk_test_` or `hk_live_` and letters, digits or `_`, 32 to 128 characters in all")]
+#[error(
+    "a key must be `hk_test_` or `hk_live_` followed by letters, digits or `_`, 32 to 128 characters in total"
+)]
 pub struct KeyTextError;
 
 /// Whether `text` can be a key; returns whether it is a test key.

@@ -23,25 +23,25 @@ const BUSY_FOR: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum LogInError {
     /// The address or the password is wrong, or the person may not log in any more. It is never said which.
-    #[error("this address and this password don't go together")]
+    #[error("wrong email or password")]
     Refused,
     /// The code is wrong, or was used before.
-    #[error("this code is wrong or was used before")]
+    #[error("the code is wrong or was already used")]
     WrongCode,
     /// The log-in was not finished in time.
-    #[error("this log-in took too long: begin it again")]
+    #[error("the login took too long: start over")]
     Over,
     /// Passwords are switched off.
-    #[error("passwords are switched off here: log in through your provider")]
+    #[error("password login is disabled: log in through your provider")]
     PasswordsOff,
     /// Too many guesses.
-    #[error("too many tries; wait a little")]
+    #[error("too many attempts; try again later")]
     Throttled {
         /// When to try again.
         retry_after: Duration,
     },
     /// Too many log-ins at once.
-    #[error("too many log-ins at once; try again in a moment")]
+    #[error("too many logins are in progress; try again in a moment")]
     Busy {
         /// When to try again.
         retry_after: Duration,
@@ -133,7 +133,12 @@ impl Team {
             Ok(counted) => counted,
             Err(error) => {
                 if matches!(error, LogInError::Throttled { .. }) {
-                    self.log_failure("a log-in was refused unseen: too many tries", &email, client, None);
+                    self.log_failure(
+                        "a login was rejected unchecked: too many attempts",
+                        &email,
+                        client,
+                        None,
+                    );
                 }
                 return Err(error);
             }
@@ -142,7 +147,7 @@ impl Team {
         let (member, hash) = known.unzip();
         let is_right = self.hashing.matches(queued, password, hash).await;
         let (Some(member), true) = (member, is_right) else {
-            self.log_failure("a log-in failed", &email, client, Some(counted.tries));
+            self.log_failure("a login failed", &email, client, Some(counted.tries));
             return Err(LogInError::Refused);
         };
         self.forgive(&counted).await?;
@@ -203,7 +208,12 @@ impl Team {
         let found = self.store.find_pending(&hash, now).await?.ok_or(LogInError::Over)?;
         let counted = self.count_code((found.member, &found.email), client).await.inspect_err(|error| {
             if matches!(error, LogInError::Throttled { .. }) {
-                self.log_failure("a code was refused unseen: too many tries", &found.email, client, None);
+                self.log_failure(
+                    "a code was rejected unchecked: too many attempts",
+                    &found.email,
+                    client,
+                    None,
+                );
             }
         })?;
         let method = Method::find(&found.method)
@@ -255,7 +265,7 @@ impl Team {
         }
         let token = client.session.ok_or(LogInError::Over)?;
         self.store.confirm_session(&sha256(token.as_bytes()), now + CONFIRMED_FOR).await?;
-        tracing::info!(member.id = %person.id, "{} confirmed who they are", person.id);
+        tracing::info!(member.id = %person.id, "{} confirmed their identity", person.id);
         Ok(())
     }
 }

@@ -15,10 +15,10 @@ use crate::store::{StoreError, sessions, team as rows};
 #[derive(Debug, thiserror::Error)]
 pub enum ChangePasswordError {
     /// The old one is wrong.
-    #[error("the old password is not this one")]
+    #[error("the current password is wrong")]
     OldOne,
     /// Too many tries.
-    #[error("there were too many tries; wait 15 minutes")]
+    #[error("too many attempts; try again in 15 minutes")]
     Throttled {
         /// When to try again.
         retry_after: Duration,

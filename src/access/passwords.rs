@@ -12,14 +12,12 @@ const OURS: [&str; 3] = ["herald", "onesignal", "console"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// Its length.
-    #[error(
-        "a password has 12 to 128 characters; four or five unrelated words in a row are easy to remember"
-    )]
+    #[error("a password must have 12 to 128 characters; four or five unrelated words are easy to remember")]
     Length,
     /// It is on the lists that are tried first, or close to one of their entries.
     #[error(
-        "this password is easy to guess: it is a common one, or common words, names, dates or keyboard rows with \
-         little added; take four or five unrelated words, or let a password manager make one"
+        "this password is easy to guess: it is common, or consists of common words, names, dates or keyboard patterns with \
+         little added; use four or five unrelated words, or a password manager"
     )]
     Common,
 }

@@ -28,10 +28,10 @@ const PLACE: &str = "oidc_log_ins";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
     /// It does not answer, or not as OpenID Connect says.
-    #[error("the log-in provider can't be used: {0}")]
+    #[error("the login provider is unavailable: {0}")]
     Unusable(String),
     /// It refused the code, or its token is not good.
-    #[error("the log-in provider's answer is not good: {0}")]
+    #[error("invalid response from the login provider: {0}")]
     BadAnswer(String),
 }
 
@@ -99,14 +99,14 @@ pub struct OidcPolicy {
 pub enum ProviderLogInError {
     /// The answer belongs to no log-in of this browser, or to one that is over.
     #[error(
-        "this answer belongs to no log-in that this browser began in the last ten minutes: begin it again"
+        "this response doesn't belong to a login that this browser started within ten minutes: start over"
     )]
     State,
     /// The provider.
     #[error(transparent)]
     Provider(#[from] ProviderError),
     /// The address may not log in. It is never said why.
-    #[error("nobody in the team may log in with this account; an admin can invite its address")]
+    #[error("no member can log in with this account; an admin can invite its address")]
     NotInTeam,
     /// Too many.
     #[error(transparent)]
@@ -160,7 +160,7 @@ impl Team {
             session: client.session.map(str::to_owned),
         };
         let text = serde_json::to_vec(&kept)
-            .map_err(|_| ProviderError::Unusable("the log-in could not be kept".to_owned()))?;
+            .map_err(|_| ProviderError::Unusable("the login could not be stored".to_owned()))?;
         let sealed = self.store.vault().seal(PLACE, &text).map_err(StoreError::from)?;
         let hash = sha256(redirect.state.expose_secret().as_bytes());
         self.store.insert_oidc(&hash, &sealed, now + AT_PROVIDER).await?;
@@ -210,10 +210,10 @@ impl Team {
     ) -> Result<MemberId, ProviderLogInError> {
         let given = answer.email.as_deref().unwrap_or_default();
         let refused = |why: &str| {
-            self.log_failure(&format!("a log-in through the provider failed: {why}"), given, client, None);
+            self.log_failure(&format!("a login through the provider failed: {why}"), given, client, None);
             ProviderLogInError::NotInTeam
         };
-        let Ok(email) = check_email(given) else { return Err(refused("it has no e-mail address")) };
+        let Ok(email) = check_email(given) else { return Err(refused("it has no email address")) };
         if !answer.email_verified {
             return Err(refused("its address is not verified"));
         }

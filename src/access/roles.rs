@@ -40,11 +40,11 @@ impl Role {
     /// What it is there for, in a few words.
     pub fn about(self) -> &'static str {
         match self {
-            Self::Viewer => "looks at everything but secrets",
-            Self::Editor => "writes drafts and sends tests",
+            Self::Viewer => "views everything except secrets",
+            Self::Editor => "edits drafts and sends tests",
             Self::Publisher => "publishes, and changes rules and event types",
-            Self::Operator => "releases, cancels, replays and stops sending",
-            Self::Admin => "everything, and who may do what",
+            Self::Operator => "releases, cancels, replays, and pauses sending",
+            Self::Admin => "full access, including team management",
         }
     }
 

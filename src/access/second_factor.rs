@@ -46,7 +46,7 @@ pub struct Enrolment {
 #[derive(Debug, thiserror::Error)]
 pub enum SecondFactorError {
     /// There is one.
-    #[error("you have a second factor already: remove it first")]
+    #[error("you already have a second factor: remove it first")]
     Active,
     /// There is none.
     #[error("there is no second factor")]
@@ -55,7 +55,7 @@ pub enum SecondFactorError {
     #[error(transparent)]
     Code(#[from] LogInError),
     /// The authenticator can't be set up.
-    #[error("the authenticator's secret can't be used: begin again")]
+    #[error("the authenticator's secret is invalid: start over")]
     Secret,
     /// The member.
     #[error(transparent)]

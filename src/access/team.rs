@@ -51,34 +51,34 @@ pub struct NewMember<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum TeamError {
     /// The token is wrong, was used, or is too old.
-    #[error("this link or token is not good any more; an admin can make a new one")]
+    #[error("this link or token has expired or was already used; an admin can create a new one")]
     Token,
     /// No address.
-    #[error("`{0}` is no e-mail address")]
+    #[error("`{0}` is not a valid email address")]
     Email(String),
     /// No name.
-    #[error("a name has 1 to 200 characters")]
+    #[error("a name must have 1 to 200 characters")]
     Name,
     /// The address is taken.
-    #[error("somebody with the address {0} is in the team already")]
+    #[error("there is already a member with the address {0}")]
     Known(String),
     /// There is nobody with it.
-    #[error("nobody in the team has the address {0}")]
+    #[error("there is no member with the address {0}")]
     Unknown(String),
     /// Somebody has to be left who can let others in.
-    #[error("{0} is the last admin: make somebody else an admin first")]
+    #[error("{0} is the last admin: make someone else an admin first")]
     LastAdmin(String),
     /// The password is no good.
     #[error(transparent)]
     Password(#[from] PasswordError),
     /// Passwords are switched off.
-    #[error("passwords are switched off here: log in through your provider")]
+    #[error("password login is disabled: log in through your provider")]
     PasswordsOff,
     /// Too many wait for a hash.
-    #[error("too many people are choosing or using passwords at once; try again in a moment")]
+    #[error("too many password checks are in progress; try again in a moment")]
     Busy,
     /// The machine has no memory for a hash.
-    #[error("the password could not be hashed: this machine is short of memory")]
+    #[error("the password could not be hashed: out of memory")]
     Hash,
     /// The database.
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! OneSignal apps: what is known of each. Their keys go in and never come out.
+//! OneSignal apps. Their keys are write-only.
 
 use std::sync::Arc;
 
@@ -20,31 +20,31 @@ use crate::access::Use;
 use crate::domain::app::{App, AppId};
 use crate::domain::labels;
 
-/// A request's size at most.
+/// Maximum request size.
 const MAX_BYTES: usize = 16 * 1024;
 /// Where OneSignal is.
 const ONESIGNAL: &str = "https://api.onesignal.com";
 
-/// An app as it is shown.
+/// An app.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct AppBody {
-    /// OneSignal's id of it.
+    /// OneSignal's App ID.
     #[schema(value_type = String)]
     id: AppId,
     name: String,
     #[schema(value_type = String)]
     base_url: Url,
-    /// No real person can be reached through it.
+    /// A sandbox app, which reaches no real users.
     is_sandbox: bool,
-    /// Rules that name no app use it.
+    /// The default app, used by rules that don't name one.
     is_default: bool,
-    /// Create and cancel calls that its plan allows a second.
+    /// Create and cancel calls per second that its plan allows.
     calls_per_second: u32,
-    /// Subscribed subscriptions, which the volume guard counts on; `null` if nobody said.
+    /// Number of subscribed subscriptions, used by the volume guard; `null` if unknown.
     subscriptions: Option<u32>,
-    /// Why it is paused, if it is.
+    /// Why it is paused; `null` if it isn't.
     paused: Option<String>,
-    /// The labels that its people have aliases under, besides OneSignal's own; `null` if nobody has said, and any is taken.
+    /// The alias labels of its users, besides OneSignal's own; `null` if not declared, in which case any label is accepted.
     alias_labels: Option<Vec<String>>,
 }
 
@@ -64,28 +64,28 @@ impl From<App> for AppBody {
     }
 }
 
-/// What is said about an app.
+/// An app to create or update.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AppRequest {
-    /// What people call it.
+    /// Display name.
     name: String,
-    /// Its App API key; needed for a new one, and the present one stays if nothing is said.
+    /// Its App API key. Required for a new app; if omitted, the current key is kept.
     #[schema(value_type = Option<String>)]
     api_key: Option<SecretString>,
-    /// OneSignal, or an address that the settings allow; the present one, or OneSignal, if nothing is said. Another
-    /// address needs the key again.
+    /// OneSignal's base URL, or one that the settings allow; if omitted, the current one is kept (OneSignal's for a new
+    /// app). Changing it requires the key as well.
     #[schema(value_type = Option<String>)]
     base_url: Option<Url>,
-    /// 150 on the free plan (and if nothing is said), 6000 on a paid one.
+    /// 150 on the free plan (the default), 6000 on a paid one.
     calls_per_second: Option<u32>,
-    /// Subscribed subscriptions: without them the volume guard only counts.
+    /// Number of subscribed subscriptions. Without it, the volume guard never stops sending.
     subscriptions: Option<u32>,
-    /// Rules that name no app use it from now on.
+    /// Make it the default app, used by rules that don't name one.
     #[serde(default)]
     is_default: bool,
-    /// The labels that its people have aliases under, such as `crm_id`: events may name people by these, by `external_id` and
-    /// by OneSignal's own labels. The present ones stay if nothing is said.
+    /// The alias labels of its users, such as `crm_id`. Events may identify recipients by these, by `external_id` and
+    /// by OneSignal's own labels. If omitted, the current labels are kept.
     alias_labels: Option<Vec<String>>,
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn list_apps(
 
 /// Shows an app.
 #[utoipa::path(
-    get, path = "/v1/apps/{id}", tag = "apps", params(("id" = String, Path, description = "OneSignal's id of it, or its name")),
+    get, path = "/v1/apps/{id}", tag = "apps", params(("id" = String, Path, description = "OneSignal's App ID, or the app's name")),
     responses((status = 200, description = "The app; its version is the `ETag`", body = AppBody), (status = 404, description = "No such app"))
 )]
 pub(super) async fn get_app(
@@ -120,14 +120,14 @@ async fn answer(api: &Api, id: &str) -> Result<Response, Problem> {
     Ok((etag::etag(version), Json(AppBody::from(app))).into_response())
 }
 
-/// Says everything about an app; it is entered if it is new. A new key opens a gate that the old one had closed.
+/// Creates or replaces an app. A new key reopens a gate that was closed because of the old one.
 #[utoipa::path(
     put, path = "/v1/apps/{id}", tag = "apps", request_body = AppRequest,
-    params(("id" = String, Path, description = "OneSignal's id of it")),
+    params(("id" = String, Path, description = "OneSignal's App ID")),
     responses(
-        (status = 200, description = "It is so from now on; its version is the `ETag`", body = AppBody),
-        (status = 412, description = "It was changed meanwhile", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "It makes no sense, and why", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Saved; its version is the `ETag`", body = AppBody),
+        (status = 412, description = "Changed in the meantime", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid; `errors` lists the reasons", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put_app(
@@ -149,7 +149,7 @@ pub(super) async fn put_app(
     let version = etag::wanted(&headers, api.store.app_version(id).await?)?;
     let app = checked(id, asked, &known, (&api.app_policy, identity.is_test))?;
     if !api.store.put_app(&app, version, api.clock.now()).await? {
-        let detail = format!("it stands at version {}", api.store.app_version(id).await?);
+        let detail = format!("the current version is {}", api.store.app_version(id).await?);
         return Err(Problem::new(Code::Stale, detail));
     }
     let before = known.iter().find(|known| known.id == id);
@@ -162,7 +162,7 @@ pub(super) async fn put_app(
     answer(&api, &name).await
 }
 
-/// An app as the record of changes keeps it.
+/// An app as recorded in the audit log.
 fn recorded(app: &App) -> Value {
     json!({
         "name": app.name, "base_url": app.base_url, "is_sandbox": app.is_sandbox, "is_default": app.is_default,
@@ -170,12 +170,12 @@ fn recorded(app: &App) -> Value {
     })
 }
 
-/// What apps may be entered through the API.
+/// Which apps may be created through the API.
 #[derive(Debug, Clone, Default)]
 pub struct AppPolicy {
-    /// The addresses that an app may have, besides OneSignal's: the settings name them.
+    /// The base URLs that an app may have besides OneSignal's, from the settings.
     pub base_urls: Vec<Url>,
-    /// Whether apps that reach real people are refused: there is a development key, and it may do everything.
+    /// Whether live apps are rejected because a development key is set, which has all scopes.
     pub sandboxes_only: bool,
 }
 
@@ -186,7 +186,7 @@ impl AppPolicy {
     }
 }
 
-/// What is wrong with the address that an app is to have.
+/// What is wrong with an app's base URL.
 fn base_url_problem(
     url: &Url,
     (present, is_sandbox): (Option<&App>, bool),
@@ -201,28 +201,28 @@ fn base_url_problem(
         || !url.username().is_empty()
         || url.password().is_some()
     {
-        return Some("an address has no user, no query and no fragment");
+        return Some("a base URL must not contain a user, a query or a fragment");
     }
     if !policy.allows(url) {
         return Some(
-            "an app's calls, with its key and its messages, go to https://api.onesignal.com, or to an address that \
-             `onesignal.allowed_base_urls` in the settings names",
+            "the base URL, which receives the app's key and messages, must be https://api.onesignal.com or one that \
+             is listed in the setting `onesignal.allowed_base_urls`",
         );
     }
     if !is_sandbox && url.scheme() != "https" {
-        return Some("an app that reaches real people has an address that begins with https://");
+        return Some("the base URL of a live app must start with https://");
     }
-    // Otherwise a stored key could be had by sending it somewhere else.
-    (!has_key).then_some("another address needs the App API key again: send `api_key`, too")
+    // Otherwise a stored key could be extracted by having it sent elsewhere.
+    (!has_key).then_some("changing the base URL requires `api_key` as well")
 }
 
 /// What is wrong with a name.
 fn name_problem(name: &str, id: AppId, known: &[App]) -> Option<&'static str> {
     if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
-        return Some("a name has 1 to 100 characters on one line");
+        return Some("a name must have 1 to 100 characters on one line");
     }
     let is_taken = known.iter().any(|app| app.id != id && app.is_called(name));
-    is_taken.then_some("another app is called that")
+    is_taken.then_some("another app already has this name")
 }
 
 fn is_api_key(key: &SecretString) -> bool {
@@ -230,7 +230,7 @@ fn is_api_key(key: &SecretString) -> bool {
     !text.is_empty() && text.len() <= 512 && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The app as it will be.
+/// The resulting app.
 fn checked(
     id: AppId,
     asked: AppRequest,
@@ -247,7 +247,7 @@ fn checked(
     let has_key = asked.api_key.is_some();
     let api_key = asked.api_key.or_else(|| present.map(|app| app.api_key.clone()));
     if !api_key.as_ref().is_some_and(is_api_key) {
-        wrong("/api_key", "a new app needs its App API key, as OneSignal shows it");
+        wrong("/api_key", "a new app requires its App API key from OneSignal's dashboard");
     }
     let base_url = match (asked.base_url, present) {
         (Some(url), _) => Some(url),
@@ -261,22 +261,22 @@ fn checked(
     }
     let calls_per_second = asked.calls_per_second.or(present.map(|app| app.calls_per_second)).unwrap_or(150);
     if !(1..=100_000).contains(&calls_per_second) {
-        wrong("/calls_per_second", "it is 150 on the free plan and 6000 on a paid one");
+        wrong("/calls_per_second", "must be 150 (free plan) or 6000 (paid plan)");
     }
     if asked.subscriptions.is_some_and(|count| count == 0 || i32::try_from(count).is_err()) {
-        wrong("/subscriptions", "it is 1 or more; leave it out if nobody knows");
+        wrong("/subscriptions", "must be 1 or more; leave it out if unknown");
     }
     if let Some(problem) = asked.alias_labels.as_deref().and_then(labels::problem) {
         wrong("/alias_labels", &problem);
     }
     if present.is_some_and(|app| app.is_sandbox != is_sandbox) {
-        wrong("/api_key", "an app stays what it is, live or a sandbox: enter the other one under its own id");
+        wrong("/api_key", "an app can't change between live and sandbox: create a separate app");
     }
     if !is_sandbox && is_test {
-        wrong("/api_key", "a test key enters sandbox apps only");
+        wrong("/api_key", "a test key can only create sandbox apps");
     }
     if !is_sandbox && policy.sandboxes_only {
-        wrong("/api_key", "`dev_key` is set and may do everything: take it out before a live app is entered");
+        wrong("/api_key", "`dev_key` is set and has all scopes: remove it before creating a live app");
     }
     match (api_key, base_url) {
         (Some(api_key), Some(base_url)) if errors.is_empty() => Ok(App {

@@ -1,4 +1,4 @@
-//! The record of changes, and whom test sends may reach.
+//! The audit log, and the test recipients.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ pub(super) struct AuditBody {
     #[schema(value_type = String)]
     id: Uuid,
     at: DateTime<Utc>,
-    /// Who: a source's name, or a person's.
+    /// Who made the change: a source or a member.
     actor: String,
-    /// The key that was used, if one was.
+    /// The API key that was used, if any.
     #[schema(value_type = Option<String>)]
     key: Option<KeyId>,
     /// `created`, `changed`, `published`, `rolled_back`, `archived`, `deleted`, …
@@ -39,10 +39,10 @@ pub(super) struct AuditBody {
     /// `event_type`, `partial`, `template`, `rule`, `source`, `key` or `test_recipient`.
     kind: String,
     subject: String,
-    /// What it said before.
+    /// Its content before.
     #[schema(value_type = Option<Object>)]
     before: Option<Value>,
-    /// What it says since.
+    /// Its content after.
     #[schema(value_type = Option<Object>)]
     after: Option<Value>,
     note: String,
@@ -55,7 +55,7 @@ pub(super) struct AuditPage {
     next_cursor: Option<String>,
 }
 
-/// Which changes.
+/// Filters of the audit log.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
@@ -63,15 +63,15 @@ pub(super) struct AuditQuery {
     kind: Option<String>,
     /// A name or key.
     subject: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<Uuid>,
-    /// 1 to 100; 50 if nothing is said.
+    /// 1 to 100; 50 if omitted.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u8>,
 }
 
-/// Lists changes of the catalog: who, when, what, before and after.
+/// Lists changes in the audit log: who changed what and when, before and after.
 #[utoipa::path(get, path = "/v1/audit", tag = "catalog", params(AuditQuery), responses((status = 200, description = "A page of changes, newest first", body = AuditPage)))]
 pub(super) async fn list_audit(
     State(api): State<Arc<Api>>,
@@ -99,19 +99,19 @@ pub(super) async fn list_audit(
     Ok(Json(AuditPage { data: data.collect(), next_cursor }))
 }
 
-/// Somebody whom test sends may reach.
+/// A recipient of test sends.
 #[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TestRecipient {
-    /// One label with one id.
+    /// One label with one ID, such as `{"external_id": "user-42"}`.
     recipient: BTreeMap<String, String>,
-    /// Who that is.
+    /// Display name.
     #[serde(default)]
     note: String,
 }
 
-/// Lists whom test sends may reach.
-#[utoipa::path(get, path = "/v1/test-recipients", tag = "templates", responses((status = 200, description = "Everybody on the list", body = Vec<TestRecipient>)))]
+/// Lists the test recipients.
+#[utoipa::path(get, path = "/v1/test-recipients", tag = "templates", responses((status = 200, description = "All test recipients", body = Vec<TestRecipient>)))]
 pub(super) async fn list_test_recipients(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -133,8 +133,8 @@ fn parse(label: &str, id: &str) -> Result<Recipient, Problem> {
     })
 }
 
-/// Puts somebody on the list of whom test sends may reach.
-#[utoipa::path(post, path = "/v1/test-recipients", tag = "templates", request_body = TestRecipient, responses((status = 204, description = "They are on the list")))]
+/// Adds a test recipient.
+#[utoipa::path(post, path = "/v1/test-recipients", tag = "templates", request_body = TestRecipient, responses((status = 204, description = "Added")))]
 pub(super) async fn add_test_recipient(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -156,7 +156,7 @@ pub(super) async fn add_test_recipient(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Refuses a label that none of the apps declares, as for an event.
+/// Rejects a label that no app declares, as for an event.
 fn check_label(recipient: &Recipient, apps: &[App]) -> Result<(), Problem> {
     if apps.is_empty() || apps.iter().any(|app| app.takes(&recipient.label)) {
         return Ok(());
@@ -166,11 +166,11 @@ fn check_label(recipient: &Recipient, apps: &[App]) -> Result<(), Problem> {
     Err(unknown_label("/recipient", label, labels::meant(label, declared).map(str::to_owned)))
 }
 
-/// Takes somebody off that list.
+/// Removes a test recipient.
 #[utoipa::path(
     delete, path = "/v1/test-recipients/{label}/{id}", tag = "templates",
     params(("label" = String, Path, description = "external_id"), ("id" = String, Path, description = "user-42")),
-    responses((status = 204, description = "They are off the list"), (status = 404, description = "They were not on it"))
+    responses((status = 204, description = "Removed"), (status = 404, description = "Not a test recipient"))
 )]
 pub(super) async fn remove_test_recipient(
     State(api): State<Arc<Api>>,
@@ -182,5 +182,5 @@ pub(super) async fn remove_test_recipient(
     if api.publisher.remove_test_recipient(&parse(&label, &id)?, by).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(Problem::new(Code::NotFound, "they are not on the list"))
+    Err(Problem::new(Code::NotFound, "not a test recipient"))
 }

@@ -1,4 +1,4 @@
-//! Who is asking: the bearer key of a request.
+//! Authentication by bearer key.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ impl Api {
     /// The identity behind a request, if its key allows this use for all events.
     ///
     /// # Errors
-    /// 401 without a valid key, 403 if its scopes don't allow it or if it sees some events only, 503 if the database is
-    /// away.
+    /// 401 without a valid key, 403 if its scopes don't allow it or it is limited to some events, 503 if the database is
+    /// unavailable.
     pub(super) async fn allow(&self, headers: &HeaderMap, what: Use) -> Result<Arc<Identity>, Problem> {
         let (identity, visible) = self.allow_visible(headers, what).await?;
         if visible.is_everything() {
@@ -29,11 +29,11 @@ impl Api {
         Err(self.denial(&identity, what, denied))
     }
 
-    /// The identity behind a request, if its key allows this use, and the events that it may see: the caller shows and
-    /// changes no others.
+    /// The identity behind a request, if its key allows this use, and the events that it may access: the caller must not
+    /// show or change any others.
     ///
     /// # Errors
-    /// As for [`Api::allow`], save that a key that sees some events only is welcome.
+    /// As for [`Api::allow`], except that keys limited to some events are allowed.
     pub(super) async fn allow_visible(
         &self,
         headers: &HeaderMap,
@@ -49,24 +49,24 @@ impl Api {
     /// The identity behind a request.
     ///
     /// # Errors
-    /// 401 without a valid key, 503 if the database is away.
+    /// 401 without a valid key, 503 if the database is unavailable.
     async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {
         let key = bearer(headers).ok_or_else(|| {
             Problem::new(
                 Code::Unauthorized,
-                "send `Authorization: Bearer hk_…`; `herald keys create` makes a key",
+                "send `Authorization: Bearer hk_…`; create a key with `herald keys create`",
             )
         })?;
         if let Some(identity) = self.access.identify(key).await? {
             return Ok(identity);
         }
         if let Some(count) = self.denials.unknown.count() {
-            tracing::warn!(count, "requests with a wrong, revoked or expired key were refused: {count}");
+            tracing::warn!(count, "{count} requests with an invalid, revoked or expired key were rejected");
         }
-        Err(Problem::new(Code::Unauthorized, "the key is wrong, revoked or expired"))
+        Err(Problem::new(Code::Unauthorized, "the key is invalid, revoked or expired"))
     }
 
-    /// Whether a caller may see what every event says, as part of something else that it asked for.
+    /// Whether a caller may see event data that is part of another response.
     pub(super) async fn may_see_events(&self, identity: &Identity) -> Result<bool, Problem> {
         let permit = self.access.permit(identity, Use::ReadEvents).await?;
         Ok(permit.is_ok_and(|visible| visible.is_everything()))
@@ -77,7 +77,7 @@ impl Api {
             let key = identity.key;
             tracing::warn!(
                 key.id = %key, permission = ?what, count,
-                "key {key} was refused {what:?} ({denied:?}); {count} refusals since the last such line"
+                "key {key} was denied {what:?} ({denied:?}); {count} denials since the last such line"
             );
         }
         match denied {
@@ -86,24 +86,24 @@ impl Api {
             }
             Denied::TestKey => Problem::new(
                 Code::TestKey,
-                "a test key may not do this where there is an app that reaches real people: use a live key",
+                "a test key can't do this while a live app exists: use a live key",
             ),
             Denied::LimitedKey => Problem::new(
                 Code::LimitedKey,
-                "the key is limited to the events of some sources, and this concerns others, too",
+                "the key is limited to the events of some sources, but this also affects others",
             ),
         }
     }
 }
 
-/// Refusals, counted so that a flood of them is logged as one line a second.
+/// Denials, counted so that a flood is logged as one line per second.
 #[derive(Debug, Default)]
 pub struct Denials {
     unknown: Sampled,
     forbidden: Sampled,
 }
 
-/// Asks for a valid key before anything else is said about a request: who has none learns nothing more. Webhooks are
+/// Requires a valid key before revealing anything else about a request. Webhooks are
 /// signed instead, and health checks need no key.
 pub(super) async fn require_key(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
@@ -122,11 +122,11 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// Characters of a note at most.
+/// Maximum length of a note, in characters.
 const LONGEST_NOTE: usize = 1_000;
 
 impl Identity {
-    /// What a change of the catalog may do besides. Files can't widen what the key itself may post.
+    /// Limits on a catalog change: files can't extend what the key itself may post.
     fn rights(&self) -> Rights {
         let may = |what| self.may(what) && !self.is_limited();
         Rights {
@@ -137,15 +137,15 @@ impl Identity {
         }
     }
 
-    /// Who changes something and why, for the record of changes.
+    /// Who makes a change and why, for the audit log.
     ///
     /// # Errors
-    /// 422 for a note that is too long, or that would play tricks on a terminal.
+    /// 422 for a note that is too long or contains terminal control characters.
     pub(super) fn by<'a>(&'a self, note: &'a str) -> Result<By<'a>, Problem> {
         let is_trick =
             |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if note.chars().count() > LONGEST_NOTE || note.chars().any(is_trick) {
-            let detail = format!("a note is one line of at most {LONGEST_NOTE} characters");
+            let detail = format!("a note must be one line of at most {LONGEST_NOTE} characters");
             return Err(Problem::fields(
                 Code::InvalidFields,
                 vec![FieldError::new("/note", "invalid", detail)],

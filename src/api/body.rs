@@ -1,4 +1,4 @@
-//! Reading bodies: JSON by its header, to a bound.
+//! Reading request bodies with a content type and a size limit.
 
 use std::io::Read;
 
@@ -9,19 +9,19 @@ use futures_util::StreamExt;
 
 use super::problem::{Code, Problem};
 
-/// How much of a body that is too large is still read, so that the sender gets to read the answer.
+/// How much of a too large body is still read, so that the sender can receive the response.
 const DRAINED: usize = 1024 * 1024;
 
-/// What a body is, by its header.
+/// The content type of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Media {
     /// `application/json`.
     Json,
     /// One CloudEvent with its attributes in the body.
     CloudEvent,
-    /// A list of them.
+    /// A list of CloudEvents.
     CloudEventBatch,
-    /// A JSON document a line.
+    /// One JSON document per line.
     Lines,
 }
 
@@ -35,7 +35,7 @@ impl Media {
         }
     }
 
-    /// Whether a media type, in lower case and without parameters, is this.
+    /// Whether a media type (lower case, without parameters) is this one.
     fn is_named(self, name: &str) -> bool {
         let is_cloudevent = name.starts_with("application/cloudevents");
         match self {
@@ -47,7 +47,7 @@ impl Media {
     }
 }
 
-/// The media type of a `Content-Type`, in lower case, and the character set that it names.
+/// The media type of a `Content-Type` in lower case, and its charset.
 pub(super) fn content_type(headers: &HeaderMap) -> Option<(String, Option<String>)> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let mut parts = value.split(';').map(str::trim);
@@ -60,7 +60,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<(String, Option<String
     Some((name, charset))
 }
 
-/// Whether what is written in this character set is UTF-8.
+/// Whether text in this charset is valid as UTF-8.
 fn is_utf8(charset: &str) -> bool {
     ["utf-8", "utf8", "us-ascii", "ascii", ""].contains(&charset)
 }
@@ -68,12 +68,12 @@ fn is_utf8(charset: &str) -> bool {
 /// Reads a JSON body of at most `limit` bytes.
 ///
 /// # Errors
-/// 415 when it is not JSON by its header or is encoded, 413 when it is too large, 400 when it breaks off.
+/// 415 when it is not JSON by its header or is encoded, 413 when it is too large, 400 when it is incomplete.
 pub(super) async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     Ok(read_any(headers, body, limit, &[Media::Json]).await?.1)
 }
 
-/// Reads a body of at most `limit` bytes that may be any of these; the first of them is named when it is none.
+/// Reads a body of at most `limit` bytes in any of these types; errors suggest the first one.
 ///
 /// # Errors
 /// As for [`read_json`].
@@ -87,7 +87,7 @@ pub(super) async fn read_any(
     Ok((media, without_mark(read_bytes(headers, body, limit).await?)))
 }
 
-/// Reads a CloudEvent's data: JSON, which need not be said, since several libraries don't.
+/// Reads a CloudEvent's data: JSON, with an optional content type, since several libraries omit it.
 ///
 /// # Errors
 /// As for [`read_json`].
@@ -98,7 +98,7 @@ pub(super) async fn read_data(headers: &HeaderMap, body: Body, limit: usize) -> 
     Ok(without_mark(read_bytes(headers, body, limit).await?))
 }
 
-/// The same without the byte order mark that some systems write before UTF-8.
+/// Strips the byte order mark that some systems write before UTF-8.
 fn without_mark(mut bytes: Vec<u8>) -> Vec<u8> {
     if bytes.starts_with("\u{feff}".as_bytes()) {
         bytes.drain(..3);
@@ -106,18 +106,18 @@ fn without_mark(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// What a webhook sent, byte by byte.
+/// The exact bytes that a webhook sent.
 pub(super) struct Sent {
-    /// As it came: senders sign this, or the following.
+    /// As received. Senders sign either this or `expanded`.
     pub wire: Vec<u8>,
-    /// What it says, if it came in gzip.
+    /// The decompressed body, if it was sent as gzip.
     pub expanded: Option<Vec<u8>>,
 }
 
-/// Reads a webhook's body of at most `limit` bytes, in gzip or not.
+/// Reads a webhook's body of at most `limit` bytes, with or without gzip.
 ///
 /// # Errors
-/// 415 when it is encoded otherwise, 413 when it is too large, expanded or not; 400 and 408 as for [`read_json`].
+/// 415 for another encoding, 413 when it is too large, expanded or not; 400 and 408 as for [`read_json`].
 pub(super) async fn read_sent(headers: &HeaderMap, body: Body, limit: usize) -> Result<Sent, Problem> {
     let encoding = headers.get(header::CONTENT_ENCODING).map(axum::http::HeaderValue::as_bytes);
     let is_gzip = encoding
@@ -129,9 +129,12 @@ pub(super) async fn read_sent(headers: &HeaderMap, body: Body, limit: usize) -> 
     let mut expanded = Vec::new();
     let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let read = MultiGzDecoder::new(wire.as_slice()).take(bound).read_to_end(&mut expanded);
-    read.map_err(|_| Problem::new(Code::BadJson, "the body says that it is gzip, and is not"))?;
+    read.map_err(|_| Problem::new(Code::BadJson, "the body is not valid gzip"))?;
     if expanded.len() > limit {
-        return Err(Problem::new(Code::TooLarge, format!("the body expands to more than {limit} bytes")));
+        return Err(Problem::new(
+            Code::TooLarge,
+            format!("the decompressed body is larger than {limit} bytes"),
+        ));
     }
     Ok(Sent { wire, expanded: Some(expanded) })
 }
@@ -139,7 +142,7 @@ pub(super) async fn read_sent(headers: &HeaderMap, body: Body, limit: usize) -> 
 /// Reads a body of at most `limit` bytes, whatever its type.
 ///
 /// # Errors
-/// 415 when it is encoded, 413 when it is too large, 408 when it takes too long, 400 when it breaks off.
+/// 415 when it is encoded, 413 when it is too large, 408 when it takes too long, 400 when it is incomplete.
 pub(super) async fn read_bytes(headers: &HeaderMap, body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     refuse_encoding(headers)?;
     read_to(body, limit).await
@@ -162,12 +165,12 @@ async fn read_to(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
         }
     }
     if seen > limit {
-        return Err(Problem::new(Code::TooLarge, format!("the body has more than {limit} bytes")));
+        return Err(Problem::new(Code::TooLarge, format!("the body is larger than {limit} bytes")));
     }
     Ok(bytes)
 }
 
-/// Why a body ended before its end.
+/// Why a body was incomplete.
 fn broken_off(error: &axum::Error) -> Problem {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -177,7 +180,7 @@ fn broken_off(error: &axum::Error) -> Problem {
         }
         cause = error.source();
     }
-    Problem::new(Code::BadJson, "the body broke off")
+    Problem::new(Code::BadJson, "the body was incomplete")
 }
 
 fn media_of(headers: &HeaderMap, known: &[Media]) -> Result<Media, Problem> {
@@ -192,8 +195,8 @@ fn media_of(headers: &HeaderMap, known: &[Media]) -> Result<Media, Problem> {
         (None, _) => {
             let names: Vec<String> = known.iter().map(|media| format!("`{}`", media.name())).collect();
             let elsewhere = match found.as_ref().map(|(name, _)| name.as_str()) {
-                Some("application/cloudevents-batch+json") => "; a batch is posted to /v1/events/batch",
-                Some("application/cloudevents+json") => "; one CloudEvent is posted to /v1/events",
+                Some("application/cloudevents-batch+json") => "; post a batch to /v1/events/batch",
+                Some("application/cloudevents+json") => "; post a single CloudEvent to /v1/events",
                 _ => "",
             };
             refuse(format!("send `Content-Type:` {}, in UTF-8{elsewhere}", names.join(" or ")))

@@ -1,4 +1,4 @@
-//! Cancelling what still waits: by key, by event, by delivery.
+//! Cancelling pending deliveries by key, by event or by ID.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::domain::event::KeySpace;
 use crate::domain::id::{DeliveryId, EventId};
 use crate::pipeline::operator::cancel::{Cancellation, Outcome, Unwanted};
 
-/// What is to be cancelled.
+/// A cancellation request.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CancellationRequest {
@@ -25,33 +25,33 @@ pub(super) struct CancellationRequest {
     key: String,
 }
 
-/// What a cancellation came to.
+/// The result of a cancellation.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct CancellationBody {
-    /// Deliveries that are cancelled now, or would be.
+    /// Deliveries that were cancelled, or would be in a dry run.
     cancelled: usize,
-    /// Messages that go out with what others were gathered for them, and without this.
+    /// Digest messages that are still sent, without the cancelled events.
     taken_out: usize,
-    /// Deliveries that OneSignal holds until their time and is asked to give back, or would be: their state tells.
+    /// Deliveries scheduled at OneSignal that are being recalled (or would be); their state shows the result.
     recalling: usize,
-    /// Deliveries that somebody gets all the same, or may.
+    /// Deliveries that can't be stopped any more: their message was, or may have been, sent.
     too_late: usize,
-    /// Deliveries that had ended before without a message, cancelled ones among them.
+    /// Deliveries that had already ended without a message, including cancelled ones.
     over: usize,
-    /// Each of them: the first 100, those that were too late before the others.
+    /// The first 100 deliveries; those that were too late come first.
     deliveries: Vec<CancelledBody>,
 }
 
-/// What a cancellation came to for one delivery.
+/// The result of a cancellation for one delivery.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct CancelledBody {
     #[schema(value_type = String)]
     id: DeliveryId,
     rule: String,
-    /// Where it stands now.
+    /// Its current state.
     state: &'static str,
-    /// `cancelled`; `taken_out`; `recalling`; too late: `being_sent`, `may_have_been_sent`, `accepted`, or `shares_call` (OneSignal
-    /// holds it in one message with others that are not cancelled); `over`: it had ended without a message.
+    /// `cancelled`; `taken_out`; `recalling`; or too late: `being_sent`, `may_have_been_sent`, `accepted`, or `shares_call` (scheduled
+    /// at OneSignal in one message with others that are not cancelled); `over`: it had already ended without a message.
     outcome: &'static str,
 }
 
@@ -75,17 +75,17 @@ impl CancellationBody {
     }
 }
 
-/// Who cancels, as it is told later.
+/// The reason that is recorded.
 fn by(identity: &Identity, through: &str) -> String {
     format!("cancelled by {} ({}){through}", identity.source_name, identity.key)
 }
 
-/// Cancels what still waits under a cancellation key; what may have gone out already stays as it is.
+/// Cancels the pending deliveries of a cancellation key. Messages that may already have been sent are not affected.
 ///
-/// Deliveries that have ended are not found by their key any more and are not counted.
+/// Deliveries that have already ended are not found by key and not counted.
 #[utoipa::path(
     post, path = "/v1/cancellations", tag = "events", request_body = CancellationRequest, params(WriteQuery),
-    responses((status = 200, description = "What came of it", body = CancellationBody))
+    responses((status = 200, description = "The result", body = CancellationBody))
 )]
 pub(super) async fn cancel_waiting(
     State(api): State<Arc<Api>>,
@@ -93,7 +93,7 @@ pub(super) async fn cancel_waiting(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<CancellationBody>, Problem> {
-    // The key's own space: a test key finds what test keys posted.
+    // Test keys only find events posted with test keys.
     let (identity, _) = api.allow_visible(&headers, Use::CancelWaiting).await?;
     let request: CancellationRequest = super::catalog_entries::read(&headers, body).await?;
     let why = by(&identity, &format!(" through the key {}", request.key));
@@ -103,14 +103,14 @@ pub(super) async fn cancel_waiting(
     Ok(Json(CancellationBody::new(told)))
 }
 
-/// Cancels what still waits of an event. The same again changes nothing and answers how things stand.
+/// Cancels the pending deliveries of an event. Repeating the request has no effect and returns the current state.
 ///
-/// A source cancels its own events; a key with `deliveries:write` cancels anybody's.
+/// A source can cancel its own events; a key with `deliveries:write` can cancel any.
 #[utoipa::path(
     post, path = "/v1/events/{id}/cancel", tag = "events",
     params(("id" = String, Path, description = "evt_…"), WriteQuery),
     responses(
-        (status = 200, description = "What came of it", body = CancellationBody),
+        (status = 200, description = "The result", body = CancellationBody),
         (status = 404, description = "No such event", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -135,12 +135,12 @@ pub(super) async fn cancel_event(
     Ok(Json(CancellationBody::new(told)))
 }
 
-/// Cancels a delivery that still waits. The same again changes nothing and answers how things stand.
+/// Cancels a pending delivery. Repeating the request has no effect and returns the current state.
 #[utoipa::path(
     post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries",
     params(("id" = String, Path, description = "dlv_…"), WriteQuery),
     responses(
-        (status = 200, description = "What came of it", body = CancellationBody),
+        (status = 200, description = "The result", body = CancellationBody),
         (status = 404, description = "No such delivery", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

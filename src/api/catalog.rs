@@ -1,4 +1,4 @@
-//! The catalog's files as one JSON document: planned and applied.
+//! The catalog's files as one JSON document: planning and applying changes.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use crate::access::{Identity, Use};
 use crate::catalog::files::{self, Files};
 use crate::catalog::{Applied, ApplyError, Applying};
 
-/// The catalog's files together at most.
+/// Maximum total size of the catalog's files.
 const MAX_CATALOG_BYTES: usize = 8 * 1024 * 1024;
 
 /// The catalog's files as one document.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CatalogRequest {
-    /// Texts by path, such as `rules/order-shipped-push.toml`.
+    /// File contents by path, such as `rules/order-shipped-push.toml`.
     files: Files,
-    /// Why, for the history of new versions.
+    /// Version note for the new versions.
     #[serde(default)]
     note: String,
-    /// Whether what the files don't mention goes: rules, partials and event types are deleted, templates archived.
+    /// Whether to remove what is not in the files: rules, partials and event types are deleted, templates archived.
     #[serde(default)]
     delete: bool,
-    /// Goes on though events that get their message today would be held.
+    /// Proceed even if events that are sent today would be held.
     #[serde(default)]
     accept_held: bool,
 }
@@ -38,17 +38,17 @@ pub(super) struct CatalogRequest {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ApplyQuery {
-    /// `true`: answers what would change and changes nothing.
+    /// `true`: returns what would change without changing anything.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Says what applying these files would change.
+/// Shows what applying these files would change.
 #[utoipa::path(
     post, path = "/v1/catalog/plan", tag = "catalog", request_body = CatalogRequest,
     responses(
         (status = 200, description = "What would change", body = Applied),
-        (status = 422, description = "What is wrong with the files", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Errors in the files", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn plan_catalog(
@@ -61,14 +61,14 @@ pub(super) async fn plan_catalog(
     seen_by(&api, &identity, api.publisher.plan(&request.files, request.delete).await).await
 }
 
-/// Makes the catalog say what these files say; applied templates are live.
+/// Applies these files to the catalog; changed templates are published.
 #[utoipa::path(
     post, path = "/v1/catalog/apply", tag = "catalog", request_body = CatalogRequest, params(ApplyQuery),
     responses(
         (status = 200, description = "What changed", body = Applied),
-        (status = 422, description = "What is wrong with the files", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "Real events would be held (`accept_held` goes on)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 502, description = "OneSignal did not take a template; what was live still is", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Errors in the files", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Real events would be held (override with `accept_held`)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 502, description = "OneSignal rejected a template; the live version is unchanged", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn apply_catalog(
@@ -89,7 +89,7 @@ pub(super) async fn apply_catalog(
     seen_by(&api, &identity, applied).await
 }
 
-/// What a caller may see of what applying came to: single events only with `events:read`.
+/// The part of the result that a caller may see: individual events require `events:read`.
 async fn seen_by(
     api: &Api,
     identity: &Identity,
@@ -110,13 +110,13 @@ async fn seen_by(
 /// The catalog's files.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct CatalogFiles {
-    /// Texts by path.
+    /// File contents by path.
     files: Files,
     /// The catalog's revision.
     revision: i64,
 }
 
-/// Reads the catalog as files: applying them again changes nothing.
+/// Returns the catalog as files; applying them unchanged has no effect.
 #[utoipa::path(get, path = "/v1/catalog", tag = "catalog", responses((status = 200, description = "Every file", body = CatalogFiles)))]
 pub(super) async fn pull_catalog(
     State(api): State<Arc<Api>>,

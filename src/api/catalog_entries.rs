@@ -1,4 +1,4 @@
-//! Event types, partials and rules: listed, read, put and deleted one by one.
+//! Event types, partials and rules: listing, reading, writing and deleting individual entries.
 
 use std::sync::Arc;
 
@@ -23,42 +23,42 @@ use crate::domain::rule::Action;
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::plain_lines;
 
-/// An entry's size at most.
+/// Maximum size of an entry.
 const MAX_ENTRY_BYTES: usize = 1024 * 1024;
 
-/// What is said beside a change.
+/// Options of a change.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ChangeQuery {
-    /// `true`: answers what would change and changes nothing.
+    /// `true`: returns what would change without changing anything.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the record of changes.
+    /// Reason, for the audit log.
     #[serde(default)]
     note: String,
 }
 
-/// A list of the catalog's things, by name.
+/// A list of catalog entries, by name.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Entries {
     #[schema(value_type = Vec<Object>)]
     data: Vec<Value>,
-    /// The catalog comes whole: there is no next page.
+    /// Always `null`: all entries are on one page.
     next_cursor: Option<String>,
 }
 
-/// A partial as it is put.
+/// A partial to save.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PartialForm {
-    /// What it is for.
+    /// Description.
     #[serde(default)]
     description: String,
     /// The text.
     body: String,
 }
 
-/// Reads a JSON body into what a handler takes.
+/// Parses a JSON body into a handler's request type.
 ///
 /// # Errors
 /// As for [`json_body::read`].
@@ -137,7 +137,7 @@ pub(super) async fn list_event_types(
     Ok(entries(names.filter_map(|name| Some(event_type_body(&snapshot, name)?.0)).collect()))
 }
 
-/// Reads an event type, with the rules that answer it.
+/// Returns an event type, with the rules that it triggers.
 #[utoipa::path(
     get, path = "/v1/event-types/{name}", tag = "catalog", params(("name" = String, Path, description = "order.shipped")),
     responses((status = 200, description = "The event type; its version is the `ETag`", body = EventTypeBody), (status = 404, description = "No such event type"))
@@ -153,14 +153,14 @@ pub(super) async fn get_event_type(
     Ok((etag::etag(version), Json(body)).into_response())
 }
 
-/// Enters or replaces an event type; a schema that would break a live template or rule is refused.
+/// Creates or replaces an event type. A schema that would break a live template or rule is rejected.
 #[utoipa::path(
     put, path = "/v1/event-types/{name}", tag = "catalog", request_body = EventTypeForm,
     params(("name" = String, Path, description = "order.shipped"), ChangeQuery),
     responses(
         (status = 200, description = "What changed", body = Applied),
-        (status = 412, description = "It was changed meanwhile", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "What is wrong, and what it would break", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "Changed in the meantime", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Errors, and what the change would break", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put_event_type(
@@ -175,10 +175,10 @@ pub(super) async fn put_event_type(
     put(&api, &headers, &name, ("event_type", Entry::EventType(form)), query).await
 }
 
-/// Deletes an event type that no rule answers.
+/// Deletes an event type that no rule uses.
 #[utoipa::path(
     delete, path = "/v1/event-types/{name}", tag = "catalog", params(("name" = String, Path, description = "order.shipped"), ChangeQuery),
-    responses((status = 200, description = "It is gone", body = Applied), (status = 422, description = "A rule answers it", body = ProblemBody, content_type = "application/problem+json"))
+    responses((status = 200, description = "Deleted", body = Applied), (status = 422, description = "A rule uses it", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(super) async fn delete_event_type(
     State(api): State<Arc<Api>>,
@@ -214,7 +214,7 @@ pub(super) async fn list_partials(
     Ok(entries(keys.filter_map(|key| Some(partial_body(&snapshot, key)?.0)).collect()))
 }
 
-/// Reads a partial, with the live templates that include it.
+/// Returns a partial, with the live templates that include it.
 #[utoipa::path(
     get, path = "/v1/partials/{key}", tag = "catalog", params(("key" = String, Path, description = "footer")),
     responses((status = 200, description = "The partial; its version is the `ETag`", body = Object), (status = 404, description = "No such partial"))
@@ -230,11 +230,11 @@ pub(super) async fn get_partial(
     Ok((etag::etag(version), Json(body)).into_response())
 }
 
-/// Enters or replaces a partial. Live templates keep the text that they were published with.
+/// Creates or replaces a partial. Live templates keep the text that they were published with.
 #[utoipa::path(
     put, path = "/v1/partials/{key}", tag = "catalog", request_body = PartialForm,
     params(("key" = String, Path, description = "footer"), ChangeQuery),
-    responses((status = 200, description = "What changed", body = Applied), (status = 422, description = "What is wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses((status = 200, description = "What changed", body = Applied), (status = 422, description = "Errors in the request", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(super) async fn put_partial(
     State(api): State<Arc<Api>>,
@@ -252,7 +252,7 @@ pub(super) async fn put_partial(
 /// Deletes a partial that no live template includes.
 #[utoipa::path(
     delete, path = "/v1/partials/{key}", tag = "catalog", params(("key" = String, Path, description = "footer"), ChangeQuery),
-    responses((status = 200, description = "It is gone", body = Applied), (status = 422, description = "A template includes it", body = ProblemBody, content_type = "application/problem+json"))
+    responses((status = 200, description = "Deleted", body = Applied), (status = 422, description = "A template includes it", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(super) async fn delete_partial(
     State(api): State<Arc<Api>>,
@@ -287,7 +287,7 @@ pub(super) async fn list_rules(
     Ok(entries(keys.filter_map(|key| Some(rule_body(&snapshot, key)?.0)).collect()))
 }
 
-/// Reads a rule.
+/// Returns a rule.
 #[utoipa::path(
     get, path = "/v1/rules/{key}", tag = "catalog", params(("key" = String, Path, description = "order-shipped-push")),
     responses((status = 200, description = "The rule; its version is the `ETag`", body = RuleBody), (status = 404, description = "No such rule"))
@@ -303,11 +303,11 @@ pub(super) async fn get_rule(
     Ok((etag::etag(version), Json(body)).into_response())
 }
 
-/// Enters or replaces a rule; its expressions are checked against the schemas of the events that it answers.
+/// Creates or replaces a rule. Its expressions are checked against the schemas of its event types.
 #[utoipa::path(
     put, path = "/v1/rules/{key}", tag = "catalog", request_body = RuleForm,
     params(("key" = String, Path, description = "order-shipped-push"), ChangeQuery),
-    responses((status = 200, description = "What changed", body = Applied), (status = 422, description = "What is wrong", body = ProblemBody, content_type = "application/problem+json"))
+    responses((status = 200, description = "What changed", body = Applied), (status = 422, description = "Errors in the request", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(super) async fn put_rule(
     State(api): State<Arc<Api>>,
@@ -324,7 +324,7 @@ pub(super) async fn put_rule(
 /// Deletes a rule.
 #[utoipa::path(
     delete, path = "/v1/rules/{key}", tag = "catalog", params(("key" = String, Path, description = "order-shipped-push"), ChangeQuery),
-    responses((status = 200, description = "It is gone", body = Applied), (status = 404, description = "No such rule"))
+    responses((status = 200, description = "Deleted", body = Applied), (status = 404, description = "No such rule"))
 )]
 pub(super) async fn delete_rule(
     State(api): State<Arc<Api>>,

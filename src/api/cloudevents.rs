@@ -1,7 +1,7 @@
-//! CloudEvents 1.0: what stands in their attributes, brought into the form of Herald's own events.
+//! CloudEvents 1.0: mapping their attributes to Herald's own event format.
 //!
 //! A CloudEvent is unique by its source and id, so both together are the event's key: `source|id`. Extension attributes
-//! carry what only Herald knows. Attributes that mean nothing here are passed over, for brokers add their own on the way.
+//! carry Herald's own fields. Unknown attributes are ignored, because brokers add their own.
 
 use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
@@ -21,46 +21,46 @@ pub(super) struct CloudEventRequest {
     /// `1.0`.
     #[schema(example = "1.0")]
     specversion: String,
-    /// The producer's id of it.
+    /// The producer's event ID.
     #[schema(example = "1001-shipped")]
     id: String,
-    /// What part of the producer it comes from; with `id` it makes the event's key.
+    /// The origin within the producer; together with `id` it forms the event's key.
     #[schema(example = "https://shop.example/orders")]
     source: String,
     /// The event type.
     #[schema(example = "order.shipped")]
     r#type: String,
-    /// `application/json`, if it is given.
+    /// `application/json`, if present.
     datacontenttype: Option<String>,
-    /// When it happened.
+    /// When the event happened.
     time: Option<chrono::DateTime<chrono::Utc>>,
-    /// Its values, as its schema wants them.
+    /// Event data that matches the schema of the type.
     #[schema(example = json!({"order_id": "1001", "carrier": "DHL", "eta": "2026-11-25"}))]
     data: Option<Value>,
-    /// Whom it is about.
+    /// The recipient's ID.
     #[schema(example = "user-42")]
     recipient: Option<String>,
-    /// What kind of id `recipient` is; `external_id` if nothing is said.
+    /// The label of `recipient`; `external_id` if omitted.
     recipientlabel: Option<String>,
-    /// The locale to write in.
+    /// Locale of the message.
     locale: Option<String>,
-    /// Not before this.
+    /// Don't send before this time.
     sendafter: Option<chrono::DateTime<chrono::Utc>>,
-    /// Not after this.
+    /// Don't send after this time.
     expiresat: Option<chrono::DateTime<chrono::Utc>>,
-    /// What a later cancellation can name.
+    /// Key for cancelling the deliveries later.
     cancellationkey: Option<String>,
-    /// A newer event with the same key replaces an older one still waiting.
+    /// A newer event with the same key replaces an older one that is still pending.
     collapsekey: Option<String>,
-    /// Tells newer from older: digits.
+    /// Determines which event is newer: digits.
     sequence: Option<String>,
-    /// Events with the same key go out one after the other.
+    /// Events with the same key are sent in order.
     orderingkey: Option<String>,
     /// W3C trace context.
     traceparent: Option<String>,
 }
 
-/// Attributes that are taken as they are: ours, and Herald's field.
+/// Attributes that are mapped unchanged: CloudEvents name and Herald field.
 const FIELDS: [(&str, &str); 8] = [
     ("type", "type"),
     ("time", "time"),
@@ -71,7 +71,7 @@ const FIELDS: [(&str, &str); 8] = [
     ("collapsekey", "collapse_key"),
     ("orderingkey", "ordering_key"),
 ];
-/// Herald's own extensions. Their names are no words of their own, so one that is nearly the same is misspelt.
+/// Herald's own extensions. A similar attribute name is assumed to be a misspelling.
 const OURS: [&str; 7] = [
     "recipient",
     "recipientlabel",
@@ -82,10 +82,10 @@ const OURS: [&str; 7] = [
     "orderingkey",
 ];
 
-/// How a CloudEvent came, and with it how its parts are called.
+/// How an event was transported, which determines the names in error messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// An event of our own.
+    /// Plain JSON, Herald's own format.
     Plain,
     /// A CloudEvent in a JSON body.
     Structured,
@@ -94,7 +94,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// A problem in the words of the sender of the event.
+    /// Rewrites a problem to use the names that the sender used.
     pub fn of_problem(self, problem: Problem) -> Problem {
         match self {
             Self::Plain => problem,
@@ -104,7 +104,7 @@ impl Form {
     }
 }
 
-/// Whether a request carries a CloudEvent's attributes in its headers. A structured one may carry copies of them (HTTP
+/// Whether a request carries a CloudEvent's attributes in its headers. A structured-mode request may carry copies (HTTP
 /// protocol binding, 3.2).
 pub(super) fn is_binary(headers: &HeaderMap) -> bool {
     if content_type(headers).is_some_and(|(name, _)| name.starts_with("application/cloudevents")) {
@@ -119,7 +119,7 @@ pub(super) fn is_binary(headers: &HeaderMap) -> bool {
 /// As for [`event_fields::read`], with pointers into the CloudEvent.
 pub(super) fn read(posted: Value, identity: &Identity, headers: &HeaderMap) -> Result<NewEvent, Problem> {
     let Value::Object(attributes) = posted else {
-        return Err(Problem::new(Code::BadJson, "a CloudEvent is a JSON object"));
+        return Err(Problem::new(Code::BadJson, "a CloudEvent must be a JSON object"));
     };
     read_attributes(attributes, identity, headers).map_err(|problem| Form::Structured.of_problem(problem))
 }
@@ -142,11 +142,11 @@ pub(super) fn read_binary(
             Problem::fields(Code::InvalidFields, vec![error])
         })?;
         if attributes.insert(name.to_owned(), Value::String(text)).is_some() {
-            let error = FieldError::new(format!("ce-{name}"), "invalid", "the header stands twice");
+            let error = FieldError::new(format!("ce-{name}"), "invalid", "the header is repeated");
             return Err(Problem::fields(Code::InvalidFields, vec![error]));
         }
     }
-    // The body is `data`; an attribute of that name is none.
+    // The body is `data`; there can be no attribute of that name.
     attributes.remove("data");
     if !bytes.trim_ascii().is_empty() {
         attributes.insert("data".to_owned(), strict_json::parse(bytes)?);
@@ -168,25 +168,29 @@ fn read_attributes(
     Ok(new)
 }
 
-/// What makes the whole CloudEvent unreadable here.
+/// Errors that make the whole CloudEvent unreadable.
 fn refuse_unfit(attributes: &Map<String, Value>) -> Result<(), Problem> {
     let mut errors = Vec::new();
     match attributes.get("specversion").and_then(Value::as_str) {
         Some("1.0") => {}
         Some(_) => errors.push(
-            FieldError::new("/specversion", "unsupported", "only CloudEvents 1.0 is understood")
+            FieldError::new("/specversion", "unsupported", "only CloudEvents 1.0 is supported")
                 .hint("send `1.0`"),
         ),
-        None => errors.push(FieldError::new("/specversion", "required", "a CloudEvent says `1.0` here")),
+        None => errors.push(FieldError::new(
+            "/specversion",
+            "required",
+            "a CloudEvent must have `specversion` `1.0`",
+        )),
     }
     if attributes.get("data_base64").is_some_and(|data| !data.is_null()) {
-        let error = FieldError::new("/data_base64", "unsupported", "an event's data is JSON, not bytes");
+        let error = FieldError::new("/data_base64", "unsupported", "event data must be JSON, not binary");
         errors.push(error.hint("send an object as `data`"));
     }
     if let Some(kind) = attributes.get("datacontenttype").filter(|kind| !kind.is_null())
         && !kind.as_str().is_some_and(is_json)
     {
-        let error = FieldError::new("/datacontenttype", "unsupported", "an event's data is JSON");
+        let error = FieldError::new("/datacontenttype", "unsupported", "event data must be JSON");
         errors.push(error.hint("send `application/json`, or leave it out"));
     }
     errors.extend(attributes.keys().filter_map(|name| slip(name)));
@@ -198,7 +202,7 @@ fn is_json(kind: &str) -> bool {
     media == "application/json" || media == "text/json" || media.ends_with("+json")
 }
 
-/// A name that is one of ours but for its spelling. Any other name is somebody's own extension.
+/// An error for a name that looks like a misspelt attribute. Any other name is a third-party extension.
 fn slip(name: &str) -> Option<FieldError> {
     let plain: String = name.chars().filter(|c| !"_-".contains(*c)).collect::<String>().to_ascii_lowercase();
     let is_near = |ours: &&&str| **ours == plain || strsim::damerau_levenshtein(ours, &plain) == 1;
@@ -208,7 +212,7 @@ fn slip(name: &str) -> Option<FieldError> {
     Some(error.hint(format!("did you mean `{near}`?")))
 }
 
-/// The same as an event of our own.
+/// Converts it to Herald's own format.
 fn translate(mut attributes: Map<String, Value>) -> Result<Value, Problem> {
     let mut event = Map::new();
     event.insert("id".to_owned(), Value::String(key(&attributes)?));
@@ -222,12 +226,17 @@ fn translate(mut attributes: Map<String, Value>) -> Result<Value, Problem> {
         let label = match label {
             None => "external_id".to_owned(),
             Some(Value::String(label)) => label,
-            Some(_) => return Err(wrong("recipientlabel", "a label is a text")),
+            Some(_) => return Err(wrong("recipientlabel", "a label must be a string")),
         };
         let recipient = match recipient {
             Value::Number(id) => Value::String(id.to_string()),
             Value::String(id) => Value::String(id),
-            _ => return Err(wrong("recipient", "a CloudEvent's `recipient` is the recipient's id, as text")),
+            _ => {
+                return Err(wrong(
+                    "recipient",
+                    "a CloudEvent's `recipient` must be the recipient's ID, as a string",
+                ));
+            }
         };
         event.insert("recipient".to_owned(), json!({ label: recipient }));
     }
@@ -240,7 +249,7 @@ fn translate(mut attributes: Map<String, Value>) -> Result<Value, Problem> {
     Ok(Value::Object(event))
 }
 
-/// The extension's sequence is any text that can be ordered; ours is a whole number, and any other text says nothing here.
+/// The extension allows any sortable string as `sequence`; Herald uses integers and ignores everything else.
 fn whole(sequence: Value) -> Option<Value> {
     match sequence {
         Value::String(text) => text.parse::<i64>().ok().map(Value::from),
@@ -253,33 +262,34 @@ fn wrong(name: &str, detail: &str) -> Problem {
     Problem::fields(Code::InvalidFields, vec![FieldError::new(format!("/{name}"), "invalid", detail)])
 }
 
-/// The event's key. No URI holds a `|`, so two pairs never make one key.
+/// The event's key. A URI can't contain `|`, so two pairs never form the same key.
 fn key(attributes: &Map<String, Value>) -> Result<String, Problem> {
     let text = |name: &str| {
         let value = attributes.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let missing = FieldError::new(format!("/{name}"), "required", format!("a CloudEvent has a `{name}`"));
+        let missing =
+            FieldError::new(format!("/{name}"), "required", format!("a CloudEvent must have `{name}`"));
         value.ok_or_else(|| Problem::fields(Code::InvalidFields, vec![missing]))
     };
     let (source, id) = (text("source")?, text("id")?);
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     if source.contains('|') || !is_plain(source) {
-        return Err(wrong("source", "a source is a URI or a part of one, in ASCII"));
+        return Err(wrong("source", "`source` must be a URI reference in ASCII"));
     }
     if !is_plain(id) || source.len() + id.len() > 254 {
         return Err(wrong(
             "id",
-            "`id` is visible ASCII; it and `source` have at most 254 characters together",
+            "`id` must be visible ASCII, and have at most 254 characters together with `source`",
         ));
     }
     Ok(format!("{source}|{id}"))
 }
 
-/// An error as it concerns a CloudEvent: its attribute, or its header, and no advice that is for an event of our own.
+/// Adapts an error to a CloudEvent: names the attribute or header, and drops hints for the plain format.
 fn as_attribute(mut error: FieldError, is_binary: bool) -> FieldError {
     let Some(field) = error.pointer.strip_prefix('/') else { return error };
     let name = match FIELDS.into_iter().find(|(_, ours)| *ours == field) {
         Some((attribute, _)) => attribute,
-        // A recipient is flat here.
+        // A CloudEvent's recipient is a plain string.
         None if field == "recipient" || field.starts_with("recipient/") => "recipient",
         None => field,
     };
@@ -289,12 +299,13 @@ fn as_attribute(mut error: FieldError, is_binary: bool) -> FieldError {
         format!("/{name}")
     };
     if name == "recipient" && error.hint.is_some() {
-        error.hint = Some(format!("send the recipient's id as text in `{}`", place.trim_start_matches('/')));
+        error.hint =
+            Some(format!("send the recipient's ID as a string in `{}`", place.trim_start_matches('/')));
     }
     FieldError { pointer: place, ..error }
 }
 
-/// A header's value: percent-encoded UTF-8, which may stand in double quotes.
+/// A header's value: percent-encoded UTF-8, optionally in double quotes.
 fn decode(text: &str) -> Option<String> {
     let text = text.trim();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);

@@ -1,12 +1,12 @@
-//! What every operation has in common in the OpenAPI description: the problems that it may answer with, the headers that it
-//! reads, and whether it needs a key. Handlers describe only what is their own.
+//! The common parts of all operations in the OpenAPI description: possible problems, headers that are
+//! read, and authentication. Handlers describe only what is specific to them.
 
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
 
-/// Operations that name the version that they change.
+/// Operations that require `If-Match`.
 const NAME_A_VERSION: [&str; 12] = [
     "put_app",
     "put_source",
@@ -21,12 +21,12 @@ const NAME_A_VERSION: [&str; 12] = [
     "delete_draft",
     "publish_draft",
 ];
-/// Operations that are carried out once for an `Idempotency-Key`.
+/// Operations that support `Idempotency-Key`.
 const TAKE_A_REQUEST_KEY: [&str; 4] = ["post_event", "post_batch", "create_replay", "replay_delivery"];
 /// Operations that need no key.
 const PUBLIC: [&str; 4] = ["healthz", "readyz", "metrics", "receive"];
 
-/// Adds to each operation what it shares with others.
+/// Adds the common parts to each operation.
 pub(super) fn complete(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         for (is_read, operation) in operations(item) {
@@ -35,7 +35,7 @@ pub(super) fn complete(document: &mut OpenApi) {
     }
 }
 
-/// The operations of a path, and whether each only reads.
+/// The operations of a path, and whether each is read-only.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, .. } = item;
     let reads = get.iter_mut().map(|operation| (true, operation));
@@ -54,40 +54,41 @@ fn complete_operation(path: &str, is_read: bool, operation: &mut Operation) {
     if names_version {
         parameters.push(header(
             "If-Match",
-            "The `ETag` of the version to change, such as `\"3\"`; needed when something is there.",
+            "The `ETag` of the version to change, such as `\"3\"`; required if the resource exists.",
         ));
     }
     if takes_key {
-        parameters.push(header("Idempotency-Key", "The same request again has no second effect."));
+        parameters
+            .push(header("Idempotency-Key", "Repeating a request with the same key has no further effect."));
     }
     if id == "healthz" {
         return;
     }
     let mut statuses =
-        vec![(503, "The database is away, or there is too much to do: try again after `Retry-After`")];
+        vec![(503, "The database is unavailable or Herald is overloaded: retry after `Retry-After`")];
     if path.starts_with("/v1/") {
-        statuses.push((400, "Something in the request can't be read; `errors` says where"));
-        statuses.push((401, "A valid key, or a valid signature, is needed"));
-        statuses.push((500, "A fault of Herald; the request id finds it in the log"));
+        statuses.push((400, "Part of the request can't be parsed; see `errors`"));
+        statuses.push((401, "Missing or invalid key or signature"));
+        statuses.push((500, "Internal error; the log contains the request id"));
         if id != "receive" {
-            statuses.push((403, "The key may not do this"));
+            statuses.push((403, "The key is not allowed to do this"));
         }
     }
     if path.contains('{') {
-        statuses.push((404, "There is no such thing"));
+        statuses.push((404, "Not found"));
     }
     if !is_read {
-        statuses.push((409, "It contradicts what is there; `code` says how"));
+        statuses.push((409, "Conflict with the current state; see `code`"));
     }
     if names_version {
-        statuses.push((412, "It was changed meanwhile: read it again"));
-        statuses.push((428, "It exists: name its version with `If-Match`"));
+        statuses.push((412, "Changed in the meantime: read it again"));
+        statuses.push((428, "It exists: send its version in `If-Match`"));
     }
     if operation.request_body.is_some() || !is_read {
         statuses.push((408, "The body did not arrive in time"));
         statuses.push((413, "The body is too large"));
-        statuses.push((415, "The body has another content type or encoding"));
-        statuses.push((422, "Fields are missing or wrong; `errors` says which"));
+        statuses.push((415, "Unsupported content type or encoding"));
+        statuses.push((422, "Missing or invalid fields; see `errors`"));
     }
     for (status, description) in statuses {
         operation.responses.responses.entry(status.to_string()).or_insert_with(|| problem(description));

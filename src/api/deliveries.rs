@@ -1,4 +1,4 @@
-//! Deliveries: listed, shown with their trace, released.
+//! Deliveries: listing, showing with their trace, releasing.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::domain::id::{DeliveryId, TypedId};
 use crate::pipeline::operator::release::Release;
 use crate::store::delivery_reads::DeliveryRow;
 
-/// A release request's size at most.
+/// Maximum size of a release request.
 const MAX_RELEASE_BYTES: usize = 256 * 1024;
 
 /// Lists deliveries, newest first.
@@ -41,16 +41,16 @@ pub(super) async fn list_deliveries(
     Ok(Json(Page::new(rows, filter.limit, |row| row.id.to_string(), |row| delivery_body(row, now))))
 }
 
-/// A delivery with its whole story.
+/// A delivery with its full history.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct DeliveryTrace {
     #[serde(flatten)]
     delivery: DeliveryBody,
-    /// What was decided about it, oldest first.
+    /// Decisions, oldest first.
     decisions: Vec<DecisionBody>,
-    /// The calls that it went out with, oldest first.
+    /// API calls that included it, oldest first.
     attempts: Vec<AttemptBody>,
-    /// The gate that it waits behind, if it does.
+    /// The closed gate that blocks it, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     gate: Option<GateBody>,
 }
@@ -109,13 +109,13 @@ async fn trace(api: &Api, id: &str) -> Result<DeliveryTrace, Problem> {
     })
 }
 
-/// What a person gives when releasing.
+/// A release request.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ReleaseRequest {
-    /// Another version than the pinned one.
+    /// A template version to use instead of the pinned one.
     version: Option<i32>,
-    /// Values laid over the event's data.
+    /// Values to merge into the event's data.
     #[schema(value_type = Option<Object>)]
     values: Option<Value>,
 }
@@ -125,7 +125,7 @@ pub(super) struct ReleaseRequest {
     post, path = "/v1/deliveries/{id}/release", tag = "deliveries", request_body = ReleaseRequest,
     params(("id" = String, Path, description = "dlv_…")),
     responses(
-        (status = 200, description = "It goes on", body = DeliveryTrace),
+        (status = 200, description = "Released", body = DeliveryTrace),
         (status = 409, description = "It is not held", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It would be held again", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -139,7 +139,8 @@ pub(super) async fn release_delivery(
     let (identity, visible) = api.allow_visible(&headers, Use::ReleaseDelivery).await?;
     let request: ReleaseRequest = json_body::read(&headers, body, MAX_RELEASE_BYTES).await?;
     if request.values.as_ref().is_some_and(|values| !values.is_object()) {
-        let error = FieldError::new("/values", "invalid", "values are a JSON object, as in the event's data");
+        let error =
+            FieldError::new("/values", "invalid", "`values` must be a JSON object, as in the event's data");
         return Err(Problem::fields(Code::InvalidFields, vec![error]));
     }
     let delivery = api.visible_delivery(&id, &visible).await?.id;

@@ -1,4 +1,4 @@
-//! Catalog entries as they are read: as they are written, with their name, their version and what refers to them.
+//! Schemas of catalog entries in responses: as written, plus name, version and references.
 
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -6,20 +6,20 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::catalog::forms::{EventTypeForm, RuleForm};
 
-/// An event type as it is read.
+/// An event type in a response.
 pub(super) struct EventTypeBody;
 
 impl PartialSchema for EventTypeBody {
     fn schema() -> RefOr<Schema> {
         let rules = json!({"type": "object", "properties": {"rules": {"type": "array", "items": {"type": "string"}}},
-            "required": ["rules"], "description": "The keys of the rules that answer it."});
+            "required": ["rules"], "description": "The keys of the rules that it triggers."});
         as_read::<EventTypeForm>(&[("name", json!({"type": "string"})), ("used_by", rules)])
     }
 }
 
 impl ToSchema for EventTypeBody {}
 
-/// A rule as it is read.
+/// A rule in a response.
 pub(super) struct RuleBody;
 
 impl PartialSchema for RuleBody {
@@ -31,7 +31,7 @@ impl PartialSchema for RuleBody {
 
 impl ToSchema for RuleBody {}
 
-/// The schema of something that is written as `T`, with what it has besides when it is read.
+/// The schema of `T` with the additional properties of responses.
 fn as_read<T: PartialSchema>(more: &[(&str, Value)]) -> RefOr<Schema> {
     let RefOr::T(Schema::Object(mut form)) = T::schema() else { return T::schema() };
     let version = json!({"type": "integer", "format": "int32"});

@@ -1,4 +1,4 @@
-//! From a posted JSON object to a [`NewEvent`]: every field checked, every error with its place.
+//! Parses a posted JSON object into a [`NewEvent`], validating every field.
 
 use axum::http::HeaderMap;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::domain::locale;
 use crate::pipeline::ingest::repeats::{Plain, plain};
 use crate::pipeline::ingest::{Content, NewEvent};
 
-/// The fields that an event has.
+/// The fields of an event.
 const FIELDS: [&str; 13] = [
     "id",
     "type",
@@ -29,16 +29,16 @@ const FIELDS: [&str; 13] = [
     "sequence",
     "ordering_key",
 ];
-/// Recipients of one event at most.
+/// Maximum recipients of one event.
 const MAX_RECIPIENTS: usize = 2_000;
 
 /// Reads one event.
 ///
 /// # Errors
-/// 400, 403 or 422, with a pointer for each field that is wrong.
+/// 400, 403 or 422, with a pointer to each invalid field.
 pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Result<NewEvent, Problem> {
     let Value::Object(members) = body else {
-        return Err(Problem::new(Code::BadJson, "an event is a JSON object"));
+        return Err(Problem::new(Code::BadJson, "an event must be a JSON object"));
     };
     refuse_unknown(&members)?;
     let mut fields = Fields { members, errors: Vec::new() };
@@ -72,7 +72,7 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
     new.content = Content { meaning: meaning(&new), as_posted };
     new.locale = new.locale.or_else(|| identity.default_locale.clone());
     if !identity.may_post(&new.event_type) {
-        let detail = format!("this key may not post `{}`", new.event_type);
+        let detail = format!("this key is not allowed to post `{}`", new.event_type);
         return Err(Problem::fields(
             Code::TypeNotAllowed,
             vec![FieldError::new("/type", "type_not_allowed", detail)],
@@ -81,7 +81,7 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
     Ok(new)
 }
 
-/// What an event says, the same for every way of writing it. What its source adds is no part of it.
+/// The canonical content of an event, independent of formatting and without what its source adds.
 #[derive(Serialize)]
 struct Meaning<'a> {
     r#type: &'a str,
@@ -129,7 +129,7 @@ fn refuse_unknown(members: &Map<String, Value>) -> Result<(), Problem> {
                 Some(near) if strsim::damerau_levenshtein(near, name) <= 3 => {
                     error.hint(format!("did you mean `{near}`?"))
                 }
-                Some(_) | None => error.hint("values of your own go into `data`"),
+                Some(_) | None => error.hint("put your own values in `data`"),
             }
         })
         .collect();
@@ -146,7 +146,7 @@ impl Fields {
         self.errors.push(FieldError::new(format!("/{name}"), "invalid", detail));
     }
 
-    /// The event's key: its `id`, or the header. `None` once an error is noted.
+    /// The event's key: its `id`, or the header. `None` after recording an error.
     fn event_key(&mut self, headers: &HeaderMap) -> Result<Option<String>, Problem> {
         let is_key =
             |text: &str| (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
@@ -154,14 +154,14 @@ impl Fields {
             Some(Value::String(id)) if is_key(&id) => return Ok(Some(id)),
             Some(Value::Null) | None => {}
             Some(_) => {
-                self.wrong("id", "an id is a text of 1 to 255 visible ASCII characters");
+                self.wrong("id", "`id` must be a string of 1 to 255 visible ASCII characters");
                 return Ok(None);
             }
         }
         match headers.get("idempotency-key").map(|value| value.to_str()) {
             Some(Ok(key)) if is_key(key) => Ok(Some(key.to_owned())),
             Some(_) => {
-                let detail = "a key has 1 to 255 visible ASCII characters";
+                let detail = "must be 1 to 255 visible ASCII characters";
                 self.errors.push(FieldError::new("Idempotency-Key", "invalid", detail));
                 Ok(None)
             }
@@ -171,7 +171,7 @@ impl Fields {
                     FieldError::new(
                         "/id",
                         "required",
-                        "an event needs an id, so that a repeat is known for one",
+                        "an event requires an id, which is used to detect duplicates",
                     )
                     .hint("add `id`, or send an `Idempotency-Key` header"),
                 ],
@@ -179,7 +179,7 @@ impl Fields {
         }
     }
 
-    /// The content without its id, the same for every way of writing it: keys are sorted, spaces are gone.
+    /// The canonical content without the id: sorted keys, no whitespace.
     fn canonical(&self) -> Vec<u8> {
         serde_json::to_vec(&self.members).unwrap_or_default()
     }
@@ -194,11 +194,11 @@ impl Fields {
             },
             Some(Value::Null) | None => {
                 self.errors.push(
-                    FieldError::new("/type", "required", "an event needs a type")
+                    FieldError::new("/type", "required", "an event requires a type")
                         .hint(r#"add "type": "order.shipped""#),
                 );
             }
-            Some(_) => self.wrong("type", "a type is a text"),
+            Some(_) => self.wrong("type", "`type` must be a string"),
         }
         None
     }
@@ -214,18 +214,21 @@ impl Fields {
             }
             (Some(one), None) => self.recipient("/recipient", &one).into_iter().collect(),
             (None, Some(Value::Array(many))) if many.is_empty() || many.len() > MAX_RECIPIENTS => {
-                self.wrong("recipients", format!("an event has 1 to {MAX_RECIPIENTS} recipients"));
+                self.wrong("recipients", format!("must contain 1 to {MAX_RECIPIENTS} recipients"));
                 Vec::new()
             }
             (None, Some(Value::Array(many))) => self.all_recipients(&many),
             (None, Some(_)) => {
-                self.wrong("recipients", "this is a list of recipients");
+                self.wrong(
+                    "recipients",
+                    "`recipients` must be a list; for a single recipient use `recipient`",
+                );
                 Vec::new()
             }
         }
     }
 
-    /// Each recipient once, in the order of the list.
+    /// The distinct recipients, in list order.
     fn all_recipients(&mut self, many: &[Value]) -> Vec<Recipient> {
         let mut seen = std::collections::HashSet::with_capacity(many.len());
         let mut recipients = Vec::with_capacity(many.len());
@@ -245,13 +248,13 @@ impl Fields {
             None
         };
         let Value::Object(labels) = value else {
-            return refuse("a recipient is one label with one id".into());
+            return refuse("a recipient must be an object with one label and one ID".into());
         };
         let mut labels = labels.iter();
         let (Some((label, id)), None) = (labels.next(), labels.next()) else {
-            return refuse("a recipient has exactly one label".into());
+            return refuse("a recipient must have exactly one label".into());
         };
-        let Value::String(id) = id else { return refuse(format!("the id under `{label}` is a text")) };
+        let Value::String(id) = id else { return refuse(format!("the ID for `{label}` must be a string")) };
         match Recipient::parse(label, id) {
             Ok(recipient) => Some(recipient),
             Err(error) => {
@@ -267,7 +270,7 @@ impl Fields {
             None | Some(Value::Null) => Value::Object(Map::new()),
             Some(Value::Object(data)) => Value::Object(data),
             Some(_) => {
-                self.wrong("data", "data is a JSON object");
+                self.wrong("data", "`data` must be a JSON object");
                 Value::Null
             }
         }
@@ -278,7 +281,7 @@ impl Fields {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(text),
             Some(_) => {
-                self.wrong(name, format!("`{name}` is a text"));
+                self.wrong(name, format!("`{name}` must be a string"));
                 None
             }
         }
@@ -288,14 +291,18 @@ impl Fields {
         let text = self.text(name)?;
         let Ok(time) = chrono::DateTime::parse_from_rfc3339(&text) else {
             self.errors.push(
-                FieldError::new(format!("/{name}"), "invalid", format!("`{name}` is a time with its offset"))
-                    .hint("write it as 2026-11-24T08:00:00+01:00"),
+                FieldError::new(
+                    format!("/{name}"),
+                    "invalid",
+                    format!("`{name}` must be a time with an offset"),
+                )
+                .hint("write it as 2026-11-24T08:00:00+01:00"),
             );
             return None;
         };
         let time = truncate(time.to_utc());
         if !(1970..=9999).contains(&chrono::Datelike::year(&time)) {
-            self.wrong(name, "the year is between 1970 and 9999");
+            self.wrong(name, "the year must be between 1970 and 9999");
             return None;
         }
         Some(time)
@@ -306,7 +313,7 @@ impl Fields {
         let locale = locale::understood(&text);
         if locale.is_none() {
             self.errors.push(
-                FieldError::new("/locale", "invalid", "a locale is a BCP 47 tag")
+                FieldError::new("/locale", "invalid", "`locale` must be a BCP 47 tag")
                     .hint("write it as `de` or `de-AT`"),
             );
         }
@@ -316,7 +323,7 @@ impl Fields {
     fn key(&mut self, name: &str) -> Option<String> {
         let key = self.text(name)?;
         if key.is_empty() || key.chars().count() > 255 || key.chars().any(char::is_control) {
-            self.wrong(name, format!("`{name}` has 1 to 255 characters, none of them a control character"));
+            self.wrong(name, format!("`{name}` must have 1 to 255 characters and no control characters"));
             return None;
         }
         Some(key)
@@ -327,7 +334,7 @@ impl Fields {
         // 7.0 is 7.
         let number = plain(&sequence).as_i64();
         if number.is_none() {
-            self.wrong("sequence", "a sequence is an integer");
+            self.wrong("sequence", "`sequence` must be an integer");
         }
         number
     }

@@ -1,4 +1,4 @@
-//! Reading events with what became of them.
+//! Reading events with their deliveries and decisions.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::access::Use;
 use crate::domain::event::{Event, Recipient};
 use crate::domain::id::EventId;
 
-/// An event as it is shown. Sensitive values are masked.
+/// An event. Sensitive values are masked.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct EventBody {
     #[schema(value_type = String)]
     id: EventId,
-    /// The source's own id of it.
+    /// The source's own event ID.
     key: String,
     #[schema(value_type = String)]
     source: crate::domain::id::SourceId,
@@ -65,12 +65,12 @@ impl From<Event> for EventBody {
     }
 }
 
-/// A recipient as it is posted and shown.
+/// A recipient.
 pub(super) fn recipient_body(recipient: &Recipient) -> Value {
     serde_json::json!({ recipient.label.as_str(): recipient.id })
 }
 
-/// An event with its whole story.
+/// An event with its full history.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct EventTrace {
     #[serde(flatten)]

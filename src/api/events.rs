@@ -1,4 +1,4 @@
-//! Posting events, and reading them with what became of them.
+//! Posting events.
 
 use std::sync::Arc;
 
@@ -24,40 +24,40 @@ use crate::domain::budget::Budget;
 use crate::domain::id::EventId;
 use crate::pipeline::ingest::{Accepted, DeliverySummary, IngestError, NewEvent};
 
-/// Deliveries that the answer to a post lists.
+/// Maximum deliveries in the response to a post.
 pub(super) const LISTED_DELIVERIES: usize = 100;
-/// Events in a batch at most.
+/// Maximum events in a batch.
 const MAX_BATCH: usize = 1_000;
-/// Recipients of all events of a batch at most.
+/// Maximum recipients over all events of a batch.
 const MAX_BATCH_RECIPIENTS: usize = 10_000;
-/// Events of one batch that are taken in at once.
+/// Events of one batch that are ingested concurrently.
 const AT_ONCE: usize = 64;
-/// Errors that the answer to a batch lists, over all its events.
+/// Maximum errors in the response to a batch.
 const MAX_BATCH_ERRORS: usize = 500;
-/// Deliveries and decisions that the answer to a batch lists, over all its events.
+/// Maximum deliveries and decisions in the response to a batch.
 const MAX_BATCH_LISTED: usize = 10_000;
 
-/// Whether to only say what would happen.
+/// Options of a post.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WriteQuery {
-    /// `true`: answers what would happen and stores nothing.
+    /// `true`: returns what would happen without storing anything.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// An event as it is posted.
+/// An event to post.
 #[derive(Debug, utoipa::ToSchema)]
 #[expect(dead_code, reason = "only describes the request; `event_fields` reads it")]
 pub(super) struct EventRequest {
-    /// The source's own id of it; or the `Idempotency-Key` header.
+    /// The source's own event ID; alternatively, the `Idempotency-Key` header.
     #[schema(example = "order-1001-shipped")]
     id: Option<String>,
     /// The event type.
     #[schema(example = "order.shipped")]
     r#type: String,
-    /// One label with one id: `external_id`, `onesignal_id`, `subscription_id`, `email`, `phone`, or an alias label.
+    /// One label with one ID: `external_id`, `onesignal_id`, `subscription_id`, `email`, `phone`, or an alias label.
     #[schema(example = json!({"external_id": "user-42"}))]
     recipient: Option<Value>,
     /// Up to 2,000 recipients.
@@ -65,45 +65,45 @@ pub(super) struct EventRequest {
     /// Its values, as its schema wants them.
     #[schema(example = json!({"order_id": "1001", "carrier": "DHL", "eta": "2026-11-25"}))]
     data: Option<Value>,
-    /// When it happened.
+    /// When the event happened.
     time: Option<DateTime<Utc>>,
-    /// The locale to write in.
+    /// Locale of the message.
     locale: Option<String>,
-    /// Not before this.
+    /// Don't send before this time.
     send_after: Option<DateTime<Utc>>,
-    /// Not after this.
+    /// Don't send after this time.
     expires_at: Option<DateTime<Utc>>,
-    /// What a later cancellation can name.
+    /// Key for cancelling the deliveries later.
     cancellation_key: Option<String>,
-    /// A newer event with the same key replaces an older one still waiting.
+    /// A newer event with the same key replaces an older one that is still pending.
     collapse_key: Option<String>,
-    /// Tells newer from older.
+    /// Determines which event is newer.
     sequence: Option<i64>,
-    /// Events with the same key go out one after the other.
+    /// Events with the same key are sent in order.
     ordering_key: Option<String>,
 }
 
-/// What became of a post.
+/// The result of a post.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct AcceptedBody {
-    /// Herald's id of the event.
+    /// Herald's event ID.
     #[schema(value_type = String)]
     id: EventId,
-    /// Whether the same event had been taken before.
+    /// Whether the event had already been accepted.
     duplicate: bool,
     /// Its deliveries: the first 100.
     deliveries: Vec<SummaryBody>,
-    /// How many there are in all, when there are more than are listed.
+    /// Total number of deliveries, if not all are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     deliveries_total: Option<usize>,
-    /// What was decided about it.
+    /// Decisions about the event.
     decisions: Vec<DecisionBody>,
-    /// Where the whole story is.
+    /// The event's full history.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_url: Option<String>,
 }
 
-/// A delivery in the answer to a post.
+/// A delivery in the response to a post.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct SummaryBody {
     #[schema(value_type = String)]
@@ -152,7 +152,7 @@ impl AcceptedBody {
         }
     }
 
-    /// The same with at most `max` deliveries and decisions together.
+    /// Limits the listed deliveries and decisions to `max` in total.
     fn with_at_most(mut self, max: usize) -> Self {
         if self.deliveries.len() > max {
             self.deliveries_total = self.deliveries_total.or(Some(self.deliveries.len()));
@@ -162,7 +162,7 @@ impl AcceptedBody {
         self
     }
 
-    /// How many deliveries and decisions it lists.
+    /// Number of listed deliveries and decisions.
     fn listed(&self) -> usize {
         self.deliveries.len() + self.decisions.len()
     }
@@ -180,8 +180,8 @@ impl AcceptedBody {
     )),
     responses(
         (status = 202, description = "Stored, with what was planned", body = AcceptedBody),
-        (status = "4XX", description = "Not stored, and why", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not stored for sure: post it again with the same id", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "Rejected; nothing was stored", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Possibly not stored: retry with the same id", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn post_event(
@@ -204,7 +204,7 @@ pub(super) async fn post_event(
     Ok((StatusCode::ACCEPTED, Json(taken)))
 }
 
-/// How the events of a body are written.
+/// The format of the events in a body.
 fn form_of(media: Media) -> Form {
     match media {
         Media::Json | Media::Lines => Form::Plain,
@@ -225,15 +225,15 @@ fn read_as(
     }
 }
 
-/// How much an event counts against its source's rate: each recipient is as much work as an event.
+/// The cost of an event against its source's rate limit: each recipient counts as one event.
 fn weight(new: &NewEvent) -> usize {
     new.recipients.len().max(1)
 }
 
-/// Counts events against their source's rate.
+/// Counts events against their source's rate limit.
 pub(super) fn count(api: &Api, identity: &Identity, events: usize) -> Result<(), Problem> {
     api.access.count(identity, events).map_err(|wait| {
-        Problem::new(Code::RateLimited, "the source posts more events a second than it may").retry_after(wait)
+        Problem::new(Code::RateLimited, "the source exceeds its limit of events per second").retry_after(wait)
     })
 }
 
@@ -242,47 +242,47 @@ async fn take(api: &Api, new: NewEvent, is_dry: bool) -> Result<AcceptedBody, Pr
     Ok(AcceptedBody::new(accepted, is_dry))
 }
 
-/// What became of one event of a batch.
+/// The result of one event of a batch.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ItemBody {
-    /// The HTTP status that the event would have got alone.
+    /// The HTTP status that the event would have received on its own.
     status: u16,
-    /// What became of it.
+    /// The result.
     #[serde(flatten)]
     result: ItemResult,
 }
 
-/// Taken or not.
+/// Accepted or rejected.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub(super) enum ItemResult {
     /// Stored.
     Accepted(AcceptedBody),
-    /// Not stored, and why.
+    /// Not stored, with the reason.
     Refused {
-        /// Why.
+        /// The reason.
         problem: ProblemBody,
     },
 }
 
-/// What became of a batch, in the order of its events.
+/// The results of a batch, in the order of its events.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct BatchBody {
-    /// Events that are stored, repeats among them.
+    /// Number of stored events, including duplicates.
     accepted: usize,
-    /// Events that are not.
+    /// Number of rejected events.
     refused: usize,
-    /// One result an event.
+    /// One result per event.
     results: Vec<ItemBody>,
 }
 
-/// Posts up to 1,000 events with up to 10,000 recipients together; one that is refused takes no other with it.
+/// Posts up to 1,000 events with up to 10,000 recipients in total. A rejected event does not affect the others.
 ///
-/// The answer lists up to 500 errors and 10,000 deliveries and decisions over all events; `GET /v1/events/{id}` has the rest.
+/// The response lists up to 500 errors and 10,000 deliveries and decisions in total; see `GET /v1/events/{id}` for the rest.
 ///
-/// Each event is as for `POST /v1/events`; one that is not is refused with its own problem.
+/// Each event has the format of `POST /v1/events`; an invalid one is rejected with its own problem.
 ///
-/// A JSON array, a JSON document a line (`application/x-ndjson`; empty lines are passed over), or a list of CloudEvents.
+/// The body is a JSON array, one JSON document per line (`application/x-ndjson`; empty lines are ignored), or a list of CloudEvents.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "events", params(WriteQuery),
     request_body(content(
@@ -291,7 +291,7 @@ pub(super) struct BatchBody {
     )),
     responses(
         (status = 202, description = "A result per event", body = BatchBody),
-        (status = "4XX", description = "Nothing was read", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "The whole batch was rejected", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn post_batch(
@@ -303,7 +303,7 @@ pub(super) async fn post_batch(
     let identity = api.allow(&headers, Use::PostEvent).await?;
     let known = [Media::Json, Media::Lines, Media::CloudEventBatch];
     let (media, bytes) = body::read_any(&headers, body, api.max_bytes.1, &known).await?;
-    // The header names one event; in a batch each names itself.
+    // The header identifies a single event; in a batch each has its own id.
     let mut item_headers = headers.clone();
     item_headers.remove("idempotency-key");
     let (reader, max_bytes) = (Arc::clone(&identity), api.max_bytes.0);
@@ -324,7 +324,7 @@ pub(super) async fn post_batch(
     Ok((StatusCode::ACCEPTED, Json(BatchBody::new(results.collect()))))
 }
 
-/// Takes the events of a batch that could be read; a result for each, in their order.
+/// Ingests the valid events of a batch; returns a result for each, in order.
 async fn take_batch(api: &Api, events: Vec<Result<NewEvent, Problem>>) -> Vec<Result<AcceptedBody, Problem>> {
     let mut readable = Vec::with_capacity(events.len());
     let mut results: Vec<Option<Problem>> = Vec::with_capacity(events.len());
@@ -342,10 +342,10 @@ async fn take_batch(api: &Api, events: Vec<Result<NewEvent, Problem>>) -> Vec<Re
     results.into_iter().map(result).collect()
 }
 
-/// Reads the events of a batch; one that can't be read takes no other with it.
+/// Parses the events of a batch; an invalid event does not affect the others.
 ///
 /// # Errors
-/// What is wrong with the batch as a whole: nothing of it is taken then.
+/// If the batch as a whole is invalid; nothing is ingested then.
 fn read_batch(
     media: Media,
     bytes: &[u8],
@@ -354,7 +354,7 @@ fn read_batch(
 ) -> Result<Vec<Result<NewEvent, Problem>>, Problem> {
     let read = |(line, item): (usize, &[u8])| {
         if item.len() > max_bytes {
-            return Err(Problem::new(Code::TooLarge, format!("an event has at most {max_bytes} bytes")));
+            return Err(Problem::new(Code::TooLarge, format!("an event must not exceed {max_bytes} bytes")));
         }
         read_as(media, item, identity, headers).map_err(|problem| problem.at_line(line))
     };
@@ -362,7 +362,7 @@ fn read_batch(
     let recipients: usize = events.iter().flatten().map(|new| new.recipients.len()).sum();
     if recipients > MAX_BATCH_RECIPIENTS {
         let detail = format!(
-            "a batch has at most {MAX_BATCH_RECIPIENTS} recipients over all its events, this one has {recipients}; post it in parts"
+            "a batch must not exceed {MAX_BATCH_RECIPIENTS} recipients in total, this one has {recipients}; split it"
         );
         return Err(Problem::new(Code::TooLarge, detail));
     }
@@ -370,7 +370,7 @@ fn read_batch(
 }
 
 impl BatchBody {
-    /// The results, with bounded lists of errors and deliveries.
+    /// The results, with limited lists of errors and deliveries.
     fn new(results: Vec<Result<AcceptedBody, Problem>>) -> Self {
         let (mut errors, mut listed) = (MAX_BATCH_ERRORS, MAX_BATCH_LISTED);
         let body = |result| match result {
@@ -392,8 +392,8 @@ impl BatchBody {
     }
 }
 
-/// The events of a batch, each still as text, so that one that is not well formed is refused alone; with the line that
-/// places in it are counted from.
+/// The events of a batch, each still as text, so that a malformed one is rejected on its own; with the line number
+/// that it starts at.
 fn split(media: Media, bytes: &[u8]) -> Result<Vec<(usize, &[u8])>, Problem> {
     let items: Vec<(usize, &[u8])> = match media {
         Media::Lines => (1..)
@@ -405,7 +405,7 @@ fn split(media: Media, bytes: &[u8]) -> Result<Vec<(usize, &[u8])>, Problem> {
         }
     };
     if items.is_empty() || items.len() > MAX_BATCH {
-        return Err(Problem::new(Code::BadJson, format!("a batch has 1 to {MAX_BATCH} events")));
+        return Err(Problem::new(Code::BadJson, format!("a batch must have 1 to {MAX_BATCH} events")));
     }
     Ok(items)
 }
@@ -414,7 +414,7 @@ fn split_array(bytes: &[u8]) -> Result<Vec<&[u8]>, Problem> {
     let text =
         std::str::from_utf8(bytes).map_err(|_| Problem::new(Code::BadJson, "the body is not valid UTF-8"))?;
     let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
-        Problem::new(Code::BadJson, format!("a batch is a JSON array of events: {error}"))
+        Problem::new(Code::BadJson, format!("a batch must be a JSON array of events: {error}"))
     })?;
     Ok(items.into_iter().map(|item| item.get().as_bytes()).collect())
 }

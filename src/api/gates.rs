@@ -1,4 +1,4 @@
-//! Gates: what is stopped and why; closed and opened by people.
+//! Gates: listing, closing (pausing) and opening (resuming).
 
 use std::sync::Arc;
 
@@ -16,21 +16,21 @@ use crate::access::Use;
 use crate::domain::gate::PAUSED;
 use crate::store::gates::NamedGate;
 
-/// A request's size at most.
+/// Maximum request size.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// A gate that is not open.
+/// A closed or half-open gate.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct GateBody {
     /// `app`, `rule` or `template_version`.
     scope: String,
     /// The app's name, the rule's key, or `template@version`.
     subject: String,
-    /// `paused` by a person; `rate_limited`, `key_refused`, `app_unusable`, `breaker_open` or `refused` by itself.
+    /// `paused` manually; `rate_limited`, `key_refused`, `app_unusable`, `breaker_open` or `refused` automatically.
     code: String,
     detail: String,
     closed_at: DateTime<Utc>,
-    /// When it may open by itself; `null`: a person opens it.
+    /// When it may open automatically; `null` if it has to be opened manually.
     closed_until: Option<DateTime<Utc>>,
 }
 
@@ -51,11 +51,11 @@ impl From<NamedGate> for GateBody {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GateRequest {
-    /// For whoever wonders why nothing goes out.
+    /// The reason, shown wherever the pause is displayed.
     reason: String,
 }
 
-/// Lists gates that are not open.
+/// Lists closed and half-open gates.
 #[utoipa::path(get, path = "/v1/gates", tag = "apps", responses((status = 200, description = "Closed and half-open gates", body = Vec<GateBody>)))]
 pub(super) async fn list_gates(
     State(api): State<Arc<Api>>,
@@ -65,16 +65,16 @@ pub(super) async fn list_gates(
     Ok(Json(api.store.named_gates().await?.into_iter().map(GateBody::from).collect()))
 }
 
-/// Closes a gate: nothing goes out through it until it is opened. What is under way is not called back.
+/// Closes a gate: nothing is sent through it until it is opened. Calls in progress are not aborted.
 #[utoipa::path(
     put, path = "/v1/gates/{scope}/{subject}", tag = "apps", request_body = GateRequest,
     params(
         ("scope" = String, Path, description = "`app`, `rule` or `template_version`"),
-        ("subject" = String, Path, description = "The app's id or name, the rule's key, or `template@version`; every app with `app/all`"),
+        ("subject" = String, Path, description = "App ID or name, rule key, or `template@version`; `app/all` for every app"),
     ),
     responses(
-        (status = 200, description = "What is stopped now", body = Vec<GateBody>),
-        (status = 404, description = "No such thing", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The closed gates", body = Vec<GateBody>),
+        (status = 404, description = "Not found", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn close_gate(
@@ -87,8 +87,11 @@ pub(super) async fn close_gate(
     let asked: GateRequest = json_body::read(&headers, body, MAX_BYTES).await?;
     let reason = asked.reason.trim();
     if reason.is_empty() {
-        let error =
-            FieldError::new("/reason", "invalid", "say why, for whoever wonders why nothing goes out");
+        let error = FieldError::new(
+            "/reason",
+            "invalid",
+            "a reason is required; it is shown wherever the pause is displayed",
+        );
         return Err(Problem::fields(Code::InvalidFields, vec![error]));
     }
     if !api.publisher.close_gate(&scope, &name, identity.by(reason)?).await? {
@@ -98,14 +101,14 @@ pub(super) async fn close_gate(
     list_gates(State(api), headers).await
 }
 
-/// Opens a gate, whoever closed it.
+/// Opens a gate, no matter what closed it.
 #[utoipa::path(
     delete, path = "/v1/gates/{scope}/{subject}", tag = "apps",
     params(
         ("scope" = String, Path, description = "`app`, `rule` or `template_version`"),
-        ("subject" = String, Path, description = "The app's id or name, the rule's key, or `template@version`; every app with `app/all`"),
+        ("subject" = String, Path, description = "App ID or name, rule key, or `template@version`; `app/all` for every app"),
     ),
-    responses((status = 204, description = "It is open"), (status = 404, description = "No such thing"))
+    responses((status = 204, description = "Opened"), (status = 404, description = "Not found"))
 )]
 pub(super) async fn open_gate(
     State(api): State<Arc<Api>>,

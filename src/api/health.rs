@@ -1,4 +1,4 @@
-//! Is it alive, is it ready, how is it doing.
+//! Liveness, readiness and metrics.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::store::{Store, StoreError};
 
 /// How long readiness waits for the database.
 const DATABASE_TIME: Duration = Duration::from_millis(400);
-/// Rows of the queue that a look at the backlog counts at most.
+/// Maximum queue rows that a backlog check counts.
 const BACKLOG_ROWS: i64 = 100_000;
 
-/// Alive.
-#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "The process answers")))]
+/// Liveness.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "The process is running")))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether requests should be sent here.
+/// Readiness.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ReadyBody {
     ready: bool,
-    /// Why not.
+    /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
-    /// Whether a failover of the database loses nothing.
+    /// Whether a database failover is free of data loss (synchronous replication).
     #[serde(skip_serializing_if = "Option::is_none")]
     failover_is_loss_free: Option<bool>,
 }
 
-/// Ready: the database takes writes, the schema fits, and the process is not about to stop.
+/// Readiness: the database is writable, the schema is current, and the process is not shutting down.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses((status = 200, description = "Ready", body = ReadyBody), (status = 503, description = "Not ready", body = ReadyBody))
@@ -51,20 +51,20 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
         (StatusCode::SERVICE_UNAVAILABLE, Json(body))
     };
     if !api.is_ready.load(Ordering::SeqCst) {
-        return not("the process is about to stop");
+        return not("the process is shutting down");
     }
     match api.readiness.of(&api.health).await {
         Readiness::Ready { failover_is_loss_free } => {
             let failover_is_loss_free = Some(failover_is_loss_free);
             (StatusCode::OK, Json(ReadyBody { ready: true, reason: None, failover_is_loss_free }))
         }
-        Readiness::SchemaBehind => not("the schema is behind: run `herald migrate`"),
+        Readiness::SchemaBehind => not("the schema is outdated: run `herald migrate`"),
         Readiness::ReadOnly => not("the database is read-only"),
-        Readiness::Unreachable => not("the database can't be reached"),
+        Readiness::Unreachable => not("the database is unreachable"),
     }
 }
 
-/// What a look at the database came to.
+/// The result of a database check.
 #[derive(Debug, Clone, Copy)]
 enum Readiness {
     Ready { failover_is_loss_free: bool },
@@ -73,8 +73,8 @@ enum Readiness {
     Unreachable,
 }
 
-/// Looks at the database for many callers at once: whoever asks while a look is under way shares the next one, so that
-/// a flood of health checks costs no more than one caller who asks again and again.
+/// Checks the database once for many callers: callers that arrive during a check share the next one, so that a flood
+/// of health checks costs no more than a single polling caller.
 #[derive(Debug, Default)]
 pub struct SharedReadiness {
     callers: AtomicU64,
@@ -109,7 +109,7 @@ async fn look(store: &Store) -> Readiness {
     }
 }
 
-/// Whether a request came to this machine's own name, and not through a proxy: a proxy on this machine also connects
+/// Whether a request was sent directly to a loopback name, not through a proxy: a proxy on this machine also connects
 /// from loopback.
 fn is_direct(headers: &HeaderMap) -> bool {
     const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
@@ -120,8 +120,8 @@ fn is_direct(headers: &HeaderMap) -> bool {
     is_local && !FORWARDED.iter().any(|header| headers.contains_key(*header))
 }
 
-/// Metrics, as Prometheus reads them.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "Prometheus text")))]
+/// Metrics in Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "Metrics in Prometheus text format")))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Problem> {
     if api.metrics_need_key || !is_direct(&headers) {
         api.allow(&headers, Use::ReadMetrics).await?;

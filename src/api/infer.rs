@@ -1,4 +1,4 @@
-//! A schema from the events of a type that have come in.
+//! Inferring a schema from the latest events of a type.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::catalog::infer::Inferred;
 use crate::catalog::traffic::DEFAULT_EVENTS;
 use crate::domain::event::EventTypeName;
 
-/// What to look at.
+/// Options.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct InferRequest {
-    /// How many of the last events: 1 to 5,000.
+    /// Number of recent events to use: 1 to 5,000.
     last: u32,
 }
 
@@ -31,13 +31,13 @@ impl Default for InferRequest {
     }
 }
 
-/// Makes a schema that the last events of a type fit. Nothing is stored.
+/// Infers a schema from the latest events of a type. Nothing is stored.
 #[utoipa::path(
     post, path = "/v1/event-types/{name}/infer", tag = "catalog", request_body = InferRequest,
     params(("name" = String, Path, description = "order.shipped")),
     responses(
-        (status = 200, description = "A schema to go on from", body = Inferred),
-        (status = 404, description = "No event of this type is kept", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A schema to start from", body = Inferred),
+        (status = 404, description = "No stored events of this type", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn infer_schema(
@@ -46,10 +46,10 @@ pub(super) async fn infer_schema(
     headers: HeaderMap,
     request: Body,
 ) -> Result<Json<Inferred>, Problem> {
-    // Words that come again and again are shown as they came.
+    // Repeated words are shown verbatim.
     api.allow(&headers, Use::InferSchemas).await?;
     let InferRequest { last } = read(&headers, request).await?;
-    let none = || Problem::new(Code::NotFound, format!("no event of the type {name} is kept"));
+    let none = || Problem::new(Code::NotFound, format!("no stored events of type {name}"));
     let event_type: EventTypeName = name.parse().map_err(|_| none())?;
     let inferred = api.publisher.infer(&event_type, last).await?;
     if inferred.based_on == 0 { Err(none()) } else { Ok(Json(inferred)) }

@@ -1,4 +1,4 @@
-//! What needs a person, grouped by why.
+//! Issues, grouped by reason.
 
 use std::sync::Arc;
 
@@ -15,49 +15,49 @@ use crate::access::Use;
 use crate::domain::id::DeliveryId;
 use crate::domain::remedy::remedy;
 
-/// How far back issues are looked for by default.
+/// Default time range.
 const LOOK_BACK: TimeDelta = TimeDelta::days(7);
 
-/// Since when.
+/// Time range.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct IssueQuery {
-    /// Deliveries made at this time or later (RFC 3339); seven days back if nothing is said.
+    /// Deliveries created at or after this time (RFC 3339); 7 days ago if omitted.
     since: Option<String>,
 }
 
-/// Deliveries that need attention for the same reason.
+/// Deliveries with the same issue.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct IssueBody {
-    /// `held`, or how they ended.
+    /// `held`, or their final state.
     state: String,
     code: String,
     rule: String,
     template: String,
     count: i64,
-    /// What was decided about one of them.
+    /// The decision about one of them.
     detail: String,
-    /// What to do.
+    /// Suggested action.
     remedy: &'static str,
-    /// The newest of them.
+    /// The latest of them.
     #[schema(value_type = String)]
     example: DeliveryId,
     oldest_at: DateTime<Utc>,
     newest_at: DateTime<Utc>,
 }
 
-/// What needs a person.
+/// The open issues.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct IssueList {
     since: DateTime<Utc>,
     /// Largest first.
     groups: Vec<IssueBody>,
-    /// Whether everything was looked at: the newest 50,000 decisions are.
+    /// Whether the list is complete: only the latest 50,000 decisions are considered.
     is_complete: bool,
 }
 
-/// Lists what needs a person: held deliveries and those that ended badly and were not made again.
+/// Lists issues: held deliveries, and failed ones that were not replayed.
 #[utoipa::path(
     get, path = "/v1/issues", tag = "deliveries", params(IssueQuery),
     responses((status = 200, description = "The groups", body = IssueList))

@@ -1,4 +1,4 @@
-//! What a request says, read into what a handler takes; what is wrong with it is a problem with a pointer.
+//! Parses request bodies into handler types; errors become problems with a JSON pointer.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use serde_path_to_error::Segment;
 
 use super::problem::{Code, FieldError, Problem};
 use super::{body, openapi, strict_json};
-use crate::catalog::duration_hint;
+use crate::catalog::explain_value;
 use crate::domain::objects::ObjectsOnly;
 
 /// Reads a JSON body of at most `limit` bytes.
@@ -32,13 +32,13 @@ pub(super) async fn read<T: DeserializeOwned>(
 /// Reads a JSON value.
 ///
 /// # Errors
-/// 400 for a field that the request does not have, with the nearest one that it has; 422 for one that is wrong or missing.
+/// 400 for an unknown field, with the nearest known one; 422 for an invalid or missing field.
 pub(super) fn read_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     serde_path_to_error::deserialize(ObjectsOnly(value)).map_err(|error| {
         let pointer = pointer(error.path());
         let words = error.into_inner().to_string();
         if let Some((name, near)) = unknown_field(&words) {
-            // The path leads to the field or to what it stands in.
+            // The path leads to the field or to its parent.
             let end = format!("/{name}");
             let place = if pointer.ends_with(&end) { pointer } else { format!("{pointer}{end}") };
             let mut error = FieldError::new(place, "unknown_field", format!("there is no field `{name}`"));
@@ -47,10 +47,10 @@ pub(super) fn read_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem
         }
         let missing = words.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
         let error = if let Some(name) = missing {
-            FieldError::new(format!("{pointer}/{name}"), "required", "it has to be there")
+            FieldError::new(format!("{pointer}/{name}"), "required", "this field is required")
         } else {
-            let hint = duration_hint(&words).map(str::to_owned);
-            FieldError { hint, ..FieldError::new(pointer, "invalid", words) }
+            let (message, hint) = explain_value(&words);
+            FieldError { hint, ..FieldError::new(pointer, "invalid", message) }
         };
         Problem::fields(Code::InvalidFields, vec![error])
     })
@@ -65,7 +65,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     path.iter().filter_map(step).collect()
 }
 
-/// The name of an unknown field in serde's words, and the nearest one that it lists, if one is near.
+/// The unknown field named in serde's message, and the most similar known one, if any.
 fn unknown_field(words: &str) -> Option<(&str, Option<&str>)> {
     let mut quoted = words.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let name = quoted.next()?;
@@ -88,8 +88,8 @@ static DESCRIBED: LazyLock<BTreeMap<(String, String), Vec<String>>> = LazyLock::
     described
 });
 
-/// Refuses query parameters that a call does not describe: whoever asks for a dry run must not get the real thing.
-/// Webhooks are told whatever their senders like to add.
+/// Rejects unknown query parameters: a misspelt `dry_run` must not cause the real action.
+/// Webhooks are exempt, since senders add their own parameters.
 pub(super) async fn refuse_unknown_parameters(request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     match path.and_then(|path| unknown_parameter(request.method(), &path, request.uri().query()?)) {
@@ -105,9 +105,13 @@ fn unknown_parameter(method: &Method, path: &str, query: &str) -> Option<Problem
     let known = DESCRIBED.get(&(method.to_string(), path.to_owned()))?;
     let mut given = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
     let unknown = given.find(|name| !known.contains(&name.as_ref().to_owned()))?;
-    let detail = format!("this call has no query parameter `{unknown}`; nothing was done");
+    let detail = format!("unknown query parameter `{unknown}`; nothing was done");
     let error = FieldError::new(unknown.as_ref(), "unknown_parameter", detail);
-    let error = if known.is_empty() { error } else { error.hint(format!("it has {}", known.join(", "))) };
+    let error = if known.is_empty() {
+        error
+    } else {
+        error.hint(format!("known parameters are {}", known.join(", ")))
+    };
     Some(Problem::fields(Code::BadParameter, vec![error]))
 }
 

@@ -1,4 +1,4 @@
-//! A webhook's call as it is kept: its bytes and its headers, so that it can be read again, and by other rules.
+//! Stored webhook calls: raw body and headers, so that they can be reprocessed with another mapping.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::webhooks::{Body, Headers};
 
-/// What a mapping reads, before anybody has read it.
+/// The raw input of a mapping.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
-    /// The body, byte by byte, expanded if it came in gzip.
+    /// The raw body, decompressed if it was sent as gzip.
     pub bytes: Vec<u8>,
     /// The headers that a mapping may see.
     pub headers: Headers,
@@ -20,7 +20,7 @@ impl Content {
         json!({"raw": BASE64_STANDARD.encode(&self.bytes), "headers": self.headers})
     }
 
-    /// What was kept of a call. Earlier versions kept the body as JSON.
+    /// A stored call. Earlier versions stored the body as JSON.
     pub fn from_json(content: &Value) -> Self {
         let headers = serde_json::from_value(content["headers"].clone()).unwrap_or_default();
         let raw = content["raw"].as_str().and_then(|raw| BASE64_STANDARD.decode(raw).ok());
@@ -28,7 +28,7 @@ impl Content {
         Self { bytes, headers }
     }
 
-    /// The body as it is shown: what it says, or else the text that can't be read.
+    /// The body for display: parsed, or as text if it can't be parsed.
     pub fn shown(&self) -> (Option<Value>, Option<String>) {
         match Body::read(&self.bytes, &self.headers) {
             Ok(body) => (Some(body.value), None),

@@ -1,4 +1,4 @@
-//! API keys: made, listed, revoked.
+//! API keys: creating, listing, revoking.
 
 use std::sync::Arc;
 
@@ -19,41 +19,41 @@ use crate::domain::clock::Timestamp;
 use crate::domain::event::is_pattern;
 use crate::domain::id::KeyId;
 
-/// A key request's size at most.
+/// Maximum size of a key request.
 const MAX_KEY_BYTES: usize = 16 * 1024;
 
-/// What a new key is to be.
+/// A key to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKeyRequest {
-    /// The source that will use it; entered if it is new.
+    /// The source that will use it; created if new.
     source: String,
-    /// Reaches sandbox apps only.
+    /// Test key: reaches sandbox apps only.
     #[serde(default)]
     test: bool,
-    /// What it may do; `events:write` if nothing is said.
+    /// Scopes; `events:write` if omitted.
     #[serde(default)]
     scopes: Vec<String>,
-    /// The event types it may post, such as `order.*`; all if nothing is said.
+    /// The event types that it may post, such as `order.*`; all if omitted.
     allowed_types: Option<Vec<String>>,
-    /// The sources whose events and deliveries it may see and change; all if nothing is said.
+    /// The sources whose events and deliveries it may read and change; all if omitted.
     allowed_sources: Option<Vec<String>>,
-    /// When it ends; if nothing is said, when it is revoked.
+    /// When it expires; never if omitted.
     expires_at: Option<DateTime<Utc>>,
 }
 
-/// A new key. Its text is shown this once.
+/// A new key. It is shown only once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct NewKeyBody {
     #[schema(value_type = String)]
     id: KeyId,
     /// The key itself.
     key: String,
-    /// What is shown of it later.
+    /// The part that is shown later.
     hint: String,
 }
 
-/// A key as it is listed.
+/// A key in a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct KeyBody {
     #[schema(value_type = String)]
@@ -61,20 +61,20 @@ pub(super) struct KeyBody {
     source: String,
     hint: String,
     scopes: Vec<String>,
-    /// The sources whose events and deliveries it may see; `null`: all.
+    /// The sources whose events and deliveries it may access; `null`: all.
     allowed_sources: Option<Vec<String>>,
     created_at: DateTime<Utc>,
-    /// When it ends; `null`: when it is revoked.
+    /// When it expires; `null`: never.
     expires_at: Option<DateTime<Utc>>,
-    /// When it was used last, to about a minute.
+    /// When it was last used, accurate to about a minute.
     last_used_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Makes a key.
+/// Creates a key.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys", request_body = NewKeyRequest,
-    responses((status = 201, description = "The key, shown this once", body = NewKeyBody))
+    responses((status = 201, description = "The key; it is shown only once", body = NewKeyBody))
 )]
 pub(super) async fn create_key(
     State(api): State<Arc<Api>>,
@@ -84,12 +84,12 @@ pub(super) async fn create_key(
     let identity = api.allow(&headers, Use::ManageKeys).await?;
     let request: NewKeyRequest = json_body::read(&headers, body, MAX_KEY_BYTES).await?;
     if identity.is_test && !request.test {
-        let detail = "a test key makes test keys only: send `\"test\": true`";
+        let detail = "a test key can only create test keys: send `\"test\": true`";
         return Err(Problem::new(Code::TestKey, detail));
     }
     let request = key_request(request, api.clock.now())?;
     if !identity.may_grant(request.allowed_types.as_deref()) {
-        let detail = "your key may post some event types only: name those, or some of them";
+        let detail = "your key is limited to some event types: pass a subset of them";
         let error = FieldError::new("/allowed_types", "not_permitted", detail);
         return Err(Problem::fields(Code::NotPermitted, vec![error]));
     }
@@ -109,7 +109,7 @@ pub(super) async fn create_key(
 
 fn key_request(request: NewKeyRequest, now: Timestamp) -> Result<KeyRequest, Problem> {
     let mut errors = Vec::new();
-    let detail = "a source's name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
+    let detail = "a source's name must be 1 to 64 lower-case letters, digits, `.`, `_` or `-`";
     if !is_source_name(&request.source) {
         errors.push(FieldError::new("/source", "invalid", detail));
     }
@@ -118,7 +118,7 @@ fn key_request(request: NewKeyRequest, now: Timestamp) -> Result<KeyRequest, Pro
         errors.push(FieldError::new(format!("/allowed_sources/{place}"), "invalid", detail));
     }
     if request.expires_at.is_some_and(|end| end <= now) {
-        errors.push(FieldError::new("/expires_at", "invalid", "it is in the past"));
+        errors.push(FieldError::new("/expires_at", "invalid", "`expires_at` is in the past"));
     }
     let mut scopes = Vec::new();
     for (place, word) in request.scopes.iter().enumerate() {
@@ -127,7 +127,7 @@ fn key_request(request: NewKeyRequest, now: Timestamp) -> Result<KeyRequest, Pro
         } else {
             let known: Vec<&str> = Scope::ALL.into_iter().map(Scope::as_str).collect();
             let error =
-                FieldError::new(format!("/scopes/{place}"), "invalid", format!("there is no scope `{word}`"));
+                FieldError::new(format!("/scopes/{place}"), "invalid", format!("unknown scope `{word}`"));
             errors.push(error.hint(format!("scopes are {}", known.join(", "))));
         }
     }
@@ -135,7 +135,7 @@ fn key_request(request: NewKeyRequest, now: Timestamp) -> Result<KeyRequest, Pro
         let error = FieldError::new(
             format!("/allowed_types/{place}"),
             "invalid",
-            format!("`{text}` names no event types"),
+            format!("`{text}` is not an event type pattern"),
         );
         errors.push(error.hint("write `order.shipped`, `order.*` for a family, or `*`"));
     }
@@ -179,7 +179,7 @@ pub(super) async fn list_keys(
 /// Revokes a key.
 #[utoipa::path(
     delete, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path, description = "key_…")),
-    responses((status = 204, description = "It is refused from now on"), (status = 404, description = "No such key"))
+    responses((status = 204, description = "Revoked"), (status = 404, description = "No such key"))
 )]
 pub(super) async fn revoke_key(
     State(api): State<Arc<Api>>,
@@ -187,7 +187,7 @@ pub(super) async fn revoke_key(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let identity = api.allow(&headers, Use::ManageKeys).await?;
-    let unknown = || Problem::new(Code::NotFound, format!("there is no key {id} that could be revoked"));
+    let unknown = || Problem::new(Code::NotFound, format!("there is no active key {id}"));
     let parsed: KeyId = id.parse().map_err(|_| unknown())?;
     if !api.access.revoke_key(parsed).await? {
         return Err(unknown());

@@ -1,4 +1,4 @@
-//! Pages of things, what they can be narrowed to, and how deliveries and decisions look.
+//! Pagination, filters, and the JSON form of deliveries and decisions.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,21 +15,21 @@ use crate::pipeline::ingest::DecisionSummary;
 use crate::store::delivery_reads::{AttemptRow, DecisionRow, DeliveryRow};
 use crate::store::search::ListFilter;
 
-/// Things on a page, unless asked otherwise, and at most.
+/// Default and maximum page size.
 const PAGE: i64 = 50;
 const MAX_PAGE: i64 = 200;
 
 /// A page: `next_cursor` is `null` on the last one.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Page<T> {
-    /// The things.
+    /// The items.
     pub data: Vec<T>,
-    /// Where the next page begins.
+    /// Cursor of the next page.
     pub next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A page of rows that were read with this limit; a full page may have another behind it.
+    /// A page of rows that were read with this limit; a full page may be followed by another.
     pub fn new<R>(rows: Vec<R>, limit: i64, cursor: impl Fn(&R) -> String, body: impl Fn(R) -> T) -> Self {
         let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
         let next_cursor = rows.last().filter(|_| is_full).map(cursor);
@@ -37,7 +37,7 @@ impl<T> Page<T> {
     }
 }
 
-/// What a list can be narrowed to.
+/// Filters of a list.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -48,19 +48,19 @@ pub(super) struct RawListQuery {
     recipient: Option<String>,
     /// A delivery's state.
     state: Option<String>,
-    /// Not older than this (RFC 3339).
+    /// At or after this time (RFC 3339).
     since: Option<String>,
-    /// Older than this (RFC 3339).
+    /// Before this time (RFC 3339).
     until: Option<String>,
-    /// Things on a page: 50, at most 200.
+    /// Page size: 50 by default, at most 200.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
 impl RawListQuery {
-    /// The filter, once everything in it makes sense.
+    /// The validated filter.
     ///
     /// # Errors
     /// 400 that names the parameter.
@@ -71,7 +71,7 @@ impl RawListQuery {
         let before = match &self.cursor {
             Some(cursor) => {
                 let id: T =
-                    cursor.parse().map_err(|_| bad("cursor", "use `next_cursor` of the page before"))?;
+                    cursor.parse().map_err(|_| bad("cursor", "use `next_cursor` of the previous page"))?;
                 Some(id.uuid())
             }
             None => None,
@@ -79,14 +79,15 @@ impl RawListQuery {
         let state = match self.state.as_deref() {
             Some("scheduled") => Some(StateName::QUEUED),
             Some(word) => Some(StateName::find(word).ok_or_else(|| {
-                let known: Vec<&str> = StateName::ALL.into_iter().map(StateName::as_str).collect();
-                bad("state", &format!("a state is one of {}", known.join(", ")))
+                let known: Vec<&str> =
+                    StateName::ALL.into_iter().map(StateName::as_str).chain(["scheduled"]).collect();
+                bad("state", &format!("`state` must be one of {}", known.join(", ")))
             })?),
             None => None,
         };
         let limit = self.limit.unwrap_or(PAGE);
         if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(bad("limit", "a page has 1 to 200 things"));
+            return Err(bad("limit", "`limit` must be 1 to 200"));
         }
         Ok(ListFilter {
             before,
@@ -108,7 +109,7 @@ impl RawListQuery {
 pub(super) fn page_size(asked: Option<u8>, usual: u8) -> Result<i64, Problem> {
     match asked.unwrap_or(usual) {
         size @ 1..=100 => Ok(size.into()),
-        _ => Err(bad("limit", "a page has 1 to 100 things")),
+        _ => Err(bad("limit", "`limit` must be 1 to 100")),
     }
 }
 
@@ -127,7 +128,7 @@ fn recipient(text: &str) -> Result<Recipient, Problem> {
     Recipient::parse(label, id).map_err(|error| bad("recipient", &error.to_string()))
 }
 
-/// A delivery as it is shown.
+/// A delivery.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct DeliveryBody {
     #[schema(value_type = String)]
@@ -145,14 +146,14 @@ pub(super) struct DeliveryBody {
     recipient: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     audience: Option<Value>,
-    /// `scheduled` is `queued` before it is due.
+    /// The state; `scheduled` means queued and not yet due.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     due_at: Option<DateTime<Utc>>,
-    /// When OneSignal sends it, if it gets it before its time.
+    /// When OneSignal sends it, if it is scheduled there.
     #[serde(skip_serializing_if = "Option::is_none")]
     send_after: Option<DateTime<Utc>>,
-    /// Others with its ordering key go first.
+    /// Whether it waits for earlier deliveries with the same ordering key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     waits_for_turn: bool,
     expires_at: DateTime<Utc>,
@@ -161,13 +162,13 @@ pub(super) struct DeliveryBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     batch: Option<crate::domain::id::BatchId>,
-    /// The delivery that it makes again.
+    /// The delivery that it replays.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     replay_of: Option<DeliveryId>,
 }
 
-/// A delivery's row as it is shown at `now`.
+/// The JSON form of a delivery's row at `now`.
 pub(super) fn delivery_body(row: DeliveryRow, now: Timestamp) -> DeliveryBody {
     DeliveryBody {
         id: row.id,
@@ -193,7 +194,7 @@ pub(super) fn delivery_body(row: DeliveryRow, now: Timestamp) -> DeliveryBody {
     }
 }
 
-/// A decision as it is shown.
+/// A decision.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct DecisionBody {
     code: String,
@@ -231,7 +232,7 @@ impl From<DecisionRow> for DecisionBody {
     }
 }
 
-/// An attempt as it is shown.
+/// An attempt.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct AttemptBody {
     #[schema(value_type = String)]
@@ -239,17 +240,17 @@ pub(super) struct AttemptBody {
     n: i32,
     #[schema(value_type = String)]
     idempotency_key: Uuid,
-    /// Deliveries that went out in the same call.
+    /// Number of deliveries in the same call.
     members: i32,
     started_at: DateTime<Utc>,
     answered_at: Option<DateTime<Utc>>,
-    /// The classified answer.
+    /// The classified response.
     answer: Option<String>,
     /// OneSignal's HTTP status.
     status: Option<i16>,
-    /// OneSignal's id of the message.
+    /// OneSignal's message ID.
     provider_message_id: Option<String>,
-    /// Whether OneSignal answered from its memory of the key.
+    /// Whether OneSignal returned the stored response of the idempotency key.
     replayed: Option<bool>,
 }
 

@@ -1,6 +1,6 @@
-//! The JSON edge: parses requests, asks the use cases, answers with JSON or a problem.
+//! The HTTP API: parses requests, calls the use cases, responds with JSON or a problem.
 //!
-//! What comes in is checked here once; inside, a value is already right. `problem` is the only place that knows status
+//! Input is validated here once; inside, values are already valid. `problem` is the only place that knows status
 //! codes. Lists and single reads go straight to the store.
 
 mod apps;
@@ -70,10 +70,10 @@ pub use problem::{Code, FieldError, Problem};
 pub use rejections::Rejections;
 pub use strict_json::parse as parse_json;
 
-/// How long a request may take.
+/// Request timeout.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 
-/// What the handlers work with.
+/// The state shared by all handlers.
 pub struct Api {
     /// Reads.
     pub store: Store,
@@ -91,28 +91,28 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Request ids.
     pub ids: Arc<IdSource>,
-    /// Calls of webhooks that were refused.
+    /// Counts rejected webhook calls.
     pub rejections: Rejections,
-    /// Requests that were refused.
+    /// Counts denied requests.
     pub denials: Denials,
-    /// Requests that were answered with 503.
+    /// Counts requests answered with 503.
     pub unavailable: Sampled,
-    /// What health checks share.
+    /// The database check shared by health checks.
     pub readiness: SharedReadiness,
     /// Metrics, if this process collects them.
     pub metrics: Option<PrometheusHandle>,
-    /// What apps may be entered.
+    /// Which apps may be created.
     pub app_policy: AppPolicy,
     /// Whether `/metrics` needs a key.
     pub metrics_need_key: bool,
-    /// Bytes that an event and a batch may have.
+    /// Size limits of an event and a batch, in bytes.
     pub max_bytes: (usize, usize),
-    /// Cleared when the process is about to stop.
+    /// Cleared when the process starts to shut down.
     pub is_ready: AtomicBool,
 }
 
 impl Api {
-    /// Runs work on what a request brought, away from the async threads.
+    /// Runs CPU-bound work on request input outside the async threads.
     ///
     /// # Errors
     /// [`ComputeError`].
@@ -123,7 +123,7 @@ impl Api {
         self.compute.run(Purpose::People, work).await
     }
 
-    /// Answers "not ready" from now on, so that no new requests are sent here.
+    /// Reports "not ready" from now on, so that load balancers stop sending requests.
     pub fn stop_being_ready(&self) {
         self.is_ready.store(false, Ordering::SeqCst);
     }
@@ -139,17 +139,14 @@ pub fn router(api: Arc<Api>) -> Router {
         .route_layer(middleware::from_fn(json_body::refuse_unknown_parameters))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&api), auth::require_key))
         .merge(openapi::pages())
-        .fallback(|| async { Problem::new(Code::NotFound, "there is nothing at this address") })
+        .fallback(|| async { Problem::new(Code::NotFound, "there is no such path") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(Code::MethodNotAllowed, "this address does not take that method")
+            Problem::new(Code::MethodNotAllowed, "this path does not support that method")
         })
         .with_state(Arc::clone(&api))
         .layer(CatchPanicLayer::custom(|_| {
-            Problem::new(
-                Code::Internal,
-                "something failed that never should; the request id finds it in the log",
-            )
-            .into_response()
+            Problem::new(Code::Internal, "unexpected error; look for the request id in the log")
+                .into_response()
         }))
         .layer(header(header::CACHE_CONTROL, "no-store"))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -161,7 +158,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn_with_state(api, with_request_id))
 }
 
-/// Gives each request an id, or takes the caller's, and answers with it.
+/// Assigns each request an ID, or uses the caller's, and returns it in the response.
 async fn with_request_id(
     axum::extract::State(api): axum::extract::State<Arc<Api>>,
     request: Request<axum::body::Body>,
@@ -176,13 +173,13 @@ async fn with_request_id(
     });
     let is_known = auth::bearer(request.headers()).is_some_and(|key| api.access.is_known(key));
     let method = request.method().clone();
-    // The route, not the path: that may name a person.
+    // The route, not the path, which may contain personal data.
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
-    // No name and no text of ours holds a NUL, and Postgres takes none.
+    // Postgres does not accept NUL, and none of our names contains one.
     let nul = if request.uri().path().contains("%00") {
-        Some(Problem::new(Code::NotFound, "there is nothing at this address"))
+        Some(Problem::new(Code::NotFound, "there is no such path"))
     } else if request.uri().query().is_some_and(|query| query.contains("%00")) {
-        Some(Problem::new(Code::BadParameter, "a parameter has a NUL character (`%00`)"))
+        Some(Problem::new(Code::BadParameter, "a parameter contains a NUL character (`%00`)"))
     } else {
         None
     };
@@ -197,12 +194,12 @@ async fn with_request_id(
             .into_response()
     });
     match response.status() {
-        // When something is away, every request fails in the same way.
+        // During an outage every request fails in the same way.
         StatusCode::SERVICE_UNAVAILABLE => {
             if let Some(count) = api.unavailable.count() {
                 tracing::warn!(
                     request.id = ?id, count,
-                    "{count} requests were answered with 503, the last one {method} {route}"
+                    "{count} requests were answered with 503, most recently {method} {route}"
                 );
             }
         }
@@ -219,7 +216,7 @@ async fn with_request_id(
     response
 }
 
-/// Whether a caller's request id can be taken: up to 64 letters, digits, `-`, `_` or `.`.
+/// Whether a caller's request ID is acceptable: up to 64 letters, digits, `-`, `_` or `.`.
 fn is_plain(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     (1..=64).contains(&bytes.len()) && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))

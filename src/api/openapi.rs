@@ -1,4 +1,4 @@
-//! The routes, and their OpenAPI description from the same table. `/docs` shows it without scripts or other hosts.
+//! The routes and their OpenAPI description, from the same table. `/docs` renders it without scripts or third-party hosts.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Description::openapi()).merge(traffic_routes()).merge(catalog_routes())
 }
 
-/// What comes in, what goes out, and who and what it goes through.
+/// Routes for events, deliveries, sources, keys and apps.
 fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(events::post_event, event_reads::list_events))
@@ -77,7 +77,7 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(health::metrics))
 }
 
-/// What is written, and the record of its changes.
+/// Routes for the catalog and the audit log.
 fn catalog_routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(catalog::pull_catalog))
@@ -129,7 +129,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// The pages that show it.
+/// The pages that render it.
 pub(super) fn pages() -> Router<Arc<Api>> {
     Router::new()
         .route("/openapi.json", get(|| async { axum::Json(document()) }))
@@ -153,13 +153,13 @@ fn page(document: &serde_json::Value) -> Markup {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Herald's HTTP API" }
+                title { "Herald HTTP API" }
                 link rel="stylesheet" href="/docs/style.css";
             }
             body {
                 main {
-                    h1 { "Herald's HTTP API" }
-                    p { "Send " code { "Authorization: Bearer hk_…" } " with every call but the health checks. The same as a document for tools: " a href="/openapi.json" { "/openapi.json" } "." }
+                    h1 { "Herald HTTP API" }
+                    p { "Send " code { "Authorization: Bearer hk_…" } " with every request except health checks. Machine-readable: " a href="/openapi.json" { "/openapi.json" } "." }
                     @for (path, methods) in paths {
                         @for (method, operation) in methods.as_object().into_iter().flatten() {
                             (operation_section(path, method, operation))
@@ -171,7 +171,7 @@ fn page(document: &serde_json::Value) -> Markup {
     }
 }
 
-/// A text of the description, what stands between backticks as code.
+/// A text of the description, with backticks rendered as code.
 fn words(value: &serde_json::Value) -> Markup {
     let parts = value.as_str().unwrap_or_default().split('`').enumerate();
     html! {

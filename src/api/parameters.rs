@@ -1,4 +1,4 @@
-//! Parameters in the query and in the path: those that can't be read are a problem like any other.
+//! Query and path parameters; invalid ones become problems.
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
@@ -20,7 +20,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
     }
 }
 
-/// The one parameter in a request's path, as it is written. One that is no UTF-8 names nothing.
+/// The single path parameter. One that is not valid UTF-8 matches nothing.
 pub(super) struct PathText(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathText {
@@ -29,12 +29,12 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<String>::from_request_parts(parts, state).await {
             Ok(Path(text)) => Ok(Self(text)),
-            Err(_) => Err(Problem::new(Code::NotFound, "there is nothing at this address")),
+            Err(_) => Err(Problem::new(Code::NotFound, "there is no such path")),
         }
     }
 }
 
-/// The two parameters in a request's path.
+/// The two path parameters.
 pub(super) struct PathTexts(pub String, pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathTexts {
@@ -43,7 +43,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathTexts {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<(String, String)>::from_request_parts(parts, state).await {
             Ok(Path((first, second))) => Ok(Self(first, second)),
-            Err(_) => Err(Problem::new(Code::NotFound, "there is nothing at this address")),
+            Err(_) => Err(Problem::new(Code::NotFound, "there is no such path")),
         }
     }
 }

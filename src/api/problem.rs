@@ -1,4 +1,4 @@
-//! Problems (RFC 9457): what, where, what to do. The only place that knows status codes.
+//! Problems (RFC 9457). The only place that knows status codes.
 
 mod catalog;
 
@@ -20,16 +20,16 @@ use crate::pipeline::operator::release::ReleaseError;
 use crate::store::StoreError;
 use crate::telemetry::Sampled;
 
-/// One thing that is wrong with a request's fields.
+/// An error in one field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
-    /// Where: a JSON pointer into the request, or the name of a header or query parameter.
+    /// A JSON pointer into the request, or the name of a header or query parameter.
     pub pointer: String,
     /// A stable code.
     pub code: String,
     /// What is wrong.
     pub detail: String,
-    /// What to do.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -40,7 +40,7 @@ impl FieldError {
         Self { pointer: pointer.into(), code: code.to_owned(), detail: detail.into(), hint: None }
     }
 
-    /// The same, with what to do.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -66,91 +66,91 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Not JSON, or JSON that can't be kept.
-    BadJson = 400 "bad_json" "The body can't be read",
-    /// A field that the request does not have.
+    /// Not JSON, or JSON that can't be stored.
+    BadJson = 400 "bad_json" "Invalid request body",
+    /// An unknown field.
     UnknownField = 400 "unknown_field" "Unknown field",
     /// Neither `id` nor `Idempotency-Key`.
     MissingId = 400 "missing_id" "The event has no id",
-    /// A query parameter that can't be read.
-    BadParameter = 400 "bad_parameter" "A parameter or header can't be read",
-    /// No key, or a wrong one.
-    Unauthorized = 401 "unauthorized" "A valid API key is needed",
-    /// A webhook that nobody we know signed, or not in time.
-    BadSignature = 401 "bad_signature" "The webhook is not signed as it must be",
+    /// An invalid query parameter.
+    BadParameter = 400 "bad_parameter" "Invalid parameter or header",
+    /// A missing or invalid key.
+    Unauthorized = 401 "unauthorized" "Missing or invalid API key",
+    /// A webhook with an invalid or expired signature.
+    BadSignature = 401 "bad_signature" "Invalid webhook signature",
     /// The key's scopes don't allow it.
-    MissingScope = 403 "missing_scope" "The key may not do this",
+    MissingScope = 403 "missing_scope" "The key is not allowed to do this",
     /// The key or its source may not post this type.
-    TypeNotAllowed = 403 "type_not_allowed" "The key may not post this event type",
-    /// A change that does more than its author may.
-    NotPermitted = 403 "not_permitted" "The change needs another permission",
-    /// A test key, where something live would be touched.
-    TestKey = 403 "test_key" "A test key may not do this here",
-    /// A key that is limited to the events of some sources, where others would be touched.
+    TypeNotAllowed = 403 "type_not_allowed" "The key is not allowed to post this event type",
+    /// A change that exceeds its author's permissions.
+    NotPermitted = 403 "not_permitted" "The change requires another permission",
+    /// A test key used for something that affects live apps.
+    TestKey = 403 "test_key" "Not allowed with a test key",
+    /// A key limited to the events of some sources, used for something that affects others.
     LimitedKey = 403 "limited_key" "The key is limited to the events of some sources",
-    /// Whom a test send may not reach.
-    NotListed = 403 "not_listed" "Not on the list of test recipients",
-    /// Nothing here.
+    /// A recipient that is not registered for test sends.
+    NotListed = 403 "not_listed" "Not a test recipient",
+    /// Not found.
     NotFound = 404 "not_found" "Not found",
-    /// Not with this method.
+    /// Method not allowed.
     MethodNotAllowed = 405 "method_not_allowed" "Method not allowed",
     /// The body took too long.
     BodyTimeout = 408 "body_timeout" "The body did not arrive in time",
     /// The same id, other content.
-    DifferentContent = 409 "different_content" "The id was used for another event",
-    /// The thing was changed meanwhile, or is in use.
-    Changed = 409 "changed" "It was changed meanwhile",
-    /// Something else uses it.
-    InUse = 409 "in_use" "Something else uses it",
+    DifferentContent = 409 "different_content" "The id was already used for another event",
+    /// Changed by someone else in the meantime.
+    Changed = 409 "changed" "Conflict: changed by someone else",
+    /// Used by something else.
+    InUse = 409 "in_use" "In use",
     /// It exists already.
-    Exists = 409 "exists" "It exists already",
-    /// It was put away.
-    Archived = 409 "archived" "It was put away",
+    Exists = 409 "exists" "Already exists",
+    /// It is archived.
+    Archived = 409 "archived" "Archived",
     /// A second person has to approve it.
-    NeedsApproval = 409 "needs_approval" "A second person has to approve it",
-    /// Events that get their message today would be held.
+    NeedsApproval = 409 "needs_approval" "Approval by a second person required",
+    /// Events that are sent today would be held.
     WouldHold = 409 "would_hold" "Real events would be held",
     /// Another version than the one named in `If-Match`.
-    Stale = 412 "stale" "It was saved by somebody else meanwhile",
+    Stale = 412 "stale" "Conflict: saved by someone else",
     /// Changes need `If-Match`.
-    MatchRequired = 428 "match_required" "The version to change has to be named",
-    /// The thing is not in a state for this.
+    MatchRequired = 428 "match_required" "If-Match required",
+    /// The delivery is not held.
     NotHeld = 409 "not_held" "The delivery is not held",
-    /// The delivery can't be made again, or not without a word more.
-    NotReplayable = 409 "not_replayable" "The delivery can't be made again like this",
+    /// The delivery can't be replayed, or only with an explicit confirmation.
+    NotReplayable = 409 "not_replayable" "The delivery can't be replayed",
     /// Too large.
     TooLarge = 413 "too_large" "The body is too large",
-    /// Not JSON by its header, or encoded.
+    /// Wrong content type, or a content encoding.
     UnsupportedMediaType = 415 "unsupported_media_type" "Unsupported content type or encoding",
-    /// Fields that are missing or wrong.
+    /// Missing or invalid fields.
     InvalidFields = 422 "invalid_fields" "The request has invalid fields",
     /// An event type that the catalog does not have.
     UnknownEventType = 422 "unknown_event_type" "Unknown event type",
     /// `data` does not fit the schema.
     InvalidData = 422 "invalid_data" "The event's data does not fit its schema",
-    /// Its time is over.
-    Expired = 422 "expired" "The event's time is over",
+    /// It has expired.
+    Expired = 422 "expired" "The event has expired",
     /// A catalog with errors.
     InvalidCatalog = 422 "invalid_catalog" "The catalog has errors",
     /// It would be held again.
     StillHeld = 422 "still_held" "The delivery would be held again",
-    /// A source's settings make no sense.
+    /// Invalid settings of a source.
     InvalidSource = 422 "invalid_source" "The source's settings have errors",
-    /// No more of them at a time.
-    TooManySecrets = 409 "too_many_secrets" "The source has too many secrets in use",
-    /// The body is no longer there to be read again.
-    BodyGone = 409 "body_gone" "The body is not kept any more",
-    /// The source is over its rate.
-    RateLimited = 429 "rate_limited" "Too many events a second",
-    /// A defect.
-    Internal = 500 "internal" "Something failed that never should",
-    /// OneSignal did not take a template.
-    UploadFailed = 502 "upload_failed" "OneSignal did not take a template",
-    /// Later helps.
-    Unavailable = 503 "unavailable" "Herald can't take this now",
+    /// Too many secrets at once.
+    TooManySecrets = 409 "too_many_secrets" "The source has too many active secrets",
+    /// The body is no longer stored.
+    BodyGone = 409 "body_gone" "The body is no longer stored",
+    /// The source exceeds its rate limit.
+    RateLimited = 429 "rate_limited" "Rate limit exceeded",
+    /// A bug.
+    Internal = 500 "internal" "Internal error",
+    /// OneSignal rejected a template.
+    UploadFailed = 502 "upload_failed" "OneSignal rejected a template",
+    /// Temporarily unavailable; retrying helps.
+    Unavailable = 503 "unavailable" "Temporarily unavailable",
 }
 
-/// An answer that says no.
+/// An error response.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
@@ -160,7 +160,7 @@ pub struct Problem {
     retry_after: Option<Duration>,
 }
 
-/// What a problem says of the catalog.
+/// Catalog-specific details of a problem.
 #[derive(Debug, Clone, Default)]
 struct AboutCatalog {
     problems: Vec<CatalogProblem>,
@@ -168,32 +168,32 @@ struct AboutCatalog {
     traffic: Option<Box<TrafficReport>>,
 }
 
-/// A problem as it is sent.
+/// A problem in a response.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody {
-    /// `about:blank`: the code says what it is.
+    /// Always `about:blank`; `code` identifies the problem.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The code in words.
+    /// A title for the code.
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// What is wrong with this very request, and what to do.
+    /// What is wrong with this request, and how to fix it.
     pub detail: String,
     /// A stable code.
     pub code: &'static str,
-    /// What is wrong with its fields.
+    /// Errors of individual fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
-    /// What is wrong with a catalog's files.
+    /// Errors in the catalog's files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<CatalogProblem>,
-    /// What somebody else saved meanwhile.
+    /// The version that someone else saved in the meantime.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub theirs: Option<Value>,
-    /// What the last events say to the copy.
+    /// The check of the copy against recent events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Box<TrafficReport>>,
 }
@@ -204,7 +204,7 @@ impl Problem {
         Self { code, detail: detail.into(), errors: Vec::new(), about_catalog: None, retry_after: None }
     }
 
-    /// A problem with these fields; the first one's words are the detail.
+    /// A problem with these field errors; the first one becomes the detail.
     pub fn fields(code: Code, errors: Vec<FieldError>) -> Self {
         let detail = errors.first().map_or(String::new(), |first| {
             let rest = if errors.len() > 1 { format!(" ({} more)", errors.len() - 1) } else { String::new() };
@@ -214,7 +214,7 @@ impl Problem {
         Self { errors, ..Self::new(code, detail) }
     }
 
-    /// The same, with each error as its sender knows it.
+    /// Maps each field error.
     #[must_use]
     pub(super) fn each(self, change: impl Fn(FieldError) -> FieldError) -> Self {
         if self.errors.is_empty() {
@@ -224,14 +224,14 @@ impl Problem {
         Self { retry_after: self.retry_after, ..Self::fields(self.code, errors) }
     }
 
-    /// The same, with how long to wait.
+    /// Adds `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// The same without what single events say.
+    /// Removes data of individual events.
     #[must_use]
     pub(super) fn without_values(mut self) -> Self {
         if let Some(about) = &mut self.about_catalog {
@@ -240,16 +240,17 @@ impl Problem {
         self
     }
 
-    /// The same with at most `max` of its errors, and a word on those that are left out.
+    /// Limits the field errors to `max`, and mentions that some were omitted.
     pub(super) fn with_at_most(mut self, max: usize) -> Self {
         if self.errors.len() > max {
             self.errors.truncate(max);
-            self.detail.push_str("; more errors are not listed: a batch's answer holds a bounded number");
+            self.detail
+                .push_str("; further errors are omitted: the response to a batch lists a limited number");
         }
         self
     }
 
-    /// How many errors it lists.
+    /// Number of listed errors.
     pub(super) fn error_count(&self) -> usize {
         self.errors.len()
     }
@@ -278,7 +279,7 @@ impl Problem {
 }
 
 impl Problem {
-    /// The same, where what could not be read is line `line` of a body.
+    /// Adjusts positions to line `line` of a body.
     #[must_use]
     pub fn at_line(mut self, line: usize) -> Self {
         let moved = |text: &str| text.replacen("line 1 column ", &format!("line {line} column "), 1);
@@ -312,33 +313,27 @@ impl From<StoreError> for Problem {
         static FAILED: Sampled = Sampled::new();
         let causes = error.with_causes();
         if error.is_refusal() && !error.is_passing() {
-            tracing::error!(error = %causes, "the database refused a request");
-            return Self::new(
-                Code::Internal,
-                "something failed that never should; the request id finds it in the log",
-            );
+            tracing::error!(error = %causes, "the database rejected a query");
+            return Self::new(Code::Internal, "unexpected error; look for the request id in the log");
         }
         if let Some(count) = FAILED.count() {
             tracing::error!(
                 count,
-                "{count} requests could not use the database, the last one because: {causes}"
+                "{count} requests failed because the database was unavailable, most recently: {causes}"
             );
         }
-        Self::new(Code::Unavailable, "the database can't be reached; try again").retry_after(RETRY_AFTER)
+        Self::new(Code::Unavailable, "the database is unavailable; try again").retry_after(RETRY_AFTER)
     }
 }
 
 impl From<ComputeError> for Problem {
     fn from(error: ComputeError) -> Self {
         match error {
-            ComputeError::Full => {
-                Self::new(Code::Unavailable, "too much is being checked at the moment; try again")
-                    .retry_after(RETRY_AFTER)
+            ComputeError::Full => Self::new(Code::Unavailable, "too many checks are in progress; try again")
+                .retry_after(RETRY_AFTER),
+            ComputeError::Panicked => {
+                Self::new(Code::Internal, "unexpected error; look for the request id in the log")
             }
-            ComputeError::Panicked => Self::new(
-                Code::Internal,
-                "something failed that never should; the request id finds it in the log",
-            ),
         }
     }
 }
@@ -363,45 +358,45 @@ impl From<DataError> for FieldError {
     }
 }
 
-/// The errors of an event's data, with a word on those that are not listed.
+/// The errors of an event's data; mentions if some are omitted.
 fn bad_data(errors: Vec<DataError>, has_more: bool) -> Problem {
     let shown = errors.len();
     let mut errors: Vec<FieldError> = errors.into_iter().map(FieldError::from).collect();
     errors.extend(has_more.then(|| {
-        let detail = format!("there are more errors than the {shown} that are listed");
+        let detail = format!("only the first {shown} errors are listed");
         FieldError::new("/data", "more_errors", detail)
     }));
     Problem::fields(Code::InvalidData, errors)
 }
 
-/// An id that was used before: for what, and where the posts differ.
+/// A reused ID: for which event, and how the content differs.
 fn different_content(event: EventId, fields: &[String]) -> Problem {
     let places: Vec<String> = fields.iter().map(|field| format!("`{field}`")).collect();
     let detail = match places.as_slice() {
-        [] => format!("this id was used for {event}, with other content"),
-        [one] => format!("this id was used for {event}, with another {one}"),
-        many => format!("this id was used for {event}, with other {}", many.join(", ")),
+        [] => format!("this id was already used for {event} with different content"),
+        [one] => format!("this id was already used for {event} with a different {one}"),
+        many => format!("this id was already used for {event} with different {}", many.join(", ")),
     };
     let hint = if fields == ["/time"] {
-        "send the time at which it happened, the same in every try: some libraries send the present time if none is set"
+        "send the time of the event, unchanged in every retry: some libraries send the current time if none is set"
     } else {
         "use a new id for a new event"
     };
     let differs =
-        |field: &String| FieldError::new(field, "differs", "the first post of this id said something else");
+        |field: &String| FieldError::new(field, "differs", "differs from the first post with this id");
     let first = FieldError::new("/id", "different_content", detail.clone()).hint(hint);
     let errors = std::iter::once(first).chain(fields.iter().map(differs)).collect();
     Problem { detail, ..Problem::fields(Code::DifferentContent, errors) }
 }
 
-/// A label that nobody has declared.
+/// An undeclared label.
 pub(super) fn unknown_label(pointer: &str, label: &str, meant: Option<String>) -> Problem {
     let shown: String = label.chars().take(60).collect();
-    let detail = format!("`{shown}` is no label of OneSignal's, and no alias label of the app");
+    let detail = format!("`{shown}` is neither a OneSignal label nor an alias label of the app");
     let hint = match meant {
         Some(meant) => format!("write it as `{meant}`"),
         None => format!(
-            "`external_id`, `email` and `phone` are always known; if people have an alias `{shown}` at OneSignal, declare \
+            "`external_id`, `email` and `phone` are always accepted; if users have an alias `{shown}` at OneSignal, declare \
              it: `herald apps set … --alias-label {shown}`"
         ),
     };
@@ -430,7 +425,7 @@ impl From<IngestError> for Problem {
                 unknown_label(pointer, &label, meant)
             }
             IngestError::NoRecipient => {
-                let error = FieldError::new("/recipient", "required", "the event names nobody to write to");
+                let error = FieldError::new("/recipient", "required", "the event has no recipient");
                 Self::fields(
                     Code::InvalidFields,
                     vec![error.hint(r#"add "recipient": {"external_id": "…"}"#)],
@@ -438,21 +433,20 @@ impl From<IngestError> for Problem {
             }
             IngestError::Expired => Self::fields(
                 Code::Expired,
-                vec![FieldError::new("/expires_at", "expired", "it is in the past")],
+                vec![FieldError::new("/expires_at", "expired", "`expires_at` is in the past")],
             ),
             IngestError::DifferentContent { event, fields } => different_content(event, &fields),
-            IngestError::Busy => Self::new(Code::Unavailable, "too many events are waiting; try again")
+            IngestError::Busy => Self::new(Code::Unavailable, "too many events are pending; try again")
                 .retry_after(RETRY_AFTER),
             IngestError::Overloaded { retry_after } => Self::new(
                 Code::Unavailable,
-                "more deliveries are open than can be taken; nothing was stored: post it again later",
+                "too many deliveries are pending; nothing was stored: retry later",
             )
             .retry_after(retry_after),
-            IngestError::Unavailable => Self::new(
-                Code::Unavailable,
-                "the event was not stored for sure; post it again with the same id",
-            )
-            .retry_after(RETRY_AFTER),
+            IngestError::Unavailable => {
+                Self::new(Code::Unavailable, "the event may not have been stored; retry with the same id")
+                    .retry_after(RETRY_AFTER)
+            }
             IngestError::TooComplex(spent) => Self::fields(
                 Code::InvalidData,
                 vec![
@@ -460,10 +454,9 @@ impl From<IngestError> for Problem {
                         .hint("send less data, or simplify the conditions and copy of its rules"),
                 ],
             ),
-            IngestError::Failed | IngestError::Refused(_) => Self::new(
-                Code::Internal,
-                "the event could not be stored; the request id finds why in the log",
-            ),
+            IngestError::Failed | IngestError::Refused(_) => {
+                Self::new(Code::Internal, "the event could not be stored; look for the request id in the log")
+            }
         }
     }
 }
@@ -479,13 +472,13 @@ impl From<ReleaseError> for Problem {
             ),
             ReleaseError::NotApproved { .. } => Self::new(
                 Code::NeedsApproval,
-                format!("{error}: name one that was, or have this one approved"),
+                format!("{error}: choose an approved version, or have this one approved"),
             ),
             ReleaseError::StillHeld(detail) => Self::new(
                 Code::StillHeld,
-                format!("{detail}; give it in `values`, or name another `version`"),
+                format!("{detail}; provide it in `values`, or choose another `version`"),
             ),
-            ReleaseError::Expired => Self::new(Code::Expired, "its time is over"),
+            ReleaseError::Expired => Self::new(Code::Expired, "the delivery has expired"),
             ReleaseError::Store(error) => error.into(),
         }
     }

@@ -1,5 +1,5 @@
-//! Calls of webhooks that are not taken: each is counted; the first of a kind is logged and stored at once, and then a
-//! summary every ten seconds, so that a sender that repeats itself, or somebody who tries, costs next to nothing.
+//! Rejected webhook calls: each is counted; the first of a kind is logged and stored immediately, then a summary every
+//! ten seconds, so that a misconfigured sender or an attacker costs next to nothing.
 
 use std::collections::HashMap;
 
@@ -16,10 +16,10 @@ use crate::store::rejections::RejectedCalls;
 use crate::store::sources::Source;
 use crate::telemetry::{Sampled, names};
 
-/// How often one reason of one source is logged and stored, at most.
+/// Minimum interval between log lines for the same source and reason.
 const EVERY: TimeDelta = TimeDelta::seconds(10);
 
-/// What this process has counted and not stored yet.
+/// Counts that this process has not stored yet.
 #[derive(Debug, Default)]
 pub struct Rejections {
     counted: Mutex<HashMap<(SourceId, &'static str), Counted>>,
@@ -35,7 +35,7 @@ struct Counted {
 }
 
 impl Rejections {
-    /// Counts a call. Returns what is to be stored, when it is time.
+    /// Counts a call. Returns the counts to store when the interval has passed.
     fn count(&self, source: SourceId, reason: &'static str, now: Timestamp) -> Option<RejectedCalls> {
         let mut counted = self.counted.lock();
         let entry = counted.entry((source, reason)).or_insert(Counted {
@@ -49,12 +49,12 @@ impl Rejections {
         }
         entry.calls += 1;
         entry.last_at = now;
-        // A clock that goes back must not stop this.
+        // Must keep working if the clock goes backwards.
         let is_due = entry.written_at.is_none_or(|at| (now - at).abs() >= EVERY);
         is_due.then(|| entry.take(reason, now))
     }
 
-    /// What was counted of a source and not stored yet.
+    /// Counts of one source that are not stored yet.
     fn take(&self, source: SourceId, now: Timestamp) -> Vec<RejectedCalls> {
         let mut counted = self.counted.lock();
         let of_source = counted.iter_mut().filter(|((of, _), entry)| *of == source && entry.calls > 0);
@@ -70,12 +70,12 @@ impl Counted {
     }
 }
 
-/// How often a source's calls were not taken for one reason.
+/// Number of a source's calls rejected for one reason.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct RejectedBody {
     /// A stable code: `wrong_signature`.
     reason: String,
-    /// What it means, and what to do.
+    /// What it means, and how to fix it.
     detail: &'static str,
     /// How many calls there were.
     calls: u64,
@@ -96,14 +96,14 @@ impl From<RejectedCalls> for RejectedBody {
 }
 
 impl Api {
-    /// Counts a call that is not taken. The caller gets the same answer in any case.
+    /// Counts a rejected call. The caller gets the same response in any case.
     pub(super) async fn reject(&self, source: Option<&Source>, rejection: Rejection) {
         let reason = rejection.code();
         let name = source.map_or_else(|| "unknown".to_owned(), |source| source.name.clone());
         metrics::counter!(names::REJECTED_CALLS, "source" => name.clone(), "reason" => reason).increment(1);
         let Some(source) = source else {
             if let Some(count) = self.rejections.nobodys.count() {
-                tracing::warn!(count, "webhook calls for sources that do not exist were refused: {count}");
+                tracing::warn!(count, "{count} webhook calls for unknown sources were rejected");
             }
             return;
         };
@@ -113,7 +113,7 @@ impl Api {
             source.name = name,
             reason,
             calls,
-            "webhook calls of {name} were refused: {calls} ({reason}); {}",
+            "{calls} webhook calls of {name} were rejected ({reason}); {}",
             Rejection::words(reason)
         );
         self.store_rejected(source, &counted).await;
@@ -123,14 +123,18 @@ impl Api {
         if let Err(error) = self.store.add_rejected_calls(source.id, counted).await {
             let error = &error as &dyn std::error::Error;
             let name = &source.name;
-            tracing::warn!(error, source.name = name, "refused webhook calls of {name} could not be counted");
+            tracing::warn!(
+                error,
+                source.name = name,
+                "rejected webhook calls of {name} could not be counted"
+            );
         }
     }
 
-    /// A source's calls that were not taken.
+    /// A source's rejected calls.
     ///
     /// # Errors
-    /// 503 while the database is away.
+    /// 503 while the database is unavailable.
     pub(super) async fn rejected(&self, source: &Source) -> Result<Vec<RejectedBody>, Problem> {
         for counted in self.rejections.take(source.id, self.clock.now()) {
             self.store_rejected(source, &counted).await;

@@ -1,4 +1,4 @@
-//! Replays: planned with `?dry_run=true`, carried out with a reason, listed.
+//! Replays: planning with `?dry_run=true`, running, listing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::pipeline::operator::replay::{
 };
 use crate::store::replays::{ReplayFilter, ReplayRow};
 
-/// A request's size at most.
+/// Maximum request size.
 const MAX_BYTES: usize = 512 * 1024;
 /// How far back a filter without `since` looks.
 const LOOK_BACK: TimeDelta = TimeDelta::days(7);
-/// Deliveries that an answer lists.
+/// Maximum deliveries in a response.
 const SHOWN: usize = 100;
 /// Deliveries that a plan shows as a sample.
 const SAMPLE: usize = 10;
-/// The states that can be made again.
+/// The states that can be replayed.
 const FINAL: [&str; 8] =
     ["exhausted", "rejected", "expired", "unreachable", "unknown", "cancelled", "skipped", "accepted"];
 
@@ -44,7 +44,7 @@ fn version_schema() -> Schema {
     Schema::OneOf(OneOfBuilder::new().item(word).item(number).build())
 }
 
-/// What to make again and why.
+/// A replay request.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayRequest {
@@ -55,17 +55,17 @@ pub(super) struct ReplayRequest {
     #[serde(default)]
     #[schema(schema_with = version_schema)]
     version: Option<Value>,
-    /// Why: it is shown at each delivery.
+    /// Reason, shown on each delivery.
     reason: String,
-    /// Also those that have reached somebody, or may have.
+    /// Include deliveries that may already have reached the recipient.
     #[serde(default)]
     may_duplicate: bool,
-    /// Also those whose time is over.
+    /// Include expired deliveries.
     #[serde(default)]
     even_if_expired: bool,
 }
 
-/// How one delivery is made again.
+/// A request to replay one delivery.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayOneRequest {
@@ -73,39 +73,39 @@ pub(super) struct ReplayOneRequest {
     #[serde(default)]
     #[schema(schema_with = version_schema)]
     version: Option<Value>,
-    /// Why: it is shown at the delivery.
+    /// Reason, shown on the delivery.
     reason: String,
-    /// Even if it has reached somebody, or may have.
+    /// Replay even if it may already have reached the recipient.
     #[serde(default)]
     may_duplicate: bool,
-    /// Even if its time is over.
+    /// Replay even if it has expired.
     #[serde(default)]
     even_if_expired: bool,
 }
 
-/// Which deliveries; every part that is given has to fit.
+/// Which deliveries; all given conditions must match.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FilterBody {
-    /// These, `dlv_…`.
+    /// Delivery IDs (`dlv_…`).
     deliveries: Vec<String>,
-    /// In one of these states; `exhausted` and `rejected` if neither deliveries nor states are named.
+    /// States; `exhausted` and `rejected` if neither deliveries nor states are given.
     states: Vec<String>,
-    /// Of this event type.
+    /// Event type.
     r#type: Option<String>,
-    /// By this rule.
+    /// Rule.
     rule: Option<String>,
-    /// Of this template.
+    /// Template.
     template: Option<String>,
-    /// With this decision as the last one.
+    /// Code of the last decision.
     code: Option<String>,
-    /// Made at this time or later; seven days back if nothing is said.
+    /// Created at or after this time; 7 days ago if omitted.
     since: Option<DateTime<Utc>>,
-    /// Made before this time.
+    /// Created before this time.
     until: Option<DateTime<Utc>>,
 }
 
-/// Deliveries that ended for the same reason.
+/// Deliveries with the same final decision.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct GroupBody {
     state: &'static str,
@@ -115,7 +115,7 @@ pub(super) struct GroupBody {
     count: usize,
 }
 
-/// Deliveries that are not made again.
+/// Skipped deliveries.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct LeftOutBody {
     code: &'static str,
@@ -123,7 +123,7 @@ pub(super) struct LeftOutBody {
     count: usize,
 }
 
-/// How many say which version.
+/// Number of deliveries by template version.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct VersionCount {
     template: String,
@@ -131,7 +131,7 @@ pub(super) struct VersionCount {
     count: usize,
 }
 
-/// A delivery that is made again, and the new one once there is one.
+/// A replayed delivery, and the new one once it is created.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct AgainBody {
     #[schema(value_type = String)]
@@ -145,29 +145,29 @@ pub(super) struct AgainBody {
     may_be_second_copy: bool,
 }
 
-/// A replay: what it would make, or has made.
+/// A replay or its plan.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ReplayBody {
-    /// The replay, once it is carried out.
+    /// The replay's ID; absent in a dry run.
     #[schema(value_type = Option<String>)]
     id: Option<ReplayId>,
-    /// Deliveries that are made again.
+    /// Number of replayed deliveries.
     count: usize,
-    /// How many of these may reach somebody a second time.
+    /// How many of these may reach the recipient a second time.
     second_copies: usize,
-    /// Why they ended as they did.
+    /// The deliveries by final decision.
     groups: Vec<GroupBody>,
-    /// What they will say.
+    /// The template versions that they will use.
     versions: Vec<VersionCount>,
-    /// Those that the filter found and that are not made again.
+    /// Deliveries that match the filter but are skipped.
     left_out: Vec<LeftOutBody>,
     /// The first of them.
     deliveries: Vec<AgainBody>,
-    /// Whether the filter found no more than one replay takes (5,000).
+    /// Whether all matching deliveries are included (a replay includes at most 5,000).
     is_complete: bool,
 }
 
-/// A replay as it is listed.
+/// A replay in a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ReplayListed {
     #[schema(value_type = String)]
@@ -176,7 +176,7 @@ pub(super) struct ReplayListed {
     actor: String,
     reason: String,
     deliveries: i32,
-    /// What was asked for.
+    /// The request.
     #[schema(value_type = Object)]
     request: Value,
 }
@@ -188,13 +188,13 @@ impl From<ReplayRow> for ReplayListed {
     }
 }
 
-/// Makes deliveries again: those that a filter finds. `?dry_run=true` says which, and who would get a second copy.
+/// Replays the deliveries that match a filter. `?dry_run=true` returns the plan, with the number of possible duplicates.
 #[utoipa::path(
     post, path = "/v1/replays", tag = "deliveries", request_body = ReplayRequest, params(WriteQuery),
     responses(
-        (status = 200, description = "What would be made, or there was nothing to make", body = ReplayBody),
-        (status = 202, description = "They are on their way", body = ReplayBody),
-        (status = 422, description = "What is asked for makes no sense, and why", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The plan, or nothing matched", body = ReplayBody),
+        (status = 202, description = "The deliveries were replayed", body = ReplayBody),
+        (status = 422, description = "Invalid request; see `errors`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create_replay(
@@ -220,14 +220,14 @@ pub(super) async fn create_replay(
     carry_out(&api, &wish, &identity, (&headers, &said), query.dry_run).await
 }
 
-/// Makes one delivery again.
+/// Replays one delivery.
 #[utoipa::path(
     post, path = "/v1/deliveries/{id}/replay", tag = "deliveries", request_body = ReplayOneRequest,
     params(WriteQuery, ("id" = String, Path, description = "dlv_…")),
     responses(
-        (status = 200, description = "What would be made", body = ReplayBody),
-        (status = 202, description = "It is on its way again", body = ReplayBody),
-        (status = 409, description = "It can't be made again, or not without a word more", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The plan", body = ReplayBody),
+        (status = 202, description = "The delivery was replayed", body = ReplayBody),
+        (status = 409, description = "It can't be replayed, or only with `may_duplicate` or `even_if_expired`", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn replay_delivery(
@@ -242,7 +242,11 @@ pub(super) async fn replay_delivery(
     let asked: ReplayOneRequest = json_body::read_value(said.clone())?;
     let row = api.visible_delivery(&id, &visible).await?;
     if row.state.is_open() {
-        let detail = format!("it is {}: only what is over is made again", row.state.as_str());
+        let detail = if row.state == StateName::HELD {
+            "it is held: release it instead".to_owned()
+        } else {
+            format!("it is {}: only deliveries in a final state can be replayed", row.state.as_str())
+        };
         return Err(Problem::new(Code::NotReplayable, detail));
     }
     let states = FINAL.into_iter().filter_map(StateName::find).collect();
@@ -294,7 +298,7 @@ fn wrong(pointer: &str, detail: &str) -> Problem {
 
 fn reason(said: String) -> Result<String, Problem> {
     if said.trim().is_empty() {
-        return Err(wrong("/reason", "say why: it is shown at each delivery"));
+        return Err(wrong("/reason", "a reason is required; it is shown on each delivery"));
     }
     Ok(said)
 }
@@ -306,9 +310,9 @@ fn version(said: Option<&Value>) -> Result<ReplayVersion, Problem> {
         Some(Value::String(word)) if word == "live" => Ok(ReplayVersion::Live),
         Some(Value::Number(number)) => match number.as_i64().and_then(|n| i32::try_from(n).ok()) {
             Some(number) if number > 0 => Ok(ReplayVersion::Number(number)),
-            _ => Err(wrong("/version", "a version's number is 1 or more")),
+            _ => Err(wrong("/version", "a version number must be 1 or more")),
         },
-        Some(_) => Err(wrong("/version", "write \"same\", \"live\" or a version's number")),
+        Some(_) => Err(wrong("/version", "must be \"same\", \"live\" or a version number")),
     }
 }
 
@@ -320,11 +324,11 @@ fn filter(said: FilterBody) -> Result<ReplayFilter, Problem> {
             deliveries.push(id);
         } else {
             let pointer = format!("/filter/deliveries/{place}");
-            errors.push(FieldError::new(pointer, "invalid", "a delivery's id begins with dlv_"));
+            errors.push(FieldError::new(pointer, "invalid", "a delivery ID starts with dlv_"));
         }
     }
     if deliveries.len() > MAX {
-        let detail = format!("a replay takes {MAX} deliveries at most");
+        let detail = format!("a replay is limited to {MAX} deliveries");
         errors.push(FieldError::new("/filter/deliveries", "too_many", detail));
     }
     let usual: &[&str] = if deliveries.is_empty() { &["exhausted", "rejected"] } else { &FINAL };
@@ -335,7 +339,7 @@ fn filter(said: FilterBody) -> Result<ReplayFilter, Problem> {
         if let Some(state) = StateName::find(word).filter(|state| !state.is_open()) {
             states.push(state);
         } else {
-            let detail = format!("`{word}` is no state that a delivery ends in");
+            let detail = format!("`{word}` is not a final state");
             let error = FieldError::new(format!("/filter/states/{place}"), "invalid", detail);
             errors.push(error.hint(format!("states are {}", FINAL.join(", "))));
         }
@@ -347,7 +351,7 @@ fn filter(said: FilterBody) -> Result<ReplayFilter, Problem> {
     Ok(ReplayFilter { deliveries, states, event_type: r#type, rule, template, code, since, until })
 }
 
-/// The last decision about a delivery: code and words.
+/// The last decision about a delivery: code and detail.
 type Why<'a> = Option<&'a (String, String)>;
 
 fn body_of(plan: &ReplayPlan, id: Option<ReplayId>, made: &[(DeliveryId, DeliveryId)]) -> ReplayBody {
@@ -399,12 +403,12 @@ fn body_of(plan: &ReplayPlan, id: Option<ReplayId>, made: &[(DeliveryId, Deliver
     }
 }
 
-/// What a list of replays can be narrowed to.
+/// Filters of the list of replays.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayListQuery {
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
@@ -421,7 +425,7 @@ pub(super) async fn list_replays(
     const PAGE: i64 = 50;
     api.allow(&headers, Use::ReadOverviews).await?;
     let bad = |_| {
-        let error = FieldError::new("cursor", "bad_parameter", "use `next_cursor` of the page before");
+        let error = FieldError::new("cursor", "bad_parameter", "use `next_cursor` of the previous page");
         Problem::fields(Code::BadParameter, vec![error])
     };
     let before = query.cursor.as_deref().map(str::parse).transpose().map_err(bad)?;

@@ -1,4 +1,4 @@
-//! Sources: what is said about each, and the secrets of their webhooks.
+//! Sources: their settings and webhook secrets.
 
 use std::sync::Arc;
 
@@ -22,41 +22,41 @@ use crate::store::sources::Source;
 use crate::store::webhooks::{ListedSecret, WebhookSecret};
 use crate::webhooks::{SettingsProblem, SourceSettings, check};
 
-/// A request's size at most.
+/// Maximum request size.
 const MAX_BYTES: usize = 256 * 1024;
-/// Secrets of a source in use at most: rotation needs two.
+/// Maximum active secrets of a source: rotation needs two.
 const MAX_SECRETS: i64 = 5;
 
-/// A source as it is shown.
+/// A source.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct SourceBody {
     #[schema(value_type = String)]
     id: SourceId,
     name: String,
-    /// The event types that it may send; all if `null`.
+    /// The event types that it may post; `null`: all.
     allowed_types: Option<Vec<String>>,
     default_locale: Option<String>,
-    /// Its limit, if one is set.
+    /// Its rate limit in events per second, if set.
     events_per_second: Option<u32>,
-    /// Where its webhooks go, if it has any.
+    /// The path of its webhook, if it has one.
     webhook_path: Option<String>,
-    /// What is said about it, as in its file.
+    /// Its settings, as in its catalog file.
     settings: Option<SourceSettings>,
-    /// Its webhook's secrets, newest first; what is shown of them is a hint.
+    /// Its webhook secrets, newest first; only a hint of each is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     secrets: Option<Vec<SecretBody>>,
-    /// Calls of its webhook that were not taken, the latest first; each reason is kept for 30 days after its last call.
+    /// Rejected calls of its webhook by reason, latest first; a reason is kept for 30 days after its last call.
     #[serde(skip_serializing_if = "Option::is_none")]
     rejected: Option<Vec<RejectedBody>>,
 }
 
-/// A webhook's secret as it is listed.
+/// A webhook secret in a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct SecretBody {
     #[schema(value_type = String)]
     id: WebhookSecretId,
     hint: String,
-    /// Its events reach sandbox apps only.
+    /// Test secret: its events reach sandbox apps only.
     test: bool,
     created_at: DateTime<Utc>,
     revoked_at: Option<DateTime<Utc>>,
@@ -149,14 +149,14 @@ pub(super) async fn find(api: &Api, name: &str) -> Result<Source, Problem> {
     api.store.find_source(name).await?.ok_or_else(unknown)
 }
 
-/// Says everything about a source; it is entered if it is new. Its secrets stay.
+/// Creates or replaces a source's settings. Its secrets are kept.
 #[utoipa::path(
     put, path = "/v1/sources/{name}", tag = "sources", request_body = SourceSettings,
     params(("name" = String, Path, description = "Its name")),
     responses(
-        (status = 200, description = "It is so from now on; its version is the `ETag`", body = SourceBody),
-        (status = 412, description = "It was changed meanwhile", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "It makes no sense, and why", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Saved; its version is the `ETag`", body = SourceBody),
+        (status = 412, description = "Changed in the meantime", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "Invalid; `errors` lists the reasons", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put_source(
@@ -173,7 +173,8 @@ pub(super) async fn put_source(
         return Err(Problem::fields(Code::InvalidSource, vec![FieldError::new("name", "invalid", detail)]));
     }
     if !identity.may_grant(settings.allowed_types.as_deref()) {
-        let detail = "your key may post some event types only: the source may have those, or some of them";
+        let detail =
+            "your key is limited to some event types: the source can only be allowed a subset of them";
         let error = FieldError::new("/allowed_types", "not_permitted", detail);
         return Err(Problem::fields(Code::NotPermitted, vec![error]));
     }
@@ -182,10 +183,10 @@ pub(super) async fn put_source(
     answer(&api, &name).await
 }
 
-/// Settings that make sense.
+/// Validates settings.
 ///
 /// # Errors
-/// 400 for what can't be read, 422 for what makes no sense.
+/// 400 if they can't be parsed, 422 if they are invalid.
 pub(super) async fn read_settings(api: &Api, said: serde_json::Value) -> Result<SourceSettings, Problem> {
     let settings: SourceSettings = json_body::read_value(said)?;
     let checked = settings.clone();
@@ -202,37 +203,37 @@ fn refused(problems: Vec<SettingsProblem>) -> Problem {
     Problem::fields(Code::InvalidSource, problems.into_iter().map(as_field).collect())
 }
 
-/// A new secret: the sender's, or one that Herald makes.
+/// A secret to add: the sender's, or one generated by Herald.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NewSecretRequest {
-    /// The sender's own secret, 16 to 256 characters; Herald makes one if nothing is said.
+    /// The sender's own secret, 16 to 256 characters; generated if omitted.
     secret: Option<String>,
-    /// Its events reach sandbox apps only. With a test key they always do.
+    /// Test secret: its events reach sandbox apps only. Always set with a test key.
     test: bool,
 }
 
-/// A new secret. The text of one that Herald makes is shown this once; the sender's own is not shown again.
+/// A new secret. A generated secret is shown only once; the sender's own is not shown.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct NewSecretBody {
     #[schema(value_type = String)]
     id: WebhookSecretId,
-    /// The secret itself, if Herald made it.
+    /// The secret itself, if it was generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     /// What is shown of it later.
     hint: String,
-    /// Its events reach sandbox apps only.
+    /// Test secret: its events reach sandbox apps only.
     test: bool,
 }
 
-/// Makes or takes a webhook secret. Earlier ones stay in use until they are revoked.
+/// Adds a webhook secret. Existing ones stay active until they are revoked.
 #[utoipa::path(
     post, path = "/v1/sources/{name}/secrets", tag = "sources", request_body = NewSecretRequest,
     params(("name" = String, Path, description = "The source's name")),
     responses(
-        (status = 201, description = "The secret, shown this once", body = NewSecretBody),
-        (status = 409, description = "Five are in use already", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 201, description = "The secret; it is shown only once", body = NewSecretBody),
+        (status = 409, description = "There are already five active secrets", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create_secret(
@@ -245,7 +246,7 @@ pub(super) async fn create_secret(
     let request: NewSecretRequest = json_body::read(&headers, body, MAX_BYTES).await?;
     let source = find(&api, &name).await?;
     if !identity.may_grant(source.allowed_types.as_deref()) {
-        let detail = format!("{name} may post event types that your key may not");
+        let detail = format!("{name} may post event types that your key is not allowed to post");
         return Err(Problem::new(Code::NotPermitted, detail));
     }
     let is_given = request.secret.is_some();
@@ -259,7 +260,7 @@ pub(super) async fn create_secret(
         secret.text.chars().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect::<String>()
     );
     if !api.store.insert_webhook_secret(source.id, &secret, &hint, MAX_SECRETS, now).await? {
-        let detail = format!("{MAX_SECRETS} secrets are in use; revoke one first");
+        let detail = format!("there are already {MAX_SECRETS} active secrets; revoke one first");
         return Err(Problem::new(Code::TooManySecrets, detail));
     }
     let after = serde_json::json!({"id": secret.id, "hint": hint, "test": is_test});
@@ -271,12 +272,12 @@ pub(super) async fn create_secret(
 
 fn secret_text(api: &Api, given: Option<String>) -> Result<String, Problem> {
     let Some(text) = given else {
-        // As Standard Webhooks writes them; any other way of signing takes the text as it is.
+        // The Standard Webhooks format; other signing methods use the text as it is.
         return Ok(format!("whsec_{}", BASE64_STANDARD.encode(api.ids.secret())));
     };
     if !(16..=256).contains(&text.len()) || !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
     {
-        let detail = "a secret has 16 to 256 visible ASCII characters";
+        let detail = "a secret must have 16 to 256 visible ASCII characters";
         return Err(Problem::fields(
             Code::InvalidFields,
             vec![FieldError::new("/secret", "invalid", detail)],
@@ -285,12 +286,12 @@ fn secret_text(api: &Api, given: Option<String>) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// Refuses a secret that could never verify anything.
+/// Rejects a secret that could never verify a signature.
 async fn check_secret(api: &Api, name: &str, text: &str) -> Result<(), Problem> {
     let settings = api.store.source_settings().await?.remove(name);
     let settings = settings.and_then(|said| serde_json::from_value::<SourceSettings>(said).ok());
     let Some(auth) = settings.and_then(|settings| settings.webhook?.auth().ok()) else {
-        let detail = format!("{name} has no webhook: say how it is signed in its settings first");
+        let detail = format!("{name} has no webhook: configure its signature in the source's settings first");
         return Err(Problem::fields(
             Code::InvalidSource,
             vec![FieldError::new("/secret", "no_webhook", detail)],
@@ -320,7 +321,7 @@ pub(super) async fn revoke_secret(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let identity = api.allow(&headers, Use::RevokeSecret).await?;
-    let unknown = || Problem::new(Code::NotFound, format!("there is no secret {id} that could be revoked"));
+    let unknown = || Problem::new(Code::NotFound, format!("there is no active secret {id}"));
     let source = find(&api, &name).await?;
     let parsed: WebhookSecretId = id.parse().map_err(|_| unknown())?;
     let is_revoked = api.store.revoke_webhook_secret(source.id, parsed, api.clock.now()).await?;

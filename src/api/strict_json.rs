@@ -1,4 +1,4 @@
-//! Strict JSON: what Postgres could not keep, or what two readers could read in two ways, is refused.
+//! Strict JSON: rejects what Postgres can't store and what parsers interpret differently.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::problem::{Code, FieldError, Problem};
 /// How deep a document may be nested.
 const MAX_DEPTH: usize = 32;
 
-/// Reads a document: no duplicate keys, no NUL, no integer beyond 64 bits, nothing deeper than 32.
+/// Parses a document: no duplicate keys, no NUL, no integers beyond 64 bits, no nesting deeper than 32.
 ///
 /// # Errors
 /// A problem with the place.
@@ -27,19 +27,19 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
             |error| bad(format!("line {} column {}", error.line(), error.column()), words(&error)),
         )?;
     match oversized_integer(text) {
-        Some(at) => Err(bad(format!("byte {at}"), "an integer is beyond 64 bits; send it as text".into())),
+        Some(at) => Err(bad(format!("byte {at}"), "an integer exceeds 64 bits; send it as a string".into())),
         None => Ok(value),
     }
 }
 
-/// serde's words without the place, which stands beside them.
+/// serde's message without the position, which is reported separately.
 fn words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);
     if words.starts_with("EOF") { "the body is empty or ends too early".into() } else { words.to_owned() }
 }
 
-/// The place of an integer that no 64-bit number holds: the reader would have made a float of it.
+/// The position of an integer that exceeds 64 bits, which serde would parse as a float.
 fn oversized_integer(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -81,14 +81,14 @@ struct Strict {
 impl Strict {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_DEPTH {
-            return Err(E::custom(format!("it is nested deeper than {MAX_DEPTH}")));
+            return Err(E::custom(format!("nesting is deeper than {MAX_DEPTH} levels")));
         }
         Ok(Self { depth: self.depth + 1 })
     }
 }
 
 fn without_nul<E: serde::de::Error>(text: String) -> Result<String, E> {
-    if text.contains('\0') { Err(E::custom("a text has a NUL character")) } else { Ok(text) }
+    if text.contains('\0') { Err(E::custom("a string contains a NUL character")) } else { Ok(text) }
 }
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for Strict {
             let name = without_nul(name)?;
             let value = map.next_value_seed(inner)?;
             if members.contains_key(&name) {
-                return Err(A::Error::custom(format!("the key `{name}` stands twice in one object")));
+                return Err(A::Error::custom(format!("duplicate key `{name}` in an object")));
             }
             members.insert(name, value);
         }

@@ -1,8 +1,8 @@
-//! W3C trace context: a producer's `traceparent` is kept with its event and passed on to OneSignal.
+//! W3C trace context: a producer's `traceparent` is stored with its event and passed on to OneSignal.
 
 use axum::http::HeaderMap;
 
-/// The caller's `traceparent`, if it is one.
+/// The caller's `traceparent`, if valid.
 pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     is_traceparent(text).then(|| text.to_owned())

@@ -1,4 +1,4 @@
-//! The templates in OneSignal: shown, compared with what was uploaded, and taken over into the catalog's files.
+//! Templates in OneSignal: listing, comparing with what was uploaded, and importing into catalog files.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::catalog::import::{ImportNote, Wanted};
 use crate::domain::channel::Channel;
 use crate::store::upload_upkeep::{Drift, UploadRecord};
 
-/// How long a request may look at templates, one after the other: well within the time of a request.
+/// How long a request may read templates sequentially: well within the request timeout.
 const LOOKING: Duration = Duration::from_secs(20);
 
 /// One locale of one version in one app.
@@ -34,12 +34,12 @@ pub(super) struct UploadBody {
     locale: String,
     /// Whether the version is the live one.
     live: bool,
-    /// OneSignal's id of the template; none while it is not confirmed.
+    /// OneSignal's template ID; `null` until it is confirmed.
     provider_template_id: Option<String>,
     uploaded_at: Option<DateTime<Utc>>,
     /// When it was last compared with what was uploaded.
     checked_at: Option<DateTime<Utc>>,
-    /// What was found then: `edited` or `deleted`.
+    /// The difference that was found: `edited` or `deleted`.
     drift: Option<String>,
 }
 
@@ -62,11 +62,11 @@ impl From<UploadRecord> for UploadBody {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Uploads {
     data: Vec<UploadBody>,
-    /// They come whole: there is no next page.
+    /// Always `null`: all uploads are on one page.
     next_cursor: Option<String>,
 }
 
-/// Lists what of a template stands in OneSignal.
+/// Lists a template's uploads in OneSignal.
 #[utoipa::path(
     get, path = "/v1/templates/{key}/uploads", tag = "templates",
     params(("key" = String, Path, description = "order-shipped-push")),
@@ -85,14 +85,14 @@ pub(super) async fn list_uploads(
     Ok(Json(Uploads { data: records.into_iter().map(UploadBody::from).collect(), next_cursor: None }))
 }
 
-/// What to compare.
+/// A drift check request.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DriftRequest {
-    /// Whether what was edited in OneSignal is written again. What was deleted is uploaded again in any case.
+    /// Whether to overwrite templates that were edited in OneSignal. Deleted ones are always uploaded again.
     repair: bool,
-    /// Only what was not looked at since; now, if nothing is said. Whoever asks again for the rest sends the moment of
-    /// the first request.
+    /// Only templates not compared since this time; now, if omitted. To continue with the rest, send the time of the
+    /// first request again.
     before: Option<DateTime<Utc>>,
 }
 
@@ -100,8 +100,8 @@ pub(super) struct DriftRequest {
 #[utoipa::path(
     post, path = "/v1/catalog/drift", tag = "catalog", request_body = DriftRequest,
     responses(
-        (status = 200, description = "What was looked at, and how many are left", body = DriftReport),
-        (status = 502, description = "OneSignal did not answer as it should", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The compared templates, and how many are left", body = DriftReport),
+        (status = 502, description = "OneSignal returned an unexpected response", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn check_drift(
@@ -109,7 +109,7 @@ pub(super) async fn check_drift(
     headers: HeaderMap,
     request: Body,
 ) -> Result<Json<DriftReport>, Problem> {
-    // It spends the app's calls, and may write in OneSignal.
+    // It uses the app's API calls, and may write to OneSignal.
     let identity = api.allow(&headers, Use::ChangeCatalog).await?;
     let DriftRequest { repair, before } = read(&headers, request).await?;
     let now = api.clock.now();
@@ -122,45 +122,45 @@ pub(super) async fn check_drift(
     Ok(Json(api.publisher.check_drift(look, identity.by("")?).await?))
 }
 
-/// What to bring in from OneSignal.
+/// An import request.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ImportRequest {
-    /// The app's name or id.
+    /// App name or ID.
     app: String,
-    /// `push`, `email` or `sms`; all if nothing is said.
+    /// `push`, `email` or `sms`; all if omitted.
     #[schema(value_type = Option<String>)]
     channel: Option<Channel>,
-    /// Only templates whose names begin so.
+    /// Only templates whose name starts with this.
     #[serde(default)]
     prefix: String,
-    /// Keys that are taken: those of the answers before.
+    /// Keys that are already used: those of the previous responses.
     #[serde(default)]
     taken: BTreeSet<String>,
-    /// The `next_cursor` of the answer before.
+    /// `next_cursor` of the previous response.
     cursor: Option<String>,
 }
 
-/// What was brought in.
+/// The imported templates.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ImportBody {
-    /// The catalog's files: texts by path. Nothing is stored.
+    /// Catalog files: contents by path. Nothing is stored.
     files: Files,
-    /// What a person has to look at.
+    /// Notes that need a manual review.
     notes: Vec<ImportNote>,
-    /// How many names were left alone: Herald's own, and those that were not asked for.
+    /// Number of skipped templates: Herald's own, and those that don't match the request.
     skipped: usize,
-    /// Where to go on.
+    /// Cursor of the next page.
     next_cursor: Option<String>,
 }
 
-/// Reads templates in OneSignal as the catalog's files, for up to 20 seconds. Nothing is stored.
+/// Converts templates in OneSignal to catalog files, for up to 20 seconds. Nothing is stored.
 #[utoipa::path(
     post, path = "/v1/catalog/import", tag = "catalog", request_body = ImportRequest,
     responses(
-        (status = 200, description = "Files, and what a person has to look at", body = ImportBody),
+        (status = 200, description = "Files, and notes that need a manual review", body = ImportBody),
         (status = 404, description = "No such app", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 502, description = "OneSignal did not answer as it should", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 502, description = "OneSignal returned an unexpected response", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn import_templates(
@@ -168,7 +168,7 @@ pub(super) async fn import_templates(
     headers: HeaderMap,
     request: Body,
 ) -> Result<Json<ImportBody>, Problem> {
-    // It stores nothing, but it spends the app's calls and shows what is not in the catalog.
+    // It stores nothing, but uses the app's API calls and shows what is not in the catalog.
     api.allow(&headers, Use::ChangeCatalog).await?;
     let ImportRequest { app, channel, prefix, taken, cursor } = read(&headers, request).await?;
     let from = cursor.as_deref().map(read_cursor).transpose()?;
@@ -188,5 +188,5 @@ fn read_cursor(text: &str) -> Result<(Channel, usize), Problem> {
     let read = text
         .split_once('.')
         .and_then(|(channel, offset)| Some((channel.parse().ok()?, offset.parse().ok()?)));
-    read.ok_or_else(|| Problem::new(Code::BadParameter, "`cursor` takes the `next_cursor` of an answer"))
+    read.ok_or_else(|| Problem::new(Code::BadParameter, "`cursor` must be the `next_cursor` of a response"))
 }

@@ -1,4 +1,4 @@
-//! What webhooks received: the last bodies, reading one again, and trying a mapping out.
+//! Received webhook bodies: listing, reprocessing, and testing a mapping.
 
 use std::sync::Arc;
 
@@ -25,35 +25,35 @@ use crate::store::webhook_bodies::ReceivedBody;
 use crate::store::webhooks::KnownWebhook;
 use crate::webhooks::{Headers, Mapped, SourceSettings};
 
-/// Bodies on a page: each may be large.
+/// Page size: each body may be large.
 const PAGE: i64 = 20;
-/// A request to try a mapping at most.
+/// Maximum size of a request to test a mapping.
 const MAX_TEST_BYTES: usize = 1024 * 1024;
 
-/// Which bodies.
+/// Filters.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BodiesQuery {
     /// `accepted`, `unmatched` or `refused`.
     state: Option<String>,
-    /// Bodies on a page: 20, at most 20.
+    /// Page size: 20 by default, at most 20.
     #[param(minimum = 1, maximum = 20)]
     limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
-/// A received body as it is shown.
+/// A received body.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ReceivedBodyBody {
     #[schema(value_type = String)]
     id: ReceivedBodyId,
     /// `accepted`, `unmatched` or `refused`.
     state: &'static str,
-    /// Why it made no event.
+    /// Why it created no event.
     detail: String,
-    /// The event that it made.
+    /// The event that it created.
     #[schema(value_type = Option<String>)]
     event: Option<EventId>,
     /// The secret that it was signed with.
@@ -61,11 +61,11 @@ pub(super) struct ReceivedBodyBody {
     secret: WebhookSecretId,
     size_bytes: usize,
     received_at: DateTime<Utc>,
-    /// Its headers, without those that hold secrets; `null` once it made an event with sensitive values.
+    /// Its headers, without secrets; `null` if it created an event with sensitive values.
     headers: Option<Headers>,
-    /// What the body says; `null` then too, and where it can't be read.
+    /// The parsed body; `null` in that case too, and if it can't be parsed.
     body: Option<Value>,
-    /// The body where it can't be read.
+    /// The raw body if it can't be parsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
 }
@@ -90,7 +90,7 @@ impl From<ReceivedBody> for ReceivedBodyBody {
     }
 }
 
-/// Lists the last bodies that a source sent, newest first.
+/// Lists the latest bodies that a source sent, newest first.
 #[utoipa::path(
     get, path = "/v1/sources/{name}/bodies", tag = "webhooks",
     params(("name" = String, Path, description = "The source's name"), BodiesQuery),
@@ -108,14 +108,14 @@ pub(super) async fn list_bodies(
     };
     let before = query.cursor.as_deref().map(str::parse).transpose();
     let before: Option<ReceivedBodyId> =
-        before.map_err(|_| bad("cursor", "use `next_cursor` of the page before"))?;
+        before.map_err(|_| bad("cursor", "use `next_cursor` of the previous page"))?;
     let state = query.state.as_deref();
     if state.is_some_and(|state| !["accepted", "unmatched", "refused"].contains(&state)) {
-        return Err(bad("state", "a state is `accepted`, `unmatched` or `refused`"));
+        return Err(bad("state", "`state` must be `accepted`, `unmatched` or `refused`"));
     }
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=PAGE).contains(&limit) {
-        return Err(bad("limit", "a page has 1 to 20 bodies"));
+        return Err(bad("limit", "`limit` must be 1 to 20"));
     }
     let source = find(&api, &name).await?;
     let bodies = api.store.webhook_deliveries(source.id, before, state, limit).await?;
@@ -124,13 +124,13 @@ pub(super) async fn list_bodies(
     Ok(Json(api.compute(shown).await?))
 }
 
-/// Reads a kept body again, by the mapping as it is now.
+/// Reprocesses a stored body with the current mapping.
 #[utoipa::path(
     post, path = "/v1/sources/{name}/bodies/{id}/replay", tag = "webhooks",
     params(("name" = String, Path, description = "The source's name"), ("id" = String, Path, description = "bod_…")),
     responses(
-        (status = 200, description = "What became of it", body = HookBody),
-        (status = 409, description = "It is not kept any more", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The result", body = HookBody),
+        (status = 409, description = "No longer stored", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn replay_body(
@@ -145,7 +145,7 @@ pub(super) async fn replay_body(
     let parsed: ReceivedBodyId = id.parse().map_err(|_| unknown())?;
     let mut received = api.store.find_received(known.source.id, parsed).await?.ok_or_else(unknown)?;
     let content = received.content.as_ref().map(Content::from_json).ok_or_else(|| {
-        Problem::new(Code::BodyGone, "it made an event with sensitive values, so it was not kept")
+        Problem::new(Code::BodyGone, "it created an event with sensitive values, so it was not stored")
     })?;
     let is_test = received.is_test || caller.is_test;
     let identity = Identity::of_source(&known.source, KeyId::from_uuid(received.secret.uuid()), is_test);
@@ -163,7 +163,7 @@ fn no_webhook(name: &str) -> Problem {
     Problem::new(Code::NotFound, format!("source {name} has no webhook"))
 }
 
-/// A body to try a mapping with.
+/// A body to test a mapping with.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TestRequest {
@@ -176,36 +176,36 @@ pub(super) struct TestRequest {
     /// Its headers, by name.
     #[serde(default)]
     headers: Headers,
-    /// Settings to try instead of the source's own; the source need not exist then.
+    /// Settings to use instead of the source's own; the source need not exist then.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
 }
 
-/// What a body would become.
+/// The result of a mapping test.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub(super) struct TestBody {
     /// `accepted`, `unmatched` or `refused`.
     state: &'static str,
-    /// The mapping that fits, by its place from 0.
+    /// Index of the matching mapping, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     mapping: Option<usize>,
-    /// The event that it makes.
+    /// The event that it would create.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<Value>,
-    /// Why it makes none, or none that can be taken.
+    /// Why it would create no event, or an invalid one.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
-    /// What ingest would say to the event.
+    /// The problems that posting the event would return.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<ProblemBody>,
 }
 
-/// Says what event a body would make, or which expression fails. Nothing is stored.
+/// Shows which event a body would create, or which expression fails. Nothing is stored.
 #[utoipa::path(
     post, path = "/v1/sources/{name}/test", tag = "webhooks", request_body = TestRequest,
     params(("name" = String, Path, description = "The source's name")),
-    responses((status = 200, description = "What it would become", body = TestBody))
+    responses((status = 200, description = "The result", body = TestBody))
 )]
 pub(super) async fn test_source(
     State(api): State<Arc<Api>>,
@@ -237,7 +237,7 @@ async fn tried(
     content: Content,
 ) -> Result<TestBody, Problem> {
     let headers = content.headers.clone();
-    // A real call brings its name along; a trial may not.
+    // A real call carries its event name; a test may not.
     let asked = (content, Some("msg_test"));
     let refused = |detail| TestBody { state: "refused", detail: Some(detail), ..TestBody::default() };
     let mapped = match mapped(api, settings, asked, Purpose::People).await? {
@@ -246,7 +246,7 @@ async fn tried(
     };
     Ok(match mapped {
         Mapped::Unmatched { detail } => {
-            let detail = if detail.is_empty() { "no mapping's `when` holds".to_owned() } else { detail };
+            let detail = if detail.is_empty() { "no mapping's `when` matches".to_owned() } else { detail };
             TestBody { state: "unmatched", detail: Some(detail), ..TestBody::default() }
         }
         Mapped::Failed { mapping, field, detail } => {

@@ -1,8 +1,8 @@
-//! Webhooks in: recognized by their signature, kept byte by byte, read by the source's mapping, taken like a
-//! posted event.
+//! Incoming webhooks: authenticated by signature, stored verbatim, converted by the source's mapping, and ingested like
+//! a posted event.
 //!
-//! What was signed is answered with `202` once it is stored: as an event, or as a body that can be read again when the
-//! mapping is repaired. A sender that got an error would only send the same again, and stop at some point.
+//! A signed call is answered with `202` once it is stored, as an event or as a body that can be reprocessed when the
+//! mapping is fixed. On an error, the sender would only retry the same call and eventually give up.
 
 use std::sync::Arc;
 
@@ -32,10 +32,10 @@ use crate::webhooks::{
     Auth, Body as ReadBody, Call, Headers, Mapped, Scheme, Signed, SourceSettings, Webhook,
 };
 
-/// What became of a webhook's body.
+/// The result of a webhook call.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct HookBody {
-    /// `accepted`, or kept to be read again: `unmatched`, `refused`.
+    /// `accepted`; or stored for reprocessing: `unmatched`, `refused`.
     state: &'static str,
     /// The event.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,33 +44,33 @@ pub(super) struct HookBody {
     /// Whether the same event had been taken before.
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicate: Option<bool>,
-    /// The kept body.
+    /// The stored body.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     body: Option<ReceivedBodyId>,
 }
 
-/// What Slack wants to hear back before it sends anything.
+/// The response to Slack's URL verification.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct ChallengeBody {
-    /// What it asked for.
+    /// The challenge that Slack sent.
     challenge: String,
 }
 
 /// Receives a webhook's body.
 ///
-/// Authenticated by the source's secrets as its settings say, not by an API key: the way of a sender that Herald knows,
-/// `Authorization: Bearer …`, an HMAC of the body in a header, or Standard Webhooks. Whatever is wrong with that, the answer
-/// is the same 401; `GET /v1/sources/{name}` says what it was. Slack's question for a `challenge` is answered with it.
+/// Authenticated by the source's secrets according to its settings, not by an API key: the method of a known sender,
+/// `Authorization: Bearer …`, an HMAC of the body in a header, or Standard Webhooks. Every failure returns the same 401;
+/// see `GET /v1/sources/{name}` for the reason. Slack's URL verification (`challenge`) is answered.
 #[utoipa::path(
     post, path = "/v1/hooks/{source}", tag = "webhooks", security(()),
     params(("source" = String, Path, description = "The source's name")),
     request_body(content = Value, description = "Any JSON, or a form", content_type = "application/json"),
     responses(
-        (status = 200, description = "Slack's question, answered", body = ChallengeBody),
-        (status = 202, description = "Stored: as an event, or to be read again", body = HookBody),
+        (status = 200, description = "Response to Slack's URL verification", body = ChallengeBody),
+        (status = 202, description = "Stored: as an event, or for reprocessing", body = HookBody),
         (status = "4XX", description = "Not stored, and why", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "Not stored for sure: send it again", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Possibly not stored: retry", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn receive(
@@ -111,16 +111,13 @@ pub(super) async fn receive(
     taken
 }
 
-/// The answer to whom nobody knows, once it is counted why.
+/// Counts a failed authentication and returns the common error.
 async fn refuse(api: &Api, source: Option<&crate::store::sources::Source>, why: Rejection) -> Problem {
     api.reject(source, why).await;
-    Problem::new(
-        Code::BadSignature,
-        "the source, its secret or signature is missing or wrong, or it is too old",
-    )
+    Problem::new(Code::BadSignature, "unknown source, or missing, invalid or expired signature")
 }
 
-/// Takes a call that was signed: as an event, or to be read again.
+/// Stores an authenticated call: as an event, or for reprocessing.
 async fn take(
     api: &Api,
     known: &KnownWebhook,
@@ -146,14 +143,14 @@ async fn take(
     let is_kept = api.store.insert_received(&received).await;
     match (&accepted, is_kept) {
         (None, Err(error)) => return Err(error.into()),
-        // The event is stored, and that is what counts.
+        // The event itself is stored, so this is not an error.
         (Some(_), Err(error)) => {
             let error = &error as &dyn std::error::Error;
             let name = &known.source.name;
             tracing::warn!(
                 error,
                 source.name = name,
-                "the body of an accepted webhook of {name} was not kept"
+                "the body of an accepted webhook of {name} was not stored"
             );
         }
         (_, Ok(())) => {}
@@ -161,7 +158,7 @@ async fn take(
     Ok((StatusCode::ACCEPTED, Json(hook_body(&received, accepted.as_ref()))).into_response())
 }
 
-/// Slack's question, if that is what it sends.
+/// The challenge of Slack's URL verification, if the call is one.
 fn challenge(auth: &Auth, content: &Content) -> Option<String> {
     if *auth != Auth::Scheme(Scheme::Slack) || content.bytes.len() > 4_096 {
         return None;
@@ -196,13 +193,13 @@ fn authenticate(
         let call = Call { headers, query, body, now: api.clock.now() };
         ready.auth.verify(&call, &secrets)
     };
-    // Most senders sign what they pack; some sign the package.
+    // Most senders sign the uncompressed body; some sign the compressed one.
     let of_expanded = sent.expanded.as_deref().map_or(Err(Rejection::WrongSignature), verify);
     let signed = of_expanded.or_else(|_| verify(&sent.wire))?;
     Ok((ready, signed))
 }
 
-/// A stored webhook: what is said about it, and how it is signed. Its mappings are read once a signature holds.
+/// A stored webhook: settings and signature. Its mappings are parsed only after the signature is verified.
 pub(super) struct Ready {
     pub settings: Arc<SourceSettings>,
     pub auth: Auth,
@@ -219,7 +216,7 @@ pub(super) fn ready(known: &KnownWebhook) -> Option<Ready> {
 /// can't be read.
 ///
 /// # Errors
-/// 503 when too much is being mapped already.
+/// 503 when too many mappings are in progress.
 pub(super) async fn mapped(
     api: &Api,
     settings: &Arc<SourceSettings>,
@@ -231,7 +228,7 @@ pub(super) async fn mapped(
         let body = ReadBody::read(&content.bytes, &content.headers)?;
         match Webhook::new(&settings, budget) {
             Ok(webhook) => Ok(webhook.map(&body, &content.headers, trial, budget)),
-            Err(_) => Err("the source's settings can't be used".to_owned()),
+            Err(_) => Err("the source's settings are invalid".to_owned()),
         }
     };
     Ok(api.compute.run(purpose, map).await?)
@@ -241,7 +238,7 @@ fn identity(known: &KnownWebhook, secret: &WebhookSecret) -> Identity {
     Identity::of_source(&known.source, KeyId::from_uuid(secret.id.uuid()), secret.is_test)
 }
 
-/// Reads a body by the mapping, takes the event if it makes one, and writes into `received` what became of it.
+/// Applies the mapping to a body, ingests the resulting event, and records the result in `received`.
 ///
 /// # Errors
 /// What passes: 429 or 503. The same body helps later, and nothing is stored of it. Anything else is a reason to keep the
@@ -278,12 +275,12 @@ pub(super) async fn settle(
     Ok(None)
 }
 
-/// Whether the same call may be taken later.
+/// Whether a retry of the same call may succeed.
 fn is_passing(problem: &Problem) -> bool {
     matches!(problem.status(), 429 | 503)
 }
 
-/// The event as ingest takes it, and whether its type holds sensitive values.
+/// The event to ingest, and whether its type has sensitive values.
 async fn accept(
     api: &Api,
     identity: &Identity,
@@ -291,26 +288,26 @@ async fn accept(
     event: Value,
 ) -> Result<(Accepted, bool), Problem> {
     let new = event_fields::read(event, identity, trace)?;
-    // The event itself was counted when it came.
+    // The event was already counted when it was received.
     count(api, identity, new.recipients.len().saturating_sub(1))?;
     let is_sensitive = api.pipeline.has_sensitive_values(&new.event_type).await?;
     Ok((api.pipeline.accept(new).await?, is_sensitive))
 }
 
-/// The one header that says something about the event itself.
+/// The only header that describes the event itself.
 pub(super) fn trace_of(headers: &Headers) -> HeaderMap {
     let trace = headers.get("traceparent").and_then(|trace| trace.parse().ok());
     trace.map(|trace| (axum::http::HeaderName::from_static("traceparent"), trace)).into_iter().collect()
 }
 
-/// Codes and places, without the words: these may quote a value.
+/// Codes and positions without messages, which may quote a value.
 pub(super) fn reasons(problem: &Problem) -> String {
     let body = problem.body();
     let places: Vec<String> = body.errors.iter().map(|e| format!("{} ({})", e.pointer, e.code)).collect();
     if places.is_empty() { body.code.to_owned() } else { format!("{}: {}", body.code, places.join(", ")) }
 }
 
-/// The answer to who sent the body.
+/// The response to the sender.
 pub(super) fn hook_body(received: &ReceivedBody, accepted: Option<&Accepted>) -> HookBody {
     HookBody {
         state: received.state.as_str(),

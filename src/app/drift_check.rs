@@ -37,7 +37,7 @@ impl Herald {
                 Err(error) => {
                     let cause =
                         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::warn!(app.id = %app.id, cause, "the templates of app {} were not all looked at: {error}", app.name);
+                    tracing::warn!(app.id = %app.id, cause, "the drift check of app {} is incomplete: {error}", app.name);
                 }
             }
         }
@@ -57,7 +57,7 @@ pub(super) async fn keep_caring(herald: Arc<Herald>) {
     loop {
         tokio::time::sleep(ASK_EVERY).await;
         if let Err(error) = herald.check_templates().await {
-            tracing::warn!("the templates in OneSignal were not looked after: {error}");
+            tracing::warn!("the drift check of templates in OneSignal failed: {error}");
         }
     }
 }

@@ -24,7 +24,7 @@ pub fn team_options(settings: &Settings) -> TeamOptions {
 pub(super) fn proxies(settings: &Settings) -> anyhow::Result<TrustedProxies> {
     let console = &settings.console;
     TrustedProxies::parse(&console.trusted_proxies, &console.client_address_header)
-        .context("console.trusted_proxies or console.client_address_header can't be used")
+        .context("invalid console.trusted_proxies or console.client_address_header")
 }
 
 /// Where people open the console.
@@ -32,11 +32,10 @@ pub(super) fn public_url(settings: &Settings) -> anyhow::Result<Option<Url>> {
     match settings.console.public_url.trim() {
         "" => Ok(None),
         text => {
-            let url: Url = text
-                .parse()
-                .context("console.public_url is no address such as https://herald.example.com")?;
+            let url: Url =
+                text.parse().context("console.public_url is not a URL such as https://herald.example.com")?;
             if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-                bail!("console.public_url is no address such as https://herald.example.com");
+                bail!("console.public_url is not a URL such as https://herald.example.com");
             }
             Ok(Some(url))
         }
@@ -48,7 +47,7 @@ pub(super) fn provider(settings: &Settings, public_url: Option<&Url>) -> anyhow:
     let oidc = &settings.oidc;
     if oidc.issuer.trim().is_empty() {
         if !settings.console.password_log_in {
-            bail!("console.password_log_in is off, but oidc.issuer is not set: nobody could log in");
+            bail!("console.password_log_in is off, but oidc.issuer is not set: no one could log in");
         }
         return Ok(None);
     }
@@ -58,14 +57,10 @@ pub(super) fn provider(settings: &Settings, public_url: Option<&Url>) -> anyhow:
     let Some(public_url) = public_url else {
         bail!("oidc.issuer is set but console.public_url is not: the provider sends browsers back there");
     };
-    let issuer: Url = oidc
-        .issuer
-        .trim()
-        .parse()
-        .context("oidc.issuer is no address such as https://accounts.google.com")?;
+    let issuer: Url =
+        oidc.issuer.trim().parse().context("oidc.issuer is not a URL such as https://accounts.google.com")?;
     let callback = format!("{}/{CALLBACK}", public_url.as_str().trim_end_matches('/'));
-    let callback =
-        callback.parse().context("console.public_url is no address that a provider can send to")?;
+    let callback = callback.parse().context("console.public_url can't be used as a redirect URL")?;
     let port = connect_provider(&issuer, (oidc.client_id.trim(), &oidc.client_secret), &callback)?;
     let default_role = match oidc.default_role.trim() {
         "" => None,

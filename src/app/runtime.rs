@@ -73,12 +73,12 @@ pub struct Overrides {
 pub fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let Some(url) = Settings::given(&settings.database_url) else {
         bail!(
-            "no database: set `database_url` in herald.toml or HERALD_DATABASE_URL (`herald dev` brings its own)"
+            "no database: set `database_url` in herald.toml or HERALD_DATABASE_URL (`herald dev` starts its own)"
         );
     };
     let Some(secret) = Settings::given(&settings.secret_key) else {
         bail!(
-            "no secret key: set HERALD_SECRET_KEY or HERALD_SECRET_KEY_FILE; `openssl rand -base64 48` makes one"
+            "no secret key: set HERALD_SECRET_KEY or HERALD_SECRET_KEY_FILE; generate one with `openssl rand -base64 48`"
         );
     };
     let earlier: Vec<SecretString> = Settings::given(&settings.previous_secret_keys)
@@ -92,7 +92,11 @@ pub fn open_store(settings: &Settings) -> anyhow::Result<Store> {
         committers: u32::try_from(settings.ingest.committers.max(1) + 1).unwrap_or(u32::MAX),
         ..StoreOptions::default()
     };
-    Store::new(url, vault, options).context("database_url is no Postgres address")
+    Store::new(url, vault, options).map_err(|error| {
+        let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        let reason = reason.trim_start_matches("error with configuration: ");
+        anyhow::anyhow!("`database_url` is not a valid Postgres address: {reason}")
+    })
 }
 
 impl Herald {
@@ -108,7 +112,7 @@ impl Herald {
         let ids = overrides.ids.unwrap_or_else(|| Arc::new(IdSource::random()));
         let provider = match overrides.provider {
             Some(provider) => provider,
-            None => Arc::new(OneSignal::new(timeouts(&settings)).context("no TLS")?),
+            None => Arc::new(OneSignal::new(timeouts(&settings)).context("TLS is unavailable")?),
         };
         store.ensure_partitions(clock.now()).await?;
         let compute = start_compute()?;
@@ -170,7 +174,7 @@ async fn choose_clock(
 }
 
 fn start_compute() -> anyhow::Result<Arc<Compute>> {
-    Ok(Arc::new(Compute::start(ComputeOptions::default()).context("the system gives no threads")?))
+    Ok(Arc::new(Compute::start(ComputeOptions::default()).context("threads could not be started")?))
 }
 
 /// What a publisher shares with the rest.
@@ -232,13 +236,13 @@ fn environment(settings: &Settings) -> String {
 
 /// Refuses a database that is behind, or that can lose what it has committed.
 async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()> {
-    match store.schema_state().await.context("the database can't be reached; check `database_url`")? {
+    match store.schema_state().await.context("the database is unreachable; check `database_url`")? {
         SchemaState::Current => {}
-        SchemaState::Behind(missing) => bail!("the schema lacks {missing} migrations: run `herald migrate`"),
+        SchemaState::Behind(missing) => bail!("{missing} migrations are missing: run `herald migrate`"),
     }
     if store.tls() == DatabaseTls::Unverified {
         tracing::warn!(
-            "the way to the database is not verified: take `sslmode` out of `database_url`, or write `sslmode=verify-full`"
+            "the connection to the database is not verified: remove `sslmode` from `database_url`, or write `sslmode=verify-full`"
         );
     }
     if !settings.allow_unsafe_postgres {
@@ -264,7 +268,7 @@ pub fn default_app(settings: &Settings) -> anyhow::Result<Option<App>> {
     if onesignal.app_id.is_empty() {
         return Ok(None);
     }
-    let id = onesignal.app_id.parse().context("onesignal.app_id is no UUID")?;
+    let id = onesignal.app_id.parse().context("onesignal.app_id is not a UUID")?;
     if onesignal.api_key.expose_secret().is_empty() {
         bail!("onesignal.app_id is set but onesignal.api_key is not: set HERALD_ONESIGNAL__API_KEY");
     }
@@ -286,14 +290,14 @@ pub fn default_app(settings: &Settings) -> anyhow::Result<Option<App>> {
 /// Makes the development key known. It is good for a sandbox only: a key in an environment variable is no secret.
 async fn enter_dev_key(access: &Access, store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let Some(key) = Settings::given(&settings.dev_key) else { return Ok(()) };
-    let is_test = check_key_text(key.expose_secret()).context("dev_key can't be used")?;
+    let is_test = check_key_text(key.expose_secret()).context("invalid dev_key")?;
     if !App::is_sandbox_key(&settings.onesignal.api_key) {
-        bail!("dev_key is set, but the default app is no sandbox: take it out, and use `herald keys create`");
+        bail!(
+            "dev_key is set, but the default app is not a sandbox: remove it, and use `herald keys create`"
+        );
     }
     if store.has_live_app().await? {
-        bail!(
-            "dev_key is set, but the database has an app that reaches real people: take it out, and use `herald keys create`"
-        );
+        bail!("dev_key is set, but the database has a live app: remove it, and use `herald keys create`");
     }
     let request = KeyRequest::new("development", is_test, Scope::ALL.to_vec());
     access.store_key(&request, key.clone()).await?;

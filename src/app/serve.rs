@@ -110,7 +110,7 @@ impl Running {
         if let Some(http) = self.http.take() {
             let abort = http.abort_handle();
             if tokio::time::timeout(LAST_REQUESTS, http).await.is_err() {
-                tracing::warn!("requests were still under way; their senders ask again");
+                tracing::warn!("requests were still in progress at shutdown; clients will retry");
                 abort.abort();
             }
         }
@@ -131,18 +131,18 @@ impl Running {
 /// What has to be known of the database before anything is accepted or sent: after a restore, each delivery is sent alone.
 async fn prepare_database(herald: &Herald) -> anyhow::Result<()> {
     // So that the first health check finds a connection.
-    herald.api.health.health().await.context("the database can't be reached")?;
+    herald.api.health.health().await.context("the database is unreachable")?;
     match herald.pipeline.watch_database().await {
         // Some hosted databases show neither their identity nor their timeline.
         Err(error) if error.is_refusal() => {
             let error = error.with_causes();
             tracing::warn!(
                 error,
-                "restores of this database can't be noticed: run `herald restored begin` after one"
+                "restores of this database can't be detected: run `herald restored begin` after one"
             );
             Ok(())
         }
-        watched => watched.context("the database can't be watched"),
+        watched => watched.context("the database can't be monitored"),
     }
 }
 
@@ -158,7 +158,10 @@ async fn keep_watching(herald: Arc<Herald>, clock: Arc<PgClock>) {
         // The same error is logged once.
         let error = watched.err().map(|error| error.with_causes()).unwrap_or_default();
         if !error.is_empty() && error != logged {
-            tracing::warn!(error, "the database's clock and identity could not be read; going on as before");
+            tracing::warn!(
+                error,
+                "the database's clock and identity could not be read; continuing with the last known values"
+            );
         }
         logged = error;
     }

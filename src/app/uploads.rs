@@ -18,7 +18,7 @@ impl TemplateUploads for Uploads {
             Ok(()) => true,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(app.id = %key.app, cause, "a template was not uploaded; trying again: {error}");
+                tracing::warn!(app.id = %key.app, cause, "a template could not be uploaded; retrying: {error}");
                 false
             }
         }

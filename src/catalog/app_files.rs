@@ -55,7 +55,7 @@ fn known<'a>(wanted: &AppDocument, apps: &'a [App]) -> Option<&'a App> {
 pub(super) fn loose_ends(wanted: &[AppDocument], apps: &[App]) -> Vec<CatalogProblem> {
     let unknown = wanted.iter().filter(|wanted| known(wanted, apps).is_none());
     let problem = |wanted: &AppDocument| {
-        let message = format!("there is no app {} here; nothing is changed by this file", wanted.name);
+        let message = format!("there is no app {}; this file has no effect", wanted.name);
         let problem = CatalogProblem::error("unknown_app", &file_of("app", &wanted.name), message);
         CatalogProblem { severity: Severity::Warning, ..problem }
     };
@@ -91,7 +91,7 @@ pub(super) async fn put_all(
 
 /// What an author may not do who may not change apps.
 pub(super) fn not_permitted(change: &Change) -> CatalogProblem {
-    let message = format!("app {} may not be changed by this key", change.name);
+    let message = format!("this key is not allowed to change app {}", change.name);
     let problem = CatalogProblem::error("needs_permission", &file_of("app", &change.name), message);
-    problem.hint("use a key that may change apps")
+    problem.hint("use a key with permission to change apps")
 }

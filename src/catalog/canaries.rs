@@ -33,7 +33,7 @@ impl Publisher {
             match self.store.find_version_number(template, canary.version).await? {
                 None => {
                     let message = format!("template {template} has no version {}", canary.version);
-                    let hint = "until it has, everybody gets the live one";
+                    let hint = "until it exists, everyone gets the live version";
                     // Files may come from another Herald, which counts its versions by itself.
                     let severity = if needs_approval { Severity::Error } else { Severity::Warning };
                     problems
@@ -41,7 +41,7 @@ impl Publisher {
                 }
                 Some(record) if needs_approval && !self.is_settled(&record).await? => {
                     let message = format!("version {} of {template} was never approved", canary.version);
-                    let hint = "have a draft of it approved and publish that";
+                    let hint = "have a draft with this content approved, and publish it";
                     problems.push(problem("needs_approval", message).hint(hint));
                 }
                 Some(_) => {}

@@ -67,7 +67,7 @@ pub struct DriftReport {
 #[derive(Debug, thiserror::Error)]
 pub enum DriftError {
     /// OneSignal did not show, change or delete one.
-    #[error("{name} in app {app} could not be looked after")]
+    #[error("{name} in app {app} could not be checked")]
     Provider {
         /// The template's name there.
         name: String,
@@ -258,13 +258,13 @@ impl Publisher {
         };
         let Err(source) = gone else {
             self.store.forget_unused(&record.key, until).await?;
-            tracing::info!(app.id = %app.id, "{name} was deleted in OneSignal: nothing needs it any more");
+            tracing::info!(app.id = %app.id, "{name} was deleted in OneSignal because it is no longer used");
             return Ok(true);
         };
         self.store.keep_unused(&record.key, record.provider_template_id.as_deref(), until, now).await?;
         match source {
             ProviderError::Refused { status: 400..=499, .. } => {
-                tracing::info!(app.id = %app.id, "OneSignal keeps {name}: {source}");
+                tracing::info!(app.id = %app.id, "{name} could not be deleted in OneSignal: {source}");
                 Ok(false)
             }
             source => Err(DriftError::Provider { name, app: app.name.clone(), source }),

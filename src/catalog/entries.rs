@@ -117,8 +117,8 @@ fn document_of(name: &str, entry: Entry, budget: &Budget) -> Result<Document, Ve
     let file = file_of(kind, name);
     let mut found: Vec<CatalogProblem> = problems.into_iter().map(|problem| placed(&file, problem)).collect();
     if kind != "event_type" && !is_key(name) {
-        let problem = CatalogProblem::error("bad_name", &file, format!("`{name}` is no key"));
-        found.push(problem.hint("1 to 100 lower-case letters, digits, `.`, `_` or `-`"));
+        let problem = CatalogProblem::error("bad_name", &file, format!("`{name}` is not a valid key"));
+        found.push(problem.hint("use 1 to 100 lower-case letters, digits, `.`, `_` or `-`"));
     }
     if found.is_empty() { Ok(document) } else { Err(found) }
 }

@@ -36,7 +36,7 @@ mod upload;
 pub use author::{By, Rights};
 pub use changes::Change;
 pub use check::{CatalogProblem, Severity};
-pub use forms::duration_hint;
+pub use forms::explain_value;
 pub use publish::{Applied, ApplyError, Applying, Publisher};
 pub use source_files::is_source_name;
 pub use upload::UploadError;

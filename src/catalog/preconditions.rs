@@ -17,9 +17,9 @@ pub(super) fn unapproved(changes: &[Change], snapshot: &CatalogSnapshot) -> Vec<
         c.kind == "template" && c.after.is_some() && known.is_some_and(|t| t.needs_approval)
     };
     let problem = |change: &Change| {
-        let message = format!("{} needs a second person's approval before it goes live", change.name);
+        let message = format!("{} requires approval by a second person before it goes live", change.name);
         CatalogProblem::error("needs_approval", &file_of("template", &change.name), message)
-            .hint("save it as a draft, have it approved, and publish that")
+            .hint("save it as a draft, have it approved, and publish it")
     };
     changes.iter().filter(guarded).map(problem).collect()
 }
@@ -36,8 +36,12 @@ pub(super) fn untimely(document: &Document, snapshot: &CatalogSnapshot) -> Vec<C
     };
     let problem = |rule: &RuleDocument| CatalogProblem {
         field: Some("deliver".to_owned()),
-        ..CatalogProblem::error("bad_deliver", &file_of("rule", &rule.key), "OneSignal does not time SMS")
-            .hint("use a window with recipient_zone instead")
+        ..CatalogProblem::error(
+            "bad_deliver",
+            &file_of("rule", &rule.key),
+            "OneSignal does not support delivery timing for SMS",
+        )
+        .hint("use a window with recipient_zone instead")
     };
     document.rules.iter().filter(is_untimely).map(problem).collect()
 }
@@ -53,10 +57,10 @@ pub(super) fn still_used(
     };
     let mut problems = Vec::new();
     let mut say = |kind: &str, name: &str, user: String| {
-        let message = format!("{name} can't go: {user} uses it");
+        let message = format!("{name} can't be removed: {user} uses it");
         problems.push(
             CatalogProblem::error("in_use", &file_of(kind, name), message)
-                .hint("change or delete that first"),
+                .hint(format!("change or delete {user} first")),
         );
     };
     let stays = |name: &str| !goes("event_type", name);
@@ -129,7 +133,7 @@ pub(super) fn forbidden(
 }
 
 fn changes_source(change: &Change) -> CatalogProblem {
-    let message = format!("source {} may not be changed by this key", change.name);
+    let message = format!("this key is not allowed to change source {}", change.name);
     CatalogProblem::error("needs_permission", &file_of("source", &change.name), message)
         .hint("use a key with `sources:write` and `events:write` that may post every event type")
 }
@@ -148,9 +152,9 @@ fn unmasks(change: &Change, document: &Document, snapshot: &CatalogSnapshot) -> 
     let lost: Vec<&str> =
         before.sensitive.iter().filter(|pointer| !is_kept(pointer)).map(String::as_str).collect();
     let first = lost.first()?;
-    let message = format!("{} would no longer keep {first} secret", change.name);
+    let message = format!("{} would no longer treat {first} as sensitive", change.name);
     let problem = CatalogProblem::error("needs_permission", &file_of("event_type", &change.name), message);
-    Some(problem.hint("an admin, or a key with `keys:write`, can remove a mark from `sensitive`"))
+    Some(problem.hint("an admin, or a key with `keys:write`, can remove a field from `sensitive`"))
 }
 
 /// A rule that sends copy which nobody has to approve for events whose messages somebody had to approve.
@@ -179,10 +183,10 @@ fn evades_approval(
         is_guarded && (known.key == rule.key || overlaps(&known.event_type))
     })?;
     let message = format!(
-        "rule {} would send {template}, which needs no approval, for events whose messages need one ({})",
+        "rule {} would send {template}, which requires no approval, for events whose messages require approval ({})",
         rule.key,
         guarded.template().unwrap_or_default()
     );
     let problem = CatalogProblem::error("needs_approval", &file_of("rule", &rule.key), message);
-    Some(problem.hint("have approval required for that template, too, or ask an admin to change the rule"))
+    Some(problem.hint("require approval for that template as well, or ask an admin to change the rule"))
 }

@@ -65,7 +65,7 @@ pub enum ApplyError {
     #[error("the catalog has {} problems", .0.len())]
     Problems(Vec<CatalogProblem>),
     /// The change does what its author may not do.
-    #[error("the change does {} things that need another permission", .0.len())]
+    #[error("the change includes {} actions that require another permission", .0.len())]
     NotPermitted(Vec<CatalogProblem>),
     /// Events that get their message today would be held under a template that changes.
     #[error("real events would be held")]
@@ -76,10 +76,10 @@ pub enum ApplyError {
         report: Box<TrafficReport>,
     },
     /// The entry stands at this version (0: there is none), not at the one that was seen.
-    #[error("it was changed by somebody else meanwhile and stands at version {0}")]
+    #[error("it was changed by someone else in the meantime and is at version {0}")]
     Changed(i32),
     /// Somebody else changes the catalog all the time; trying again helps.
-    #[error("the catalog was changed by somebody else meanwhile")]
+    #[error("the catalog was changed by someone else in the meantime")]
     Busy,
     /// OneSignal did not take a template; trying again goes on where this stopped.
     #[error(transparent)]

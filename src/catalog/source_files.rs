@@ -37,8 +37,8 @@ pub(super) fn read(
 ) -> Option<SourceDocument> {
     let before = problems.len();
     if !is_source_name(name) {
-        let problem = CatalogProblem::error("bad_name", path, format!("`{name}` can't name a source"));
-        problems.push(problem.hint("a name is 1 to 64 lower-case letters, digits, `.`, `_` or `-`"));
+        let problem = CatalogProblem::error("bad_name", path, format!("`{name}` is not a valid source name"));
+        problems.push(problem.hint("use 1 to 64 lower-case letters, digits, `.`, `_` or `-`"));
     }
     for found in check(&settings, budget) {
         let problem = CatalogProblem::error(found.code, path, format!("{}: {}", found.place, found.message));

@@ -15,8 +15,10 @@ impl Publisher {
     /// [`TemplateError::Exists`] when the key is taken, [`TemplateError::Invalid`] when it can't be one.
     pub async fn create_template(&self, template: Template, by: By<'_>) -> Result<(), TemplateError> {
         if !is_key(&template.key) {
-            let detail =
-                format!("`{}` is no key: 1 to 100 lower-case letters, digits, `.`, `_` or `-`", template.key);
+            let detail = format!(
+                "`{}` is not a valid key: use 1 to 100 lower-case letters, digits, `.`, `_` or `-`",
+                template.key
+            );
             return Err(TemplateError::Invalid("key", detail));
         }
         let now = self.clock.now();

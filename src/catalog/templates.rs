@@ -34,16 +34,16 @@ pub enum TemplateError {
     #[error("{1}")]
     Invalid(&'static str, String),
     /// It was put away.
-    #[error("template {0} was put away")]
+    #[error("template {0} is archived")]
     Archived(String),
     /// It has no draft to publish.
     #[error("template {0} has no draft")]
     NoDraft(String),
     /// Somebody else has saved it meanwhile; their draft comes along.
-    #[error("the draft was saved by somebody else meanwhile")]
+    #[error("the draft was saved by someone else in the meantime")]
     Stale(Option<Box<Draft>>),
     /// Somebody else has changed it meanwhile: it stands at this version now.
-    #[error("it was changed by somebody else meanwhile and stands at version {0}")]
+    #[error("it was changed by someone else in the meantime and is at version {0}")]
     Changed(i32),
     /// A second person has to approve the draft first.
     #[error("a second person has to approve this draft before it goes live")]
@@ -61,7 +61,7 @@ pub enum TemplateError {
     #[error("rule {0} sends it")]
     InUse(String),
     /// Somebody else changes the catalog all the time; trying again helps.
-    #[error("the catalog was changed by somebody else meanwhile")]
+    #[error("the catalog was changed by someone else in the meantime")]
     Busy,
     /// OneSignal did not take it.
     #[error(transparent)]

@@ -25,7 +25,7 @@ use crate::templating::{CompiledContent, ValueError, compile_content};
 pub const DEFAULT_EVENTS: u32 = 500;
 /// Events that are looked at, at most.
 pub const MAX_EVENTS: u32 = 5_000;
-/// Differences and held_events that are shown in full.
+/// Differences and held events that are listed in full.
 const SHOWN: usize = 20;
 
 /// What became of the events under the copy.

@@ -12,42 +12,40 @@ use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
 
-/// What to do with apps.
 #[derive(Debug, Subcommand)]
 pub enum AppsCommand {
     /// List apps
     List(ClientArgs),
-    /// Enter an app, or change what is said about one; what is not named stays
+    /// Create or update an app (settings that you leave out are kept)
     Set(SetArgs),
 }
 
-/// What to say about an app.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// OneSignal's App ID; of a known one its name does, too
+    /// OneSignal's App ID; for an existing app, its name works too
     app: String,
-    /// What people call it
+    /// Display name
     #[arg(long)]
     name: Option<String>,
     /// Read the App API key from standard input
     #[arg(long)]
     key_stdin: bool,
-    /// Where its API is
+    /// Base URL of its API
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
-    /// 150 on the free plan, 6000 on a paid one
+    /// Rate limit of the app's plan: 150 (free) or 6000 (paid)
     #[arg(long, value_name = "NUMBER")]
     calls_per_second: Option<u32>,
-    /// Subscribed subscriptions, which the volume guard counts on; 0: nobody knows
+    /// Number of subscribed subscriptions, used by the volume guard; 0 = unknown
     #[arg(long, value_name = "NUMBER")]
     subscriptions: Option<u32>,
-    /// Rules that name no app use it
+    /// Make it the default app, used by rules that don't name one
     #[arg(long)]
     default: bool,
-    /// A label that its people have aliases under, such as `crm_id`; may be repeated, and takes the place of those before
+    /// An alias label that its users have, such as `crm_id`; repeatable; replaces the existing list
     #[arg(long = "alias-label", value_name = "LABEL")]
     alias_labels: Vec<String>,
-    /// Its people have no aliases: events name them by `external_id` and OneSignal's own labels alone
+    /// Its users have no custom aliases: events identify them by `external_id` or OneSignal's own labels
     #[arg(long, conflicts_with = "alias_labels")]
     no_alias_labels: bool,
     #[command(flatten)]
@@ -109,11 +107,8 @@ fn table(apps: &Value) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["NAME", "ID", "CALLS/S", "SUBSCRIPTIONS", "ALIAS LABELS", "STATE"]);
     for app in apps.as_array().into_iter().flatten() {
-        let subscriptions = if app["subscriptions"].is_null() {
-            "not known".to_owned()
-        } else {
-            plain(&app["subscriptions"])
-        };
+        let subscriptions =
+            if app["subscriptions"].is_null() { "unknown".to_owned() } else { plain(&app["subscriptions"]) };
         let mut state = if app["is_sandbox"] == true { "sandbox" } else { "real" }.to_owned();
         if app["is_default"] == true {
             state.push_str(", default");

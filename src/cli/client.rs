@@ -1,4 +1,4 @@
-//! The HTTP API as the commands use it: where, with which key, and how a problem is shown.
+//! HTTP client for the commands: address, key, and how problems are displayed.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-/// Which Herald a command speaks to.
+/// The Herald instance that a command calls.
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
-    /// Herald's address
+    /// Herald's URL
     #[arg(long, env = "HERALD_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// The API key; better in `HERALD_KEY` than in the shell's history
+    /// The API key; prefer `HERALD_KEY`, which stays out of the shell history
     #[arg(long, env = "HERALD_KEY", value_name = "KEY", hide_env_values = true)]
     key: Option<SecretString>,
     /// Print JSON
@@ -27,7 +27,7 @@ impl ClientArgs {
     /// Calls the API and returns its JSON.
     ///
     /// # Errors
-    /// In plain words: nothing answers, no key, or the problem with its fields.
+    /// A readable message: no response, no key, or the problem with its fields.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let Some(key) = self.key.as_ref().filter(|key| !key.expose_secret().is_empty()) else {
             bail!("no API key: set HERALD_KEY (`herald dev` prints one, `herald keys create` makes one)");
@@ -35,7 +35,7 @@ impl ClientArgs {
         Connection::new(&self.url, key.clone())?.call(method, path, body).await
     }
 
-    /// The same, if what it changes still is at this version.
+    /// Like [`ClientArgs::call`], but only if the resource is still at this version (`If-Match`).
     ///
     /// # Errors
     /// As for [`ClientArgs::call`].
@@ -50,7 +50,7 @@ impl ClientArgs {
         Connection::new(&self.url, key.clone())?.call_with(method, path, Some(version), body).await
     }
 
-    /// Puts something that may be there: over the version that is there now.
+    /// Creates or replaces a resource; if it exists, based on its current version.
     ///
     /// # Errors
     /// As for [`ClientArgs::call`].
@@ -64,7 +64,7 @@ impl ClientArgs {
     }
 }
 
-/// A way to one Herald, with a key.
+/// A client for one Herald instance, with a key.
 #[derive(Debug, Clone)]
 pub struct Connection {
     http: reqwest::Client,
@@ -73,13 +73,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A way to `url`; no call is made yet.
+    /// A client for `url`; makes no request yet.
     ///
     /// # Errors
-    /// When there is no TLS.
+    /// If TLS is unavailable.
     pub fn new(url: &str, key: SecretString) -> anyhow::Result<Self> {
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            bail!("`{url}` is no address: HERALD_URL (or --url) begins with http:// or https://");
+            bail!("`{url}` is not a URL: HERALD_URL (or --url) must start with http:// or https://");
         }
         let http = reqwest::Client::builder().timeout(Duration::from_mins(1)).build()?;
         Ok(Self { http, url: url.trim_end_matches('/').to_owned(), key })
@@ -93,10 +93,10 @@ impl Connection {
         self.call_with(method, path, None, body).await
     }
 
-    /// The version that a thing stands at, by its `ETag`.
+    /// The current version of a resource, from its `ETag`.
     async fn version_of(&self, path: &str) -> anyhow::Result<Option<i64>> {
         let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(self.key.expose_secret());
-        let answer = request.send().await.map_err(|_| anyhow::anyhow!("nothing answers at {}", self.url))?;
+        let answer = request.send().await.map_err(|_| anyhow::anyhow!("no response from {}", self.url))?;
         let etag = answer.headers().get("etag").and_then(|value| value.to_str().ok());
         Ok(etag.and_then(|text| text.trim_matches('"').parse().ok()))
     }
@@ -119,33 +119,46 @@ impl Connection {
         let answer = request.send().await.map_err(|error| {
             if error.is_builder() {
                 anyhow::anyhow!(
-                    "HERALD_URL or HERALD_KEY can't be sent as it is: look for spaces and line breaks"
+                    "HERALD_URL or HERALD_KEY contains invalid characters: check for spaces and line breaks"
                 )
             } else if error.is_connect() {
                 anyhow::anyhow!(
-                    "nothing answers at {}: is Herald running there? (HERALD_URL or --url)",
+                    "no response from {}: is Herald running there? (HERALD_URL or --url)",
                     self.url
                 )
             } else {
-                anyhow::anyhow!("the call broke off; nothing is known of its result")
+                anyhow::anyhow!("the connection was lost before the response arrived; the result is unknown")
             }
         })?;
         let status = answer.status();
-        let text = answer.text().await.context("the answer broke off")?;
+        let text = answer.text().await.context("the response was incomplete")?;
         if status.is_success() {
             return Ok(serde_json::from_str(&text).unwrap_or(Value::Null));
         }
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         if problem["code"].is_null() {
-            bail!("no Herald answers at {} ({status}): HERALD_URL may lead elsewhere", self.url);
+            bail!("the server at {} is not Herald ({status}): check HERALD_URL", self.url);
         }
         bail!("{}", shown(status.as_u16(), &problem))
     }
 }
 
-/// A problem in plain words, each of its errors on a line.
+/// API fields in messages, and the flags that set them.
+const FLAGS: [(&str, &str); 4] = [
+    ("`may_duplicate`", "`--may-duplicate`"),
+    ("`even_if_expired`", "`--even-if-expired`"),
+    ("`accept_held`", "`--accept-held`"),
+    ("send `\"test\": true`", "pass `--test`"),
+];
+
+/// A message of the API with flags in place of the API's fields.
+pub fn with_flags(text: &str) -> String {
+    FLAGS.into_iter().fold(text.to_owned(), |text, (field, flag)| text.replace(field, flag))
+}
+
+/// A problem as readable text, one error per line.
 fn shown(status: u16, problem: &Value) -> String {
-    let title = problem["title"].as_str().unwrap_or("Herald said no");
+    let title = problem["title"].as_str().unwrap_or("Request failed");
     let mut text = format!("{title} ({status})");
     let errors = problem["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
     let problems = problem["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -167,10 +180,10 @@ fn shown(status: u16, problem: &Value) -> String {
         let (file, message) = (plain(&problem["file"]), plain(&problem["message"]));
         let _ = write!(text, "\n  {file}{place}: {field}{message}{hint}");
     }
-    text
+    with_flags(&text)
 }
 
-/// A JSON text without its quotes.
+/// A JSON string without its quotes.
 pub fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! `herald doctor --ledger`: whether everything that was taken is accounted for.
+//! `herald doctor --ledger`: the consistency check of everything that was accepted.
 
 use std::process::ExitCode;
 
@@ -12,13 +12,12 @@ use crate::app::open_store;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::clock::PgClock;
 
-/// How far back the ledger goes when nothing is said.
+/// How far back the check goes by default.
 const LOOK_BACK: TimeDelta = TimeDelta::hours(24);
 
 pub(super) async fn run(since: Option<Timestamp>, as_json: bool) -> anyhow::Result<ExitCode> {
     let store = open_store(&super::settings(&[])?)?;
-    let clock =
-        PgClock::start(&store).await.context("the database can't be reached; check `database_url`")?;
+    let clock = PgClock::start(&store).await.context("the database is unreachable; check `database_url`")?;
     let since = since.unwrap_or_else(|| clock.now() - LOOK_BACK);
     let lines = store.ledger(since).await?;
     let is_well = !lines.iter().any(crate::store::consistency::ConsistencyLine::is_wrong);
@@ -45,7 +44,7 @@ pub(super) async fn run(since: Option<Timestamp>, as_json: bool) -> anyhow::Resu
             column.set_cell_alignment(CellAlignment::Right);
         }
         println!("{table}");
-        println!("{}", if is_well { "everything is accounted for" } else { "something does not add up" });
+        println!("{}", if is_well { "everything is accounted for" } else { "inconsistencies found" });
     }
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

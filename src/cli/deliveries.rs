@@ -1,4 +1,4 @@
-//! `herald deliveries`: ending deliveries by hand; and how a cancellation is told.
+//! `herald deliveries`: cancelling deliveries, and printing the result of a cancellation.
 
 use std::process::ExitCode;
 
@@ -8,20 +8,18 @@ use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
 
-/// What to do with deliveries.
 #[derive(Debug, Subcommand)]
 pub enum DeliveriesCommand {
-    /// Cancel deliveries that still wait
+    /// Cancel pending deliveries
     Cancel(CancelArgs),
 }
 
-/// What to cancel.
 #[derive(Debug, Args)]
 pub struct CancelArgs {
-    /// The deliveries (dlv_…)
+    /// Delivery IDs (dlv_…)
     #[arg(required = true)]
     ids: Vec<String>,
-    /// Say what would happen, and change nothing
+    /// Show what would happen without changing anything
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -35,10 +33,10 @@ pub(super) async fn run(command: DeliveriesCommand) -> anyhow::Result<ExitCode> 
         let path = format!("/v1/deliveries/{}/cancel{}", segment(id), dry(args.dry_run));
         answers.push(args.client.call(Method::POST, &path, None).await?);
     }
-    Ok(tell(&args.client, &sum(&answers), args.dry_run))
+    Ok(print_cancellation(&args.client, &sum(&answers), args.dry_run))
 }
 
-/// A text as one segment of a path.
+/// Encodes a text as one path segment.
 pub(super) fn segment(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
@@ -47,7 +45,7 @@ pub(super) fn dry(is_dry: bool) -> &'static str {
     if is_dry { "?dry_run=true" } else { "" }
 }
 
-/// Several answers as one.
+/// Merges several responses into one.
 fn sum(answers: &[Value]) -> Value {
     let count = |name: &str| answers.iter().filter_map(|answer| answer[name].as_u64()).sum::<u64>();
     let deliveries: Vec<&Value> =
@@ -58,8 +56,8 @@ fn sum(answers: &[Value]) -> Value {
     })
 }
 
-/// Tells what a cancellation came to. It fails where somebody gets a message all the same.
-pub(super) fn tell(client: &ClientArgs, answer: &Value, is_dry: bool) -> ExitCode {
+/// Prints the result of a cancellation. Fails if a message will still reach someone.
+pub(super) fn print_cancellation(client: &ClientArgs, answer: &Value, is_dry: bool) -> ExitCode {
     let code = if answer["too_late"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if client.json {
         println!("{answer:#}");
@@ -68,10 +66,10 @@ pub(super) fn tell(client: &ClientArgs, answer: &Value, is_dry: bool) -> ExitCod
     let what = if is_dry { "would be cancelled" } else { "cancelled" };
     println!("{} {what}", answer["cancelled"]);
     for (name, words) in [
-        ("taken_out", "taken out of a message that goes on"),
-        ("recalling", "taken back from OneSignal"),
+        ("taken_out", "removed from a message that is still sent"),
+        ("recalling", "being cancelled at OneSignal"),
         ("too_late", "too late"),
-        ("over", "had ended before"),
+        ("over", "already ended"),
     ] {
         if answer[name].as_u64().is_some_and(|count| count > 0) {
             println!("{} {words}", answer[name]);

@@ -1,4 +1,4 @@
-//! `herald events`: sending events by hand, and cancelling what still waits of them.
+//! `herald events`: sending events manually, and cancelling their pending deliveries.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -12,29 +12,28 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
+use super::usage::recipient;
 use super::{deliveries, why};
 use crate::catalog::sample;
 use crate::domain::clock::{Clock, SystemClock};
 
-/// What to do with events.
 #[derive(Debug, Subcommand)]
 pub enum EventsCommand {
-    /// Send an event: from a file, from standard input (-), from flags, or the sample
+    /// Send events: from a file, standard input (-), flags, or the built-in sample
     Send(SendArgs),
-    /// Cancel what still waits of an event, or under a cancellation key
+    /// Cancel the pending deliveries of an event (evt_…), or of a cancellation key (--under)
     Cancel(CancelArgs),
 }
 
-/// What to cancel.
 #[derive(Debug, Args)]
 pub struct CancelArgs {
-    /// The event (evt_…)
-    #[arg(required_unless_present = "under", conflicts_with = "under")]
+    /// Event ID (evt_…)
+    #[arg(conflicts_with = "under")]
     id: Option<String>,
-    /// Whatever waits under this cancellation key of the source whose key is used
+    /// Cancel all pending deliveries with this cancellation key (of the source that the API key belongs to)
     #[arg(long, value_name = "CANCELLATION_KEY")]
     under: Option<String>,
-    /// Say what would happen, and change nothing
+    /// Show what would happen without changing anything
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -52,36 +51,35 @@ async fn cancel(args: CancelArgs) -> anyhow::Result<ExitCode> {
             let path = format!("/v1/events/{}/cancel{dry}", deliveries::segment(id));
             args.client.call(Method::POST, &path, None).await?
         }
-        (None, None) => bail!("name an event (evt_…) or --under a cancellation key"),
+        (None, None) => bail!("pass an event ID (evt_…), or --under with a cancellation key"),
     };
-    Ok(deliveries::tell(&args.client, &answer, args.dry_run))
+    Ok(deliveries::print_cancellation(&args.client, &answer, args.dry_run))
 }
 
-/// What to send.
 #[derive(Debug, Args)]
 pub struct SendArgs {
-    /// A JSON file with one event, a list of them, or one a line; - reads standard input
+    /// JSON file with one event, a list of events, or one event per line; - reads standard input
     #[arg(conflicts_with_all = ["event_type", "sample"])]
     file: Option<PathBuf>,
-    /// The event type
+    /// Event type
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// The recipient, such as external_id=user-42
-    #[arg(long, value_name = "LABEL=ID")]
+    /// Recipient, such as external_id=user-42
+    #[arg(long, value_name = "LABEL=ID", value_parser = recipient)]
     recipient: Option<String>,
-    /// The values, as a JSON object
+    /// Event data, as a JSON object
     #[arg(long, value_name = "JSON", default_value = "{}")]
     data: String,
-    /// The event's id; made from the time if none is given
+    /// Event ID of the source; generated from the time if omitted
     #[arg(long)]
     id: Option<String>,
     /// Send an order.shipped event of the sample catalog to user-42
     #[arg(long, conflicts_with = "event_type")]
     sample: bool,
-    /// Wait until its deliveries have ended, and tell their story (exit 2 if one was not accepted)
+    /// Wait until its deliveries have ended and explain them (exit code 2 if one was not accepted)
     #[arg(long)]
     wait: bool,
-    /// Say what would happen, and store nothing
+    /// Show what would happen without storing anything
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -100,7 +98,7 @@ pub(super) async fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
         if args.client.json {
             println!("{answer:#}");
         } else {
-            println!("{} accepted, {} refused", answer["accepted"], answer["refused"]);
+            println!("{} accepted, {} rejected", answer["accepted"], answer["refused"]);
             print_refused(&answer);
         }
         return Ok(if answer["refused"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -109,7 +107,7 @@ pub(super) async fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
     if args.wait && !args.dry_run {
         let id = plain(&answer["id"]);
         let all_accepted = wait_until_final(&args.client, &id).await?;
-        why::tell_event(&args.client, &id).await?;
+        why::print_event(&args.client, &id).await?;
         return Ok(if all_accepted { ExitCode::SUCCESS } else { ExitCode::from(2) });
     }
     if args.client.json {
@@ -131,15 +129,13 @@ impl SendArgs {
         if let Some(event_type) = &self.event_type {
             let data: Value = serde_json::from_str(&self.data).context("--data is not JSON")?;
             let mut body = json!({"id": id, "type": event_type, "data": data});
-            if let Some(recipient) = &self.recipient {
-                let (label, value) =
-                    recipient.split_once('=').context("write --recipient external_id=user-42")?;
+            if let Some((label, value)) = self.recipient.as_ref().and_then(|text| text.split_once('=')) {
                 body["recipient"] = json!({ label: value });
             }
             return Ok(body);
         }
         let Some(file) = &self.file else {
-            bail!("nothing to send: name a file, `-` for standard input, --type, or --sample");
+            bail!("nothing to send: pass a file, `-` for standard input, --type, or --sample");
         };
         let text = if file.as_os_str() == "-" {
             let mut text = String::new();
@@ -152,7 +148,7 @@ impl SendArgs {
     }
 }
 
-/// One event, a list of events, or one event a line.
+/// One event, a list of events, or one event per line.
 fn read_events(text: &str) -> anyhow::Result<Value> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let whole = serde_json::from_str(text);
@@ -165,17 +161,17 @@ fn read_events(text: &str) -> anyhow::Result<Value> {
             .into_iter()
             .map(|(number, line)| {
                 serde_json::from_str::<Value>(line)
-                    .with_context(|| format!("line {number} is no JSON object"))
+                    .with_context(|| format!("line {number} is not a JSON object"))
             })
             .collect(),
-        Err(error) => Err(error).context("write one event, a list of events, or one event a line"),
+        Err(error) => Err(error).context("expected one event, a list of events, or one event per line"),
     }
 }
 
 fn print_accepted(answer: &Value, is_dry: bool) {
     let what = match (is_dry, answer["duplicate"] == true) {
         (true, _) => "would be accepted".to_owned(),
-        (false, true) => format!("{} had been accepted before", plain(&answer["id"])),
+        (false, true) => format!("{} was already accepted", plain(&answer["id"])),
         (false, false) => format!("{} accepted", plain(&answer["id"])),
     };
     println!("{what}");
@@ -200,7 +196,7 @@ fn print_refused(answer: &Value) {
     }
 }
 
-/// Waits until no delivery of an event can move by itself any more; gives up after half a minute. Returns whether OneSignal
+/// Waits up to 30 seconds until no delivery of an event changes state on its own any more. Returns whether OneSignal
 /// accepted all of them.
 async fn wait_until_final(client: &ClientArgs, event: &str) -> anyhow::Result<bool> {
     const MOVING: [&str; 3] = ["queued", "sending", "retrying"];
@@ -212,6 +208,6 @@ async fn wait_until_final(client: &ClientArgs, event: &str) -> anyhow::Result<bo
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    eprintln!("its deliveries have not ended after 30 seconds");
+    eprintln!("its deliveries are still in progress after 30 seconds");
     Ok(false)
 }

@@ -1,4 +1,4 @@
-//! `herald gates`: what is stopped and why, and the switches.
+//! `herald gates`: listing, pausing and resuming.
 
 use std::process::ExitCode;
 
@@ -8,29 +8,27 @@ use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
 
-/// What to do with gates.
 #[derive(Debug, Subcommand)]
 pub enum GatesCommand {
-    /// List what is stopped, and why
+    /// List closed gates with their reasons
     List(ClientArgs),
-    /// Stop an app, a rule or a version until it is opened again: what waits stays queued
+    /// Pause an app, a rule or a template version until it is resumed; pending deliveries stay queued
     Close {
         #[command(flatten)]
         gate: GateArgs,
-        /// Why, for whoever wonders why nothing goes out
+        /// Reason, shown wherever the pause is displayed
         #[arg(long)]
         reason: String,
     },
-    /// Let it go on
+    /// Resume
     Open(GateArgs),
 }
 
-/// Which gate.
 #[derive(Debug, Args)]
 pub struct GateArgs {
     /// app, rule or `template_version`
     scope: String,
-    /// The app's name or id (all: every app), the rule's key, or template@3 for version 3
+    /// App name or ID (`all` for every app), rule key, or template@3 for version 3
     subject: String,
     #[command(flatten)]
     client: ClientArgs,
@@ -61,7 +59,7 @@ pub(super) async fn run(command: GatesCommand) -> anyhow::Result<ExitCode> {
             if gate.client.json {
                 println!("{:#}", json!({"scope": gate.scope, "subject": gate.subject, "open": true}));
             } else {
-                println!("{} {} goes on", gate.scope, gate.subject);
+                println!("{} {} resumed", gate.scope, gate.subject);
             }
         }
     }
@@ -75,12 +73,12 @@ fn show(gates: &Value, as_json: bool) {
     }
     let gates = gates.as_array().map(Vec::as_slice).unwrap_or_default();
     if gates.is_empty() {
-        println!("nothing is stopped");
+        println!("nothing is paused");
     }
     for gate in gates {
         let until = match gate["closed_until"].as_str() {
-            Some(until) => format!("until {until} at least"),
-            None => "until somebody opens it".to_owned(),
+            Some(until) => format!("until at least {until}"),
+            None => "until resumed".to_owned(),
         };
         println!("{} {}: {}, {until}", plain(&gate["scope"]), plain(&gate["subject"]), plain(&gate["code"]));
         println!("  {} (since {})", plain(&gate["detail"]), plain(&gate["closed_at"]));

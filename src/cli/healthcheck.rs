@@ -1,14 +1,13 @@
-//! `herald healthcheck`: asks a running Herald whether it is ready.
+//! `herald healthcheck`: the readiness probe.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-/// Whom to ask.
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
-    /// Herald's address
+    /// Herald's URL
     #[arg(long, env = "HERALD_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
 }
@@ -27,7 +26,7 @@ pub(super) async fn run(args: HealthcheckArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
         Err(_) => {
-            eprintln!("herald: nothing answers at {url}");
+            eprintln!("herald: no response from {url}");
             Ok(ExitCode::FAILURE)
         }
     }

@@ -7,10 +7,9 @@ use reqwest::Method;
 
 use super::client::{ClientArgs, plain};
 
-/// Since when.
 #[derive(Debug, Args)]
 pub struct IssuesArgs {
-    /// Deliveries made at this time or later (RFC 3339); seven days back unless named
+    /// Include deliveries created at or after this time (RFC 3339) [default: 7 days ago]
     #[arg(long)]
     since: Option<String>,
     #[command(flatten)]
@@ -30,7 +29,7 @@ pub(super) async fn run(args: IssuesArgs) -> anyhow::Result<ExitCode> {
     }
     let groups = issues["groups"].as_array().map(Vec::as_slice).unwrap_or_default();
     if groups.is_empty() {
-        println!("nothing needs you since {}", plain(&issues["since"]));
+        println!("no open issues since {}", plain(&issues["since"]));
     }
     for group in groups {
         println!(
@@ -42,11 +41,11 @@ pub(super) async fn run(args: IssuesArgs) -> anyhow::Result<ExitCode> {
             plain(&group["rule"])
         );
         println!("  {}", plain(&group["detail"]));
-        println!("  such as {}, the last at {}", plain(&group["example"]), plain(&group["newest_at"]));
+        println!("  for example {}, latest at {}", plain(&group["example"]), plain(&group["newest_at"]));
         println!("  -> {}\n", plain(&group["remedy"]));
     }
     if issues["is_complete"] == false {
-        println!("there is more than was looked at: ask for less with --since");
+        println!("the list is incomplete: narrow it down with --since");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `herald keys`: API keys. The very first one is made straight in the database, since no key can ask for it.
+//! `herald keys`: API keys. The first key is created directly in the database, since no key exists yet to authorize it.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,43 +22,41 @@ use crate::domain::event::is_pattern;
 use crate::domain::id::IdSource;
 use crate::store::clock::PgClock;
 
-/// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a key; it is shown this once
+    /// Create a key; it is shown only once
     Create(CreateArgs),
     /// List keys
     List(ClientArgs),
     /// Revoke a key
     Revoke {
-        /// The key's id, `key_…`
+        /// Key ID (key_…)
         id: String,
         #[command(flatten)]
         client: ClientArgs,
     },
-    /// Seal everything with the present secret key, so that the earlier one can be taken out
+    /// Re-encrypt everything with the current secret key, so that the previous one can be removed
     RotateSecret(RotateArgs),
 }
 
-/// What a new key is to be.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// The system that will use it; entered if it is new
+    /// The system that will use it; created if new
     #[arg(long)]
     source: String,
-    /// Reaches sandbox apps only
+    /// Test key: reaches sandbox apps only
     #[arg(long)]
     test: bool,
-    /// What it may do, such as events:write; the first key may do everything
+    /// A scope, such as events:write; repeatable; the first key gets all scopes by default
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// An event type that it may post, such as order.*; all if none is named
+    /// An event type that it may post, such as order.*; repeatable [default: all]
     #[arg(long = "allow-type", value_name = "TYPE")]
     types: Vec<String>,
-    /// A source whose events and deliveries it may see and change; all if none is named
+    /// A source whose events and deliveries it may read and change; repeatable [default: all]
     #[arg(long = "allow-source", value_name = "SOURCE")]
     sources: Vec<String>,
-    /// When it ends: in so long, such as 90d, or at a time (RFC 3339); never unless given
+    /// When it expires: a duration such as 90d, or a time (RFC 3339) [default: never]
     #[arg(long, value_name = "WHEN", value_parser = end)]
     expires: Option<DateTime<Utc>>,
     #[command(flatten)]
@@ -85,7 +83,7 @@ pub(super) async fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
         }
         KeysCommand::Revoke { id, client } => {
             client.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await?;
-            println!("{id} is refused from now on, everywhere within two seconds");
+            println!("{id} is revoked; all processes reject it within two seconds");
         }
         KeysCommand::RotateSecret(args) => return super::rotate_secret::run(args).await,
     }
@@ -101,25 +99,28 @@ fn request(args: &CreateArgs) -> Value {
     })
 }
 
-/// A moment, or one that lies so far ahead.
+/// Parses a time, or a duration from now.
 fn end(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());
     }
     let ahead = humantime_serde::re::humantime::parse_duration(text)
-        .map_err(|_| "write it as 90d, or as 2027-03-01T00:00:00Z")?;
-    let ahead = chrono::TimeDelta::from_std(ahead).map_err(|_| "that is too far ahead")?;
-    SystemClock::new().now().checked_add_signed(ahead).ok_or_else(|| "that is too far ahead".to_owned())
+        .map_err(|_| "write a duration such as 90d, or a time such as 2027-03-01T00:00:00Z")?;
+    let ahead = chrono::TimeDelta::from_std(ahead).map_err(|_| "that is too far in the future")?;
+    SystemClock::new()
+        .now()
+        .checked_add_signed(ahead)
+        .ok_or_else(|| "that is too far in the future".to_owned())
 }
 
-/// Makes the first key in the database, if that is at hand and has none yet.
+/// Creates the first key directly in the database, if one is configured and has no keys yet.
 async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
     let settings = super::settings(&[])?;
     if Settings::given(&settings.database_url).is_none() || Settings::given(&settings.secret_key).is_none() {
         return Ok(None);
     }
     let store = open_store(&settings)?;
-    if store.has_keys().await.context("the database can't be used; has `herald migrate` run?")? {
+    if store.has_keys().await.map_err(super::database::unusable)? {
         return Ok(None);
     }
     let mut scopes = Vec::new();
@@ -127,12 +128,12 @@ async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
         match Scope::find(word) {
             Some(scope) => scopes.push(scope),
             None => {
-                bail!("there is no scope `{word}`; scopes are {}", Scope::ALL.map(Scope::as_str).join(", "))
+                bail!("unknown scope `{word}`; scopes are {}", Scope::ALL.map(Scope::as_str).join(", "))
             }
         }
     }
     if let Some(text) = args.types.iter().find(|text| !is_pattern(text)) {
-        bail!("`{text}` names no event types; write `order.shipped`, `order.*` for a family, or `*`");
+        bail!("`{text}` is not an event type pattern; write `order.shipped`, `order.*` for a family, or `*`");
     }
     if scopes.is_empty() {
         scopes = Scope::ALL.to_vec();
@@ -147,10 +148,8 @@ async fn first_key(args: &CreateArgs) -> anyhow::Result<Option<Value>> {
         expires_at: args.expires,
         ..KeyRequest::new(&args.source, args.test, scopes)
     };
-    let created = access
-        .create_key(&request)
-        .await
-        .context("the key could not be stored; is the source's name plain?")?;
+    let created =
+        access.create_key(&request).await.context("the key could not be stored; check the source's name")?;
     store.close().await;
     Ok(Some(json!({"id": created.id, "key": created.text.expose_secret(), "hint": created.hint})))
 }
@@ -159,7 +158,7 @@ fn state_of(key: &Value) -> String {
     match (key["revoked_at"].is_null(), key["expires_at"].is_null()) {
         (false, _) => "revoked".to_owned(),
         (true, false) => format!("until {}", plain(&key["expires_at"])),
-        (true, true) => "in use".to_owned(),
+        (true, true) => "active".to_owned(),
     }
 }
 

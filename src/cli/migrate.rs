@@ -12,40 +12,41 @@ use crate::store::Store;
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
 
-/// What to do beside.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
-    /// Give this role of Postgres what `herald serve` needs, and no more
+    /// Also grant this Postgres role exactly the privileges that `herald serve` needs
     #[arg(long, value_name = "ROLE")]
     grants: Option<String>,
 }
 
 pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
-    let settings = super::settings(&[])?;
+    let mut settings = super::settings(&[])?;
+    // sqlx creates its own table with IF NOT EXISTS, and Postgres reports every time that it exists.
+    settings.log.filter.push_str(",sqlx::postgres::notice=warn");
     super::start_logs(&settings);
     let store = open_store(&settings)?;
-    let before = store.schema_state().await.context("the database can't be reached; check `database_url`")?;
+    let before = store.schema_state().await.context("the database is unreachable; check `database_url`")?;
     migrate(&store).await?;
     match before {
-        SchemaState::Current => println!("the schema was up to date"),
+        SchemaState::Current => println!("the schema is up to date"),
         SchemaState::Behind(missing) => println!("applied {missing} migrations"),
     }
     if let Some(role) = args.grants {
         store.grant_service(&role).await?;
-        println!("{role} may do what `herald serve` needs, and can't change the record of changes");
+        println!("{role} has the privileges that `herald serve` needs, and can't change the audit log");
     }
     store.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings the schema up to date, under the database's own time.
+/// Applies pending migrations, using the database's clock.
 pub(super) async fn migrate(store: &Store) -> anyhow::Result<()> {
     let now = match PgClock::start(store).await {
         Ok(clock) => clock.now(),
         Err(_) => SystemClock::new().now(),
     };
     let namespace = uuid::Builder::from_random_bytes(first_half(IdSource::random().secret())).into_uuid();
-    store.migrate(namespace, now).await.context("the schema could not be brought up to date")
+    store.migrate(namespace, now).await.map_err(super::database::not_migrated)
 }
 
 fn first_half(random: [u8; 32]) -> [u8; 16] {

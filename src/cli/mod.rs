@@ -1,12 +1,13 @@
-//! The commands: one file each. `dev`, `serve`, `migrate`, `doctor`, `restored`, `team` and the first `keys create` open the database;
+//! The commands, one file each. `dev`, `serve`, `migrate`, `doctor`, `restored`, `team` and the first `keys create` use the database;
 //! `sandbox`, `healthcheck` and `catalog check` need nothing; the others are clients of the HTTP API.
 //!
-//! Everything that a command prints for scripts goes to standard output; progress and logs go to standard error.
+//! Results go to standard output; progress and logs go to standard error.
 
 mod apps;
 mod catalog;
 mod client;
 mod consistency;
+mod database;
 mod deliveries;
 mod dev;
 mod doctor;
@@ -25,6 +26,7 @@ mod serve;
 mod sources;
 mod team;
 mod templates;
+mod usage;
 mod why;
 
 use std::process::ExitCode;
@@ -45,59 +47,59 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything on one machine: a private Postgres, the sandbox, a sample catalog; shows a message arriving
+    /// Run everything locally (private Postgres, sandbox, sample catalog) and show a message arriving
     Dev(dev::DevArgs),
-    /// Run the service: HTTP and workers
+    /// Run the service: HTTP API, console and workers
     Serve(serve::ServeArgs),
-    /// Bring the database's schema up to date
+    /// Apply pending database migrations
     Migrate(migrate::MigrateArgs),
-    /// Run the OneSignal sandbox alone
+    /// Run only the OneSignal sandbox
     Sandbox(sandbox::SandboxArgs),
-    /// Check configuration, database and OneSignal keys, with a remedy for each finding
+    /// Check configuration, database and OneSignal keys, with a fix for each finding
     Doctor(doctor::DoctorArgs),
-    /// Ask a running Herald whether it is ready (the image's probe)
+    /// Check whether a running Herald is ready (the image's health check)
     Healthcheck(healthcheck::HealthcheckArgs),
-    /// Say who may log in to the console, and what they may do
+    /// Manage who can log in to the console, and their roles
     #[command(subcommand)]
     Team(team::TeamCommand),
-    /// Make, list and revoke API keys; rotate the secret key
+    /// Create, list and revoke API keys; rotate the secret key
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Show sources, manage their webhook secrets, try mappings, read received bodies again
+    /// List sources, manage webhook secrets, test mappings, reprocess received bodies
     #[command(subcommand)]
     Sources(sources::SourcesCommand),
     /// Send and cancel events
     #[command(subcommand)]
     Events(events::EventsCommand),
-    /// Show and change the OneSignal apps that Herald sends through
+    /// List and change the OneSignal apps that Herald sends through
     #[command(subcommand)]
     Apps(apps::AppsCommand),
-    /// Show what is stopped and why; stop and go on
+    /// List what is paused or stopped and why; pause and resume
     #[command(subcommand)]
     Gates(gates::GatesCommand),
-    /// Show what needs attention, grouped by reason
+    /// List issues by reason
     Issues(issues::IssuesArgs),
-    /// Make deliveries again that ended badly, after a look at what that means
+    /// Replay failed deliveries (shows a plan first)
     Replay(replay::ReplayArgs),
-    /// Show what a restore of the database means for what is sent, and end it
+    /// Show or end the precautions after a database restore
     #[command(subcommand)]
     Restored(restored::RestoredCommand),
-    /// Cancel deliveries that still wait
+    /// Cancel pending deliveries
     #[command(subcommand)]
     Deliveries(deliveries::DeliveriesCommand),
-    /// Tell the story of an event, a delivery or a recipient
+    /// Explain what happened to an event, a delivery or a recipient
     Why(why::WhyArgs),
-    /// The catalog as files
+    /// Manage the catalog as files
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
-    /// Look at templates, check and publish drafts, go back to an older version
+    /// List and preview templates, check and publish drafts, roll back
     #[command(subcommand)]
     Templates(templates::TemplatesCommand),
 }
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| usage::exit(error));
     end_quietly_on_closed_pipes();
     crate::app::choose_tls();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -105,7 +107,7 @@ pub fn run() -> ExitCode {
         Err(error) => return failed(&anyhow::Error::new(error).context("no async runtime")),
     };
     let result = runtime.block_on(carry_out(cli.command));
-    // What is still blocking (a server's log reader) must not keep a finished command alive.
+    // Blocking threads (a server's log reader) must not keep a finished command alive.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
@@ -137,7 +139,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// One clear line, the causes behind it.
+/// Prints an error on one line, followed by its causes.
 fn failed(error: &anyhow::Error) -> ExitCode {
     let mut line = format!("herald: {error}");
     for cause in error.chain().skip(1) {
@@ -151,26 +153,29 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The settings, with what a command's flags say on top.
+/// The settings, overridden by a command's flags.
 fn settings(overrides: &[(&str, String)]) -> anyhow::Result<Settings> {
     let mut loader = Loader::from_process();
     for (key, value) in overrides {
         loader = loader.flag(key, value);
     }
-    loader.load().context("the configuration can't be used")
+    for name in loader.overridden_variables() {
+        eprintln!("herald: {name} is ignored, because {name}_FILE is set");
+    }
+    loader.load().context("invalid configuration")
 }
 
-/// A number of things, such as `1 file` or `2 files`.
+/// A count with its noun, such as `1 file` or `2 files`.
 fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
-/// Starts logging as set.
+/// Starts logging as configured.
 fn start_logs(settings: &Settings) {
     telemetry::log_to_stderr(settings.log.format == LogFormat::Json, &settings.log.filter);
 }
 
-/// Whoever reads our output may stop reading, as `head` does: then there is nobody to tell, and what was done is done.
+/// Exits quietly if the reader of our output closes the pipe, as `head` does.
 fn end_quietly_on_closed_pipes() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

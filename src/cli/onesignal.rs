@@ -1,4 +1,4 @@
-//! `herald catalog drift` and `import-onesignal`: the templates in OneSignal.
+//! `herald catalog drift` and `import-onesignal`: templates in OneSignal.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,38 +12,36 @@ use serde_json::{Map, Value, json};
 use super::client::{ClientArgs, plain};
 use super::counted;
 
-/// What to compare.
 #[derive(Debug, Args)]
 pub struct DriftArgs {
-    /// Write what was edited in OneSignal again (what was deleted is uploaded again in any case)
+    /// Overwrite templates that were edited in OneSignal (deleted ones are always uploaded again)
     #[arg(long)]
     repair: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// What to bring in, and where to.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The folder that the files are written to
+    /// Folder to write the files to
     dir: PathBuf,
-    /// The app's name or id
+    /// App name or ID
     #[arg(long)]
     app: String,
-    /// One channel alone: push, email or sms
+    /// Only this channel: push, email or sms
     #[arg(long)]
     channel: Option<String>,
-    /// Only templates whose names begin so
+    /// Only templates whose name starts with this
     #[arg(long, default_value = "")]
     prefix: String,
-    /// Write over files that are there
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// Compares until all is looked at; exit 2 if anything differs.
+/// Compares all templates; exit code 2 if any differs.
 pub(super) async fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
     let (mut found, mut before) = (Vec::new(), Value::Null);
     loop {
@@ -57,7 +55,7 @@ pub(super) async fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
         if left == 0 {
             break;
         }
-        eprintln!("{} looked at, {left} to go", found.len());
+        eprintln!("{} compared, {left} left", found.len());
         before = report["before"].clone();
     }
     let drifted: Vec<&Value> = found.iter().filter(|looked| !looked["drift"].is_null()).collect();
@@ -65,7 +63,7 @@ pub(super) async fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
         println!("{:#}", json!({ "data": found }));
     } else {
         for looked in &drifted {
-            let repaired = if looked["repaired"] == true { "; it is uploaded again" } else { "" };
+            let repaired = if looked["repaired"] == true { "; uploaded again" } else { "" };
             let place =
                 format!("{}@{}/{}", plain(&looked["template"]), looked["version"], plain(&looked["locale"]));
             println!("{:8} {place} in app {}{repaired}", plain(&looked["drift"]), plain(&looked["app"]));
@@ -75,7 +73,7 @@ pub(super) async fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
     Ok(if drifted.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-/// Brings templates in and writes them; what a person has to look at is told.
+/// Imports templates and writes them; prints notes for whatever needs a review.
 pub(super) async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let (files, notes) = fetch(args).await?;
     let paths = files.keys().map(|path| Ok((args.dir.join(safe(path)?), &files[path])));
@@ -84,13 +82,13 @@ pub(super) async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         paths.iter().filter(|(path, _)| path.exists()).map(|(path, _)| path.display().to_string()).collect();
     if !there.is_empty() && !args.force {
         bail!(
-            "nothing was written, for these are there already (--force writes over them): {}",
+            "nothing was written because these files exist (use --force to overwrite them): {}",
             there.join(", ")
         );
     }
     for (path, text) in &paths {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+            std::fs::create_dir_all(folder).with_context(|| format!("can't create {}", folder.display()))?;
         }
         let text = text.as_str().unwrap_or_default();
         std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))?;
@@ -101,7 +99,7 @@ pub(super) async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     }
     let templates: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').nth(1)).collect();
     println!(
-        "{} in {} below {}",
+        "{} in {} in {}",
         counted(templates.len(), "template"),
         counted(files.len(), "file"),
         args.dir.display()
@@ -133,12 +131,12 @@ async fn fetch(args: &ImportArgs) -> anyhow::Result<(Map<String, Value>, Vec<Val
     }
 }
 
-/// A path of an answer, if it stays below the folder.
+/// A path from a response, if it is inside the folder.
 fn safe(path: &str) -> anyhow::Result<&str> {
     let is_plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':']);
     if path.split('/').all(is_plain) {
         Ok(path)
     } else {
-        bail!("the answer names a path that is none: {path}")
+        bail!("the response contains an invalid path: {path}")
     }
 }

@@ -1,4 +1,4 @@
-//! `herald replay`: deliveries made again, after a look at what that means.
+//! `herald replay`: replaying deliveries, after showing a plan.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -8,51 +8,50 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::client::{ClientArgs, plain};
+use super::client::{ClientArgs, plain, with_flags};
 
-/// What to make again.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command")]
 pub struct ReplayArgs {
-    /// Deliveries (dlv_…); without any, those that the filters find
+    /// Delivery IDs (dlv_…) [default: those that match the filters]
     deliveries: Vec<String>,
-    /// In this final state: exhausted and rejected unless named
+    /// Only deliveries in this final state; repeatable [default: exhausted and rejected]
     #[arg(long = "state", value_name = "STATE")]
     states: Vec<String>,
-    /// Of this event type
+    /// Only this event type
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// By this rule
+    /// Only this rule
     #[arg(long)]
     rule: Option<String>,
-    /// Of this template
+    /// Only this template
     #[arg(long)]
     template: Option<String>,
-    /// With this decision as the last one, such as rejected
+    /// Only deliveries whose last decision is this one, such as rejected
     #[arg(long)]
     code: Option<String>,
-    /// Made at this time or later (RFC 3339); seven days back unless named
+    /// Created at or after this time (RFC 3339) [default: 7 days ago]
     #[arg(long)]
     since: Option<String>,
-    /// Made before this time (RFC 3339)
+    /// Created before this time (RFC 3339)
     #[arg(long)]
     until: Option<String>,
-    /// same (as pinned), live, or a version's number
+    /// Template version: same (the pinned one), live, or a version number
     #[arg(long, default_value = "same")]
     version: String,
-    /// Why: it is shown at each delivery
+    /// Reason, shown on each delivery
     #[arg(long)]
     reason: String,
-    /// Also those that have reached somebody, or may have
+    /// Include deliveries that may already have reached the recipient
     #[arg(long)]
     may_duplicate: bool,
-    /// Also those whose time is over
+    /// Include expired deliveries
     #[arg(long)]
     even_if_expired: bool,
-    /// Say what would be made, and make nothing
+    /// Show the plan without replaying anything
     #[arg(long)]
     dry_run: bool,
-    /// Don't ask
+    /// Don't ask for confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -68,16 +67,19 @@ pub(super) async fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
             println!("{plan:#}");
         } else {
             show(&plan);
+            if count == 0 {
+                explain_unfinished(&args).await?;
+            }
         }
         return Ok(if count == 0 { ExitCode::from(2) } else { ExitCode::SUCCESS });
     }
     if !args.yes {
         show(&plan);
         if !std::io::stdin().is_terminal() {
-            bail!("nothing was made: say --yes where nobody can be asked");
+            bail!("nothing was replayed: pass --yes when there is no terminal to ask at");
         }
         if !confirmed(count)? {
-            println!("nothing was made");
+            println!("nothing was replayed");
             return Ok(ExitCode::from(2));
         }
     }
@@ -87,9 +89,25 @@ pub(super) async fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     } else {
         let count = made["count"].as_u64().unwrap_or_default();
         let what = if count == 1 { "delivery was" } else { "deliveries were" };
-        println!("{count} {what} made again as {}", plain(&made["id"]));
+        println!("{count} {what} replayed as {}", plain(&made["id"]));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Explains why the given deliveries can't be replayed: they have not ended.
+async fn explain_unfinished(args: &ReplayArgs) -> anyhow::Result<()> {
+    const IN_PROGRESS: [&str; 4] = ["queued", "scheduled", "sending", "retrying"];
+    for id in args.deliveries.iter().take(10) {
+        let delivery = args.client.call(Method::GET, &format!("/v1/deliveries/{id}"), None).await?;
+        match plain(&delivery["state"]).as_str() {
+            "held" => println!("{id} is held: release it in the console or through the API"),
+            state if IN_PROGRESS.contains(&state) => {
+                println!("{id} is {state}: only finished deliveries can be replayed");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn request(args: &ReplayArgs) -> Value {
@@ -119,7 +137,7 @@ fn request(args: &ReplayArgs) -> Value {
 }
 
 fn confirmed(count: u64) -> anyhow::Result<bool> {
-    print!("make {count} {} again? [y/N] ", if count == 1 { "delivery" } else { "deliveries" });
+    print!("replay {count} {}? [y/N] ", if count == 1 { "delivery" } else { "deliveries" });
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -129,26 +147,28 @@ fn confirmed(count: u64) -> anyhow::Result<bool> {
 fn show(plan: &Value) {
     let list = |name: &str| plan[name].as_array().cloned().unwrap_or_default();
     let count = plan["count"].as_u64().unwrap_or_default();
-    println!("{count} {} made again", if count == 1 { "delivery is" } else { "deliveries are" });
+    println!("{count} {} be replayed", if count == 1 { "delivery will" } else { "deliveries will" });
     for group in list("groups") {
         let why = group["detail"].as_str().map(|detail| format!(": {detail}")).unwrap_or_default();
         println!("  {} {}{why}", plain(&group["count"]), plain(&group["state"]));
     }
     for version in list("versions") {
         println!(
-            "  {} say {} v{}",
+            "  {} with {} v{}",
             plain(&version["count"]),
             plain(&version["template"]),
             plain(&version["version"])
         );
     }
     if let Some(second) = plan["second_copies"].as_u64().filter(|count| *count > 0) {
-        println!("  {second} may reach somebody a second time");
+        println!("  {second} may reach the recipient a second time");
     }
     for left in list("left_out") {
-        println!("{} left out: {}", plain(&left["count"]), plain(&left["detail"]));
+        println!("{} skipped: {}", plain(&left["count"]), with_flags(&plain(&left["detail"])));
     }
     if plan["is_complete"] == false {
-        println!("there are more than one replay takes: narrow it down, or run it again after this one");
+        println!(
+            "more deliveries match than one replay can include: narrow the filters, or run it again afterwards"
+        );
     }
 }

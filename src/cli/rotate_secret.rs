@@ -1,9 +1,9 @@
-//! `herald keys rotate-secret`: seals again what earlier secret keys have sealed, while everything runs.
+//! `herald keys rotate-secret`: re-encrypts values from previous secret keys, without downtime.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use serde_json::json;
 use uuid::Uuid;
@@ -14,10 +14,9 @@ use crate::store::clock::PgClock;
 use crate::store::rotation::{SEALED_KINDS, SealedKind};
 use crate::store::{Store, StoreError};
 
-/// Times that everything is gone through, in case that a process still seals with the earlier key.
+/// Maximum number of passes, in case a process still encrypts with the previous key.
 const ROUNDS: usize = 3;
 
-/// How to print.
 #[derive(Debug, Args)]
 pub struct RotateArgs {
     /// Print JSON
@@ -33,8 +32,8 @@ pub(super) async fn run(args: RotateArgs) -> anyhow::Result<ExitCode> {
         sealed.push((kind.name, seal_all_again(&store, kind).await?));
     }
     let left = left(&store).await?;
-    let clock = PgClock::start(&store).await.context("the database can't be used")?;
-    let behind = store.hosts_with_another_key(clock.now()).await.context("the database can't be used")?;
+    let clock = PgClock::start(&store).await.map_err(super::database::unusable)?;
+    let behind = store.hosts_with_another_key(clock.now()).await.map_err(super::database::unusable)?;
     store.close().await;
     let total: usize = sealed.iter().map(|(_, count)| count).sum();
     if args.json {
@@ -45,28 +44,28 @@ pub(super) async fn run(args: RotateArgs) -> anyhow::Result<ExitCode> {
             json!({"sealed_again": kinds, "left": left, "hosts_with_another_key": behind, "is_complete": left == 0 && behind.is_empty()})
         );
     } else if total == 0 && left == 0 {
-        println!("everything is sealed with the present secret key");
+        println!("everything is encrypted with the current secret key");
     } else {
         for (name, count) in sealed.iter().filter(|(_, count)| *count > 0) {
-            println!("{name}: {count} sealed again");
+            println!("{name}: {count} re-encrypted");
         }
     }
     if !behind.is_empty() {
         bail!(
-            "a process on {} still seals with an earlier key: restart it with the new one, and run this again",
+            "a process on {} still encrypts with a previous key: restart it with the new one, then run this again",
             behind.join(", ")
         );
     }
     if left > 0 {
         bail!(
-            "{left} values are still sealed with an earlier key: some process still has it as HERALD_SECRET_KEY; \
-             restart that with the new one, and run this again"
+            "{left} values are still encrypted with a previous key: some process still has it as HERALD_SECRET_KEY; \
+             restart it with the new one, then run this again"
         );
     }
     if !args.json {
         println!(
-            "HERALD_PREVIOUS_SECRET_KEYS can be taken out now. From then on an event that is posted again and was first \
-             posted before the rotation is answered as a duplicate without a comparison of its content."
+            "HERALD_PREVIOUS_SECRET_KEYS can be removed now. After that, an event that is posted again and was first \
+             posted before the rotation is treated as a duplicate without comparing its content."
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -80,18 +79,18 @@ async fn left(store: &Store) -> anyhow::Result<i64> {
     Ok(left)
 }
 
-/// Seals every value of a kind again; returns how many there were.
+/// Re-encrypts every value of a kind; returns how many there were.
 async fn seal_all_again(store: &Store, kind: SealedKind) -> anyhow::Result<usize> {
     let unknown = |error: StoreError| match error {
         StoreError::Sealed(_) => anyhow::Error::new(error).context(format!(
-            "some {} can't be opened: set every earlier key in HERALD_PREVIOUS_SECRET_KEYS",
+            "some {} can't be decrypted: set every previous key in HERALD_PREVIOUS_SECRET_KEYS",
             kind.name
         )),
-        other => anyhow::Error::new(other).context("the database can't be used; has `herald migrate` run?"),
+        other => super::database::unusable(other),
     };
     let mut done = 0;
     for _ in 0..ROUNDS {
-        let total = store.count_sealed_before(kind).await.context("the database can't be used")?;
+        let total = store.count_sealed_before(kind).await.map_err(super::database::unusable)?;
         if total == 0 {
             break;
         }
@@ -111,7 +110,7 @@ async fn seal_all_again(store: &Store, kind: SealedKind) -> anyhow::Result<usize
 fn show_progress(name: &str, done: usize, total: i64) {
     let mut out = std::io::stderr();
     if out.is_terminal() {
-        // A terminal that is gone is no reason to stop half way.
+        // A closed terminal must not stop the rotation.
         let _ = write!(out, "\r{name}: {done} of {total}");
         let _ = out.flush();
     }

@@ -12,16 +12,16 @@ use url::Url;
 use crate::app::{Herald, Overrides, Running, raise_descriptor_limit, stop_signal};
 use crate::telemetry;
 
-/// How the service runs; everything else is in `herald.toml` and `HERALD_…` variables.
+/// Flags of the service; everything else is in `herald.toml` and `HERALD_…` variables.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where to answer HTTP, such as 0.0.0.0:8080
+    /// Address to listen on, such as 0.0.0.0:8080
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Take events in, but leave sending to other processes
+    /// Accept events, but leave sending to other processes
     #[arg(long)]
     no_workers: bool,
-    /// Send, but answer no HTTP
+    /// Send, but don't serve HTTP
     #[arg(long, conflicts_with = "no_workers")]
     no_http: bool,
 }
@@ -48,27 +48,27 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// While nobody can log in, says how the first one does. The token is good for one use, and no other place has it.
+/// While there are no members, prints how the first one logs in. The token works once and is stored nowhere else.
 async fn offer_set_up(running: &Running, address: SocketAddr) -> anyhow::Result<()> {
     let herald = running.herald();
     if let Some(token) = herald.team.offer_set_up().await? {
         let url =
             herald.console.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
         eprintln!(
-            "\nNobody can log in to the console yet. Open {url}set-up within a day and enter this token:\n\n  {}\n",
+            "\nThe console has no members yet. Open {url}set-up within a day and enter this token:\n\n  {}\n",
             token.expose_secret()
         );
     }
     Ok(())
 }
 
-/// Takes an address; one that is taken is named together with the flag that changes it.
+/// Binds an address; if it is in use, the error names the flag that changes it.
 pub(super) async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             bail!(
-                "port {} is taken by another program: stop it, or choose another port with {flag}",
+                "port {} is in use by another program: stop it, or choose another port with {flag}",
                 address.port()
             )
         }

@@ -1,6 +1,6 @@
-//! `herald sources`: the systems that send events, their webhooks' secrets, and what these received.
+//! `herald sources`: the systems that send events, their webhook secrets, and received bodies.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,51 +13,51 @@ use serde_json::{Map, Value, json};
 
 use super::client::{ClientArgs, plain};
 
-/// What to do with sources.
+/// How much of a body a terminal shows without `--full`.
+const SHOWN_CHARS: usize = 2_048;
+
 #[derive(Debug, Subcommand)]
 pub enum SourcesCommand {
     /// List sources
     List(ClientArgs),
-    /// Show what is said about a source, and its secrets' hints
+    /// Show a source, with hints of its secrets
     Show(NamedArgs),
-    /// Make, take and revoke webhook secrets
+    /// Create, import and revoke webhook secrets
     #[command(subcommand)]
     Secret(SecretCommand),
-    /// Say what event a body would make, or which expression fails (exit 2 if it makes none); nothing is stored
+    /// Show which event a body would create, or which expression fails (exit code 2 if none); stores nothing
     Test(TestArgs),
-    /// Show the last bodies that a webhook received
+    /// Show the latest bodies that a webhook received
     Bodies(BodiesArgs),
-    /// Read a kept body again, by the mapping as it is now (exit 2 if it makes no event)
+    /// Reprocess a stored body with the current mapping (exit code 2 if it creates no event)
     Replay {
-        /// The source's name
+        /// Source name
         name: String,
-        /// The body's id, `bod_…`
+        /// Body ID (bod_…)
         id: String,
         #[command(flatten)]
         client: ClientArgs,
     },
 }
 
-/// Which source.
 #[derive(Debug, Args)]
 pub struct NamedArgs {
-    /// The source's name
+    /// Source name
     name: String,
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// What to do with a webhook's secrets.
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Make a secret and show it this once; earlier ones stay in use
+    /// Create a secret and show it once; existing ones stay active
     Add {
-        /// The source's name
+        /// Source name
         name: String,
-        /// Read the sender's own secret from standard input instead
+        /// Read the sender's secret from standard input instead of generating one
         #[arg(long)]
         stdin: bool,
-        /// Its events reach sandbox apps only
+        /// Test secret: its events reach sandbox apps only
         #[arg(long)]
         test: bool,
         #[command(flatten)]
@@ -65,40 +65,41 @@ pub enum SecretCommand {
     },
     /// Revoke a secret
     Revoke {
-        /// The source's name
+        /// Source name
         name: String,
-        /// The secret's id, `whs_…`
+        /// Secret ID (whs_…)
         id: String,
         #[command(flatten)]
         client: ClientArgs,
     },
 }
 
-/// What to try.
 #[derive(Debug, Args)]
 pub struct TestArgs {
-    /// The source's name
+    /// Source name
     name: String,
-    /// A file with the body, as it is sent; - reads standard input
+    /// File with the body exactly as sent; - reads standard input
     body: PathBuf,
-    /// A header, such as x-topic=orders/paid
+    /// A header, such as x-topic=orders/paid; repeatable
     #[arg(long = "header", value_name = "NAME=VALUE")]
     headers: Vec<String>,
-    /// Try this file (sources/NAME.toml) instead of what Herald has
+    /// Use the mapping in this file (sources/NAME.toml) instead of Herald's
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// Which bodies.
 #[derive(Debug, Args)]
 pub struct BodiesArgs {
-    /// The source's name
+    /// Source name
     name: String,
-    /// accepted, unmatched or refused
+    /// Only this state: accepted, unmatched or refused
     #[arg(long)]
     state: Option<String>,
+    /// Print whole bodies; a terminal shows the first 2 KB of each otherwise
+    #[arg(long)]
+    full: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -121,11 +122,10 @@ pub(super) async fn run(command: SourcesCommand) -> anyhow::Result<ExitCode> {
             let answer = client.call(Method::POST, &path, None).await?;
             match (client.json, answer["id"].as_str()) {
                 (true, _) => println!("{answer:#}"),
-                (false, Some(event)) => println!("it made {event}; `herald why {event}` tells its story"),
-                (false, None) => println!(
-                    "it is still {}; `herald sources bodies {name}` says why",
-                    plain(&answer["state"])
-                ),
+                (false, Some(event)) => println!("it created {event}; see `herald why {event}`"),
+                (false, None) => {
+                    println!("it is still {}; see `herald sources bodies {name}`", plain(&answer["state"]));
+                }
             }
             return Ok(exit_of(&answer));
         }
@@ -133,12 +133,12 @@ pub(super) async fn run(command: SourcesCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An address below a source's.
+/// A path below a source's.
 fn path(name: &str, rest: &str) -> String {
     format!("/v1/sources/{}{rest}", encoded(name))
 }
 
-/// A text as one part of an address.
+/// Encodes a text as one path segment.
 fn encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
@@ -161,7 +161,7 @@ async fn secret(command: SecretCommand) -> anyhow::Result<()> {
                     println!("{secret}");
                     eprintln!("{} of {name}; it is not shown again", plain(&made["id"]));
                 }
-                (false, None) => println!("{} of {name} is in use", plain(&made["id"])),
+                (false, None) => println!("{} of {name} is active", plain(&made["id"])),
             }
         }
         SecretCommand::Revoke { name, id, client } => {
@@ -169,7 +169,7 @@ async fn secret(command: SecretCommand) -> anyhow::Result<()> {
             if client.json {
                 println!("{:#}", json!({"id": id, "revoked": true}));
             } else {
-                println!("{id} is refused from now on");
+                println!("{id} is revoked");
             }
         }
     }
@@ -190,14 +190,14 @@ async fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let mut headers = Map::new();
     for header in &args.headers {
         let Some((name, value)) = header.split_once('=') else {
-            bail!("write a header as NAME=VALUE, not `{header}`");
+            bail!("`{header}` is not a header; write NAME=VALUE");
         };
         headers.insert(name.to_owned(), Value::from(value));
     }
     let mut request = json!({"text": body, "headers": headers});
     if let Some(file) = &args.mapping {
         let settings: Value =
-            toml::from_str(&read(file)?).with_context(|| format!("{} is no TOML", file.display()))?;
+            toml::from_str(&read(file)?).with_context(|| format!("{} is not valid TOML", file.display()))?;
         request["settings"] = settings;
     }
     let answer = args.client.call(Method::POST, &path(&args.name, "/test"), Some(&request)).await?;
@@ -206,14 +206,14 @@ async fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
         return Ok(exit_of(&answer));
     }
     if let Some(place) = answer["mapping"].as_u64() {
-        println!("mapping[{place}] fits");
+        println!("mapping[{place}] matches");
     }
     if answer["event"].is_object() {
         println!("{:#}", answer["event"]);
     }
     match answer["detail"].as_str() {
         Some(detail) => println!("{}: {detail}", plain(&answer["state"])),
-        None => println!("this would be taken; nothing was stored"),
+        None => println!("this would be accepted; nothing was stored"),
     }
     Ok(exit_of(&answer))
 }
@@ -227,8 +227,9 @@ async fn bodies(args: &BodiesArgs) -> anyhow::Result<()> {
     }
     let received = page["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     if received.is_empty() {
-        println!("nothing was received, or nothing in that state is kept");
+        println!("no stored bodies match");
     }
+    let is_cut = !args.full && std::io::stdout().is_terminal();
     for body in received {
         let made = body["event"].as_str().map_or_else(|| plain(&body["detail"]), str::to_owned);
         println!(
@@ -237,9 +238,13 @@ async fn bodies(args: &BodiesArgs) -> anyhow::Result<()> {
             plain(&body["received_at"]),
             plain(&body["state"])
         );
-        match body["text"].as_str() {
-            Some(text) => println!("{text:?}\n"),
-            None => println!("{}\n", body["body"]),
+        let text = match body["text"].as_str() {
+            Some(text) => format!("{text:?}"),
+            None => body["body"].to_string(),
+        };
+        match text.char_indices().nth(SHOWN_CHARS).filter(|_| is_cut) {
+            Some((end, _)) => println!("{} … ({} bytes; --full shows all)\n", &text[..end], text.len()),
+            None => println!("{text}\n"),
         }
     }
     Ok(())
@@ -261,14 +266,14 @@ fn show(source: &Value) {
     println!("{} ({})", plain(&source["name"]), plain(&source["id"]));
     println!("webhook: {}", plain(&source["webhook_path"]));
     for secret in source["secrets"].as_array().into_iter().flatten() {
-        let state = if secret["revoked_at"].is_null() { "in use" } else { "revoked" };
+        let state = if secret["revoked_at"].is_null() { "active" } else { "revoked" };
         println!("secret {} {} {state}", plain(&secret["id"]), plain(&secret["hint"]));
     }
     for reason in source["rejected"].as_array().into_iter().flatten() {
         let calls = if reason["calls"] == 1 {
-            "1 call was refused".to_owned()
+            "1 call was rejected".to_owned()
         } else {
-            format!("{} calls were refused", plain(&reason["calls"]))
+            format!("{} calls were rejected", plain(&reason["calls"]))
         };
         println!(
             "{calls}, last at {}: {} ({})",
@@ -278,7 +283,7 @@ fn show(source: &Value) {
         );
     }
     if source["settings"].is_object() {
-        // What was stored came from this very form.
+        // What was stored came from this same form.
         println!("\n{}", toml::to_string(&source["settings"]).unwrap_or_default());
     }
 }

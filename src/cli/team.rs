@@ -18,56 +18,55 @@ use crate::domain::id::IdSource;
 use crate::store::Store;
 use crate::store::clock::PgClock;
 
-/// Who the record of changes says it was.
+/// The actor in the audit log.
 const ACTOR: &str = "herald team";
 
-/// What to do with the team.
 #[derive(Debug, Subcommand)]
 pub enum TeamCommand {
-    /// List the team
+    /// List members
     List {
-        /// Print JSON for scripts
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print the token that the first admin sets the console up with
+    /// Print the set-up token for the first admin
     SetUp,
-    /// Enter somebody; prints the link that they choose a password with
+    /// Invite a member; prints the link to choose a password
     Invite {
-        /// What they log in with
+        /// Email address
         email: String,
-        /// What to call them
+        /// Display name
         #[arg(long)]
         name: String,
-        /// viewer, editor, publisher, operator or admin
+        /// Role: viewer, editor, publisher, operator or admin
         #[arg(long, default_value = "viewer")]
         role: String,
     },
-    /// Make a new link for somebody who has lost the password
+    /// Create a new password link for a member
     Link {
-        /// Who
+        /// Email address
         email: String,
     },
-    /// Give somebody another role
+    /// Change a member's role
     Role {
-        /// Who
+        /// Email address
         email: String,
-        /// viewer, editor, publisher, operator or admin
+        /// Role: viewer, editor, publisher, operator or admin
         role: String,
     },
-    /// Shut somebody out; their sessions end at once
+    /// Deactivate a member and end their sessions
     Disable {
-        /// Who
+        /// Email address
         email: String,
     },
-    /// Let somebody in again
+    /// Reactivate a member
     Enable {
-        /// Who
+        /// Email address
         email: String,
     },
-    /// Remove the second factor of somebody who has lost it; their sessions end at once
+    /// Remove a member's lost second factor and end their sessions
     ResetSecondFactor {
-        /// Who
+        /// Email address
         email: String,
     },
 }
@@ -81,8 +80,7 @@ pub(super) async fn run(command: TeamCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn at_the_database(command: TeamCommand, settings: &Settings, store: &Store) -> anyhow::Result<()> {
-    let clock =
-        PgClock::start(store).await.context("the database can't be used; has `herald migrate` run?")?;
+    let clock = PgClock::start(store).await.map_err(super::database::unusable)?;
     let ids = Arc::new(IdSource::random());
     let team = Team::new(store.clone(), Arc::new(clock), ids, team_options(settings));
     match command {
@@ -90,14 +88,12 @@ async fn at_the_database(command: TeamCommand, settings: &Settings, store: &Stor
         TeamCommand::SetUp => match team.offer_set_up().await? {
             Some(token) => {
                 eprintln!(
-                    "Open {} within a day and enter this token, which is good once:",
+                    "Open {} within a day and enter this token, which works once:",
                     address(settings, "set-up")
                 );
                 println!("{}", token.expose_secret());
             }
-            None => bail!(
-                "there is an admin already: `herald team link EMAIL` lets somebody in who has lost the password"
-            ),
+            None => bail!("there is already an admin; if the password is lost, run `herald team link EMAIL`"),
         },
         TeamCommand::Invite { email, name, role } => {
             let new = NewMember { email: &email, name: &name, role: read_role(&role)? };
@@ -110,19 +106,19 @@ async fn at_the_database(command: TeamCommand, settings: &Settings, store: &Stor
         }
         TeamCommand::Role { email, role } => {
             let member = team.change(ACTOR, &email, Some(read_role(&role)?), None).await?;
-            println!("{} is {} now: {}", member.row.email, member.role.as_str(), member.role.about());
+            println!("{} is now {}: {}", member.row.email, member.role.as_str(), member.role.about());
         }
         TeamCommand::Disable { email } => {
             let member = team.change(ACTOR, &email, None, Some(true)).await?;
-            println!("{} is shut out", member.row.email);
+            println!("{} is deactivated", member.row.email);
         }
         TeamCommand::Enable { email } => {
             let member = team.change(ACTOR, &email, None, Some(false)).await?;
-            println!("{} may log in again", member.row.email);
+            println!("{} is reactivated", member.row.email);
         }
         TeamCommand::ResetSecondFactor { email } => {
             team.reset_second_factor(ACTOR, &email).await?;
-            println!("{email} has no second factor now, and is logged out everywhere");
+            println!("second factor of {email} removed; all sessions ended");
         }
     }
     Ok(())
@@ -130,7 +126,7 @@ async fn at_the_database(command: TeamCommand, settings: &Settings, store: &Stor
 
 fn read_role(word: &str) -> anyhow::Result<Role> {
     let roles = || Role::ALL.map(|role| format!("{} ({})", role.as_str(), role.about())).join(", ");
-    Role::find(word).with_context(|| format!("there is no role `{word}`; roles are {}", roles()))
+    Role::find(word).with_context(|| format!("unknown role `{word}`; roles are {}", roles()))
 }
 
 fn address(settings: &Settings, page: &str) -> String {
@@ -141,7 +137,7 @@ fn address(settings: &Settings, page: &str) -> String {
 }
 
 fn show_link(settings: &Settings, email: &str, token: &SecretString) {
-    eprintln!("Give this to {email} on a way that only they read; it is good for one use within seven days:");
+    eprintln!("Share this privately with {email}; the link works once, within seven days:");
     println!("{}#{}", address(settings, "welcome"), token.expose_secret());
 }
 
@@ -162,15 +158,15 @@ fn list(members: &[Member], is_json: bool) {
         return;
     }
     if members.is_empty() {
-        println!("nobody yet: `herald team set-up` lets the first admin in");
+        println!("no members yet; run `herald team set-up` for the first admin");
         return;
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["EMAIL", "NAME", "ROLE", "STATE", "SECOND FACTOR"]);
     for member in members {
         let state = match (member.row.disabled_at, member.row.has_password) {
-            (Some(_), _) => "shut out",
-            (None, true) => "may log in",
+            (Some(_), _) => "deactivated",
+            (None, true) => "active",
             (None, false) => "invited",
         };
         let factor = if member.row.has_second_factor { "on" } else { "none" };

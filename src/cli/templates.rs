@@ -1,4 +1,4 @@
-//! `herald templates`: what is live, what a draft would do, publishing, going back.
+//! `herald templates`: listing, checking, previewing, publishing and rolling back.
 
 use std::process::ExitCode;
 
@@ -10,120 +10,112 @@ use serde_json::{Value, json};
 use super::catalog::print_traffic;
 use super::client::{ClientArgs, plain};
 
-/// What to do with templates.
 #[derive(Debug, Subcommand)]
 pub enum TemplatesCommand {
-    /// List templates with their live version, draft and where they are used
+    /// List templates with live version, draft and usage
     List(ListArgs),
-    /// Say what is wrong with a draft or version, and what the last real events say to it (exit 2 if publishing would be refused)
+    /// Check a draft or version, also against recent events (exit code 2 if publishing would be refused)
     Check(CheckArgs),
-    /// Show what a person would see and what OneSignal would get; nothing is sent
+    /// Show what the recipient would see and the request to OneSignal; sends nothing
     Preview(PreviewArgs),
-    /// Send a draft or version to one person on the list of test recipients
+    /// Send a draft or version to a registered test recipient
     TestSend(TestSendArgs),
     /// Publish a draft
     Publish(PublishArgs),
-    /// Say again what an older version said
+    /// Roll back to an earlier version
     Rollback(RollbackArgs),
     /// List a template's versions
     Versions(OneArgs),
 }
 
-/// Which Herald.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// Which template.
 #[derive(Debug, Args)]
 pub struct OneArgs {
-    /// The template's key
+    /// Template key
     template: String,
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// What to check.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// `draft`, `live`, or a version's number; the draft, or what is live where there is none, if nothing is said
+    /// `draft`, `live`, or a version number [default: the draft if there is one, else live]
     #[arg(long)]
     version: Option<String>,
-    /// How many of the last events are looked at
+    /// Number of recent events to check against
     #[arg(long, default_value_t = 500)]
     events: u32,
 }
 
-/// What to preview.
 #[derive(Debug, Args)]
 pub struct PreviewArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// `draft`, `live`, or a version's number; the draft, or what is live where there is none, if nothing is said
+    /// `draft`, `live`, or a version number [default: the draft if there is one, else live]
     #[arg(long)]
     version: Option<String>,
-    /// The locale; the default one if none is named
+    /// Locale [default: the template's default locale]
     #[arg(long)]
     locale: Option<String>,
-    /// A sample of the event type
+    /// Name of a sample of the event type
     #[arg(long, conflicts_with_all = ["event", "data"])]
     sample: Option<String>,
-    /// A past event
+    /// ID of a past event
     #[arg(long, value_name = "EVENT", conflicts_with = "data")]
     event: Option<String>,
-    /// The event's values as JSON
+    /// Event data as JSON
     #[arg(long)]
     data: Option<String>,
 }
 
-/// What to send as a test.
 #[derive(Debug, Args)]
 pub struct TestSendArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// The person: `label=id`, such as `external_id=user-42`
+    /// Recipient, such as `external_id=user-42`
     #[arg(long, value_name = "LABEL=ID")]
     to: String,
-    /// `draft`, `live`, or a version's number; the draft, or what is live where there is none, if nothing is said
+    /// `draft`, `live`, or a version number [default: the draft if there is one, else live]
     #[arg(long)]
     version: Option<String>,
-    /// The locale; the default one if none is named
+    /// Locale [default: the template's default locale]
     #[arg(long)]
     locale: Option<String>,
-    /// The event's values as JSON; the first sample if nothing is said
+    /// Event data as JSON [default: the first sample]
     #[arg(long)]
     data: Option<String>,
 }
 
-/// What to publish.
 #[derive(Debug, Args)]
 pub struct PublishArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// Why, for the history
+    /// Version note
     #[arg(long, default_value = "")]
     note: String,
-    /// Go on though events that get their message today would be held
+    /// Proceed even if events that are sent today would be held
     #[arg(long)]
     accept_held: bool,
-    /// Say what the checks and the last events say, and publish nothing
+    /// Show the result of the checks without publishing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Where to go back to.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// The number of the version to say again
+    /// Version number to roll back to
     #[arg(long)]
     to: i32,
-    /// Why, for the history
+    /// Version note
     #[arg(long, default_value = "")]
     note: String,
 }
@@ -165,7 +157,7 @@ async fn list(client: &ClientArgs) -> anyhow::Result<ExitCode> {
             words.collect::<Vec<_>>().join(", ")
         };
         let marks =
-            [("has_draft", "draft"), ("archived", "put away"), ("partials_changed", "partials changed")];
+            [("has_draft", "draft"), ("archived", "archived"), ("partials_changed", "partials changed")];
         let marks: Vec<&str> =
             marks.iter().filter(|(name, _)| template[name] == true).map(|(_, m)| *m).collect();
         table.add_row([
@@ -213,24 +205,21 @@ async fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_ok && holds == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-/// What publishing would say, in words; `holds` events would be held that get their message today.
+/// Whether it can be published; `holds` is the number of events that are sent today and would be held.
 fn verdict(is_ok: bool, holds: u64) -> String {
     match (is_ok, holds) {
         (false, _) => "it can't be published".to_owned(),
         (true, 0) => "it can be published".to_owned(),
-        (true, 1) => {
-            "1 event that gets its message today would be held: publishing is refused without --accept-held"
-                .to_owned()
+        (true, 1) => "1 event that is sent today would be held: publishing requires --accept-held".to_owned(),
+        (true, many) => {
+            format!("{many} events that are sent today would be held: publishing requires --accept-held")
         }
-        (true, many) => format!(
-            "{many} events that get their message today would be held: publishing is refused without --accept-held"
-        ),
     }
 }
 
 fn data(text: Option<&str>) -> anyhow::Result<Option<Value>> {
     use anyhow::Context;
-    text.map(|text| serde_json::from_str(text).context("--data is no JSON")).transpose()
+    text.map(|text| serde_json::from_str(text).context("--data is not valid JSON")).transpose()
 }
 
 async fn preview(args: &PreviewArgs) -> anyhow::Result<ExitCode> {
@@ -277,7 +266,11 @@ async fn test_send(args: &TestSendArgs) -> anyhow::Result<ExitCode> {
     if args.one.client.json {
         println!("{sent:#}");
     } else {
-        println!("version {} is on its way; `herald why {}` follows it", sent["version"], plain(&sent["id"]));
+        println!(
+            "version {} is being sent; follow it with `herald why {}`",
+            sent["version"],
+            plain(&sent["id"])
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -320,7 +313,7 @@ async fn versions(args: &OneArgs) -> anyhow::Result<ExitCode> {
             marks.push("live".to_owned());
         }
         if let Some(number) = version["restores"].as_i64() {
-            marks.push(format!("says version {number} again"));
+            marks.push(format!("restores version {number}"));
         }
         table.add_row([
             plain(&version["number"]),

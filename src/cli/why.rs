@@ -1,4 +1,4 @@
-//! `herald why`: the story of an event, a delivery or a recipient, in plain words.
+//! `herald why`: explains what happened to an event, a delivery or a recipient.
 
 use std::process::ExitCode;
 
@@ -8,15 +8,14 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::client::{ClientArgs, plain};
+use super::usage::recipient;
 
-/// Whose story to tell.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// An event (evt_…) or a delivery (dlv_…)
-    #[arg(required_unless_present = "recipient")]
+    /// Event ID (evt_…) or delivery ID (dlv_…)
     id: Option<String>,
-    /// A recipient, such as external_id=user-42: their last deliveries
-    #[arg(long, value_name = "LABEL=ID", conflicts_with = "id")]
+    /// Show the latest deliveries of this recipient, such as external_id=user-42
+    #[arg(long, value_name = "LABEL=ID", conflicts_with = "id", value_parser = recipient)]
     recipient: Option<String>,
     #[command(flatten)]
     client: ClientArgs,
@@ -24,16 +23,19 @@ pub struct WhyArgs {
 
 pub(super) async fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
     match (&args.id, &args.recipient) {
-        (_, Some(recipient)) => tell_recipient(&args.client, recipient).await,
-        (Some(id), None) if id.starts_with("evt_") => tell_event(&args.client, id).await,
-        (Some(id), None) if id.starts_with("dlv_") => tell_delivery(&args.client, id).await,
-        (Some(id), None) => bail!("`{id}` is neither an event (evt_…) nor a delivery (dlv_…)"),
-        (None, None) => bail!("name an event, a delivery or --recipient"),
+        (_, Some(recipient)) => print_recipient(&args.client, recipient).await,
+        (Some(id), None) if id.starts_with("evt_") => print_event(&args.client, id).await,
+        (Some(id), None) if id.starts_with("dlv_") => print_delivery_by_id(&args.client, id).await,
+        (Some(id), None) => bail!(
+            "`{id}` is neither an event ID (evt_…) nor a delivery ID (dlv_…); to find an event by the ID of its source, \
+             search for it in the console, or run `herald why --recipient external_id=user-42`"
+        ),
+        (None, None) => bail!("pass an event ID (evt_…), a delivery ID (dlv_…), or --recipient LABEL=ID"),
     }
 }
 
-/// Tells an event's story.
-pub(super) async fn tell_event(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode> {
+/// Prints an event's history.
+pub(super) async fn print_event(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode> {
     let event = client.call(Method::GET, &format!("/v1/events/{id}"), None).await?;
     if client.json {
         println!("{event:#}");
@@ -53,7 +55,7 @@ pub(super) async fn tell_event(client: &ClientArgs, id: &str) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tell_delivery(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode> {
+async fn print_delivery_by_id(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode> {
     let trace = client.call(Method::GET, &format!("/v1/deliveries/{id}"), None).await?;
     if client.json {
         println!("{trace:#}");
@@ -63,7 +65,7 @@ async fn tell_delivery(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tell_recipient(client: &ClientArgs, recipient: &str) -> anyhow::Result<ExitCode> {
+async fn print_recipient(client: &ClientArgs, recipient: &str) -> anyhow::Result<ExitCode> {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("recipient", recipient).append_pair("limit", "20");
     let page = client.call(Method::GET, &format!("/v1/deliveries?{}", query.finish()), None).await?;
@@ -73,7 +75,7 @@ async fn tell_recipient(client: &ClientArgs, recipient: &str) -> anyhow::Result<
     }
     let deliveries = page["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     if deliveries.is_empty() {
-        println!("no delivery to {recipient} is known");
+        println!("no deliveries to {recipient}");
     }
     for (place, delivery) in deliveries.iter().enumerate() {
         if place > 0 {
@@ -90,7 +92,7 @@ fn print_delivery(delivery: &Value) {
         Value::Object(labels) => {
             labels.iter().map(|(label, id)| format!("{label}={}", plain(id))).collect::<Vec<_>>().join(", ")
         }
-        _ => "an audience".to_owned(),
+        _ => "segment".to_owned(),
     };
     let version = delivery["version"].as_i64().map(|n| format!(" v{n}")).unwrap_or_default();
     println!("{} {}", plain(&delivery["id"]), plain(&delivery["state"]).to_uppercase());
@@ -109,25 +111,25 @@ fn print_delivery(delivery: &Value) {
     }
     if delivery["gate"].is_object() {
         let gate = &delivery["gate"];
-        let until = gate["closed_until"].as_str().unwrap_or("somebody opens it");
+        let until = gate["closed_until"].as_str().unwrap_or("resumed");
         println!(
-            "  waits    {} {} is stopped until {until}: {}",
+            "  waits    {} {} is paused until {until}: {}",
             plain(&gate["scope"]),
             plain(&gate["subject"]),
             plain(&gate["detail"])
         );
     }
     if let Some(after) = delivery["send_after"].as_str() {
-        println!("  handed over to OneSignal to be sent at {after}");
+        println!("  scheduled at OneSignal for {after}");
     }
     if delivery["waits_for_turn"] == true {
-        println!("  waits for others with its ordering key");
+        println!("  waiting for earlier deliveries with the same ordering key");
     }
     for decision in delivery["decisions"].as_array().into_iter().flatten() {
         print_decision("  ", decision);
     }
     for attempt in delivery["attempts"].as_array().into_iter().flatten() {
-        let answer = attempt["answer"].as_str().unwrap_or("no answer yet");
+        let answer = attempt["answer"].as_str().unwrap_or("no response yet");
         let message =
             attempt["provider_message_id"].as_str().map(|id| format!(", message {id}")).unwrap_or_default();
         let company = match attempt["members"].as_i64() {

@@ -1,22 +1,22 @@
-//! What a value may be beyond its type: figures with which a service would start and then do nothing, or harm.
+//! Limits of values beyond their types: rejects values with which a service would start but not work.
 
 use std::time::Duration;
 
 use super::load::ConfigError;
 use super::settings::Settings;
 
-/// OneSignal's most targets of one call.
+/// OneSignal's maximum targets per call.
 const MAX_TARGETS: usize = 20_000;
-/// Senders ask again for three days: keys are kept twice that at the least.
+/// Sources retry for three days: keys are kept at least twice as long.
 const MIN_KEY_DAYS: u32 = 7;
 
-/// Looking after templates takes a call each.
+/// A drift check takes one call per template.
 const MIN_DRIFT_CHECK_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Checks the figures that depend on each other or on the world.
+/// Checks values that depend on each other or on external limits.
 ///
 /// # Errors
-/// [`ConfigError::OutOfRange`] names the first key that is wrong and what it has to be.
+/// [`ConfigError::OutOfRange`] names the first invalid key and its allowed range.
 pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
     let Settings { ingest, delivery, retention, templates, .. } = settings;
     let rules: [(&str, bool, &str); 11] = [
@@ -41,11 +41,11 @@ pub(super) fn check(settings: &Settings) -> Result<(), ConfigError> {
         ("ingest.group_events", ingest.group_events > 0, "at least 1"),
         ("ingest.waiting_requests", ingest.waiting_requests > 0, "at least 1"),
         ("retention.days", retention.days > 0, "at least 1"),
-        ("retention.key_days", retention.key_days >= MIN_KEY_DAYS, "at least 7: senders ask again for days"),
+        ("retention.key_days", retention.key_days >= MIN_KEY_DAYS, "at least 7: sources retry for days"),
         (
             "templates.drift_check_interval",
             templates.drift_check_interval >= MIN_DRIFT_CHECK_INTERVAL,
-            "at least an hour: every template is looked at",
+            "at least an hour: every template is compared",
         ),
     ];
     match rules.into_iter().find(|(_, is_well, _)| !is_well) {

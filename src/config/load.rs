@@ -1,6 +1,7 @@
-//! Loading: the defaults, a file, the environment, and what a command's flags say.
+//! Loading: the defaults, a file, the environment, and a command's flags.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use config::{Config, File, FileFormat};
@@ -9,14 +10,14 @@ use super::settings::Settings;
 
 const DEFAULTS: &str = include_str!("default.toml");
 const PREFIX: &str = "HERALD_";
-/// Variables that the commands read themselves; they are no settings.
+/// Variables read by the commands themselves, which are not settings.
 const NOT_SETTINGS: [&str; 6] =
     ["HERALD_URL", "HERALD_KEY", "HERALD_CONFIG", "HERALD_DATA", "HERALD_CRASH_POINT", "HERALD_CRASH_AFTER"];
 
 /// What is wrong with the configuration, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A key that no setting has.
+    /// An unknown key.
     #[error("{place}: unknown setting `{key}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
     UnknownKey {
         /// The file or variable.
@@ -26,6 +27,30 @@ pub enum ConfigError {
         /// The nearest known one.
         nearest: Option<String>,
     },
+    /// A `…_FILE` variable without a value.
+    #[error("{name} is empty: set it to the path of a file, or unset it")]
+    EmptyFileVariable {
+        /// The variable.
+        name: String,
+    },
+    /// A file named by a `…_FILE` variable that can't be read.
+    #[error("can't read {path}, which {name} names", path = path.display())]
+    UnreadableSecret {
+        /// The variable.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An address without a port, or not an address at all.
+    #[error("`{key}`: `{value}` is not an address with a port; write 127.0.0.1:8080")]
+    NotAnAddress {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        value: String,
+    },
     /// A file that can't be read.
     #[error("can't read {path}")]
     Unreadable {
@@ -34,20 +59,20 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// A value with which nothing would work.
-    #[error("`{key}` has to be {rule}")]
+    /// A value out of range.
+    #[error("`{key}` must be {rule}")]
     OutOfRange {
         /// The key.
         key: &'static str,
-        /// What it has to be.
+        /// The allowed range.
         rule: &'static str,
     },
-    /// A value that does not fit its setting.
+    /// A value with the wrong type.
     #[error("{0}")]
     Invalid(#[from] config::ConfigError),
 }
 
-/// Collects the places that settings come from, weakest first.
+/// Collects the sources of settings, lowest precedence first.
 #[derive(Debug, Default)]
 pub struct Loader {
     file: Option<PathBuf>,
@@ -64,18 +89,27 @@ impl Loader {
         Self { file, environment, overrides: BTreeMap::new() }
     }
 
-    /// The same with one variable more: for tests and children.
+    /// Adds a variable: for tests and child processes.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// What a flag says, stronger than all else. `key` is dotted: `onesignal.base_url`.
+    /// Sets a value with the highest precedence. `key` is dotted: `onesignal.base_url`.
     #[must_use]
     pub fn flag(mut self, key: &str, value: impl Into<String>) -> Self {
         self.overrides.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// Variables that have no effect because a `…_FILE` variable for the same setting takes precedence.
+    pub fn overridden_variables(&self) -> Vec<String> {
+        let names = self.environment.keys().filter_map(|name| name.strip_suffix("_FILE"));
+        names
+            .filter(|name| name.starts_with(PREFIX) && self.environment.contains_key(*name))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Reads everything and checks it.
@@ -100,7 +134,13 @@ impl Loader {
             check_known(&known, &key, "command line")?;
             builder = builder.set_override(key, value)?;
         }
-        let settings = builder.build()?.try_deserialize()?;
+        let values = builder.build()?;
+        if let Ok(value) = values.get_string("listen")
+            && value.parse::<SocketAddr>().is_err()
+        {
+            return Err(ConfigError::NotAnAddress { key: "listen", value });
+        }
+        let settings = values.try_deserialize()?;
         super::limits::check(&settings)?;
         Ok(settings)
     }
@@ -115,7 +155,12 @@ impl Loader {
             let key = rest.to_lowercase().replace("__", ".");
             if let Some(secret) = key.strip_suffix("_file").filter(|secret| known.iter().any(|k| k == secret))
             {
-                let text = read(Path::new(value))?;
+                if value.trim().is_empty() {
+                    return Err(ConfigError::EmptyFileVariable { name: name.clone() });
+                }
+                let text = std::fs::read_to_string(value).map_err(|source| {
+                    ConfigError::UnreadableSecret { name: name.clone(), path: value.into(), source }
+                })?;
                 found.push((secret.to_owned(), text.trim_end().to_owned()));
             } else {
                 check_known(known, &key, name)?;

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
@@ -68,7 +68,7 @@ pub struct HttpSettings {
     pub write_timeout: Duration,
 }
 
-/// Taking events in.
+/// Ingesting events.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
@@ -163,7 +163,7 @@ pub struct OidcSettings {
     pub default_role: String,
 }
 
-/// Trying again.
+/// Retries.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
@@ -186,7 +186,7 @@ pub struct RetrySettings {
     pub bulk_base: Duration,
 }
 
-/// Keeping and forgetting.
+/// Retention.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
@@ -196,7 +196,7 @@ pub struct RetentionSettings {
     pub key_days: u32,
 }
 
-/// Looking after the templates in OneSignal.
+/// Templates in OneSignal.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "default.toml explains every key")]
@@ -218,7 +218,7 @@ pub struct LogSettings {
     pub filter: String,
 }
 
-/// For whom the log is written.
+/// The log format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

@@ -40,7 +40,7 @@ pub(super) fn url(name: &str) -> &'static str {
 pub(super) async fn serve(Path(asked): Path<String>) -> Result<Response, Failure> {
     let place = URLS.iter().position(|url| url.strip_prefix("/assets/") == Some(asked.as_str()));
     let Some((_, kind, bytes)) = place.and_then(|place| ASSETS.get(place)) else {
-        return Err(Failure::NotFound("There is no such file.".to_owned()));
+        return Err(Failure::NotFound("File not found.".to_owned()));
     };
     let headers =
         [(header::CONTENT_TYPE, *kind), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];

@@ -17,8 +17,8 @@ pub(super) fn bars(title: &str, unit: &str, values: &[(String, i64)]) -> Markup 
     };
     html! {
         figure.chart {
-            figcaption { (title) span.soft { " at most " (number(max)) " " (unit) } }
-            svg viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } preserveAspectRatio="none" role="img" aria-label={ (title) ", at most " (number(max)) " " (unit) } {
+            figcaption { (title) span.soft { " peak: " (number(max)) " " (unit) } }
+            svg viewBox={ "0 0 " (SIZE.0) " " (SIZE.1) } preserveAspectRatio="none" role="img" aria-label={ (title) ", peak: " (number(max)) " " (unit) } {
                 @for (place, (name, value)) in values.iter().enumerate() {
                     @let tall = height(*value);
                     rect x=(place * step) y=(SIZE.1 - tall) width=(step.saturating_sub(1).max(1)) height=(tall) {

@@ -39,7 +39,7 @@ fn form(view: &View, next: &str, problem: Option<&str>) -> Markup {
     let has_password = person.has_password && console.team.takes_passwords();
     html! {
         h1 { "Confirm it’s you" }
-        p { "Keys, roles, apps and the second factor are changed within ten minutes of a log-in or of this page." }
+        p { "Changing keys, roles, apps or the second factor requires a login or confirmation within the last ten minutes." }
         @if let Some(problem) = problem { p.problem role="alert" { "▲ " (problem) } }
         @if has_password {
             form.stack method="post" action="/confirm" {
@@ -51,9 +51,9 @@ fn form(view: &View, next: &str, problem: Option<&str>) -> Markup {
             }
         }
         @if person.has_second_factor {
-            @if has_password { h2 { "Or with your authenticator" } }
+            @if has_password { h2 { "Or use your authenticator" } }
             form.stack method="post" action="/confirm" {
-                label { "Code of your authenticator" input type="text" name="code" required maxlength="24" inputmode="numeric" autocomplete="one-time-code" spellcheck="false" autofocus[!has_password]; }
+                label { "Authenticator code" input type="text" name="code" required maxlength="24" inputmode="numeric" autocomplete="one-time-code" spellcheck="false" autofocus[!has_password]; }
                 input type="hidden" name="next" value=(next);
                 button.primary[!has_password] { "Confirm" }
             }
@@ -67,7 +67,7 @@ fn form(view: &View, next: &str, problem: Option<&str>) -> Markup {
             }
         }
         @if !has_password && !person.has_second_factor && console.provider.is_none() {
-            p { "You have neither a password nor a second factor: ask an admin for a link." }
+            p { "You have neither a password nor a second factor. Ask an admin for a link." }
         }
     }
 }
@@ -108,8 +108,8 @@ pub(super) async fn confirm(
 async fn refused(view: &View, next: &str, error: LogInError) -> Shown {
     let problem = match &error {
         LogInError::Store(_) => return Err(error.into()),
-        LogInError::Refused => "This is not your password.".to_owned(),
-        LogInError::Throttled { .. } => "There were too many tries. Wait 15 minutes.".to_owned(),
+        LogInError::Refused => "Wrong password.".to_owned(),
+        LogInError::Throttled { .. } => "Too many attempts. Try again in 15 minutes.".to_owned(),
         other => sentence(other),
     };
     let page = shown(view, next, Some(&problem)).await?;

@@ -28,14 +28,14 @@ impl Denials {
     pub(super) fn note(&self, person: &Person, needs: Use, (method, route): (&Method, &str)) {
         if self.is_first() {
             let (id, role) = (person.id, person.role.as_str());
-            tracing::warn!(member.id = %id, permission = ?needs, route, "{method} {route} was refused to {id}, {role}");
+            tracing::warn!(member.id = %id, permission = ?needs, route, "{method} {route} was denied to {id}, {role}");
         }
     }
 
     /// Notes that a form was refused because it came from another site.
     pub(super) fn note_foreign(&self, (method, route): (&Method, &str)) {
         if self.is_first() {
-            tracing::warn!(route, "{method} {route} was refused: it was sent from another site");
+            tracing::warn!(route, "{method} {route} was rejected: cross-site request");
         }
     }
 
@@ -61,6 +61,6 @@ async fn summarise(state: Arc<Mutex<State>>) {
             state.is_quiet = false;
             return;
         }
-        tracing::warn!(refused, "{refused} more pages were refused within a second");
+        tracing::warn!(refused, "{refused} more requests were denied within a second");
     }
 }

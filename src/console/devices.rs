@@ -28,7 +28,7 @@ pub(super) fn message(channel: &str, shown: &Previewed) -> Markup {
     if let Some(held) = &shown.held {
         return html! {
             div.held-preview {
-                p { strong { "◆ It would be held. " } (held.detail) }
+                p { strong { "◆ This message would be held.  " } (held.detail) }
             }
         };
     }
@@ -40,7 +40,7 @@ pub(super) fn message(channel: &str, shown: &Previewed) -> Markup {
             _ => (sms(&fields)),
         }
         @if !shown.blanks.is_empty() {
-            p.problem { "▲ These come out as nothing: " (shown.blanks.join(", ")) }
+            p.problem { "▲ These values render empty:  " (shown.blanks.join(", ")) }
         }
     }
 }
@@ -78,10 +78,10 @@ fn email(fields: &Fields<'_>) -> Markup {
                 @if !fields.get("preheader").is_empty() { span.soft { " – " (fields.get("preheader")) } }
             }
             @if loads_images(fields.get("body")) {
-                p.images { "Images are not loaded: their servers would learn that you look, and the values in their addresses. " button type="button" data-loads-images { "Load images" } }
+                p.images { "Images are not loaded, because that would reveal the view, and values in their URLs, to their servers.  " button type="button" data-loads-images { "Load images" } }
             }
             div.frames {
-                @for (class, title) in [("wide", "The mail on a computer"), ("narrow", "The mail on a phone")] {
+                @for (class, title) in [("wide", "Email on a computer"), ("narrow", "Email on a phone")] {
                     iframe.(class) sandbox="allow-scripts" src="/mail-frame" title=(title) data-html=(fields.get("body")) {}
                 }
             }

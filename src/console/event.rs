@@ -20,8 +20,11 @@ const SHOWN: usize = 100;
 const PEOPLE: usize = 20;
 
 pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
-    let unknown =
-        || Failure::NotFound(format!("There is no event {id}. Events are kept for some time, then go."));
+    let unknown = || {
+        Failure::NotFound(format!(
+            "There is no event {id}. It may have been deleted after the retention period."
+        ))
+    };
     let parsed: EventId = id.parse().map_err(|_| unknown())?;
     let stored = view.console.store.find_event(parsed).await?.ok_or_else(unknown)?;
     let (deliveries, decisions) = view.console.store.trace_of(parsed).await?;
@@ -41,7 +44,7 @@ pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
                 (clock_time(event.received_at))
                 span.what { "received" }
                 span.detail {
-                    "from " (source.as_deref().unwrap_or("a source that is gone"))
+                    "from " (source.as_deref().unwrap_or("a deleted source"))
                     @if event.is_test { " with a test key" }
                 }
             }
@@ -49,15 +52,15 @@ pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
         }
         h2 { "Deliveries" }
         @if deliveries.is_empty() {
-            p.soft { "None: the reasons stand above." }
+            p.soft { "None. See the reasons above." }
         } @else {
             (table(&deliveries, &decisions, now))
         }
         h2 { "Data" }
-        p.soft { "As it was posted. Values that the schema calls sensitive are left out." }
+        p.soft { "As posted, without the values of sensitive fields." }
         pre.json tabindex="0" { code { (pretty(&event.data)) } }
         details {
-            summary { "The same from the command line" }
+            summary { "CLI" }
             pre { code { "herald why " (event.id) } }
         }
     };
@@ -67,10 +70,10 @@ pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
 fn facts(event: &Event, source: Option<&str>) -> Markup {
     html! {
         dt { "Id" } dd { code { (event.id) } }
-        dt { "Posted as" } dd { code { (event.event_key) } @if let Some(source) = source { " by " (source) } }
+        dt { "Event ID" } dd { code { (event.event_key) } @if let Some(source) = source { ", source " (source) } }
         dt { "To" }
         dd {
-            @if event.recipients.is_empty() { "the audience of its rules" }
+            @if event.recipients.is_empty() { "the segments of its rules" }
             @for (place, person) in event.recipients.iter().take(PEOPLE).enumerate() {
                 @if place > 0 { ", " }
                 a href={ "/recipients/" (path_segment(person.label.as_str())) "/" (path_segment(&person.id)) } { (person.id) }
@@ -106,13 +109,13 @@ fn table(deliveries: &[DeliveryRow], decisions: &[DecisionRow], now: Timestamp) 
                         td { (chip(delivery.state.shown(delivery.due_at, now))) }
                         td { a.whole href={ "/deliveries/" (delivery.id) } { (delivery.channel) } }
                         td { (delivery.template) @if let Some((_, number)) = delivery.version { " v" (number) } }
-                        td { @if let Some(person) = &delivery.recipient { (person.id) } @else { "an audience" } }
+                        td { @if let Some(person) = &delivery.recipient { (person.id) } @else { "a segment" } }
                         td.why { @if let Some(last) = last { (last.detail) " " span.soft { (when(made_at(uuid(last)), now)) } } }
                     }
                 }
             }
         }
-        @if deliveries.len() > SHOWN { p.soft { "and " (number(i64::try_from(deliveries.len() - SHOWN).unwrap_or(i64::MAX))) " more; look one of them up under Recipients." } }
+        @if deliveries.len() > SHOWN { p.soft { "and " (number(i64::try_from(deliveries.len() - SHOWN).unwrap_or(i64::MAX))) " more; find them under Recipients." } }
     }
 }
 

@@ -75,12 +75,14 @@ async fn named(view: &View, search: &mut Search) -> Result<Option<String>, Failu
     }
     match view.console.store.find_by_key(&named).await?.as_slice() {
         [] => {
-            search.problems.push(format!("no event has the id `{named}`; a person is found with to:{named}"));
+            search
+                .problems
+                .push(format!("no event has the ID `{named}`; to find a recipient, use to:{named}"));
             Ok(None)
         }
         [one] => Ok(Some(format!("/events/{one}"))),
         _ => {
-            search.problems.push(format!("several sources posted `{named}`; the newest is shown first"));
+            search.problems.push(format!("several sources posted `{named}`; newest first"));
             Ok(None)
         }
     }
@@ -93,7 +95,7 @@ fn words(search: &Search) -> Markup {
                 @for word in &search.words {
                     li {
                         code { (word) }
-                        a href={ "/?" (address(&search.without(word), None)) } aria-label={ "Take away " (word) } { "×" }
+                        a href={ "/?" (address(&search.without(word), None)) } aria-label={ "Remove " (word) } { "×" }
                     }
                 }
                 li { a href="/" { "Clear" } }
@@ -119,8 +121,7 @@ fn address(q: &str, before: Option<EventId>) -> String {
 async fn list(view: &View, search: &Search, query: &LiveQuery) -> Result<Markup, Failure> {
     let mut filter = search.filter.clone();
     if let Some(before) = &query.before {
-        let before: EventId =
-            before.parse().map_err(|_| Failure::NotFound("There is no such page.".to_owned()))?;
+        let before: EventId = before.parse().map_err(|_| Failure::NotFound("Page not found.".to_owned()))?;
         filter.before = Some(before.uuid());
     }
     let newest: Option<EventId> = query.newest.as_deref().and_then(|text| text.parse().ok());
@@ -151,22 +152,22 @@ async fn list(view: &View, search: &Search, query: &LiveQuery) -> Result<Markup,
 fn nothing(view: &View, search: &Search, query: &LiveQuery) -> Markup {
     if query.before.is_some() {
         return empty(
-            "Nothing older",
-            &html! { p { a href={ "/?" (address(&search.text(), None)) } { "Back to the newest" } } },
+            "No older events",
+            &html! { p { a href={ "/?" (address(&search.text(), None)) } { "Back to the latest" } } },
         );
     }
     if !search.words.is_empty() {
         return empty(
-            "Nothing matches",
-            &html! { p { "Take a word away, or widen the time: " code { "since:7d" } "." } },
+            "No matching events",
+            &html! { p { "Remove a filter or widen the time range:  " code { "since:7d" } "." } },
         );
     }
     let send =
         "herald events send --type TYPE --recipient external_id=user-42 --data '{\"name\": \"value\"}'";
     empty(
-        "No event has arrived yet",
+        "No events yet",
         &html! {
-            p { "Events appear here the moment a service posts one to " code { "POST /v1/events" } ". To see it happen:" }
+            p { "Events appear here as soon as a service posts one to  " code { "POST /v1/events" } ". Try it:" }
             pre { code { (send) } }
             @if view.person.may(crate::access::Use::ManageKeys) {
                 p { "A service needs a key: " code { "herald keys create --source shop" } "." }
@@ -207,7 +208,7 @@ fn one(row: &Row, now: Timestamp, is_new: bool) -> Markup {
 fn people(event: &crate::domain::event::Event) -> Markup {
     html! {
         @match event.recipients.as_slice() {
-            [] => span.soft { "an audience" },
+            [] => span.soft { "a segment" },
             [one] => (one.id),
             [first, rest @ ..] => { (first.id) span.soft { " and " (count(i64::try_from(rest.len()).unwrap_or(i64::MAX), "other", "others")) } },
         }

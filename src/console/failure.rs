@@ -75,41 +75,39 @@ impl IntoResponse for Failure {
         let (status, title, detail) = match self {
             Self::NotFound(what) => (StatusCode::NOT_FOUND, "Not found", what),
             Self::Forbidden(why) => (StatusCode::FORBIDDEN, "Not allowed", why),
-            Self::Invalid(why) => (StatusCode::UNPROCESSABLE_ENTITY, "Not done", why),
-            Self::Conflict(why) => (StatusCode::CONFLICT, "Not done", why),
-            Self::TooMany(after) => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "Too many tries",
-                format!("Nothing was looked at. Try again in {}.", wait(after)),
-            ),
+            Self::Invalid(why) => (StatusCode::UNPROCESSABLE_ENTITY, "Error", why),
+            Self::Conflict(why) => (StatusCode::CONFLICT, "Error", why),
+            Self::TooMany(after) => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many attempts", format!("Try again in {}.", wait(after)))
+            }
             Self::TooLarge(max) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "Not done", format!("The form is larger than {max} KiB."))
+                (StatusCode::PAYLOAD_TOO_LARGE, "Error", format!("The form is larger than {max} KiB."))
             }
             Self::TooSlow => (
                 StatusCode::REQUEST_TIMEOUT,
-                "Not done",
+                "Error",
                 "The form did not arrive within 15 seconds. Send it again.".to_owned(),
             ),
             Self::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "The database is away",
-                "Nothing was lost and nothing was changed. Try again in a moment.".to_owned(),
+                "The database is unavailable",
+                "No data was lost or changed. Try again in a moment.".to_owned(),
             ),
             Self::OutOfTime => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The page took too long",
-                "It was given up after 30 seconds. Narrow it down, or try again in a moment.".to_owned(),
+                "It was cancelled after 30 seconds. Narrow the filters, or try again in a moment.".to_owned(),
             ),
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Herald is busy",
-                "It does as much at once as it can, and nothing was changed. Try again in a few seconds."
+                "Too many requests are in progress. Nothing was changed. Try again in a few seconds."
                     .to_owned(),
             ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "Something failed that never should",
-                "It is in the log. Nothing was changed by halves.".to_owned(),
+                "Unexpected error",
+                "Details are in the log. No partial changes were saved.".to_owned(),
             ),
         };
         let mut response = (status, format!("{title}: {detail}")).into_response();
@@ -163,14 +161,14 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             error if error.is_bad_text() => {
-                Self::Invalid("What was sent holds a NUL character, which no text here can hold.".to_owned())
+                Self::Invalid("The form contains a NUL character, which is not allowed.".to_owned())
             }
             StoreError::Database(_) => {
-                tracing::warn!(error = %error, "a page could not be read from the database");
+                tracing::warn!(error = %error, "a page could not be loaded from the database");
                 Self::Unavailable
             }
             other => {
-                tracing::error!(error = %other, "a page could not be made");
+                tracing::error!(error = %other, "a page could not be rendered");
                 Self::Internal
             }
         }
@@ -188,8 +186,7 @@ pub async fn page_for_people(State(console): State<Arc<Console>>, request: Reque
     let told = Told {
         status: StatusCode::NOT_FOUND,
         title: "Not found",
-        detail: "There is nothing at this address. It may have been mistyped, or what it named is gone."
-            .to_owned(),
+        detail: "This page does not exist. The address may be mistyped, or the item was deleted.".to_owned(),
         retry_after: None,
     };
     let mut page = super::layout::plain_failure(&console, &told);

@@ -12,7 +12,6 @@ use super::failure::Failure;
 pub(super) async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
     let bytes = to_bytes(body, usize::MAX)
         .await
-        .map_err(|_| Failure::Invalid("The form did not arrive whole.".to_owned()))?;
-    serde_urlencoded::from_bytes(&bytes)
-        .map_err(|error| Failure::Invalid(format!("The form can't be read: {error}.")))
+        .map_err(|_| Failure::Invalid("The form was incomplete.".to_owned()))?;
+    serde_urlencoded::from_bytes(&bytes).map_err(|error| Failure::Invalid(format!("Invalid form: {error}.")))
 }

@@ -113,14 +113,14 @@ fn first_elsewhere(gate: &Gate, view: &View, request: &Request) -> Option<Respon
         && !person.has_second_factor
         && person.method == crate::access::Method::Password;
     let (to, why) = if lacks_factor && !is_free {
-        (SECOND_FACTOR.to_owned(), "A second factor is required here: set one up to go on.")
+        (SECOND_FACTOR.to_owned(), "A second factor is required. Set one up to continue.")
     } else if gate.asks_again() && !person.is_confirmed(view.now()) {
         let is_read = *request.method() == Method::GET;
         let back = if is_read { whole(request.uri()) } else { referring_page(request.headers()) };
         let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", &back).finish();
         (
             format!("/confirm?{query}"),
-            if is_read { "" } else { "Nothing was changed yet: confirm, then do it again." },
+            if is_read { "" } else { "Nothing was changed yet. Confirm, then repeat the action." },
         )
     } else {
         return None;
@@ -153,7 +153,7 @@ fn check_origin(gate: &Gate, request: &Request) -> Result<(), Failure> {
     if !is_read && !is_from_here(&gate.console, request.headers()) {
         gate.console.denials.note_foreign((request.method(), gate.path));
         return Err(Failure::Forbidden(
-            "This form was sent from another site, so nothing was done.".to_owned(),
+            "This form was sent from another site. Nothing was changed.".to_owned(),
         ));
     }
     let asked = request.uri().path_and_query().map_or("", |whole| whole.as_str());
@@ -161,7 +161,7 @@ fn check_origin(gate: &Gate, request: &Request) -> Result<(), Failure> {
 }
 
 fn nul() -> Failure {
-    Failure::Invalid("What was sent holds a NUL character, which no text here can hold.".to_owned())
+    Failure::Invalid("The form contains a NUL character, which is not allowed.".to_owned())
 }
 
 /// Takes in a form, within its time and up to its size.
@@ -271,7 +271,7 @@ pub(super) fn come_again(place: &str) -> Response {
                 meta http-equiv="refresh" content={ "0;url=" (place) };
                 title { "Herald" }
             }
-            body { main { p { a href=(place) { "Go on" } } } }
+            body { main { p { a href=(place) { "Continue" } } } }
         }
     };
     page.into_response()

@@ -47,16 +47,16 @@ async fn parts(view: &View) -> Result<Markup, Failure> {
     let workers = store.alive_workers(now).await?;
     let apps = store.apps().await?;
     Ok(html! {
-        h2 { "What waits" }
+        h2 { "Queue" }
         (waiting(&backlog, now))
-        h2 { "What goes out" }
-        (bars("Messages a minute, the last hour", "a minute", &by_minute(&volumes, now)))
+        h2 { "Throughput" }
+        (bars("Messages per minute, last hour", "per minute", &by_minute(&volumes, now)))
         h2 { "OneSignal" }
         (of_onesignal(&answers))
         (guarded(&apps, &volumes, now))
-        h2 { "Processes that send" }
+        h2 { "Workers" }
         @if workers.is_empty() {
-            p.problem { "▲ None: events are taken, and wait. Start " code { "herald serve" } "." }
+            p.problem { "▲ None: events are accepted but not sent. Start  " code { "herald serve" } "." }
         } @else {
             table.rows {
                 thead { tr { th { "Host" } th { "Since" } } }
@@ -73,19 +73,19 @@ fn waiting(backlog: &[Backlog], now: Timestamp) -> Markup {
             p.soft { "Nothing." }
         } @else {
             table.rows {
-                thead { tr { th { "Priority" } th { "State" } th.num { "Deliveries" } th { "The oldest is late by" } } }
+                thead { tr { th { "Priority" } th { "State" } th.num { "Deliveries" } th { "Oldest overdue by" } } }
                 tbody {
                     @for row in backlog {
                         @let late = row.oldest_due_at.filter(|due| *due < now && row.state != "held").map(|due| now - due);
                         tr {
                             td { (row.priority) } td { (row.state) }
                             td.num { (number(row.deliveries)) }
-                            td { @match late { Some(late) => (span(late)), None => span.soft { "not due" } } }
+                            td { @match late { Some(late) => (span(late)), None => span.soft { "–" } } }
                         }
                     }
                 }
             }
-            @if total >= COUNTED { p.soft { "Counted up to " (number(COUNTED)) " only." } }
+            @if total >= COUNTED { p.soft { "Only the first " (number(COUNTED)) " are counted." } }
         }
     }
 }
@@ -109,9 +109,9 @@ fn of_onesignal(answers: &Answers) -> Markup {
     html! {
         @match answers.seconds {
             Some((half, nearly_all)) => p {
-                (number(calls)) " calls in the last 15 minutes. Half were answered within " strong { (milliseconds(half)) } ", 99 of 100 within " strong { (milliseconds(nearly_all)) } "."
+                (number(calls)) " calls in the last 15 minutes. Latency: p50  " strong { (milliseconds(half)) } ", p99  " strong { (milliseconds(nearly_all)) } "."
             },
-            None => p.soft { "No call in the last 15 minutes." },
+            None => p.soft { "No calls in the last 15 minutes." },
         }
         @if !answers.by_answer.is_empty() {
             table.rows {
@@ -134,17 +134,17 @@ fn guarded(apps: &[App], volumes: &[MinuteVolume], now: Timestamp) -> Markup {
     html! {
         @if !apps.is_empty() {
             table.rows {
-                thead { tr { th { "App" } th.num { "Messages in 15 minutes" } th { "Of what OneSignal disables an app at" } } }
+                thead { tr { th { "App" } th.num { "Messages, last 15 min" } th { "OneSignal volume limit used" } } }
                 tbody {
                     @for app in apps {
                         @let sent: i64 = volumes.iter().filter(|v| v.app == app.id && v.minute > now - GUARDED).map(|v| v.messages).sum();
                         tr {
-                            td { (app.name) @if app.paused.is_some() { " " span.chip.held { "◆ stopped" } } }
+                            td { (app.name) @if app.paused.is_some() { " " span.chip.held { "◆ paused" } } }
                             td.num { (number(sent)) }
                             td {
                                 @match app.subscriptions {
                                     Some(count) => (meter(sent, i64::from(count) * 10)),
-                                    None => span.soft { "not known: say how many subscriptions the app has, " code { "herald apps" } },
+                                    None => span.soft { "unknown: set the app's subscription count with " code { "herald apps set" } },
                                 }
                             }
                         }

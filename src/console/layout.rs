@@ -76,7 +76,7 @@ pub(super) fn frame(frame: &Frame<'_>, body: &Markup) -> Markup {
         html lang="en" {
             (head(title, &console.environment))
             body data-environment=(environment_kind(console)) {
-                a.skip href="#main" { "Skip to the page" }
+                a.skip href="#main" { "Skip to content" }
                 (rail(frame))
                 header.top {
                     nav.crumbs aria-label="Breadcrumb" {
@@ -88,9 +88,9 @@ pub(super) fn frame(frame: &Frame<'_>, body: &Markup) -> Markup {
                             }
                         }
                     }
-                    span.environment title="The installation that you are looking at" { (console.environment) }
+                    span.environment title="This installation" { (console.environment) }
                     form.find action="/" method="get" role="search" {
-                        input #find type="search" name="q" placeholder="Search  /" aria-label="Search events: an id, or words such as to:user-42 state:held" autocomplete="off" spellcheck="false";
+                        input #find type="search" name="q" placeholder="Search  /" aria-label="Search events: an ID, or filters such as to:user-42 state:held" autocomplete="off" spellcheck="false";
                     }
                     button.palette-key type="button" data-opens="palette" aria-label="Ctrl K: go to anything" aria-keyshortcuts="Control+K Meta+K" { "Ctrl K" }
                 }
@@ -189,7 +189,7 @@ pub(super) fn plain_failure(console: &Console, told: &Told) -> Response {
     let body = html! {
         h1 { (told.title) }
         p { (told.detail) }
-        p { a href="/" { "To the console" } }
+        p { a href="/" { "Back to the console" } }
     };
     told.answer(login_page(console, told.title, &body))
 }

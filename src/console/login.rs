@@ -69,9 +69,9 @@ fn log_in_form(console: &Console, email: &str, next: &str, problem: Option<&str>
                 input type="hidden" name="next" value=(next);
                 button.primary { "Log in" }
             }
-            p.soft { "No password yet, or lost it? An admin makes a link for you: " code { "herald team link you@example.com" } }
+            p.soft { "No password, or lost it? An admin can create a link for you:  " code { "herald team link you@example.com" } }
         } @else if console.provider.is_none() {
-            p { "Passwords are switched off (" code { "console.password_log_in" } "), and no provider is set up (" code { "oidc.issuer" } ")." }
+            p { "Password login is disabled (" code { "console.password_log_in" } "), and no single sign-on provider is configured (" code { "oidc.issuer" } ")." }
         }
     }
 }
@@ -103,21 +103,20 @@ pub(super) async fn log_in(
         Err(LogInError::Throttled { retry_after }) => {
             let minutes = retry_after.as_secs().div_ceil(60);
             let problem =
-                format!("There were too many tries. Wait {minutes} minutes, or ask an admin for a new link.");
+                format!("Too many attempts. Try again in {minutes} minutes, or ask an admin for a new link.");
             Ok(retry_later(again(StatusCode::TOO_MANY_REQUESTS, &problem), retry_after))
         }
         Err(LogInError::Busy { retry_after }) => {
-            let problem = "Many people log in at this moment. Try again in some seconds.";
+            let problem = "Too many logins are in progress. Try again in a few seconds.";
             Ok(retry_later(again(StatusCode::TOO_MANY_REQUESTS, problem), retry_after))
         }
         Err(LogInError::PasswordsOff) => {
-            Ok(again(StatusCode::FORBIDDEN, "Passwords are switched off here. Log in through your provider."))
+            Ok(again(StatusCode::FORBIDDEN, "Password login is disabled. Log in through your provider."))
         }
         Err(LogInError::Store(error)) => Err(error.into()),
-        Err(LogInError::Refused | LogInError::WrongCode | LogInError::Over) => Ok(again(
-            StatusCode::UNAUTHORIZED,
-            "This address and this password don't go together. Passwords tell capitals from small letters.",
-        )),
+        Err(LogInError::Refused | LogInError::WrongCode | LogInError::Over) => {
+            Ok(again(StatusCode::UNAUTHORIZED, "Wrong email or password. Passwords are case-sensitive."))
+        }
     }
 }
 
@@ -142,13 +141,13 @@ fn set_up_form(form: Option<&SetUpForm>, problem: Option<&str>) -> Markup {
     let given = |pick: fn(&SetUpForm) -> &str| form.map_or("", pick);
     html! {
         h1 { "Set up the console" }
-        p.soft { "Nobody can log in yet. The token is in the log of " code { "herald serve" } ", or comes from " code { "herald team set-up" } "." }
+        p.soft { "There are no members yet. The token is in the log of  " code { "herald serve" } ", or run  " code { "herald team set-up" } "." }
         @if let Some(problem) = problem { p.problem role="alert" { "▲ " (problem) } }
         form.stack method="post" action="/set-up" {
             label { "One-time token" input type="text" name="token" value=(given(|f| &f.token)) required autocomplete="off" spellcheck="false"; }
             label { "Your name" input type="text" name="name" value=(given(|f| &f.name)) required autocomplete="name"; }
-            label { "Your e-mail" input type="email" name="email" value=(given(|f| &f.email)) required autocomplete="username"; }
-            label { "A password " span.soft { "of 12 characters or more" } input type="password" name="password" required minlength="12" maxlength="128" autocomplete="new-password"; }
+            label { "Your email" input type="email" name="email" value=(given(|f| &f.email)) required autocomplete="username"; }
+            label { "Password " span.soft { "(12 characters or more)" } input type="password" name="password" required minlength="12" maxlength="128" autocomplete="new-password"; }
             button.primary { "Set up and log in" }
         }
     }
@@ -186,12 +185,12 @@ pub(super) async fn set_up(
 fn welcome_form(token: &str, problem: Option<&str>) -> Markup {
     html! {
         h1 { "Welcome" }
-        p.soft { "Choose a password to come in with. The link is good for one use." }
+        p.soft { "Choose a password. The link works once." }
         @if let Some(problem) = problem { p.problem role="alert" { "▲ " (problem) } }
         form.stack method="post" action="/welcome" {
-            label { "The link's token" input type="text" name="token" value=(token) required autocomplete="off" spellcheck="false" data-from-hash=""; }
-            label { "A password " span.soft { "of 12 characters or more" } input type="password" name="password" required minlength="12" maxlength="128" autocomplete="new-password"; }
-            button.primary { "Come in" }
+            label { "Invitation token" input type="text" name="token" value=(token) required autocomplete="off" spellcheck="false" data-from-hash=""; }
+            label { "Password " span.soft { "(12 characters or more)" } input type="password" name="password" required minlength="12" maxlength="128" autocomplete="new-password"; }
+            button.primary { "Log in" }
         }
     }
 }

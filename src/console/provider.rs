@@ -50,7 +50,7 @@ pub(super) struct Answer {
 }
 
 fn provider(console: &Console) -> Result<&Provider, Failure> {
-    let none = || Failure::NotFound("No log-in provider is set up here.".to_owned());
+    let none = || Failure::NotFound("No login provider is configured.".to_owned());
     console.provider.as_ref().ok_or_else(none)
 }
 
@@ -81,10 +81,8 @@ pub(super) async fn finish(
 ) -> Result<Response, Failure> {
     let provider = provider(&console)?;
     if !answer.error.is_empty() {
-        let mut response = not_logged_in(
-            &console,
-            "The provider did not log you in. Begin again, or ask the people who run it.",
-        );
+        let mut response =
+            not_logged_in(&console, "The provider did not log you in. Try again, or ask its administrators.");
         Cookie::Provider.clear(&console, &mut response);
         return Ok(response);
     }
@@ -112,7 +110,7 @@ fn not_logged_in(console: &Console, why: &str) -> Response {
     let body = html! {
         h1 { "Not logged in" }
         p.problem role="alert" { "▲ " (why) }
-        p { a.button href="/log-in" { "To the log-in" } }
+        p { a.button href="/log-in" { "Back to login" } }
     };
     (StatusCode::UNPROCESSABLE_ENTITY, login_page(console, "Not logged in", &body)).into_response()
 }

@@ -35,16 +35,16 @@ pub(super) async fn find(view: View, Query(query): Query<FindQuery>) -> Shown {
     }
     let body = html! {
         h1 { "Recipients" }
-        p { "Everything that was planned, sent and decided for one person." }
+        p { "Everything that was planned, sent and decided for a recipient." }
         form.stack method="get" action="/recipients" {
-            label { "External id, email address, phone number or alias"
+            label { "External ID, email address, phone number or alias"
                 input type="search" name="q" value=(text) required placeholder="user-42" autocomplete="off" spellcheck="false" autofocus;
             }
-            p.soft { "Where one id means different people, say which: " code { "crm_id=42" } "." }
+            p.soft { "If an ID is ambiguous, add the label:  " code { "crm_id=42" } "." }
             button.primary { "Show" }
         }
         @if !found.is_empty() {
-            h2 { (found.len()) " people have the id " code { (text) } }
+            h2 { (found.len()) " recipients have the ID  " code { (text) } }
             ul.plain { @for person in &found { li { a href=(address(person)) { (label_words(&person.label)) } } } }
         }
     };
@@ -131,7 +131,7 @@ fn why_nothing(decisions: &[DecisionRow]) -> String {
             None => decision.detail.clone(),
         })
         .collect();
-    if told.is_empty() { "no rule answered it".to_owned() } else { told.join("; ") }
+    if told.is_empty() { "no matching rule".to_owned() } else { told.join("; ") }
 }
 
 pub(super) async fn page(
@@ -148,9 +148,9 @@ pub(super) async fn page(
         div.heading { h1 { (person.id) } span.soft { (label_words(&person.label)) } }
         (facts)
         @if steps.is_empty() {
-            (empty("Nothing was planned for this person", &html! {
-                p { "Either no event named them, or that is longer ago than events are kept." }
-                p { "Ids are told apart by capitals and blanks: look at how the service posts them." }
+            (empty("No messages for this recipient", &html! {
+                p { "No event had this recipient within the retention period." }
+                p { "IDs are case-sensitive, and spaces count: check how the service posts them." }
             }))
         } @else {
             (table(&steps, now))
@@ -169,7 +169,7 @@ async fn facts(view: &View, person: &Recipient, names: &[Recipient]) -> Result<M
     let Some(known) = facts.of(person) else { return Ok(html! {}) };
     Ok(html! {
         dl.facts {
-            @if known.is_erased { dt { "Erased" } dd { "This person asked to be forgotten: nothing is sent." } }
+            @if known.is_erased { dt { "Erased" } dd { "This person asked for erasure: nothing is sent." } }
             @if !known.opted_out.is_empty() {
                 dt { "Opted out of" }
                 dd { @for (place, channel) in known.opted_out.iter().enumerate() { @if place > 0 { ", " } (channel.as_str()) } }
@@ -179,15 +179,15 @@ async fn facts(view: &View, person: &Recipient, names: &[Recipient]) -> Result<M
                 dd { @for (place, name) in names.iter().skip(1).enumerate() { @if place > 0 { ", " } a href=(address(name)) { (name.id) } " (" (label_words(&name.label)) ")" } }
             }
             @if let Some(locale) = &known.locale { dt { "Reads" } dd { (locale) } }
-            @if let Some(zone) = &known.time_zone { dt { "Lives in" } dd { (zone) } }
+            @if let Some(zone) = &known.time_zone { dt { "Time zone" } dd { (zone) } }
         }
     })
 }
 
 fn label_words(label: &RecipientLabel) -> String {
     match label {
-        RecipientLabel::ExternalId => "external id".to_owned(),
-        RecipientLabel::OnesignalId => "OneSignal's id".to_owned(),
+        RecipientLabel::ExternalId => "external ID".to_owned(),
+        RecipientLabel::OnesignalId => "OneSignal ID".to_owned(),
         RecipientLabel::SubscriptionId => "subscription".to_owned(),
         RecipientLabel::Email => "email address".to_owned(),
         RecipientLabel::Phone => "phone number".to_owned(),
@@ -211,7 +211,7 @@ fn table(steps: &[Step], now: Timestamp) -> Markup {
                                 td.why { @if let Some(why) = why { (why) } }
                             },
                             Step::Nothing(event, why) => {
-                                td { span.chip.off { "– nothing sent" } }
+                                td { span.chip.off { "– not sent" } }
                                 td { a.whole href={ "/events/" (event.event.id) } { "event" } }
                                 td { (event.event.event_type.as_str()) div.sub { (event.event.event_key) } }
                                 td.why { (why) }

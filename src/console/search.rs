@@ -50,12 +50,12 @@ impl Search {
             Some(("since", value)) => filter.since = Some(moment(value, now)?),
             Some(("until", value)) => filter.until = Some(moment(value, now)?),
             Some(("type" | "id", "")) | None if word.contains(':') => {
-                return Err(format!("`{word}` lacks what comes after the colon"));
+                return Err(format!("`{word}` has no value after the colon"));
             }
             Some(("id", value)) => self.named = Some(value.to_owned()),
             Some((name, _)) => {
                 return Err(format!(
-                    "`{name}:` is no word of this search; there are type: state: to: since: until: id:"
+                    "unknown filter `{name}:`; filters are type: state: to: since: until: id:"
                 ));
             }
             None => self.named = Some(word.to_owned()),
@@ -79,14 +79,14 @@ fn state(word: &str) -> Result<StateName, String> {
     let word = if word == "scheduled" { "queued" } else { word };
     StateName::find(word).ok_or_else(|| {
         let known: Vec<&str> = StateName::ALL.into_iter().map(StateName::as_str).collect();
-        format!("there is no state `{word}`; states are {}", known.join(", "))
+        format!("unknown state `{word}`; states are {}", known.join(", "))
     })
 }
 
 fn recipient(text: &str) -> Result<Recipient, String> {
     let (label, id) = text.split_once('=').unwrap_or(("external_id", text));
     Recipient::parse(label, id)
-        .map_err(|error| format!("`to:{text}`: {error}; write to:user-42, or to:label=id"))
+        .map_err(|error| format!("`to:{text}`: {error}; write to:user-42 or to:label=id"))
 }
 
 fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
@@ -105,7 +105,7 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
         _ => None,
     };
     gap.and_then(|gap| now.checked_sub_signed(gap)).ok_or_else(|| {
-        format!("`{text}` is no moment; write 30m, 6h, 2d, 2026-11-24 or 2026-11-24T08:00:00Z")
+        format!("`{text}` is not a time; write 30m, 6h, 2d, 2026-11-24 or 2026-11-24T08:00:00Z")
     })
 }
 

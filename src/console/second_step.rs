@@ -49,8 +49,8 @@ fn form(next: &str, problem: Option<&str>) -> Markup {
             input type="hidden" name="next" value=(next);
             button.primary { "Log in" }
         }
-        p.soft { "Authenticator lost? Enter one of your recovery codes instead. No codes either? An admin can reset your second factor." }
-        p.soft { a href="/log-in" { "Begin again" } }
+        p.soft { "Lost your authenticator? Enter a recovery code instead. No codes left? An admin can reset your second factor." }
+        p.soft { a href="/log-in" { "Start over" } }
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn enter(
         }
         Err(error) => {
             let problem = match &error {
-                LogInError::Throttled { .. } => "There were too many tries. Wait 15 minutes.".to_owned(),
+                LogInError::Throttled { .. } => "Too many attempts. Try again in 15 minutes.".to_owned(),
                 other => sentence(other),
             };
             let page = login_page(&console, "Enter your code", &form(next, Some(&problem))).into_response();

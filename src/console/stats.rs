@@ -8,21 +8,21 @@ use crate::pipeline::operator::message_stats::MessageStatsError;
 pub(super) fn words_of(figures: &MessageStats) -> Vec<(&'static str, String)> {
     let figure = |value: u64| number(i64::try_from(value).unwrap_or(i64::MAX));
     let mut words = vec![
-        ("Sent on", figure(figures.successful)),
+        ("Sent", figure(figures.successful)),
         ("Clicked", figure(figures.clicked)),
-        ("Not subscribed any more", figure(figures.failed)),
-        ("Refused by the platform", figure(figures.errored)),
+        ("Unsubscribed", figure(figures.failed)),
+        ("Failed", figure(figures.errored)),
     ];
     if let Some(received) = figures.received {
-        words.push(("Confirmed by devices", figure(received)));
+        words.push(("Confirmed delivery", figure(received)));
     }
     match figures.remaining {
         Some(0) => {}
-        Some(remaining) => words.push(("Still to go", figure(remaining))),
-        None => words.push(("Still to go", "not known yet".to_owned())),
+        Some(remaining) => words.push(("Remaining", figure(remaining))),
+        None => words.push(("Remaining", "not known yet".to_owned())),
     }
     if figures.is_cancelled {
-        words.push(("Taken back", "yes".to_owned()));
+        words.push(("Cancelled", "yes".to_owned()));
     }
     words
 }
@@ -30,9 +30,11 @@ pub(super) fn words_of(figures: &MessageStats) -> Vec<(&'static str, String)> {
 /// Why there are no counts, as a sentence with what to do.
 pub(super) fn why_none(error: &MessageStatsError) -> String {
     match error {
-        MessageStatsError::AppGone => format!("There are no counts: {error}."),
-        MessageStatsError::Provider(_) => format!("There are no counts now: {error}. Ask again in a moment."),
-        MessageStatsError::Store(_) => "The database is away: ask again in a moment.".to_owned(),
+        MessageStatsError::AppGone => format!("No statistics: {error}."),
+        MessageStatsError::Provider(_) => {
+            format!("Statistics are unavailable: {error}. Try again in a moment.")
+        }
+        MessageStatsError::Store(_) => "The database is unavailable. Try again in a moment.".to_owned(),
     }
 }
 

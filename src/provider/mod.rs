@@ -136,7 +136,7 @@ pub struct RemoteTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
     /// The provider said no.
-    #[error("OneSignal refused it with status {status}: {detail}")]
+    #[error("OneSignal rejected it with status {status}: {detail}")]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -144,7 +144,7 @@ pub enum ProviderError {
         detail: String,
     },
     /// Nothing was done: too many calls.
-    #[error("OneSignal takes no more calls for now")]
+    #[error("OneSignal's rate limit is reached")]
     RateLimited {
         /// How long OneSignal asks to wait.
         retry_after: Option<Duration>,
@@ -153,6 +153,6 @@ pub enum ProviderError {
     #[error("OneSignal could not be reached: {0}")]
     Unreachable(String),
     /// It may have been done, or not.
-    #[error("OneSignal gave no clear answer: {0}")]
+    #[error("no clear response from OneSignal: {0}")]
     Unclear(String),
 }

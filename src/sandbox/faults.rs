@@ -57,17 +57,17 @@ impl Kind {
     /// In words.
     pub(super) fn about(self) -> &'static str {
         match self {
-            Self::Status => "answers a status without accepting",
-            Self::RateLimit => "answers 429 above so many calls a second",
-            Self::Html => "answers a proxy's HTML page without accepting",
-            Self::Delay => "is slow: waits, then goes on as usual",
-            Self::Hang => "never answers and does not accept",
+            Self::Status => "returns an error status without accepting",
+            Self::RateLimit => "returns 429 above a rate of calls per second",
+            Self::Html => "returns a proxy's HTML page without accepting",
+            Self::Delay => "responds slowly: waits, then continues normally",
+            Self::Hang => "never responds and does not accept",
             Self::ResetBefore => "resets the connection without accepting",
             Self::ResetAfter => "accepts, then resets the connection",
-            Self::ReplyLost => "accepts, then never answers",
-            Self::Truncate => "accepts, then sends half of the answer",
-            Self::KeyRevoked => "answers as if the key had been revoked",
-            Self::AppDisabled => "answers as if the app had been switched off",
+            Self::ReplyLost => "accepts, then never responds",
+            Self::Truncate => "accepts, then sends half of the response",
+            Self::KeyRevoked => "responds as if the key had been revoked",
+            Self::AppDisabled => "responds as if the app had been disabled",
         }
     }
 
@@ -174,11 +174,11 @@ impl Fault {
     /// What is wrong with it, in words.
     pub(super) fn check(&self) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.probability) {
-            return Err("`probability` is between 0 and 1".to_owned());
+            return Err("`probability` must be between 0 and 1".to_owned());
         }
         let valid = |status: u16| status >= 200 && StatusCode::from_u16(status).is_ok();
         if self.status.is_some_and(|status| !valid(status)) {
-            return Err("`status` is between 200 and 999".to_owned());
+            return Err("`status` must be between 200 and 999".to_owned());
         }
         let missing = match self.kind {
             Kind::Status if self.status.is_none() => Some("status"),
@@ -196,7 +196,8 @@ impl Fault {
             | Kind::AppDisabled
             | Kind::Html => None,
         };
-        missing.map_or(Ok(()), |field| Err(format!("a fault of kind `{}` needs `{field}`", self.kind.name())))
+        missing
+            .map_or(Ok(()), |field| Err(format!("a fault of kind `{}` requires `{field}`", self.kind.name())))
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) async fn check(State(sandbox): State<Arc<Sandbox>>, request: Request,
     if named.is_none_or(|host| is_known(host, &sandbox.options.hosts)) {
         return next.run(request).await;
     }
-    let text = "the sandbox answers to localhost and to addresses; allow another name with --host NAME";
+    let text = "the sandbox only accepts localhost and IP addresses; allow another name with --host NAME";
     (StatusCode::MISDIRECTED_REQUEST, Json(json!({"errors": [text]}))).into_response()
 }
 

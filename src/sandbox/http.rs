@@ -179,7 +179,7 @@ fn cut(scissors: Option<&Scissors>) -> Response {
     if let Some(scissors) = scissors {
         scissors.cut();
     }
-    (StatusCode::INTERNAL_SERVER_ERROR, "this connection was to be reset").into_response()
+    (StatusCode::INTERNAL_SERVER_ERROR, "this connection was supposed to be reset").into_response()
 }
 
 /// Announces the whole answer and sends half of it.

@@ -44,7 +44,7 @@ pub enum SandboxError {
         path: PathBuf,
     },
     /// It holds something that no sandbox wrote.
-    #[error("{path}, line {line}, is no line of a sandbox; move the file away to start empty")]
+    #[error("{path}, line {line}: invalid sandbox data; move the file away to start empty")]
     Damaged {
         /// The data file.
         path: PathBuf,
@@ -205,7 +205,7 @@ impl Journal {
     pub(super) fn open(path: Option<&Path>) -> Result<(Self, Vec<Line>), SandboxError> {
         let Some(path) = path else { return Ok((Self(None), Vec::new())) };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(failed("make the folder", folder))?;
+            fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
         }
         let lock = lock(path)?;
         let file = File::options().create(true).truncate(false).read(true).write(true).open(path);

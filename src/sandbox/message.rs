@@ -67,7 +67,7 @@ impl<'de> Deserialize<'de> for Channel {
         let text = String::deserialize(deserializer)?.to_lowercase();
         Self::parse(text.strip_suffix("push").filter(|_| text.len() > 4).map_or(text.as_str(), |_| "push"))
             .ok_or_else(|| {
-                de::Error::custom("a channel is `push`, `email` or `sms`, or a type such as `iOSPush`")
+                de::Error::custom("a channel must be `push`, `email` or `sms`, or a type such as `iOSPush`")
             })
     }
 }

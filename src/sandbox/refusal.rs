@@ -125,13 +125,13 @@ impl Refusal {
 
     /// 503: the sandbox itself can't keep what it was sent.
     pub(super) fn not_kept(error: &super::SandboxError) -> Self {
-        tracing::error!("the sandbox could not keep a call: {error}");
+        tracing::error!("the sandbox could not store a call: {error}");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable")
     }
 
     /// 500: the sandbox has a defect.
     pub(super) fn broken(error: &dyn std::fmt::Display) -> Self {
-        tracing::error!("a call broke off in the sandbox: {error}");
+        tracing::error!("a call was aborted in the sandbox: {error}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 

@@ -26,7 +26,7 @@ impl Sandbox {
                 match self.send(&mut state, &due, now) {
                     Ok(more) => events.extend(more),
                     Err(error) => {
-                        tracing::error!("the sandbox could not note that a message was sent: {error}");
+                        tracing::error!("the sandbox could not record that a message was sent: {error}");
                         break;
                     }
                 }
@@ -91,7 +91,7 @@ impl Sandbox {
         let known = || self.options.strict_users.then(|| state.people(app).subscribed() as u64);
         let Some(subscribed) = self.options.subscriptions.or_else(known) else { return Ok(()) };
         if state.count_volume(app, sent, subscribed, now) {
-            tracing::warn!(%app, "the app was switched off: ten messages for each subscription in 15 minutes");
+            tracing::warn!(%app, "the app was disabled: more than ten messages per subscription in 15 minutes");
             state.disable(app, true)?;
         }
         Ok(())

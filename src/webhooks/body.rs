@@ -243,7 +243,7 @@ impl<'a> Lenient<'a> {
     fn doubt(&self, what: &'static str) {
         let mut doubts = self.doubts.borrow_mut();
         match doubts.len() {
-            MAX_DOUBTS => doubts.push(Doubt { path: ROOT.path(), what: "is in doubt at too many places" }),
+            MAX_DOUBTS => doubts.push(Doubt { path: ROOT.path(), what: "has too many ambiguous values" }),
             more if more > MAX_DOUBTS => {}
             _ => doubts.push(Doubt { path: self.place.path(), what }),
         }
@@ -256,7 +256,7 @@ impl<'de> DeserializeSeed<'de> for Lenient<'_> {
         if self.place.depth > MAX_DEPTH {
             // Passes over it without going down.
             deserializer.deserialize_ignored_any(IgnoredAny)?;
-            self.doubt("is nested too deep");
+            self.doubt("is nested too deeply");
             return Ok(Value::Null);
         }
         deserializer.deserialize_any(self)
@@ -300,7 +300,7 @@ impl<'de> Visitor<'de> for Lenient<'_> {
             let inner = self.below(Step::Member(&name));
             let value = map.next_value_seed(inner)?;
             if members.contains_key(&name) {
-                inner.doubt("stands twice in one object");
+                inner.doubt("is a duplicate key in an object");
             }
             members.insert(name, value);
         }

@@ -29,12 +29,12 @@ impl Checker<'_> {
         for (place, text) in
             settings.allowed_types.iter().flatten().enumerate().filter(|(_, t)| !is_pattern(t))
         {
-            let message = format!("`{text}` names no event types");
+            let message = format!("`{text}` is not an event type pattern");
             let problem = SettingsProblem::new(format!("allowed_types[{place}]"), "bad_type", message);
             self.problems.push(problem.hint("write `order.shipped`, `order.*` for a family, or `*`"));
         }
         if settings.default_locale.as_deref().is_some_and(|locale| !is_locale(locale)) {
-            self.note("default_locale", "bad_locale", "a locale is a BCP 47 tag, such as `de` or `de-AT`");
+            self.note("default_locale", "bad_locale", "must be a BCP 47 tag, such as `de` or `de-AT`");
         }
     }
 
@@ -45,7 +45,7 @@ impl Checker<'_> {
             let problem = SettingsProblem::new(
                 format!("{place}.id"),
                 "required",
-                "an event needs an id, so that a repeat is known",
+                "an event requires an id, which is used to detect duplicates",
             );
             self.problems.push(problem.hint("such as `body.id`, or a header: `headers['x-delivery-id']`"));
         }
@@ -95,7 +95,7 @@ impl Checker<'_> {
             self.note(&place, "bad_recipient", "use `recipient` or `recipients`, not both");
         }
         let (Some((label, text)), 1) = (labels.first_key_value(), labels.len()) else {
-            self.note(&place, "bad_recipient", "a recipient is one label with one expression");
+            self.note(&place, "bad_recipient", "a recipient must be one label with one expression");
             return None;
         };
         Some((label.clone(), self.expression(&place, label, text, Kind::Any)?))
@@ -104,7 +104,7 @@ impl Checker<'_> {
     fn data(&mut self, place: &str, data: &Value, kind: Kind, leaves: &mut usize) -> Option<Data> {
         *leaves += 1;
         if *leaves > MAX_LEAVES {
-            self.note(place, "too_complex", "there are too many expressions here");
+            self.note(place, "too_complex", "too many expressions");
             return None;
         }
         match data {
@@ -120,8 +120,8 @@ impl Checker<'_> {
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
                 let problem =
-                    SettingsProblem::new(place, "syntax", "this is an expression, or a table of them");
-                self.problems.push(problem.hint("write it as text: `\"1\"`, `\"'DHL'\"`, `\"[1, 2]\"`"));
+                    SettingsProblem::new(place, "syntax", "must be an expression, or a table of expressions");
+                self.problems.push(problem.hint("write it as a string: `\"1\"`, `\"'DHL'\"`, `\"[1, 2]\"`"));
                 None
             }
         }

@@ -85,12 +85,12 @@ impl Webhook {
         let mut checker = Checker { problems: Vec::new(), budget };
         checker.source(settings);
         let Some(webhook) = &settings.webhook else {
-            checker.note("webhook", "required", "nothing says how its webhooks are signed");
+            checker.note("webhook", "required", "the signature of its webhooks is not configured");
             return Err(checker.problems);
         };
         let auth = webhook.auth().map_err(|problem| checker.problems.push(problem)).ok();
         if settings.mapping.is_empty() || settings.mapping.len() > MAX_MAPPINGS {
-            checker.note("mapping", "required", &format!("a webhook has 1 to {MAX_MAPPINGS} mappings"));
+            checker.note("mapping", "required", &format!("a webhook must have 1 to {MAX_MAPPINGS} mappings"));
         }
         let has_id = auth.as_ref().is_some_and(Auth::names_its_calls);
         let mappings: Vec<Option<Mapping>> = settings
@@ -149,7 +149,7 @@ pub(super) fn check_without_webhook(
     let mut checker = Checker { problems: Vec::new(), budget };
     checker.source(settings);
     if !settings.mapping.is_empty() {
-        checker.note("webhook", "required", "nothing says how its webhooks are signed");
+        checker.note("webhook", "required", "the signature of its webhooks is not configured");
     }
     if checker.problems.is_empty() { Ok(()) } else { Err(checker.problems) }
 }
@@ -248,16 +248,13 @@ fn whole(event: Map<String, Value>) -> Result<Map<String, Value>, Failure> {
     for (name, value) in &event {
         // The event itself is one level.
         if is_deeper(value, MAX_EVENT_DEPTH - 1) {
-            return refuse(name, "it is nested too deep for an event");
+            return refuse(name, "nested too deeply for an event");
         }
         if has_character(value, '\0') {
-            return refuse(name, "a text has a NUL character");
+            return refuse(name, "a string contains a NUL character");
         }
         if NAMES.contains(&name.as_str()) && has_character(value, '\u{fffd}') {
-            return refuse(
-                name,
-                "the text came broken: it has a character that stands for what could not be read",
-            );
+            return refuse(name, "the text is corrupted: it contains the replacement character U+FFFD");
         }
     }
     Ok(event)

@@ -194,12 +194,12 @@ impl WebhookSettings {
         self.refuse_unused()?;
         match (self.scheme, self.auth) {
             (Some(_), Some(_)) => {
-                let message = "`scheme` says how the sender signs, so `auth` can't say it too";
-                Err(SettingsProblem::new("webhook.auth", "unused", message).hint("leave one of them out"))
+                let message = "`scheme` already defines the signature, so `auth` can't be set as well";
+                Err(SettingsProblem::new("webhook.auth", "unused", message).hint("remove one of them"))
             }
             (None, None) => {
-                let message = "nothing says how its webhooks are signed";
-                let hint = "write `scheme = \"stripe\"` (or another sender that Herald knows), or `auth`";
+                let message = "the signature of its webhooks is not configured";
+                let hint = "write `scheme = \"stripe\"` (or another known sender), or `auth`";
                 Err(SettingsProblem::new("webhook.auth", "required", message).hint(hint))
             }
             (Some(Scheme::Twilio), None) => Ok(Auth::Twilio { url: self.own_url()? }),
@@ -223,16 +223,16 @@ impl WebhookSettings {
         let unused = unused.or((self.url.is_some() && !needs_url).then_some(("url", "twilio")));
         let Some((name, whose)) = unused else { return Ok(()) };
         let place = format!("webhook.{name}");
-        Err(SettingsProblem::new(place, "unused", format!("`{name}` is for `{whose}` alone")))
+        Err(SettingsProblem::new(place, "unused", format!("`{name}` is only valid with `{whose}`")))
     }
 
     fn own_url(&self) -> Result<Url, SettingsProblem> {
         let url = self.url.as_deref().and_then(|url| url.parse::<Url>().ok());
         let is_whole = |url: &Url| url.has_host() && url.query().is_none() && url.fragment().is_none();
         url.filter(is_whole).ok_or_else(|| {
-            let message = "Twilio signs the address that it calls, so the address has to be known";
+            let message = "Twilio signs the URL that it calls, so `url` is required";
             let hint =
-                "write `url = \"https://…/v1/hooks/<source>\"`, as it was entered at Twilio, without a query";
+                "write `url = \"https://…/v1/hooks/<source>\"`, exactly as configured at Twilio, without a query";
             SettingsProblem::new("webhook.url", "required", message).hint(hint)
         })
     }
@@ -248,7 +248,7 @@ impl WebhookSettings {
             || prefix.contains(',')
             || !prefix.bytes().all(is_plain)
         {
-            let message = "a prefix is up to 50 visible ASCII characters, none of them a comma: no signature can verify";
+            let message = "a prefix must be up to 50 visible ASCII characters without a comma; otherwise no signature can be verified";
             return Err(SettingsProblem::new("webhook.prefix", "never_verifies", message));
         }
         never_verifies(&header, algorithm, encoding, &prefix)?;
@@ -259,8 +259,11 @@ impl WebhookSettings {
         let header = self.header.as_deref().unwrap_or_default().to_ascii_lowercase();
         let is_name = header.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         if header.is_empty() || header.len() > 100 || !is_name {
-            let problem =
-                SettingsProblem::new("webhook.header", "bad_header", "`hmac` needs the signature's header");
+            let problem = SettingsProblem::new(
+                "webhook.header",
+                "bad_header",
+                "`hmac` requires `header`, the name of the signature header",
+            );
             return Err(problem.hint("such as `x-hub-signature-256`"));
         }
         Ok(header)
@@ -286,7 +289,8 @@ fn never_verifies(
         return Ok(());
     }
     let name = sender.as_str();
-    let message = format!("no call could ever verify: `{header}` is {name}'s, which signs in another way");
-    let hint = format!("write `scheme = \"{name}\"` in place of `auth` and what belongs to it");
+    let message =
+        format!("no call could be verified: `{header}` belongs to {name}, which uses another signature");
+    let hint = format!("use `scheme = \"{name}\"` instead of `auth` and its settings");
     Err(SettingsProblem::new("webhook.header", "never_verifies", message).hint(hint))
 }

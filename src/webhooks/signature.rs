@@ -53,18 +53,18 @@ impl Auth {
     pub fn refuses(&self, secret: &str) -> Option<&'static str> {
         let visible = secret.bytes().filter(u8::is_ascii_graphic).count();
         if visible < MIN_VISIBLE || secret.trim() != secret {
-            return Some("a secret has 16 visible characters at least and no blanks around them");
+            return Some("a secret must have at least 16 visible characters and no surrounding spaces");
         }
         if !self.is_standard() {
             return None;
         }
         if secret.starts_with("whsk_") || secret.starts_with("whpk_") {
             return Some(
-                "this key is of an asymmetric signature, which Herald does not verify; use a `whsec_…` secret",
+                "this is a key for asymmetric signatures, which Herald does not support; use a `whsec_…` secret",
             );
         }
         let is_unreadable = standard_keys(secret).is_empty();
-        is_unreadable.then_some("after `whsec_` a secret is base64")
+        is_unreadable.then_some("the part after `whsec_` must be base64")
     }
 
     fn is_standard(&self) -> bool {

@@ -203,11 +203,11 @@ async fn readiness_knows_when_the_process_stops_and_when_the_database_is_gone() 
         .await;
     assert_eq!(
         ready().await,
-        (503, json!({"ready": false, "reason": "the schema is behind: run `herald migrate`"}))
+        (503, json!({"ready": false, "reason": "the schema is outdated: run `herald migrate`"}))
     );
     app.herald.store.close().await;
-    assert_eq!(ready().await.1["reason"], "the database can't be reached");
+    assert_eq!(ready().await.1["reason"], "the database is unreachable");
     assert_eq!(app.call(Method::GET, "/healthz", None, None).await.0, 200, "it is alive all the same");
     app.herald.api.stop_being_ready();
-    assert_eq!(ready().await.1["reason"], "the process is about to stop");
+    assert_eq!(ready().await.1["reason"], "the process is shutting down");
 }

@@ -59,8 +59,8 @@ async fn serve_refuses_to_start_with_one_clear_line() {
         (vec![at, db, secret, ("HERALD_DELIVERY__LAESE", "2s")], "did you mean `delivery.lease`?"),
         (vec![at, db, secret, ("HERALD_DELIVERY__LEASE", "9s")], "at least twice `delivery.lease_renewal`"),
         (vec![at, db, secret, ("HERALD_DELIVERY__LEASE", "soon")], "delivery.lease"),
-        (vec![at, db, secret, risky, ("HERALD_ONESIGNAL__APP_ID", "x")], "onesignal.app_id is no UUID"),
-        (vec![at, db, secret, risky, ("HERALD_DEV_KEY", "hk_test_short")], "dev_key can't be used"),
+        (vec![at, db, secret, risky, ("HERALD_ONESIGNAL__APP_ID", "x")], "onesignal.app_id is not a UUID"),
+        (vec![at, db, secret, risky, ("HERALD_DEV_KEY", "hk_test_short")], "invalid dev_key"),
         (vec![at, db, secret, risky, ("HERALD_DEV_KEY", KEY)], "the default app is no sandbox"),
     ] {
         let line = refusal(&run(&["serve"], &variables).await);
@@ -77,7 +77,7 @@ async fn the_schema_is_brought_up_to_date_once_and_the_first_key_is_made_in_the_
         refusal(&run(&["keys", "create", "--source", "shop"], &variables).await).contains("herald migrate")
     );
     assert!(out(&run(&["migrate"], &variables).await).starts_with("applied "));
-    assert_eq!(out(&run(&["migrate"], &variables).await), "the schema was up to date\n");
+    assert_eq!(out(&run(&["migrate"], &variables).await), "the schema is up to date\n");
     let bad = ["keys", "create", "--source", "shop", "--scope", "everything"];
     assert!(refusal(&run(&bad, &variables).await).contains("scopes are events:write"));
     let made = run(&["keys", "create", "--source", "shop"], &variables).await;
@@ -299,7 +299,7 @@ async fn a_webhook_is_connected_from_the_shell() {
     assert!(processes.client(&["sources", "secret", "revoke", "webshop", id]).await.status.success());
     assert_eq!(send("{}").await["code"], "bad_signature");
     let shown = out(&processes.client(&["sources", "show", "webshop"]).await);
-    assert!(shown.contains("1 call was refused") && shown.contains("(wrong_signature)"), "{shown}");
+    assert!(shown.contains("1 call was rejected") && shown.contains("(wrong_signature)"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

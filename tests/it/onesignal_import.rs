@@ -157,7 +157,7 @@ async fn the_command_ends_with_2_when_onesignal_says_something_else() {
     app.advance(Duration::from_mins(1)).await;
     let repaired = herald(&app, &["catalog", "drift", "--repair"]).await;
     assert!(
-        out(&repaired).contains("payment-failed-sms@1/en in app default; it is uploaded again"),
+        out(&repaired).contains("payment-failed-sms@1/en in app default; uploaded again"),
         "{}",
         out(&repaired)
     );

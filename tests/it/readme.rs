@@ -16,7 +16,8 @@ async fn the_commands_of_run_it_for_real_work_on_an_empty_database() {
         ("HERALD_ONESIGNAL__API_KEY", "os_v2_app_sandbox"),
         ("HERALD_ONESIGNAL__BASE_URL", onesignal.sandbox_url.as_str()),
     ];
-    let (_, section) = include_str!("../../README.md").split_once("## Run it for real").expect("the section");
+    let (_, section) =
+        include_str!("../../README.md").split_once("## Running in production").expect("the section");
     let line = section.lines().find(|line| line.starts_with("herald migrate")).expect("the commands");
     let commands: Vec<&str> = line.split(" && ").collect();
     let (serve, before) = commands.split_last().expect("commands");

@@ -203,10 +203,10 @@ async fn a_body_is_kept_however_bad_its_json_is_and_can_be_read_again() {
     // Where the mapping reads it, the body waits with its reason.
     let twice = r#"{"user":"u","order":"8","order":"9"}"#;
     for (body, reason) in [
-        (twice, "mapping[0].id: `body.order` stands twice in one object"),
+        (twice, "mapping[0].id: `body.order` is a duplicate key in an object"),
         (
             r#"{"user":"u\ud83d","order":"10"}"#,
-            "mapping[0].recipient: the text came broken: it has a character that stands for what could not be read",
+            "mapping[0].recipient: the text is corrupted: it contains the replacement character U+FFFD",
         ),
         ("<order>11</order>", "the body is not JSON (line 1, column 1)"),
         ("", "the body is empty"),

@@ -328,7 +328,7 @@ async fn a_mapping_can_be_tried_before_anything_is_sent() {
     let (status, tried) = test(json!({"body": fulfilled(1), "headers": {"Webhook-Id": "msg_9"}})).await;
     assert_eq!((status, &tried["state"], &tried["mapping"]), (200, &json!("accepted"), &json!(0)));
     assert_eq!((&tried["event"]["id"], &tried["event"]["data"]["order_id"]), (&json!("msg_9"), &json!("1")));
-    assert_eq!(test(json!({"body": {"topic": "x"}})).await.1["detail"], "no mapping's `when` holds");
+    assert_eq!(test(json!({"body": {"topic": "x"}})).await.1["detail"], "no mapping's `when` matches");
     let tried = test(json!({"body": {"topic": "orders/fulfilled"}})).await.1;
     assert_eq!(tried["detail"], "mapping[0].recipient: the data has no `body.customer`");
     let mut odd = fulfilled(1);

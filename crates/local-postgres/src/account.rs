@@ -58,7 +58,7 @@ impl Account {
     /// # Errors
     /// [`LocalPostgresError::Io`], also when it is there already.
     pub(super) fn make_private_folder(&self, folder: &Path) -> Result<(), LocalPostgresError> {
-        fs::DirBuilder::new().mode(0o700).create(folder).map_err(io_error("make the folder", folder))?;
+        fs::DirBuilder::new().mode(0o700).create(folder).map_err(io_error("create the folder", folder))?;
         if let Self::Other { uid, gid, .. } = self {
             std::os::unix::fs::chown(folder, Some(uid.as_raw()), Some(gid.as_raw()))
                 .map_err(io_error("change the owner of", folder))?;

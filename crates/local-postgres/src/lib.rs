@@ -46,14 +46,14 @@ pub enum LocalPostgresError {
     #[error("{NOT_INSTALLED}", NOT_INSTALLED = find::NOT_INSTALLED)]
     NotInstalled,
     /// `PG_BIN` names a folder without the programs.
-    #[error("PG_BIN is {path}, but there is no working `initdb` and `postgres` in it")]
+    #[error("PG_BIN is {path}, but it contains no working `initdb` and `postgres`")]
     WrongPgBin {
         /// What `PG_BIN` says.
         path: PathBuf,
     },
     /// The folder was made by a Postgres of another major version.
     #[error(
-        "{data_dir} was made by Postgres {made_by}, and only version {installed} is installed; install Postgres {made_by}, \
+        "{data_dir} was created by Postgres {made_by}, but only version {installed} is installed; install Postgres {made_by}, \
          or choose another data folder, or delete this one to start over"
     )]
     OtherVersion {
@@ -65,7 +65,7 @@ pub enum LocalPostgresError {
         installed: String,
     },
     /// The folder holds something that is no cluster.
-    #[error("{data_dir} is not empty and holds no Postgres cluster; choose another data folder")]
+    #[error("{data_dir} is not empty and contains no Postgres cluster; choose another data folder")]
     NotACluster {
         /// The folder.
         data_dir: PathBuf,
@@ -83,8 +83,8 @@ pub enum LocalPostgresError {
     NoAccount,
     /// As root: the server's account can't get to the folder.
     #[error(
-        "account {account} can't enter {folder}; choose a data folder elsewhere (such as below /var/lib or /tmp), or \
-         open it with `chmod o+x {folder}`"
+        "account {account} has no access to {folder}; choose another data folder (such as one in /var/lib or /tmp), or \
+         allow access with `chmod o+x {folder}`"
     )]
     Unreachable {
         /// Who runs the server.

@@ -146,7 +146,7 @@ fn absolute(data_dir: &Path) -> Result<PathBuf, LocalPostgresError> {
     let (Some(parent), Some(name)) = (full.parent(), full.file_name()) else {
         return Err(LocalPostgresError::NotACluster { data_dir: full });
     };
-    fs::create_dir_all(parent).map_err(io_error("make the folder", parent))?;
+    fs::create_dir_all(parent).map_err(io_error("create the folder", parent))?;
     let parent = parent.canonicalize().map_err(io_error("find", parent))?;
     Ok(parent.join(name))
 }
@@ -250,7 +250,7 @@ impl Drop for SocketFolder {
 fn stop_leftover(data_dir: &Path) -> Result<(), LocalPostgresError> {
     let Some(PidFile { pid, .. }) = PidFile::find(data_dir) else { return Ok(()) };
     if serves(pid, data_dir) {
-        tracing::info!("stopping the Postgres (process {pid}) that an earlier run left behind");
+        tracing::info!("stopping a Postgres (process {pid}) left over from an earlier run");
         return stop(pid, data_dir, || !serves(pid, data_dir));
     }
     let stale = data_dir.join("postmaster.pid");

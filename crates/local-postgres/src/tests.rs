@@ -149,7 +149,7 @@ fn a_cluster_of_another_major_version_is_refused_by_name() {
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("PG_VERSION"), "9\n").unwrap();
     let error = LocalPostgres::start(&Options::throwaway(&data)).unwrap_err();
-    assert!(error.to_string().contains("made by Postgres 9, and only version"), "{error}");
+    assert!(error.to_string().contains("created by Postgres 9, but only version"), "{error}");
 }
 
 #[test]

@@ -72,9 +72,9 @@ pub fn connect_provider(
 /// A call that did not come through.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
-    #[error("no answer")]
+    #[error("no response")]
     NoAnswer(#[from] reqwest::Error),
-    #[error("an answer that can't be used")]
+    #[error("an invalid response")]
     Unusable,
 }
 
@@ -114,8 +114,8 @@ impl Oidc {
         let http = |request| call(self.http.clone(), request);
         let found = CoreProviderMetadata::discover_async(self.issuer.clone(), &http).await;
         let found = found.map_err(|error| {
-            tracing::warn!(%error, "the log-in provider's description could not be read");
-            unusable("its description could not be read; the log says why")
+            tracing::warn!(%error, "the login provider's configuration could not be loaded");
+            unusable("its configuration could not be loaded; see the log")
         })?;
         *self.description.lock() = Some((now, found.clone()));
         Ok(found)
@@ -171,11 +171,11 @@ impl LogInProvider for Oidc {
         let http = |request| call(self.http.clone(), request);
         let response = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
-            .map_err(|_| unusable("it names no token endpoint"))?
+            .map_err(|_| unusable("it has no token endpoint"))?
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose_secret().to_owned()))
             .request_async(&http)
             .await
-            .map_err(|_| bad("it refused the code"))?;
+            .map_err(|_| bad("it rejected the code"))?;
         let token = response.id_token().ok_or_else(|| bad("it has no ID token"))?;
         // Signed with a key that the provider publishes: never by a shared secret, never not at all.
         let verifier = client.id_token_verifier().set_time_fn(move || now).set_allowed_algs([
@@ -189,8 +189,8 @@ impl LogInProvider for Oidc {
         ]);
         let claims =
             token.claims(&verifier, &Nonce::new(nonce.expose_secret().to_owned())).map_err(|error| {
-                tracing::warn!(%error, "the log-in provider's token was refused");
-                bad("its token was refused; the log says why")
+                tracing::warn!(%error, "the login provider's token was rejected");
+                bad("its token was rejected; see the log")
             })?;
         Ok(ProviderAnswer {
             account: format!("{} {}", claims.issuer().as_str(), claims.subject().as_str()),

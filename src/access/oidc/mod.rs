@@ -14,7 +14,7 @@ pub enum OidcSetUpError {
     #[error("oidc.issuer is set, but this Herald was built without the cargo feature `oidc`")]
     NotBuilt,
     /// The issuer.
-    #[error("oidc.issuer has to be an https address")]
+    #[error("oidc.issuer must be an https URL")]
     Issuer,
     /// The client.
     #[error("failed to prepare the connection to the provider")]

@@ -1,4 +1,4 @@
-//! What can be wrong with changes of the catalog, as problems.
+//! Problems of catalog changes.
 
 use serde_json::json;
 
@@ -29,7 +29,7 @@ impl From<ApplyError> for Problem {
             ApplyError::WouldHold { template, report } => would_hold(&template, report),
             ApplyError::Changed(version) => Self::new(Code::Stale, stands_at(version)),
             ApplyError::Busy => {
-                Self::new(Code::Changed, "somebody else changes the catalog all the time; try again")
+                Self::new(Code::Changed, "the catalog is being changed concurrently; try again")
                     .retry_after(RETRY_AFTER)
             }
             ApplyError::Upload(UploadError::Store(error)) | ApplyError::Store(error) => error.into(),
@@ -40,7 +40,7 @@ impl From<ApplyError> for Problem {
             ApplyError::Upload(error) => {
                 let cause =
                     std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                Self::new(Code::UploadFailed, format!("{error}{cause}; what was live before still is"))
+                Self::new(Code::UploadFailed, format!("{error}{cause}; the live version is unchanged"))
             }
         }
     }
@@ -52,7 +52,7 @@ impl From<DriftError> for Problem {
             DriftError::Upload(error) => ApplyError::Upload(error).into(),
             DriftError::Store(error) => error.into(),
             DriftError::Provider { source, .. } => {
-                Self::new(Code::UploadFailed, format!("{source}; asking again goes on from there"))
+                Self::new(Code::UploadFailed, format!("{source}; repeat the request to continue"))
             }
         }
     }
@@ -68,10 +68,9 @@ impl From<TemplateError> for Problem {
                 Code::InvalidFields,
                 vec![FieldError::new(format!("/{field}"), "invalid", words)],
             ),
-            TemplateError::Archived(_) => Self::new(
-                Code::Archived,
-                format!("{words}: bring it back with `{{\"archived\": false}}` first"),
-            ),
+            TemplateError::Archived(_) => {
+                Self::new(Code::Archived, format!("{words}: restore it with `{{\"archived\": false}}` first"))
+            }
             TemplateError::Stale(draft) => {
                 let theirs = draft.map(|draft| {
                     json!({"revision": draft.revision, "author": draft.author, "updated_at": draft.updated_at,
@@ -79,19 +78,20 @@ impl From<TemplateError> for Problem {
                 });
                 let detail = match &theirs {
                     Some(theirs) => format!(
-                        "{} saved revision {} meanwhile: lay your changes over it",
+                        "{} saved revision {} in the meantime: merge your changes into it",
                         theirs["author"].as_str().unwrap_or_default(),
                         theirs["revision"]
                     ),
-                    None => "the draft was published or thrown away meanwhile".to_owned(),
+                    None => "the draft was published or discarded in the meantime".to_owned(),
                 };
                 about(Self::new(Code::Stale, detail), AboutCatalog { theirs, ..AboutCatalog::default() })
             }
             TemplateError::Changed(version) => Self::new(Code::Stale, stands_at(version)),
-            TemplateError::NeedsApproval => {
-                Self::new(Code::NeedsApproval, format!("{words}: somebody else posts to `/approve` first"))
-            }
-            TemplateError::OwnDraft => Self::new(Code::NeedsApproval, format!("{words}; ask somebody else")),
+            TemplateError::NeedsApproval => Self::new(
+                Code::NeedsApproval,
+                format!("{words}: someone else has to post to `/approve` first"),
+            ),
+            TemplateError::OwnDraft => Self::new(Code::NeedsApproval, format!("{words}; ask someone else")),
             TemplateError::Problems(problems) => ApplyError::Problems(problems).into(),
             TemplateError::WouldHold(report) => would_hold("this template", report),
             TemplateError::InUse(_) => {
@@ -110,19 +110,25 @@ impl From<TestSendError> for Problem {
         match error {
             TestSendError::NotListed(_) => Self::new(
                 Code::NotListed,
-                format!("{error}; somebody who may hand out keys puts them there: POST /v1/test-recipients"),
+                format!(
+                    "{error}; someone with permission to manage keys can add them: POST /v1/test-recipients"
+                ),
             ),
             TestSendError::Ingest(error) => error.into(),
         }
     }
 }
 
-/// Events that get their message today would be held under `template`.
+/// Events that are sent today would be held by `template`.
 fn would_hold(template: &str, report: Box<TrafficReport>) -> Problem {
     let missing: Vec<&str> = report.missing.keys().map(String::as_str).collect();
-    let why = if missing.is_empty() { String::new() } else { format!(" for want of {}", missing.join(", ")) };
+    let why = if missing.is_empty() {
+        String::new()
+    } else {
+        format!(" because of missing {}", missing.join(", "))
+    };
     let detail = format!(
-        "{} of the last {} events would be held under {template}{why}; give it a default, or go on with `accept_held`",
+        "{} of the last {} events would be held by {template}{why}; add a default, or proceed with `accept_held`",
         report.newly_held, report.checked
     );
     let traffic = Some(report);
@@ -133,10 +139,10 @@ fn about(problem: Problem, catalog: AboutCatalog) -> Problem {
     Problem { about_catalog: Some(Box::new(catalog)), ..problem }
 }
 
-/// What somebody is told whose `If-Match` names another version than the present one.
+/// The detail for an `If-Match` that doesn't match the current version.
 fn stands_at(version: i32) -> String {
     if version == 0 {
-        return "there is none, or none any more: send no `If-Match` to make it anew".to_owned();
+        return "it does not exist: omit `If-Match` to create it".to_owned();
     }
-    format!("it stands at version {version} now: read it again and send `If-Match: \"{version}\"`")
+    format!("the current version is {version}: read it again and send `If-Match: \"{version}\"`")
 }

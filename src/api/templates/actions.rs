@@ -1,4 +1,4 @@
-//! What is done with templates: checked, previewed, approved, published, rolled back, sent as a test.
+//! Actions on templates: check, preview, approve, publish, roll back, test send.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,33 +28,33 @@ use crate::domain::template::Content;
 use crate::pipeline::operator::preview::{PreviewWish, Previewed};
 use crate::pipeline::operator::test_send::TestSend;
 
-/// What is checked, and against how much traffic.
+/// A check request.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in super::super) struct CheckRequest {
     /// The content itself; or
     #[schema(value_type = Option<Object>)]
     content: Option<Content>,
-    /// `draft`, `live`, or a version's number; if nothing is said, the draft, or what is live where there is none.
+    /// `draft`, `live`, or a version number; if omitted, the draft if there is one, else the live version.
     version: Option<String>,
-    /// How many of the last events are looked at; 500 if nothing is said, 0 for none.
+    /// Number of recent events to check against; 500 if omitted, 0 for none.
     events: Option<u32>,
 }
 
-/// What can be said of copy.
+/// The result of a check.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(in super::super) struct CheckBody {
-    /// Whether it can be published as far as the checks go.
+    /// Whether the checks allow publishing.
     ok: bool,
     problems: Vec<CatalogProblem>,
     traffic: TrafficReport,
 }
 
-/// Checks copy: the same checks as when files are applied, and what the last real events say to it.
+/// Checks content: the same checks as when files are applied, and rendering for recent real events.
 #[utoipa::path(
     post, path = "/v1/templates/{key}/check", tag = "templates", request_body = CheckRequest,
     params(("key" = String, Path, description = "order-shipped-push")),
-    responses((status = 200, description = "What was found", body = CheckBody))
+    responses((status = 200, description = "The result", body = CheckBody))
 )]
 pub(in super::super) async fn check_template(
     State(api): State<Arc<Api>>,
@@ -72,7 +72,7 @@ pub(in super::super) async fn check_template(
 }
 
 impl Api {
-    /// What a caller may see of a report: single events only with `events:read`.
+    /// The part of a report that a caller may see: individual events require `events:read`.
     pub(in super::super) async fn seen_by(
         &self,
         identity: &Identity,
@@ -81,7 +81,7 @@ impl Api {
         Ok(if self.may_see_events(identity).await? { report } else { report.without_values() })
     }
 
-    /// What a caller may see of a problem that tells of events.
+    /// The part of a problem with event data that a caller may see.
     pub(in super::super) async fn problem_seen_by(
         &self,
         identity: &Identity,
@@ -90,7 +90,7 @@ impl Api {
         Ok(if self.may_see_events(identity).await? { problem } else { problem.without_values() })
     }
 
-    /// The content that a request gives or names.
+    /// The content that a request contains or refers to.
     async fn given(
         &self,
         key: &str,
@@ -103,12 +103,12 @@ impl Api {
         }
     }
 
-    /// What is meant when nothing is named: the draft, or what is live where there is none.
+    /// The default: the draft if there is one, else the live version.
     async fn usual(&self, key: &str) -> Result<&'static str, Problem> {
         Ok(if self.draft(key).await?.is_some() { "draft" } else { "live" })
     }
 
-    /// The number of the stored version that a request names; `None` for the draft.
+    /// The version number that a request refers to; `None` for the draft.
     async fn stored(&self, key: &str, which: Option<&str>) -> Result<Option<i32>, Problem> {
         let none = || Problem::new(Code::NotFound, format!("template {key} has no live version"));
         let which = match which {
@@ -123,56 +123,56 @@ impl Api {
     }
 }
 
-/// What is previewed.
+/// A preview request.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in super::super) struct PreviewRequest {
     /// The content itself; or
     #[schema(value_type = Option<Object>)]
     content: Option<Content>,
-    /// `draft`, `live`, or a version's number; if nothing is said, the draft, or what is live where there is none.
+    /// `draft`, `live`, or a version number; if omitted, the draft if there is one, else the live version.
     version: Option<String>,
-    /// The locale; the default one if none is named.
+    /// Locale; the default locale if omitted.
     locale: Option<String>,
-    /// The event's values; or
+    /// The event's data; or
     #[schema(value_type = Option<Object>)]
     data: Option<Value>,
     /// the name of a sample; or
     sample: Option<String>,
-    /// a past event, its sensitive values masked. The first sample if nothing is said.
+    /// the ID of a past event, whose sensitive values are masked. The first sample if omitted.
     event: Option<String>,
-    /// The event type that the sample is of; needed only if several lead here.
+    /// The event type of the sample; required only if several event types use the template.
     event_type: Option<String>,
-    /// Whom the request is shown for: one label with one id.
+    /// The recipient: one label with one ID.
     recipient: Option<BTreeMap<String, String>>,
-    /// What OneSignal knows of them: `tags`, `language`, …
+    /// The recipient's properties at OneSignal: `tags`, `language`, …
     #[schema(value_type = Object)]
     user: Value,
 }
 
-/// What would be shown and sent.
+/// The preview.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(in super::super) struct PreviewBody {
-    /// The locale that was chosen.
+    /// The selected locale.
     locale: String,
-    /// The fields as the person would see them.
+    /// The fields as the recipient would see them.
     fields: BTreeMap<String, String>,
-    /// What OneSignal would show as nothing, since it does not know it of this person.
+    /// Values that OneSignal would render empty, because it doesn't have them for this recipient.
     blanks: Vec<String>,
-    /// Why it would be held, if it would.
+    /// Why it would be held, if applicable.
     #[schema(value_type = Option<Object>)]
     held: Option<Value>,
-    /// The body of OneSignal's Create message.
+    /// The body of the Create message request to OneSignal.
     #[schema(value_type = Option<Object>)]
     request: Option<Value>,
     problems: Vec<CatalogProblem>,
 }
 
-/// Shows what a person would see and what OneSignal would get; nothing is sent.
+/// Shows what the recipient would see and the request to OneSignal. Nothing is sent.
 #[utoipa::path(
     post, path = "/v1/templates/{key}/preview", tag = "templates", request_body = PreviewRequest,
     params(("key" = String, Path, description = "order-shipped-push")),
-    responses((status = 200, description = "What would be shown and sent", body = PreviewBody))
+    responses((status = 200, description = "The preview", body = PreviewBody))
 )]
 pub(in super::super) async fn preview_template(
     State(api): State<Arc<Api>>,
@@ -183,7 +183,7 @@ pub(in super::super) async fn preview_template(
     api.allow(&headers, Use::ReadCatalog).await?;
     let mut wish: PreviewRequest = read(&headers, body).await?;
     if wish.event.is_some() {
-        // It shows what the event says.
+        // It shows event data.
         api.allow(&headers, Use::ReadEvents).await?;
     }
     let snapshot = api.store.snapshot().await?;
@@ -195,7 +195,7 @@ pub(in super::super) async fn preview_template(
     let (_, data) = api.example(&snapshot, &key, &wish).await?;
     let is_gathered = |rule: &&Rule| rule.template() == Some(&key) && rule.definition.digest.is_some();
     let data = match snapshot.rules.iter().find(is_gathered) {
-        // Whoever gives values may give all of what was gathered.
+        // A caller that provides values may provide all events of a digest.
         Some(_) if data.get(digest::ITEMS).is_none() => digest::gathered(vec![data], 1),
         Some(_) | None => data,
     };
@@ -230,7 +230,7 @@ fn recipient_of(given: Option<&BTreeMap<String, String>>) -> Result<Recipient, P
 }
 
 impl Api {
-    /// The event type and the values that a request gives or names.
+    /// The event type and the data that a request contains or refers to.
     async fn example(
         &self,
         snapshot: &CatalogSnapshot,
@@ -255,7 +255,7 @@ impl Api {
         let name = wish.event_type.clone().or_else(|| entry.map(|entry| entry.name.to_string()));
         if let Some(data) = &wish.data {
             if !data.is_object() {
-                return Err(wrong("/data", "an event's values are an object".to_owned()));
+                return Err(wrong("/data", "event data must be an object".to_owned()));
             }
             return Ok((name, data.clone()));
         }
@@ -271,11 +271,11 @@ impl Api {
     }
 }
 
-/// Why something is done.
+/// A reason.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in super::super) struct ApproveRequest {
-    /// Why, for the record of changes.
+    /// Reason, for the audit log.
     note: String,
 }
 
@@ -286,7 +286,7 @@ pub(in super::super) struct ApproveRequest {
     responses(
         (status = 204, description = "This revision of the draft is approved"),
         (status = 409, description = "It is your own draft", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "It was saved meanwhile", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "Saved by someone else in the meantime", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(in super::super) async fn approve_draft(
@@ -304,26 +304,26 @@ pub(in super::super) async fn approve_draft(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How a draft is to be published.
+/// A publish request.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in super::super) struct PublishRequest {
-    /// Why, for the history.
+    /// Version note.
     note: String,
-    /// Goes on though events that get their message today would be held.
+    /// Proceed even if events that are sent today would be held.
     accept_held: bool,
-    /// How many of the last events are looked at; 500 if nothing is said.
+    /// Number of recent events to check against; 500 if omitted.
     events: Option<u32>,
 }
 
-/// What publishing came to.
+/// The result of publishing.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(in super::super) struct PublishedBody {
-    /// The version that is live now.
+    /// The live version.
     version: i32,
-    /// What is worth a look.
+    /// Warnings.
     warnings: Vec<CatalogProblem>,
-    /// What the last events say to it.
+    /// The check against recent events.
     traffic: TrafficReport,
 }
 
@@ -331,21 +331,21 @@ pub(in super::super) struct PublishedBody {
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in super::super) struct PublishQuery {
-    /// `true`: answers what the checks and the last events say, and publishes nothing.
+    /// `true`: returns the result of the checks without publishing.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Publishes a template's draft: checked, held against real events, uploaded to OneSignal, and only then live.
+/// Publishes a template's draft: it is checked, rendered for recent events, uploaded to OneSignal, and only then live.
 #[utoipa::path(
     post, path = "/v1/templates/{key}/publish", tag = "templates", request_body = PublishRequest,
     params(("key" = String, Path, description = "order-shipped-push"), PublishQuery),
     responses(
-        (status = 200, description = "It is live", body = PublishedBody),
-        (status = 409, description = "No approval, or real events would be held (`accept_held` goes on)", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The draft was saved meanwhile", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Published", body = PublishedBody),
+        (status = 409, description = "Not approved, or real events would be held (override with `accept_held`)", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "The draft was saved in the meantime", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "It has errors", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 502, description = "OneSignal did not take it; what was live still is", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 502, description = "OneSignal rejected it; the live version is unchanged", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(in super::super) async fn publish_draft(
@@ -376,22 +376,22 @@ pub(in super::super) async fn publish_draft(
     Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic }))
 }
 
-/// Which version to go back to.
+/// A rollback request.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct RollbackRequest {
-    /// The number of the version that is to be said again.
+    /// The version number to roll back to.
     version: i32,
-    /// Why, for the history.
+    /// Version note.
     #[serde(default)]
     note: String,
 }
 
-/// Makes a new version that says what an older one said, and brings it live.
+/// Rolls back: publishes a new version with the content of an earlier one.
 #[utoipa::path(
     post, path = "/v1/templates/{key}/rollback", tag = "templates", request_body = RollbackRequest,
     params(("key" = String, Path, description = "order-shipped-push")),
-    responses((status = 200, description = "It is live", body = PublishedBody), (status = 404, description = "No such version"))
+    responses((status = 200, description = "Published", body = PublishedBody), (status = 404, description = "No such version"))
 )]
 pub(in super::super) async fn roll_back(
     State(api): State<Arc<Api>>,
@@ -407,32 +407,32 @@ pub(in super::super) async fn roll_back(
     Ok(Json(PublishedBody { version: done.version, warnings: done.warnings, traffic }))
 }
 
-/// A test send: what a preview shows, to one person on the list.
+/// A test send to one test recipient.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in super::super) struct TestSendRequest {
-    /// `draft`, `live`, or a version's number; if nothing is said, the draft, or what is live where there is none.
+    /// `draft`, `live`, or a version number; if omitted, the draft if there is one, else the live version.
     version: Option<String>,
-    /// The locale; the default one if none is named.
+    /// Locale; the default locale if omitted.
     locale: Option<String>,
-    /// The event's values; or
+    /// The event's data; or
     #[schema(value_type = Option<Object>)]
     data: Option<Value>,
-    /// the name of a sample. The first sample if nothing is said.
+    /// the name of a sample. The first sample if omitted.
     sample: Option<String>,
-    /// The event type; needed only if several lead here, or none.
+    /// The event type; required unless exactly one event type uses the template.
     event_type: Option<String>,
-    /// Who gets it, one label with one id: on the list of test recipients.
+    /// The test recipient: one label with one ID.
     recipient: BTreeMap<String, String>,
 }
 
-/// Sends one version, live or not, to one person on the list of test recipients, marked as a test.
+/// Sends a version, live or not, to one test recipient, marked as a test.
 #[utoipa::path(
     post, path = "/v1/templates/{key}/test-send", tag = "templates", request_body = TestSendRequest,
     params(("key" = String, Path, description = "order-shipped-push")),
     responses(
-        (status = 202, description = "It is on its way", body = Object),
-        (status = 403, description = "The person is not on the list", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 202, description = "Being sent", body = Object),
+        (status = 403, description = "Not a test recipient", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(in super::super) async fn test_send(
@@ -445,7 +445,7 @@ pub(in super::super) async fn test_send(
     let request: TestSendRequest = read(&headers, body).await?;
     let snapshot = api.store.snapshot().await?;
     let recipient = recipient_of(Some(&request.recipient))?;
-    // Before a version is stored and uploaded for nothing.
+    // Checked before a version is stored and uploaded unnecessarily.
     api.pipeline.check_listed(&recipient).await?;
     let wish = PreviewRequest {
         data: request.data,
@@ -455,10 +455,10 @@ pub(in super::super) async fn test_send(
     };
     let (event_type, data) = api.example(&snapshot, &key, &wish).await?;
     let event_type = event_type.and_then(|name| name.parse().ok()).ok_or_else(|| {
-        let detail = "no rule leads to this template: name the event type that the data is of";
+        let detail = "no rule sends this template: specify the event type of the data";
         Problem::fields(Code::InvalidFields, vec![FieldError::new("/event_type", "required", detail)])
     })?;
-    let by = identity.by("made for a test send")?;
+    let by = identity.by("created for a test send")?;
     let version = match api.stored(&key, request.version.as_deref()).await? {
         Some(number) => api.publisher.uploaded_version(&key, number).await?,
         None => api.publisher.version_for_test(&key, api.content(&key, "draft").await?, by).await?,

@@ -25,12 +25,12 @@ use crate::store::templates::{Draft, VersionRecord};
 pub(in super::super) struct DraftBody {
     /// Its `ETag`.
     revision: i32,
-    /// The number of the version that was live when it was begun.
+    /// The version that was live when the draft was started.
     based_on: Option<i32>,
     author: String,
     updated_at: DateTime<Utc>,
     approved_by: Option<String>,
-    /// What it says.
+    /// The content.
     #[schema(value_type = Object)]
     content: Content,
 }
@@ -49,15 +49,15 @@ pub(in super::super) struct VersionBody {
     author: String,
     note: String,
     created_at: DateTime<Utc>,
-    /// The version that it repeats, if it is a roll-back.
+    /// The version that it restores, if it is a rollback.
     restores: Option<i32>,
     approved_by: Option<String>,
     is_live: bool,
-    /// What it says; left out in lists.
+    /// The content; omitted in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     content: Option<Content>,
-    /// The partials that it was published with; left out in lists.
+    /// The partials that it was published with; omitted in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     partials: Option<std::collections::BTreeMap<String, String>>,
 }
@@ -69,24 +69,24 @@ pub(in super::super) struct Versions {
     next_cursor: Option<String>,
 }
 
-/// Which versions.
+/// Pagination.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in super::super) struct VersionsQuery {
-    /// The `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<i32>,
-    /// 1 to 100; 20 if nothing is said.
+    /// 1 to 100; 20 if omitted.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u8>,
 }
 
-/// Which versions are compared.
+/// The versions to compare.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in super::super) struct DiffQuery {
-    /// A version's number, `live` (if nothing is said) or `draft`.
+    /// A version number, `live` or `draft`; `live` if omitted.
     from: Option<String>,
-    /// The same; `draft` if nothing is said.
+    /// A version number, `live` or `draft`; `draft` if omitted.
     to: Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl Api {
         Ok(self.store.find_draft(template.id).await?)
     }
 
-    /// What a template says: `draft`, `live`, or a version by its number.
+    /// The content of a template: `draft`, `live`, or a version number.
     ///
     /// # Errors
     /// 404 when there is none.
@@ -126,7 +126,7 @@ impl Api {
     }
 }
 
-/// Reads a template's draft.
+/// Returns a template's draft.
 #[utoipa::path(
     get, path = "/v1/templates/{key}/draft", tag = "templates", params(("key" = String, Path, description = "order-shipped-push")),
     responses((status = 200, description = "The draft; its revision is the `ETag`", body = DraftBody), (status = 404, description = "No draft"))
@@ -142,13 +142,13 @@ pub(in super::super) async fn get_draft(
     Ok((etag::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
 }
 
-/// Saves a template's draft. It may have errors; what is live is not touched.
+/// Saves a template's draft. It may contain errors; the live version is not affected.
 #[utoipa::path(
     put, path = "/v1/templates/{key}/draft", tag = "templates", request_body(content = Object, description = "`mode`, `default_locale`, `layout`, `options` and `contents`: fields by locale"),
     params(("key" = String, Path, description = "order-shipped-push")),
     responses(
-        (status = 200, description = "As it is now", body = DraftBody),
-        (status = 412, description = "Somebody else saved it meanwhile; `theirs` is their draft", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Saved", body = DraftBody),
+        (status = 412, description = "Saved by someone else in the meantime; `theirs` is their draft", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(in super::super) async fn put_draft(
@@ -166,10 +166,10 @@ pub(in super::super) async fn put_draft(
     Ok((etag::etag(draft.revision), Json(DraftBody::from(draft))).into_response())
 }
 
-/// Throws a template's draft away.
+/// Discards a template's draft.
 #[utoipa::path(
     delete, path = "/v1/templates/{key}/draft", tag = "templates", params(("key" = String, Path, description = "order-shipped-push")),
-    responses((status = 204, description = "It is gone"), (status = 412, description = "Somebody else saved it meanwhile", body = ProblemBody, content_type = "application/problem+json"))
+    responses((status = 204, description = "Deleted"), (status = 412, description = "Saved by someone else in the meantime", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(in super::super) async fn delete_draft(
     State(api): State<Arc<Api>>,
@@ -199,13 +199,16 @@ fn version_body(record: VersionRecord, live: Option<i32>, is_whole: bool) -> Ver
 }
 
 impl Api {
-    /// A version's number as it is written.
+    /// Parses a version number.
     ///
     /// # Errors
-    /// 400 when it is none.
+    /// 400 if it is invalid.
     pub(in super::super) fn number(text: &str) -> Result<i32, Problem> {
         text.parse().map_err(|_| {
-            Problem::new(Code::BadParameter, format!("`{text}` is no version: a number, `live` or `draft`"))
+            Problem::new(
+                Code::BadParameter,
+                format!("`{text}` is not a version; use a number, `live` or `draft`"),
+            )
         })
     }
 
@@ -243,7 +246,7 @@ pub(in super::super) async fn list_versions(
     Ok(Json(Versions { data, next_cursor }))
 }
 
-/// Reads one version.
+/// Returns one version.
 #[utoipa::path(
     get, path = "/v1/templates/{key}/versions/{number}", tag = "templates",
     params(("key" = String, Path, description = "order-shipped-push"), ("number" = i32, Path, description = "3")),
@@ -261,10 +264,10 @@ pub(in super::super) async fn get_version(
     Ok(Json(version_body(api.publisher.record(&key, number).await?, live, true)))
 }
 
-/// Compares two versions of a template, or its draft with what is live, line by line.
+/// Compares two versions of a template, or its draft with the live version, line by line.
 #[utoipa::path(
     get, path = "/v1/templates/{key}/diff", tag = "templates", params(("key" = String, Path, description = "order-shipped-push"), DiffQuery),
-    responses((status = 200, description = "What is different, field by field", body = Vec<FieldDiff>))
+    responses((status = 200, description = "The differences by field", body = Vec<FieldDiff>))
 )]
 pub(in super::super) async fn diff_versions(
     State(api): State<Arc<Api>>,

@@ -1,4 +1,4 @@
-//! Templates: listed, entered, changed; drafts and versions are in `drafts`, what is done with them in `actions`.
+//! Templates: listing, creating, changing. Drafts and versions are in `drafts`, actions on them in `actions`.
 
 pub(super) mod actions;
 pub(super) mod drafts;
@@ -23,7 +23,7 @@ use crate::domain::channel::Channel;
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::Template;
 
-/// A template as it is listed.
+/// A template in a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "four independent facts, named as in the API")]
 pub(super) struct TemplateBody {
@@ -32,20 +32,20 @@ pub(super) struct TemplateBody {
     channel: String,
     description: String,
     owner: Option<String>,
-    /// The event type that it is written for, beside those of its rules.
+    /// The event type that it is written for, in addition to those of its rules.
     event: Option<String>,
     needs_approval: bool,
     archived: bool,
-    /// Raised by every change of what stands here: its `ETag`.
+    /// Increases with every change of these settings: its `ETag`.
     version: i32,
     /// The number of the live version.
     live_version: Option<i32>,
     /// The locales of the live version.
     locales: Vec<String>,
     has_draft: bool,
-    /// A partial has been changed since the live version was published: it still says the old text.
+    /// Whether a partial was changed since the live version was published, which still uses the old text.
     partials_changed: bool,
-    /// The rules that send it and the event types that lead to it.
+    /// The rules that send it, with their event types.
     #[schema(value_type = Object)]
     used_by: serde_json::Value,
 }
@@ -55,44 +55,44 @@ pub(super) struct TemplateBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTemplate {
     key: String,
-    /// `push`, `email` or `sms`; it can't change later.
+    /// `push`, `email` or `sms`; can't be changed later.
     #[schema(value_type = String)]
     channel: Channel,
     #[serde(flatten)]
     about: About,
 }
 
-/// What stands beside a template's copy; what is left out stays.
+/// A template's settings; omitted ones are kept.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub(super) struct About {
-    /// What it is for.
+    /// Description.
     description: Option<String>,
-    /// Who looks after it; empty: nobody.
+    /// The owner; empty for none.
     owner: Option<String>,
-    /// The event type that it is written for; empty: none.
+    /// The event type that it is written for; empty for none.
     event: Option<String>,
     /// Whether a second person has to approve a draft before it goes live.
     needs_approval: Option<bool>,
-    /// Whether it is put away. A template that a rule sends can't be.
+    /// Whether it is archived. A template that a rule sends can't be archived.
     archived: Option<bool>,
 }
 
-/// A change of what stands beside a template's copy.
+/// A change of a template's settings.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AboutChange {
-    /// What it is for.
+    /// Description.
     description: Option<String>,
-    /// Who looks after it; empty: nobody.
+    /// The owner; empty for none.
     owner: Option<String>,
-    /// The event type that it is written for; empty: none.
+    /// The event type that it is written for; empty for none.
     event: Option<String>,
     /// Whether a second person has to approve a draft before it goes live.
     needs_approval: Option<bool>,
-    /// Whether it is put away. A template that a rule sends can't be.
+    /// Whether it is archived. A template that a rule sends can't be archived.
     archived: Option<bool>,
-    /// Why, for the record of changes.
+    /// Reason, for the audit log.
     note: String,
 }
 
@@ -142,11 +142,11 @@ fn body(template: &Template, snapshot: &CatalogSnapshot, drafted: &[String]) -> 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Templates {
     data: Vec<TemplateBody>,
-    /// The catalog comes whole: there is no next page.
+    /// Always `null`: all entries are on one page.
     next_cursor: Option<String>,
 }
 
-/// Lists templates, those that were put away too.
+/// Lists templates, including archived ones.
 #[utoipa::path(get, path = "/v1/templates", tag = "templates", responses((status = 200, description = "Every template", body = Templates)))]
 pub(super) async fn list_templates(
     State(api): State<Arc<Api>>,
@@ -158,10 +158,10 @@ pub(super) async fn list_templates(
     Ok(Json(Templates { data, next_cursor: None }))
 }
 
-/// Enters a template, without any copy yet.
+/// Creates a template without content.
 #[utoipa::path(
     post, path = "/v1/templates", tag = "templates", request_body = NewTemplate,
-    responses((status = 201, description = "It is there", body = TemplateBody), (status = 409, description = "The key is taken", body = ProblemBody, content_type = "application/problem+json"))
+    responses((status = 201, description = "Created", body = TemplateBody), (status = 409, description = "The key is already used", body = ProblemBody, content_type = "application/problem+json"))
 )]
 pub(super) async fn create_template(
     State(api): State<Arc<Api>>,
@@ -185,7 +185,7 @@ async fn found(api: &Api, key: &str) -> Result<(i32, TemplateBody), Problem> {
     Ok((template.version, body(template, &snapshot, &drafted)))
 }
 
-/// Reads a template, with where it is used.
+/// Returns a template, with its usage.
 #[utoipa::path(
     get, path = "/v1/templates/{key}", tag = "templates", params(("key" = String, Path, description = "order-shipped-push")),
     responses((status = 200, description = "The template", body = TemplateBody), (status = 404, description = "No such template"))
@@ -200,14 +200,14 @@ pub(super) async fn get_template(
     Ok((etag::etag(version), Json(body)).into_response())
 }
 
-/// Changes what stands beside a template's copy, or puts it away.
+/// Changes a template's settings, or archives it.
 #[utoipa::path(
     patch, path = "/v1/templates/{key}", tag = "templates", request_body = AboutChange,
     params(("key" = String, Path, description = "order-shipped-push")),
     responses(
-        (status = 200, description = "As it is now", body = TemplateBody),
+        (status = 200, description = "Saved", body = TemplateBody),
         (status = 409, description = "A rule sends it", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "It was changed meanwhile", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "Changed in the meantime", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn change_template(

@@ -34,13 +34,13 @@ pub fn raise_descriptor_limit() {
     if limit.soft < limit.hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, limit.hard, limit.hard)
     {
-        tracing::warn!(%error, "the limit of file descriptors stays at {}", limit.soft);
+        tracing::warn!(%error, "the file descriptor limit could not be raised and stays at {}", limit.soft);
     }
     if let Some(limit) = DescriptorLimit::read().filter(|limit| !limit.is_enough()) {
         let soft = limit.soft;
         tracing::warn!(
             soft,
-            "this process may have {soft} file descriptors only: it takes {} connections at most; raise the limit \
+            "this process is limited to {soft} file descriptors: it accepts at most {} connections; raise the limit \
              (`ulimit -n`, LimitNOFILE=) to {ENOUGH} or more",
             connections_within(usize::MAX)
         );

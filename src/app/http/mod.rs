@@ -206,17 +206,14 @@ impl TurnedAway {
     fn displace(&self) {
         metrics::counter!(names::CONNECTIONS_TURNED_AWAY, "how" => "displaced").increment(1);
         if let Some(count) = self.displaced.count() {
-            tracing::warn!(
-                count,
-                "too many connections: {count} idle or slow ones were closed to make room (http.max_…)"
-            );
+            tracing::warn!(count, "too many connections: {count} idle or slow ones were closed (http.max_…)");
         }
     }
 
     fn refuse(&self) {
         metrics::counter!(names::CONNECTIONS_TURNED_AWAY, "how" => "refused").increment(1);
         if let Some(count) = self.refused.count() {
-            tracing::warn!(count, "too many connections: {count} new ones were refused (http.max_…)");
+            tracing::warn!(count, "too many connections: {count} new ones were rejected (http.max_…)");
         }
     }
 }

@@ -85,7 +85,7 @@ fn new_errors(
                 code: "would_break".to_owned(),
                 message,
                 hint: Some(
-                    "keep the value in the schema, or publish a template or rule that does without it first"
+                    "keep the value in the schema, or first publish a template or rule that doesn't use it"
                         .to_owned(),
                 ),
                 file: file_of("event_type", entry.name.as_str()),

@@ -136,8 +136,7 @@ fn check_content(key: &str, channel: Channel, content: &Content) -> Vec<CatalogP
         if link.contains(':') && matches!(scheme.as_str(), "javascript" | "data" | "vbscript" | "file") {
             let message = format!("option `{name}` must not begin with `{scheme}:`");
             problems.push(
-                CatalogProblem::error("bad_link", &file, message)
-                    .hint("write the whole address: `https://…`"),
+                CatalogProblem::error("bad_link", &file, message).hint("write the full URL: `https://…`"),
             );
         }
     }
@@ -167,22 +166,21 @@ fn check_characters(key: &str, channel: Channel, content: &Content) -> Vec<Catal
             let is_address = name == "from_address" || (name == "reply_to" && !text.contains("{{"));
             let is_wrong = is_address && !text.is_empty() && Recipient::parse("email", text).is_err();
             let (code, message) = match (text.chars().any(is_bad), is_wrong) {
-                _ if is_turned => (
-                    "direction_control",
-                    format!("`{name}` holds a character that changes the direction of what follows"),
-                ),
-                (true, _) if is_one_line => {
-                    ("line_break", format!("`{name}` is one line, without control characters"))
+                _ if is_turned => {
+                    ("direction_control", format!("`{name}` contains a bidirectional control character"))
                 }
-                (true, _) => ("control_character", format!("`{name}` holds a control character")),
-                (false, true) => ("bad_address", format!("`{name}` is no email address")),
+                (true, _) if is_one_line => {
+                    ("line_break", format!("`{name}` must be one line without control characters"))
+                }
+                (true, _) => ("control_character", format!("`{name}` contains a control character")),
+                (false, true) => ("bad_address", format!("`{name}` is not a valid email address")),
                 (false, false) => continue,
             };
             let file = copy_file(key, channel, Some(locale));
             problems.push(CatalogProblem {
                 locale: Some(locale.clone()),
                 field: Some(name.clone()),
-                ..CatalogProblem::error(code, &file, message).hint("take it out, or write it anew")
+                ..CatalogProblem::error(code, &file, message).hint("remove it, or rewrite the text")
             });
         }
     }
@@ -192,13 +190,14 @@ fn check_characters(key: &str, channel: Channel, content: &Content) -> Vec<Catal
 /// What OneSignal needs to choose the language by itself.
 fn check_languages(file: &str, channel: Channel, content: &Content) -> Vec<CatalogProblem> {
     if channel != Channel::Push || content.mode == Mode::Inline {
-        let message = "only a push template that OneSignal renders can leave the language to OneSignal";
+        let message =
+            "only a push template rendered by OneSignal can leave the choice of language to OneSignal";
         return vec![CatalogProblem::error("bad_locale_mode", file, message).hint("leave `locale` out")];
     }
     let mut problems = Vec::new();
     let is_code = |locale: &str| locale.len() == 2 || matches!(locale, "zh-Hans" | "zh-Hant");
     for locale in content.contents.keys().filter(|locale| !is_code(locale)) {
-        let message = format!("OneSignal knows no language `{locale}`");
+        let message = format!("OneSignal does not support the language `{locale}`");
         problems.push(
             CatalogProblem::error("bad_language", file, message).hint("use two letters, zh-Hans or zh-Hant"),
         );
@@ -210,12 +209,12 @@ fn check_languages(file: &str, channel: Channel, content: &Content) -> Vec<Catal
         let lacking: Vec<&str> = lacking.collect();
         if !lacking.is_empty() && lacking.len() < content.contents.len() {
             let message = format!(
-                "`{}` is missing in {}: OneSignal wants it in each language or in none",
+                "`{}` is missing in {}: OneSignal requires it in every language or in none",
                 field.name,
                 lacking.join(", ")
             );
             problems
-                .push(CatalogProblem::error("missing_language", file, message).hint("write it there too"));
+                .push(CatalogProblem::error("missing_language", file, message).hint("add it there as well"));
         }
     }
     problems
@@ -290,9 +289,9 @@ pub(super) fn check_partial(
 ) -> Vec<CatalogProblem> {
     let file = file_of("partial", &partial.key);
     if is_front_matter(&partial.body) {
-        let message = "the partial begins with `+++`: the fields above the text are part of files alone";
+        let message = "the partial starts with `+++`: the fields above the text exist only in files";
         let problem = CatalogProblem::error("front_matter", &file, message).at(Some(1), Some(1));
-        return vec![problem.hint("save the text by itself, without the `+++` lines")];
+        return vec![problem.hint("save only the text, without the `+++` lines")];
     }
     let included = Fields::from([("text".to_owned(), format!("{{% include '{}' %}}", partial.key))]);
     if let Err(found) = expand(&included, None, partials, budget) {

@@ -27,11 +27,14 @@ pub(super) fn check_fit(
             let entry = Leading::of(entry, rule.definition.digest.is_some());
             let shapes = [shape(&entry)];
             let found = check_copy(key, live.channel, &live.content, &live.partials, (&shapes, budget));
-            let hint = "send another template, or publish one that does without it first";
+            let hint = "send another template, or first publish a version that doesn't use it";
             problems.extend(found.into_iter().filter(CatalogProblem::is_error).map(|found| CatalogProblem {
                 code: "template_does_not_fit".to_owned(),
                 file: file_of("rule", &rule.key),
-                message: format!("template {key} version {} does not fit: {}", live.number, found.message),
+                message: format!(
+                    "template {key} version {} is not compatible: {}",
+                    live.number, found.message
+                ),
                 hint: Some(hint.to_owned()),
                 line: None,
                 column: None,

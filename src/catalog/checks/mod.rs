@@ -52,8 +52,9 @@ pub(super) fn check_document(
 
 /// The problem of a catalog, or a part of it, that takes more to check than it may.
 pub(super) fn too_complex(spent: Spent) -> CatalogProblem {
-    let problem = CatalogProblem::error("too_complex", "", format!("this can't be checked: {spent}"));
-    problem.hint("change less at once, or use fewer variables, branches, references and steps")
+    let problem =
+        CatalogProblem::error("too_complex", "", format!("the check could not be completed: {spent}"));
+    problem.hint("make a smaller change, or use fewer variables, branches, references and steps")
 }
 
 /// Event types whose names differ in case alone: their folders would be one on many systems.
@@ -65,9 +66,9 @@ fn same_names(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogPro
     }
     let problem = |name: &str| {
         let other = known.get(&name.to_ascii_lowercase())?.iter().find(|other| **other != name)?;
-        let message = format!("{name} and {other} differ in case alone");
+        let message = format!("{name} and {other} differ only in case");
         let problem = CatalogProblem::error("same_name", &file_of("event_type", name), message);
-        Some(problem.hint("use the name that is there, or another one"))
+        Some(problem.hint("use the existing name, or a different one"))
     };
     document.event_types.iter().filter_map(|entry| problem(entry.name.as_str())).collect()
 }

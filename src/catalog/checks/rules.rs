@@ -49,7 +49,7 @@ pub(super) fn check_rule(
     {
         let known: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
         let problem = CatalogProblem::error("unknown_app", &file, format!("there is no app {name}"));
-        problems.push(problem.hint(format!("there are {}", known.join(", "))));
+        problems.push(problem.hint(format!("known apps are {}", known.join(", "))));
     }
     problems.extend(check_expressions(&file, &rule.definition, &types, budget));
     if rule.definition.digest.is_some() {
@@ -63,7 +63,7 @@ fn shadowed(file: &str, entry: &EventTypeEntry) -> Vec<CatalogProblem> {
     let is_there = |name: &&str| entry.schema.pointer(&format!("/properties/{name}")).is_some();
     let problem = |name: &str| {
         let message = format!(
-            "`data.{name}` of {} can't be read in a digest, where it is what was gathered",
+            "`data.{name}` of {} can't be used with a digest, where that name refers to the digest",
             entry.name.as_str()
         );
         let problem = CatalogProblem::error("shadowed_value", file, message);
@@ -145,20 +145,20 @@ fn found_in(
             let source = expression.source();
             let message = match field {
                 "digest" => format!(
-                    "`{source}` would keep a hash of the sensitive value `{secret}`, which can be guessed"
+                    "`{source}` would store a hash of the sensitive value `{secret}`, which can be guessed"
                 ),
                 // Whether it held is kept as a decision: enough such rules spell the value.
                 "when" => format!(
-                    "whether `{source}` holds would say something about the sensitive value `{secret}`"
+                    "the result of `{source}` would reveal something about the sensitive value `{secret}`"
                 ),
                 "at" => {
-                    format!("`{source}` would keep the sensitive value `{secret}` as the delivery's time")
+                    format!("`{source}` would store the sensitive value `{secret}` as the delivery's time")
                 }
-                _ => format!("`{source}` would leave with the sensitive value `{secret}`"),
+                _ => format!("`{source}` would send the sensitive value `{secret}`"),
             };
             let problem = CatalogProblem::error("sensitive_value", file, message);
             problems
-                .push(CatalogProblem { field: Some(field.to_owned()), ..problem.hint("name other members") });
+                .push(CatalogProblem { field: Some(field.to_owned()), ..problem.hint("use other fields") });
         }
     }
     problems

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{CopyFile, Files, is_leftover, split_front};
 use crate::catalog::check::CatalogProblem;
 use crate::catalog::checks::too_complex;
-use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm, duration_hint};
+use crate::catalog::forms::{EventTypeForm, FormProblem, RuleForm, TemplateForm, explain_value};
 use crate::catalog::manifest::{Document, RuleDocument, TemplateDocument};
 use crate::catalog::{app_files, source_files};
 use crate::domain::budget::Budget;
@@ -26,7 +26,7 @@ pub(in crate::catalog) fn read(files: &Files, budget: &Budget) -> (Document, Vec
     let mut reader = Reader { files, budget, document: Document::default(), problems: Vec::new() };
     for (path, text) in files {
         if text.len() > MAX_FILE_BYTES {
-            reader.problem("file_too_large", path, "a catalog file has at most 256 KiB");
+            reader.problem("file_too_large", path, "a catalog file must not exceed 256 KiB");
             continue;
         }
         if budget.work(text.len()).is_err() {
@@ -90,9 +90,9 @@ impl<'a> Reader<'a> {
                 self.document.apps.extend(app_files::read(path, name, form, &mut self.problems));
             }
             _ => {
-                let problem = CatalogProblem::error("unknown_file", path, "the catalog has no such file");
+                let problem = CatalogProblem::error("unknown_file", path, "this is not a catalog file");
                 self.problems.push(problem.hint(
-                    "files are events/<type>/{schema.json,event.toml,samples/<name>.json}, partials/<key>.liquid, \
+                    "catalog files are events/<type>/{schema.json,event.toml,samples/<name>.json}, partials/<key>.liquid, \
                      templates/<key>/{template.toml,<channel>.<locale>.liquid}, rules/<key>.toml, sources/<name>.toml \
                      and apps/<name>.toml",
                 ));
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         if !self.files.contains_key(other) {
             let name = other.rsplit('/').next().unwrap_or(other);
             let code = if name == "schema.json" { "no_schema" } else { "no_template" };
-            self.problem(code, path, format!("there is no {name} beside it"));
+            self.problem(code, path, format!("{name} is missing in the same folder"));
         }
     }
 
@@ -119,8 +119,9 @@ impl<'a> Reader<'a> {
                 }
             },
             Err(error) => {
-                let mut problem = CatalogProblem::error("bad_toml", path, error.message());
-                problem.hint = duration_hint(error.message()).map(str::to_owned);
+                let (message, hint) = explain_value(error.message());
+                let mut problem = CatalogProblem::error("bad_toml", path, message);
+                problem.hint = hint;
                 if let Some(span) = error.span() {
                     let before = &text[..span.start.min(text.len())];
                     problem.line = Some(before.matches('\n').count() + 1);
@@ -168,7 +169,7 @@ impl<'a> Reader<'a> {
         };
         let Some(mut form) = about else { return };
         if !form.schema.is_null() || !form.samples.is_empty() {
-            let message = "schema and samples are files of their own: schema.json and samples/<name>.json";
+            let message = "schema and samples belong in separate files: schema.json and samples/<name>.json";
             self.problem("misplaced", &about_path, message);
         }
         form.schema = schema;
@@ -211,7 +212,8 @@ impl<'a> Reader<'a> {
                 name.split_once('.').filter(|(word, locale)| *word == channel.as_str() && is_locale(locale));
             let Some((_, locale)) = named else {
                 let hint = format!("name it {channel}.<locale>.liquid, such as {channel}.en.liquid");
-                let problem = CatalogProblem::error("bad_file_name", path, "this names no copy");
+                let problem =
+                    CatalogProblem::error("bad_file_name", path, "the file name is not a channel and locale");
                 self.problems.push(problem.hint(hint));
                 continue;
             };
@@ -225,6 +227,7 @@ impl<'a> Reader<'a> {
     fn read_fields(&mut self, path: &str, channel: Channel, text: &str) -> Option<Fields> {
         let CopyFile { front, body, lines_above, unclosed } = split_front(text);
         self.check_front(path, unclosed);
+        self.check_yaml_front(path, body);
         self.document.lines_above.insert(path.to_owned(), lines_above);
         let mut fields: Fields = self.toml(path, front)?;
         fields.insert(main_field(channel).to_owned(), body.trim_end_matches('\n').to_owned());
@@ -252,10 +255,22 @@ impl<'a> Reader<'a> {
         self.problems.push(problem.hint(hint).at(Some(line), Some(1)));
     }
 
+    /// Reports YAML front matter, which would be sent as text.
+    fn check_yaml_front(&mut self, path: &str, body: &str) {
+        let text = body.trim_start();
+        let is_yaml = text.lines().next().is_some_and(|line| line.trim_end() == "---")
+            && text.lines().skip(1).any(|line| line.trim_end() == "---");
+        if is_yaml {
+            let problem =
+                CatalogProblem::error("yaml_front_matter", path, "the file starts with YAML front matter");
+            self.problems.push(problem.hint("write the fields as TOML between two `+++` lines"));
+        }
+    }
+
     fn check_key(&mut self, path: &str, key: &str) {
         if !super::super::checks::is_key(key) {
-            let problem = CatalogProblem::error("bad_name", path, format!("`{key}` is no key"));
-            self.problems.push(problem.hint("1 to 100 lower-case letters, digits, `.`, `_` or `-`"));
+            let problem = CatalogProblem::error("bad_name", path, format!("`{key}` is not a valid key"));
+            self.problems.push(problem.hint("use 1 to 100 lower-case letters, digits, `.`, `_` or `-`"));
         }
     }
 }

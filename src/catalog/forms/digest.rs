@@ -45,19 +45,19 @@ impl DigestForm {
             problems.push(FormProblem::new("bad_digest", "digest", message).hint(hint));
         };
         if rule.template.is_none() {
-            wrong("only a rule that sends a template gathers events".to_owned(), "leave the digest out");
+            wrong("only a rule that sends a template can have a digest".to_owned(), "remove the digest");
         }
         if rule.at.is_some() {
             wrong(
-                "events are gathered from the first one on, not from a time that they name".to_owned(),
-                "leave `at` out, or the digest",
+                "a digest starts with its first event, not at a time given in the event".to_owned(),
+                "remove either `at` or the digest",
             );
         }
         if self.window < Duration::from_secs(1) || self.window > LONGEST_WINDOW {
-            wrong("events are gathered for a second at least and seven days at most".to_owned(), "write 10m");
+            wrong("a digest must last between one second and seven days".to_owned(), "write 10m");
         }
         if !(1..=MAX_ITEMS).contains(&self.max) {
-            wrong(format!("a message holds 1 to {MAX_ITEMS} events"), "the newest are kept");
+            wrong(format!("a digest must have 1 to {MAX_ITEMS} events"), "the latest events are kept");
         }
         let window_s = whole("digest", self.window, problems);
         Digest { key: self.key.clone(), window_s, max: self.max }

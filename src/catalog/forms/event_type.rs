@@ -55,30 +55,31 @@ impl EventTypeForm {
         let mut problems = Vec::new();
         let name: Option<EventTypeName> = name.parse().ok();
         if name.is_none() {
-            let message = "an event type is words of letters, digits, `_` and `-` joined by dots";
+            let message = "an event type must be words of letters, digits, `_` and `-`, joined by dots";
             problems.push(FormProblem::new("bad_name", "name", message).hint("such as order.shipped"));
         }
         for pointer in self.sensitive.iter().filter(|pointer| !pointer.starts_with('/')) {
-            let message = format!("`{pointer}` is no JSON pointer");
+            let message = format!("`{pointer}` is not a JSON pointer");
             problems.push(FormProblem::new("bad_pointer", "sensitive", message).hint("write it as `/code`"));
         }
         if let Some(life) = self.time_to_live.filter(|life| life.as_secs() == 0 || life.subsec_nanos() > 0) {
-            let message =
-                format!("{} is no time to live", humantime_serde::re::humantime::format_duration(life));
+            let message = format!(
+                "{} is not a valid time to live",
+                humantime_serde::re::humantime::format_duration(life)
+            );
             problems.push(
                 FormProblem::new("bad_duration", "time_to_live", message)
-                    .hint("whole seconds, at least one, such as 10m"),
+                    .hint("use whole seconds, at least one, such as 10m"),
             );
         }
         let is_usable = self.check_schema(&mut problems, budget);
         let pointers = self.sensitive.iter().filter(|pointer| is_usable && pointer.starts_with('/'));
         for pointer in pointers {
             if let Err(known) = leads_somewhere(&self.schema, &self.schema, (pointer, MAX_DEPTH), budget) {
-                let message = format!("the schema has no `{pointer}`: nothing would be sealed");
+                let message = format!("the schema has no `{pointer}`: nothing would be encrypted");
                 let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, last(pointer)));
-                let hint = near.map_or("name a value of the schema".to_owned(), |near| {
-                    format!("did you mean `{near}`?")
-                });
+                let hint = near
+                    .map_or("use a field of the schema".to_owned(), |near| format!("did you mean `{near}`?"));
                 problems.push(FormProblem::new("unknown_path", "sensitive", message).hint(hint));
             }
         }
@@ -98,7 +99,7 @@ impl EventTypeForm {
     /// Whether the schema can be used; what is wrong with it, or with samples of it, is noted.
     fn check_schema(&self, problems: &mut Vec<FormProblem>, budget: &Budget) -> bool {
         if let Some(reference) = remote_reference(&self.schema) {
-            let message = format!("`{reference}` leads out of the schema");
+            let message = format!("`{reference}` refers outside the schema");
             problems.push(
                 FormProblem::new("remote_reference", "schema", message)
                     .hint("put it under `$defs` and refer to `#/$defs/…`"),
@@ -114,7 +115,7 @@ impl EventTypeForm {
             }
         };
         if never_takes_objects(&self.schema, &self.schema, MAX_DEPTH) {
-            let message = "an event's `data` is an object, and this schema never takes one";
+            let message = "an event's `data` is an object, which this schema never accepts";
             problems
                 .push(FormProblem::new("bad_schema", "schema", message).hint("write `\"type\": \"object\"`"));
             return false;
@@ -125,9 +126,9 @@ impl EventTypeForm {
                 Ok(None) => continue,
                 Ok(Some(errors)) => {
                     let first = errors.shown.into_iter().next().unwrap_or_default();
-                    format!("the sample `{name}` does not fit the schema: {first}")
+                    format!("the sample `{name}` does not match the schema: {first}")
                 }
-                Err(spent) => format!("the sample `{name}` can't be held against the schema: {spent}"),
+                Err(spent) => format!("the sample `{name}` could not be validated: {spent}"),
             };
             problems.push(FormProblem::new("bad_sample", "samples", message));
         }

@@ -34,7 +34,28 @@ impl FormProblem {
     }
 }
 
-/// How a duration is written, where a reader's words say that one was expected.
-pub fn duration_hint(words: &str) -> Option<&'static str> {
-    words.contains("expected a duration").then_some("write it as `30s`, `10m`, `2h` or `1d 12h`")
+/// A deserializer's message about an invalid value as it is shown, with a hint.
+pub fn explain_value(words: &str) -> (String, Option<String>) {
+    if words.contains("expected a duration") {
+        let digits = words.split('"').nth(1).filter(|text| text.parse::<u64>().is_ok());
+        return match digits {
+            Some(text) => (
+                format!("`{text}` has no unit"),
+                Some(format!("write `{text}m` for minutes, or use `s`, `h` or `d`")),
+            ),
+            None => (words.to_owned(), Some("write it as `30s`, `10m`, `2h` or `1d 12h`".to_owned())),
+        };
+    }
+    if words.starts_with("invalid type: null") {
+        return (words.to_owned(), Some("send a value, or leave the field out".to_owned()));
+    }
+    let variant =
+        words.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected one of "));
+    match variant {
+        Some((name, known)) if known.contains("`stripe`") => {
+            let hint = format!("known senders are {known}; for any other sender use `auth`");
+            (format!("Herald does not know the sender `{name}`"), Some(hint))
+        }
+        _ => (words.to_owned(), None),
+    }
 }

@@ -212,7 +212,7 @@ impl RuleForm {
     pub fn read(self) -> (Option<Definition>, Vec<FormProblem>) {
         let mut problems = Vec::new();
         if !is_pattern(&self.event) {
-            let message = format!("`{}` names no event type", self.event);
+            let message = format!("`{}` is not a valid event type", self.event);
             problems.push(
                 FormProblem::new("bad_name", "event", message)
                     .hint("write order.shipped, or order.* for a family"),
@@ -223,15 +223,15 @@ impl RuleForm {
         let throttle = self.throttle.map(|form| {
             let within_s = whole("throttle", form.within, &mut problems);
             if form.within > LONGEST_THROTTLE {
-                let message = "a throttle counts within at most 31 days";
+                let message = "a throttle can't be longer than 31 days";
                 problems.push(
-                    FormProblem::new("bad_throttle", "throttle", message).hint("name a shorter stretch"),
+                    FormProblem::new("bad_throttle", "throttle", message).hint("use a shorter duration"),
                 );
             }
             if form.max == 0 || within_s == 0 {
-                let message = "a throttle lets at least one message through, within at least a second";
+                let message = "a throttle must allow at least one message, within at least one second";
                 problems.push(
-                    FormProblem::new("bad_throttle", "throttle", message).hint("switch the rule off instead"),
+                    FormProblem::new("bad_throttle", "throttle", message).hint("disable the rule instead"),
                 );
             }
             Throttle { max: form.max, within_s }
@@ -256,33 +256,33 @@ impl RuleForm {
         let given =
             [self.template.is_some(), !self.tag.is_empty(), self.track.is_some(), self.cancel.is_some()];
         if given.iter().filter(|given| **given).count() != 1 {
-            let message = "a rule does exactly one thing";
+            let message = "a rule must have exactly one action";
             problems.push(
                 FormProblem::new("one_action", "template", message)
-                    .hint("name one of template, tag, track and cancel"),
+                    .hint("use one of template, tag, track and cancel"),
             );
             return None;
         }
         let audience = self.read_audience(problems);
         if self.template.is_none() && (audience != Audience::EventRecipients || self.canary.is_some()) {
-            let message = "segments, filters and canary belong to a rule that sends a template";
+            let message = "segments, filters and canary require a rule that sends a template";
             problems.push(FormProblem::new("no_template", "template", message));
         }
         if let Some(template) = &self.template {
             let canary = self.canary.map(|c| Canary { version: c.version, percent: c.percent });
             if canary.is_some_and(|c| c.percent > 100 || c.version < 1) {
-                let message = "a canary names a version and 0 to 100 percent";
+                let message = "a canary must have a version and 0 to 100 percent";
                 problems.push(FormProblem::new("bad_canary", "canary", message));
             }
             if canary.is_some() && audience != Audience::EventRecipients {
-                let message = "an audience gets one version: OneSignal decides who is in it";
-                problems.push(FormProblem::new("bad_canary", "canary", message).hint("leave the canary out"));
+                let message = "segments and filters can't have a canary: OneSignal decides who is in them";
+                problems.push(FormProblem::new("bad_canary", "canary", message).hint("remove the canary"));
             }
             return Some(Action::Send { template: template.clone(), audience, canary });
         }
         if let Some(track) = &self.track {
             if track.name.is_empty() || track.name.chars().count() > 128 {
-                let message = "a custom event's name has 1 to 128 characters";
+                let message = "a custom event's name must have 1 to 128 characters";
                 problems.push(FormProblem::new("bad_track", "track", message));
             }
             return Some(Action::Track { name: track.name.clone(), properties: track.properties.clone() });
@@ -291,7 +291,7 @@ impl RuleForm {
             return Some(Action::Cancel(key.clone()));
         }
         for name in self.tag.keys().filter(|name| RESERVED_TAGS.contains(&name.as_str())) {
-            let message = format!("OneSignal keeps the tag name `{name}` for itself");
+            let message = format!("the tag name `{name}` is reserved by OneSignal");
             problems.push(FormProblem::new("reserved_tag", "tag", message).hint("use another name"));
         }
         Some(Action::Tag(self.tag.clone()))
@@ -304,14 +304,14 @@ impl RuleForm {
             problems.push(FormProblem::new("mixed_audience", "filters", message).hint("keep one of them"));
         }
         if !segments && !self.excluded_segments.is_empty() {
-            let message = "excluded_segments without segments reaches nobody";
+            let message = "excluded_segments without segments reaches no one";
             problems.push(
                 FormProblem::new("bad_audience", "excluded_segments", message)
-                    .hint("name the segments to reach"),
+                    .hint("add the segments to reach"),
             );
         }
         if self.filters.len() > 200 {
-            let message = "OneSignal takes at most 200 filters";
+            let message = "OneSignal accepts at most 200 filters";
             problems.push(FormProblem::new("bad_audience", "filters", message));
         }
         let is_bad = |filter: &&Filter| match (&filter.operator, &filter.field) {
@@ -320,7 +320,7 @@ impl RuleForm {
             (Some(_), Some(_)) | (None, None) => true,
         };
         if self.filters.iter().any(|filter| is_bad(&filter)) {
-            let message = "a filter is an operator (AND, OR), or a field with a value or a value_from";
+            let message = "a filter must be an operator (AND, OR), or a field with a value or a value_from";
             problems.push(FormProblem::new("bad_audience", "filters", message));
         }
         if filters {
@@ -351,7 +351,7 @@ impl RuleForm {
             Some("timezone") => Some(ProviderTiming::Timezone { time_of_day: self.time_of_day.clone() }),
             Some("last-active") => Some(ProviderTiming::LastActive),
             Some(other) => {
-                let message = format!("`{other}` is no way to deliver");
+                let message = format!("`{other}` is not a delivery option");
                 problems.push(
                     FormProblem::new("bad_deliver", "deliver", message).hint("use timezone or last-active"),
                 );
@@ -359,20 +359,20 @@ impl RuleForm {
             }
         };
         if self.time_of_day.is_some() && !matches!(provider, Some(ProviderTiming::Timezone { .. })) {
-            let message = "time_of_day belongs to `deliver = \"timezone\"`";
+            let message = "time_of_day requires `deliver = \"timezone\"`";
             problems.push(FormProblem::new("bad_deliver", "time_of_day", message));
         }
         for time in self.time_of_day.iter().filter(|time| !is_time_of_day(time)) {
-            let message = format!("`{time}` is no time of day");
+            let message = format!("`{time}` is not a time of day");
             problems.push(
                 FormProblem::new("bad_deliver", "time_of_day", message).hint("write it as 9:00AM or 21:45"),
             );
         }
         if self.at.is_none() && !self.before.is_zero() {
-            let message = "`before` counts back from `at`, and there is none";
+            let message = "`before` requires `at`";
             problems.push(
                 FormProblem::new("bad_timing", "before", message)
-                    .hint("name a time in the event, such as data.starts_at"),
+                    .hint("set `at` to a time in the event, such as data.starts_at"),
             );
         }
         let timing = Timing {
@@ -386,7 +386,7 @@ impl RuleForm {
         };
         let some_day = chrono::DateTime::UNIX_EPOCH;
         if timing.allowed(some_day, timing.zone.name).is_none() {
-            let message = "the window and the quiet hours together leave no time at all";
+            let message = "the window and the quiet hours leave no time to send";
             problems.push(FormProblem::new("bad_timing", "quiet", message).hint("widen the window"));
         }
         timing
@@ -424,7 +424,7 @@ pub(super) fn seconds(value: u32) -> Duration {
 pub(super) fn whole(field: &'static str, value: Duration, problems: &mut Vec<FormProblem>) -> u32 {
     const YEAR_S: u64 = 366 * 24 * 3_600;
     if value.subsec_nanos() > 0 || value.as_secs() > YEAR_S {
-        let message = format!("`{field}` is whole seconds, at most a year");
+        let message = format!("`{field}` must be whole seconds, at most a year");
         problems
             .push(FormProblem::new("bad_duration", field, message).hint("write it as 30s, 10m, 2h or 3d"));
     }

@@ -201,7 +201,7 @@ impl Imported {
         let mut content = Content::default();
         for (language, fields) in &there.contents {
             if !is_locale(language) {
-                let message = format!("`{language}` is no locale; its copy was left out");
+                let message = format!("`{language}` is not a locale; its content was skipped");
                 self.note(there, None, (None, None), message);
                 continue;
             }
@@ -215,7 +215,7 @@ impl Imported {
                 kept.insert(name.clone(), text);
             }
             if !kept.contains_key(main_field(there.channel)) {
-                let message = format!("it has no {}; write one", main_field(there.channel));
+                let message = format!("{} is missing; add it", main_field(there.channel));
                 self.note(there, Some(&file), (None, None), message);
             }
             for problem in templating::compile(there.channel, &kept, budget).err().into_iter().flatten() {
@@ -230,7 +230,7 @@ impl Imported {
         }
         if !there.others.is_empty() {
             let message = format!(
-                "not brought over: {}; set it in template.toml's options, if it is needed",
+                "not imported: {}; set it in the options of template.toml, if needed",
                 there.others.join(", ")
             );
             self.note(there, None, (None, None), message);

@@ -23,7 +23,7 @@ pub(super) fn translate(text: &str) -> (String, Vec<(usize, String)>) {
         if tag_text.contains(VALUES) {
             let line = text[..tag.start].matches('\n').count() + 1;
             let what =
-                format!("`{VALUES}` is read in a way that has no counterpart: write `data.` and the path");
+                format!("`{VALUES}` is used in a way that can't be converted: write `data.` and the path");
             left.push((line, what));
         }
         out.push_str(&tag_text);

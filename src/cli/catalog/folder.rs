@@ -1,4 +1,4 @@
-//! A catalog's folder: read whole, and written so that only what is different is touched.
+//! Reading a catalog folder, and writing it so that only changed files are touched.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,30 +7,33 @@ use anyhow::{Context, bail};
 
 use crate::catalog::files::is_leftover;
 
-/// Folders that a catalog has: nothing else in a folder is ours to read or delete.
+/// The subfolders of a catalog; anything else in the folder is neither read nor deleted.
 const FOLDERS: [&str; 5] = ["events", "templates", "partials", "rules", "sources"];
 
-/// What writing a folder came to.
+/// The result of writing a folder.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    /// Files that are new or say something else now.
+    /// Files that are new or changed.
     pub changed: Vec<String>,
     /// Files that were deleted.
     pub deleted: Vec<String>,
-    /// Files that the catalog does not have and that were left.
+    /// Files that are not in the catalog and were kept.
     pub left: Vec<String>,
-    /// How many files said the same already.
+    /// How many files were already up to date.
     pub same: usize,
 }
 
-/// Reads every file below a folder, apart from READMEs and what editors and systems leave there.
+/// Reads every file in a folder, except READMEs and files of editors and operating systems.
 pub(super) fn read_folder(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     if !dir.is_dir() {
-        bail!("{} is no folder", dir.display());
+        bail!("{} is not a folder", dir.display());
     }
     let found = read_below(dir)?;
     if found.is_empty() {
-        bail!("{} has no files; a catalog has events/, templates/, rules/ and sources/", dir.display());
+        bail!(
+            "{} contains no catalog files; a catalog has events/, templates/, rules/ and sources/",
+            dir.display()
+        );
     }
     Ok(found)
 }
@@ -51,22 +54,28 @@ fn read_below(dir: &Path) -> anyhow::Result<BTreeMap<String, String>> {
             let kind = entry.file_type()?;
             if !kind.is_dir() && !kind.is_file() {
                 bail!(
-                    "{} is a link or no file at all; a catalog is made of plain files",
+                    "{} is not a regular file; a catalog contains only regular files",
                     entry.path().display()
                 );
             }
             if kind.is_dir() {
                 folders.push((entry.path(), format!("{path}/")));
             } else {
-                let text = std::fs::read_to_string(entry.path());
-                found.insert(path, text.with_context(|| format!("can't read {}", entry.path().display()))?);
+                let text = std::fs::read_to_string(entry.path()).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::InvalidData => anyhow::anyhow!(
+                        "{} is not a text file, so it can't be part of a catalog; move it out of the folder",
+                        entry.path().display()
+                    ),
+                    _ => anyhow::Error::new(error).context(format!("can't read {}", entry.path().display())),
+                })?;
+                found.insert(path, text);
             }
         }
     }
     Ok(found)
 }
 
-/// Makes a folder say what `files` say.
+/// Makes a folder match `files`.
 pub(super) fn write_folder(
     dir: &Path,
     files: &BTreeMap<String, String>,
@@ -76,7 +85,7 @@ pub(super) fn write_folder(
     let mut written = Written::default();
     for (path, text) in files {
         if Path::new(path).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
-            bail!("`{path}` is no path below the folder");
+            bail!("`{path}` is not a path inside the folder");
         }
         if present.get(path) == Some(text) {
             written.same += 1;
@@ -84,7 +93,7 @@ pub(super) fn write_folder(
         }
         let file = dir.join(path);
         if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+            std::fs::create_dir_all(folder).with_context(|| format!("can't create {}", folder.display()))?;
         }
         std::fs::write(&file, text).with_context(|| format!("can't write {}", file.display()))?;
         written.changed.push(path.clone());

@@ -1,4 +1,4 @@
-//! `herald catalog infer`: a schema from events.
+//! `herald catalog infer`: infers a schema from events.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,16 +12,15 @@ use super::super::client::ClientArgs;
 use crate::catalog::infer::infer;
 use crate::domain::budget::Budget;
 
-/// What to make a schema of.
 #[derive(Debug, Args)]
 pub struct InferArgs {
     /// The event type
     #[arg(value_name = "TYPE")]
     event_type: String,
-    /// How many of the last events to look at
+    /// Number of recent events to use
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     last: u32,
-    /// Read events from a file, one JSON object a line, without Herald
+    /// Read events from a file (one JSON object per line) instead of Herald
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     #[command(flatten)]
@@ -43,17 +42,17 @@ pub(super) async fn run(args: &InferArgs) -> anyhow::Result<ExitCode> {
         println!("{inferred:#}");
     } else {
         println!("{:#}", inferred["schema"]);
-        eprintln!("{} events were looked at", inferred["based_on"]);
+        eprintln!("inferred from {} events", inferred["based_on"]);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The `data` of the events of a type in lines of JSON; a line that is no event is `data` itself.
+/// The `data` of the events of a type, from lines of JSON; a line that is not an event is taken as `data` itself.
 fn events_in(text: &str, event_type: &str) -> anyhow::Result<Vec<Value>> {
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let mut value: Value =
-            serde_json::from_str(line).with_context(|| format!("line {} is no JSON", number + 1))?;
+            serde_json::from_str(line).with_context(|| format!("line {} is not valid JSON", number + 1))?;
         match value.get("type").and_then(Value::as_str).map(str::to_owned) {
             Some(named) if value.get("data").is_some() => {
                 if named == event_type {
@@ -64,7 +63,7 @@ fn events_in(text: &str, event_type: &str) -> anyhow::Result<Vec<Value>> {
         }
     }
     if found.is_empty() {
-        bail!("there is no event of the type {event_type} in it");
+        bail!("it contains no event of type {event_type}");
     }
     Ok(found)
 }

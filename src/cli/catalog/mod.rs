@@ -22,65 +22,61 @@ use crate::domain::budget::Budget;
 use crate::domain::template::plain_lines;
 use folder::{read_folder, write_folder};
 
-/// What to do with a catalog.
 #[derive(Debug, Subcommand)]
 pub enum CatalogCommand {
-    /// Make Herald's catalog say what these files say; templates are live afterwards
+    /// Apply these files to Herald's catalog; templates are published
     Apply(ApplyArgs),
-    /// Say what applying them would change, and what the last real events say to it (exit 2 if anything)
+    /// Show what applying would change, checked against recent events (exit code 2 if anything changes)
     Plan(PlanArgs),
-    /// Check the files here, without Herald (exit 2 if something is wrong)
+    /// Check the files locally, without Herald (exit code 2 if there are errors)
     Check(CheckArgs),
-    /// Write Herald's catalog into a folder; applying it again changes nothing
+    /// Write Herald's catalog to a folder; applying it unchanged has no effect
     Pull(PullArgs),
-    /// Make a JSON Schema of the last events of a type
+    /// Infer a JSON Schema from the latest events of a type
     Infer(infer::InferArgs),
-    /// Compare the templates in OneSignal with what was uploaded (exit 2 if any differs)
+    /// Compare the templates in OneSignal with what was uploaded (exit code 2 if any differs)
     Drift(onesignal::DriftArgs),
-    /// Bring templates that were written in OneSignal into the catalog's files
+    /// Import templates from OneSignal into catalog files
     ImportOnesignal(onesignal::ImportArgs),
-    /// Show how the files differ from Herald's catalog, line by line (exit 2 if they do)
+    /// Show a line diff between the files and Herald's catalog (exit code 2 if they differ)
     Diff(FilesArgs),
 }
 
-/// Where the files are.
 #[derive(Debug, Args)]
 pub struct FilesArgs {
-    /// The catalog's folder
+    /// Catalog folder
     #[arg(required_unless_present = "sample")]
     dir: Option<PathBuf>,
-    /// Take the built-in sample catalog instead of a folder
+    /// Use the built-in sample catalog instead of a folder
     #[arg(long, conflicts_with = "dir")]
     sample: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
 
-/// What to plan.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     #[command(flatten)]
     files: FilesArgs,
-    /// What the files don't mention goes: rules, partials and event types are deleted, templates put away
+    /// Remove what is not in the files: rules, partials and event types are deleted, templates archived
     #[arg(long)]
     delete: bool,
 }
 
-/// What to apply.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
     #[command(flatten)]
     plan: PlanArgs,
-    /// Why, for the history of new versions
+    /// Version note for the new versions
     #[arg(long, default_value = "")]
     note: String,
-    /// Say what would change, and change nothing
+    /// Show what would change without changing anything
     #[arg(long)]
     dry_run: bool,
-    /// Go on though events that get their message today would be held
+    /// Proceed even if events that are sent today would be held
     #[arg(long)]
     accept_held: bool,
-    /// Don't ask before something is deleted
+    /// Don't ask for confirmation before deleting
     #[arg(long, short)]
     yes: bool,
 }
@@ -88,19 +84,18 @@ pub struct ApplyArgs {
 /// What to check.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The catalog's folder
+    /// Catalog folder
     dir: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Where to write the catalog.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// The folder; it is made if it is not there
+    /// Folder to write to; created if missing
     dir: PathBuf,
-    /// Delete catalog files in the folder that Herald's catalog does not have
+    /// Delete catalog files in the folder that are not in Herald's catalog
     #[arg(long)]
     delete: bool,
     #[command(flatten)]
@@ -160,7 +155,7 @@ async fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
             changes_of(&planned).iter().filter(|change| change["after"].is_null()).collect();
         if !gone.is_empty() && !std::io::stdin().is_terminal() {
             bail!(
-                "{} would go, and there is no terminal to ask at: say --yes; nothing was changed",
+                "{} would be removed and there is no terminal to ask at: pass --yes; nothing was changed",
                 gone.len()
             );
         }
@@ -177,12 +172,12 @@ async fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks before something goes.
+/// Asks for confirmation before something is removed.
 fn confirm(gone: &[&Value]) -> anyhow::Result<bool> {
     for change in gone {
         eprintln!("{:8} {} {}", plain(&change["change"]), plain(&change["kind"]), plain(&change["name"]));
     }
-    eprint!("{} would go. Go on? [y/N] ", gone.len());
+    eprint!("{} will be removed. Continue? [y/N]  ", gone.len());
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("no answer")?;
@@ -199,7 +194,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             println!("{}{problem}", if problem.is_error() { "error: " } else { "warning: " });
         }
         match (errors, problems.len()) {
-            (0, 0) => println!("nothing is wrong"),
+            (0, 0) => println!("no problems found"),
             (errors, all) => println!("{}, {}", counted(errors, "error"), counted(all - errors, "warning")),
         }
     }
@@ -209,7 +204,7 @@ fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 async fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
     let answer = args.client.call(Method::GET, "/v1/catalog", None).await?;
     let files: BTreeMap<String, String> =
-        serde_json::from_value(answer["files"].clone()).context("the answer holds no files")?;
+        serde_json::from_value(answer["files"].clone()).context("the response contains no files")?;
     let written = write_folder(&args.dir, &files, args.delete)?;
     if args.client.json {
         let body = json!({"written": written.changed, "deleted": written.deleted, "same": written.same});
@@ -222,7 +217,7 @@ async fn pull(args: &PullArgs) -> anyhow::Result<ExitCode> {
     for path in &written.deleted {
         println!("deleted  {path}");
     }
-    println!("{} written, {} the same as before", counted(written.changed.len(), "file"), written.same);
+    println!("{} written, {} unchanged", counted(written.changed.len(), "file"), written.same);
     if !written.left.is_empty() {
         println!("not in Herald's catalog: {} (--delete deletes them):", counted(written.left.len(), "file"));
         written.left.iter().for_each(|path| println!("         {path}"));
@@ -234,11 +229,11 @@ async fn diff(args: &FilesArgs) -> anyhow::Result<ExitCode> {
     let here = args.read()?;
     let answer = args.client.call(Method::GET, "/v1/catalog", None).await?;
     let there: BTreeMap<String, String> =
-        serde_json::from_value(answer["files"].clone()).context("the answer holds no files")?;
+        serde_json::from_value(answer["files"].clone()).context("the response contains no files")?;
     let elsewhere: Vec<&String> = there.keys().filter(|path| !here.contains_key(*path)).collect();
     let mut changed = Vec::new();
     for (path, text) in &here {
-        // Line ends and a byte order mark are no difference, here as for `plan`.
+        // As for `plan`, line endings and a byte order mark don't count as differences.
         let known = there.get(path).map(|text| plain_lines(text)).unwrap_or_default();
         let lines = lines(&known, &plain_lines(text));
         if lines.iter().any(|line| line.op != "same") {
@@ -250,7 +245,7 @@ async fn diff(args: &FilesArgs) -> anyhow::Result<ExitCode> {
             changed.iter().map(|(path, lines)| json!({"file": path, "lines": lines})).collect();
         println!("{:#}", json!({"changed": body, "only_in_herald": elsewhere}));
     } else if changed.is_empty() {
-        println!("the files say what Herald's catalog says");
+        println!("the files match Herald's catalog");
     }
     for (path, lines) in changed.iter().filter(|_| !args.client.json) {
         println!("--- herald/{path}\n+++ {path}");
@@ -260,7 +255,7 @@ async fn diff(args: &FilesArgs) -> anyhow::Result<ExitCode> {
     }
     if !elsewhere.is_empty() && !args.client.json {
         println!(
-            "{} of Herald's catalog not in the folder, which leaves them alone",
+            "{} of Herald's catalog not in the folder; applying it keeps them",
             counted(elsewhere.len(), "file")
         );
     }
@@ -282,7 +277,7 @@ fn print_changes(applied: &Value, as_json: bool, is_dry: bool) {
     }
     let changes = changes_of(applied);
     if changes.is_empty() {
-        println!("the catalog says the same already");
+        println!("no changes");
         return;
     }
     for change in changes {
@@ -293,22 +288,22 @@ fn print_changes(applied: &Value, as_json: bool, is_dry: bool) {
         print_traffic(&applied["traffic"][plain(&change["name"])]);
     }
     if is_dry {
-        println!("{}; nothing was changed", counted(changes.len(), "change"));
+        println!("{}; nothing was applied", counted(changes.len(), "change"));
     } else {
         let count = counted(changes.len(), "change");
         println!("{count} applied; the catalog is at revision {}", applied["revision"]);
     }
 }
 
-/// What the last events say to a template, in two lines at most.
+/// How recent events render with a template, in at most two lines.
 pub(super) fn print_traffic(report: &Value) {
     let Some(checked) = report["checked"].as_u64().filter(|checked| *checked > 0) else { return };
     let what = if report["based_on"] == "events" { "events" } else { "samples" };
     println!(
-        "         of the last {checked} {what}: {} the same, {} different, {} would be held",
+        "         last {checked} {what}: {} unchanged, {} changed, {} would be held",
         report["same"], report["differs"], report["would_be_held"]
     );
     for (path, count) in report["missing"].as_object().into_iter().flatten() {
-        println!("         {count} lack {path}");
+        println!("         {count} without {path}");
     }
 }

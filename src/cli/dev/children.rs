@@ -1,4 +1,4 @@
-//! What `herald dev` starts beside itself: a private Postgres, and the sandbox as a child process.
+//! The processes that `herald dev` starts: a private Postgres, and the sandbox.
 
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
@@ -20,12 +20,12 @@ const NO_POSTGRES: &str =
   elsewhere:  export HERALD_DATABASE_URL=postgres://user:password@host:5432/database
 ";
 
-/// How long a port may still be held by what an earlier start left behind.
+/// How long to wait for a port that a process from an earlier run still uses.
 const PORT_TIME: Duration = Duration::from_secs(3);
-/// How long the sandbox may take to answer.
+/// How long the sandbox may take to respond.
 const START_TIME: Duration = Duration::from_secs(15);
 
-/// Starts the private Postgres of this folder.
+/// Starts this folder's private Postgres.
 pub async fn start_postgres(folder: &DataFolder) -> anyhow::Result<LocalPostgres> {
     let options = Options::durable(folder.postgres());
     let started = tokio::task::spawn_blocking(move || LocalPostgres::start(&options)).await;
@@ -35,7 +35,7 @@ pub async fn start_postgres(folder: &DataFolder) -> anyhow::Result<LocalPostgres
     }
 }
 
-/// Waits until a port is free: what an earlier start left behind ends within moments.
+/// Waits until a port is free: processes from an earlier run exit within moments.
 pub async fn wait_for_port(address: SocketAddr, flag: &str) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + PORT_TIME;
     loop {
@@ -47,17 +47,17 @@ pub async fn wait_for_port(address: SocketAddr, flag: &str) -> anyhow::Result<()
     }
 }
 
-/// The sandbox as a child process of the same binary.
+/// The sandbox, as a child process running the same binary.
 pub struct Sandbox {
     child: Mutex<Child>,
-    /// As long as we hold this end, the sandbox runs. Waiting for a child closes its input, so it is kept apart.
+    /// The sandbox runs as long as this end of the pipe is open. Kept separately because waiting for a child closes its input.
     lifeline: Option<ChildStdin>,
     url: String,
     http: reqwest::Client,
 }
 
 impl Sandbox {
-    /// Starts it and waits until it answers. It ends with us, however we end: it reads from a pipe that only we hold.
+    /// Starts it and waits until it responds. It exits when we do, even if we crash: only we hold its input pipe open.
     pub async fn start(folder: &DataFolder, port: u16) -> anyhow::Result<Self> {
         let binary = std::env::current_exe().context("can't find this binary")?;
         let mut child = Command::new(binary)
@@ -75,7 +75,7 @@ impl Sandbox {
             .arg(folder.sandbox())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // Of its own, so that Ctrl-C reaches us first and we stop it in order.
+            // Its own process group, so that Ctrl-C reaches only us and we shut it down cleanly.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -86,17 +86,17 @@ impl Sandbox {
         let deadline = tokio::time::Instant::now() + START_TIME;
         while sandbox.stats().await.is_err() {
             if let Some(status) = sandbox.child.lock().await.try_wait()? {
-                bail!("the sandbox ended at once ({status}); its last words are above");
+                bail!("the sandbox exited immediately ({status}); see its output above");
             }
             if tokio::time::Instant::now() >= deadline {
-                bail!("the sandbox does not answer at {}", sandbox.url);
+                bail!("the sandbox does not respond at {}", sandbox.url);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(sandbox)
     }
 
-    /// Where it answers.
+    /// Its URL.
     pub fn url(&self) -> String {
         self.url.clone()
     }
@@ -105,7 +105,7 @@ impl Sandbox {
         Ok(self.http.get(format!("{}/_sandbox/stats", self.url)).send().await?.json().await?)
     }
 
-    /// The newest messages that it received.
+    /// The latest messages that it received.
     pub async fn messages(&self) -> anyhow::Result<Vec<Value>> {
         let mut all = Vec::new();
         let mut cursor = String::new();
@@ -120,13 +120,13 @@ impl Sandbox {
         }
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits.
     pub async fn ended(&self) -> String {
         let status = self.child.lock().await.wait().await;
         status.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string())
     }
 
-    /// Stops it in order.
+    /// Stops it cleanly.
     pub async fn stop(self) {
         drop(self.lifeline);
         let mut child = self.child.into_inner();

@@ -1,4 +1,4 @@
-//! The folder that `herald dev` keeps everything in, with the keys that it makes at the first start.
+//! The data folder of `herald dev`, with the keys generated at the first start.
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -8,29 +8,29 @@ use secrecy::SecretString;
 
 use crate::domain::id::IdSource;
 
-/// Where everything is kept.
+/// The data folder.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
 }
 
 impl DataFolder {
-    /// Opens the folder, or makes it: the given one, the user's state folder, or as root one below `/var/lib`.
+    /// Opens or creates the folder: the given one, one in the user's state folder, or for root one in `/var/lib`.
     pub fn open(given: Option<PathBuf>) -> anyhow::Result<Self> {
         let path = match given {
             Some(path) => path,
             None => default_folder()?,
         };
-        std::fs::create_dir_all(&path).with_context(|| format!("can't make {}", path.display()))?;
+        std::fs::create_dir_all(&path).with_context(|| format!("can't create {}", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("can't find {}", path.display()))?;
         if nix::unistd::Uid::effective().is_root() {
-            // Postgres does not run as root: its own account has to get through.
+            // Postgres does not run as root: its own account needs access.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o711))?;
         }
         Ok(Self { path })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -45,12 +45,12 @@ impl DataFolder {
         self.path.join("sandbox.jsonl")
     }
 
-    /// The root of every key that values are sealed with; made at the first start.
+    /// The root of all encryption keys; generated at the first start.
     pub fn secret_key(&self) -> anyhow::Result<SecretString> {
         self.secret("secret_key", "")
     }
 
-    /// The development key; made at the first start.
+    /// The development key; generated at the first start.
     pub fn dev_key(&self) -> anyhow::Result<SecretString> {
         self.secret("dev_key", "hk_test_")
     }
@@ -72,24 +72,24 @@ impl DataFolder {
         Ok(SecretString::from(text))
     }
 
-    /// Forgets the database.
+    /// Deletes the database.
     pub fn forget_database(&self) -> anyhow::Result<()> {
         let path = self.postgres();
         if !path.exists() {
             return Ok(());
         }
         if path.join("postmaster.pid").exists() {
-            bail!("a Postgres still runs in {}: stop the other `herald dev` first", path.display());
+            bail!("a Postgres is still running in {}: stop the other `herald dev` first", path.display());
         }
         std::fs::remove_dir_all(&path).with_context(|| format!("can't remove {}", path.display()))
     }
 
-    /// Forgets the sandbox's messages.
+    /// Deletes the sandbox's messages.
     pub fn forget_messages(&self) -> anyhow::Result<()> {
         match std::fs::remove_file(self.sandbox()) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).context("can't remove the sandbox's messages"),
+            Err(error) => Err(error).context("can't delete the sandbox's messages"),
         }
     }
 }
@@ -105,6 +105,6 @@ fn default_folder() -> anyhow::Result<PathBuf> {
     }
     match std::env::var_os("HOME").map(PathBuf::from) {
         Some(home) => Ok(home.join(".local/state/herald")),
-        None => bail!("there is no home folder to keep data in: name one with --data"),
+        None => bail!("there is no home folder to keep data in: choose a folder with --data"),
     }
 }

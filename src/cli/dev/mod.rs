@@ -1,4 +1,4 @@
-//! `herald dev`: everything for one machine, and a message that arrives before your eyes.
+//! `herald dev`: everything on one machine, with a sample message.
 
 mod children;
 mod folder;
@@ -22,11 +22,11 @@ use crate::config::{Loader, Settings};
 use crate::telemetry;
 use local_postgres::LocalPostgres;
 
-/// The app that the sandbox plays, and its key.
+/// The sandbox's app ID and key.
 const APP_ID: &str = "5a0d0000-0000-4000-8000-000000000001";
 const APP_KEY: &str = "os_v2_app_sandbox";
 
-/// How the development set-up runs.
+/// Flags of the development setup.
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// Herald's port
@@ -35,10 +35,10 @@ pub struct DevArgs {
     /// The sandbox's port
     #[arg(long, default_value_t = 8081)]
     sandbox_port: u16,
-    /// Where everything is kept
+    /// Data folder [default: ~/.local/state/herald, or /var/lib/herald-dev for root]
     #[arg(long, env = "HERALD_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Forget everything from before and start over
+    /// Delete all data and start over
     #[arg(long)]
     fresh: bool,
 }
@@ -100,13 +100,13 @@ async fn run_all(
     let outcome = show_and_wait(&running, &sandbox, began).await;
     let how = outcome.as_ref().map_or(Stop::Interrupt, |how| *how);
     eprintln!("\nStopping …");
-    // Nobody balances load here, so nobody has to be given notice.
+    // There is no load balancer here that would need notice.
     running.stop(if how == Stop::Terminate { Stop::Interrupt } else { how }).await;
     sandbox.stop().await;
     outcome.map(|_| ExitCode::SUCCESS)
 }
 
-/// Who the sample catalog's history says it is from.
+/// The author of the sample catalog in the version history.
 const BY: By<'_> = By::unlimited("herald dev", "the sample catalog");
 
 async fn start_herald(settings: Settings, listener: tokio::net::TcpListener) -> anyhow::Result<Running> {
@@ -120,18 +120,18 @@ async fn start_herald(settings: Settings, listener: tokio::net::TcpListener) -> 
     Running::start(herald, Some(listener), true).await
 }
 
-/// Applies the sample catalog where there is none yet; says what the catalog is. What somebody has changed stays.
+/// Applies the sample catalog if the catalog is empty, and returns a status line. Existing changes are kept.
 async fn start_catalog(herald: &Herald) -> anyhow::Result<String> {
     let present = herald.api.store.snapshot().await?;
     if !present.event_types.is_empty() || !present.templates.is_empty() {
-        return Ok("Catalog kept as you left it (`--fresh` begins with the sample again)".to_owned());
+        return Ok("Existing catalog kept (`--fresh` starts over with the sample)".to_owned());
     }
     let applied = herald.publisher.apply(&sample::files(), Applying::default(), BY).await;
     let applied = applied.context("the sample catalog could not be applied")?;
     Ok(format!("Sample catalog applied ({} changes)", applied.changes.len()))
 }
 
-/// Posts one sample event, shows the message that arrived, and waits until somebody stops it.
+/// Posts one sample event, shows the message that arrived, and waits until it is stopped.
 async fn show_and_wait(running: &Running, sandbox: &Sandbox, began: Instant) -> anyhow::Result<Stop> {
     let settings = &running.herald().settings;
     let url = format!("http://{}", running.address.context("there is no address")?);
@@ -149,7 +149,7 @@ async fn show_and_wait(running: &Running, sandbox: &Sandbox, began: Instant) -> 
     tokio::select! {
         how = stop_signal() => Ok(how?),
         status = sandbox.ended() => {
-            anyhow::bail!("the sandbox ended by itself ({status}); its last words are above");
+            anyhow::bail!("the sandbox exited ({status}); see its output above");
         }
     }
 }
@@ -157,7 +157,7 @@ async fn show_and_wait(running: &Running, sandbox: &Sandbox, began: Instant) -> 
 async fn stop_postgres(postgres: LocalPostgres) {
     let stopped = tokio::task::spawn_blocking(move || postgres.stop()).await;
     if !matches!(stopped, Ok(Ok(()))) {
-        eprintln!("Postgres did not stop in order; the next start takes care of it");
+        eprintln!("Postgres did not stop cleanly; it recovers at the next start");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `herald dev` shows: the first message as it arrived, and what to try next.
+//! The output of `herald dev`: the first message as it arrived, and next steps.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub async fn first_message(
             break trace;
         }
         if deliveries.iter().filter(is_under_way).count() == 0 || tokio::time::Instant::now() >= deadline {
-            bail!("of its {expected} messages {accepted} arrived; `herald why {event_id}` tells why");
+            bail!("{accepted} of {expected} messages arrived; run `herald why {event_id}`");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
@@ -58,12 +58,12 @@ pub async fn first_message(
     Ok(lines)
 }
 
-/// What is said where the sample event led to nothing: somebody may have changed the catalog, and that is theirs.
+/// Printed if the sample event sent nothing, which can happen after the catalog was changed.
 pub fn nothing_arrived(error: &anyhow::Error) -> Vec<String> {
     vec![
         String::new(),
-        format!("The sample event order.shipped did not go through: {error:#}."),
-        "The catalog is as you left it; `herald dev --fresh` begins anew.".to_owned(),
+        format!("The sample event order.shipped failed: {error:#}."),
+        "The catalog has been kept; `herald dev --fresh` starts over.".to_owned(),
     ]
 }
 
@@ -87,7 +87,7 @@ fn show_message(message: &Value) -> Vec<String> {
     lines
 }
 
-/// Where everything is, and a line to paste.
+/// The addresses, and a command to paste.
 pub fn what_next(url: &str, sandbox: &str, key: &str, now: Timestamp, took: Duration) -> String {
     let data = format!(r#"{{"order_id":"1002","carrier":"UPS","eta":"{}","name":"Ben"}}"#, eta(now));
     let event = format!(

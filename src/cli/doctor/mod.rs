@@ -1,10 +1,11 @@
-//! `herald doctor`: what is wrong here, and what to do about it.
+//! `herald doctor`: checks the installation and suggests fixes.
 
 mod protection;
 
 use std::process::ExitCode;
 
 use clap::Args;
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use crate::app::{default_app, open_store};
@@ -18,16 +19,15 @@ use crate::store::Store;
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
 
-/// How to print.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Say instead whether everything that was taken is accounted for (exit 1 if something does not add up)
+    /// Run only the consistency check: is everything that was accepted accounted for? (exit code 1 if not)
     #[arg(long)]
     ledger: bool,
-    /// Since when the ledger goes (RFC 3339); 24 hours back unless named
+    /// Start of the consistency check (RFC 3339) [default: 24 hours ago]
     #[arg(long, requires = "ledger", value_name = "TIME")]
     since: Option<chrono::DateTime<chrono::Utc>>,
 }
@@ -113,17 +113,23 @@ async fn examine(settings: &Settings, findings: &mut Findings) {
 
 /// Returns whether the schema is there, so that more can be asked.
 async fn examine_database(settings: &Settings, store: &Store, findings: &mut Findings) -> bool {
-    let Ok(health) = store.health().await else {
-        findings.ill("database", "it can't be reached", "check `database_url`, and that Postgres is running");
-        return false;
+    let health = match store.health().await {
+        Ok(health) => health,
+        Err(error) => {
+            let url = settings.database_url.expose_secret();
+            let reason = super::database::unreachable_because(&error, url).await;
+            let remedy = "check `database_url`, and that Postgres is running";
+            findings.ill("database", format!("it is unreachable: {reason}"), remedy);
+            return false;
+        }
     };
     if health.is_writable {
-        findings.well("database", format!("Postgres {}, takes writes", health.version));
+        findings.well("database", format!("Postgres {}, writable", health.version));
     } else {
         findings.ill("database", "it is read-only", "point `database_url` at the primary");
     }
     match store.check_durability().await {
-        Ok(()) => findings.well("durability", "a commit survives a crash"),
+        Ok(()) => findings.well("durability", "commits survive a crash"),
         Err(error) if settings.allow_unsafe_postgres => {
             findings.well("durability", format!("{error} (allowed by `allow_unsafe_postgres`)"));
         }
@@ -139,7 +145,7 @@ async fn examine_database(settings: &Settings, store: &Store, findings: &mut Fin
             false
         }
         Err(_) => {
-            findings.ill("schema", "it can't be read", "check the rights of the database's user");
+            findings.ill("schema", "it can't be read", "check the privileges of the database user");
             false
         }
     }
@@ -147,14 +153,14 @@ async fn examine_database(settings: &Settings, store: &Store, findings: &mut Fin
 
 async fn examine_apps(settings: &Settings, store: &Store, findings: &mut Findings) {
     match store.has_keys().await {
-        Ok(true) => findings.well("API keys", "there are some"),
-        Ok(false) => findings.ill("API keys", "there is none", "run `herald keys create --source NAME`"),
-        Err(_) => findings.ill("API keys", "they can't be read", "check the rights of the database's user"),
+        Ok(true) => findings.well("API keys", "at least one exists"),
+        Ok(false) => findings.ill("API keys", "there are none", "run `herald keys create --source NAME`"),
+        Err(_) => findings.ill("API keys", "they can't be read", "check the privileges of the database user"),
     }
     let apps = match store.apps().await {
         Ok(apps) => apps,
         Err(error) => {
-            findings.ill("apps", error.to_string(), "set the earlier secret key in `previous_secret_keys`");
+            findings.ill("apps", error.to_string(), "set the previous secret key in `previous_secret_keys`");
             return;
         }
     };
@@ -170,7 +176,7 @@ async fn examine_apps(settings: &Settings, store: &Store, findings: &mut Finding
         }
     };
     if apps.is_empty() && of_settings.is_none() {
-        findings.ill("apps", "there is none", "set HERALD_ONESIGNAL__APP_ID and HERALD_ONESIGNAL__API_KEY");
+        findings.ill("apps", "there are none", "set HERALD_ONESIGNAL__APP_ID and HERALD_ONESIGNAL__API_KEY");
     }
     let timeouts = ClientTimeouts {
         connect: settings.delivery.connect_timeout,
@@ -178,10 +184,10 @@ async fn examine_apps(settings: &Settings, store: &Store, findings: &mut Finding
         urgent_call: settings.delivery.urgent_call_timeout,
     };
     let Ok(provider) = OneSignal::new(timeouts) else {
-        findings.ill("TLS", "the system's roots can't be read", "install ca-certificates");
+        findings.ill("TLS", "the system's root certificates can't be read", "install ca-certificates");
         return;
     };
-    // `herald serve` enters the app of the settings, so what they say counts for it.
+    // `herald serve` stores the app from the settings, so their values take precedence.
     let others = apps.iter().filter(|known| of_settings.as_ref().is_none_or(|app| app.id != known.id));
     for app in others.chain(&of_settings) {
         examine_app(&provider, app, findings).await;
@@ -196,18 +202,16 @@ async fn examine_app(provider: &OneSignal, app: &App, findings: &mut Findings) {
         Ok(()) => {
             let guard = match app.subscriptions {
                 _ if app.is_sandbox => String::new(),
-                Some(count) => format!("; the volume guard counts on {count} subscriptions"),
-                None => {
-                    "; the volume guard only counts: nobody said how many subscriptions it has".to_owned()
-                }
+                Some(count) => format!("; the volume guard assumes {count} subscriptions"),
+                None => "; the volume guard is inactive: the number of subscriptions is not set".to_owned(),
             };
-            findings.well(&check, format!("{kind} takes the key of {}{guard}", app.id));
+            findings.well(&check, format!("{kind} accepts the key of {}{guard}", app.id));
         }
         Err(ProviderError::Refused { status, detail }) => {
-            let remedy = "make a new App API key in OneSignal's dashboard and set it";
-            findings.ill(&check, format!("the key is refused with {status}: {detail}"), remedy);
+            let remedy = "create a new App API key in OneSignal's dashboard and set it";
+            findings.ill(&check, format!("the key was rejected with {status}: {detail}"), remedy);
         }
-        Err(error) => findings.ill(&check, error.to_string(), "check `onesignal.base_url` and the way there"),
+        Err(error) => findings.ill(&check, error.to_string(), "check `onesignal.base_url` and the network"),
     }
 }
 
@@ -216,9 +220,9 @@ async fn examine_gates(store: &Store, findings: &mut Findings) {
     for gate in gates.iter().filter(|gate| gate.closed_until > clock.now()) {
         let detail = format!("closed until {}: {} ({})", gate.closed_until, gate.detail, gate.code);
         let remedy = if gate.code == PAUSED {
-            "`herald gates open` lets it go on"
+            "resume it with `herald gates open`"
         } else {
-            "it is tried again by itself; remove the cause"
+            "Herald retries automatically; fix the cause"
         };
         findings.ill(&format!("gate of {} {}", gate.subject.scope(), gate.subject.uuid()), detail, remedy);
     }

@@ -1,4 +1,4 @@
-//! What protects this installation at run time: descriptors, TLS, clocks, keys, roles, and that what is due is sent.
+//! Runtime checks: file descriptors, TLS, clocks, keys, roles, and overdue deliveries.
 
 use chrono::TimeDelta;
 
@@ -9,14 +9,14 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::store::clock::PgClock;
 use crate::store::{DatabaseTls, Store};
 
-/// A difference between the clocks that people should know of, and one that breaks sessions and signatures.
+/// The clock skew to warn about, and the one that breaks sessions and signatures.
 const CLOCK_NOTE: TimeDelta = TimeDelta::seconds(5);
 const CLOCK_FAULT: TimeDelta = TimeDelta::seconds(60);
-/// How long people are reminded of a step of the database's clock.
+/// How long a step of the database's clock is reported.
 const STEP_MATTERS: TimeDelta = TimeDelta::hours(24);
-/// How long a due delivery may wait before something is wrong.
+/// How long a delivery may be overdue before it is reported.
 const DUE_FAULT: TimeDelta = TimeDelta::minutes(2);
-/// Rows of the queue that are looked at.
+/// Number of queue rows to check.
 const QUEUE_ROWS: i64 = 100_000;
 
 pub(super) fn examine_process(findings: &mut Findings) {
@@ -26,7 +26,7 @@ pub(super) fn examine_process(findings: &mut Findings) {
         }
         Some(limit) => findings.ill(
             "file descriptors",
-            format!("the limit is {}: the service takes fewer connections than that", limit.hard),
+            format!("the limit is {}: the service accepts fewer connections than that", limit.hard),
             "raise it to 4096 or more (`ulimit -Hn`, LimitNOFILE= of systemd, `ulimits` of a container)",
         ),
         None => {}
@@ -42,20 +42,18 @@ pub(super) async fn examine_protection(settings: &Settings, store: &Store, findi
     if let Ok(true) = store.may_change_audit().await {
         findings.advice(
             "database role",
-            "the role that Herald uses could change the record of changes",
-            "make a role for the service, and run `herald migrate --grants ROLE` as the owner",
+            "Herald's role can change the audit log",
+            "create a role for the service, and run `herald migrate --grants ROLE` as the owner",
         );
     } else {
-        findings.well("database role", "it can't change the record of changes");
+        findings.well("database role", "it can't change the audit log");
     }
     examine_log_in(settings, store, findings).await;
     if is_live && let Ok(count @ 1..) = store.count_powerful_test_keys().await {
         findings.advice(
             "test keys",
-            format!(
-                "{count} test keys have scopes that they can't use beside an app that reaches real people"
-            ),
-            "revoke them (`herald keys list`, `herald keys revoke ID`), or make live keys",
+            format!("{count} test keys have scopes that they can't use while a live app exists"),
+            "revoke them (`herald keys list`, `herald keys revoke ID`), or create live keys",
         );
     }
 }
@@ -64,22 +62,23 @@ async fn examine_log_in(settings: &Settings, store: &Store, findings: &mut Findi
     let console = &settings.console;
     let alone = store.count_without_second_factor().await.unwrap_or_default();
     if !console.password_log_in || alone == 0 {
-        findings.well("log-in", "nobody logs in to the console with a password alone");
+        findings.well("log-in", "everyone logs in to the console with a second factor");
     } else if console.require_second_factor {
-        findings.well("log-in", format!("{alone} people set a second factor up when they log in next"));
+        findings
+            .well("log-in", format!("{alone} members have to set up a second factor at their next login"));
     } else {
         findings.advice(
             "log-in",
-            format!("{alone} people log in to the console with a password alone"),
-            "set `console.require_second_factor`, or let people log in through your provider (`[oidc]`)",
+            format!("{alone} members log in to the console with only a password"),
+            "set `console.require_second_factor`, or use single sign-on (`[oidc]`)",
         );
     }
 }
 
 fn examine_tls(store: &Store, is_live: bool, findings: &mut Findings) {
     let remedy =
-        "take `sslmode` out of `database_url`, or write `sslmode=verify-full` (and `sslrootcert=FILE`)";
-    let detail = "the way to the database is not verified: it could be read, or end at another server";
+        "remove `sslmode` from `database_url`, or write `sslmode=verify-full` (and `sslrootcert=FILE`)";
+    let detail = "the connection to the database is not verified: it could be intercepted";
     match store.tls() {
         DatabaseTls::Local => findings.well("database TLS", "the database is on this machine"),
         DatabaseTls::Verified => findings.well("database TLS", "encrypted and verified"),
@@ -91,7 +90,7 @@ fn examine_tls(store: &Store, is_live: bool, findings: &mut Findings) {
 async fn examine_clocks(store: &Store, findings: &mut Findings) {
     let Ok(database) = PgClock::start(store).await else { return };
     let skew = (SystemClock::new().now() - database.now()).abs();
-    let detail = format!("{} ms apart from the database's", skew.num_milliseconds());
+    let detail = format!("{} ms off the database's clock", skew.num_milliseconds());
     let remedy = "synchronise both machines' clocks (NTP)";
     if skew > CLOCK_FAULT {
         findings.ill("clock", detail, remedy);
@@ -102,7 +101,7 @@ async fn examine_clocks(store: &Store, findings: &mut Findings) {
     }
 }
 
-/// Steps of the database's clock, and restores, while they still matter.
+/// Reports recent steps of the database's clock, and restores.
 async fn examine_past(store: &Store, findings: &mut Findings) {
     let (Ok(watch), Ok(clock)) = (store.database_watch().await, PgClock::start(store).await) else { return };
     let now = clock.now();
@@ -110,23 +109,23 @@ async fn examine_past(store: &Store, findings: &mut Findings) {
         let back = step.back.as_secs();
         findings.advice(
             "database clock",
-            format!("it went back by {back} s at {}: what was planned for a time may be sent late", step.at),
-            "let NTP slew the clock of the database's machine instead of setting it back",
+            format!("it went back by {back} s at {}: scheduled deliveries may be sent late", step.at),
+            "configure NTP on the database server to slew the clock instead of stepping it",
         );
     }
     if let Some(restore) = watch.restore.filter(|restore| now < restore.alone_until) {
         findings.advice(
             "restore",
             format!(
-                "the database was restored at {}; each delivery is sent alone until {}, which takes more calls",
+                "the database was restored at {}; each delivery is sent individually until {}, which takes more API calls",
                 restore.at, restore.alone_until
             ),
-            "run `herald restored end` once nobody posts again what was lost",
+            "run `herald restored end` once all sources have re-posted lost events",
         );
     }
 }
 
-/// What is due is sent within seconds, unless a gate is closed or nothing sends at all.
+/// Due deliveries are sent within seconds, unless a gate is closed or no worker runs.
 async fn examine_due(store: &Store, findings: &mut Findings) {
     let (Ok(backlog), Ok(clock)) = (store.backlog(QUEUE_ROWS).await, PgClock::start(store).await) else {
         return;
@@ -136,15 +135,15 @@ async fn examine_due(store: &Store, findings: &mut Findings) {
     match oldest.filter(|due| *due < clock.now() - DUE_FAULT) {
         Some(due) => findings.ill(
             "due deliveries",
-            format!("the oldest has been due since {due} and is not sent"),
-            "see the gates below, and that a `herald serve` with workers runs (`herald why` tells of one delivery)",
+            format!("the oldest has been due since {due}"),
+            "check the gates below, and that a `herald serve` with workers is running (`herald why` explains a single delivery)",
         ),
-        None => findings.well("due deliveries", "nothing that is due waits for long"),
+        None => findings.well("due deliveries", "none is overdue"),
     }
 }
 
 impl Findings {
-    /// Something that works, and could be better.
+    /// A check that passed, with a recommendation.
     pub(super) fn advice(&mut self, check: &str, detail: impl Into<String>, remedy: &str) {
         let remedy = Some(remedy.to_owned());
         self.0.push(Finding { check: check.to_owned(), is_well: true, detail: detail.into(), remedy });

@@ -1,4 +1,4 @@
-//! `herald sandbox faults`: what goes wrong in a sandbox that runs.
+//! `herald sandbox faults`: faults of a running sandbox.
 
 use std::process::ExitCode;
 
@@ -9,16 +9,15 @@ use comfy_table::presets::NOTHING;
 use reqwest::{Method, Url};
 use serde_json::{Map, Value, json};
 
-/// What to do with faults.
 #[derive(Debug, Subcommand)]
 pub(super) enum FaultsCommand {
-    /// List the faults that are set, with how often each struck
+    /// List active faults and how often each was triggered
     List(WhereArgs),
-    /// Set one more
+    /// Add a fault
     Add(AddArgs),
-    /// Clear all of them, or one
+    /// Remove one fault, or all
     Clear {
-        /// The fault's number, from the list; without it all go
+        /// Fault ID from the list [default: all]
         id: Option<u64>,
         #[command(flatten)]
         sandbox: WhereArgs,
@@ -27,7 +26,7 @@ pub(super) enum FaultsCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct WhereArgs {
-    /// Where the sandbox answers
+    /// The sandbox's URL
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
     url: Url,
     /// Print JSON
@@ -37,31 +36,31 @@ pub(super) struct WhereArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct AddArgs {
-    /// One of `status`, `delay`, `hang`, `reset_before`, `reset_after`, `reply_lost`, `truncate`, `html`, `rate_limit`,
+    /// Kind: `status`, `delay`, `hang`, `reset_before`, `reset_after`, `reply_lost`, `truncate`, `html`, `rate_limit`,
     /// `key_revoked` and `app_disabled`
     kind: String,
-    /// Which calls it may strike: notifications, templates, users, events, segments, exports or all
+    /// Endpoint: notifications, templates, users, events, segments, exports or all
     #[arg(long, value_name = "ENDPOINT", default_value = "all")]
     endpoint: String,
-    /// How likely it strikes a call, from 0 to 1
+    /// Probability for each call, from 0 to 1
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     probability: f64,
-    /// The same seed strikes the same calls
+    /// Random seed; the same seed affects the same calls
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// How often it strikes at most
+    /// Maximum number of occurrences
     #[arg(long, value_name = "N")]
     times: Option<u64>,
-    /// The status of `status` and `html`
+    /// HTTP status for `status` and `html`
     #[arg(long, value_name = "CODE")]
     status: Option<u16>,
-    /// How long `delay` waits
+    /// Duration of `delay`
     #[arg(long, value_name = "MS")]
     delay_ms: Option<u64>,
-    /// The rate of `rate_limit`
+    /// Calls per second for `rate_limit`
     #[arg(long, value_name = "N")]
     limit_per_second: Option<u32>,
-    /// Seconds in the Retry-After header
+    /// Retry-After header, in seconds
     #[arg(long, value_name = "SECONDS")]
     retry_after: Option<u64>,
     #[command(flatten)]
@@ -79,7 +78,7 @@ pub(super) async fn run(command: FaultsCommand) -> anyhow::Result<ExitCode> {
             if args.sandbox.json {
                 println!("{set:#}");
             } else {
-                println!("fault {} is set; `herald sandbox faults clear {0}` ends it", set["id"]);
+                println!("fault {} added; remove it with `herald sandbox faults clear {0}`", set["id"]);
             }
         }
         FaultsCommand::Clear { id, sandbox } => {
@@ -120,15 +119,15 @@ impl WhereArgs {
             request = request.json(body);
         }
         let answer = request.send().await.with_context(|| {
-            format!(
-                "no sandbox answers at {}; start one with `herald sandbox`, or name it with --url",
-                self.url
-            )
+            format!("no sandbox at {}; start one with `herald sandbox`, or pass its URL with --url", self.url)
         })?;
         let status = answer.status();
-        let body: Value = answer.json().await.context("that is no sandbox: its answer is not JSON")?;
+        let body: Value = answer.json().await.context("that is not a sandbox: its response is not JSON")?;
         if !status.is_success() {
-            bail!("the sandbox refused: {}", body["errors"][0].as_str().unwrap_or("no reason given"));
+            bail!(
+                "the sandbox rejected the request: {}",
+                body["errors"][0].as_str().unwrap_or("no reason given")
+            );
         }
         Ok(body)
     }
@@ -138,7 +137,7 @@ fn print_list(faults: &Value) {
     let faults = faults["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     if faults.is_empty() {
         println!(
-            "no faults are set; `herald sandbox faults add status --status 503 --probability 0.1` sets one"
+            "no active faults; add one with `herald sandbox faults add status --status 503 --probability 0.1`"
         );
         return;
     }

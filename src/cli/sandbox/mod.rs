@@ -1,4 +1,4 @@
-//! `herald sandbox`: the OneSignal sandbox alone, and the switches of one that runs.
+//! `herald sandbox`: the standalone OneSignal sandbox, and the faults of a running one.
 
 mod faults;
 
@@ -14,7 +14,6 @@ use crate::app::stop_signal;
 use crate::sandbox::{FrequencyCap, Sandbox, SandboxOptions};
 use crate::telemetry;
 
-/// How the sandbox runs.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct SandboxArgs {
@@ -26,48 +25,48 @@ pub struct SandboxArgs {
 
 #[derive(Debug, Subcommand)]
 enum SandboxCommand {
-    /// The faults of a sandbox that runs: list them, add one, clear them
+    /// List, add or remove faults of a running sandbox
     #[command(subcommand)]
     Faults(faults::FaultsCommand),
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Where to answer
+    /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
-    /// Answer to this name beside localhost and addresses, such as a container's; may be given several times
+    /// Also accept this host name besides localhost and IP addresses, such as a container's; repeatable
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
-    /// Keep messages, keys, templates, people and segments in this file, or in sandbox.jsonl in this folder
+    /// Keep messages, keys, templates, users and segments in this file, or in sandbox.jsonl in this folder
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Whose limits to play: rates, tags of a user, segments, custom events, message history
+    /// Plan to simulate: rate limit, tags per user, segments, custom events, message history
     #[arg(long, value_enum, default_value_t = Preset::Free)]
     preset: Preset,
-    /// Create and cancel calls a second before 429, 0 for no limit [default: 150 free, 6000 paid]
+    /// Create and cancel calls per second before 429; 0 for no limit [default: 150 free, 6000 paid]
     #[arg(long, value_name = "N")]
     calls_per_second: Option<u32>,
-    /// Know only people that were made known, through the Users API or with POST /_sandbox/users
+    /// Accept only users created through the Users API or POST /_sandbox/users
     #[arg(long)]
     strict_users: bool,
-    /// Count the app as having so many subscriptions: more than ten messages for each in 15 minutes switch it off
+    /// Simulated number of subscriptions; the app is disabled above ten messages per subscription in 15 minutes
     #[arg(long, value_name = "N")]
     subscriptions: Option<u64>,
-    /// Let a push with `enable_frequency_cap` through to each recipient so often in so many hours, such as 2/24
+    /// Frequency cap for a push with `enable_frequency_cap`, as messages/hours per recipient, such as 2/24
     #[arg(long, value_name = "MESSAGES/HOURS", value_parser = frequency_cap)]
     frequency_cap: Option<FrequencyCap>,
-    /// Stop when standard input ends: `herald dev` starts it so, and it never outlives that
+    /// Stop when standard input is closed (used by `herald dev`, so that it never outlives it)
     #[arg(long, hide = true)]
     with_parent: bool,
 }
 
-/// The plans that a sandbox plays.
+/// The plans that a sandbox simulates.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Preset {
-    /// 150 calls a second, 2 tags a user, no custom events, no segments by API, no message history
+    /// 150 calls per second, 2 tags per user, no custom events, no segments by API, no message history
     Free,
-    /// 6000 calls a second, 100 tags a user, custom events, segments, message history
+    /// 6000 calls per second, 100 tags per user, custom events, segments, message history
     Paid,
 }
 
@@ -97,14 +96,14 @@ async fn serve(args: RunArgs) -> anyhow::Result<ExitCode> {
     })
     .context("the sandbox could not be opened")?;
     if !args.with_parent {
-        eprintln!("OneSignal sandbox on http://{address} (inbox at /), playing the {name} plan");
+        eprintln!("OneSignal sandbox on http://{address} (inbox at /), {name} plan");
         eprintln!("app 5a0d0000-0000-4000-8000-000000000001, key os_v2_app_sandbox");
     }
     let stop = async move {
         if args.with_parent {
             wait_for_parent().await;
         } else if let Err(error) = stop_signal().await {
-            tracing::error!("signals can't be listened to: {error}");
+            tracing::error!("can't listen for signals: {error}");
         }
     };
     sandbox.serve(listener, stop).await?;
@@ -115,10 +114,12 @@ fn frequency_cap(text: &str) -> Result<FrequencyCap, String> {
     let numbers = text.split_once('/').and_then(|(messages, hours)| {
         Some(FrequencyCap { messages: messages.parse().ok()?, hours: hours.parse().ok()? })
     });
-    numbers.filter(|cap| cap.messages > 0 && cap.hours > 0).ok_or_else(|| "write it as 2/24".to_owned())
+    numbers
+        .filter(|cap| cap.messages > 0 && cap.hours > 0)
+        .ok_or_else(|| "write messages/hours, such as 2/24".to_owned())
 }
 
-/// Waits until the parent is gone: it holds the other end of standard input.
+/// Waits until the parent exits: it holds the other end of standard input.
 async fn wait_for_parent() {
     let mut sink = [0; 64];
     let mut input = tokio::io::stdin();

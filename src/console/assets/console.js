@@ -1,9 +1,9 @@
-// What pages do beyond being read: they stay fresh, copy, and can be walked by keyboard. No page needs this to be read.
+// Progressive enhancement: live updates, copy buttons, keyboard navigation. All pages are readable without it.
 "use strict";
 const $ = (selector, from = document) => from.querySelector(selector);
 const $$ = (selector, from = document) => [...from.querySelectorAll(selector)];
 
-// Toasts: what went wrong with a part of the page.
+// Toasts: errors of a part of the page.
 let toastTimer;
 function toast(text) {
   const box = $("#toast");
@@ -14,9 +14,9 @@ function toast(text) {
   toastTimer = setTimeout(() => { box.hidden = true; }, 6000);
 }
 document.addEventListener("htmx:responseError", (event) => toast(event.detail.xhr.responseText.slice(0, 300)));
-document.addEventListener("htmx:sendError", () => toast("Herald does not answer. What you see may be old."));
+document.addEventListener("htmx:sendError", () => toast("Herald is not responding. This page may be out of date."));
 
-// Live: the rows are asked for again while somebody looks and nobody paused.
+// Live: rows are refreshed while the page is visible and not paused.
 const live = $("[data-live]");
 let isPaused = false;
 const pause = $("[data-pauses]");
@@ -24,7 +24,7 @@ if (pause) {
   pause.addEventListener("click", () => {
     isPaused = !isPaused;
     pause.setAttribute("aria-pressed", String(isPaused));
-    pause.textContent = isPaused ? "Go on" : "Pause";
+    pause.textContent = isPaused ? "Resume updates" : "Pause updates";
     if (!isPaused) refresh();
   });
 }
@@ -43,7 +43,7 @@ async function refresh() {
     live.innerHTML = text;
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   } catch {
-    toast("Herald does not answer. What you see may be old.");
+    toast("Herald is not responding. This page may be out of date.");
   } finally {
     isAsking = false;
   }
@@ -53,7 +53,7 @@ if (live) {
   document.addEventListener("visibilitychange", refresh);
 }
 
-// Times grow older by themselves.
+// Relative times are updated.
 function ago(at) {
   const gap = (Date.now() - at) / 1000;
   const size = Math.abs(gap);
@@ -79,7 +79,7 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = said; }, 1500);
 });
 
-// A question before what can't be undone, where a form asks for one.
+// A confirmation before destructive actions, where a form requests one.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   const button = event.submitter;
@@ -89,7 +89,7 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => { for (const button of $$("button:disabled")) button.disabled = false; });
 
-// An invitation's token travels behind the address's hash, which no server and no log sees.
+// An invitation's token is in the URL fragment, which no server and no log sees.
 for (const field of $$("[data-from-hash]")) {
   if (location.hash.length > 1) {
     field.value = location.hash.slice(1);
@@ -98,7 +98,7 @@ for (const field of $$("[data-from-hash]")) {
   }
 }
 
-// Go to anything.
+// Command palette.
 const palette = $("#palette");
 if (palette) {
   const input = $("input", palette);
@@ -152,7 +152,7 @@ if (palette) {
   });
 }
 
-// The condition builder writes the expression that it stands for.
+// The condition builder appends to the expression.
 for (const box of $$("[data-builds]")) {
   const [path, comparison] = $$("select", box);
   const other = $("input", box);
@@ -170,13 +170,13 @@ for (const box of $$("[data-builds]")) {
   }
 }
 
-// Mails are put into frames that have no rights on this page; each asks for its mail once it is there.
+// Emails are shown in sandboxed frames; each requests its content once it is loaded.
 addEventListener("message", (event) => {
   const frame = $$("iframe[data-html]").find((one) => one.contentWindow === event.source);
   if (frame) event.source.postMessage(frame.dataset.html, "*");
 });
 
-// Images of a mail are loaded when somebody asks for them, and for this look alone.
+// Images of an email are loaded only on request, and only for this view.
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-loads-images]");
   if (!button) return;

@@ -1,4 +1,4 @@
-// Shows a mail in a frame of its own, whose page has no origin and may load nothing; images from elsewhere where somebody asked for them.
+// Shows an email in a sandboxed frame without an origin, which may load nothing except images on request.
 "use strict";
 addEventListener("message", (event) => {
   if (event.source === parent && typeof event.data === "string") document.documentElement.innerHTML = event.data;

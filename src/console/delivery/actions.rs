@@ -21,7 +21,7 @@ pub(in super::super) fn read_values(text: &str) -> Result<Option<Value>, Failure
     }
     let values = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
     let wrong =
-        || Failure::Invalid("The values are no JSON object, such as {\"name\": \"Anna\"}.".to_owned());
+        || Failure::Invalid("Enter a valid JSON object, for example {\"name\": \"Anna\"}.".to_owned());
     values.ok_or_else(wrong).map(Some)
 }
 
@@ -29,7 +29,9 @@ pub(in super::super) fn read_values(text: &str) -> Result<Option<Value>, Failure
 pub(in super::super) fn read_version(text: &str) -> Result<Option<i32>, Failure> {
     match text.trim() {
         "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| Failure::Invalid("A version is a number.".to_owned())),
+        text => {
+            text.parse().map(Some).map_err(|_| Failure::Invalid("A version must be a number.".to_owned()))
+        }
     }
 }
 
@@ -48,7 +50,7 @@ pub(in super::super) async fn release(view: View, Path(id): Path<String>, body: 
     let (values, version) = (read_values(&form.values)?, read_version(&form.version)?);
     let release = Release { version, values };
     match view.console.pipeline.release(row.id, release, view.person.id.uuid()).await {
-        Ok(()) => Ok(done(&format!("/deliveries/{id}"), "Released: it goes out now.")),
+        Ok(()) => Ok(done(&format!("/deliveries/{id}"), "Released. It is being sent.")),
         Err(ReleaseError::Store(error)) => Err(error.into()),
         Err(error @ (ReleaseError::NotHeld(_) | ReleaseError::Expired)) => {
             Err(Failure::Conflict(sentence(&error)))
@@ -69,12 +71,10 @@ pub(in super::super) async fn cancel(view: View, Path(id): Path<String>, body: B
     let why = format!("{}: {}", view.person.email, form.why.trim().chars().take(300).collect::<String>());
     let told = view.console.pipeline.cancel(Unwanted::Deliveries(&[row.id]), &why, false).await?;
     let said = match told.first().map(|one| one.outcome) {
-        Some(outcome) if outcome.is_too_late() => "Too late: OneSignal has it, or may have it.",
-        Some(crate::pipeline::operator::cancel::Outcome::Recalling) => "OneSignal is asked to give it back.",
-        Some(crate::pipeline::operator::cancel::Outcome::Over) | None => {
-            "It was over before: there was nothing to cancel."
-        }
-        Some(_) => "Cancelled: it is not sent.",
+        Some(outcome) if outcome.is_too_late() => "Too late: it was, or may have been, sent to OneSignal.",
+        Some(crate::pipeline::operator::cancel::Outcome::Recalling) => "It is being cancelled at OneSignal.",
+        Some(crate::pipeline::operator::cancel::Outcome::Over) | None => "It had already ended.",
+        Some(_) => "Cancelled. It will not be sent.",
     };
     Ok(done(&format!("/deliveries/{id}"), said))
 }

@@ -40,7 +40,9 @@ struct Story {
 
 async fn find(view: &View, id: &str) -> Result<DeliveryRow, Failure> {
     let unknown = || {
-        Failure::NotFound(format!("There is no delivery {id}. Deliveries are kept for some time, then go."))
+        Failure::NotFound(format!(
+            "There is no delivery {id}. It may have been deleted after the retention period."
+        ))
     };
     let parsed: DeliveryId = id.parse().map_err(|_| unknown())?;
     view.console.store.find_delivery(parsed).await?.ok_or_else(unknown)
@@ -107,13 +109,13 @@ fn facts(row: &DeliveryRow) -> Markup {
                     a href={ "/recipients/" (path_segment(to.label.as_str())) "/" (path_segment(&to.id)) } { (to.id) }
                     @if to.label.as_str() != "external_id" { " (" (to.label.as_str()) ")" }
                 },
-                None => "an audience",
+                None => "a segment",
             }
             " by " (row.channel) @if let Some(locale) = &row.locale { ", " (locale) }
         }
-        dt { "Because of" } dd { a href={ "/rules/" (path_segment(&row.rule.1)) } { (row.rule.1) } " in priority " (row.priority) }
+        dt { "Rule" } dd { a href={ "/rules/" (path_segment(&row.rule.1)) } { (row.rule.1) } " in priority " (row.priority) }
         @if let Some(original) = row.replay_of {
-            dt { "Made again from" } dd { a href={ "/deliveries/" (original) } { code { (original) } } }
+            dt { "Replay of" } dd { a href={ "/deliveries/" (original) } { code { (original) } } }
         }
     }
 }
@@ -128,10 +130,10 @@ fn actions(view: &View, story: &Story, now: Timestamp) -> Markup {
                     summary.button.primary { "Release …" }
                     form.stack method="post" action={ "/deliveries/" (row.id) "/release" } {
                         label {
-                            "Values to lay over the event's data, as JSON " span.soft { "(nothing: as it is)" }
+                            "Values to add to the event's data, as JSON " span.soft { "(optional)" }
                             textarea name="values" rows="4" spellcheck="false" placeholder="{\"name\": \"Anna\"}" {}
                         }
-                        label { "Version " span.soft { "(nothing: the pinned one)" } input type="number" name="version" min="1"; }
+                        label { "Template version " span.soft { "(default: the pinned one)" } input type="number" name="version" min="1"; }
                         button.primary { "Release this delivery" }
                     }
                 }
@@ -140,7 +142,7 @@ fn actions(view: &View, story: &Story, now: Timestamp) -> Markup {
                 details.action {
                     summary.button { "Cancel …" }
                     form.stack method="post" action={ "/deliveries/" (row.id) "/cancel" } {
-                        label { "Why, for its history" input type="text" name="why" required maxlength="300"; }
+                        label { "Reason" input type="text" name="why" required maxlength="300"; }
                         button.danger { "Cancel this delivery" }
                     }
                 }
@@ -148,7 +150,7 @@ fn actions(view: &View, story: &Story, now: Timestamp) -> Markup {
             @if !row.state.is_open() && view.person.may(Use::ReplayDelivery) {
                 a.button href={ "/issues/replay?delivery=" (row.id) } { "Replay …" }
             }
-            button.copy type="button" data-copies={ "herald why " (row.id) } { "Copy CLI" }
+            button.copy type="button" data-copies={ "herald why " (row.id) } { "Copy herald why command" }
         }
     }
 }

@@ -28,10 +28,10 @@ pub(super) fn tab(story: &Story) -> Markup {
             summary { "Outcomes" }
             @if taken(&story.attempts).is_some() {
                 div hx-get=(href) hx-trigger="toggle from:closest details once" {
-                    p { a href=(href) { "Ask OneSignal what became of it" } }
+                    p { a href=(href) { "Load statistics from OneSignal" } }
                 }
             } @else {
-                p.soft { "OneSignal has no message of it, so there is nothing to count." }
+                p.soft { "There is no message at OneSignal, so there are no statistics." }
             }
         }
     }
@@ -47,7 +47,7 @@ pub(in super::super) async fn show(view: View, Path(id): Path<String>) -> Shown 
     let part = if let Some((attempt, message)) = taken(&attempts) {
         ask(&view, row.app, message, i64::from(attempt.members)).await
     } else {
-        html! { p.soft { "OneSignal has no message of it, so there is nothing to count." } }
+        html! { p.soft { "There is no message at OneSignal, so there are no statistics." } }
     };
     let href = format!("/deliveries/{id}");
     let crumbs = [Crumb::to("Live", "/"), Crumb::to("Delivery", &href), Crumb::here("Outcomes")];
@@ -59,7 +59,7 @@ async fn ask(view: &View, app: AppId, message: ProviderMessageId, members: i64) 
     match asked.map(|mut found| found.pop().flatten()) {
         Ok(Some(figures)) => counted(&figures, members),
         Ok(None) => {
-            html! { p.soft { "OneSignal knows no message of this id any more: it tells of one for 30 days." } }
+            html! { p.soft { "OneSignal no longer has this message: it keeps them for 30 days." } }
         }
         Err(error) => html! { p.problem { "▲ " (why_none(&error)) } },
     }
@@ -68,7 +68,7 @@ async fn ask(view: &View, app: AppId, message: ProviderMessageId, members: i64) 
 fn counted(figures: &MessageStats, members: i64) -> Markup {
     html! {
         p.soft {
-            "As OneSignal counts it now, by subscription"
+            "Current counts from OneSignal, by subscription"
             @if members > 1 { "; the message went to " (count(members, "person", "people")) " in one call, and is counted as a whole" }
             "."
         }

@@ -15,33 +15,33 @@ pub(super) fn all(story: &Story) -> Markup {
                 summary { "Message" }
                 @match &story.preview {
                     Some(shown) => (devices::message(&story.row.channel, shown)),
-                    None => p.soft { "It can't be shown: it has no version pinned, or it goes to an audience, or its event is gone." },
+                    None => p.soft { "It can't be shown: no version is pinned, it is sent to a segment, or its event was deleted." },
                 }
             }
             details name="about" {
                 summary { "Event data" }
                 @match &story.event {
                     Some(event) => pre.json tabindex="0" { code { (pretty(&event.event.data)) } },
-                    None => p.soft { "The event is gone." },
+                    None => p.soft { "The event was deleted." },
                 }
             }
             details name="about" {
                 summary { "Request to OneSignal" }
-                p.soft { "The body of Create message for this delivery alone. It may travel with others in one call." }
+                p.soft { "The body of Create message for this delivery only. It may be sent together with others in one call." }
                 @match request {
                     Some(request) => {
                         pre.json tabindex="0" { code { (pretty(request)) } }
                         button.copy type="button" data-copies=(curl(request)) { "Copy as curl" }
                     },
-                    None => p.soft { "There is none: it would be held." },
+                    None => p.soft { "None: it would be held." },
                 }
             }
             details name="about" {
                 summary { "Answer" }
-                @if story.attempts.is_empty() { p.soft { "OneSignal has not been asked yet." } }
+                @if story.attempts.is_empty() { p.soft { "No calls to OneSignal yet." } }
                 @else {
                     table.rows {
-                        thead { tr { th { "Try" } th { "Answer" } th { "HTTP" } th { "Message at OneSignal" } th { "Idempotency key" } } }
+                        thead { tr { th { "Attempt" } th { "Response" } th { "HTTP" } th { "Message at OneSignal" } th { "Idempotency key" } } }
                         tbody {
                             @for attempt in &story.attempts {
                                 tr {

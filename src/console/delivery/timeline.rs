@@ -71,7 +71,7 @@ fn answer(attempt: &AttemptRow, at: Timestamp) -> Markup {
             span.detail {
                 @if let Some(status) = attempt.status { "HTTP " (status) " " }
                 @if let Some(id) = &attempt.provider_message_id { "message " code { (id) } }
-                @if attempt.is_replay == Some(true) { " (it had this one already)" }
+                @if attempt.is_replay == Some(true) { " (duplicate of an earlier call)" }
             }
         }
     }
@@ -81,19 +81,19 @@ fn answer(attempt: &AttemptRow, at: Timestamp) -> Markup {
 fn what_next(story: &Story, now: Timestamp) -> Markup {
     let row = &story.row;
     let text = match (row.state.as_str(), &story.gate, row.due_at) {
-        ("held", ..) => format!("waits for a person; its time is over {}", ago(row.expires_at, now)),
+        ("held", ..) => format!("waiting for release; expires {}", ago(row.expires_at, now)),
         (_, Some(gate), _) => format!(
-            "waits behind a closed gate ({}){}",
+            "waiting: gate closed ({}){}",
             gate.code,
             if gate.detail.is_empty() { String::new() } else { format!(": {}", gate.detail) }
         ),
         (_, None, _) if row.waits_for_turn => {
-            "waits until the one before it with its ordering key is over".to_owned()
+            "waiting for earlier deliveries with the same ordering key".to_owned()
         }
-        ("queued", None, Some(due_at)) if due_at > now => format!("goes out {}", ago(due_at, now)),
-        ("queued", ..) => "waits for its turn".to_owned(),
-        ("retrying", _, Some(due_at)) => format!("is tried again {}", ago(due_at.max(now), now)),
-        ("sending", ..) => "is being sent".to_owned(),
+        ("queued", None, Some(due_at)) if due_at > now => format!("will be sent {}", ago(due_at, now)),
+        ("queued", ..) => "queued".to_owned(),
+        ("retrying", _, Some(due_at)) => format!("retrying {}", ago(due_at.max(now), now)),
+        ("sending", ..) => "sending".to_owned(),
         _ => return html! {},
     };
     html! { li.next { span.exact { "next" } span.what { (text) } } }

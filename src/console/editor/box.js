@@ -1,4 +1,4 @@
-// One field of the copy as an editor. What is typed goes into its text area, which is what the form sends.
+// An editor for one field. Its content is mirrored to the text area that the form submits.
 import { autocompletion, completionKeymap } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { liquidLanguage } from "@codemirror/lang-liquid";
@@ -8,13 +8,13 @@ import { EditorView, keymap } from "@codemirror/view";
 import { classHighlighter } from "@lezer/highlight";
 import { completing } from "./complete.js";
 
-/// A field of one line stays one line: a line end that is pasted becomes a blank.
+/// A single-line field stays on one line: pasted line breaks become spaces.
 const oneLine = [
   EditorView.clipboardInputFilter.of((text) => text.replace(/\s*\n\s*/g, " ")),
   EditorState.transactionFilter.of((change) => (change.newDoc.lines > 1 ? [] : change)),
 ];
 
-// Tab moves on to the next field, as everywhere; nothing here keeps a keyboard in.
+// Tab moves to the next field, so there is no keyboard trap.
 export function box(area, words, nonce) {
   const label = area.closest("label");
   const isOneLine = "lines" in area.dataset && !area.value.includes("\n");
@@ -52,7 +52,7 @@ export function box(area, words, nonce) {
   return view;
 }
 
-/// Puts another text into a box.
+/// Replaces the text of a box.
 export function rewrite(view, text) {
   view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: text } });
 }

@@ -1,8 +1,8 @@
-// What can be written at a place of a template: values of the event in outputs and tags, filters behind a bar, tags at the
+// Completions by position: event values in outputs and tags, filters after a pipe, tag names at the
 // start of a tag.
 import { snippetCompletion } from "@codemirror/autocomplete";
 
-/// The pieces of tags that have an end.
+/// Snippets for block tags.
 const pieces = {
   if: "if ${condition} %}${}{% endif %}",
   unless: "unless ${condition} %}${}{% endunless %}",
@@ -14,7 +14,7 @@ const pieces = {
   raw: "raw %}${}{% endraw %}",
 };
 
-/// The text between the last opening before the cursor and the cursor, if none closes it.
+/// The text between the last unclosed opening delimiter and the cursor.
 function inside(text) {
   const output = text.lastIndexOf("{{");
   const tag = text.lastIndexOf("{%");
@@ -24,7 +24,7 @@ function inside(text) {
   return /}}|%}/.test(rest) ? null : { isTag: tag > output, rest: rest.replace(/^-/, "") };
 }
 
-/// Ends an output that is still open behind what is put in.
+/// Closes an open output after the completion.
 function closing(view, completion, from, to) {
   const behind = view.state.sliceDoc(to, view.state.doc.lineAt(to).to);
   const isOpen = !/^[^{]*}}/.test(behind);

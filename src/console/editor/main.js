@@ -1,5 +1,5 @@
-// The editor's page: boxes that know the template language, unsaved work that outlives a reload, values put in by a click,
-// problems shown where they are. The text areas stay the form's fields; without this file they are all there is.
+// The editor page: code editors for the template language, persistent unsaved work, inserting values by click, inline
+// problems. The text areas remain the form's fields and work without this file.
 import { box } from "./box.js";
 import { keep } from "./keep.js";
 import { showProblems } from "./problems.js";
@@ -17,7 +17,7 @@ for (const one of boxes.values()) one.contentDOM.addEventListener("focus", () =>
 
 keep(form, boxes);
 
-// A value is put where the cursor was last.
+// Inserts a value at the last cursor position.
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-inserts]");
   if (!button || !last) return;
@@ -29,7 +29,7 @@ form.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") { event.preventDefault(); form.requestSubmit(); }
 });
 
-// The locale that is open is the one that the devices show.
+// The device previews show the open locale.
 function showOpen() {
   const open = form.querySelector("details.locale[open]")?.dataset.locale;
   const shown = [...document.querySelectorAll("section.shown")];

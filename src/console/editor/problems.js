@@ -1,14 +1,14 @@
-// Problems that the preview found: underlined where they are, and a click on one goes there.
+// Problems found by the preview: underlined in place, and clickable.
 import { setDiagnostics } from "@codemirror/lint";
 
-/// The offset of a line and a column that count characters from 1, as Herald says them.
+/// The offset of a 1-based line and column, counted in characters.
 function offset(doc, line, column) {
   const row = doc.line(Math.min(line, doc.lines));
   const before = [...row.text].slice(0, Math.max(0, column - 1)).join("");
   return Math.min(row.from + before.length, row.to);
 }
 
-/// What is underlined: the expression that begins there, or the rest of the line.
+/// The range to underline: the expression that starts there, or the rest of the line.
 function span(doc, problem) {
   const from = offset(doc, Number(problem.dataset.line ?? 1), Number(problem.dataset.column ?? 1));
   const rest = doc.sliceString(from, doc.lineAt(from).to);

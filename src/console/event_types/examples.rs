@@ -14,7 +14,7 @@ pub(super) fn schema_table(schema: &Value, sensitive: &[String]) -> Markup {
     });
     html! {
         @if rows.is_empty() {
-            p.soft { "The schema names none: any are taken." }
+            p.soft { "The schema defines no fields: any are accepted." }
         } @else {
             table.rows {
                 thead { tr { th { "Value" } th { "Type" } th { "" } th { "" } } }
@@ -23,7 +23,7 @@ pub(super) fn schema_table(schema: &Value, sensitive: &[String]) -> Markup {
                         tr {
                             td { code { (path) } } td { (kind) }
                             td { @if *is_required { "required" } @else { span.soft { "optional" } } }
-                            td { @if sensitive.iter().any(|pointer| pointer.trim_start_matches('/').replace('/', ".") == *path) { span.chip.warn { "◆ sealed" } } }
+                            td { @if sensitive.iter().any(|pointer| pointer.trim_start_matches('/').replace('/', ".") == *path) { span.chip.warn { "◆ sensitive" } } }
                         }
                     }
                 }
@@ -69,7 +69,7 @@ pub(super) fn code(base: &str, event_type: &str, sample: &Value) -> Markup {
         ),
     ];
     html! {
-        p.soft { "An answer of 202 says that it is kept. Without one, post it again with the same id: it is never sent twice." }
+        p.soft { "202 means that the event is stored. Otherwise, retry with the same ID: nothing is sent twice." }
         div.tabs {
             @for (place, (name, text)) in ways.iter().enumerate() {
                 details name="code" open[place == 0] {

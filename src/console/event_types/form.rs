@@ -39,17 +39,17 @@ pub(super) fn sheet(entry: Option<&EventTypeEntry>) -> Markup {
     html! {
         form.stack method="post" action=(action) {
             input type="hidden" name="revision" value=(entry.map_or(0, |entry| entry.version));
-            @if entry.is_none() { label { "Name " span.soft { "(words joined by dots; it stays)" } input type="text" name="name" required maxlength="100" placeholder="order.shipped" autocomplete="off" spellcheck="false"; } }
-            label { "What it means" input type="text" name="description" value=(form.description) maxlength="300"; }
-            label { "Who looks after it" input type="text" name="owner" value=(form.owner.as_deref().unwrap_or("")) maxlength="100"; }
-            label { "Its messages are worth sending for " span.soft { "(such as 10m; nothing: three days)" } input type="text" name="time_to_live" value=(life) maxlength="30"; }
-            label { "Schema of its values " span.soft { "(JSON Schema)" } textarea name="schema" rows="14" spellcheck="false" { "\n" (pretty(&schema)) } }
-            label { "Sealed values " span.soft { "(JSON pointers such as /code, one a line)" } textarea name="sensitive" rows="2" spellcheck="false" { "\n" (form.sensitive.join("\n")) } }
+            @if entry.is_none() { label { "Name " span.soft { "(words joined by dots; can't be changed later)" } input type="text" name="name" required maxlength="100" placeholder="order.shipped" autocomplete="off" spellcheck="false"; } }
+            label { "Description" input type="text" name="description" value=(form.description) maxlength="300"; }
+            label { "Owner" input type="text" name="owner" value=(form.owner.as_deref().unwrap_or("")) maxlength="100"; }
+            label { "Messages expire after " span.soft { "(such as 10m; default: three days)" } input type="text" name="time_to_live" value=(life) maxlength="30"; }
+            label { "Schema of its data " span.soft { "(JSON Schema)" } textarea name="schema" rows="14" spellcheck="false" { "\n" (pretty(&schema)) } }
+            label { "Sensitive fields " span.soft { "(JSON pointers such as /code, one per line)" } textarea name="sensitive" rows="2" spellcheck="false" { "\n" (form.sensitive.join("\n")) } }
             label { "Samples " span.soft { "(by name)" } textarea name="samples" rows="8" spellcheck="false" { "\n" (samples) } }
             button.primary { "Save" }
         }
         @if let Some(entry) = entry {
-            form method="post" action={ (action) "/delete" } data-asks={ "Delete the event type " (entry.name.as_str()) "? Events of it are refused from then on." } {
+            form method="post" action={ (action) "/delete" } data-asks={ "Delete the event type " (entry.name.as_str()) "? Events of this type will be rejected." } {
                 input type="hidden" name="revision" value=(entry.version);
                 button.link { "Delete this event type" }
             }
@@ -70,9 +70,7 @@ pub(in super::super) async fn new(view: View) -> Shown {
 fn read(sent: &Sent) -> Result<EventTypeForm, Failure> {
     let json_of = |name: &str, what: &str| -> Result<Value, Failure> {
         serde_json::from_str(sent.text(name)).map_err(|error| {
-            Failure::Invalid(format!(
-                "The {what} can't be read as JSON: {error}. Go back: it is still there."
-            ))
+            Failure::Invalid(format!("The {what} is not valid JSON: {error}. Go back to correct it."))
         })
     };
     let mut form = Map::new();
@@ -89,7 +87,7 @@ fn read(sent: &Sent) -> Result<EventTypeForm, Failure> {
     form.insert("schema".into(), json_of("schema", "schema")?);
     form.insert("samples".into(), json_of("samples", "samples")?);
     serde_json::from_value(Value::Object(form))
-        .map_err(|error| Failure::Invalid(format!("The event type can't be read: {error}.")))
+        .map_err(|error| Failure::Invalid(format!("Invalid event type: {error}.")))
 }
 
 pub(in super::super) async fn save(view: View, name: Option<Path<String>>, body: Body) -> Shown {
@@ -109,5 +107,5 @@ pub(in super::super) async fn delete(view: View, Path(name): Path<String>, body:
         .publisher
         .delete_entry(("event_type", &name), (sent.revision()?, false), view.by(""))
         .await?;
-    Ok(done("/event-types", &format!("The event type {name} is gone.")))
+    Ok(done("/event-types", &format!("Event type {name} deleted.")))
 }

@@ -24,10 +24,10 @@ pub(super) async fn list(view: View) -> Shown {
             @if view.person.may(Use::ChangeCatalog) { a.button.right href="/event-types/new" { "New event type" } }
         }
         @if snapshot.event_types.is_empty() {
-            (empty("No event type yet", &html! { p { "An event type names what happens, such as " code { "order.shipped" } ", and says which values come with it. Events of unknown types are refused." } }))
+            (empty("No event types yet", &html! { p { "An event type names something that happens, such as  " code { "order.shipped" } ", and defines its data. Events of unknown types are rejected." } }))
         } @else {
             table.rows {
-                thead { tr { th { "Name" } th { "What it means" } th.num { "Rules" } th { "Owner" } } }
+                thead { tr { th { "Name" } th { "Description" } th.num { "Rules" } th { "Owner" } } }
                 tbody {
                     @for entry in &snapshot.event_types {
                         tr {
@@ -54,13 +54,13 @@ pub(super) async fn page(view: View, Path(name): Path<String>) -> Shown {
     );
     let sample = entry.samples.values().next().cloned().unwrap_or_else(|| serde_json::json!({}));
     let body = html! {
-        div.heading { h1 { (name) } @if let Some(owner) = &entry.owner { span.soft { "looked after by " (owner) } } }
+        div.heading { h1 { (name) } @if let Some(owner) = &entry.owner { span.soft { "owner: " (owner) } } }
         @if !entry.description.is_empty() { p { (entry.description) } }
-        h2 { "Its values" }
+        h2 { "Fields" }
         (examples::schema_table(&entry.schema, &entry.sensitive))
-        h2 { "What to post" }
+        h2 { "Send this event" }
         (examples::code(&base, &name, &sample))
-        h2 { "What answers it" }
+        h2 { "Rules" }
         ul {
             @for rule in snapshot.rules.iter().filter(|rule| covers(&rule.event_type, &entry.name)) {
                 li { a href={ "/rules/" (path_segment(&rule.key)) } { (rule.key) } @if let Some(template) = rule.template() { " sends " a href={ "/templates/" (path_segment(template)) } { (template) } } }

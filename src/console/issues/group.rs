@@ -73,7 +73,7 @@ pub(super) fn buttons(view: &View, key: &IssueKey, how_many: &str) -> Markup {
     let is_over = matches!(key.state.as_str(), "rejected" | "exhausted" | "unknown" | "expired");
     html! {
         @if is_held && key.code == "missing_value" && view.person.may(Use::EditDraft) {
-            a.button href={ "/templates/" (path_segment(&key.template)) } { "Give a default …" }
+            a.button href={ "/templates/" (path_segment(&key.template)) } { "Add a default…" }
             " "
         }
         @if is_held && view.person.may(Use::ReleaseDelivery) {
@@ -106,10 +106,10 @@ pub(in super::super) async fn page(view: View, Query(query): Query<GroupQuery>) 
     let body = html! {
         div.heading { h1 { (key.template) } (chip(&key.state)) span.soft { "rule " (key.rule) } }
         @match members.first() {
-            None => (empty("No delivery has this issue any more", &html! { p { a href="/issues" { "Back to Issues" } } })),
+            None => (empty("This issue is resolved", &html! { p { a href="/issues" { "Back to Issues" } } })),
             Some(newest) => {
                 p { strong { (newest.detail) } }
-                p.soft { "What to do: " (remedy(&key.state, &key.code)) "." }
+                p.soft { "Suggested fix: " (remedy(&key.state, &key.code)) "." }
                 div.actions { (buttons(&view, &key, "them")) }
                 (table(&members, now))
             },
@@ -140,7 +140,7 @@ fn table(members: &[IssueMember], now: Timestamp) -> Markup {
 }
 
 fn to(member: &IssueMember) -> &str {
-    member.recipient.as_ref().map_or("an audience", |to| to.id.as_str())
+    member.recipient.as_ref().map_or("a segment", |to| to.id.as_str())
 }
 
 /// The whole group as a file for a spreadsheet.
@@ -149,7 +149,7 @@ pub(in super::super) async fn export(view: View, Query(query): Query<GroupQuery>
     let members =
         view.console.store.issue_members(&key, view.now() - LOOK_BACK, Uuid::max(), DECISIONS).await?;
     let file = csv_of(&key, &members).map_err(|error| {
-        tracing::error!("a CSV file could not be made: {error}");
+        tracing::error!("a CSV file could not be created: {error}");
         Failure::Internal
     })?;
     let name = format!("attachment; filename=\"{}-{}.csv\"", plain(&key.state), plain(&key.template));

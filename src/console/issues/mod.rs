@@ -31,17 +31,17 @@ pub(super) async fn page(view: View) -> Shown {
     let (groups, is_complete) = view.console.store.issues(now - LOOK_BACK).await?;
     let gates = view.console.store.named_gates().await?;
     let body = html! {
-        div.heading { h1 { "Issues" } span.soft { "of the last seven days" } }
+        div.heading { h1 { "Issues" } span.soft { "Last 7 days" } }
         @if groups.is_empty() {
-            (empty("Nothing needs you", &html! {
-                p { "Deliveries that are held, or that ended without reaching anybody, are gathered here by their reason." }
+            (empty("No open issues", &html! {
+                p { "Held and failed deliveries are listed here, grouped by reason." }
             }))
         } @else {
             table.rows {
-                thead { tr { th { "State" } th.num { "Count" } th { "Why" } th { "Template" } th { "Newest" } th { "What to do" } } }
+                thead { tr { th { "State" } th.num { "Count" } th { "Reason" } th { "Template" } th { "Latest" } th { "Suggested fix" } } }
                 tbody { @for group in &groups { (row(&view, group, now)) } }
             }
-            @if !is_complete { p.soft { "Only the newest 50,000 decisions were looked at: there may be more." } }
+            @if !is_complete { p.soft { "Only the latest 50,000 decisions are included: there may be more." } }
         }
         h2 #switches { "Switches" }
         (switches::list(&view, &gates, now))
@@ -55,7 +55,7 @@ fn row(view: &View, group: &IssueGroup, now: Timestamp) -> Markup {
         tr {
             td { (chip(&key.state)) }
             td.num { (number(group.count)) }
-            td { a.whole href=(address("group", key)) title="Show them" { (group.detail) } }
+            td { a.whole href=(address("group", key)) title="Show deliveries" { (group.detail) } }
             td { a href={ "/templates/" (path_segment(&key.template)) } { (key.template) } div.sub { "rule " (key.rule) } }
             td { (when(group.newest_at, now)) div.sub { "since " (when(group.oldest_at, now)) } }
             td { p { (sentence(&remedy(&key.state, &key.code))) } (buttons(view, key, &number(group.count))) }

@@ -25,15 +25,15 @@ pub(in super::super) async fn plan(view: View, Query(group): Query<GroupName>) -
     let body = if let Some(example) = held.first() {
         html! {
             h1 { "Release " (count(total, "held delivery", "held deliveries")) }
-            p { "Of template " strong { (group.template) } " by rule " strong { (group.rule) } ", held because of " strong { (group.code.replace('_', " ")) } @if !group.detail.is_empty() { ": " (group.detail) } "." }
-            @if total == MAX { p.soft { "There may be more: " (MAX) " are released at a time." } }
-            p { a href={ "/deliveries/" (example) } { "Look at the oldest of them" } }
+            p { "Template " strong { (group.template) } ", rule " strong { (group.rule) } ", held because of " strong { (group.code.replace('_', " ")) } @if !group.detail.is_empty() { ": " (group.detail) } "." }
+            @if total == MAX { p.soft { "There may be more: at most " (MAX) " are released at a time." } }
+            p { a href={ "/deliveries/" (example) } { "View oldest" } }
             form.stack method="post" action="/issues/release" {
                 (group.hidden())
-                label { "Values to lay over each event's data, as JSON " span.soft { "(nothing: as it is)" }
+                label { "Values to add to each event's data, as JSON " span.soft { "(optional)" }
                     textarea name="values" rows="4" spellcheck="false" placeholder="{\"name\": \"there\"}" {}
                 }
-                label { "Version " span.soft { "(nothing: the pinned one)" } input type="number" name="version" min="1"; }
+                label { "Template version " span.soft { "(default: the pinned one)" } input type="number" name="version" min="1"; }
                 div.actions {
                     button.primary { "Release " (count(total, "delivery", "deliveries")) }
                     a.button href="/issues" { "Back" }
@@ -41,10 +41,7 @@ pub(in super::super) async fn plan(view: View, Query(group): Query<GroupName>) -
             }
         }
     } else {
-        empty(
-            "Nothing is held for this reason any more",
-            &html! { p { a href="/issues" { "Back to Issues" } } },
-        )
+        empty("This issue is resolved", &html! { p { a href="/issues" { "Back to Issues" } } })
     };
     view.page(Place::Issues, &[Crumb::to("Issues", "/issues"), Crumb::here("Release")], body).await
 }
@@ -77,11 +74,11 @@ pub(in super::super) async fn release(view: View, body: Body) -> Shown {
         }
     }
     if let (0, Some(why)) = (released, &why) {
-        return Err(Failure::Invalid(format!("None could be released: {why}.")));
+        return Err(Failure::Invalid(format!("No delivery could be released: {why}.")));
     }
     let mut said = format!("Released {}.", count(released, "delivery", "deliveries"));
     if let Some(why) = why {
-        said = format!("{said} {others} could not be: {why}.");
+        said = format!("{said} {others} could not be released: {why}.");
     }
     Ok(done("/issues", &said))
 }

@@ -48,8 +48,7 @@ impl ReplayForm {
         };
         if !self.delivery.is_empty() {
             let id = self.delivery.parse();
-            filter.deliveries =
-                vec![id.map_err(|_| Failure::NotFound("There is no such delivery.".to_owned()))?];
+            filter.deliveries = vec![id.map_err(|_| Failure::NotFound("Delivery not found.".to_owned()))?];
         }
         if !group.detail.is_empty() {
             // Words are no filter of a replay's: those whom they are about are named one by one.
@@ -58,7 +57,7 @@ impl ReplayForm {
             let members = view.console.store.issue_members(&group.key(), since, Uuid::max(), max).await?;
             filter.deliveries = members.iter().map(|member| member.delivery).collect();
             if filter.deliveries.is_empty() {
-                return Err(Failure::Conflict("No delivery has this issue any more.".to_owned()));
+                return Err(Failure::Conflict("This issue is resolved.".to_owned()));
             }
         }
         // One that is named is made again however it ended.
@@ -69,18 +68,18 @@ impl ReplayForm {
         if !group.state.is_empty() {
             let state = StateName::find(&group.state);
             filter.states =
-                vec![state.ok_or_else(|| Failure::Invalid(format!("There is no state {}.", group.state)))?];
+                vec![state.ok_or_else(|| Failure::Invalid(format!("Unknown state {}.", group.state)))?];
         }
         let version = match self.version.trim() {
             "" | "same" => ReplayVersion::Same,
             "live" => ReplayVersion::Live,
             number => ReplayVersion::Number(
-                number.parse().map_err(|_| Failure::Invalid("A version is a number.".to_owned()))?,
+                number.parse().map_err(|_| Failure::Invalid("A version must be a number.".to_owned()))?,
             ),
         };
         if filter.deliveries.is_empty() && filter.rule.is_none() && filter.template.is_none() {
             return Err(Failure::Invalid(
-                "Say which deliveries: a replay of everything is not made here.".to_owned(),
+                "Select deliveries: everything can't be replayed at once here.".to_owned(),
             ));
         }
         Ok(ReplayWish {
@@ -104,23 +103,23 @@ pub(in super::super) async fn plan(view: View, Query(form): Query<ReplayForm>) -
             (hidden(&form, false))
             label { "Version"
                 select name="version" {
-                    option value="same" selected[form.version != "live"] { "The one that it had" }
-                    option value="live" selected[form.version == "live"] { "The one that is live now" }
+                    option value="same" selected[form.version != "live"] { "Original version" }
+                    option value="live" selected[form.version == "live"] { "Live version" }
                 }
             }
-            label { input type="checkbox" name="may_duplicate" value="yes" checked[!form.may_duplicate.is_empty()]; " Also those that have, or may have, reached somebody" }
-            label { input type="checkbox" name="even_if_expired" value="yes" checked[!form.even_if_expired.is_empty()]; " Also those whose time is over" }
-            button { "Plan again" }
+            label { input type="checkbox" name="may_duplicate" value="yes" checked[!form.may_duplicate.is_empty()]; " Include deliveries that may already have reached the recipient" }
+            label { input type="checkbox" name="even_if_expired" value="yes" checked[!form.even_if_expired.is_empty()]; " Include expired" }
+            button { "Update preview" }
         }
         @if total > 0 {
-            h2 { "Who would get it" }
+            h2 { "Recipients" }
             (sample(&plan.candidates))
             form.stack method="post" action="/issues/replay" {
                 (hidden(&form, true))
                 input type="hidden" name="request_key" value=(key);
-                label { "Why, for the record" input type="text" name="reason" required maxlength="300"; }
+                label { "Reason" input type="text" name="reason" required maxlength="300"; }
                 @if plan.second_copies() > 0 {
-                    p.warning { "▲ " (count(i64::try_from(plan.second_copies()).unwrap_or(i64::MAX), "person may get a second copy", "people may get a second copy")) "." }
+                    p.warning { "▲ " (count(i64::try_from(plan.second_copies()).unwrap_or(i64::MAX), "recipient may get a duplicate", "recipients may get a duplicate")) "." }
                 }
                 div.actions {
                     button.primary { "Replay " (count(total, "delivery", "deliveries")) }
@@ -135,9 +134,9 @@ pub(in super::super) async fn plan(view: View, Query(form): Query<ReplayForm>) -
 fn numbers(plan: &ReplayPlan) -> Markup {
     let total = i64::try_from(plan.candidates.len()).unwrap_or(i64::MAX);
     html! {
-        p { strong { (count(total, "delivery", "deliveries")) } " would be made again." @if !plan.is_complete { " There are more than one replay takes: the rest stays for another." } }
+        p { strong { (count(total, "delivery", "deliveries")) } " will be replayed." @if !plan.is_complete { " More match than one replay can include: replay the rest afterwards." } }
         @if !plan.left_out.is_empty() {
-            p { "Left out:" }
+            p { "Skipped:" }
             ul { @for (why, left) in &plan.left_out { li { (left) ": " (why.detail().replace("`may_duplicate`", "the first box below").replace("`even_if_expired`", "the second box below")) } } }
         }
     }
@@ -165,7 +164,7 @@ fn sample(candidates: &[Candidate]) -> Markup {
                         td { (chip(one.state.as_str())) }
                         td { a.whole href={ "/deliveries/" (one.of) } { code { (one.of) } } }
                         td { (one.template) " v" (one.version) }
-                        td { @if let Some((_, why)) = &one.why { (why) } @if one.may_be_second_copy { " " span.chip.warn { "▲ second copy" } } }
+                        td { @if let Some((_, why)) = &one.why { (why) } @if one.may_be_second_copy { " " span.chip.warn { "▲ possible duplicate" } } }
                     }
                 }
             }
@@ -178,7 +177,7 @@ pub(in super::super) async fn replay(view: View, body: Body) -> Shown {
     let form: ReplayForm = forms::read(body).await?;
     let wish = form.wish(&view).await?;
     if wish.reason.is_empty() {
-        return Err(Failure::Invalid("Say why: it stays with the record of the replay.".to_owned()));
+        return Err(Failure::Invalid("Enter a reason. It is recorded with the replay.".to_owned()));
     }
     let request = json!({"console": form});
     // A form that is sent twice makes nothing twice.
@@ -192,10 +191,10 @@ pub(in super::super) async fn replay(view: View, body: Body) -> Shown {
     };
     let replayed = view.console.pipeline.replay(&wish, by).await?;
     let Some(replay) = replayed.replay else {
-        return Ok(done("/issues", "Nothing was left to make again."));
+        return Ok(done("/issues", "There was nothing to replay."));
     };
     let made = count(i64::from(replay.deliveries), "delivery was", "deliveries were");
     let to =
         replayed.made.first().map_or_else(|| "/issues".to_owned(), |(new, _)| format!("/deliveries/{new}"));
-    Ok(done(&to, &format!("{made} made again.")))
+    Ok(done(&to, &format!("{made} replayed.")))
 }

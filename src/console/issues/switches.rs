@@ -17,7 +17,7 @@ pub(super) fn list(view: &View, gates: &[NamedGate], now: Timestamp) -> Markup {
     let may = view.person.may(Use::ChangeGate);
     html! {
         @if gates.is_empty() {
-            p.soft { "Nothing is stopped." }
+            p.soft { "Nothing is paused." }
         } @else {
             table.rows {
                 thead { tr { th { "Stopped" } th { "Why" } th { "Since" } th { "Until" } th { "" } } }
@@ -27,10 +27,10 @@ pub(super) fn list(view: &View, gates: &[NamedGate], now: Timestamp) -> Markup {
                             td { strong { (gate.scope.replace('_', " ")) " " (gate.name) } }
                             td { (gate.detail) @if gate.detail.is_empty() { (gate.code.replace('_', " ")) } }
                             td { (when(gate.closed_at, now)) }
-                            td { @if is_for_good(gate, now) { "somebody opens it" } @else { (when(gate.closed_until, now)) } }
+                            td { @if is_for_good(gate, now) { "until resumed" } @else { (when(gate.closed_until, now)) } }
                             td {
                                 @if may {
-                                    form method="post" action="/issues/switches/open" data-asks={ "Let " (gate.scope) " " (gate.name) " send again? What waited goes out." } {
+                                    form method="post" action="/issues/switches/open" data-asks={ "Resume " (gate.scope) " " (gate.name) "? Queued messages will be sent." } {
                                         input type="hidden" name="scope" value=(gate.scope);
                                         input type="hidden" name="name" value=(gate.name);
                                         button { "Open" }
@@ -44,7 +44,7 @@ pub(super) fn list(view: &View, gates: &[NamedGate], now: Timestamp) -> Markup {
         }
         @if may {
             details.action {
-                summary.button.danger { "Stop sending …" }
+                summary.button.danger { "Pause sending…" }
                 form.stack method="post" action="/issues/switches/close" {
                     label { "What"
                         select name="what" {
@@ -54,10 +54,10 @@ pub(super) fn list(view: &View, gates: &[NamedGate], now: Timestamp) -> Markup {
                             option value="template_version" { "One version of a template" }
                         }
                     }
-                    label { "Its name " span.soft { "(for one: the app's name, the rule's key, or template@version)" } input type="text" name="name" maxlength="200"; }
-                    label { "Why, for whoever wonders why nothing goes out" input type="text" name="reason" required maxlength="300"; }
-                    p.soft { "Events are still taken, and wait. What is under way is not called back." }
-                    button.danger { "Stop it" }
+                    label { "Name " span.soft { "(app name, rule key, or template@version)" } input type="text" name="name" maxlength="200"; }
+                    label { "Reason" input type="text" name="reason" required maxlength="300"; }
+                    p.soft { "Events are still accepted and queued. Calls in progress are not aborted." }
+                    button.danger { "Pause" }
                 }
             }
         }
@@ -85,13 +85,13 @@ pub(in super::super) async fn close(view: View, body: Body) -> Shown {
     };
     let reason = form.reason.trim();
     if reason.is_empty() || name.is_empty() {
-        return Err(Failure::Invalid("Say what is to be stopped, and why.".to_owned()));
+        return Err(Failure::Invalid("Select what to pause, and enter a reason.".to_owned()));
     }
     if !view.console.publisher.close_gate(scope, name, view.by(reason)).await? {
         return Err(Failure::NotFound(format!("There is no {} {name}.", scope.replace('_', " "))));
     }
     view.console.pipeline.wake();
-    Ok(done("/issues#switches", &format!("{} {name} sends nothing from now on.", scope.replace('_', " "))))
+    Ok(done("/issues#switches", &format!("{} {name} is paused.", scope.replace('_', " "))))
 }
 
 /// What is to go again.
@@ -111,5 +111,5 @@ pub(in super::super) async fn open(view: View, body: Body) -> Shown {
         )));
     }
     view.console.pipeline.wake();
-    Ok(done("/issues#switches", &format!("{} {} sends again.", form.scope.replace('_', " "), form.name)))
+    Ok(done("/issues#switches", &format!("{} {} is resumed.", form.scope.replace('_', " "), form.name)))
 }

@@ -42,10 +42,10 @@ impl From<ApplyError> for Failure {
                         None => problem.message.clone(),
                     })
                     .collect();
-                Self::Invalid(format!("{}. Go back: what you wrote is still there.", words.join(". ")))
+                Self::Invalid(format!("{}. Go back to correct it.", words.join(". ")))
             }
             error @ (ApplyError::Changed(_) | ApplyError::Busy) => Self::Conflict(format!(
-                "{} Load the page anew; what you wrote is in the page before.",
+                "{} Reload the page; your changes are on the previous page.",
                 super::super::login::sentence(&error)
             )),
             error => Self::Invalid(super::super::login::sentence(&error)),
@@ -71,11 +71,11 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
     let body = html! {
         div.heading {
             h1 { (key) }
-            @if rule.is_enabled { span.chip.good { "● on" } } @else { span.chip.off { "– off" } }
+            @if rule.is_enabled { span.chip.good { "● enabled" } } @else { span.chip.off { "– disabled" } }
         }
         (sheet(&view, &snapshot, Some(&key), &form, rule.version))
         @if view.person.may(Use::ChangeCatalog) {
-            form method="post" action={ "/rules/" (path_segment(&key)) "/delete" } data-asks={ "Delete the rule " (key) "? Nothing new is sent because of it; what waits goes out." } {
+            form method="post" action={ "/rules/" (path_segment(&key)) "/delete" } data-asks={ "Delete the rule " (key) "? It no longer sends anything for new events; pending deliveries are still sent." } {
                 input type="hidden" name="revision" value=(rule.version);
                 button.link { "Delete this rule" }
             }
@@ -102,18 +102,18 @@ fn sheet(view: &View, snapshot: &CatalogSnapshot, key: Option<&str>, form: &Valu
     html! {
         form.rule #rule.stack method="post" action=(action) {
             input type="hidden" name="revision" value=(version);
-            @if key.is_none() { label { "Key " span.soft { "(it stays)" } input type="text" name="key" required maxlength="100" placeholder="order-shipped-push" autocomplete="off" spellcheck="false"; } }
-            label { "When this event comes"
+            @if key.is_none() { label { "Key " span.soft { "(can't be changed later)" } input type="text" name="key" required maxlength="100" placeholder="order-shipped-push" autocomplete="off" spellcheck="false"; } }
+            label { "Trigger event"
                 input type="text" name="event" required value=(text(form, "event")) list="types" placeholder="order.shipped or order.*" autocomplete="off" spellcheck="false";
             }
             datalist #types { @for entry in &snapshot.event_types { option value=(entry.name.as_str()) {} } }
-            label { "and this holds " span.soft { "(nothing: always)" }
+            label { "Condition " span.soft { "(optional)" }
                 input type="text" name="when" value=(text(form, "when")) placeholder="data.total > 100.0" autocomplete="off" spellcheck="false";
             }
             (builder(snapshot, text(form, "event")))
-            label { "then send"
+            label { "Send template"
                 select name="template" {
-                    option value="" { "nothing: see below" }
+                    option value="" { "No template (other action)" }
                     @for template in &snapshot.templates { option value=(template.key) selected[template.key == text(form, "template")] { (template.key) } }
                 }
             }
@@ -124,20 +124,20 @@ fn sheet(view: &View, snapshot: &CatalogSnapshot, key: Option<&str>, form: &Valu
                     }
                 }
             }
-            label { "Wait after the event " span.soft { "(such as 10m or 2h)" } input type="text" name="delay" value=(text(form, "delay")) maxlength="30"; }
-            label { "Not any more this long after it was due " span.soft { "(such as 2d)" } input type="text" name="expires_in" value=(text(form, "expires_in")) maxlength="30"; }
-            label { input type="checkbox" name="recipient_zone" value="yes" checked[form["recipient_zone"] == true]; " In the person's own time zone, where it is known" }
-            label { "What it is for" input type="text" name="description" value=(text(form, "description")) maxlength="300"; }
-            label { input type="checkbox" name="enabled" value="yes" checked[form["enabled"] != false]; " It is on" }
+            label { "Delay " span.soft { "(such as 10m or 2h)" } input type="text" name="delay" value=(text(form, "delay")) maxlength="30"; }
+            label { "Expires after " span.soft { "(such as 2d)" } input type="text" name="expires_in" value=(text(form, "expires_in")) maxlength="30"; }
+            label { input type="checkbox" name="recipient_zone" value="yes" checked[form["recipient_zone"] == true]; " Use the recipient's time zone if known" }
+            label { "Description" input type="text" name="description" value=(text(form, "description")) maxlength="300"; }
+            label { input type="checkbox" name="enabled" value="yes" checked[form["enabled"] != false]; " Enabled" }
             details open[!rest.is_empty()] {
-                summary { "More, as JSON" }
-                p.soft { "Windows, quiet hours, throttle, digest, canary, segments, filters, tags, Journeys, cancelling: as in " code { "rules/*.toml" } "." }
+                summary { "Advanced (JSON)" }
+                p.soft { "Windows, quiet hours, throttle, digest, canary, segments, filters, tags, Journeys, cancellation: as in  " code { "rules/*.toml" } "." }
                 textarea name="rest" rows="8" spellcheck="false" placeholder="{\"throttle\": {\"max\": 3, \"within\": \"1h\"}}" { "\n" (rest) }
             }
             div #tried {}
             div.actions {
                 @if may { button.primary { "Save" } }
-                button type="button" hx-post="/rules/try" hx-include="#rule" hx-target="#tried" { "Try on past events" }
+                button type="button" hx-post="/rules/try" hx-include="#rule" hx-target="#tried" { "Test against past events" }
             }
         }
     }
@@ -160,16 +160,16 @@ fn builder(snapshot: &CatalogSnapshot, event: &str) -> Markup {
     html! {
         @if !paths.is_empty() {
             details.builder {
-                summary { "Put a condition together" }
+                summary { "Condition builder" }
                 div.actions data-builds="when" {
                     select aria-label="Value" { @for (path, kind) in &paths { option value=(path) data-kind=(kind) { (path) } } }
                     select aria-label="Comparison" {
-                        option value="==" { "is" } option value="!=" { "is not" } option value=">" { "is over" } option value="<" { "is under" }
-                        option value="has" { "is there" } option value="contains" { "contains" } option value="startsWith" { "begins with" }
+                        option value="==" { "is" } option value="!=" { "is not" } option value=">" { "greater than" } option value="<" { "less than" }
+                        option value="has" { "exists" } option value="contains" { "contains" } option value="startsWith" { "starts with" }
                     }
-                    input type="text" aria-label="Compared with" placeholder="Berlin";
-                    button type="button" data-joins="&&" { "Add: and" }
-                    button type="button" data-joins="||" { "Add: or" }
+                    input type="text" aria-label="Value" placeholder="Berlin";
+                    button type="button" data-joins="&&" { "Add AND" }
+                    button type="button" data-joins="||" { "Add OR" }
                 }
             }
         }
@@ -182,9 +182,8 @@ pub(super) fn read(sent: &Sent) -> Result<RuleForm, Failure> {
     let mut form: Map<String, Value> = if rest.is_empty() {
         Map::new()
     } else {
-        serde_json::from_str(rest).map_err(|error| {
-            Failure::Invalid(format!("What stands under More is no JSON object: {error}."))
-        })?
+        serde_json::from_str(rest)
+            .map_err(|error| Failure::Invalid(format!("Advanced: not a valid JSON object: {error}.")))?
     };
     for name in ["event", "when", "template", "priority", "delay", "expires_in", "description"] {
         let value = sent.text(name).trim();
@@ -197,7 +196,7 @@ pub(super) fn read(sent: &Sent) -> Result<RuleForm, Failure> {
         form.insert("recipient_zone".to_owned(), Value::Bool(true));
     }
     serde_json::from_value(Value::Object(form))
-        .map_err(|error| Failure::Invalid(format!("The rule can't be read: {error}.")))
+        .map_err(|error| Failure::Invalid(format!("Invalid rule: {error}.")))
 }
 
 pub(in super::super) async fn save(view: View, key: Option<Path<String>>, body: Body) -> Shown {
@@ -210,11 +209,8 @@ pub(in super::super) async fn save(view: View, key: Option<Path<String>>, body: 
         .put_entry(&key, Entry::Rule(Box::new(form)), (sent.revision()?, false), view.by(""))
         .await?;
     view.console.pipeline.wake();
-    let said = if applied.changes.is_empty() {
-        "Nothing was different."
-    } else {
-        "Saved: it holds for events from now on."
-    };
+    let said =
+        if applied.changes.is_empty() { "No changes." } else { "Rule saved. It applies to new events." };
     Ok(done(&format!("/rules/{}", path_segment(&key)), said))
 }
 
@@ -225,5 +221,5 @@ pub(in super::super) async fn delete(view: View, Path(key): Path<String>, body: 
         return Err(Failure::NotFound(format!("There is no rule {key}.")));
     }
     view.console.publisher.delete_entry(("rule", &key), (sent.revision()?, false), view.by("")).await?;
-    Ok(done("/rules", &format!("The rule {key} is gone.")))
+    Ok(done("/rules", &format!("Rule {key} deleted.")))
 }

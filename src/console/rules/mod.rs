@@ -23,10 +23,10 @@ pub(super) async fn list(view: View) -> Shown {
             @if view.person.may(Use::ChangeCatalog) { a.button.right href="/rules/new" { "New rule" } }
         }
         @if snapshot.rules.is_empty() {
-            (empty("No rule yet", &html! { p { "A rule says: when this event comes, and this holds, then send that. Without one, events are taken and nothing is sent." } }))
+            (empty("No rules yet", &html! { p { "A rule sends a template when an event arrives and a condition is met. Without rules, events are stored and nothing is sent." } }))
         } @else {
             table.rows {
-                thead { tr { th { "Rule" } th { "When this comes" } th { "and this holds" } th { "then" } th { "Priority" } th { "" } } }
+                thead { tr { th { "Rule" } th { "Trigger" } th { "Condition" } th { "Action" } th { "Priority" } th { "" } } }
                 tbody {
                     @for rule in &snapshot.rules {
                         tr {
@@ -35,7 +35,7 @@ pub(super) async fn list(view: View) -> Shown {
                             td { @if let Some(condition) = &rule.definition.condition { code { (condition) } } @else { span.soft { "always" } } }
                             td { (does(rule)) }
                             td { (rule.definition.priority.as_str()) }
-                            td { @if rule.is_enabled { span.chip.good { "● on" } } @else { span.chip.off { "– off" } } }
+                            td { @if rule.is_enabled { span.chip.good { "● enabled" } } @else { span.chip.off { "– disabled" } } }
                         }
                     }
                 }
@@ -49,8 +49,8 @@ pub(super) async fn list(view: View) -> Shown {
 fn does(rule: &Rule) -> String {
     match &rule.definition.action {
         Action::Tag { .. } => "set tags".to_owned(),
-        Action::Track { .. } => "tell Journeys".to_owned(),
-        Action::Cancel { .. } => "cancel what waits".to_owned(),
+        Action::Track { .. } => "trigger Journeys".to_owned(),
+        Action::Cancel { .. } => "cancel pending".to_owned(),
         Action::Send { .. } => {
             rule.template().map_or_else(String::new, |template| format!("send {template}"))
         }

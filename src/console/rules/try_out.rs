@@ -40,7 +40,7 @@ async fn tried(view: &View, pattern: &str, when: &str) -> Result<Markup, Failure
         .map(|entry| entry.name.to_string())
         .collect();
     if types.is_empty() {
-        return Err(Failure::Invalid(format!("No event type is called `{pattern}`.")));
+        return Err(Failure::Invalid(format!("There is no event type `{pattern}`.")));
     }
     let events = view.console.store.last_events(&types, EVENTS).await?;
     let when = when.to_owned();
@@ -49,10 +49,10 @@ async fn tried(view: &View, pattern: &str, when: &str) -> Result<Markup, Failure
     let Found { total, matched, failed, example } = found.map_err(Failure::Invalid)?;
     Ok(html! {
         p.notice role="status" {
-            @if total == 0 { "No event of this type has come yet." }
-            @else { "It would have matched " strong { (figure(matched.len())) } " of the last " (figure(total)) "." }
+            @if total == 0 { "There are no events of this type yet." }
+            @else { "Matches " strong { (figure(matched.len())) } " of the last " (figure(total)) " events." }
         }
-        @if let Some(example) = example { p.warning { "▲ For " (figure(failed)) " it could not be worked out, so it does not hold: " (example) } }
+        @if let Some(example) = example { p.warning { "▲ For " (figure(failed)) " it could not be evaluated and counts as not met: " (example) } }
         ul { @for (id, key) in matched.iter().take(SHOWN) { li { a href={ "/events/" (id) } { (key) } } } }
     })
 }
@@ -89,7 +89,7 @@ fn try_on(when: &str, events: &[PastEvent], budget: &Budget) -> Result<Found, St
             }
         }
         if let Some(spent) = budget.spent() {
-            return Err(format!("It can't be tried on so many events: {spent}."));
+            return Err(format!("It can't be tested against this many events: {spent}."));
         }
     }
     Ok(found)

@@ -37,10 +37,10 @@ pub(in super::super) async fn page(view: View, Query(query): Query<AuditQuery>) 
         format!("/settings/audit?{}", address.finish())
     });
     let body = html! {
-        h1 { "Record of changes" }
+        h1 { "Audit log" }
         @if let Some(subject) = &query.subject { ul.words { li { code { (subject) } a href="/settings/audit" aria-label="Show all" { "×" } } } }
         @if entries.is_empty() {
-            (empty("Nothing was changed yet", &html! { p { "Every change of templates, rules, keys, gates and the team is kept here with who made it and why." } }))
+            (empty("No changes yet", &html! { p { "Every change to templates, rules, keys, gates and the team is recorded here, with author and reason." } }))
         } @else {
             table.rows {
                 thead { tr { th { "When" } th { "Who" } th { "What" } th { "Why" } } }
@@ -67,5 +67,5 @@ pub(in super::super) async fn page(view: View, Query(query): Query<AuditQuery>) 
             @if let Some(older) = older { p.pages { a.button rel="next" href=(older) { "Older" } } }
         }
     };
-    below(&view, "Record of changes", body).await
+    below(&view, "Audit log", body).await
 }

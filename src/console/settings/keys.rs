@@ -21,7 +21,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
     let now = view.now();
     let body = html! {
         h1 { "Sources and keys" }
-        p.soft { "Each service that posts events has a key of its own, so that one can be revoked without the others." }
+        p.soft { "Each service that posts events has its own key, so that it can be revoked independently." }
         table.rows {
             thead { tr { th { "Source" } th { "Key" } th { "May" } th { "Made" } th { "" } } }
             tbody {
@@ -34,7 +34,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
                         td {
                             @if let Some(at) = key.revoked_at { "revoked " (when(at, now)) }
                             @else {
-                                form method="post" action={ "/settings/keys/" (key.id) "/revoke" } data-asks={ "Revoke the key " (key.hint) " of " (key.source) "? Whoever uses it is refused within two seconds." } {
+                                form method="post" action={ "/settings/keys/" (key.id) "/revoke" } data-asks={ "Revoke the key " (key.hint) " of " (key.source) "? Requests with it are rejected within two seconds." } {
                                     button.danger { "Revoke" }
                                 }
                             }
@@ -45,16 +45,16 @@ pub(in super::super) async fn page(view: View) -> Shown {
         }
         h2 { "New key" }
         form.stack method="post" action="/settings/keys" {
-            label { "Source " span.soft { "(entered if it is new)" } input type="text" name="source" required maxlength="64" placeholder="shop-backend" autocomplete="off"; }
-            label { "It may"
+            label { "Source " span.soft { "(created if new)" } input type="text" name="source" required maxlength="64" placeholder="shop-backend" autocomplete="off"; }
+            label { "Permissions"
                 select name="scope" {
                     option value="events:write" { "post events" }
-                    option value="read" { "post events, and read what became of them" }
+                    option value="read" { "post events and read their results" }
                     option value="all" { "everything" }
                 }
             }
-            label { input type="checkbox" name="is_test" value="yes"; " A test key: it reaches sandbox apps only" }
-            button.primary { "Make a key" }
+            label { input type="checkbox" name="is_test" value="yes"; " Test key: reaches sandbox apps only" }
+            button.primary { "Create key" }
         }
     };
     below(&view, "Sources and keys", body).await
@@ -74,14 +74,14 @@ pub(in super::super) async fn create(view: View, body: Body) -> Shown {
     let source = form.source.trim();
     if !is_source_name(source) {
         return Err(Failure::Invalid(format!(
-            "`{source}` can't name a source: use small letters, digits, - and _."
+            "`{source}` is not a valid source name: use lower-case letters, digits, - and _."
         )));
     }
     let scopes = match form.scope.as_str() {
         "events:write" => vec![Scope::EventsWrite],
         "read" => vec![Scope::EventsWrite, Scope::EventsRead, Scope::DeliveriesRead],
         "all" => Scope::ALL.to_vec(),
-        other => return Err(Failure::Invalid(format!("There is no choice `{other}`."))),
+        other => return Err(Failure::Invalid(format!("Unknown option `{other}`."))),
     };
     let request = KeyRequest::new(source, !form.is_test.is_empty(), scopes);
     let created = view.console.access.create_key(&request).await?;
@@ -89,8 +89,8 @@ pub(in super::super) async fn create(view: View, body: Body) -> Shown {
     let id = created.id.to_string();
     view.console.publisher.record_change(("key", &id), "created", Some(after), view.by("")).await?;
     let body = html! {
-        h1 { "The key for " (source) }
-        p { "It is shown this once. Put it where the service keeps its secrets." }
+        h1 { "Key for " (source) }
+        p { "It is shown only once. Store it with the service's other secrets." }
         pre { code { (created.text.expose_secret()) } }
         div.actions {
             button.primary type="button" data-copies=(created.text.expose_secret()) { "Copy" }
@@ -101,11 +101,11 @@ pub(in super::super) async fn create(view: View, body: Body) -> Shown {
 }
 
 pub(in super::super) async fn revoke(view: View, Path(id): Path<String>) -> Shown {
-    let unknown = || Failure::NotFound("There is no such key.".to_owned());
+    let unknown = || Failure::NotFound("Key not found.".to_owned());
     let key: KeyId = id.parse().map_err(|_| unknown())?;
     if !view.console.access.revoke_key(key).await? {
         return Err(unknown());
     }
     view.console.publisher.record_change(("key", &id), "revoked", None, view.by("")).await?;
-    Ok(done("/settings/keys", "The key is refused from now on, everywhere within two seconds."))
+    Ok(done("/settings/keys", "Key revoked. All processes reject it within two seconds."))
 }

@@ -29,27 +29,22 @@ use crate::access::Use;
 
 /// The pages below, with what each needs.
 const PAGES: [(&str, &str, &str, Use); 8] = [
-    ("/settings/apps", "Apps", "the OneSignal apps that messages go through", Use::ReadApps),
+    ("/settings/apps", "Apps", "the OneSignal apps that messages are sent through", Use::ReadApps),
     ("/settings/keys", "Sources and keys", "who may post events, and with which keys", Use::ManageKeys),
     (
         "/settings/webhooks",
         "Webhooks",
-        "what other systems send, and which calls were refused and why",
+        "received calls, and rejected calls with their reasons",
         Use::ReadSources,
     ),
-    ("/settings/team", "Team", "who may log in, and what they may do", Use::ManageTeam),
-    ("/settings/audit", "Record of changes", "who changed what, when and why", Use::ReadCatalog),
-    (
-        "/settings/retention",
-        "Retention",
-        "what is kept, how long, and the room that it takes",
-        Use::ReadMetrics,
-    ),
-    ("/settings/password", "Your password", "the one that you log in with", Use::BeLoggedIn),
+    ("/settings/team", "Team", "who can log in, and their roles", Use::ManageTeam),
+    ("/settings/audit", "Audit log", "who changed what, when and why", Use::ReadCatalog),
+    ("/settings/retention", "Retention", "what is stored, for how long, and its size", Use::ReadMetrics),
+    ("/settings/password", "Your password", "change your password", Use::BeLoggedIn),
     (
         "/settings/second-factor",
         "Your second factor",
-        "an authenticator app that your log-in asks for, and recovery codes",
+        "authenticator app and recovery codes",
         Use::BeLoggedIn,
     ),
 ];
@@ -66,7 +61,7 @@ pub(super) async fn page(view: View) -> Shown {
                 }
             }
         }
-        p.soft { "What a process is started with (listeners, limits, times) stands in " code { "herald.toml" } " and " code { "HERALD_…" } " variables, not here." }
+        p.soft { "Process settings (addresses, limits, durations) are in " code { "herald.toml" } " and " code { "HERALD_…" } " variables, not here." }
     };
     view.page(Place::Settings, &[Crumb::here("Settings")], body).await
 }

@@ -19,13 +19,13 @@ use crate::access::{ChangePasswordError, TeamError};
 fn form(problem: Option<&str>) -> Markup {
     html! {
         h1 { "Your password" }
-        p { "Whoever is logged in with it elsewhere is logged out." }
+        p { "All your other sessions are logged out." }
         @if let Some(problem) = problem { p.problem role="alert" { "▲ " (problem) } }
         form.stack method="post" action="/settings/password" {
-            label { "The old one" input type="password" name="old" required maxlength="128" autocomplete="current-password"; }
-            label { "The new one " span.soft { "of 12 characters or more" } input type="password" name="new" required minlength="12" maxlength="128" autocomplete="new-password"; }
-            label { "The new one again" input type="password" name="again" required minlength="12" maxlength="128" autocomplete="new-password"; }
-            button.primary { "Change the password" }
+            label { "Current password" input type="password" name="old" required maxlength="128" autocomplete="current-password"; }
+            label { "New password " span.soft { "(12 characters or more)" } input type="password" name="new" required minlength="12" maxlength="128" autocomplete="new-password"; }
+            label { "Repeat new password" input type="password" name="again" required minlength="12" maxlength="128" autocomplete="new-password"; }
+            button.primary { "Change password" }
         }
     }
 }
@@ -33,7 +33,7 @@ fn form(problem: Option<&str>) -> Markup {
 pub(in super::super) async fn page(view: View) -> Shown {
     let has_none = view.console.lets_local_in && view.person.email.ends_with("@localhost");
     let body = if has_none {
-        html! { h1 { "Your password" } p { "You have none: " code { "herald dev" } " lets in whoever sits at this machine." } }
+        html! { h1 { "Your password" } p { "No password needed in " code { "herald dev" } "." } }
     } else {
         form(None)
     };
@@ -52,13 +52,12 @@ pub(in super::super) async fn change(view: View, caller: Caller, body: Body) -> 
     use secrecy::ExposeSecret;
     let sent: PasswordForm = forms::read(body).await?;
     if sent.new.expose_secret() != sent.again.expose_secret() {
-        return refused(&view, "The new password was not written the same twice.").await;
+        return refused(&view, "The new passwords do not match.").await;
     }
     let client = caller.client();
     match view.console.team.change_password(&view.person.email, sent.old, sent.new, &client).await {
         Ok(session) => {
-            let mut response =
-                done("/settings", "Your password is changed; you are logged out everywhere else.");
+            let mut response = done("/settings", "Password changed. You are logged out everywhere else.");
             set_session(&view.console, &mut response, &session);
             Ok(response)
         }

@@ -21,15 +21,15 @@ pub(in super::super) async fn page(view: View) -> Shown {
     let body = html! {
         h1 { "Retention" }
         dl.facts {
-            dt { "Events, deliveries and decisions" } dd { (days) " days, then whole days are dropped. A day that an open delivery lies in waits for it." }
-            dt { "What events said" } dd { (payloads) " days. Without it a delivery can't be replayed." }
-            dt { "Keys against repeats" } dd { (keys) " days: an event posted again within them is one event." }
-            dt { "Sealed values" } dd { "Erased an hour after the last delivery of their event has ended." }
-            dt { "Drafts, versions and the record of changes" } dd { "For ever." }
+            dt { "Events, deliveries and decisions" } dd { (days) " days; deleted by whole days. A day with unfinished deliveries is kept until they end." }
+            dt { "Event data" } dd { (payloads) " days. Without it a delivery can't be replayed." }
+            dt { "Deduplication keys" } dd { (keys) " days: an event posted again in this time is a duplicate." }
+            dt { "Sensitive values" } dd { "Erased an hour after the last delivery of their event has ended." }
+            dt { "Drafts, versions and the audit log" } dd { "Forever." }
         }
-        p.soft { "Set it with " code { "retention.days" } ", " code { "retention.payload_days" } " and " code { "retention.key_days" } " in " code { "herald.toml" } ", or " code { "HERALD_RETENTION_DAYS" } ". OneSignal itself tells of a message for 30 days." }
+        p.soft { "Configured with " code { "retention.days" } ", " code { "retention.payload_days" } " and " code { "retention.key_days" } " in " code { "herald.toml" } ", or " code { "HERALD_RETENTION_DAYS" } ". OneSignal keeps message statistics for 30 days." }
         h2 { "Days" }
-        @if past.is_empty() { p.soft { "No day has been stored yet." } }
+        @if past.is_empty() { p.soft { "No data stored yet." } }
         @else { (table(&past, (today, u64::from(days)))) }
     };
     below(&view, "Retention", body).await
@@ -38,20 +38,20 @@ pub(in super::super) async fn page(view: View) -> Shown {
 fn table(past: &[&KeptDay], (today, days): (NaiveDate, u64)) -> Markup {
     let whole: i64 = past.iter().map(|kept| kept.bytes).sum();
     html! {
-        p { (number(i64::try_from(past.len()).unwrap_or(i64::MAX))) " days take " strong { (size(whole)) } "." }
+        p { (number(i64::try_from(past.len()).unwrap_or(i64::MAX))) " days use " strong { (size(whole)) } "." }
         table.rows {
-            thead { tr { th { "Day (UTC)" } th.num { "Room" } th { "Goes" } } }
+            thead { tr { th { "Day (UTC)" } th.num { "Size" } th { "Deleted on" } } }
             tbody {
                 @for kept in past.iter().rev().take(LISTED) {
                     tr {
                         td { (kept.day) @if kept.day == today { span.soft { " today" } } }
                         td.num { (size(kept.bytes)) }
-                        td { @match kept.day.checked_add_days(Days::new(days + 1)) { Some(goes) if goes > today => (goes), _ => "when nothing in it is open" } }
+                        td { @match kept.day.checked_add_days(Days::new(days + 1)) { Some(goes) if goes > today => (goes), _ => "when all its deliveries have ended" } }
                     }
                 }
             }
         }
-        @if past.len() > LISTED { p.soft { "The oldest is of " (past[0].day) "." } }
+        @if past.len() > LISTED { p.soft { "Oldest day: " (past[0].day) "." } }
     }
 }
 

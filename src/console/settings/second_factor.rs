@@ -37,16 +37,16 @@ pub(in super::super) async fn page(view: View) -> Shown {
     let body = if let Some(factor) = team.second_factor(view.person.id).await? {
         html! {
             h1 { (TITLE) }
-            p { span.chip.good { "● on" } " since " (when(factor.active_since, view.now())) ". A log-in asks for a code of your authenticator." }
+            p { span.chip.good { "● on" } " since " (when(factor.active_since, view.now())) ". Login requires a code from your authenticator." }
             h2 { "Recovery codes" }
             @if factor.recovery_codes == 0 {
-                p.warning { "▲ None left: without your authenticator you can’t log in." }
+                p.warning { "▲ None left. Without your authenticator you can’t log in." }
             } @else {
-                p { (factor.recovery_codes) " of 10 are left. Each replaces the authenticator once." }
+                p { (factor.recovery_codes) " of 10 left. Each can be used once instead of the authenticator." }
             }
             div.actions {
-                form method="post" action="/settings/second-factor/codes" data-asks="Make new recovery codes? The ones before are not good any more." { button { "New recovery codes" } }
-                form method="post" action="/settings/second-factor/remove" data-asks="Remove your second factor? Your password alone will be enough to log in." { button.danger { "Remove the second factor" } }
+                form method="post" action="/settings/second-factor/codes" data-asks="Create new recovery codes? The current ones will stop working." { button { "New recovery codes" } }
+                form method="post" action="/settings/second-factor/remove" data-asks="Remove your second factor? Only your password will be required to log in." { button.danger { "Remove second factor" } }
             }
         }
     } else if let Some(enrolment) = team.enrolment(&view.person).await? {
@@ -54,7 +54,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
     } else {
         html! {
             h1 { (TITLE) }
-            p { "With a second factor, nobody can log in as you who knows or guesses your password. It is a code of an authenticator app on your phone, such as Aegis, 2FAS, Google Authenticator or a password manager." }
+            p { "A second factor protects your account even if someone knows your password. It is a code from an authenticator app, such as Aegis, 2FAS, Google Authenticator or a password manager." }
             form method="post" action=(HERE) { button.primary { "Set up an authenticator" } }
         }
     };
@@ -77,7 +77,7 @@ fn enrolment_form(enrolment: &Enrolment, problem: Option<&str>) -> Markup {
             li {
                 p { "Scan this with your authenticator app." }
                 (picture(enrolment.url.expose_secret()))
-                details { summary { "Or type the key in" } p { code { (groups.join(" ")) } } p.soft { "Time-based, 6 digits, 30 seconds, SHA-1." } }
+                details { summary { "Or enter the key manually" } p { code { (groups.join(" ")) } } p.soft { "Time-based, 6 digits, 30 seconds, SHA-1." } }
             }
             li {
                 p { "Enter the six digits that it shows now." }
@@ -87,7 +87,7 @@ fn enrolment_form(enrolment: &Enrolment, problem: Option<&str>) -> Markup {
                 }
             }
         }
-        form method="post" action=(HERE) { button.link { "Begin again with another key" } }
+        form method="post" action=(HERE) { button.link { "Start over with another key" } }
     }
 }
 
@@ -125,16 +125,13 @@ async fn wrong_code(view: &View, error: LogInError) -> Shown {
     let problem = match &error {
         LogInError::Store(_) => return Err(error.into()),
         LogInError::WrongCode => {
-            "This code is not right. Codes change every 30 seconds: check that your phone’s time is right."
-                .to_owned()
+            "Wrong code. Codes change every 30 seconds: check that your phone’s clock is correct.".to_owned()
         }
-        LogInError::Throttled { .. } => "There were too many tries. Wait 15 minutes.".to_owned(),
+        LogInError::Throttled { .. } => "Too many attempts. Try again in 15 minutes.".to_owned(),
         other => sentence(other),
     };
     let Some(enrolment) = view.console.team.enrolment(&view.person).await? else {
-        return Err(Failure::Conflict(
-            "There is nothing to turn on: set up an authenticator first.".to_owned(),
-        ));
+        return Err(Failure::Conflict("Set up an authenticator first.".to_owned()));
     };
     let page = below(view, TITLE, enrolment_form(&enrolment, Some(&problem))).await?;
     Ok(status_of(&error, page))
@@ -145,11 +142,11 @@ async fn shown_once(view: &View, codes: &[SecretString]) -> Shown {
     let all = texts.join("\n");
     let body = html! {
         h1 { "Your recovery codes" }
-        p { "Each lets you in once if you lose your authenticator. They are shown this once: print them, or put them into a password manager." }
+        p { "Each code works once if you lose your authenticator. They are shown only once: print them, or store them in a password manager." }
         pre { code { (all) } }
         div.actions {
             button.primary type="button" data-copies=(all) { "Copy" }
-            a.button href=(HERE) { "I have kept them" }
+            a.button href=(HERE) { "I have saved them" }
         }
     };
     below(view, "Recovery codes", body).await
@@ -162,7 +159,7 @@ pub(in super::super) async fn new_codes(view: View) -> Shown {
 
 pub(in super::super) async fn remove(view: View) -> Shown {
     view.console.team.remove_second_factor(&view.person).await?;
-    Ok(done(HERE, "The second factor is removed: your password alone lets you in."))
+    Ok(done(HERE, "Second factor removed. Only your password is required to log in."))
 }
 
 /// Whose second factor is reset.
@@ -175,7 +172,7 @@ pub(in super::super) async fn reset(view: View, body: Body) -> Shown {
     let form: ResetForm = forms::read(body).await?;
     match view.console.team.reset_second_factor(&view.person.email, &form.email).await {
         Ok(()) => {
-            let said = format!("{} has no second factor now, and is logged out everywhere.", form.email);
+            let said = format!("Second factor of {} removed. All their sessions have ended.", form.email);
             Ok(done("/settings/team", &said))
         }
         Err(error) => Err(error.into()),

@@ -48,11 +48,11 @@ fn row(member: &Member, now: Timestamp) -> Markup {
             }
             td {
                 @match (row.disabled_at, row.has_password, row.seen_at) {
-                    (Some(at), ..) => { "shut out " (when(at, now)) },
-                    (None, false, _) if row.email.ends_with("@localhost") => "this machine",
+                    (Some(at), ..) => { "deactivated " (when(at, now)) },
+                    (None, false, _) if row.email.ends_with("@localhost") => "local development",
                     (None, false, _) => "invited",
                     (None, true, Some(at)) => { "here " (when(at, now)) },
-                    (None, true, None) => "not here of late",
+                    (None, true, None) => "not active recently",
                 }
                 @if row.has_second_factor { div.sub { "second factor on" } }
                 @else if !row.email.ends_with("@localhost") { div.sub { "no second factor" } }
@@ -61,19 +61,19 @@ fn row(member: &Member, now: Timestamp) -> Markup {
                 div.actions {
                     form method="post" action="/settings/team/link" {
                         input type="hidden" name="email" value=(row.email);
-                        button { "New link" }
+                        button { "Reset link" }
                     }
                     @if row.has_second_factor {
-                        form method="post" action="/settings/team/reset-second-factor" data-asks={ "Reset the second factor of " (row.name) "? Their sessions end, and their password alone lets them in until they set one up again." } {
+                        form method="post" action="/settings/team/reset-second-factor" data-asks={ "Reset the second factor of " (row.name) "? Their sessions end, and only their password is required until they set one up again." } {
                             input type="hidden" name="email" value=(row.email);
                             button { "Reset second factor" }
                         }
                     }
                     @let is_out = row.disabled_at.is_some();
-                    form method="post" action="/settings/team/change" data-asks=[(!is_out).then(|| format!("Shut {} out? Their sessions end at once.", row.name))] {
+                    form method="post" action="/settings/team/change" data-asks=[(!is_out).then(|| format!("Deactivate {}? Their sessions end immediately.", row.name))] {
                         input type="hidden" name="email" value=(row.email);
                         input type="hidden" name="is_disabled" value=(if is_out { "no" } else { "yes" });
-                        button.danger[!is_out] { (if is_out { "Let in again" } else { "Shut out" }) }
+                        button.danger[!is_out] { (if is_out { "Reactivate" } else { "Deactivate" }) }
                     }
                 }
             }
@@ -90,7 +90,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
             thead { tr { th { "Who" } th { "Role" } th { "State" } th { "" } } }
             tbody { @for member in &members { (row(member, now)) } }
         }
-        h2 { "Invite somebody" }
+        h2 { "Invite member" }
         form.stack method="post" action="/settings/team" {
             label { "Name" input type="text" name="name" required maxlength="200" autocomplete="off"; }
             label { "E-mail" input type="email" name="email" required maxlength="200" autocomplete="off"; }
@@ -110,10 +110,10 @@ async fn link_page(view: &View, email: &str, token: &SecretString) -> Shown {
         .map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned());
     let link = format!("{base}/welcome#{}", token.expose_secret());
     let body = html! {
-        h1 { "A link for " (email) }
-        p { "Give it to them on a way that only they read. It is good for one use within seven days, and is shown this once." }
+        h1 { "Link for " (email) }
+        p { "Share it privately. It works once within seven days, and is shown only once." }
         pre { code { (link) } }
-        @if base.is_empty() { p.soft { "Put this console's address before it; with " code { "console.public_url" } " set it stands there by itself." } }
+        @if base.is_empty() { p.soft { "Add this console's address before it, or set " code { "console.public_url" } " to get the full URL." } }
         div.actions {
             button.primary type="button" data-copies=(link) { "Copy" }
             a.button href="/settings/team" { "Back" }
@@ -131,7 +131,7 @@ pub(in super::super) struct InviteForm {
 }
 
 fn role(word: &str) -> Result<Role, Failure> {
-    Role::find(word).ok_or_else(|| Failure::Invalid(format!("There is no role `{word}`.")))
+    Role::find(word).ok_or_else(|| Failure::Invalid(format!("Unknown role `{word}`.")))
 }
 
 pub(in super::super) async fn invite(view: View, body: Body) -> Shown {
@@ -154,13 +154,13 @@ pub(in super::super) async fn change(view: View, body: Body) -> Shown {
     let wanted = form.role.as_deref().map(role).transpose()?;
     let is_disabled = form.is_disabled.as_deref().map(|text| text == "yes");
     if is_disabled == Some(true) && plain_email(&form.email) == view.person.email {
-        return Err(Failure::Conflict("You can't shut yourself out: another admin can.".to_owned()));
+        return Err(Failure::Conflict("You can't deactivate yourself. Ask another admin.".to_owned()));
     }
     let member = view.console.team.change(&view.person.email, &form.email, wanted, is_disabled).await?;
     let said = match is_disabled {
-        Some(true) => format!("{} is shut out.", member.row.name),
-        Some(false) => format!("{} may log in again.", member.row.name),
-        None => format!("{} is {} now.", member.row.name, member.role.as_str()),
+        Some(true) => format!("{} is deactivated.", member.row.name),
+        Some(false) => format!("{} is reactivated.", member.row.name),
+        None => format!("{} is now {}.", member.row.name, member.role.as_str()),
     };
     Ok(done("/settings/team", &said))
 }

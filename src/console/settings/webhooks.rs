@@ -33,7 +33,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
     let body = html! {
         h1 { "Webhooks" }
         @if all.is_empty() {
-            (empty("No webhook yet", &html! { p { "A source with a webhook takes calls of a shop, a payment provider or a CRM: see docs/webhooks.md." } }))
+            (empty("No webhooks yet", &html! { p { "A source with a webhook accepts calls from a shop, a payment provider or a CRM: see docs/webhooks.md." } }))
         }
         @for received in &all { (one(received, now)) }
     };
@@ -45,7 +45,7 @@ fn one(received: &Received, now: Timestamp) -> Markup {
     html! {
         h2 { (name) }
         p.soft { code { "/v1/hooks/" (name) } }
-        @if received.bodies.is_empty() && received.rejected.is_empty() { p { "Nothing was received yet." } }
+        @if received.bodies.is_empty() && received.rejected.is_empty() { p { "Nothing received yet." } }
         @if !received.bodies.is_empty() {
             table.rows {
                 thead { tr { th { "Bodies" } th.num { "Kept" } th { "Last" } } }
@@ -55,11 +55,11 @@ fn one(received: &Received, now: Timestamp) -> Markup {
                     }
                 }
             }
-            p.soft { "See why with " code { "herald sources bodies " (name) " --state refused" } ", and read one again with " code { "herald sources replay " (name) } "." }
+            p.soft { "See why with " code { "herald sources bodies " (name) " --state refused" } ", and reprocess one with  " code { "herald sources replay " (name) } "." }
         }
         @if !received.rejected.is_empty() {
             table.rows {
-                thead { tr { th { "Calls that were refused" } th.num { "Calls" } th { "First" } th { "Last" } } }
+                thead { tr { th { "Rejected calls" } th.num { "Calls" } th { "First" } th { "Last" } } }
                 tbody {
                     @for calls in &received.rejected {
                         tr {

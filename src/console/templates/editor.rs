@@ -67,10 +67,10 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
     let may_edit = view.person.may(Use::EditDraft) && !template.is_archived;
     let body = html! {
         (heading(view, sheet, (&base, may_edit)))
-        @if template.is_archived { p.warning { "▲ It was put away: nothing new is sent with it." } }
+        @if template.is_archived { p.warning { "▲ Archived: no rule can send it." } }
         @if let Some(theirs) = sheet.theirs {
             p.warning role="alert" {
-                "▲ " (theirs.author) " saved this draft " (when(theirs.updated_at, view.now())) ", while you were writing. Nothing is lost: your text stands in the boxes, theirs above each box where it differs. Put together what should be, and save."
+                "▲ " (theirs.author) " saved this draft " (when(theirs.updated_at, view.now())) " while you were editing. Nothing is lost: your text is in the fields, and theirs is above each field that differs. Merge them and save."
             }
         }
         form.editor #editor method="post" action={ (base) "/draft" } data-keeps=(key) data-variables=(variables(sheet)) data-filters=(filter_names().collect::<Vec<_>>().join(" ")) data-tags=(TAGS.join(" ")) data-nonce=(nonce) {
@@ -89,15 +89,15 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
             div.look {
                 (samples(view, sheet.known).await?)
                 div #preview hx-post={ (base) "/preview" } hx-trigger="load, input delay:120ms from:#editor, change from:#editor" hx-include="#editor" hx-sync="this:queue last" {
-                    p.soft { "The preview comes with JavaScript; publishing shows it too." }
+                    p.soft { "The preview requires JavaScript; the publish page also shows it." }
                 }
             }
         }
         script src=(assets::url("editor.min.js")) defer {}
         @if may_edit && sheet.draft.is_some() {
-            form method="post" action={ (base) "/discard" } data-asks="Throw this draft away? What is live stays." {
+            form method="post" action={ (base) "/discard" } data-asks="Discard this draft? The live version is not affected." {
                 input type="hidden" name="revision" value=(sheet.revision);
-                button.link { "Throw the draft away" }
+                button.link { "Discard draft" }
             }
         }
     };
@@ -126,7 +126,7 @@ fn heading(view: &View, sheet: &Sheet<'_>, (base, may_edit): (&str, bool)) -> Ma
                 @if may_edit {
                     a.button href={ (base) "/test" } { "Test send …" }
                     " "
-                    @if sheet.theirs.is_none() { button.primary form="editor" name="then" value="publish" title="Save the draft and see what publishing it does" { "Publish …" } }
+                    @if sheet.theirs.is_none() { button.primary form="editor" name="then" value="publish" title="Save the draft and review before publishing" { "Publish …" } }
                 } @else if sheet.draft.is_some() { a.button.primary href={ (base) "/publish" } { "Publish …" } }
             }
         }
@@ -162,16 +162,16 @@ pub(super) async fn samples(view: &View, known: &Known) -> Result<Markup, Failur
         Vec::new()
     };
     Ok(html! {
-        label { "Shown with"
+        label { "Preview data"
             select name="sample" {
                 @for entry in &types {
                     @for name in entry.samples.keys() { option value={ "sample:" (entry.name.as_str()) ":" (name) } { "sample: " (name) @if types.len() > 1 { " of " (entry.name.as_str()) } } }
                 }
                 @for event in &events { option value={ "event:" (event.id) } { "real event: " (event.event_key) } }
-                option value="own" { "values of my own" }
+                option value="own" { "Custom data" }
             }
         }
-        details.own { summary { "Values of my own" } textarea name="own" rows="5" spellcheck="false" placeholder="{\"order_id\": \"1001\"}" {} }
+        details.own { summary { "Custom data" } textarea name="own" rows="5" spellcheck="false" placeholder="{\"order_id\": \"1001\"}" {} }
     })
 }
 
@@ -190,7 +190,7 @@ pub(in super::super) async fn save(view: View, Path(key): Path<String>, body: Bo
             return Ok(Redirect::to(&format!("{base}/publish")).into_response());
         }
         if draft.is_none() && known.live().is_some_and(|live| live.content == content) {
-            return Ok(done(&base, "This is what is live: change something first."));
+            return Ok(done(&base, "No changes: this is the live version."));
         }
     }
     match view.console.publisher.save_draft(&key, &content, revision, view.by("")).await {
@@ -209,7 +209,7 @@ pub(in super::super) async fn save(view: View, Path(key): Path<String>, body: Bo
             Ok((StatusCode::CONFLICT, page).into_response())
         }
         Err(TemplateError::Stale(None)) => {
-            Err(Failure::Conflict("The draft was published or thrown away meanwhile. Your text is kept by this browser: go back, copy it, and load the page anew.".to_owned()))
+            Err(Failure::Conflict("The draft was published or discarded in the meantime. Your text is stored in this browser: go back, copy it, and reload the page.".to_owned()))
         }
         Err(error) => Err(error.into()),
     }
@@ -224,5 +224,8 @@ pub(in super::super) struct DiscardForm {
 pub(in super::super) async fn discard(view: View, Path(key): Path<String>, body: Body) -> Shown {
     let form: DiscardForm = forms::read(body).await?;
     view.console.publisher.discard_draft(&key, form.revision, view.by("")).await?;
-    Ok(done(&format!("/templates/{}", path_segment(&key)), "The draft is gone. What is live stays."))
+    Ok(done(
+        &format!("/templates/{}", path_segment(&key)),
+        "Draft discarded. The live version is not affected.",
+    ))
 }

@@ -21,7 +21,7 @@ impl Sent {
     pub async fn read(body: Body) -> Result<Self, Failure> {
         let bytes = to_bytes(body, usize::MAX)
             .await
-            .map_err(|_| Failure::Invalid("The form did not arrive whole.".to_owned()))?;
+            .map_err(|_| Failure::Invalid("The form was incomplete.".to_owned()))?;
         // Browsers send line ends as they did forty years ago.
         let pairs = url::form_urlencoded::parse(&bytes);
         Ok(Self(pairs.map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n"))).collect()))
@@ -39,7 +39,7 @@ impl Sent {
     pub fn revision(&self) -> Result<i32, Failure> {
         self.text("revision")
             .parse()
-            .map_err(|_| Failure::Invalid("The form lacks its revision: load the page anew.".to_owned()))
+            .map_err(|_| Failure::Invalid("The form has no revision: reload the page.".to_owned()))
     }
 
     /// The content that the form says.
@@ -87,7 +87,7 @@ impl Sent {
         }
         serde_json::from_str(text).map_err(|error| {
             Failure::Invalid(format!(
-                "The options are no JSON object ({error}); write {{\"ios_badgeType\": \"Increase\"}}."
+                "The options are not a valid JSON object ({error}); write {{\"ios_badgeType\": \"Increase\"}}."
             ))
         })
     }
@@ -134,7 +134,7 @@ pub(super) fn boxes(channel: Channel, content: &Content, theirs: Option<&Content
                     summary {
                         (locale)
                         @if *locale == content.default_locale { span.soft { " default" } }
-                        @if !missing(channel, fields).is_empty() { span.chip.warn { "▲ lacks " (missing(channel, fields).join(", ")) } }
+                        @if !missing(channel, fields).is_empty() { span.chip.warn { "▲ missing: " (missing(channel, fields).join(", ")) } }
                     }
                     @let (usual, rare): (Vec<_>, Vec<_>) = in_order(channel).into_iter().partition(|field| is_usual(channel, field, fields));
                     @for field in usual { (one(locale, field, text_of(fields, field), theirs)) }
@@ -142,7 +142,7 @@ pub(super) fn boxes(channel: Channel, content: &Content, theirs: Option<&Content
                         details.rare { summary.soft { "More fields" } @for field in rare { (one(locale, field, text_of(fields, field), theirs)) } }
                     }
                     @if *locale != content.default_locale {
-                        button.link name="without_locale" value=(locale) data-asks={ "Take the locale " (locale) " out of the draft?" } { "Take out " (locale) }
+                        button.link name="without_locale" value=(locale) data-asks={ "Remove the locale " (locale) " from the draft?" } { "Remove locale " (locale) }
                     }
                 }
             }
@@ -189,11 +189,11 @@ fn one(locale: &str, field: &FieldSpec, text: &str, theirs: Option<&Content>) ->
         @if let Some(other) = other.filter(|other| *other != text) {
             div.theirs {
                 p { strong { "Theirs, " (label(field.name).to_lowercase()) } }
-                @if other.is_empty() { p.soft { "It is empty there." } } @else { pre { code { (other) } } }
+                @if other.is_empty() { p.soft { "Empty in the other draft." } } @else { pre { code { (other) } } }
             }
         }
         label.field {
-            span { span data-name="" { (label(field.name)) } @if field.required { span.soft { ", needed" } } }
+            span { span data-name="" { (label(field.name)) } @if field.required { span.soft { " (required)" } } }
             textarea name=(name_of(locale, field.name)) rows=(rows) spellcheck=(if rows > 1 { "true" } else { "false" }) lang=(locale) data-code=(language) data-lines=[(rows == 1).then_some("one")] { "\n" (text) }
         }
     }
@@ -220,22 +220,22 @@ pub(super) fn settings(content: &Content, layouts: &[&str]) -> Markup {
                         @if content.contents.is_empty() { option value=(content.default_locale) selected { (content.default_locale) } }
                     }
                 }
-                label { "How it reaches OneSignal"
+                label { "Rendering"
                     select name="mode" {
-                        option value="provider" selected[mode == "provider"] { "as a template of OneSignal's, with values" }
-                        option value="inline" selected[mode == "inline"] { "rendered here, in the call" }
+                        option value="provider" selected[mode == "provider"] { "OneSignal template" }
+                        option value="inline" selected[mode == "inline"] { "Rendered by Herald" }
                     }
                 }
                 input type="hidden" name="language_by" value=(by);
                 @if !layouts.is_empty() || content.layout.is_some() {
-                    label { "Layout, for mail"
+                    label { "Email layout"
                         select name="layout" {
                             option value="" { "none" }
                             @for name in layouts { option value=(name) selected[content.layout.as_deref() == Some(name)] { (name) } }
                         }
                     }
                 }
-                label { "Options of OneSignal's, as JSON " span.soft { "(sent as they are)" } textarea name="options" rows="3" spellcheck="false" { "\n" (options) } }
+                label { "OneSignal options " span.soft { "(JSON, passed through)" } textarea name="options" rows="3" spellcheck="false" { "\n" (options) } }
             }
         }
     }

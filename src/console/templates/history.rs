@@ -46,7 +46,7 @@ pub(in super::super) async fn page(
     let changes = view.console.compute.run(Purpose::People, compare).await?;
     let body = html! {
         div.heading { h1 { "History of " (key) } }
-        @if records.is_empty() { p.soft { "It was never published." } }
+        @if records.is_empty() { p.soft { "Never published." } }
         @if query.before.is_none() { (super::version_comparison::section(&view, &known).await?) h2 { "Versions" } }
         ol.versions {
             @for (place, record) in records.iter().take(shown).enumerate() {
@@ -78,19 +78,19 @@ fn version(
                 strong { "v" (number) }
                 @if live == Some(number) { span.chip.good { "● live" } }
                 span { (record.author) } span.soft { (when(record.created_at, view.now())) }
-                @if let Some(restores) = record.restores { span.soft { "says again what v" (restores) " said" } }
+                @if let Some(restores) = record.restores { span.soft { "restores v" (restores) } }
                 @if let Some(by) = &record.approved_by { span.soft { "approved by " (by) } }
             }
             @if !record.note.is_empty() { p { (record.note) } }
             details {
-                summary.soft { @match &changes { Some(changes) => { (changes.len()) @if changes.len() == 1 { " change" } @else { " changes" } }, None => "the first one" } }
+                summary.soft { @match &changes { Some(changes) => { (changes.len()) @if changes.len() == 1 { " change" } @else { " changes" } }, None => "first version" } }
                 @if let Some(changes) = changes { (diff_view(changes)) }
             }
             @if live != Some(number) && view.person.may(Use::Publish) {
-                form.actions method="post" action={ (base) "/rollback" } data-asks={ "Make what version " (number) " says live again?" } {
+                form.actions method="post" action={ (base) "/rollback" } data-asks={ "Roll back to version " (number) "?" } {
                     input type="hidden" name="version" value=(number);
-                    input.short type="text" name="note" placeholder="why" maxlength="1000" aria-label={ "Why version " (number) };
-                    button { "Go back to v" (number) }
+                    input.short type="text" name="note" placeholder="Version note" maxlength="1000" aria-label={ "Version note for the rollback to " (number) };
+                    button { "Roll back to v" (number) }
                 }
             }
         }
@@ -108,10 +108,10 @@ pub(in super::super) struct BackForm {
 pub(in super::super) async fn roll_back(view: View, Path(key): Path<String>, body: Body) -> Shown {
     let form: BackForm = forms::read(body).await?;
     if form.version < 1 {
-        return Err(Failure::Invalid("A version is a number from 1 on.".to_owned()));
+        return Err(Failure::Invalid("A version must be a number from 1.".to_owned()));
     }
     let back = view.console.publisher.roll_back(&key, form.version, view.by(form.note.trim())).await?;
     view.console.pipeline.wake();
-    let said = format!("Version {} is live, and says what version {} said.", back.version, form.version);
+    let said = format!("Version {} is live and restores version {}.", back.version, form.version);
     Ok(done(&format!("/templates/{}/history", path_segment(&key)), &said))
 }

@@ -58,7 +58,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
     let body = html! {
         div.heading { h1 { "Templates" } }
         @if snapshot.templates.is_empty() {
-            (empty("No template yet", &html! { p { "A template is the copy of one message for one channel, in one or more languages. A rule sends it when an event comes." } }))
+            (empty("No templates yet", &html! { p { "A template is the content of a message for one channel, in one or more languages. A rule sends it when an event arrives." } }))
         } @else {
             table.rows {
                 thead { tr { th { "Template" } th { "Channel" } th { "For events" } th { "Live" } th { "Draft" } th { "Locales" } th { "Last sent" } th.num { "Held, 24 h" } th.num { "Failed, 24 h" } th { "Owner" } } }
@@ -69,7 +69,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
                             td { a.whole href={ "/templates/" (path_segment(&template.key)) } { (template.key) } @if !template.description.is_empty() { div.sub { (template.description) } } }
                             td { (template.channel.as_str()) }
                             td { @for (place, entry) in types_of(&snapshot, &template.key).iter().enumerate() { @if place > 0 { ", " } (entry.name.as_str()) } }
-                            td { @match live { Some(version) => { "v" (version.number) }, None if template.is_archived => span.chip.off { "– put away" }, None => span.soft { "not yet" } } }
+                            td { @match live { Some(version) => { "v" (version.number) }, None if template.is_archived => span.chip.off { "– archived" }, None => span.soft { "not yet" } } }
                             td { @if drafted.contains(&template.key) { span.chip.wait { "◌ draft" } } }
                             td { @if let Some(version) = live { (locales(&version.content)) } }
                             td { @match last.get(&template.key) { Some(at) => (when(*at, now)), None => span.soft { "–" } } }
@@ -87,10 +87,10 @@ pub(in super::super) async fn page(view: View) -> Shown {
             details.action {
                 summary.button { "New template …" }
                 form.stack method="post" action="/templates" {
-                    label { "Key " span.soft { "(what rules call it; it stays)" } input type="text" name="key" required maxlength="100" placeholder="order-shipped-push" autocomplete="off" spellcheck="false"; }
+                    label { "Key " span.soft { "(used by rules; can't be changed later)" } input type="text" name="key" required maxlength="100" placeholder="order-shipped-push" autocomplete="off" spellcheck="false"; }
                     label { "Channel" select name="channel" { @for channel in ["push", "email", "sms"] { option { (channel) } } } }
-                    label { "What it is for" input type="text" name="description" maxlength="300"; }
-                    button.primary { "Enter it" }
+                    label { "Description" input type="text" name="description" maxlength="300"; }
+                    button.primary { "Create template" }
                 }
             }
         }
@@ -110,10 +110,15 @@ pub(in super::super) struct NewForm {
 pub(in super::super) async fn create(view: View, body: Body) -> Shown {
     let form: NewForm = forms::read(body).await?;
     let key = form.key.trim();
-    let channel: Channel =
-        form.channel.parse().map_err(|_| Failure::Invalid("A channel is push, email or sms.".to_owned()))?;
+    let channel: Channel = form
+        .channel
+        .parse()
+        .map_err(|_| Failure::Invalid("The channel must be push, email or sms.".to_owned()))?;
     let mut template = new_template(key, channel);
     template.description = form.description.trim().to_owned();
     view.console.publisher.create_template(template, view.by("")).await?;
-    Ok(done(&format!("/templates/{}", path_segment(key)), "It is there. Write its copy, then publish it."))
+    Ok(done(
+        &format!("/templates/{}", path_segment(key)),
+        "Template created. Write its content, then publish it.",
+    ))
 }

@@ -56,7 +56,7 @@ impl From<TemplateError> for Failure {
                 Self::Invalid(words)
             }
             TemplateError::Upload(error) => {
-                Self::Invalid(format!("OneSignal did not take it: {error}. What was live before still is."))
+                Self::Invalid(format!("OneSignal rejected it: {error}. The live version is unchanged."))
             }
             _ => Self::Conflict(words),
         }

@@ -57,7 +57,7 @@ pub(in super::super) async fn show(view: View, Path(key): Path<String>, body: Bo
                             li.over[meter.used > meter.limit] { (label(name)) ": " (meter.used) " of " (meter.limit) " " (unit(&meter)) }
                         }
                     }
-                    @if let Some(bytes) = custom_data(one) { li.over[bytes > channel.custom_data_limit()] { "Values: " (bytes) " of " (channel.custom_data_limit()) " bytes; about " (channel.custom_data_limit() / bytes.max(1)) " people fit a call" } }
+                    @if let Some(bytes) = custom_data(one) { li.over[bytes > channel.custom_data_limit()] { "Values: " (bytes) " of " (channel.custom_data_limit()) " bytes; about " (channel.custom_data_limit() / bytes.max(1)) " recipients per API call" } }
                 }
             }
         }
@@ -75,7 +75,7 @@ async fn preview(
     data: &Value,
 ) -> Result<Previewed, Failure> {
     let version = draft_version(&known.snapshot, &known.template.key, content.clone());
-    let version = version.ok_or_else(|| Failure::NotFound("The template is gone.".to_owned()))?;
+    let version = version.ok_or_else(|| Failure::NotFound("The template was deleted.".to_owned()))?;
     let recipient = Recipient { label: RecipientLabel::ExternalId, id: "user-42".to_owned() };
     let wish = PreviewWish { version, locale: Some(locale), data, recipient, user: json!({}) };
     Ok(view.console.pipeline.preview(wish).await?)
@@ -106,15 +106,15 @@ pub(super) async fn example(
         let text = if text.is_empty() { "{}" } else { text };
         return Ok(match serde_json::from_str::<Value>(text) {
             Ok(data) if data.is_object() => Ok(data),
-            Ok(_) => Err("Values are a JSON object, such as {\"order_id\": \"1001\"}.".to_owned()),
-            Err(error) => Err(format!("The values are no JSON: {error}.")),
+            Ok(_) => Err("Enter a JSON object, such as {\"order_id\": \"1001\"}.".to_owned()),
+            Err(error) => Err(format!("Not valid JSON: {error}.")),
         });
     }
     if let Some(id) = chosen.strip_prefix("event:") {
         if !view.person.may(Use::ReadEvents) {
-            return Err(Failure::Forbidden("Your role does not show events.".to_owned()));
+            return Err(Failure::Forbidden("Your role does not allow viewing events.".to_owned()));
         }
-        let gone = || Failure::NotFound("That event is gone: choose another.".to_owned());
+        let gone = || Failure::NotFound("That event was deleted. Choose another.".to_owned());
         let id: EventId = id.parse().map_err(|_| gone())?;
         let event = view.console.store.find_event(id).await?.ok_or_else(gone)?.event;
         return Ok(Ok(shown_data(&known.snapshot, &event.event_type, &event.data)));
@@ -143,7 +143,7 @@ pub(super) fn problem_list(problems: &[CatalogProblem]) -> Markup {
     let rest = problems.iter().filter(|problem| !problem.is_error());
     html! {
         h2 { "Problems" @if !problems.is_empty() { " " span.count { (problems.len()) } } }
-        @if problems.is_empty() { p.soft { "None: this can be published." } }
+        @if problems.is_empty() { p.soft { "No problems. Ready to publish." } }
         ul.problems {
             @for problem in errors.chain(rest) {
                 li.error[problem.is_error()] data-locale=[problem.locale.as_deref()] data-field=[problem.field.as_deref()] data-line=[problem.line] data-column=[problem.column] data-says=(problem.message) {
@@ -205,14 +205,14 @@ async fn variables_of(view: &View, known: &Known, content: &Content) -> Result<V
 fn variables(rows: &[Variable]) -> Markup {
     html! {
         h2 { "Variables" }
-        @if rows.is_empty() { p.soft { "No rule sends this template yet, so no event type says what values there are." } }
+        @if rows.is_empty() { p.soft { "No rule sends this template yet, so its fields are unknown." } }
         table.rows.variables {
             tbody {
                 @for Variable { path, kind, is_required, used } in rows {
                     tr {
-                        td { button.link type="button" data-inserts={ "{{ " (path) " }}" } title="Put it where the cursor is" { code { (path) } } }
+                        td { button.link type="button" data-inserts={ "{{ " (path) " }}" } title="Insert at the cursor" { code { (path) } } }
                         td { (kind) }
-                        td { @if *is_required { "required" } @else { "optional" @if *used > 0 { span.soft { ", wants a default" } } } }
+                        td { @if *is_required { "required" } @else { "optional" @if *used > 0 { span.soft { ", needs a default" } } } }
                         td { @if *used > 0 { "used " (used) "×" } @else { span.soft { "not used" } } }
                     }
                 }

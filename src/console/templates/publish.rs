@@ -29,7 +29,7 @@ async fn draft_of(view: &View, known: &Known) -> Result<Draft, Failure> {
     let draft = view.console.store.find_draft(known.template.id).await?;
     draft.ok_or_else(|| {
         Failure::Conflict(format!(
-            "Template {} has no draft: it was published or thrown away.",
+            "Template {} has no draft: it was published or discarded.",
             known.template.key
         ))
     })
@@ -52,17 +52,17 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
     let base = format!("/templates/{}", path_segment(&key));
     let body = html! {
         h1 { "Publish version " (next) " of " (key) }
-        h2 { "What changes" }
-        @if changes.is_empty() { p.soft { "Nothing: the draft says what is live." } }
+        h2 { "Changes" }
+        @if changes.is_empty() { p.soft { "None: the draft is the same as the live version." } }
         (diff_view(&changes))
         (problem_list(&problems))
         (traffic_view(&traffic))
         @if errors > 0 {
-            p.problem { "▲ " (count(i64::try_from(errors).unwrap_or(i64::MAX), "error has", "errors have")) " to go before it can be published." }
+            p.problem { "▲ " (count(i64::try_from(errors).unwrap_or(i64::MAX), "error has", "errors have")) " to be fixed before it can be published." }
             p { a.button href=(base) { "Back to the editor" } }
         } @else if waits {
             h2 { "Approval" }
-            p { "A second person has to approve this draft." @if is_own { " You saved it last, so that can't be you." } }
+            p { "A second person has to approve this draft." @if is_own { " You saved it last, so it can't be you." } }
             @if !is_own && view.person.may(Use::Publish) {
                 form.stack method="post" action={ (base) "/approve" } {
                     input type="hidden" name="revision" value=(draft.revision);
@@ -73,7 +73,7 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
         } @else if view.person.may(Use::Publish) {
             form.stack method="post" action={ (base) "/publish" } {
                 input type="hidden" name="revision" value=(draft.revision);
-                label { "Note for the history" input type="text" name="note" maxlength="1000" placeholder="shorter title for iOS"; }
+                label { "Version note" input type="text" name="note" maxlength="1000" placeholder="shorter title for iOS"; }
                 @if traffic.newly_held > 0 {
                     label { input type="checkbox" name="accepts_held_events" value="yes" required; " I know that " (count(i64::try_from(traffic.newly_held).unwrap_or(i64::MAX), "event like these would be held", "events like these would be held")) }
                 }
@@ -83,7 +83,7 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
                 }
             }
         } @else {
-            p.soft { "Your role does not publish. Ask a publisher; the draft is saved." }
+            p.soft { "Your role does not allow publishing. The draft is saved; ask a publisher." }
         }
     };
     let editor = base.clone();
@@ -101,9 +101,9 @@ fn traffic_view(traffic: &TrafficReport) -> Markup {
     html! {
         h2 { "Real traffic" }
         @if traffic.checked == 0 {
-            p.soft { "No event of its types has come yet, and there is no sample." }
+            p.soft { "There are no events of its types yet, and no samples." }
         } @else {
-            p { (figure(traffic.checked)) " " (what) ": " strong { (figure(traffic.same)) } " say the same, " strong { (figure(traffic.differs)) } " differ, " strong { (figure(traffic.would_be_held)) } " would be held." }
+            p { (figure(traffic.checked)) " " (what) ": " strong { (figure(traffic.same)) } " unchanged, " strong { (figure(traffic.differs)) } " changed, " strong { (figure(traffic.would_be_held)) } " would be held." }
             @if !traffic.missing.is_empty() {
                 p.warning { "▲ Missing: " @for (place, (path, events)) in traffic.missing.iter().enumerate() { @if place > 0 { ", " } code { (path) } " in " (figure(*events)) } }
             }
@@ -141,12 +141,12 @@ pub(in super::super) async fn publish(view: View, Path(key): Path<String>, body:
     };
     let published = view.console.publisher.publish_draft(&key, how, view.by(form.note.trim())).await?;
     view.console.pipeline.wake();
-    let said = format!("Version {} is live: new deliveries get it from now on.", published.version);
+    let said = format!("Version {} is live. New deliveries use it.", published.version);
     Ok(done(&format!("/templates/{}/history", path_segment(&key)), &said))
 }
 
 pub(in super::super) async fn approve(view: View, Path(key): Path<String>, body: Body) -> Shown {
     let form: PublishForm = forms::read(body).await?;
     view.console.publisher.approve_draft(&key, form.revision, view.by(form.note.trim())).await?;
-    Ok(done(&format!("/templates/{}/publish", path_segment(&key)), "Approved: it can be published now."))
+    Ok(done(&format!("/templates/{}/publish", path_segment(&key)), "Approved. It can be published now."))
 }

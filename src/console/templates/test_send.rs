@@ -29,9 +29,9 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
     let body = html! {
         h1 { "Test send of " (key) }
         @if people.is_empty() {
-            (empty("Nobody is on the list of test recipients", &html! {
-                p { "Tests go to people on a list alone, so that no customer gets one by mistake. Whoever may manage keys puts somebody on it:" }
-                pre { code { "curl -X PUT …/v1/test-recipients/external_id/user-42 -d '{\"note\": \"Anna of the shop team\"}'" } }
+            (empty("No test recipients", &html! {
+                p { "Test sends only go to registered test recipients, so that no customer gets one by mistake. Someone with permission to manage keys can add one:" }
+                pre { code { "curl -X POST …/v1/test-recipients -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' -d '{\"recipient\": {\"external_id\": \"user-42\"}, \"note\": \"Anna, shop team\"}'" } }
             }))
         } @else {
             form.stack method="post" action={ (base) "/test" } {
@@ -42,13 +42,13 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
                 }
                 label { "Locale"
                     select name="locale" {
-                        option value="" { "the default one" }
+                        option value="" { "default" }
                         @for locale in locales(&known) { option value=(locale) { (locale) } }
                     }
                 }
                 (samples(&view, &known).await?)
                 div.actions { button.primary { "Send the test" } a.button href=(base) { "Back to the editor" } }
-                p.soft { "The draft is sent if there is one, else what is live." }
+                p.soft { "The draft is sent if there is one, else the live version." }
             }
         }
     };
@@ -74,20 +74,18 @@ pub(in super::super) async fn send(view: View, Path(key): Path<String>, body: Bo
     let data = example(&view, &known, &sent).await?.map_err(Failure::Invalid)?;
     let event_type = types_of(&known.snapshot, &key).first().map(|entry| entry.name.clone());
     let event_type = event_type.ok_or_else(|| {
-        Failure::Invalid(
-            "No rule sends this template yet, so no event type says what its values are.".to_owned(),
-        )
+        Failure::Invalid("No rule sends this template yet, so its fields are unknown.".to_owned())
     })?;
     let draft = view.console.store.find_draft(known.template.id).await?;
     let publisher = &view.console.publisher;
     let version = match (draft, known.live()) {
         (Some(draft), _) => {
-            publisher.version_for_test(&key, draft.content, view.by("made for a test send")).await?
+            publisher.version_for_test(&key, draft.content, view.by("created for a test send")).await?
         }
         (None, Some(live)) => publisher.uploaded_version(&key, live.number).await?,
         (None, None) => {
             return Err(Failure::Invalid(
-                "There is nothing to send: neither a draft nor a live version.".to_owned(),
+                "Nothing to send: there is neither a draft nor a live version.".to_owned(),
             ));
         }
     };
@@ -104,7 +102,7 @@ pub(in super::super) async fn send(view: View, Path(key): Path<String>, body: Bo
         recipient,
     };
     let accepted = view.console.pipeline.test_send(test).await?;
-    Ok(done(&format!("/events/{}", accepted.event), "The test is on its way: this is its story."))
+    Ok(done(&format!("/events/{}", accepted.event), "Test message is being sent."))
 }
 
 impl From<TestSendError> for Failure {

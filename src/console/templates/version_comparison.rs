@@ -35,16 +35,16 @@ pub(super) async fn section(view: &View, known: &Known) -> Result<Markup, Failur
     }
     let clicks = format!("/templates/{}/clicks", path_segment(&known.template.key));
     Ok(html! {
-        h2 { "Since version " (live.number) " went live" }
+        h2 { "Performance of version " (live.number) }
         @if rows.iter().all(|(_, figures)| figures.looked_at == 0) {
-            p.soft { "Nothing was sent with it yet. The next event that its rule matches shows up here." }
+            p.soft { "Nothing has been sent with it yet. The next matching event will appear here." }
         } @else {
             table.rows.figures {
                 thead { tr { th { "Version" } th.num { "Deliveries" } th.num { "Accepted" } th.num { "Held" } th.num { "Failed" } th.num { "Unreachable" } th.num { "Open" } } }
                 tbody { @for (number, figures) in &rows { (row(*number, figures)) } }
             }
-            p.soft { "Of each version's last " (number(LAST)) " deliveries." }
-            div { a.button href=(clicks) hx-get=(clicks) hx-target="closest div" { "Ask OneSignal about clicks" } }
+            p.soft { "Based on the last " (number(LAST)) " deliveries of each version." }
+            div { a.button href=(clicks) hx-get=(clicks) hx-target="closest div" { "Load clicks" } }
         }
     })
 }
@@ -86,7 +86,7 @@ pub(in super::super) async fn clicks(view: View, Path(key): Path<String>) -> Sho
             @for (version, messages, clicked, reached) in lines {
                 li {
                     "v" (version) ": "
-                    @if messages == 0 { span.soft { "OneSignal has no message of it, or tells no more: it does for 30 days." } }
+                    @if messages == 0 { span.soft { "OneSignal has no statistics for it; it keeps them for 30 days." } }
                     @else { strong { (figure(clicked)) " of " (figure(reached)) " clicked (" (share(clicked, reached)) ")" } ", in its last " (count(i64::try_from(messages).unwrap_or(i64::MAX), "message", "messages")) }
                 }
             }

@@ -45,7 +45,7 @@ fn verdict(answer: &RawAnswer) -> Verdict {
     match answer.status {
         200..=299 => accepted(body),
         300..=399 => Verdict::AppUnusable {
-            detail: format!("OneSignal's address answered with a redirect (status {})", answer.status),
+            detail: format!("the base URL answered with a redirect (status {})", answer.status),
         },
         400 if names_app(&detail) => Verdict::AppUnusable { detail },
         400 | 413 | 422 => Verdict::Refused { detail },
@@ -69,7 +69,7 @@ pub fn cancel_message(answer: &RawAnswer) -> Recall {
     match answer.status {
         200..=299 => match serde_json::from_slice::<Value>(body) {
             Ok(said) if said.get("success") == Some(&Value::Bool(true)) => Recall::Recalled,
-            Ok(_) | Err(_) => Recall::Unclear { cause: "OneSignal's answer can't be read".into() },
+            Ok(_) | Err(_) => Recall::Unclear { cause: "OneSignal's response can't be parsed".into() },
         },
         400 if names_app(&detail) => Recall::Refused { detail },
         400 | 404 => Recall::TooLate { detail },
@@ -90,7 +90,10 @@ fn names_app(detail: &str) -> bool {
 
 fn accepted(body: &[u8]) -> Verdict {
     let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else {
-        return Verdict::Ambiguous { cause: "OneSignal's answer can't be read".into(), retry_after: None };
+        return Verdict::Ambiguous {
+            cause: "OneSignal's response can't be parsed".into(),
+            retry_after: None,
+        };
     };
     match answer.get("id") {
         Some(Value::String(id)) if is_message_id(id) => Verdict::Accepted {
@@ -103,9 +106,10 @@ fn accepted(body: &[u8]) -> Verdict {
             Verdict::NobodySubscribed { detail: detail(body) }
         }
 
-        Some(_) | None => {
-            Verdict::Ambiguous { cause: "OneSignal's answer names no message".into(), retry_after: None }
-        }
+        Some(_) | None => Verdict::Ambiguous {
+            cause: "OneSignal's response contains no message ID".into(),
+            retry_after: None,
+        },
     }
 }
 

@@ -60,7 +60,7 @@ impl OneSignal {
     pub(super) fn request(&self, app: &App, method: Method, path: &str) -> Result<RequestBuilder, String> {
         let url = join(&app.base_url, path)?;
         let mut key = HeaderValue::from_str(&format!("Key {}", app.api_key.expose_secret()))
-            .map_err(|_| "the app's key has characters that no header can carry".to_owned())?;
+            .map_err(|_| "the app's key contains characters that are not allowed in a header".to_owned())?;
         key.set_sensitive(true);
         Ok(self.http.request(method, url).header(AUTHORIZATION, key).timeout(self.timeouts.call))
     }
@@ -91,14 +91,14 @@ impl OneSignal {
 fn join(base: &Url, path: &str) -> Result<Url, String> {
     format!("{}/{path}", base.as_str().trim_end_matches('/'))
         .parse()
-        .map_err(|_| "the app's address is no URL".into())
+        .map_err(|_| "the app's base URL is invalid".into())
 }
 
 /// What went wrong with a call, without its address.
 fn describe(error: &reqwest::Error) -> String {
     use std::error::Error;
     if error.is_timeout() {
-        return "no answer in time".into();
+        return "timed out".into();
     }
     let mut cause: &dyn Error = error;
     while let Some(deeper) = cause.source() {
@@ -133,7 +133,7 @@ async fn read(mut response: Response) -> RawAnswer {
         match response.chunk().await {
             Ok(None) => break Ok(body),
             Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
-            Ok(Some(_)) => break Err("OneSignal's answer is over 1 MiB".to_owned()),
+            Ok(Some(_)) => break Err("OneSignal's response is larger than 1 MiB".to_owned()),
             Err(error) => break Err(describe(&error)),
         }
     };
@@ -149,7 +149,7 @@ pub(super) fn expect_json(answer: &RawAnswer, changes: bool) -> Result<Value, Pr
     if !(200..300).contains(&answer.status) {
         return Err(ProviderError::Refused { status: answer.status, detail: classify::detail(body) });
     }
-    serde_json::from_slice(body).map_err(|_| unreadable("the answer can't be read".into()))
+    serde_json::from_slice(body).map_err(|_| unreadable("the response can't be parsed".into()))
 }
 
 fn message_path(app: &App, message: &ProviderMessageId) -> String {

@@ -23,7 +23,7 @@ impl OneSignal {
         let template = expect_json(&answer, true)?;
         match template.get("id").and_then(Value::as_str) {
             Some(id) if !id.is_empty() => Ok(id.to_owned()),
-            Some(_) | None => Err(ProviderError::Unclear("the answer names no template".into())),
+            Some(_) | None => Err(ProviderError::Unclear("the response contains no template ID".into())),
         }
     }
 
@@ -54,7 +54,7 @@ impl OneSignal {
             return Ok(None);
         }
         let template = wire::template(&expect_json(&answer, false)?);
-        template.map(Some).ok_or_else(|| ProviderError::Unreachable("the answer is no template".into()))
+        template.map(Some).ok_or_else(|| ProviderError::Unreachable("the response is not a template".into()))
     }
 
     pub(super) async fn patch_template(

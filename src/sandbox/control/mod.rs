@@ -44,7 +44,7 @@ pub(super) async fn refuse_other_sites(request: Request, next: Next) -> Response
     let site = request.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if !reads && matches!(site, Some("cross-site" | "same-site")) {
-        let text = "another site's page can not change the sandbox".to_owned();
+        let text = "cross-site requests can't change the sandbox".to_owned();
         return Unclear(StatusCode::FORBIDDEN, text).into_response();
     }
     next.run(request).await
@@ -96,11 +96,11 @@ async fn messages(
     let Query(query) = query?;
     let after = match query.cursor.as_deref().filter(|cursor| !cursor.is_empty()) {
         None => 0,
-        Some(cursor) => cursor.parse().map_err(|_| unclear("`cursor` is not one that this server gave"))?,
+        Some(cursor) => cursor.parse().map_err(|_| unclear("invalid `cursor`"))?,
     };
     let limit = query.limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(unclear(format!("`limit` is between 1 and {LARGEST_PAGE}")));
+        return Err(unclear(format!("`limit` must be between 1 and {LARGEST_PAGE}")));
     }
     // Rendering a page of messages to thousands of people takes a while; other calls must not wait for it.
     let page = tokio::task::spawn_blocking(move || page_of_messages(&sandbox, after, limit)).await;
@@ -159,7 +159,7 @@ async fn advance_clock(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Resu
     let ClockBody { advance } = read(&body)?;
     let step = parse_duration(&advance).filter(|step| *step <= LONGEST_STEP);
     let step =
-        step.ok_or_else(|| unclear("`advance` is a number with `s`, `m`, `h` or `d`, such as `31d`"))?;
+        step.ok_or_else(|| unclear("`advance` must be a number with `s`, `m`, `h` or `d`, such as `31d`"))?;
     sandbox.advance_clock(step)?;
     Ok(Json(json!({"now": sandbox.now()})))
 }

@@ -94,12 +94,12 @@ async fn act(
 fn action_of(message: &Message, text: &str) -> Result<RecipientAction, Unclear> {
     let names = || RecipientAction::ALL.map(RecipientAction::name).join(", ");
     let deed =
-        RecipientAction::parse(text).ok_or_else(|| unclear(format!("`{text}` is none of {}", names())))?;
+        RecipientAction::parse(text).ok_or_else(|| unclear(format!("`{text}` is not one of {}", names())))?;
     let channel = message.channel;
     if deed.fits(channel) {
         Ok(deed)
     } else {
-        Err(unclear(format!("nobody can {} a message of channel {}", deed.name(), channel.name())))
+        Err(unclear(format!("recipients can't {} a message of channel {}", deed.name(), channel.name())))
     }
 }
 

@@ -94,14 +94,14 @@ pub(super) fn held_events(recipient: &ReceivedRecipient) -> Markup {
     html! {
         @if !recipient.blanks.is_empty() {
             p.warning {
-                "Blank in this message: "
+                "Empty values in this message: "
                 @for (n, blank) in recipient.blanks.iter().enumerate() {
                     @if n > 0 { ", " }
                     code { (blank) }
                 }
             }
         }
-        @for broken in &recipient.broken { p.warning { "Broken Liquid, sent empty: " (broken) } }
+        @for broken in &recipient.broken { p.warning { "Invalid Liquid, sent empty: " (broken) } }
     }
 }
 
@@ -111,7 +111,7 @@ fn others(message: &Message, seen: &ReceivedMessage) -> Markup {
     html! {
         @if shown > 1 {
             details {
-                summary { "What the others see" }
+                summary { "Other recipients" }
                 @for recipient in &seen.recipients[1..] {
                     div.other {
                         p.to { "to " b { (recipient.id) } }
@@ -122,7 +122,7 @@ fn others(message: &Message, seen: &ReceivedMessage) -> Markup {
                     }
                 }
                 @if message.recipients > shown {
-                    p.more { "and " (message.recipients - shown) " more; all of them are in " code { "/_sandbox/messages" } }
+                    p.more { "and " (message.recipients - shown) " more; see  " code { "/_sandbox/messages" } }
                 }
             }
         }

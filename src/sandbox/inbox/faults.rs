@@ -63,10 +63,10 @@ fn read(fields: &[(String, String)]) -> Result<Fault, String> {
 
 fn view(armed: &[Armed], wrong: Option<&str>) -> Markup {
     html! {
-        h2 { "What goes wrong" }
-        p.what { "Faults strike OneSignal's paths here, so that you see what your service makes of them." }
+        h2 { "Active faults" }
+        p.what { "Simulate OneSignal failures to test your service." }
         @if armed.is_empty() {
-            p.none { "No faults are set: every call is answered as it should be." }
+            p.none { "No active faults: every call is answered normally." }
         } @else {
             ul.faults { @for fault in armed { (one(fault)) } }
             @if armed.len() > 1 {
@@ -88,10 +88,10 @@ fn one(armed: &Armed) -> Markup {
                 @if fault.probability < 1.0 { ", " (fault.probability * 100.0) " % of calls (seed " (fault.seed) ")" }
                 @if let Some(status) = fault.status { ", status " (status) }
                 @if let Some(delay) = fault.delay_ms { ", " (delay) " ms" }
-                @if let Some(limit) = fault.limit_per_second { ", above " (limit) " a second" }
+                @if let Some(limit) = fault.limit_per_second { ", above " (limit) " per second" }
                 @if let Some(times) = fault.times { ", at most " (times) " times" }
             }
-            p.to { (fault.kind.about()) "; struck " (armed.strikes) " of " (armed.calls) " calls" }
+            p.to { (fault.kind.about()) "; triggered " (armed.strikes) "/" (armed.calls) }
             form method="post" action="/faults/clear" {
                 input type="hidden" name="id" value=(armed.id);
                 button { "Clear" }
@@ -104,20 +104,20 @@ fn form() -> Markup {
     let numbers = [
         ("probability", "Probability, 0 to 1", "1"),
         ("seed", "Seed", "0"),
-        ("times", "At most so often", ""),
+        ("times", "Max occurrences", ""),
         ("status", "Status (for status and html)", ""),
         ("delay_ms", "Milliseconds (for delay)", ""),
-        ("limit_per_second", "Calls a second (for rate_limit)", ""),
+        ("limit_per_second", "Calls per second (for rate_limit)", ""),
         ("retry_after", "Retry-After, seconds", ""),
     ];
     html! {
         form.fields method="post" action="/faults" {
-            label { "What happens"
+            label { "Fault"
                 select name="kind" {
                     @for kind in Kind::ALL { option value=(kind.name()) { (kind.name()) ": " (kind.about()) } }
                 }
             }
-            label { "To which calls"
+            label { "Endpoint"
                 select name="endpoint" { @for family in Family::ALL { option { (family.name()) } } }
             }
             @for (name, label, usual) in numbers {

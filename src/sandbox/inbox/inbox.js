@@ -1,4 +1,4 @@
-// Brings new messages in as they arrive. Cards come from the server as finished, escaped HTML.
+// Adds new messages as they arrive. Cards are rendered and escaped by the server.
 "use strict";
 
 const KEPT = 50;

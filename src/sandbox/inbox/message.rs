@@ -67,8 +67,8 @@ async fn show(
 
 fn gone() -> Response {
     let body = html! {
-        h2 { "This message is not here" }
-        p.what { "It was thrown away, or the sandbox was reset. " a href="/" { "Back to the inbox" } }
+        h2 { "Message not found" }
+        p.what { "It was deleted, or the sandbox was reset.  " a href="/" { "Back to the inbox" } }
     };
     (StatusCode::NOT_FOUND, framed(&page::frame("Message", &body))).into_response()
 }
@@ -79,7 +79,8 @@ async fn act(
 ) -> Result<Redirect, Response> {
     let message = sandbox.state.lock().any_message(id).ok_or_else(gone)?;
     let deed = RecipientAction::parse(&deed).filter(|deed| deed.fits(message.channel));
-    let deed = deed.ok_or_else(|| Refusal::bad("nobody can do that with this message").into_response())?;
+    let deed =
+        deed.ok_or_else(|| Refusal::bad("this action is not possible for this message").into_response())?;
     sandbox.act(&message, place, deed).map_err(|error| Refusal::not_kept(&error).into_response())?;
     Ok(Redirect::to(&format!("/inbox/{id}?to={place}")))
 }
@@ -112,7 +113,7 @@ fn view(shown: &Shown<'_>) -> Markup {
         }
         h2 { "Request" }
         pre tabindex="0" { (serde_json::to_string_pretty(&seen.request).unwrap_or_default()) }
-        h2 { "The same with curl" }
+        h2 { "curl" }
         pre.wrapped #curl tabindex="0" { (curl(shown)) }
         // Shown by the script, which it needs.
         p { button data-copy="curl" hidden { "Copy as curl" } }
@@ -180,8 +181,8 @@ fn mail(to: &ReceivedRecipient) -> Markup {
         figure.mail {
             p.title { (text(to, "email_subject").unwrap_or("(no subject)")) }
             @if let Some(preheader) = text(to, "email_preheader") { p.subtitle { (preheader) } }
-            iframe sandbox="" title="The mail" srcdoc=(body) {}
-            details { summary { "As plain text" } pre tabindex="0" { (plain(body)) } }
+            iframe sandbox="" title="Email" srcdoc=(body) {}
+            details { summary { "Plain text" } pre tabindex="0" { (plain(body)) } }
             details { summary { "Source" } pre tabindex="0" { (body) } }
         }
     }
@@ -223,8 +224,8 @@ fn plain(html: &str) -> String {
 fn simulator(shown: &Shown<'_>) -> Markup {
     let did = shown.acts.iter().filter(|act| act.place == shown.place);
     html! {
-        h2 { "What happens next" }
-        p.what { "Play the recipient: the views of the message count it, Event Streams tell of it." }
+        h2 { "Recipient actions" }
+        p.what { "Simulate recipient actions (counted in stats and Event Streams)." }
         div.deeds {
             @for deed in RecipientAction::ALL.into_iter().filter(|deed| deed.fits(shown.message.channel)) {
                 form method="post" action={ "/inbox/" (shown.message.id) "/" (shown.place) "/" (deed.name()) } {

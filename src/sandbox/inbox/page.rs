@@ -78,7 +78,7 @@ fn body(view: &View<'_>) -> Markup {
             }
             (places("Inbox"))
             p.what {
-                "What would have gone out through OneSignal, as each person would see it. "
+                "Messages as recipients would see them.  "
                 "Nothing leaves this machine."
             }
         }
@@ -90,14 +90,14 @@ fn body(view: &View<'_>) -> Markup {
             }
             @if let Some(wrong) = &view.wrong { p.warning role="alert" { (wrong) } }
             @if !view.asked.trim().is_empty() && view.cards.is_empty() {
-                p.none { "No message fits. " a href="/" { "Show all" } }
+                p.none { "No matching messages.  " a href="/" { "Show all" } }
             }
             (empty(view))
             ol.cards #cards data-newest=(view.newest) {
                 @for card in &view.cards { (card) }
             }
             nav.pages {
-                @if !view.live { a href="/" { "Back to the newest" } }
+                @if !view.live { a href="/" { "Back to the latest" } }
                 @if let Some(before) = view.older { a href=(older(view.asked, before)) { "Older messages" } }
             }
         }
@@ -110,7 +110,7 @@ fn empty(view: &View<'_>) -> Markup {
     html! {
         section.empty #empty hidden[!view.cards.is_empty() || !view.asked.trim().is_empty()] {
             h2 { "No messages yet" }
-            p { "Post an event to Herald and its message appears here by itself. Or send one straight to the sandbox:" }
+            p { "Post an event to Herald and its message appears here. Or send one directly to the sandbox:" }
             pre tabindex="0" {
                 "curl http://" (view.host) "/notifications \\\n"
                 "  -H 'Authorization: Key " (key) "' \\\n"

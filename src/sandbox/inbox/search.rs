@@ -46,15 +46,16 @@ impl Search {
                 "template" => search.template.push(lower),
                 "channel" => {
                     let channel = Channel::parse(&lower);
-                    search.channel = Some(channel.ok_or("channel: is push, email or sms")?);
+                    search.channel = Some(channel.ok_or("channel: must be push, email or sms")?);
                 }
                 "is" => {
                     let known = STATES.iter().find(|(name, _)| *name == lower).map(|(_, state)| *state);
-                    search.is.push(known.ok_or("is: failed, blank, scheduled, cancelled or odd")?);
+                    search.is.push(known.ok_or("is: must be failed, blank, scheduled, cancelled or odd")?);
                 }
                 "after" => {
-                    let at = moment(value, now)
-                        .ok_or("after: is a date, a time with an offset, or 10m, 2h, 3d ago")?;
+                    let at = moment(value, now).ok_or(
+                        "after: must be a date, a time with an offset, or an age such as 10m, 2h, 3d",
+                    )?;
                     search.after = Some(at);
                 }
                 _ => search.words.push(part.to_lowercase()),

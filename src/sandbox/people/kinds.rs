@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for Kind {
         let exact = all.into_iter().find(|name| name.eq_ignore_ascii_case(&text)).and_then(Self::parse);
         let usual = || Channel::parse(&text.to_lowercase()).map(Self::usual);
         exact.or_else(usual).ok_or_else(|| {
-            de::Error::custom("a channel is `push`, `email` or `sms`, or a type such as `iOSPush`")
+            de::Error::custom("a channel must be `push`, `email` or `sms`, or a type such as `iOSPush`")
         })
     }
 }

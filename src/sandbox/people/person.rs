@@ -92,10 +92,10 @@ impl Person {
     /// Fills in what may be left out, and says what is wrong with the rest.
     pub(in crate::sandbox) fn complete(mut self) -> Result<Self, String> {
         if self.external_id.is_none() && self.aliases.is_empty() {
-            return Err("a person needs an `external_id` or one of `aliases`".to_owned());
+            return Err("a user requires an `external_id` or one of `aliases`".to_owned());
         }
         if let Some(id) = self.external_id.as_deref().filter(|id| BLOCKED_EXTERNAL_IDS.contains(id)) {
-            return Err(format!("`{id}` is an external id that OneSignal gives to nobody"));
+            return Err(format!("`{id}` is not allowed as an external ID by OneSignal"));
         }
         let seed = format!("{:?}{:?}", self.external_id, self.aliases);
         self.onesignal_id.get_or_insert_with(|| made_up_uuid("onesignal_id", &seed));

@@ -55,11 +55,11 @@ impl Stream {
     /// Says what is wrong with it.
     pub(super) fn check(&self) -> Result<(), String> {
         if !matches!(self.url.scheme(), "http" | "https") {
-            return Err("`url` begins with http:// or https://".to_owned());
+            return Err("`url` must start with http:// or https://".to_owned());
         }
         for (name, value) in &self.headers {
             if name.parse::<HeaderName>().is_err() || value.parse::<HeaderValue>().is_err() {
-                return Err(format!("`{name}` is no header"));
+                return Err(format!("`{name}` is not a valid header"));
             }
         }
         Liquid::parse(&self.body, &Budget::default()).map(|_| ()).map_err(|error| format!("`body`: {error}"))

@@ -22,7 +22,7 @@ impl Sandbox {
         let client = match reqwest::Client::builder().timeout(PATIENCE).build() {
             Ok(client) => client,
             Err(error) => {
-                tracing::error!("the sandbox posts no events: {error}");
+                tracing::error!("the sandbox can't post events: {error}");
                 return;
             }
         };
@@ -60,9 +60,9 @@ impl Sandbox {
     fn finish_post(&self, post: Post, result: Result) {
         let off = self.streams.lock().finish(post, result, Instant::now());
         if let Some(stream) = off {
-            tracing::warn!(stream = %stream.id, "an Event Stream was switched off: its receiver fails or is too slow");
+            tracing::warn!(stream = %stream.id, "an Event Stream was disabled: its receiver fails or is too slow");
             if let Err(error) = self.state.lock().put_stream(&stream) {
-                tracing::error!("the sandbox could not keep a stream: {error}");
+                tracing::error!("the sandbox could not store a stream: {error}");
             }
         }
     }

@@ -117,16 +117,19 @@ fn what_is_in_doubt_matters_only_where_it_is_read() {
     assert_eq!(reads("id = \"body.id\"\nrecipient = {external_id = \"body.user\"}"), "event");
     assert_eq!(
         reads("id = \"body.id\"\ndata = {n = \"body.note.a\"}"),
-        "data.n: `body.note.a` stands twice in one object"
+        "data.n: `body.note.a` is a duplicate key in an object"
     );
-    assert_eq!(reads("id = \"body.id\"\ndata = \"body\""), "data: `body.note.a` stands twice in one object");
+    assert_eq!(
+        reads("id = \"body.id\"\ndata = \"body\""),
+        "data: `body.note.a` is a duplicate key in an object"
+    );
     assert_eq!(
         reads("id = \"body.id\"\ndata = {n = \"body.list[0].b\"}"),
-        "data.n: `body.list.0.b` stands twice in one object"
+        "data.n: `body.list.0.b` is a duplicate key in an object"
     );
     assert_eq!(
         reads("id = \"body.id\"\nwhen = \"has(body.note.a)\""),
-        "mapping[0].when: `body.note.a` stands twice in one object"
+        "mapping[0].when: `body.note.a` is a duplicate key in an object"
     );
 }
 
@@ -145,7 +148,7 @@ fn a_broken_text_is_data_and_never_a_name() {
     }
     for mapping in ["id = \"body.id\"", "id = \"'1'\"\nrecipient = {external_id = \"body.note\"}"] {
         assert!(
-            matches!(mapped(text, mapping), Mapped::Failed { detail, .. } if detail.contains("came broken"))
+            matches!(mapped(text, mapping), Mapped::Failed { detail, .. } if detail.contains("is corrupted"))
         );
     }
     let nul = "id = \"'1'\"\ndata = {a = \"'\\\\u0000'\"}";

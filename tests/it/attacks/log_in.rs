@@ -324,7 +324,7 @@ async fn failed_log_ins_are_logged_with_account_address_and_count_and_no_secret(
     }
     visitor.log_in("other@shop.example", "a-secret-guess").await;
     let log = log.text();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("a log-in failed")).collect();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("a login failed")).collect();
     assert_eq!(lines.len(), 4, "{log}");
     let hash = |line: &str| line.split("account.hash=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
     assert_eq!(hash(lines[0]), hash(lines[2]));

@@ -32,7 +32,7 @@ async fn a_form_that_comes_too_late_changes_nothing_and_leads_back_to_its_page()
     let headers = [("sec-fetch-site", "same-origin"), ("referer", page.as_str())];
     let seen = admin.post_from("/settings/keys", &form, &headers).await;
     assert_eq!(seen.location.as_deref(), Some("/confirm?next=%2Fsettings%2Fkeys"));
-    assert!(admin.get("/confirm?next=/settings/keys").await.text.contains("Nothing was changed yet"));
+    assert!(admin.get("/confirm?next=/settings/keys").await.text.contains("No changes yet"));
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM sources WHERE name = 'billing'").await, 0);
 }
 

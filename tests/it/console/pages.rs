@@ -50,7 +50,7 @@ async fn live_shows_events_with_their_outcomes_and_finds_them_by_id_key_person_a
     assert_eq!(visitor.get(&format!("/?q={id}")).await.location, Some(format!("/events/{id}")));
     assert_eq!(visitor.get("/?q=order-1").await.location, Some(format!("/events/{id}")));
     assert!(visitor.get("/?q=to:user-42+state:accepted").await.text.contains("order-1"));
-    assert!(visitor.get("/?q=to:nobody").await.text.contains("Nothing matches"));
+    assert!(visitor.get("/?q=to:nobody").await.text.contains("No matching events"));
     assert!(visitor.get("/?q=state:lost").await.text.contains("there is no state"));
 }
 

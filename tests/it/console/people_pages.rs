@@ -25,7 +25,7 @@ async fn a_person_is_found_by_id_and_by_address_and_asked_for_where_several_have
     other["recipient"] = serde_json::json!({"crm_id": "user-42"});
     app.accept(&other).await;
     let choice = found("user-42").await.text;
-    assert!(choice.contains("2 people have the id"), "{choice}");
+    assert!(choice.contains("2 recipients have the ID "), "{choice}");
     assert!(
         choice.contains("/recipients/crm_id/user-42") && choice.contains("/recipients/external_id/user-42")
     );

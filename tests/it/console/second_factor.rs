@@ -117,7 +117,7 @@ async fn a_code_of_the_authenticator_confirms_who_it_is() {
     let (authenticator, _) = set_up(&app, &admin).await;
     app.clock.advance(Duration::from_mins(11));
     assert_eq!(admin.get("/settings/keys").await.status, 303);
-    assert!(admin.get("/confirm?next=/settings/keys").await.text.contains("Code of your authenticator"));
+    assert!(admin.get("/confirm?next=/settings/keys").await.text.contains("Authenticator code"));
     let form = [("code", authenticator.code(&app)), ("next", "/settings/keys".to_owned())];
     let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
     assert_eq!(admin.post("/confirm", &form).await.location.as_deref(), Some("/settings/keys"));

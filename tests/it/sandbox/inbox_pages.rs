@@ -41,7 +41,7 @@ async fn a_search_finds_by_words_people_template_channel_and_state() {
         let found = (shown.contains("A parcel for you"), shown.contains("Blank in this message"));
         assert_eq!(found, (parcel, blank), "{query}");
     }
-    assert!(page(&served, "/?q=channel:pigeon").await.contains("channel: is push, email or sms"));
+    assert!(page(&served, "/?q=channel:pigeon").await.contains("channel: must be push, email or sms"));
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_mail_lies_in_a_frame_without_rights_beside_its_text_and_source() {
     let id = served.accept(&push(body)).await;
     let shown = page(&served, &format!("/inbox/{id}")).await;
     assert!(
-        shown.contains("<iframe sandbox=\"\"") && shown.contains("As plain text") && shown.contains("Source")
+        shown.contains("<iframe sandbox=\"\"") && shown.contains("Plain text") && shown.contains("Source")
     );
     assert!(!shown.contains("<script>alert"));
 }

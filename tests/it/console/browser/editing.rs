@@ -14,7 +14,7 @@ async fn a_first_admin_sets_up_edits_sees_a_problem_fixes_it_publishes_and_goes_
     browser.write("[name=email]", "mia@shop.example").await;
     browser.write("[name=password]", PASSWORD).await;
     browser.click("button.primary").await;
-    browser.says("No event has arrived yet").await;
+    browser.says("No events yet").await;
 
     browser.click(".rail a[href='/templates']").await;
     browser.click("a[href='/templates/order-shipped-push']").await;
@@ -53,7 +53,7 @@ async fn unsaved_work_outlives_a_reload() {
     let page = format!("{}/templates/order-shipped-push", app.url);
     browser.client.goto(&page).await.unwrap();
     browser.write_copy("en.contents", "Half a thought").await;
-    browser.says("Not saved yet").await;
+    browser.says("Unsaved changes").await;
     browser.client.execute("window.onbeforeunload = null; location.reload()", vec![]).await.ok();
     browser.client.accept_alert().await.ok();
     browser.says("Not saved since").await;

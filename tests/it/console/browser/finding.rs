@@ -58,7 +58,7 @@ async fn why_somebody_got_nothing_is_found_and_the_held_delivery_released_with_w
     browser.says("`data.carrier` is missing in the event").await;
     browser.write("form[action$='/release'] [name=values]", "{\"carrier\": \"UPS\"}").await;
     browser.click("form[action$='/release'] button.primary").await;
-    browser.says("Released: it goes out now.").await;
+    browser.says("Released. It is being sent.").await;
     app.run_until_idle().await;
     browser.client.refresh().await.unwrap();
     browser.says("accepted").await;
