@@ -15,7 +15,7 @@ use super::problem::{Code, Problem, ProblemBody};
 use crate::access::{Identity, Use};
 use crate::domain::event::KeySpace;
 use crate::domain::id::{DeliveryId, EventId};
-use crate::pipeline::cancel::{Cancellation, Outcome, Unwanted};
+use crate::pipeline::operator::cancel::{Cancellation, Outcome, Unwanted};
 
 /// What is to be cancelled.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

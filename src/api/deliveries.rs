@@ -18,7 +18,7 @@ use crate::access::Use;
 use crate::domain::delivery::StateName;
 use crate::domain::event::VisibleEvents;
 use crate::domain::id::{DeliveryId, TypedId};
-use crate::pipeline::release::Release;
+use crate::pipeline::operator::release::Release;
 use crate::store::delivery_reads::DeliveryRow;
 
 /// A release request's size at most.

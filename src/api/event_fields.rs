@@ -10,8 +10,8 @@ use crate::access::Identity;
 use crate::domain::clock::{Timestamp, truncate};
 use crate::domain::event::{EventTypeName, Recipient};
 use crate::domain::locale;
+use crate::pipeline::ingest::repeats::{Plain, plain};
 use crate::pipeline::ingest::{Content, NewEvent};
-use crate::pipeline::repeats::{Plain, plain};
 
 /// The fields that an event has.
 const FIELDS: [&str; 13] = [

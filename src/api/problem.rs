@@ -15,8 +15,8 @@ use crate::catalog::traffic::TrafficReport;
 use crate::compute::ComputeError;
 use crate::domain::id::EventId;
 use crate::pipeline::ingest::{DataError, IngestError, Nearest, RETRY_AFTER};
-use crate::pipeline::preview::PreviewError;
-use crate::pipeline::release::ReleaseError;
+use crate::pipeline::operator::preview::PreviewError;
+use crate::pipeline::operator::release::ReleaseError;
 use crate::store::StoreError;
 use crate::telemetry::Sampled;
 

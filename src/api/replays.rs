@@ -20,7 +20,9 @@ use super::{Api, body, json_body, strict_json};
 use crate::access::Use;
 use crate::domain::delivery::StateName;
 use crate::domain::id::{DeliveryId, ReplayId, TypedId};
-use crate::pipeline::replay::{Candidate, MAX, ReplayPlan, ReplayVersion, ReplayWish, Replayed, ReplayedBy};
+use crate::pipeline::operator::replay::{
+    Candidate, MAX, ReplayPlan, ReplayVersion, ReplayWish, Replayed, ReplayedBy,
+};
 use crate::store::replays::{ReplayFilter, ReplayRow};
 
 /// A request's size at most.

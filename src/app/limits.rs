@@ -2,7 +2,7 @@
 
 use crate::config::{DeliverySettings, Settings};
 use crate::domain::retry::{PriorityRetry, RetryPolicy};
-use crate::pipeline::budget::BreakerPolicy;
+use crate::pipeline::rate::budget::BreakerPolicy;
 use crate::pipeline::{KeepDays, PipelineLimits};
 
 /// The pipeline's figures as set.

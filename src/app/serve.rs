@@ -20,7 +20,7 @@ use crate::api;
 use crate::config::Settings;
 use crate::console;
 use crate::pipeline::WATCH_EVERY;
-use crate::pipeline::intake::Committing;
+use crate::pipeline::ingest::intake::Committing;
 use crate::pipeline::worker::Worker;
 use crate::store::clock::PgClock;
 

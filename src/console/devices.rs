@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::assets;
 
 use crate::domain::channel::Channel;
-use crate::pipeline::preview::Previewed;
+use crate::pipeline::operator::preview::Previewed;
 use crate::templating::check::meters;
 
 /// Rendered fields by their names.

@@ -2,7 +2,7 @@
 
 use super::components::number;
 use crate::domain::answer::MessageStats;
-use crate::pipeline::message_stats::MessageStatsError;
+use crate::pipeline::operator::message_stats::MessageStatsError;
 
 /// Every count with its name.
 pub(super) fn words_of(figures: &MessageStats) -> Vec<(&'static str, String)> {

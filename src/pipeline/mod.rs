@@ -8,48 +8,12 @@
 //! This module knows neither HTTP requests nor OneSignal's JSON: requests come from `api`, calls go through the
 //! provider port.
 
-mod actions;
-mod admission;
-mod app_gates;
-mod batch_draft;
-pub mod budget;
-pub mod cancel;
-mod collapse;
 pub mod compiled;
-mod consider;
-mod database_watch;
-pub mod deliver;
-mod digest;
-pub mod dispatch;
-pub mod failpoints;
-mod fair_order;
-pub mod group_commit;
-mod hours;
 pub mod ingest;
-pub mod intake;
-pub mod load;
-pub mod memory_queue;
-pub mod message;
-pub mod message_stats;
-mod ordering;
-mod overload;
-pub mod pack;
+pub mod operator;
 pub mod plan;
-pub mod preview;
-mod rate_sharing;
-mod recall;
-pub mod record;
-pub mod redaction;
-pub mod release;
-pub mod repeats;
-pub mod replay;
-pub mod retries;
-pub mod rules;
-mod send_rule;
-pub mod test_send;
-mod throttle;
-pub mod upkeep;
-mod version_gates;
+pub mod rate;
+pub mod send;
 pub mod worker;
 
 use std::collections::BTreeSet;
@@ -71,7 +35,7 @@ use crate::provider::MessageProvider;
 use crate::store::Store;
 use crate::store::watch::DatabaseWatch;
 
-pub use self::database_watch::WATCH_EVERY;
+pub use worker::database_watch::WATCH_EVERY;
 
 /// Every limit and duration that the pipeline's steps need.
 #[derive(Debug, Clone)]
@@ -111,7 +75,7 @@ pub struct PipelineLimits {
     /// How long a rejected API key closes its app's gate, at first and at most.
     pub gate: (Duration, Duration),
     /// When an app's failure rate stops its calls, and how it recovers.
-    pub breaker: budget::BreakerPolicy,
+    pub breaker: rate::budget::BreakerPolicy,
     /// Retention periods.
     pub keep_days: KeepDays,
     /// The retry policy of each priority.
@@ -157,11 +121,11 @@ pub struct Pipeline {
     pub(crate) limits: PipelineLimits,
     pub(crate) namespace: Uuid,
     pub(crate) catalog: compiled::CatalogCache,
-    pub(crate) memory_queue: memory_queue::MemoryQueue,
-    pub(crate) budget: budget::Budget,
-    stops: version_gates::Stops,
-    overload: overload::Overload,
-    pub(crate) intake: intake::Intake,
+    pub(crate) memory_queue: send::memory_queue::MemoryQueue,
+    pub(crate) budget: rate::budget::Budget,
+    stops: rate::version_gates::Stops,
+    overload: ingest::overload::Overload,
+    pub(crate) intake: ingest::intake::Intake,
     pub(crate) lease: ArcSwapOption<WorkerLease>,
     pub(crate) wanted_uploads: Mutex<BTreeSet<UploadKey>>,
     /// Notified when rows may be due, orphaned or unknown to this process.
@@ -215,11 +179,11 @@ impl Pipeline {
             uploads: parts.uploads,
             namespace: parts.namespace,
             catalog: compiled::CatalogCache::default(),
-            memory_queue: memory_queue::MemoryQueue::new(limits.memory_queue_size),
-            budget: budget::Budget::new(limits.calls_in_flight, limits.plan_share, limits.breaker),
-            stops: version_gates::Stops::default(),
-            overload: overload::Overload::default(),
-            intake: intake::Intake::new(limits.waiting_events),
+            memory_queue: send::memory_queue::MemoryQueue::new(limits.memory_queue_size),
+            budget: rate::budget::Budget::new(limits.calls_in_flight, limits.plan_share, limits.breaker),
+            stops: rate::version_gates::Stops::default(),
+            overload: ingest::overload::Overload::default(),
+            intake: ingest::intake::Intake::new(limits.waiting_events),
             lease: ArcSwapOption::empty(),
             wanted_uploads: Mutex::new(BTreeSet::new()),
             look: Notify::new(),

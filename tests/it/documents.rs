@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use herald::domain::delivery::StateName;
-use herald::pipeline::failpoints::POINTS;
+use herald::pipeline::worker::failpoints::POINTS;
 
 const NAMES: &str = include_str!("../../src/telemetry/names.rs");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");

@@ -7,7 +7,7 @@ use crate::catalog::drift::DriftError;
 use crate::catalog::templates::TemplateError;
 use crate::catalog::traffic::TrafficReport;
 use crate::catalog::{ApplyError, UploadError};
-use crate::pipeline::test_send::TestSendError;
+use crate::pipeline::operator::test_send::TestSendError;
 
 impl From<ApplyError> for Problem {
     fn from(error: ApplyError) -> Self {

@@ -25,8 +25,8 @@ use crate::domain::id::EventId;
 use crate::domain::rule::Rule;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 use crate::domain::template::Content;
-use crate::pipeline::preview::{PreviewWish, Previewed};
-use crate::pipeline::test_send::TestSend;
+use crate::pipeline::operator::preview::{PreviewWish, Previewed};
+use crate::pipeline::operator::test_send::TestSend;
 
 /// What is checked, and against how much traffic.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]

@@ -11,8 +11,8 @@ use super::super::login::sentence;
 use super::super::page_context::{Shown, View, done};
 use super::find;
 use crate::domain::id::TypedId;
-use crate::pipeline::cancel::Unwanted;
-use crate::pipeline::release::{Release, ReleaseError};
+use crate::pipeline::operator::cancel::Unwanted;
+use crate::pipeline::operator::release::{Release, ReleaseError};
 
 /// Values that a person lays over an event's data.
 pub(in super::super) fn read_values(text: &str) -> Result<Option<Value>, Failure> {
@@ -70,8 +70,8 @@ pub(in super::super) async fn cancel(view: View, Path(id): Path<String>, body: B
     let told = view.console.pipeline.cancel(Unwanted::Deliveries(&[row.id]), &why, false).await?;
     let said = match told.first().map(|one| one.outcome) {
         Some(outcome) if outcome.is_too_late() => "Too late: OneSignal has it, or may have it.",
-        Some(crate::pipeline::cancel::Outcome::Recalling) => "OneSignal is asked to give it back.",
-        Some(crate::pipeline::cancel::Outcome::Over) | None => {
+        Some(crate::pipeline::operator::cancel::Outcome::Recalling) => "OneSignal is asked to give it back.",
+        Some(crate::pipeline::operator::cancel::Outcome::Over) | None => {
             "It was over before: there was nothing to cancel."
         }
         Some(_) => "Cancelled: it is not sent.",

@@ -23,7 +23,7 @@ use crate::access::Use;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::StateName;
 use crate::domain::id::DeliveryId;
-use crate::pipeline::preview::{PreviewWish, Previewed};
+use crate::pipeline::operator::preview::{PreviewWish, Previewed};
 use crate::store::delivery_reads::{AttemptRow, DecisionRow, DeliveryRow};
 use crate::store::events::StoredEvent;
 use crate::store::gates::NamedGate;

@@ -14,7 +14,7 @@ use super::super::layout::Place;
 use super::super::page_context::{Crumb, Shown, View, done};
 use super::group::GroupName;
 use crate::domain::id::TypedId;
-use crate::pipeline::release::{Release, ReleaseError};
+use crate::pipeline::operator::release::{Release, ReleaseError};
 
 /// Deliveries that are released at once.
 const MAX: i64 = 1_000;

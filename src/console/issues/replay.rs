@@ -16,7 +16,7 @@ use super::LOOK_BACK;
 use super::group::GroupName;
 use crate::domain::delivery::StateName;
 use crate::domain::id::TypedId;
-use crate::pipeline::replay::{Candidate, MAX, ReplayPlan, ReplayVersion, ReplayWish, ReplayedBy};
+use crate::pipeline::operator::replay::{Candidate, MAX, ReplayPlan, ReplayVersion, ReplayWish, ReplayedBy};
 use crate::store::replays::ReplayFilter;
 
 /// Deliveries that are shown of a plan.

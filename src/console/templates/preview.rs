@@ -20,7 +20,7 @@ use crate::domain::digest;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::EventId;
 use crate::domain::template::Content;
-use crate::pipeline::preview::{PreviewWish, Previewed};
+use crate::pipeline::operator::preview::{PreviewWish, Previewed};
 use crate::templating::check::{Meter, Unit, meters};
 
 /// How deep a schema's values are listed.

@@ -17,7 +17,7 @@ use crate::catalog::preview_data::types_of;
 use crate::domain::event::Recipient;
 use crate::domain::id::{KeyId, TypedId};
 use crate::pipeline::ingest::IngestError;
-use crate::pipeline::test_send::{TestSend, TestSendError};
+use crate::pipeline::operator::test_send::{TestSend, TestSendError};
 
 /// The source that test sends of people belong to.
 const SOURCE: &str = "console";

@@ -10,7 +10,7 @@ use herald::catalog::{files::Files, sample};
 use herald::config::Loader;
 use herald::domain::clock::{TestClock, Timestamp};
 use herald::domain::id::IdSource;
-use herald::pipeline::intake::Committing;
+use herald::pipeline::ingest::intake::Committing;
 use herald::sandbox::{Sandbox, SandboxOptions};
 use reqwest::{Method, Response};
 use secrecy::ExposeSecret;

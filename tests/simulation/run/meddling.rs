@@ -3,8 +3,8 @@
 use herald::domain::channel::Channel;
 use herald::domain::event::KeySpace;
 use herald::domain::id::{DeliveryId, TypedId};
-use herald::pipeline::cancel::Unwanted;
-use herald::pipeline::release::Release;
+use herald::pipeline::operator::cancel::Unwanted;
+use herald::pipeline::operator::release::Release;
 use rand::RngExt;
 use serde_json::json;
 use uuid::Uuid;
