@@ -1,4 +1,4 @@
--- Who sends, who posts, what is written and for whom: the slow-changing half of the schema.
+-- Apps, sources, the catalog and people: the slow-changing half of the schema.
 -- No column has a time default: the clock's time is passed in.
 
 CREATE TYPE channel AS ENUM ('push', 'email', 'sms');
@@ -56,7 +56,7 @@ CREATE TABLE api_keys (
     revoked_at     timestamptz
 );
 
--- What is known of people and decides whether and how they are written to.
+-- What is known about people and decides whether and how messages are sent to them.
 CREATE TABLE users (
     id          uuid PRIMARY KEY,
     locale      text,
@@ -120,7 +120,7 @@ CREATE TABLE template_contents (
     PRIMARY KEY (version_id, locale)
 );
 
--- Each (app, version, locale) is a OneSignal template of its own. The row is written before the call is made.
+-- Each (app, version, locale) is a separate OneSignal template. The row is written before the call is made.
 CREATE TABLE template_uploads (
     app_id                uuid NOT NULL REFERENCES apps (id),
     version_id            uuid NOT NULL REFERENCES template_versions (id),
@@ -148,7 +148,7 @@ CREATE TABLE rules (
 );
 CREATE INDEX rules_event_type ON rules (event_type);
 
--- A stop for an app, a template version, a priority or a rule. Deliveries stay queued behind it and say so.
+-- A stop for an app, a template version, a priority or a rule. Deliveries stay queued behind it and show it.
 -- `closed_until` in the past: half open, one call may probe.
 CREATE TABLE gates (
     scope         text NOT NULL CHECK (scope IN ('app', 'template_version', 'priority', 'rule')),

@@ -1,4 +1,4 @@
--- The fast half: events, deliveries, what was decided and what was sent.
+-- The fast-changing half: events, deliveries, decisions and attempts.
 -- Partitioned by day of the UUIDv7 id, without foreign keys between them; retention drops a partition.
 
 CREATE TYPE delivery_state AS ENUM (
@@ -6,7 +6,8 @@ CREATE TYPE delivery_state AS ENUM (
     'accepted', 'unreachable', 'rejected', 'skipped', 'cancelled', 'expired', 'exhausted', 'unknown'
 );
 
--- Who wins a race for an event key. The unique index carries no time, or a repeat a day later would get in.
+-- Serializes posts with the same event key. The unique index has no time column, or a duplicate a day later would be
+-- accepted.
 -- Pruned in small deletes; the BRIN index finds the old rows without costing an insert.
 CREATE TABLE event_keys (
     source_id     uuid NOT NULL,
@@ -49,7 +50,7 @@ CREATE TABLE event_payloads (
     data      json NOT NULL
 ) PARTITION BY RANGE (event_id);
 
--- The values at sensitive paths, cut out of `data` and sealed; erased once they have served.
+-- The values at sensitive paths, removed from `data` and sealed; erased after use.
 CREATE TABLE event_secrets (
     event_id  uuid PRIMARY KEY,
     sealed    bytea NOT NULL
@@ -82,7 +83,7 @@ CREATE TABLE deliveries (
 ) PARTITION BY RANGE (id);
 CREATE INDEX deliveries_recipient ON deliveries (recipient_id, id) WHERE recipient_id IS NOT NULL;
 
--- Values that a person gave when releasing a held delivery, sealed.
+-- Values that a person supplied when releasing a held delivery, sealed.
 CREATE TABLE delivery_values (
     delivery_id  uuid PRIMARY KEY,
     sealed       bytea NOT NULL,
@@ -130,7 +131,7 @@ CREATE TABLE attempts (
     CHECK ((answered_at IS NULL) = (answer IS NULL))
 ) PARTITION BY RANGE (batch_id);
 
--- The one table that is hot: a narrow row per open delivery, deleted at the end.
+-- The hot table: a narrow row per open delivery, deleted when it ends.
 CREATE TABLE queue (
     delivery_id         uuid PRIMARY KEY,
     state               delivery_state NOT NULL CHECK (state IN ('queued', 'sending', 'retrying', 'held')),
@@ -157,7 +158,7 @@ CREATE INDEX queue_leased ON queue (worker_id) WHERE worker_id IS NOT NULL;
 CREATE INDEX queue_batch ON queue (batch_id) WHERE state = 'retrying';
 CREATE INDEX queue_held ON queue (expires_at) WHERE state = 'held';
 
--- Each process that sends has a row, with a new random id per start; who lets its lease lapse loses its rows.
+-- Each process that sends has a row, with a new random id per start; a process whose lease expires loses its rows.
 CREATE TABLE workers (
     id           uuid PRIMARY KEY,
     host         text NOT NULL,
@@ -165,7 +166,7 @@ CREATE TABLE workers (
     lease_until  timestamptz NOT NULL
 );
 
--- Makes the day partitions that hold `day` (UTC) in every family; harmless where they exist.
+-- Creates the day partitions that contain `day` (UTC) in every family; no effect if they exist.
 CREATE FUNCTION create_day_partitions(day date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     family text;
@@ -193,8 +194,8 @@ CREATE FUNCTION uuid_floor(day date) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
     SELECT (lpad(to_hex((extract(epoch FROM day::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- The bounds of the millisecond that an id was made in: an event's deliveries are made in the same one, so they are
--- found by their primary key without an index on the event.
+-- The bounds of the millisecond that an id was created in: an event's deliveries are created in the same one, so they
+-- are found by their primary key without an index on the event.
 CREATE FUNCTION uuid_of_millisecond(id uuid, later integer) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
     SELECT (
         lpad(to_hex(('x' || lpad(left(replace(id::text, '-', ''), 12), 16, '0'))::bit(64)::bigint + later), 12, '0')

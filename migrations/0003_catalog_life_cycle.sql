@@ -1,9 +1,9 @@
--- The catalog's life cycle: drafts and versions, partials, rules with conditions and actions, and a record of changes.
+-- The catalog's life cycle: drafts and versions, partials, rules with conditions and actions, and the audit log.
 
 ALTER TABLE event_types ADD COLUMN version integer NOT NULL DEFAULT 1 CHECK (version > 0);
 ALTER TABLE event_types ALTER COLUMN version DROP DEFAULT;
 
--- Pieces of copy that templates include, and layouts that emails stand in.
+-- Pieces of copy that templates include, and layouts of emails.
 CREATE TABLE partials (
     key          text PRIMARY KEY CHECK (key ~ '^[a-z0-9][a-z0-9._-]{0,99}$'),
     description  text NOT NULL,
@@ -20,7 +20,7 @@ ALTER TABLE templates
     ADD COLUMN archived_at timestamptz;
 ALTER TABLE templates ALTER COLUMN version DROP DEFAULT, ALTER COLUMN needs_approval DROP DEFAULT;
 
--- `partials` holds what the version was published with: a later change of a partial does not change it.
+-- `partials` contains what the version was published with: later changes of a partial do not affect it.
 ALTER TABLE template_versions
     ADD COLUMN language_by text NOT NULL DEFAULT 'herald' CHECK (language_by IN ('herald', 'onesignal')),
     ADD COLUMN layout text,
@@ -29,7 +29,7 @@ ALTER TABLE template_versions
     ADD COLUMN approved_by text;
 ALTER TABLE template_versions ALTER COLUMN language_by DROP DEFAULT, ALTER COLUMN partials DROP DEFAULT;
 
--- One draft a template. `revision` is its ETag: who saves over an older one is told.
+-- One draft per template. `revision` is its ETag: a save over an older revision is rejected.
 CREATE TABLE template_drafts (
     template_id  uuid PRIMARY KEY REFERENCES templates (id) ON DELETE CASCADE,
     revision     integer NOT NULL CHECK (revision > 0),
@@ -41,7 +41,7 @@ CREATE TABLE template_drafts (
     CHECK (approved_by IS NULL OR approved_by <> author)
 );
 
--- What a rule says beside its event type and template is one document, read and written whole.
+-- A rule's definition, apart from its event type and template, is one document, read and written as a whole.
 ALTER TABLE rules ADD COLUMN version integer NOT NULL DEFAULT 1 CHECK (version > 0), ADD COLUMN definition json;
 UPDATE rules SET definition = json_strip_nulls(json_build_object(
     'description', description,
@@ -62,7 +62,7 @@ ALTER TABLE rules
     DROP COLUMN delay_s,
     DROP COLUMN expires_in_s;
 
--- Who changed what, when, from what to what. Appended to, never changed.
+-- Who changed what, when, from what to what. Append-only.
 CREATE TABLE audit_log (
     id       uuid PRIMARY KEY,
     at       timestamptz NOT NULL,
@@ -82,7 +82,7 @@ END $$;
 CREATE TRIGGER audit_log_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- Whom a test send may reach.
+-- The recipients that test sends may go to.
 CREATE TABLE test_recipients (
     label  text NOT NULL,
     id     text NOT NULL,
@@ -90,7 +90,7 @@ CREATE TABLE test_recipients (
     PRIMARY KEY (label, id)
 );
 
--- What `tag` and `track` rules want done with a person at OneSignal.
+-- Changes to people at OneSignal, planned by `tag` and `track` rules.
 CREATE TABLE planned_actions (
     id               uuid PRIMARY KEY,
     event_id         uuid NOT NULL,
@@ -113,18 +113,18 @@ CREATE TABLE throttle_counters (
 );
 CREATE INDEX throttle_counters_age ON throttle_counters USING brin (window_start);
 
--- What OneSignal does with the time of a message (`delayed_option` and its like), pinned when planned.
+-- What OneSignal does with the scheduled time (`delayed_option` and the like), pinned when planned.
 ALTER TABLE deliveries ADD COLUMN schedule json;
 
--- Finds what a cancellation names: SHA-256 of source and key.
+-- Finds the deliveries that a cancellation names: SHA-256 of source and key.
 ALTER TABLE queue ADD COLUMN cancel_digest bytea;
 CREATE INDEX queue_cancel ON queue (cancel_digest) WHERE cancel_digest IS NOT NULL;
 
 -- The last events of a type, for traffic checks.
 CREATE INDEX events_type ON events (type, id);
 
--- Who makes a template at OneSignal holds a lease on it. `content_hash` and `drift` are what it was seen to be when it
--- was made or last looked at; `unused_since` is when it was first seen that nothing refers to it.
+-- A process that creates a template at OneSignal holds a lease on it. `content_hash` and `drift` are its state at
+-- OneSignal when it was created or last checked; `unused_since` is when it was first found that nothing refers to it.
 ALTER TABLE template_uploads
     ADD COLUMN leased_until timestamptz,
     ADD COLUMN unused_since timestamptz,
@@ -132,7 +132,7 @@ ALTER TABLE template_uploads
     ADD COLUMN checked_at timestamptz,
     ADD COLUMN drift text CHECK (drift IN ('edited', 'deleted'));
 
--- When the templates at OneSignal were last looked after: one process a day does it.
+-- When the templates at OneSignal were last checked: one process a day does it.
 ALTER TABLE apps ADD COLUMN templates_checked_at timestamptz;
 
 CREATE OR REPLACE FUNCTION create_day_partitions(day date) RETURNS void LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
--- Webhooks in: how each source's are told from others' and read, with which secrets, and what came last.
+-- Inbound webhooks: how each source's calls are verified and mapped, their secrets, and the last bodies received.
 
 CREATE TABLE webhooks (
     source_id   uuid PRIMARY KEY REFERENCES sources (id),
@@ -7,7 +7,7 @@ CREATE TABLE webhooks (
     updated_at  timestamptz NOT NULL
 );
 
--- Several may be in use at a time, so that one can follow the other without a gap.
+-- Several may be active at a time, for rotation without downtime.
 CREATE TABLE webhook_secrets (
     id          uuid PRIMARY KEY,
     source_id   uuid NOT NULL REFERENCES sources (id),
@@ -19,7 +19,7 @@ CREATE TABLE webhook_secrets (
 );
 CREATE INDEX webhook_secrets_source ON webhook_secrets (source_id) WHERE revoked_at IS NULL;
 
--- The last bodies that came with a good signature. Bounded by count and age for each source.
+-- The last bodies with a valid signature. Bounded by count and age for each source.
 CREATE TABLE webhook_deliveries (
     id           uuid PRIMARY KEY,
     source_id    uuid NOT NULL REFERENCES sources (id),

@@ -1,12 +1,13 @@
--- Pacing and going again: what replicas agree on about an app's calls, half-open gates, replays.
+-- Pacing and replays: what replicas agree on about an app's calls, half-open gates, replays.
 
--- When the next probe may go, over all replicas.
+-- When the next probe may be sent, across all replicas.
 ALTER TABLE gates ADD COLUMN probe_at timestamptz;
 
--- What the volume guard measures against; NULL: nobody said.
+-- The number that the volume guard compares with; NULL: not set.
 ALTER TABLE apps ADD COLUMN subscriptions integer CHECK (subscriptions > 0);
 
--- How much of an app's rate each replica could use, from 0 to 1. Written once a second while there is something to send.
+-- The share of an app's rate that each replica could use, from 0 to 1. Written once a second while there is something
+-- to send.
 CREATE TABLE app_rate_shares (
     app_id      uuid NOT NULL,
     worker_id   uuid NOT NULL,
@@ -15,7 +16,7 @@ CREATE TABLE app_rate_shares (
     PRIMARY KEY (app_id, worker_id)
 ) WITH (fillfactor = 50);
 
--- Messages that went out through an app, by minute and replica; old minutes are deleted.
+-- Messages sent through an app, by minute and replica; old minutes are deleted.
 CREATE TABLE app_message_counts (
     app_id     uuid NOT NULL,
     minute     timestamptz NOT NULL,
@@ -24,18 +25,18 @@ CREATE TABLE app_message_counts (
     PRIMARY KEY (app_id, minute, worker_id)
 ) WITH (fillfactor = 50);
 
--- Deliveries end when their time is over, held ones and those that wait behind a gate alike.
+-- Deliveries end when they expire, including held ones and those that wait behind a gate.
 DROP INDEX queue_held;
 CREATE INDEX queue_expiring ON queue (expires_at) WHERE state IN ('queued', 'held') AND worker_id IS NULL;
 
--- Who changes an app says which version was seen.
--- The default stays for the version before, which enters apps without saying it.
+-- An update of an app names the version that it is based on.
+-- The default stays for the previous release, which inserts apps without it.
 ALTER TABLE apps ADD COLUMN version integer NOT NULL DEFAULT 1 CHECK (version > 0);
 
--- What left the happy path, by why and when: what dead letters are found by. Nothing of it is written on the happy path.
+-- Decisions by reason and time: dead letters are found by it. Deliveries without problems have none.
 CREATE INDEX decisions_code ON decisions (code, id) WHERE delivery_id IS NOT NULL;
 
--- Deliveries that were made again, and by whom. `request_key` makes asking twice the same as asking once.
+-- Deliveries that were replayed, and by whom. `request_key` makes a repeated request idempotent.
 CREATE TABLE replays (
     id           uuid PRIMARY KEY,
     at           timestamptz NOT NULL,

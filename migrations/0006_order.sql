@@ -1,10 +1,10 @@
--- Time and order: what a newer event replaces, what waits for its turn, what OneSignal holds until its time, and what
--- is gathered into one message.
+-- Time and order: what a newer event replaces, what waits for its predecessor, what OneSignal holds until its time, and
+-- what is collected into one message.
 
 -- `collapse_digest` finds what a newer event replaces: SHA-256 of source, collapse key, rule and recipient.
--- `order_digest` and `order_place` tell whose turn it is: SHA-256 of source, ordering key and recipient, and a number
--- that grows. Whoever waits for its turn is due in the far future, so that it lies behind everything that a claim looks
--- through; `blocked_due_at` keeps when it was due.
+-- `order_digest` and `order_place` determine the order: SHA-256 of source, ordering key and recipient, and an
+-- increasing number. A delivery that waits for its predecessor is due in the far future, so that claims don't scan it;
+-- `blocked_due_at` is its original due time.
 ALTER TABLE queue
     ADD COLUMN collapse_digest bytea,
     ADD COLUMN order_digest bytea,
@@ -15,7 +15,7 @@ ALTER TABLE queue
 CREATE INDEX queue_collapse ON queue (collapse_digest) WHERE collapse_digest IS NOT NULL;
 CREATE INDEX queue_order ON queue (order_digest, order_place) WHERE order_digest IS NOT NULL;
 
--- The newest event of each collapse digest. Its row's lock puts two replicas one after the other.
+-- The newest event of each collapse digest. A lock on its row serializes two replicas.
 CREATE TABLE collapse_heads (
     digest    bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     sequence  bigint,                               -- NULL: none of its events had one
@@ -23,8 +23,8 @@ CREATE TABLE collapse_heads (
 ) WITH (fillfactor = 80);
 CREATE INDEX collapses_age ON collapse_heads USING brin (seen_at);
 
--- Who waits for one another: a row while any of an order digest's deliveries is open. `moved_at` is when the present
--- head became the head.
+-- Ordering lanes: a row while any of an order digest's deliveries is open. `moved_at` is when the current head became
+-- the head.
 CREATE TABLE ordering_lanes (
     digest      bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     last_place  bigint NOT NULL,
@@ -32,10 +32,10 @@ CREATE TABLE ordering_lanes (
 ) WITH (fillfactor = 80);
 CREATE INDEX orderings_age ON ordering_lanes (moved_at);
 
--- When OneSignal is to send what is handed over before its time.
+-- When OneSignal is to send what is submitted before its time.
 ALTER TABLE deliveries ADD COLUMN send_after timestamptz;
 
--- What is handed over before its time, from its planning until that time is past; and who wants it back.
+-- What is submitted before its time, from its planning until that time has passed; and who requested its recall.
 CREATE TABLE scheduled_messages (
     delivery_id          uuid PRIMARY KEY,
     event_id             uuid NOT NULL,
@@ -56,8 +56,8 @@ CREATE INDEX scheduled_messages_message ON scheduled_messages (provider_message_
 CREATE INDEX scheduled_messages_wanted ON scheduled_messages (next_try_at) WHERE next_try_at IS NOT NULL;
 CREATE INDEX scheduled_messages_age ON scheduled_messages (send_after);
 
--- Windows that events join: `delivery_id` is the message that they are gathered for. Closed, which is deleted, when
--- that message is made.
+-- Windows that events join: `delivery_id` is the message that they are collected for. A window is closed, which means
+-- deleted, when that message is made.
 CREATE TABLE digest_windows (
     digest       bytea PRIMARY KEY CHECK (octet_length(digest) = 32),
     delivery_id  uuid NOT NULL,
@@ -65,7 +65,7 @@ CREATE TABLE digest_windows (
 );
 CREATE INDEX digest_windows_delivery ON digest_windows (delivery_id);
 
--- What was gathered, in the order of arrival.
+-- The collected events, in the order of arrival.
 CREATE TABLE digest_items (
     delivery_id  uuid NOT NULL,
     place        integer NOT NULL CHECK (place > 0),

@@ -1,5 +1,5 @@
--- Windows that events join know the place of the last one; what was gathered knows how many of it the message holds and
--- what cancels it. Nothing was written to these tables before.
+-- Windows store the position of their last event; collected events store the maximum number in the message and what
+-- cancels them. Nothing was written to these tables before.
 ALTER TABLE digest_windows DROP COLUMN count, ADD COLUMN last_place integer NOT NULL;
 ALTER TABLE digest_windows SET (fillfactor = 80);
 ALTER TABLE digest_items

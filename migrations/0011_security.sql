@@ -1,4 +1,4 @@
--- What the penetration test asked for.
+-- Changes after the penetration test.
 
 -- A key can expire, can be limited to the events of some sources, and shows when it was used last.
 ALTER TABLE api_keys
@@ -6,10 +6,10 @@ ALTER TABLE api_keys
     ADD COLUMN last_used_at     timestamptz,        -- within a minute
     ADD COLUMN allowed_sources  text[];             -- whose events and deliveries it sees; NULL: everybody's
 
--- Which key made a change; NULL for people, and for Herald itself.
+-- The API key that made a change; NULL for people, and for Herald itself.
 ALTER TABLE audit_log ADD COLUMN key_id uuid;
 
--- Events that were posted with a test key are few beside the others.
+-- Events that were posted with a test key are rare.
 CREATE INDEX events_test ON events (id) WHERE is_test;
 
 -- A plain hash of a batch's content let one-time codes be found by trying them. The old hashes are overwritten, so that

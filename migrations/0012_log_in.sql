@@ -1,5 +1,5 @@
--- How somebody logged in, and until when they count as having just proved who they are: keys, roles and apps are
--- changed within that time only. NULL: not at all.
+-- How a person logged in, and until when they count as having just confirmed their identity: keys, roles and apps can
+-- be changed only within that time. NULL: not at all.
 ALTER TABLE sessions
     ADD COLUMN method text NOT NULL DEFAULT 'password' CHECK (method IN ('password', 'oidc', 'local')),
     ADD COLUMN confirmed_until timestamptz;
@@ -12,7 +12,7 @@ CREATE TABLE second_factors (
     created_at    timestamptz NOT NULL,
     -- NULL: shown to the member, who has not entered a code yet.
     active_since  timestamptz,
-    -- The 30-second step of the last code that was taken: no code is good twice.
+    -- The 30-second step of the last accepted code: no code is valid twice.
     last_step     bigint NOT NULL DEFAULT 0
 );
 
@@ -32,8 +32,8 @@ CREATE TABLE pending_log_ins (
 );
 CREATE INDEX pending_log_ins_member ON pending_log_ins (member_id);
 
--- Browsers that a member has logged in with: one row per browser and member. Their failed log-ins are counted apart, so
--- that nobody can lock a member out of them from elsewhere.
+-- Browsers that a member has logged in with: one row per browser and member. Their failed log-ins are counted
+-- separately, so that no one else can lock a member out.
 CREATE TABLE known_browsers (
     token_hash  bytea NOT NULL CHECK (octet_length(token_hash) = 32),
     member_id   uuid NOT NULL REFERENCES team_members ON DELETE CASCADE,

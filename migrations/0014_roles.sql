@@ -1,4 +1,4 @@
--- The service needs no rights of its own on tables: days are made and dropped by functions of the schema's owner.
+-- The service needs no rights to create or drop tables: days are created and dropped by functions of the schema's owner.
 
 ALTER FUNCTION create_day_partitions(date) SECURITY DEFINER;
 ALTER FUNCTION create_day_partitions(date) SET search_path FROM CURRENT;

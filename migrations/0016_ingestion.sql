@@ -1,4 +1,4 @@
--- What webhooks were sent and did not take, and names of event types as other systems write them.
+-- Rejected webhook calls, and names of event types as other systems write them.
 
 CREATE TABLE rejected_calls (
     source_id  uuid NOT NULL REFERENCES sources (id),

@@ -1,4 +1,4 @@
--- The labels that an app's people have aliases under at OneSignal. An event that names anybody by another one is refused.
--- NULL: nobody has said; every label is taken, as it was for apps of before this.
+-- The alias labels of an app's people at OneSignal. An event with a recipient under another label is rejected. NULL:
+-- not set; every label is accepted, as for apps created before this migration.
 
 ALTER TABLE apps ADD COLUMN alias_labels text[];

@@ -1,5 +1,5 @@
--- What a restore of the database and a step of its clock are recognized by: one row, written every few seconds by each
--- process that serves.
+-- Detects a restore of the database and a step of its clock: one row, written every few seconds by each process that
+-- serves.
 CREATE TABLE database_watch (
     id             boolean PRIMARY KEY DEFAULT true CHECK (id),
     -- The latest time that was read, and whether every commit was on a synchronous standby then.

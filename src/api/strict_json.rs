@@ -27,12 +27,20 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
             |error| bad(format!("line {} column {}", error.line(), error.column()), words(&error)),
         )?;
     match oversized_integer(text) {
-        Some(at) => Err(bad(format!("byte {at}"), "an integer exceeds 64 bits; send it as a string".into())),
+        Some(at) => Err(bad(place_of(text, at), "an integer is beyond 64 bits; send it as a string".into())),
         None => Ok(value),
     }
 }
 
-/// serde's message without the position, which is reported separately.
+/// The line and the column of a byte, both from 1, as serde counts them.
+fn place_of(text: &str, at: usize) -> String {
+    let before = &text[..at];
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + at - before.rfind('\n').map_or(0, |end| end + 1);
+    format!("line {line} column {column}")
+}
+
+/// serde's words without the place, which stands beside them.
 fn words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let words = text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words);

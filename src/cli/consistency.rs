@@ -19,7 +19,7 @@ pub(super) async fn run(since: Option<Timestamp>, as_json: bool) -> anyhow::Resu
     let store = open_store(&super::settings(&[])?)?;
     let clock = PgClock::start(&store).await.context("the database is unreachable; check `database_url`")?;
     let since = since.unwrap_or_else(|| clock.now() - LOOK_BACK);
-    let lines = store.ledger(since).await?;
+    let lines = store.check_consistency(since).await?;
     let is_well = !lines.iter().any(crate::store::consistency::ConsistencyLine::is_wrong);
     if as_json {
         let lines: Vec<_> = lines

@@ -1,9 +1,9 @@
 //! Threads for work on input: parsing, checking, rendering, converting and evaluating what people and producers send.
 //!
-//! Such work can take long, and what takes long on an async worker delays every request. So async code hands it to
-//! [`Compute::run`] as a closure and awaits the result. The closure is given the [`Budget`] that it has to pay from. The
-//! threads have stacks of [`STACK_BYTES`]; a panic is an error of the one who asked. Events have threads of their own,
-//! so that what people do by hand can't delay them.
+//! Such work can be slow, and slow work on an async worker delays every request. So async code passes it to
+//! [`Compute::run`] as a closure and awaits the result. The closure gets the [`Budget`] that it has to pay from. The
+//! threads have stacks of [`STACK_BYTES`]; a panic becomes an error for the caller. Events have their own threads, so
+//! that work for people can't delay them.
 
 mod queue;
 
@@ -19,25 +19,25 @@ use crate::domain::stack::{STACK_BYTES, declare_deep};
 
 use queue::Queue;
 
-/// What the work is for.
+/// The purpose of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Events: checked, planned, rendered.
     Events,
-    /// What somebody does by hand and waits for: checks, previews, publishing, trying out.
+    /// Work that a person started and waits for: checks, previews, publishing, trying out.
     People,
 }
 
-/// How many threads there are, and how much may wait for them.
+/// The number of threads and the size of their queues.
 #[derive(Debug, Clone, Copy)]
 pub struct ComputeOptions {
     /// Threads for events.
     pub event_threads: usize,
-    /// Threads for people's work: how much of it runs at once.
+    /// Threads for people's work.
     pub people_threads: usize,
-    /// Jobs for events that may wait.
+    /// The maximum number of queued jobs for events.
     pub events_waiting: usize,
-    /// Jobs for people that may wait.
+    /// The maximum number of queued jobs for people.
     pub people_waiting: usize,
     /// How long a job for events may take.
     pub event_time: Duration,
@@ -62,15 +62,15 @@ impl Default for ComputeOptions {
 /// Why there is no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ComputeError {
-    /// Too much waits already; later helps.
+    /// Too many jobs are queued; retrying later helps.
     #[error("too much work is waiting")]
     Full,
-    /// The work panicked: a defect of ours, which is in the log.
-    #[error("the work failed in a way that it never should")]
+    /// The work panicked: a bug in Herald, which is logged.
+    #[error("the work failed because of an internal error")]
     Panicked,
 }
 
-/// The threads. They end once this is dropped and what they are at is done.
+/// The threads. They end once this is dropped and their jobs are done.
 #[derive(Debug)]
 pub struct Compute {
     events: Arc<Queue>,
@@ -82,7 +82,7 @@ impl Compute {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When no thread can be started.
     pub fn start(options: ComputeOptions) -> std::io::Result<Self> {
         let compute = Self {
             events: Arc::new(Queue::new(options.events_waiting)),
@@ -105,11 +105,11 @@ impl Compute {
         Ok(compute)
     }
 
-    /// Runs `work` with a budget of [`Limits::JOB`] and the purpose's time. What nobody waits for any more when its turn
-    /// comes is left undone; what has begun ends by itself or with its budget.
+    /// Runs `work` with a budget of [`Limits::JOB`] and the purpose's time limit. Jobs whose caller is gone before they
+    /// start are skipped; running ones end by themselves or with their budget.
     ///
     /// # Errors
-    /// [`ComputeError`]; after [`ComputeError::Full`] trying again later helps.
+    /// [`ComputeError`]; after [`ComputeError::Full`] retrying later helps.
     pub async fn run<T: Send + 'static>(
         &self,
         purpose: Purpose,
@@ -129,7 +129,7 @@ impl Compute {
             if done.is_err() {
                 tracing::error!("work on input panicked; its caller was answered with an error");
             }
-            // Whoever asked may have gone meanwhile.
+            // The caller may be gone.
             let _ = reply.send(done.map_err(|_| ComputeError::Panicked));
         };
         if !queue.push(Box::new(job)) {

@@ -1,4 +1,4 @@
-//! Jobs that wait for a thread: bounded, first come first served.
+//! Queued jobs: bounded, in order of arrival.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,7 +27,7 @@ impl Queue {
         Self { waiting: Mutex::default(), changed: Condvar::new(), max: max.max(1) }
     }
 
-    /// Adds a job; `false` if too many wait already.
+    /// Adds a job; `false` if the queue is full.
     pub fn push(&self, job: Job) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.is_closed || waiting.jobs.len() >= self.max {
@@ -39,7 +39,7 @@ impl Queue {
         true
     }
 
-    /// Does jobs until the queue is closed and empty.
+    /// Runs jobs until the queue is closed and empty.
     pub fn work(&self) {
         while let Some(job) = self.next() {
             job();
@@ -59,7 +59,7 @@ impl Queue {
         }
     }
 
-    /// Takes no more jobs, and lets the threads end.
+    /// Closes the queue and lets the threads end.
     pub fn close(&self) {
         self.waiting.lock().is_closed = true;
         self.changed.notify_all();

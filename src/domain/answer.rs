@@ -1,4 +1,4 @@
-//! What a call came back with, classified.
+//! The classified answer to a call.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,33 +22,33 @@ pub struct MessageStats {
     pub successful: u64,
     /// No longer subscribed.
     pub failed: u64,
-    /// Refused by the platform.
+    /// Rejected by the platform.
     pub errored: u64,
     /// Clicked.
     pub clicked: u64,
     /// Confirmed by devices; only where the app confirms.
     pub received: Option<u64>,
-    /// Still to go; `None` while OneSignal looks for the recipients.
+    /// Not sent yet; `None` while OneSignal looks for the recipients.
     pub remaining: Option<u64>,
-    /// It was taken back.
+    /// It was cancelled.
     pub is_cancelled: bool,
 }
 
-/// What one Create message call came back with, for the batch as a whole.
+/// The answer to one Create message call, for the batch as a whole.
 #[derive(Debug, Clone)]
 pub struct BatchAnswer {
     /// The classification; everything else is evidence.
     pub verdict: Verdict,
-    /// The HTTP status, if an answer came at all.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
     /// The raw answer, cut to a few KiB; kept in Postgres, never logged.
     pub body: Option<String>,
-    /// OneSignal answered from its memory of this idempotency key.
+    /// OneSignal replayed its stored response for this idempotency key.
     pub is_replay: bool,
 }
 
 impl BatchAnswer {
-    /// An answer that has no HTTP answer behind it.
+    /// An answer without an HTTP response.
     pub fn without_response(verdict: Verdict) -> Self {
         Self { verdict, status: None, body: None, is_replay: false }
     }
@@ -57,7 +57,7 @@ impl BatchAnswer {
 /// The classes of the retry table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Taken, save for the recipients named as not reachable.
+    /// Accepted, except for the recipients listed as unreachable.
     Accepted {
         /// OneSignal's id of it.
         message: ProviderMessageId,
@@ -66,25 +66,25 @@ pub enum Verdict {
     },
     /// `id` was empty: nothing was sent.
     NobodySubscribed {
-        /// OneSignal's words.
+        /// OneSignal's message.
         detail: String,
     },
-    /// The request itself is bad, or not on this plan.
+    /// The request itself is invalid, or not included in this plan.
     Refused {
-        /// OneSignal's words.
+        /// OneSignal's message.
         detail: String,
     },
     /// The key is wrong, revoked or not allowed from here.
     KeyRefused {
-        /// OneSignal's words.
+        /// OneSignal's message.
         detail: String,
     },
     /// The whole app can't be used: unknown, redirected, bad certificate.
     AppUnusable {
-        /// What to look at.
+        /// What is wrong.
         detail: String,
     },
-    /// OneSignal doesn't have the template that was named.
+    /// OneSignal doesn't have the named template.
     TemplateUnknown,
     /// Over the rate limit.
     RateLimited {
@@ -96,11 +96,11 @@ pub enum Verdict {
         /// What failed.
         detail: String,
     },
-    /// The key is in use by a call under way.
+    /// The key is in use by a call in progress.
     Conflict,
-    /// It may have been sent, or not.
+    /// It may have been sent.
     Ambiguous {
-        /// What was seen.
+        /// What was observed.
         cause: String,
         /// How long OneSignal asks to wait.
         retry_after: Option<Duration>,
@@ -108,7 +108,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The code that attempts and metrics carry.
+    /// The code in attempts and metrics.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
@@ -147,19 +147,19 @@ impl Verdict {
     }
 }
 
-/// What came of taking a message back that waited at OneSignal for its time.
+/// The result of recalling a message that OneSignal holds until its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recall {
     /// OneSignal does not send it.
     Recalled,
-    /// OneSignal has sent it, or does not know it any more.
+    /// OneSignal has sent it, or no longer knows it.
     TooLate {
-        /// OneSignal's words.
+        /// OneSignal's message.
         detail: String,
     },
     /// The key is wrong, or the app can't be used; nothing has changed.
     Refused {
-        /// OneSignal's words.
+        /// OneSignal's message.
         detail: String,
     },
     /// Over the rate limit; nothing has changed.
@@ -167,15 +167,15 @@ pub enum Recall {
         /// How long OneSignal asks to wait.
         retry_after: Option<Duration>,
     },
-    /// It may have been done, or not: the same again tells.
+    /// It may have been done; repeating the call is safe.
     Unclear {
-        /// What was seen.
+        /// What was observed.
         cause: String,
     },
 }
 
 impl Recall {
-    /// The code that metrics carry.
+    /// The code in metrics.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Recalled => "recalled",
@@ -187,23 +187,23 @@ impl Recall {
     }
 }
 
-/// What an attempt means for one delivery. [`super::delivery::Delivery::after`] decides the move from it.
+/// What an attempt means for one delivery. [`super::delivery::Delivery::after`] decides the transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// OneSignal took it.
+    /// OneSignal accepted it.
     Accepted,
     /// The person has no working subscription.
     Unreachable,
-    /// Nothing was sent, to anybody.
+    /// Nothing was sent, to anyone.
     NothingSent,
-    /// Refused, and it is this delivery's fault.
+    /// Rejected because of this delivery.
     Rejected {
-        /// OneSignal's words.
+        /// OneSignal's message.
         detail: String,
     },
-    /// The batch was refused as a whole: try in smaller parts.
+    /// The batch was rejected as a whole: retry in smaller parts.
     Split,
-    /// Definitely not sent, and not this delivery's fault: back behind a gate.
+    /// Definitely not sent, and not because of this delivery: queued again behind a gate.
     Gated,
     /// Definitely not sent: no connection.
     NotConnected {
@@ -214,7 +214,7 @@ pub enum Answer {
     Conflict,
     /// It may have been sent.
     Ambiguous {
-        /// What was seen.
+        /// What was observed.
         cause: String,
         /// How long OneSignal asks to wait.
         retry_after: Option<Duration>,

@@ -18,32 +18,32 @@ impl std::fmt::Display for AppId {
     }
 }
 
-/// An app with what is needed to call OneSignal for it.
+/// An app with everything needed to call OneSignal.
 #[derive(Debug, Clone)]
 pub struct App {
     /// OneSignal's id.
     pub id: AppId,
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// Where its API is: OneSignal, or a sandbox.
+    /// The base URL of its API: OneSignal, or a sandbox.
     pub base_url: Url,
     /// Its secret.
     pub api_key: SecretString,
-    /// Whether no real person can be reached through it.
+    /// Whether it can't reach real people.
     pub is_sandbox: bool,
     /// Whether rules that name no app use it.
     pub is_default: bool,
-    /// Create and cancel calls that its plan allows a second.
+    /// Create and cancel calls that its plan allows per second.
     pub calls_per_second: u32,
-    /// Subscribed subscriptions, if somebody said: OneSignal disables an app that sends too much for them.
+    /// Its number of subscribed subscriptions, if set: OneSignal disables an app that sends too much for them.
     pub subscriptions: Option<u32>,
     /// Why it is paused, if it is.
     pub paused: Option<String>,
-    /// The labels that its people have aliases under; `None` if nobody has said, and any label is taken.
+    /// The alias labels of its people; `None` if not set, and any label is accepted.
     pub alias_labels: Option<Vec<String>>,
 }
 
-/// The key of the built-in sandbox begins like this: an app that uses it reaches no real person.
+/// The prefix of the built-in sandbox's key: an app that uses it can't reach real people.
 const SANDBOX_KEY: &str = "os_v2_app_sandbox";
 
 impl App {
@@ -68,7 +68,7 @@ impl App {
         }
     }
 
-    /// Whether people mean this app by `name`: its name, or OneSignal's id.
+    /// Whether `name` means this app: its name, or OneSignal's id.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.id.to_string() == name
     }

@@ -1,4 +1,4 @@
-//! Batches: the deliveries that go out in one call, frozen with their key before it is made.
+//! Batches: the deliveries sent in one call, frozen with their key before it is made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub enum Targets {
     Aliases {
         /// The label, spelt exactly.
         label: String,
-        /// One id a member, in the members' order.
+        /// One id per member, in the members' order.
         ids: Vec<String>,
     },
     /// Devices or addresses by OneSignal's id of them.
@@ -34,7 +34,7 @@ pub enum Targets {
     Segments {
         /// At least one.
         included: Vec<String>,
-        /// Left out.
+        /// Excluded.
         excluded: Vec<String>,
     },
     /// OneSignal's filters, their values filled in.
@@ -55,25 +55,25 @@ impl Targets {
     }
 }
 
-/// What a batch says. It is made again from the event and the pinned version for every attempt, and compared by hash.
+/// The content of a batch. It is rebuilt from the event and the pinned version for every attempt, and compared by hash.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BatchContent {
-    /// The app it goes through.
+    /// The app that it is sent through.
     #[serde(serialize_with = "app_as_text")]
     pub app: AppId,
     /// Where the message appears.
     pub channel: Channel,
-    /// Whom it is for.
+    /// The recipients.
     pub targets: Targets,
     /// OneSignal's id of the uploaded template; `None` for inline contents.
     pub template_id: Option<String>,
-    /// Fields that travel with the call, by Herald's names.
+    /// Fields in the request, by Herald's names.
     pub fields: BTreeMap<String, String>,
     /// Event values, in the shape that the compiled template looks up.
     pub custom_data: Option<Value>,
-    /// Static OneSignal fields, sent as they are.
+    /// Static OneSignal fields, sent unchanged.
     pub options: Map<String, Value>,
-    /// When OneSignal is to send it, if it gets it before its time.
+    /// When OneSignal is to send it, if it is submitted before its time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_after: Option<Timestamp>,
 }
@@ -89,26 +89,26 @@ pub struct Batch {
     pub id: BatchId,
     /// The app it goes through, with its key.
     pub app: Arc<App>,
-    /// The same for every attempt.
+    /// The idempotency key: the same for every attempt.
     pub idempotency_key: Uuid,
-    /// What it says.
+    /// Its content.
     pub content: Arc<BatchContent>,
-    /// How urgent its members are.
+    /// The priority of its members.
     pub priority: Priority,
     /// When the first of its members expires; push `ttl` is the time left until then.
     pub expires_at: Timestamp,
     /// A producer's W3C trace, passed on.
     pub traceparent: Option<String>,
-    /// Whether it may hold values that are sealed in the database: then nothing of it may be quoted anywhere.
+    /// Whether it may contain values that are sealed in the database: then nothing of it may be quoted anywhere.
     pub holds_secrets: bool,
 }
 
-/// What makes a delivery itself, in the eyes of idempotency: the same for a re-post after a database restore.
+/// What identifies a delivery for idempotency: the same for a re-post after a database restore.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryIdentity<'a> {
     /// Who posted the event.
     pub source: SourceId,
-    /// The source's id of it.
+    /// The source's own id of it.
     pub event_key: &'a str,
     /// The rule.
     pub rule: RuleId,
@@ -118,7 +118,7 @@ pub struct DeliveryIdentity<'a> {
     pub recipient: Option<&'a Recipient>,
     /// Raised after definite non-sends.
     pub generation: u16,
-    /// Of a replay: its own id, since each is a delivery of its own.
+    /// For a replay, its own id, since each replay is a delivery of its own.
     pub replay: Option<DeliveryId>,
 }
 
@@ -148,7 +148,7 @@ fn push_prefixed(out: &mut Vec<u8>, part: &[u8]) {
     out.extend_from_slice(part);
 }
 
-/// The idempotency key of a batch: the same members in any order give the same key, and nothing else does.
+/// The idempotency key of a batch: the same members in any order give the same key; other members give another.
 pub fn idempotency_key(namespace: Uuid, app: AppId, members: &[DeliveryIdentity<'_>]) -> Uuid {
     let mut identities: Vec<Vec<u8>> = members
         .iter()

@@ -1,8 +1,8 @@
-//! How much a piece of work on somebody's input may cost.
+//! Limits on the cost of work on input.
 //!
-//! Whoever writes copy, an expression, a schema or an event decides how long it takes to read, and no time limit outside
-//! can stop a loop. So everything that parses, checks, renders, converts or evaluates input takes a [`Budget`] and pays
-//! from it as it goes; once the budget is spent, each further payment fails and the work ends from within.
+//! The author of copy, an expression, a schema or an event determines how long it takes to process, and no timeout
+//! outside can stop a loop. So everything that parses, checks, renders, converts or evaluates input takes a [`Budget`]
+//! and pays from it as it goes; once the budget is spent, each further payment fails and the work ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::clock::Deadline;
 
-/// How much a piece of work may take.
+/// The maximum cost of a piece of work.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Steps in all: tokens read, nodes visited, elements handled, tests made.
@@ -49,13 +49,13 @@ impl Limits {
         deadline: None,
     };
 
-    /// The data of one event, held against its schema.
+    /// The data of one event, validated against its schema.
     pub const VALIDATION: Self = Self { steps: 20_000_000, ..Self::EXPRESSION };
 
     /// The copy of one message in one locale, compiled or checked for one event type.
     pub const COPY: Self = Self { steps: 2_000_000, work: 256 * 1024 * 1024, ..Self::JOB };
 
-    /// A whole job: what one request or one event asks for.
+    /// A whole job: the work of one request or one event.
     pub const JOB: Self = Self {
         steps: 50_000_000,
         work: 1024 * 1024 * 1024,
@@ -65,7 +65,7 @@ impl Limits {
         deadline: None,
     };
 
-    /// A small event, planned without leaving the thread that read it: about a millisecond.
+    /// A small event, planned on the thread that read it: about a millisecond.
     pub const INLINE: Self = Self {
         steps: 20_000,
         work: 2 * 1024 * 1024,
@@ -88,31 +88,31 @@ impl Default for Limits {
     }
 }
 
-/// A budget is spent; the text says what of it.
+/// A budget is spent; the text says which part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent(pub &'static str);
 
 impl fmt::Display for Spent {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.0 {
-            "steps" => "it takes too many steps",
-            "output" => "it makes a text that is too long",
-            "memory" => "it makes too much",
-            "depth" => "it is nested too deep",
+            "steps" => "it needs too many steps",
+            "output" => "it produces a text that is too long",
+            "memory" => "it needs too much memory",
+            "depth" => "it is nested too deeply",
             "time" => "it takes too long",
-            _ => "it takes too much work",
+            _ => "it processes too much text",
         })
     }
 }
 
 impl std::error::Error for Spent {}
 
-/// How many payments pass between two looks at the clock.
+/// The number of payments between two checks of the deadline.
 const PAYMENTS_BETWEEN_LOOKS: u32 = 64;
 /// Bytes of work that count as one payment.
 const WORK_PER_PAYMENT: u64 = 1024;
 
-/// What is left of some [`Limits`]. Cloning it gives another handle of the same budget.
+/// What is left of some [`Limits`]. A clone is another handle of the same budget.
 #[derive(Clone)]
 pub struct Budget(Arc<Account>);
 
@@ -132,7 +132,7 @@ impl Budget {
         Self::open(limits, None)
     }
 
-    /// A budget within this one: what is paid from it is paid from both, and the one that is spent first ends the work.
+    /// A budget within this one: what is paid from it is paid from both, and whichever is spent first ends the work.
     #[must_use]
     pub fn part(&self, limits: Limits) -> Self {
         Self::open(limits, Some(self.clone()))
@@ -168,7 +168,7 @@ impl Budget {
         self.pay(|account| &account.work, bytes, "work on text", payments)
     }
 
-    /// Makes values of `bytes` bytes.
+    /// Produces values of `bytes` bytes.
     ///
     /// # Errors
     /// [`Spent`], now and from then on.
@@ -176,7 +176,7 @@ impl Budget {
         self.pay(|account| &account.memory, bytes, "memory", 1)
     }
 
-    /// Refuses a text that is longer than any may be.
+    /// Rejects a text that is longer than the limit.
     ///
     /// # Errors
     /// [`Spent`], now and from then on.
@@ -184,7 +184,7 @@ impl Budget {
         self.accounts().try_for_each(|account| account.within(bytes <= account.limits.length, "output"))
     }
 
-    /// Refuses to go `depth` levels down.
+    /// Rejects nesting deeper than the limit.
     ///
     /// # Errors
     /// [`Spent`], now and from then on.
@@ -192,12 +192,12 @@ impl Budget {
         self.accounts().try_for_each(|account| account.within(depth <= account.limits.depth, "depth"))
     }
 
-    /// What was spent first, if anything is.
+    /// What was spent first, if anything.
     pub fn spent(&self) -> Option<Spent> {
         self.accounts().find_map(|account| account.spent.get().copied())
     }
 
-    /// What this budget has paid of its own limits so far: steps, bytes of work, bytes of memory.
+    /// What has been paid from this budget's own limits so far: steps, bytes of work, bytes of memory.
     pub fn paid(&self) -> (u64, u64, u64) {
         let Account { limits, steps, work, memory, .. } = &*self.0;
         let paid = |limit: u64, left: &AtomicU64| limit - left.load(Ordering::Relaxed);
@@ -230,7 +230,7 @@ impl Account {
         if is_within { Ok(()) } else { Err(*self.spent.get_or_init(|| Spent(what))) }
     }
 
-    /// Looks at the clock now and then.
+    /// Checks the deadline now and then.
     fn look(&self, payments: u32) -> Result<(), Spent> {
         let Some(deadline) = self.limits.deadline else { return Ok(()) };
         if self.payments.fetch_add(payments, Ordering::Relaxed) < PAYMENTS_BETWEEN_LOOKS {

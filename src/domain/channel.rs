@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How many bytes of text a push may have, its title and links included: Apple and Google hand about 4 KB to a phone.
+/// The maximum text size of a push in bytes, title and links included: Apple and Google deliver about 4 KB.
 pub const PUSH_BYTES: usize = 4_096;
 
 /// Where a message appears.
@@ -18,7 +18,7 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// The word used in the API, in Postgres and as OneSignal's `target_channel`.
+    /// Its name in the API, in Postgres and as OneSignal's `target_channel`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Push => "push",
@@ -54,15 +54,15 @@ impl std::str::FromStr for Channel {
     }
 }
 
-/// How urgent a delivery is. Urgent ones never wait for company.
+/// The priority of a delivery. Urgent ones are never delayed to fill a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// One-time codes and alarms.
     Urgent,
-    /// What a person waits for, within minutes.
+    /// Messages that a person expects within minutes.
     Normal,
-    /// News to many.
+    /// Announcements to many.
     Bulk,
 }
 
@@ -70,7 +70,7 @@ impl Priority {
     /// Every priority, most urgent first.
     pub const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
 
-    /// The word used in the API and in Postgres.
+    /// Its name in the API and in Postgres.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Urgent => "urgent",
@@ -98,7 +98,7 @@ impl std::str::FromStr for Priority {
     }
 }
 
-/// A word that is none of the few allowed ones.
+/// A word that is not one of the allowed ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{word}` is not one of {known}")]
 pub struct UnknownWord {

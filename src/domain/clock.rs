@@ -1,34 +1,34 @@
 //! The one source of time.
 //!
-//! `Clock::now()` is read at the start of a use case and travels as an argument from there, into SQL too.
+//! `Clock::now()` is read at the start of a use case and passed on as an argument, into SQL too.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// A moment in UTC, with microseconds at most (what Postgres keeps).
+/// A time in UTC, with at most microseconds (what Postgres stores).
 pub type Timestamp = DateTime<Utc>;
 
-/// Tells the time. Production reads Postgres' clock, tests move their own.
+/// The source of time. Production reads Postgres' clock; tests control their own.
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment, cut to whole microseconds.
+    /// The current time, truncated to whole microseconds.
     fn now(&self) -> Timestamp;
 }
 
-/// This machine's clock, plus an offset that can be moved: the sandbox and commands without a database use it.
+/// This machine's clock, plus an adjustable offset: for the sandbox and for commands without a database.
 #[derive(Debug, Default)]
 pub struct SystemClock {
     offset_us: AtomicI64,
 }
 
 impl SystemClock {
-    /// A clock that tells the machine's own time.
+    /// A clock that shows the machine's own time.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves the clock forward by `step`, on top of every earlier step.
+    /// Advances the clock by `step`, on top of earlier steps.
     pub fn advance(&self, step: Duration) {
         let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX);
         self.offset_us.fetch_add(step, Ordering::SeqCst);
@@ -42,19 +42,19 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until a test moves it.
+/// A clock that stops until a test advances it.
 #[derive(Debug)]
 pub struct TestClock {
     now_us: AtomicI64,
 }
 
 impl TestClock {
-    /// A clock that stands at `start`.
+    /// A clock stopped at `start`.
     pub fn at(start: Timestamp) -> Self {
         Self { now_us: AtomicI64::new(start.timestamp_micros()) }
     }
 
-    /// Moves the clock forward by `step`.
+    /// Advances the clock by `step`.
     pub fn advance(&self, step: Duration) {
         let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX);
         self.now_us.fetch_add(step, Ordering::SeqCst);
@@ -73,28 +73,28 @@ impl Clock for TestClock {
     }
 }
 
-/// Cuts a moment to whole microseconds, so that it compares equal after a trip through Postgres.
+/// Truncates a time to whole microseconds, so that it is equal after a round trip through Postgres.
 pub fn truncate(at: Timestamp) -> Timestamp {
     Timestamp::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
 }
 
-/// A time budget for pure work such as rendering: how long it may take on the machine, not a moment in the day.
+/// A deadline for pure work such as rendering: a duration on the machine, not a time of day.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// A budget of `budget`, beginning now.
+    /// A deadline `budget` from now.
     pub fn after(budget: Duration) -> Self {
         Self(Instant::now() + budget)
     }
 
-    /// Whether the budget is spent.
+    /// Whether the deadline has passed.
     pub fn passed(&self) -> bool {
         Instant::now() >= self.0
     }
 }
 
-/// Time since the machine booted, sleep included: unlike `Instant`, it goes on while the machine is suspended.
+/// Time since the machine booted, including sleep: unlike `Instant`, it continues while the machine is suspended.
 pub fn boot_time() -> Duration {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     #[cfg(target_os = "linux")]

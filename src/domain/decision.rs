@@ -1,4 +1,4 @@
-//! Decisions: why something was not planned, or why a delivery left the happy path.
+//! Decisions: why something was not planned, or why a delivery did not go as expected.
 
 use serde_json::{Map, Value};
 
@@ -7,81 +7,81 @@ use super::id::DeliveryId;
 /// The code of a decision: stable, for scripts and filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DecisionCode {
-    /// No rule answers this event type.
+    /// No rule matches this event type.
     NoRule,
-    /// A rule that answers it is switched off.
+    /// A matching rule is disabled.
     RuleDisabled,
-    /// The rule's condition does not hold, or can't be worked out for this event.
+    /// The rule's condition is false, or can't be evaluated for this event.
     ConditionFalse,
-    /// The rule's condition, or a value that it takes from the event, can't be worked out.
+    /// The rule's condition, or a value that it takes from the event, can't be evaluated.
     ExpressionFailed,
-    /// The person has had as many of these as the rule allows.
+    /// The person has already been sent as many of these as the rule allows.
     Throttled,
-    /// The rule's hours leave no time before it expires.
+    /// The rule's hours do not allow it before it expires.
     NoTime,
-    /// It was to be sent outside its rule's hours, and waits for them.
+    /// It was due outside its rule's hours, and waits for them.
     OutsideHours,
-    /// What waited under a cancellation key was cancelled, or nothing did.
+    /// Pending deliveries under a cancellation key were cancelled, or there were none.
     CancelledOthers,
     /// Tags or a custom event were planned.
     ActionPlanned,
-    /// The rule's template was put away.
+    /// The rule's template is archived.
     Archived,
     /// The rule's template has no live version.
     NoLiveVersion,
     /// The event lacks a value that the template needs.
     MissingValue,
-    /// A value can't stand where the template puts it.
+    /// A value is not safe where the template uses it.
     UnsafeValue,
-    /// The values don't fit OneSignal's limit, and the copy can't be rendered here.
+    /// The values exceed OneSignal's limit, and the copy can't be rendered here.
     TooLarge,
-    /// An audience of segments waits for a person outside the sandbox.
+    /// An audience of segments needs a person's release outside the sandbox.
     NeedsRelease,
-    /// The rule wants recipients, and the event names none.
+    /// The rule needs recipients, and the event names none.
     NoRecipient,
-    /// The rule names no app, and none is the default.
+    /// The rule names no app, and there is no default app.
     NoApp,
-    /// A test key reaches sandbox apps only.
+    /// A test key can use sandbox apps only.
     TestKey,
     /// The channel can't reach this kind of recipient.
     WrongChannel,
-    /// The person does not want this channel.
+    /// The person opted out of this channel.
     OptedOut,
-    /// The person asked to be forgotten.
+    /// The person was erased.
     Erased,
-    /// Its time was over before it could go out.
+    /// It expired before it was sent.
     Expired,
-    /// It was gathered into the message of an earlier event.
+    /// It became part of an earlier event's digest.
     Digested,
-    /// It held up the others of its ordering key for too long.
+    /// It blocked the others of its ordering key for too long.
     Overtaken,
-    /// A newer event with the same collapse key took its place.
+    /// A newer event with the same collapse key replaced it.
     Superseded,
     /// A person or a cancellation ended it.
     Cancelled,
-    /// Somebody cancelled it while OneSignal holds it until its time.
+    /// It was cancelled while OneSignal holds it until its time.
     Recalling,
-    /// Somebody cancelled it, and OneSignal sent it all the same.
+    /// It was cancelled, but OneSignal sent it anyway.
     TooLate,
     /// A person released it.
     Released,
     /// OneSignal knows the person, but has no working subscription.
     Unreachable,
-    /// OneSignal refused the message.
+    /// OneSignal rejected the message.
     Rejected,
-    /// It will be tried again.
+    /// It will be retried.
     Retried,
-    /// It went back to the queue behind a closed gate.
+    /// It was queued again behind a closed gate.
     Gated,
-    /// Its batch was refused as a whole and taken apart.
+    /// Its batch was rejected as a whole and split.
     Split,
-    /// The tries are used up.
+    /// No attempts are left.
     Exhausted,
-    /// Whether it went out could not be settled.
+    /// It is unknown whether it was sent.
     Unknown,
     /// The process that held it died; another one took it over.
     Rescued,
-    /// It was made again, for a person who said why.
+    /// It was replayed by a person, with a reason.
     Replayed,
     /// It crashed the process that handled it too often.
     Poisonous,
@@ -134,18 +134,18 @@ impl DecisionCode {
     }
 }
 
-/// Why something was not planned, or why a delivery left the happy path.
+/// Why something was not planned, or why a delivery did not go as expected.
 #[derive(Debug, Clone)]
 pub struct Decision {
-    /// The delivery that it is about, if there is one.
+    /// The delivery that it concerns, if any.
     pub delivery: Option<DeliveryId>,
-    /// The rule that it is about, if there is one.
+    /// The rule that it concerns, if any.
     pub rule: Option<String>,
     /// What was decided.
     pub code: DecisionCode,
-    /// The same in plain words.
+    /// A description.
     pub detail: String,
-    /// The values that mattered; never a sensitive one.
+    /// The relevant values; never a sensitive one.
     pub facts: Map<String, Value>,
 }
 
@@ -169,7 +169,7 @@ impl Decision {
         self
     }
 
-    /// The same, with a value that mattered.
+    /// The same, with a relevant value.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());

@@ -1,46 +1,46 @@
-//! Deliveries: their states, and the one function that moves them.
+//! Deliveries: their states, and the one function that decides transitions.
 
 use super::answer::Answer;
 use super::channel::Priority;
 use super::clock::Timestamp;
 use super::id::DeliveryId;
 
-/// Where a delivery stands. The same words are the Postgres enum and `docs/delivery-states.md`.
+/// A delivery's state. The same names are the Postgres enum and used in `docs/delivery-states.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// Waits for its time, for company or for a gate.
+    /// Waits for its time, for its batch or for a gate.
     Queued {
-        /// Not before this.
+        /// Not before this time.
         due_at: Timestamp,
     },
-    /// In a frozen batch whose call is under way.
+    /// In a frozen batch whose call is in progress.
     Sending,
     /// In a frozen batch that will be sent again, unchanged.
     Retrying {
-        /// Not before this.
+        /// Not before this time.
         due_at: Timestamp,
     },
     /// Waits for a person.
     Held,
-    /// OneSignal took it.
+    /// OneSignal accepted it.
     Accepted,
-    /// Nobody to reach.
+    /// There was no one to reach.
     Unreachable,
-    /// OneSignal refused it.
+    /// OneSignal rejected it.
     Rejected,
-    /// Not wanted any more: opted out, erased, superseded.
+    /// No longer wanted: opted out, erased, superseded.
     Skipped,
     /// Ended by a person or a cancellation.
     Cancelled,
-    /// Its time was over.
+    /// It expired.
     Expired,
-    /// The tries are used up, and it was surely not sent.
+    /// No attempts are left, and it was certainly not sent.
     Exhausted,
-    /// Whether it was sent could not be settled.
+    /// It is unknown whether it was sent.
     Unknown,
 }
 
-/// The plain name of a state.
+/// The name of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateName(&'static str);
 
@@ -67,22 +67,22 @@ impl StateName {
     /// `sending`.
     pub const SENDING: Self = Self("sending");
 
-    /// The word.
+    /// The name.
     pub fn as_str(self) -> &'static str {
         self.0
     }
 
-    /// Reads a word back; `None` if no state has this name.
+    /// Parses a name; `None` if no state has it.
     pub fn find(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|name| name.0 == word)
     }
 
-    /// Whether a delivery in this state can still move.
+    /// Whether a delivery in this state can still change.
     pub fn is_open(self) -> bool {
         matches!(self.0, "queued" | "sending" | "retrying" | "held")
     }
 
-    /// The word for people: `queued` before its time is shown as `scheduled`.
+    /// The name shown to people: `queued` before its time is shown as `scheduled`.
     pub fn shown(self, due_at: Option<Timestamp>, now: Timestamp) -> &'static str {
         match due_at {
             Some(due_at) if self == Self::QUEUED && due_at > now => "scheduled",
@@ -111,22 +111,22 @@ impl DeliveryState {
     }
 }
 
-/// What decides a delivery's next move: its row in the queue.
+/// What decides a delivery's next transition: its row in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// Its id.
     pub id: DeliveryId,
-    /// Where it stands.
+    /// Its state.
     pub state: DeliveryState,
-    /// How urgent it is.
+    /// Its priority.
     pub priority: Priority,
-    /// Tries that count.
+    /// Attempts that count.
     pub attempts: u16,
     /// Raised only after a definite non-send: part of the idempotency key.
     pub generation: u16,
     /// Whether the one recheck after an empty `id` is used.
     pub is_rechecked: bool,
-    /// How many members its next batch may have at most: halved while a bad one is looked for.
+    /// The maximum number of members in its next batch: halved while a bad one is isolated.
     pub pack_limit: u16,
     /// When its first call began.
     pub first_attempt_at: Option<Timestamp>,
@@ -134,15 +134,16 @@ pub struct Delivery {
     pub first_ambiguous_at: Option<Timestamp>,
 }
 
-/// More members than a batch ever has.
+/// More members than a batch can have.
 pub const NO_PACK_LIMIT: u16 = 30_000;
 
 impl Delivery {
-    /// The delivery after an attempt that began at `started_at` with `members` in its batch came back with `answer`.
+    /// The delivery after an attempt that began at `started_at`, with `members` in its batch, was answered with
+    /// `answer`.
     ///
-    /// `next_due` comes from [`super::retry::RetryPolicy::next_due`]; `None` means that no further try is allowed.
-    /// Once an attempt was ambiguous, the delivery ends `accepted`, `unreachable` or `unknown` only, and its batch
-    /// is never composed anew.
+    /// `next_due` comes from [`super::retry::RetryPolicy::next_due`]; `None` means that no further attempt is allowed.
+    /// Once an attempt was ambiguous, the delivery ends only as `accepted`, `unreachable` or `unknown`, and its batch
+    /// is never recomposed.
     #[must_use]
     pub fn after(
         mut self,
@@ -173,21 +174,21 @@ impl Delivery {
         self
     }
 
-    /// The delivery once its time is over: `unknown` if it may have been sent, else `expired`.
+    /// The delivery once it has expired: `unknown` if it may have been sent, otherwise `expired`.
     #[must_use]
     pub fn expire(mut self) -> Self {
         self.state = if self.may_have_been_sent() { DeliveryState::Unknown } else { DeliveryState::Expired };
         self
     }
 
-    /// The delivery once nobody can tell any more what became of it, or whether its batch is still the same.
+    /// The delivery once its result can no longer be determined, or its batch can no longer be rebuilt identically.
     #[must_use]
     pub fn give_up(mut self) -> Self {
         self.state = DeliveryState::Unknown;
         self
     }
 
-    /// The delivery out of a batch that was surely never sent, to be packed anew. It keeps its generation: alone again, it
+    /// The delivery of a batch that was certainly not sent, to be packed again. It keeps its generation: sent alone again, it
     /// has the key under which a database that was lost since may have sent it.
     #[must_use]
     pub fn regroup(mut self, due_at: Timestamp) -> Self {
@@ -205,7 +206,7 @@ impl Delivery {
         self
     }
 
-    /// When it is due, while it waits.
+    /// When it is due, while it is pending.
     pub fn due_at(&self) -> Option<Timestamp> {
         match self.state {
             DeliveryState::Queued { due_at } | DeliveryState::Retrying { due_at } => Some(due_at),
@@ -238,7 +239,7 @@ impl Delivery {
         DeliveryState::Queued { due_at }
     }
 
-    /// A gate costs no try. What may have been sent keeps its batch.
+    /// A gate does not count as an attempt. What may have been sent keeps its batch.
     fn after_gate(&self, next_due: Option<Timestamp>, started_at: Timestamp) -> DeliveryState {
         let due_at = next_due.unwrap_or(started_at);
         if self.may_have_been_sent() {

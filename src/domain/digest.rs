@@ -1,4 +1,4 @@
-//! What a message says that many events were gathered for: the last one's values, with `items` and `count`. Pure.
+//! The data of a digest: the last event's values, with `items` and `count`. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ pub fn gathered(items: Vec<Value>, count: usize) -> Value {
     data
 }
 
-/// An event type as copy sees it that its events are gathered for.
+/// An event type as copy sees it if its events are collected into digests.
 pub fn gathered_entry(entry: &EventTypeEntry) -> EventTypeEntry {
     let below = |pointer: &String| format!("/{ITEMS}/0{pointer}");
     let mut sensitive = entry.sensitive.clone();
@@ -36,7 +36,7 @@ pub fn gathered_entry(entry: &EventTypeEntry) -> EventTypeEntry {
 fn gathered_schema(schema: &Value) -> Value {
     let Value::Object(members) = schema else { return schema.clone() };
     let mut item = members.clone();
-    // References in it lead to the definitions of the whole.
+    // References in it point to the definitions of the whole.
     for name in ["$id", "$schema", "$defs"] {
         item.remove(name);
     }

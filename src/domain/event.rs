@@ -9,10 +9,11 @@ use super::clock::Timestamp;
 use super::id::{EventId, KeyId, SourceId};
 use super::visible::is_blank;
 
-/// What stands in a sensitive value's place wherever `data` is shown.
+/// Replaces a sensitive value wherever `data` is shown.
 pub const MASK: &str = "•••";
 
-/// The name of an event type: words of letters, digits, `_` and `-` joined by dots, at most 128 characters. Case counts.
+/// The name of an event type: words of letters, digits, `_` and `-` joined by dots, at most 128 characters.
+/// Case-sensitive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventTypeName(String);
 
@@ -45,7 +46,7 @@ impl FromStr for EventTypeName {
 /// A text that can't name an event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an event type is words of letters, digits, `_` and `-` joined by dots, such as `order.shipped`, with at most 128 characters"
+    "an event type consists of words of letters, digits, `_` and `-` joined by dots, such as `order.shipped`, with at most 128 characters"
 )]
 pub struct NameError;
 
@@ -63,7 +64,7 @@ pub fn is_pattern(text: &str) -> bool {
     name.parse::<EventTypeName>().is_ok()
 }
 
-/// What kind of id a recipient is named by.
+/// The kind of id that names a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecipientLabel {
     /// The service's own id of the person.
@@ -93,7 +94,7 @@ impl RecipientLabel {
         }
     }
 
-    /// Reads a label; anything that is not a known word is an alias label.
+    /// Parses a label; anything that is not a known word is an alias label.
     pub fn from_label(label: &str) -> Self {
         match label {
             "external_id" => Self::ExternalId,
@@ -115,7 +116,7 @@ pub struct Recipient {
     pub id: String,
 }
 
-/// Ids that OneSignal refuses or that a broken producer sends instead of one.
+/// Ids that OneSignal rejects or that a broken producer sends instead of one.
 const REFUSED_IDS: [&str; 9] =
     ["", "null", "NULL", "NA", "undefined", "0", "-1", "all", "00000000-0000-0000-0000-000000000000"];
 
@@ -151,7 +152,7 @@ impl Recipient {
     }
 }
 
-/// An address in lower case: the domain whatever its letters, of the rest those of ASCII.
+/// An address in lower case: the domain entirely, the local part only in ASCII.
 fn lower_address(address: &str) -> String {
     let Some((local, host)) = address.rsplit_once('@') else { return address.to_owned() };
     format!("{}@{}", local.to_ascii_lowercase(), host.to_lowercase())
@@ -171,107 +172,107 @@ fn is_phone(text: &str) -> bool {
     (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
 }
 
-/// Why a recipient is not one.
+/// Why a recipient is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
     /// The label can't be one.
     #[error("a label is 1 to 128 characters without spaces")]
     BadLabel,
     /// Control characters, spaces around it or too long.
-    #[error("an id has at most 255 characters, none of them a control character, and no space at its ends")]
+    #[error("an id has at most 255 characters, without control characters or surrounding spaces")]
     Malformed,
-    /// One of the ids that OneSignal refuses.
-    #[error("`{0}` is refused as an id: OneSignal would address nobody or everybody with it")]
+    /// One of the ids that OneSignal rejects.
+    #[error("`{0}` is not accepted as an id: OneSignal would match no one or everyone with it")]
     Refused(String),
-    /// Not a UUID, an email address or a phone number where one is needed.
+    /// Not a UUID, an email address or a phone number where one is required.
     #[error("{}", wrong_form(.0))]
     WrongForm(RecipientLabel),
 }
 
 fn wrong_form(label: &RecipientLabel) -> &'static str {
     match label {
-        RecipientLabel::Email => "that is no email address",
-        RecipientLabel::Phone => "a phone number is written in E.164, such as +4915112345678",
+        RecipientLabel::Email => "this is not an email address",
+        RecipientLabel::Phone => "a phone number must be in E.164 format, such as +4915112345678",
         RecipientLabel::OnesignalId
         | RecipientLabel::SubscriptionId
         | RecipientLabel::ExternalId
-        | RecipientLabel::Alias(_) => "this label takes a UUID",
+        | RecipientLabel::Alias(_) => "this label requires a UUID",
     }
 }
 
-/// One fact from a source, checked at the edge.
+/// One event from a source, validated at the edge.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Herald's id of it.
+    /// Herald's own id.
     pub id: EventId,
     /// Who posted it.
     pub source: SourceId,
-    /// The key it was posted with.
+    /// The API key that it was posted with.
     pub key: KeyId,
-    /// The source's own id of it, unique within the source.
+    /// The source's own id, unique within the source.
     pub event_key: String,
     /// Its type.
     pub event_type: EventTypeName,
-    /// The people it is about; may be empty where a rule names its own audience.
+    /// The people that it concerns; may be empty if a rule names its own audience.
     pub recipients: Vec<Recipient>,
-    /// Its values, whole; the sensitive ones are cut out when it is stored.
+    /// Its values, complete; the sensitive ones are removed when it is stored.
     pub data: Value,
-    /// When it happened, as the source says.
+    /// When it happened, according to the source.
     pub occurred_at: Option<Timestamp>,
-    /// When Herald took it.
+    /// When Herald received it.
     pub received_at: Timestamp,
-    /// The locale that the source asks for.
+    /// The locale that the source requests.
     pub locale: Option<String>,
-    /// Not before this.
+    /// Not before this time.
     pub send_after: Option<Timestamp>,
-    /// Not after this.
+    /// Not after this time.
     pub expires_at: Option<Timestamp>,
-    /// What a later cancellation can name.
+    /// The key that a later cancellation can name.
     pub cancellation_key: Option<String>,
-    /// A newer event with the same key replaces an older one that still waits.
+    /// A newer event with the same key replaces an older one that is still pending.
     pub collapse_key: Option<String>,
-    /// Tells newer from older under one collapse key.
+    /// Orders the events under one collapse key.
     pub sequence: Option<i64>,
-    /// Events with the same key go out one after the other.
+    /// Events with the same key are sent in order, one at a time.
     pub ordering_key: Option<String>,
     /// The producer's W3C trace, passed on.
     pub traceparent: Option<String>,
-    /// Posted with a test key: reaches sandbox apps only.
+    /// Posted with a test key: can use sandbox apps only.
     pub is_test: bool,
 }
 
-/// A source's space of keys: event ids, cancellation, collapse and ordering keys of test events are apart from those of
-/// others, so that a test key can neither take a live event's id nor cancel, replace or hold up a live delivery.
+/// A source's key space: event ids, cancellation, collapse and ordering keys of test events are separate from those of
+/// live events, so that a test key can neither take a live event's id nor cancel, replace or block a live delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeySpace {
-    /// Whose keys.
+    /// The source.
     pub source: SourceId,
-    /// Whether they are those of test events.
+    /// Whether they are the keys of test events.
     pub is_test: bool,
 }
 
-/// No key of a producer begins with it.
+/// No producer's key starts with it.
 const TEST_PREFIX: &str = "\0test\0";
 
 impl KeySpace {
-    /// The key as it is told from the same key in another space of the same source.
+    /// The key, made distinct from the same key in the other space of the same source.
     pub fn name<'a>(&self, key: &'a str) -> Cow<'a, str> {
         key_name(key, self.is_test)
     }
 }
 
-/// A key as it is told from the same key of other events of its source: those of tests, or all others.
+/// A key, made distinct from the same key in the other space of its source: that of tests, or of live events.
 pub fn key_name(key: &str, is_test: bool) -> Cow<'_, str> {
     if is_test { Cow::Owned(format!("{TEST_PREFIX}{key}")) } else { Cow::Borrowed(key) }
 }
 
 impl Event {
-    /// The space of this event's keys.
+    /// The key space of this event.
     pub fn key_space(&self) -> KeySpace {
         KeySpace { source: self.source, is_test: self.is_test }
     }
 
-    /// The event's key as it is told from all others of its source.
+    /// The event's key, unique among all events of its source.
     pub fn own_name(&self) -> Cow<'_, str> {
         self.key_space().name(&self.event_key)
     }
@@ -280,7 +281,7 @@ impl Event {
 /// The events that a caller may see, with their deliveries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VisibleEvents {
-    /// Those of these sources; `None`: of all.
+    /// Those of these sources; `None`: all.
     pub sources: Option<Vec<SourceId>>,
     /// Only those that were posted with a test key.
     pub tests_only: bool,

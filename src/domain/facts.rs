@@ -1,4 +1,4 @@
-//! What is known of recipients when an event is planned.
+//! What is known about recipients when an event is planned.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,13 +12,13 @@ pub struct RecipientFacts {
     pub locale: Option<String>,
     /// The time zone they live in, by its IANA name.
     pub time_zone: Option<String>,
-    /// Channels that they don't want.
+    /// Channels that they opted out of.
     pub opted_out: BTreeSet<Channel>,
-    /// They asked to be forgotten.
+    /// They were erased.
     pub is_erased: bool,
 }
 
-/// What is known of the recipients of an event; most are unknown, which is fine.
+/// What is known about the recipients of an event; most are unknown, which is fine.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     known: HashMap<Recipient, RecipientFacts>,

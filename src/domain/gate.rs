@@ -1,4 +1,4 @@
-//! Gates: stops for an app, a template version or a rule. Deliveries stay `queued` behind them and say so.
+//! Gates: stops for an app, a template version or a rule. Deliveries stay `queued` behind them and show it.
 
 use super::app::AppId;
 use super::clock::Timestamp;
@@ -7,9 +7,9 @@ use super::id::{RuleId, TemplateVersionId, TypedId};
 /// What a gate stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GateSubject {
-    /// Everything that goes through an app.
+    /// Everything sent through an app.
     App(AppId),
-    /// Everything that says what a version says.
+    /// Everything sent with a version.
     Version(TemplateVersionId),
     /// Everything that a rule sends.
     Rule(RuleId),
@@ -34,7 +34,7 @@ impl GateSubject {
         }
     }
 
-    /// Reads it back; `None` if nothing of this scope can be stopped.
+    /// Parses it; `None` if nothing of this scope can be stopped.
     pub fn find(scope: &str, id: uuid::Uuid) -> Option<Self> {
         match scope {
             "app" => Some(Self::App(AppId(id))),
@@ -52,17 +52,17 @@ pub struct Gate {
     pub subject: GateSubject,
     /// Why: one of the codes below.
     pub code: String,
-    /// The same in plain words.
+    /// A description.
     pub detail: String,
-    /// Closed until then; half open afterwards, until a call succeeds.
+    /// Closed until this time; half open afterwards, until a call succeeds.
     pub closed_until: Timestamp,
 }
 
-/// A 429 closed it.
+/// Closed by a 429.
 pub const RATE_LIMITED: &str = "rate_limited";
-/// Too many calls brought no clear answer.
+/// Too many calls got no definite answer.
 pub const BREAKER_OPEN: &str = "breaker_open";
-/// OneSignal refused one delivery after the other of a version.
+/// OneSignal kept rejecting a version's deliveries.
 pub const REFUSED: &str = "refused";
-/// A person closed it, and a person opens it.
+/// Closed by a person, who also has to open it.
 pub const PAUSED: &str = "paused";

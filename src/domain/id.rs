@@ -22,9 +22,9 @@ pub trait TypedId: Copy {
     fn uuid(self) -> Uuid;
 }
 
-/// A text that is no id of the wanted kind.
+/// A text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an id of this kind is `{prefix}_` and 26 characters")]
+#[error("an id of this kind is `{prefix}_` followed by 26 characters")]
 pub struct IdError {
     prefix: &'static str,
 }
@@ -58,7 +58,7 @@ pub fn decode(prefix: &'static str, text: &str) -> Result<Uuid, IdError> {
     Ok(Uuid::from_u128(bits))
 }
 
-/// Declares an id type of its own for one kind of thing.
+/// Declares an id type for one kind of thing.
 macro_rules! typed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -151,11 +151,11 @@ typed_id!(
     MemberId, "mem"
 );
 typed_id!(
-    /// One start of a process that sends.
+    /// One run of a process that sends.
     WorkerId, "wrk"
 );
 
-/// Makes ids from the clock's time and a random source that tests can seed.
+/// Creates ids from the clock's time and a random source that tests can seed.
 #[derive(Debug)]
 pub struct IdSource {
     random: Mutex<StdRng>,
@@ -179,7 +179,7 @@ impl IdSource {
     }
 }
 
-/// A number in 0..1 for the spread of retries; kept beside the ids because both are the process's randomness.
+/// A number in 0..1 for the jitter of retries; it is here because both are the process's randomness.
 impl IdSource {
     /// The next jitter.
     pub fn jitter(&self) -> f64 {
@@ -210,19 +210,19 @@ fn uuid_v7(now: Timestamp, random: u64) -> Uuid {
     Uuid::from_u128((millis << 80) | (0x7 << 76) | (fraction << 64) | variant)
 }
 
-/// The smallest UUID of any id made at or after `at`: a bound for ranges over ids.
+/// The smallest UUID of any id created at or after `at`: a bound for ranges over ids.
 pub fn floor(at: Timestamp) -> Uuid {
     let millis = u128::try_from(at.timestamp_millis()).unwrap_or_default() & 0xffff_ffff_ffff;
     Uuid::from_u128(millis << 80)
 }
 
-/// The moment that an id was made at, to the millisecond.
+/// The time at which an id was created, to the millisecond.
 pub fn made_at(uuid: Uuid) -> Timestamp {
     let millis = i64::try_from(uuid.as_u128() >> 80).unwrap_or_default();
     Timestamp::from_timestamp_millis(millis).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The half-open range of ids made in the same millisecond as `uuid`.
+/// The half-open range of ids created in the same millisecond as `uuid`.
 pub fn same_millisecond(uuid: Uuid) -> (Uuid, Uuid) {
     let at = made_at(uuid);
     (floor(at), floor(at + TimeDelta::milliseconds(1)))

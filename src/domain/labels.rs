@@ -1,11 +1,11 @@
-//! The labels that people have aliases under, and what was meant by one that nobody has declared.
+//! The alias labels of an app's people, and suggestions for undeclared ones.
 
 use super::event::{Recipient, RecipientError, RecipientLabel};
 
-/// Alias labels of an app at most.
+/// The maximum number of alias labels of an app.
 const MAX: usize = 100;
 
-/// Spellings of OneSignal's own labels, without case, `_` and `-`, and what each is written as.
+/// Spellings of OneSignal's own labels, without case, `_` and `-`, with the correct form of each.
 const SPELLINGS: [(&str, &str); 21] = [
     ("externalid", "external_id"),
     ("externalids", "external_id"),
@@ -30,7 +30,7 @@ const SPELLINGS: [(&str, &str); 21] = [
     ("sms", "phone"),
 ];
 
-/// What is meant by a label that no app declares: one of OneSignal's own, or one of `declared`, written otherwise.
+/// The suggestion for an undeclared label: one of OneSignal's own, or one of `declared`, in another spelling.
 pub fn meant<'a>(label: &str, declared: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.replace(['_', '-', '.'], "").to_lowercase();
     let asked = plain(label);
@@ -38,7 +38,7 @@ pub fn meant<'a>(label: &str, declared: impl IntoIterator<Item = &'a str>) -> Op
     own.or_else(|| declared.into_iter().find(|known| plain(known) == asked))
 }
 
-/// What is wrong with the alias labels that an app declares.
+/// The problem with the alias labels that an app declares, if any.
 pub fn problem(labels: &[String]) -> Option<String> {
     if labels.len() > MAX {
         return Some(format!("an app has at most {MAX} alias labels"));
@@ -48,7 +48,7 @@ pub fn problem(labels: &[String]) -> Option<String> {
             return Some("a label is 1 to 128 characters without spaces".to_owned());
         }
         let is_own = !matches!(RecipientLabel::from_label(label), RecipientLabel::Alias(_));
-        is_own.then(|| format!("`{label}` is always known: leave it out"))
+        is_own.then(|| format!("`{label}` is built in; remove it"))
     })
 }
 

@@ -1,7 +1,7 @@
 //! The nouns of Herald and their rules.
 //!
-//! No I/O, no async, and nothing of ours is imported here. What arrives has been parsed at an edge; what leaves is
-//! a decision that somebody else carries out. Time, jitter and ids come in as arguments.
+//! No I/O, no async, and no imports of other modules. Input has been parsed at an edge; output is a decision that
+//! others carry out. Time, jitter and ids come in as arguments.
 
 pub mod answer;
 pub mod app;

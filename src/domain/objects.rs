@@ -1,5 +1,5 @@
-//! Where a request has to be an object, nothing but an object is read: serde's derived readers take a list of the fields'
-//! values, too, and a list that a caller sent by mistake would do something.
+//! Accepts only objects where a request has to contain one: serde's derived readers also accept a list of the fields'
+//! values, and a list that a caller sent by mistake would have an effect.
 
 use serde::de::value::StringDeserializer;
 use serde::de::{
@@ -9,7 +9,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Map, Value};
 
-/// A value that is read with objects as objects alone, at every depth.
+/// A value that is deserialized with objects only, at every depth.
 pub struct ObjectsOnly(pub Value);
 
 fn no_object() -> Error {

@@ -1,4 +1,4 @@
-//! When a delivery is due again: a pure function of what happened, with jitter as an argument.
+//! When a delivery is due again: a pure function of the answer, with jitter as an argument.
 
 use std::time::Duration;
 
@@ -9,43 +9,44 @@ use super::channel::Priority;
 use super::clock::Timestamp;
 use super::delivery::Delivery;
 
-/// How one priority is tried again.
+/// How deliveries of one priority are retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PriorityRetry {
-    /// The wait after the first try.
+    /// The delay after the first attempt.
     pub base: Duration,
-    /// The longest wait.
+    /// The longest delay.
     pub cap: Duration,
-    /// Tries at most; `None`: only time ends them.
+    /// The maximum number of attempts; `None`: limited by time only.
     pub max_attempts: Option<u16>,
-    /// How long after the first try at most.
+    /// The maximum time since the first attempt.
     pub horizon: Duration,
 }
 
 /// Every duration of the retry table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// One-time codes: to their expiry.
+    /// One-time codes: until they expire.
     pub urgent: PriorityRetry,
-    /// What a person waits for.
+    /// Messages that a person expects.
     pub normal: PriorityRetry,
-    /// News to many.
+    /// Announcements to many.
     pub bulk: PriorityRetry,
-    /// Priorities other than urgent wait this long after the start of an ambiguous attempt: OneSignal may still work on it.
+    /// Priorities other than urgent wait this long after the start of an ambiguous attempt: OneSignal may still be
+    /// processing it.
     pub ambiguous_gap: Duration,
-    /// The wait after a 409.
+    /// The delay after a 409.
     pub conflict_wait: Duration,
-    /// The wait before the one recheck after an empty `id`.
+    /// The delay before the one recheck after an empty `id`.
     pub recheck_wait: Duration,
     /// OneSignal forgets idempotency keys after 30 days; nothing ambiguous is sent again after this.
     pub ambiguous_horizon: Duration,
-    /// The wait after a 429 that names none.
+    /// The delay after a 429 without `Retry-After`.
     pub default_retry_after: Duration,
-    /// The longest `Retry-After` that is believed.
+    /// The longest `Retry-After` that is accepted.
     pub max_retry_after: Duration,
 }
 
-/// Tries after which a conflict is not waited out any more.
+/// The number of attempts after which a conflict is no longer retried.
 const CONFLICT_TRIES: u16 = 3;
 
 const MINUTE: u64 = 60;
@@ -75,7 +76,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How `priority` is tried again.
+    /// How deliveries of `priority` are retried.
     pub fn priority(&self, priority: Priority) -> &PriorityRetry {
         match priority {
             Priority::Urgent => &self.urgent,
@@ -84,8 +85,8 @@ impl RetryPolicy {
         }
     }
 
-    /// When `delivery`, whose attempt began at `started_at` and came back with `answer`, is due again;
-    /// `None` once no further try is allowed. `jitter` is in 0..1.
+    /// When `delivery`, whose attempt began at `started_at` and was answered with `answer`, is due again; `None` if no
+    /// further attempt is allowed. `jitter` is in 0..1.
     pub fn next_due(
         &self,
         delivery: &Delivery,
@@ -100,7 +101,8 @@ impl RetryPolicy {
             Answer::Accepted | Answer::Unreachable | Answer::Rejected { .. } => None,
             Answer::NothingSent => Some(now + delta(self.recheck_wait)),
             Answer::Split | Answer::Gated => Some(now),
-            // A conflict is likeliest after a lost reply, so earlier tries don't forbid the one that settles it.
+            // A conflict is most likely after a lost response, so earlier attempts don't rule out the one that settles
+            // it.
             Answer::Conflict if delivery.attempts >= CONFLICT_TRIES => None,
             Answer::Conflict => Some(now + delta(self.conflict_wait)),
             Answer::NotConnected { .. } => self.backed_off(delivery, None, now, jitter),
@@ -112,7 +114,7 @@ impl RetryPolicy {
         }
     }
 
-    /// How long an app rests after a 429: what OneSignal asks, within bounds, and up to a tenth more.
+    /// How long an app is paused after a 429: what OneSignal asks for, within bounds, and up to a tenth more.
     pub fn rate_limit_wait(&self, retry_after: Option<Duration>, jitter: f64) -> Duration {
         let asked = retry_after.unwrap_or(self.default_retry_after);
         asked.clamp(Duration::from_secs(1), self.max_retry_after).mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 10.0)

@@ -1,4 +1,4 @@
-//! Rules: when this event type, and this condition, then do this.
+//! Rules: for this event type, and under this condition, do this.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::channel::Priority;
 use super::id::RuleId;
 use super::timing::Timing;
 
-/// The key of the rule that stands for a test send: no rule of the catalog can be called so.
+/// The key of the rule that stands for test sends; no rule of the catalog can have it.
 pub const TEST_SEND: &str = "(test-send)";
 
-/// Who gets what a rule sends.
+/// The audience of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Audience {
@@ -24,11 +24,11 @@ pub enum Audience {
     Segments {
         /// At least one.
         included: Vec<String>,
-        /// Whoever is in one of these gets nothing.
+        /// Members of these get nothing.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         excluded: Vec<String>,
     },
-    /// OneSignal filters: one delivery for everybody who passes them.
+    /// OneSignal filters: one delivery for everyone who matches them.
     Filters(Vec<Filter>),
 }
 
@@ -48,7 +48,7 @@ pub struct Filter {
     /// `=`, `!=`, `>`, `<`, `exists`, `not_exists`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relation: Option<String>,
-    /// What it is compared with.
+    /// The value that it is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// The same as an expression over the event, such as `data.city`.
@@ -56,18 +56,18 @@ pub struct Filter {
     pub value_from: Option<String>,
 }
 
-/// A part of a rule's recipients that gets another version than the live one.
+/// A share of a rule's recipients that gets a version other than the live one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Canary {
     /// The number of the version.
     pub version: i32,
-    /// How many in a hundred people get it: always the same ones.
+    /// The percentage of people who get it: always the same ones.
     pub percent: u8,
 }
 
 impl Canary {
-    /// Whether the person with this digest is among those who get it. `digest` is spread evenly.
+    /// Whether the person with this hash is among those who get it. `digest` is uniformly distributed.
     pub fn takes(self, digest: &[u8; 32]) -> bool {
         let [first, second, ..] = *digest;
         u32::from(u16::from_be_bytes([first, second])) * 100 < u32::from(self.percent) * 65_536
@@ -90,7 +90,7 @@ pub enum Action {
     },
     /// Sets tags of the recipients: names with expressions.
     Tag(BTreeMap<String, String>),
-    /// Tells Journeys of a custom event.
+    /// Sends a custom event to Journeys.
     Track {
         /// Its name.
         name: String,
@@ -98,7 +98,7 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         properties: BTreeMap<String, String>,
     },
-    /// Cancels what still waits under a cancellation key of the same source: an expression that yields it.
+    /// Cancels pending deliveries under a cancellation key of the same source: an expression that yields the key.
     Cancel(String),
 }
 
@@ -106,9 +106,9 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Throttle {
-    /// Messages at most, …
+    /// The maximum number of messages, …
     pub max: u32,
-    /// … within each stretch of this many seconds.
+    /// … within each window of this many seconds.
     pub within_s: u32,
 }
 
@@ -116,20 +116,20 @@ pub struct Throttle {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Digest {
-    /// Events with the same value of this expression go together; all of the rule's if there is none.
+    /// Events with the same value of this expression are collected together; all of the rule's if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// How long they are gathered, in seconds.
+    /// How long they are collected, in seconds.
     pub window_s: u32,
-    /// How many of them the message holds: the newest.
+    /// The maximum number of events in the message: the newest.
     pub max: u32,
 }
 
-/// What a rule says, as it is stored.
+/// A rule's definition, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
-    /// What it is for.
+    /// Its purpose.
     #[serde(default)]
     pub description: String,
     /// The app to act through; the default app if none.
@@ -140,12 +140,12 @@ pub struct Definition {
     pub condition: Option<String>,
     /// What it does.
     pub action: Action,
-    /// How urgent it is.
+    /// Its priority.
     pub priority: Priority,
     /// When it acts.
     #[serde(default)]
     pub timing: Timing,
-    /// How long after it is due it is worth sending at most, in seconds.
+    /// How long after it is due it may be sent, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u32>,
     /// How often a person may get it.
@@ -171,15 +171,15 @@ impl Definition {
 pub struct Rule {
     /// Its id.
     pub id: RuleId,
-    /// The name that people use.
+    /// Its key.
     pub key: String,
     /// Raised by every change: its `ETag`.
     pub version: i32,
-    /// The event types that it answers: `order.shipped`, or `order.*` for a family.
+    /// The event types that it matches: `order.shipped`, or `order.*` for a family.
     pub event_type: String,
-    /// Whether it applies.
+    /// Whether it is enabled.
     pub is_enabled: bool,
-    /// What it says.
+    /// Its definition.
     pub definition: Definition,
 }
 
@@ -198,13 +198,13 @@ impl Rule {
         }
     }
 
-    /// How long after it is due it is worth sending at most.
+    /// How long after it is due it may be sent.
     pub fn expires_in(&self) -> Option<Duration> {
         self.definition.expires_in_s.map(|s| Duration::from_secs(s.into()))
     }
 }
 
-/// The text that a value of an expression becomes in a tag or a filter; `None` for lists, objects and nothing.
+/// The text of an expression's value in a tag or a filter; `None` for lists, objects and null.
 pub fn plain_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

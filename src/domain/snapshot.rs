@@ -1,4 +1,4 @@
-//! The catalog at one revision, as plain nouns.
+//! The catalog at one revision, in domain types.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,35 +11,35 @@ use super::id::TemplateVersionId;
 use super::rule::Rule;
 use super::template::{Template, TemplateVersion};
 
-/// The catalog's entry of an event type.
+/// The catalog entry of an event type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventTypeEntry {
     /// Its name.
     pub name: EventTypeName,
     /// Raised by every change: its `ETag`.
     pub version: i32,
-    /// What it means.
+    /// Its description.
     pub description: String,
-    /// Who looks after it.
+    /// Its owner.
     pub owner: Option<String>,
     /// JSON Schema (2020-12) of `data`.
     pub schema: Value,
     /// JSON pointers into `data` whose values are sealed.
     pub sensitive: Vec<String>,
-    /// How long its messages are worth sending.
+    /// How long its messages may be sent.
     pub time_to_live: Option<Duration>,
     /// Examples of `data` by name.
     pub samples: Map<String, Value>,
 }
 
-/// A piece of copy that templates include, or that emails stand in.
+/// A piece of copy that templates include, or a layout of emails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partial {
     /// Its name.
     pub key: String,
     /// Raised by every change: its `ETag`.
     pub version: i32,
-    /// What it is for.
+    /// Its purpose.
     pub description: String,
     /// The text.
     pub body: String,
@@ -56,7 +56,7 @@ pub struct UploadKey {
     pub locale: String,
 }
 
-/// Everything that planning needs to know, at one revision.
+/// Everything that planning needs, at one revision.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogSnapshot {
     /// Raised by every change.
@@ -69,11 +69,11 @@ pub struct CatalogSnapshot {
     pub templates: Vec<Template>,
     /// Every partial.
     pub partials: Vec<Partial>,
-    /// The live versions and those that canaries name.
+    /// The live versions and those that canaries use.
     pub versions: Vec<TemplateVersion>,
-    /// OneSignal's ids of what is uploaded for them.
+    /// OneSignal's ids of their uploads.
     pub uploads: Vec<(UploadKey, String)>,
-    /// What is said about sources, by name, as it is written.
+    /// The settings of sources, by name, as they are written.
     pub sources: BTreeMap<String, Value>,
     /// Every app.
     pub apps: Vec<App>,

@@ -1,7 +1,7 @@
-//! A stack that is deep enough for what recurses over input.
+//! A stack that is deep enough for recursion over input.
 //!
-//! Depth is counted before anything recurses; this is the second line, for what was counted wrongly and for libraries that
-//! take much stack per level.
+//! Depth is counted before anything recurses; this is the second line of defence, for errors in the counting and for
+//! libraries that need much stack per level.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,13 +14,13 @@ thread_local! {
     static IS_DEEP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says that this thread was started with a stack of [`STACK_BYTES`].
+/// Notes that this thread was started with a stack of [`STACK_BYTES`].
 pub fn declare_deep() {
     IS_DEEP.set(true);
 }
 
-/// Runs what recurses on a stack of [`STACK_BYTES`]: right here if this thread has one, else on a thread of its own.
-/// `None` if it panicked, or if the system gives no thread.
+/// Runs recursive work on a stack of [`STACK_BYTES`]: on this thread if it has one, otherwise on a new thread. `None`
+/// if it panicked, or if no thread could be started.
 pub fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     if IS_DEEP.get() {
         return catch_unwind(AssertUnwindSafe(work)).ok();

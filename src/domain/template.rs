@@ -29,7 +29,7 @@ pub enum LanguageBy {
     /// Herald does, by event and person: each locale is a OneSignal template of its own.
     #[default]
     Herald,
-    /// OneSignal does, by the language of each device: one template holds all of them. Push alone.
+    /// OneSignal does, by the language of each device: one template contains all of them. Push only.
     Onesignal,
 }
 
@@ -40,7 +40,7 @@ impl LanguageBy {
     }
 }
 
-/// What people edit of a template, and what a version keeps unchanged.
+/// The editable part of a template, which a version keeps unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Content {
@@ -50,13 +50,13 @@ pub struct Content {
     /// Who chooses the language.
     #[serde(default, rename = "locale", skip_serializing_if = "LanguageBy::is_herald")]
     pub language_by: LanguageBy,
-    /// Where the fallback chain ends.
+    /// The end of the fallback chain.
     #[serde(default = "english")]
     pub default_locale: String,
-    /// The partial that an email's body stands in.
+    /// The layout partial of an email's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
-    /// Static OneSignal fields, sent as they are.
+    /// Static OneSignal fields, sent unchanged.
     #[serde(default)]
     pub options: Map<String, Value>,
     /// The copy by locale.
@@ -81,7 +81,7 @@ impl Default for Content {
     }
 }
 
-/// What a field of a channel holds, which decides how event values are escaped in it.
+/// What a field of a channel contains, which decides how event values are escaped in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldKind {
     /// Text of any number of lines.
@@ -92,7 +92,7 @@ pub enum FieldKind {
     Link,
     /// HTML.
     Html,
-    /// Sent as it is; event values have no place in it.
+    /// Sent unchanged; event values are not allowed in it.
     Fixed,
 }
 
@@ -112,9 +112,9 @@ pub struct FieldSpec {
     pub kind: FieldKind,
     /// Whether OneSignal keeps it as a map of languages.
     pub by_language: bool,
-    /// Whether OneSignal's Templates API can hold it; the others travel with each call.
+    /// Whether OneSignal's Templates API can store it; the others are sent with each call.
     pub in_template: bool,
-    /// Whether a message can't do without it.
+    /// Whether a message requires it.
     pub required: bool,
 }
 
@@ -165,7 +165,7 @@ pub fn fields_of(channel: Channel) -> &'static [FieldSpec] {
     }
 }
 
-/// The field that a template file's body is: what a reader sees first.
+/// The field that a template file's body is: the main text.
 pub fn main_field(channel: Channel) -> &'static str {
     match channel {
         Channel::Push | Channel::Sms => "contents",
@@ -182,19 +182,19 @@ pub struct Template {
     pub key: String,
     /// Where its messages appear.
     pub channel: Channel,
-    /// Raised by every change of what stands here: its `ETag`.
+    /// Raised by every change of this entry: its `ETag`.
     pub version: i32,
-    /// What it is for.
+    /// Its purpose.
     pub description: String,
-    /// Who looks after it.
+    /// Its owner.
     pub owner: Option<String>,
-    /// The event type that it is written for, beside those of the rules that send it.
+    /// The event type that it is written for, besides those of the rules that send it.
     pub event_type: Option<String>,
     /// Whether a second person has to approve a draft before it goes live.
     pub needs_approval: bool,
-    /// Whether it was put away: nothing new is sent with it.
+    /// Whether it is archived: nothing new is sent with it.
     pub is_archived: bool,
-    /// The version that new deliveries get.
+    /// The version that new deliveries use.
     pub live: Option<TemplateVersionId>,
 }
 
@@ -209,13 +209,14 @@ pub struct TemplateVersion {
     pub number: i32,
     /// Where its messages appear.
     pub channel: Channel,
-    /// What it says.
+    /// Its content.
     pub content: Content,
-    /// The partials that it was made with, by key: changing one later does not change it.
+    /// The partials that it was built with, by key: later changes of a partial do not affect it.
     pub partials: BTreeMap<String, String>,
 }
 
-/// A text without a byte order mark, and with line ends of one character.
+/// A text without a byte order mark, and with `
+/// ` as line ends.
 pub fn plain_lines(text: &str) -> String {
     text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n")
 }
@@ -230,8 +231,8 @@ impl Content {
         self
     }
 
-    /// The locale to use for a wish: `de-AT`, else `de`, else the default. Where OneSignal chooses, the default one
-    /// stands for all of them.
+    /// The locale for a request: `de-AT`, else `de`, else the default. Where OneSignal chooses, the default one stands
+    /// for all of them.
     pub fn choose_locale(&self, wish: Option<&str>) -> &str {
         if self.language_by == LanguageBy::Onesignal {
             return &self.default_locale;
@@ -252,7 +253,7 @@ impl Content {
 }
 
 impl TemplateVersion {
-    /// The locale to use for a wish: `de-AT`, else `de`, else the default.
+    /// The locale for a request: `de-AT`, else `de`, else the default.
     pub fn choose_locale(&self, wish: Option<&str>) -> &str {
         self.content.choose_locale(wish)
     }

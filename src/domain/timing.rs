@@ -1,4 +1,4 @@
-//! When a rule acts: delays, send windows and quiet hours, with daylight saving right. Pure.
+//! When a rule acts: delays, send windows and quiet hours, with daylight saving time. Pure.
 
 use chrono::{
     Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc, Weekday,
@@ -13,10 +13,10 @@ use super::id::EventId;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timing {
-    /// How long after the event, in seconds.
+    /// The delay after the event, in seconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub delay_s: u32,
-    /// The time in the event that it is counted from: an expression such as `data.starts_at`.
+    /// The time in the event that it is relative to: an expression such as `data.starts_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// Seconds before that time.
@@ -31,7 +31,7 @@ pub struct Timing {
     /// The time zone of the hours.
     #[serde(skip_serializing_if = "Zone::is_utc")]
     pub zone: Zone,
-    /// What OneSignal does with the time of the message.
+    /// What OneSignal does with the scheduled time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderTiming>,
 }
@@ -45,43 +45,43 @@ fn is_zero(value: &u32) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProviderTiming {
-    /// At this time of day where the person is.
+    /// At this local time of the person.
     Timezone {
-        /// `9:00AM` or `21:45`; OneSignal takes the call's time of day if there is none.
+        /// `9:00AM` or `21:45`; OneSignal uses the call's time of day if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time_of_day: Option<String>,
     },
-    /// When the person was last active.
+    /// At the time of day when the person was last active.
     LastActive,
 }
 
-/// What OneSignal does with the time of one message, pinned when it is planned.
+/// What OneSignal does with the scheduled time of one message, pinned when it is planned.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Schedule {
-    /// In which way.
+    /// The mode.
     pub timing: ProviderTiming,
-    /// Set when OneSignal gets the message before its time.
+    /// Set if the message is submitted to OneSignal before its time.
     pub scheduled_messages: Option<HandOver>,
 }
 
-/// A message that is handed over before its time. It shares its call with none but its own event's, so that it can be
-/// taken back without taking others back.
+/// A message that is submitted before its time. It shares its call only with deliveries of its own event, so that it
+/// can be recalled without recalling others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandOver {
     /// When OneSignal sends it, or begins to.
     pub send_after: Timestamp,
-    /// Whose it is.
+    /// Its event.
     pub event: EventId,
 }
 
 impl Schedule {
-    /// When OneSignal is to send what it gets before its time.
+    /// When OneSignal is to send messages that are submitted before their time.
     pub fn send_after(&self) -> Option<Timestamp> {
         self.scheduled_messages.as_ref().map(|over| over.send_after)
     }
 }
 
-/// When a message can be handed over that is to be sent at `send_after`: OneSignal takes it at most 30 days ahead, and
+/// When a message that is to be sent at `send_after` can be submitted: OneSignal accepts it at most 30 days ahead, and
 /// its clock may differ from ours.
 pub fn schedule_at_provider_from(send_after: Timestamp) -> Timestamp {
     const AHEAD: TimeDelta = TimeDelta::minutes(30 * 24 * 60 - 10);
@@ -94,7 +94,7 @@ pub fn schedule_at_provider_from(send_after: Timestamp) -> Timestamp {
 pub struct Zone {
     /// An IANA name, such as `Europe/Berlin`.
     pub name: Tz,
-    /// Whether the person's own is used where it is known.
+    /// Whether the person's own is used if it is known.
     #[serde(default)]
     pub of_recipient: bool,
 }
@@ -157,8 +157,8 @@ impl Hours {
     }
 }
 
-/// How far ahead an allowed time is looked for: hours on one day of the week come again within eight days, unless the
-/// clock skips them.
+/// How far ahead an allowed time is searched: hours on one day of the week recur within eight days, unless the clock
+/// skips them.
 const DAYS_AHEAD: u64 = 15;
 
 impl Timing {
@@ -167,7 +167,7 @@ impl Timing {
         self.window.is_some() || self.quiet.is_some()
     }
 
-    /// The first allowed time not before `at`, in `zone`; `None` if the hours leave none.
+    /// The first allowed time not before `at`, in `zone`; `None` if the hours allow none.
     pub fn allowed(&self, at: Timestamp, zone: Tz) -> Option<Timestamp> {
         if self.is_allowed(at, zone) {
             return Some(at);
@@ -178,7 +178,7 @@ impl Timing {
         self.edges(at, zone).into_iter().find(|at| self.is_allowed(*at, zone))
     }
 
-    /// When the allowed time that `at` lies in is over; `None` if no end is near.
+    /// When the allowed period that `at` is in ends; `None` if no end is near.
     pub fn closes_after(&self, at: Timestamp, zone: Tz) -> Option<Timestamp> {
         self.edges(at, zone).into_iter().find(|at| !self.is_allowed(*at, zone))
     }
@@ -189,8 +189,8 @@ impl Timing {
             && !self.quiet.as_ref().is_some_and(|quiet| quiet.contains(local))
     }
 
-    /// Every instant after `at` at which it may change whether sending is allowed, ascending: the edges of the hours, each
-    /// as often as the clock shows it, and the moments when the clock is set.
+    /// Every instant after `at` at which it may change whether sending is allowed, ascending: the edges of the hours,
+    /// each as often as the clock shows it, and the instants when the clock is changed.
     fn edges(&self, at: Timestamp, zone: Tz) -> Vec<Timestamp> {
         let today = at.with_timezone(&zone).date_naive();
         let hours = self.window.iter().chain(&self.quiet);
@@ -214,8 +214,8 @@ fn instants(local: NaiveDateTime, zone: Tz) -> impl Iterator<Item = Timestamp> {
     earliest.into_iter().chain(second).map(|at| at.with_timezone(&Utc))
 }
 
-/// The instant of a local time: the first of two where the clock is set back, the moment when the clock is set where it
-/// skips that time.
+/// The instant of a local time: the first of two if the clock is set back, the instant of the change if the clock skips
+/// that time.
 pub fn instant(local: NaiveDateTime, zone: Tz) -> Option<Timestamp> {
     instants(local, zone).next().or_else(|| {
         let around = local.and_utc();
@@ -223,7 +223,7 @@ pub fn instant(local: NaiveDateTime, zone: Tz) -> Option<Timestamp> {
     })
 }
 
-/// No zone is further from UTC, and none has ever skipped more, than a day; both together.
+/// No zone is further from UTC, and none has ever skipped more, than a day; both combined.
 const LONGEST_GAP: TimeDelta = TimeDelta::hours(40);
 
 /// When the clock of a zone is set between two instants, to the second.
@@ -256,7 +256,7 @@ mod minutes {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NaiveTime, D::Error> {
         let text = String::deserialize(deserializer)?;
         NaiveTime::parse_from_str(&text, "%H:%M")
-            .map_err(|_| D::Error::custom(format!("`{text}` is no time of day; write it as 21:30")))
+            .map_err(|_| D::Error::custom(format!("`{text}` is not a time of day; write it as 21:30")))
     }
 }
 
@@ -275,8 +275,9 @@ mod days {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Weekday>, D::Error> {
         let words = Vec::<String>::deserialize(deserializer)?;
         let day = |word: String| {
-            word.parse()
-                .map_err(|_| D::Error::custom(format!("`{word}` is no day of the week; write mon, tue, …")))
+            word.parse().map_err(|_| {
+                D::Error::custom(format!("`{word}` is not a day of the week; write mon, tue, …"))
+            })
         };
         words.into_iter().map(day).collect()
     }

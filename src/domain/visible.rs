@@ -25,7 +25,7 @@ pub fn is_invisible(c: char) -> bool {
     ranges.get(at).is_some_and(|range| range.start() <= c)
 }
 
-/// Whether a text has no character that shows: after all that is stripped from a value, nothing is left to read.
+/// Whether a text has no visible character: once invisible ones are stripped, nothing is left to read.
 pub fn is_blank(text: &str) -> bool {
     text.chars().all(is_invisible)
 }

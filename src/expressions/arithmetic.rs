@@ -1,15 +1,15 @@
 //! Arithmetic on numbers of any kind. JSON has one kind of number, and a producer may write 150 today and 150.5 tomorrow,
 //! so an expression must not work for one and fail for the other: CEL's own operators take two numbers of one kind only.
 //!
-//! Two whole numbers make a whole number, as in CEL (`7 / 2` is 3); a number with a fraction makes one with a fraction.
-//! Whatever is no number is left to CEL's operators.
+//! Two integers make an integer, as in CEL (`7 / 2` is 3); a number with a fraction makes one with a fraction. Anything
+//! that is not a number is left to CEL's operators.
 
 use cel::common::ast::operators as names;
 use cel::common::types::{CelDouble, CelInt, CelUInt};
 use cel::common::value::{CowVal, Val};
 use cel::{ExecutionError, FunctionContext, Value};
 
-/// CEL's operators, and the functions that take their place. No author can write these names.
+/// CEL's operators, and the functions that replace them. Authors can't write these names.
 pub(super) const OPERATORS: [(&str, &str, Operator); 6] = [
     (names::ADD, "@add", Operator::Add),
     (names::SUBSTRACT, "@subtract", Operator::Subtract),
@@ -30,12 +30,12 @@ pub(super) enum Operator {
     Negate,
 }
 
-/// The name of the function that takes an operator's place.
+/// The name of the function that replaces an operator.
 pub(super) fn in_place_of(operator: &str) -> Option<&'static str> {
     OPERATORS.into_iter().find(|(name, _, _)| *name == operator).map(|(_, ours, _)| ours)
 }
 
-/// What an operator yields.
+/// The result of an operator.
 pub(super) fn apply<'context, 'call>(
     call: &mut FunctionContext<'context, 'call>,
     operator: Operator,
@@ -60,7 +60,7 @@ fn negated<'context, 'call>(
     Ok(CowVal::Owned(negator.negate()?))
 }
 
-/// Texts, lists, times and durations, and whatever does not fit.
+/// Strings, lists, times and durations, and operands that do not match.
 fn combined_by_cel<'context, 'call>(
     operator: Operator,
     left: &CowVal<'context, 'call>,
@@ -149,7 +149,7 @@ fn combine_whole(operator: Operator, one: i128, two: i128) -> Result<i128, Execu
     .ok_or_else(overflow)
 }
 
-/// An `int`, or a `uint` where only that holds the number or both operands were one.
+/// An `int`, or a `uint` if only that can represent the number or both operands were one.
 fn whole_value<'b, 'v>(number: i128, is_unsigned: bool) -> Result<CowVal<'b, 'v>, ExecutionError> {
     match (i64::try_from(number), u64::try_from(number)) {
         (_, Ok(whole)) if is_unsigned => Ok(CowVal::owned(CelUInt::from(whole))),

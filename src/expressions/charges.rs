@@ -1,7 +1,7 @@
-//! What an evaluation pays for. An expression is rewritten before it is evaluated: calls are put around what a walk walks
-//! over, what an operator or function reads, and what it makes.
+//! What an evaluation is charged for. An expression is rewritten before it is evaluated: calls are put around the
+//! ranges of comprehensions, around what an operator or function reads, and around its results.
 //!
-//! Where the language's own function would make something huge before anybody could look, ours takes its place.
+//! Where the language's own function could produce something huge before it can be checked, ours replaces it.
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, operators as names};
 use cel::common::types::{CelInt, CelMap, CelString};
@@ -11,20 +11,20 @@ use cel::{Context, ExecutionError, FunctionContext};
 use super::arithmetic;
 use crate::domain::budget::{Budget, Spent};
 
-/// A walk over its argument: a step per entry. No author can write these names.
+/// A comprehension over its argument: a step per entry. Authors can't write these names.
 const WALKED: &str = "@walked";
 /// What is read: the bytes of its argument.
 const READ: &str = "@read";
 /// What is made: the bytes of its argument.
 const MADE: &str = "@made";
-/// Ours in place of the language's functions of these names.
+/// Our replacements of the language's functions with these names.
 const REPLACE: &str = "@replace";
 const JOIN: &str = "@join";
 
-/// Bytes that a value takes beside its text.
+/// The bytes that a value takes besides its text.
 const VALUE_BYTES: usize = 32;
 
-/// Operators that read their operands only to say true or false.
+/// Operators that read their operands only to return a boolean.
 const READERS: [&str; 7] = [
     names::EQUALS,
     names::NOT_EQUALS,
@@ -34,7 +34,7 @@ const READERS: [&str; 7] = [
     names::GREATER_EQUALS,
     names::IN,
 ];
-/// Operators that neither read much nor make anything.
+/// Operators that neither read much nor produce anything.
 const FREE: [&str; 13] = [
     names::LOGICAL_AND,
     names::LOGICAL_OR,
@@ -51,7 +51,7 @@ const FREE: [&str; 13] = [
     names::OPT_SELECT,
 ];
 
-/// Rewrites a tree so that its evaluation pays.
+/// Rewrites a tree so that its evaluation is charged.
 pub(super) fn charge(tree: &mut IdedExpr) {
     match &mut tree.expr {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
@@ -63,7 +63,7 @@ pub(super) fn charge(tree: &mut IdedExpr) {
             }
             wrap(&mut walk.iter_range, WALKED);
         }
-        // A list or an object holds copies of what is put into it.
+        // A list or an object contains copies of its elements.
         Expr::List(list) => list.elements.iter_mut().for_each(charge_kept),
         Expr::Map(map) => map.entries.iter_mut().for_each(|entry| charge_entry(&mut entry.expr)),
         Expr::Struct(made) => made.entries.iter_mut().for_each(|entry| charge_entry(&mut entry.expr)),
@@ -94,13 +94,14 @@ fn charge_call(tree: &mut IdedExpr) {
         call.args.iter_mut().for_each(charge);
         return rename_arithmetic(call);
     }
-    // A walk that gathers entries appends to what it has; put otherwise, it would copy all of it each time.
+    // A comprehension that collects entries appends to its result; written otherwise, it would copy all of it each
+    // time.
     if let (names::ADD, [before, entries]) = (name.as_str(), call.args.as_mut_slice())
         && matches!(&before.expr, Expr::Ident(name) if name.starts_with('@'))
     {
         return charge(entries);
     }
-    // What spells a name, such as `optional` in `optional.of(x)`, has to stay one.
+    // Part of a function's name, such as `optional` in `optional.of(x)`, has to stay one.
     let mut values: Vec<&mut IdedExpr> = call.args.iter_mut().collect();
     if let Some(target) = call.target.as_deref_mut() {
         charge(target);
@@ -132,7 +133,7 @@ fn is_namespace(tree: &IdedExpr) -> bool {
     matches!(&tree.expr, Expr::Ident(name) if ["optional", "strings"].contains(&name.as_str()))
 }
 
-/// Calls ours, with what stood before the dot as the first argument.
+/// Calls our function, with what was before the dot as the first argument.
 fn ours(call: &mut CallExpr, name: &str) {
     if let Some(target) = call.target.take() {
         call.args.insert(0, *target);
@@ -140,7 +141,7 @@ fn ours(call: &mut CallExpr, name: &str) {
     }
 }
 
-/// Puts ours in the place of an operator on numbers.
+/// Replaces an operator on numbers by our function.
 fn rename_arithmetic(call: &mut CallExpr) {
     if let Some(name) = arithmetic::in_place_of(&call.func_name) {
         name.clone_into(&mut call.func_name);
@@ -154,9 +155,9 @@ fn wrap(tree: &mut IdedExpr, name: &str) {
     *tree = IdedExpr { id, expr: Expr::Call(call) };
 }
 
-/// Adds the functions that pay from `budget`.
+/// Adds the functions that charge `budget`.
 pub(super) fn add_to(context: &mut Context<'_, '_>, budget: &Budget) {
-    // The names are no overloads of the language, so nothing can be in their way.
+    // The names are not overloads of the language, so they can't conflict.
     let pays = budget.clone();
     let _ = context.add_function(WALKED, passing(move |value| walk(value, &pays)));
     let pays = budget.clone();
@@ -191,7 +192,7 @@ fn boxed(
     Box::new(function)
 }
 
-/// Hands its argument on once it is paid for.
+/// Returns its argument once it is paid for.
 fn passing(pay: impl Fn(&dyn Val) -> Result<(), Spent> + Send + Sync + 'static) -> Function {
     boxed(move |call| {
         let value = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;

@@ -1,5 +1,5 @@
-//! Finds what would fail before an event is there: unknown names, paths that a schema lacks or leaves out at times,
-//! kinds that don't fit.
+//! Finds in advance what would fail: unknown names, paths that the schema does not have or does not require, mismatched
+//! types.
 
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
 use serde_json::Value as Json;
@@ -13,12 +13,12 @@ use super::{Expression, ExpressionProblem, Kind};
 use crate::domain::budget::Budget;
 
 impl Expression {
-    /// What is wrong with the expression, given the JSON Schema (2020-12) of each global, or `None` where anything may
-    /// come, and the kind that it must yield. Empty if nothing is.
+    /// Checks an expression against the JSON Schema (2020-12) of each global, or `None` if anything is allowed, and the
+    /// kind that it must yield. Empty if there are no problems.
     ///
-    /// `optional_path` says that a member may be absent and no `has(…)` guards it: the evaluation then fails with
-    /// `Missing`. Whether that is an error is for the caller to say. `too_complex` says that the budget was spent before
-    /// all was looked at.
+    /// `optional_path` means that a member may be absent and no `has(…)` guards it: the evaluation then fails with
+    /// `Missing`. The caller decides whether that is an error. `too_complex` means that the budget was spent before
+    /// everything was checked.
     pub fn check(
         &self,
         globals: &[(&str, Option<&Json>)],
@@ -28,13 +28,16 @@ impl Expression {
         let mut checker = Checker::new(&self.parsed, globals, budget);
         let fact = checker.infer(&self.parsed.tree);
         if !fact.kinds.meets(wanted.into()) {
-            let message =
-                format!("this yields {}, but must yield {}", fact.kinds.words(), Kinds::from(wanted).words());
-            let hint = (fact.kinds == Kinds::OPTIONAL).then(|| "end it with `.orValue(…)`".to_owned());
+            let message = format!(
+                "this yields {}, but {} is required",
+                fact.kinds.words(),
+                Kinds::from(wanted).words()
+            );
+            let hint = (fact.kinds == Kinds::OPTIONAL).then(|| "append `.orValue(…)`".to_owned());
             checker.report(&self.parsed.tree, "wrong_kind", message, hint);
         }
         if let Some(spent) = budget.spent() {
-            let message = format!("it can't be checked against the schema: {spent}");
+            let message = format!("the expression is too complex to check against the schema: {spent}");
             checker.report(&self.parsed.tree, "too_complex", message, None);
         }
         checker.problems
@@ -46,9 +49,9 @@ pub(super) struct Checker<'a> {
     globals: &'a [(&'a str, Option<&'a Json>)],
     budget: &'a Budget,
     problems: Vec<ExpressionProblem>,
-    /// The names that walks bind, innermost last.
+    /// The variables of comprehensions, innermost last.
     locals: Vec<(String, Fact<'a>)>,
-    /// Paths that are surely there at this place.
+    /// Paths that certainly exist here.
     pub(super) guarded: Vec<String>,
 }
 
@@ -74,7 +77,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What a tree yields; reports what is wrong with it on the way.
+    /// The type of a tree's value; reports its problems.
     pub(super) fn infer(&mut self, tree: &'a IdedExpr) -> Fact<'a> {
         match &tree.expr {
             Expr::Unspecified => Fact::unknown(None),
@@ -126,7 +129,7 @@ impl<'a> Checker<'a> {
                 let known: Vec<&str> = self.globals.iter().map(|(global, _)| *global).collect();
                 let hint = match nearest(name, known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("known here: {}; text needs quotes", known.join(", ")),
+                    None => format!("known names: {}; strings need quotes", known.join(", ")),
                 };
                 self.report(tree, "unknown_name", format!("there is no `{name}`"), Some(hint));
                 Fact::unknown(None)
@@ -140,7 +143,7 @@ impl<'a> Checker<'a> {
         if select.test { Fact::of(Kinds::BOOL) } else { found }
     }
 
-    /// The member of a value; `may_lack` where its absence is provided for.
+    /// The member of a value; `may_lack` if its absence is handled.
     pub(super) fn member(&mut self, tree: &IdedExpr, of: &Fact<'a>, name: &str, may_lack: bool) -> Fact<'a> {
         let path = of.path.clone().map(|mut path| {
             path.push(Step::Member(name.to_owned()));
@@ -170,7 +173,7 @@ impl<'a> Checker<'a> {
             return Fact::unknown(path);
         }
         let is_known = said.is_required || may_lack || self.guarded.contains(&shown(&path));
-        // Where nothing is said of the members, nothing can be asked of the author.
+        // Without a description of the members there is nothing to report.
         if !is_known && !said.any_of.is_empty() {
             self.report_optional(tree, shown(&path));
         }
@@ -188,17 +191,17 @@ impl<'a> Checker<'a> {
     }
 
     fn report_optional(&mut self, tree: &IdedExpr, shown: String) {
-        let message = format!("`{shown}` may be absent, and the expression then fails");
+        let message = format!("`{shown}` may be absent; the expression then fails");
         let hint = format!("guard it: `has({shown}) && …`, or `has({shown}) ? {shown} : …`");
         self.report(tree, "optional_path", message, Some(hint));
-        // AppReport once is enough.
+        // One report is enough.
         self.guarded.push(shown);
     }
 
     fn walk(&mut self, tree: &IdedExpr, walk: &'a ComprehensionExpr) -> Fact<'a> {
         let range = self.infer(&walk.iter_range);
         if !range.kinds.meets(Kinds::LIST.or(Kinds::OBJECT)) {
-            let message = format!("only lists and objects can be walked; this is {}", range.kinds.words());
+            let message = format!("this needs a list or an object, but it is {}", range.kinds.words());
             self.report(tree, "type_mismatch", message, None);
         }
         let is_list = range.kinds.meets(Kinds::LIST);
@@ -215,7 +218,7 @@ impl<'a> Checker<'a> {
         result
     }
 
-    /// The paths of the names that walks bind, as far as they have one.
+    /// The paths of the variables of comprehensions, if they have one.
     pub(super) fn local_paths(&self) -> Locals {
         self.locals.iter().map(|(name, fact)| (name.clone(), fact.path.clone())).collect()
     }
@@ -228,7 +231,12 @@ impl<'a> Checker<'a> {
             Style::Global if is_elsewhere => Some(format!("write `….{name}()`")),
             _ => nearest(name, known).map(|near| format!("did you mean `{near}`?")),
         };
-        self.report(tree, "unknown_function", format!("there is no function `{name}` to be called so"), hint);
+        self.report(
+            tree,
+            "unknown_function",
+            format!("there is no function `{name}` that can be called like this"),
+            hint,
+        );
     }
 }
 

@@ -13,40 +13,40 @@ use super::{Expression, values};
 use crate::domain::budget::{Budget, Limits};
 use crate::domain::stack::on_deep_stack;
 
-/// Why an expression yielded nothing; no variant holds a value from the data.
+/// Why an expression has no value; no variant contains a value from the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluationError {
     /// The expression reads something that the data does not have.
     #[error("the data has no `{path}`")]
     Missing {
-        /// What is not there, as the expression writes it.
+        /// The missing path, as the expression writes it.
         path: String,
     },
-    /// Anything else, in plain words.
+    /// Any other error.
     #[error("{detail}")]
     Failed {
-        /// In plain words.
+        /// A description.
         detail: String,
     },
 }
 
 impl Expression {
-    /// Whether the expression holds for these values.
+    /// Whether the expression is true for these values.
     ///
     /// # Errors
-    /// As [`Self::evaluate`], and `Failed` if it yields anything but true or false.
+    /// As [`Self::evaluate`], and `Failed` if it yields anything but a boolean.
     pub fn holds(&self, globals: &[(&str, &Json)], budget: &Budget) -> Result<bool, EvaluationError> {
         match self.evaluate(globals, budget)? {
             Json::Bool(holds) => Ok(holds),
-            other => Err(failed(format!("it yielded {}, not true or false", values::kind_of(&other)))),
+            other => Err(failed(format!("it yielded {}, not a boolean", values::kind_of(&other)))),
         }
     }
 
-    /// What the expression yields for these values.
+    /// The value of the expression for these globals.
     ///
     /// # Errors
-    /// `Missing` if it reads what is not there, `Failed` if an operation does not fit its values or takes more than
-    /// [`Limits::EXPRESSION`] or than is left of `budget`. The same values fail the same way again.
+    /// `Missing` if it reads what does not exist, `Failed` if an operation does not accept its values or exceeds
+    /// [`Limits::EXPRESSION`] or what is left of `budget`. The same values fail the same way again.
     pub fn evaluate(&self, globals: &[(&str, &Json)], budget: &Budget) -> Result<Json, EvaluationError> {
         let budget = budget.part(Limits::EXPRESSION);
         if self.parsed.depth <= SHALLOW_DEPTH {
@@ -60,7 +60,7 @@ impl Expression {
         let mut context = Context::with_env(Arc::clone(&LANGUAGE));
         let read = paths::steps(&self.parsed.tree);
         for (name, value) in globals {
-            // What the expression doesn't read needs no copy.
+            // Globals that the expression doesn't read need no copy.
             if read.iter().any(|path| path.first() == Some(&Step::Member((*name).to_owned()))) {
                 context.add_variable_from_value(*name, values::to_cel(value));
             }
@@ -68,7 +68,7 @@ impl Expression {
         charges::add_to(&mut context, budget);
         let yielded = Value::resolve(&self.parsed.charged, &context);
         let value = match (yielded, budget.spent()) {
-            // Logic operators pass over a side that fails; what is spent is no side.
+            // Logical operators ignore a side that fails; a spent budget must not be ignored.
             (_, Some(spent)) => return Err(failed(spent.to_string())),
             (Ok(value), None) => value,
             (Err(error), None) => return Err(explain(&error, &read, globals)),
@@ -86,31 +86,31 @@ fn explain(error: &ExecutionError, read: &[Vec<Step>], globals: &[(&str, &Json)]
         ExecutionError::NoSuchKey(key) => missing(key, read, globals),
         ExecutionError::UndeclaredReference(name) => unknown(name, read),
         ExecutionError::NoSuchOverload(call) => failed(format!(
-            "`{}` does not take {}",
+            "`{}` does not accept {}",
             call.function().trim_matches('_').trim_start_matches('@'),
             call.argument_types().iter().map(|kind| words(kind)).collect::<Vec<_>>().join(" and ")
         )),
         ExecutionError::FunctionError { function, .. } => {
-            failed(format!("`{function}` can't read what it was given"))
+            failed(format!("`{function}` can't parse its argument"))
         }
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
             failed("it divides by zero".to_owned())
         }
-        ExecutionError::Overflow(..) => failed("a number goes beyond 64 bits".to_owned()),
-        ExecutionError::IndexOutOfBounds(_) => failed("a list has no entry at that place".to_owned()),
-        // The others may quote values; the crate may also learn new ones.
-        _ => failed("its values do not fit together".to_owned()),
+        ExecutionError::Overflow(..) => failed("a number exceeds 64 bits".to_owned()),
+        ExecutionError::IndexOutOfBounds(_) => failed("a list index is out of range".to_owned()),
+        // The others may quote values, and the crate may add new ones.
+        _ => failed("its operands do not match".to_owned()),
     }
 }
 
-/// A type's name at CEL in our words.
+/// A CEL type in plain words.
 fn words(kind: &str) -> &str {
     match kind {
-        "string" => "text",
-        "int" => "a whole number",
-        "uint" => "a `u` number",
+        "string" => "a string",
+        "int" => "an integer",
+        "uint" => "an unsigned integer",
         "double" => "a number with a fraction",
-        "bool" => "true or false",
+        "bool" => "a boolean",
         "list" => "a list",
         "map" => "an object",
         "null_type" => "null",
@@ -120,7 +120,7 @@ fn words(kind: &str) -> &str {
     }
 }
 
-/// Which path lacks that key. A key that no path names came from the data, so it stays unsaid.
+/// The path that lacks the key. A key that no path names came from the data and is not shown.
 fn missing(key: &str, read: &[Vec<Step>], globals: &[(&str, &Json)]) -> EvaluationError {
     let names = |path: &&Vec<Step>| path.contains(&Step::Member(key.to_owned()));
     let lacking = read.iter().filter(names).find_map(|path| paths::first_missing(path, globals));

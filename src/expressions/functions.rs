@@ -7,7 +7,7 @@ use super::kinds::Kinds;
 pub(super) struct Function {
     pub name: &'static str,
     pub style: Style,
-    /// What its first value may be: the one before the dot, or the first in brackets.
+    /// The type of its first value: the one before the dot, or the first in parentheses.
     pub takes: Kinds,
     pub yields: Kinds,
 }
@@ -95,13 +95,13 @@ pub(super) const MACROS: [&str; 6] = ["has", "all", "exists", "exists_one", "map
 pub(super) const TYPES: [&str; 10] =
     ["int", "uint", "double", "string", "bool", "bytes", "list", "map", "null_type", "type"];
 
-/// The function of that name, if it can be called that way.
+/// The function with that name, if it can be called that way.
 pub(super) fn find(name: &str, style: Style) -> Option<&'static Function> {
     let fits = |function: &&Function| function.style == style || function.style == Style::Either;
     FUNCTIONS.iter().filter(fits).find(|function| function.name == name)
 }
 
-/// The name that was likely meant, if one is near.
+/// The name that was probably meant, if one is similar.
 pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = names
         .into_iter()

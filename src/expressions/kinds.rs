@@ -1,4 +1,4 @@
-//! What is known of a value before it is there: the kinds it may have, and its schemas.
+//! What is known of a value in advance: the types that it may have, and its schemas.
 
 use std::collections::HashSet;
 
@@ -44,12 +44,12 @@ impl Kinds {
         self.0 & other.0 != 0
     }
 
-    /// In plain words: `text`, `a number or null`.
+    /// In plain words: `a string`, `a number or null`.
     pub fn words(self) -> String {
         const WORDS: [(Kinds, &str); 11] = [
-            (Kinds::BOOL, "true or false"),
+            (Kinds::BOOL, "a boolean"),
             (Kinds::NUMBER, "a number"),
-            (Kinds::TEXT, "text"),
+            (Kinds::TEXT, "a string"),
             (Kinds::LIST, "a list"),
             (Kinds::OBJECT, "an object"),
             (Kinds::TIME, "a time"),
@@ -69,7 +69,7 @@ impl From<Kind> for Kinds {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Bool => Self::BOOL,
-            // Times and durations are written as text.
+            // Times and durations are written as strings.
             Kind::Text => Self::TEXT.or(Self::TIME).or(Self::DURATION),
             Kind::Number => Self::NUMBER,
             Kind::List => Self::LIST,
@@ -95,7 +95,7 @@ pub(super) struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// Each schema once: alternatives that lead to the same ones would else double with every step of a path.
+    /// Each schema once: otherwise, alternatives that lead to the same ones would double with every step of a path.
     fn each_once(mut self) -> Self {
         let mut seen = HashSet::new();
         self.any_of.retain(|schema| seen.insert(std::ptr::from_ref::<Json>(schema)));
@@ -108,7 +108,7 @@ impl<'a> Fact<'a> {
         Self { kinds, node: None, path: None }
     }
 
-    /// What a value is that meets one of the schemas; anything if there is none.
+    /// The types of a value that meets one of the schemas; any if there is none.
     pub fn described(node: Node<'a>, path: Option<Vec<Step>>) -> Self {
         let node = node.each_once();
         if node.any_of.is_empty() {
@@ -116,7 +116,7 @@ impl<'a> Fact<'a> {
         }
         let kinds =
             node.any_of.iter().fold(Kinds::NONE, |kinds, schema| kinds.or(schema::kinds(node.root, schema)));
-        // A schema that nothing can meet is the schema's problem, not the expression's.
+        // A schema that nothing can meet is a problem of the schema, not of the expression.
         let kinds = if kinds == Kinds::NONE { Kinds::ANY } else { kinds };
         Self { kinds, node: Some(node), path }
     }

@@ -1,25 +1,25 @@
-//! What keeps a hostile text from the parser: its length, its tokens and its nesting are counted first.
+//! Protects the parser from hostile input: length, tokens and nesting are counted first.
 
 /// The longest text that is parsed, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 4 * 1024;
-/// Walks within walks: a list in each entry of a list.
+/// Nested comprehensions: a list in each entry of a list.
 pub(super) const MAX_NESTED_WALKS: usize = 2;
-/// The evaluator recurses this deep at most.
+/// The maximum recursion depth of the evaluator.
 pub(super) const MAX_DEPTH: usize = 40;
-/// What is deeper, with all that is put in to pay for it, is evaluated on a deep stack: a level takes up to 50 KiB in a
-/// debug build, and a tenth of that in a release.
+/// Deeper expressions, including the charging calls, are evaluated on a deep stack: a level takes up to 50 KiB in a
+/// debug build, and a tenth of that in a release build.
 pub(super) const SHALLOW_DEPTH: usize = if cfg!(debug_assertions) { 12 } else { 40 };
 const MAX_BRACKETS: usize = 16;
 const MAX_TOKENS: usize = 500;
 /// `!!!!x`: each sign is a level of its own.
 const MAX_SIGNS: usize = 8;
 
-/// Where a text goes beyond a bound.
+/// Where a text exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Excess {
     /// In characters from the text's start.
     pub offset: usize,
-    /// Which bound, in plain words.
+    /// Which limit, in plain words.
     pub what: &'static str,
 }
 
@@ -30,7 +30,7 @@ struct Count {
     in_word: bool,
 }
 
-/// Whether the parser can take this text: brackets, signs and tokens are bounded.
+/// Whether the parser can take this text: brackets, signs and tokens are limited.
 pub(super) fn measure(source: &str) -> Result<(), Excess> {
     let characters: Vec<char> = source.chars().collect();
     let mut count = Count { tokens: 0, open: 0, signs: 0, in_word: false };
@@ -64,7 +64,7 @@ impl Count {
             _ => {}
         }
         match () {
-            () if self.open > MAX_BRACKETS => Err("brackets are nested too deep"),
+            () if self.open > MAX_BRACKETS => Err("brackets are nested too deeply"),
             () if self.signs > MAX_SIGNS => Err("too many signs in a row"),
             () if self.tokens > MAX_TOKENS => Err("the expression has too many parts"),
             () => Ok(()),
@@ -72,7 +72,7 @@ impl Count {
     }
 }
 
-/// Whether the quote after these characters opens a raw text, where a backslash is a backslash.
+/// Whether the quote after these characters starts a raw string, in which a backslash is a backslash.
 fn is_raw(before: &[char]) -> bool {
     let prefix: Vec<char> =
         before.iter().rev().take_while(|found| found.is_alphanumeric()).copied().collect();
@@ -81,7 +81,7 @@ fn is_raw(before: &[char]) -> bool {
         && prefix.iter().all(|found| matches!(found, 'r' | 'R' | 'b' | 'B'))
 }
 
-/// How long the text literal at the start is, its quotes included; all that is left if it does not end.
+/// The length of the string literal at the start, quotes included; everything that is left if it is not closed.
 fn text_length(rest: &[char], is_raw: bool) -> usize {
     let quote = rest[0];
     let is_triple = rest.starts_with(&[quote, quote, quote]);

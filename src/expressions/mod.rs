@@ -2,9 +2,9 @@
 //!
 //! An [`Expression`] is parsed once, checked against the JSON Schemas of what it reads, and evaluated against JSON
 //! values. Everything here is pure: texts, schemas and values come in as arguments, values and problems go out; no I/O,
-//! no clock. It refuses what it can't bound: texts over [`MAX_SOURCE_BYTES`], deep nesting, lists walked within lists
-//! within lists, and what takes more than a [`Budget`](crate::domain::budget::Budget): steps over lists, bytes compared, bytes
-//! made. Its errors never hold a value from the data.
+//! no clock. It rejects what it can't bound: texts over [`MAX_SOURCE_BYTES`], deep nesting, comprehensions nested three
+//! deep, and whatever exceeds a [`Budget`](crate::domain::budget::Budget): steps over lists, bytes compared, bytes
+//! produced. Its errors never contain a value from the data.
 
 mod arithmetic;
 mod charges;
@@ -17,6 +17,7 @@ mod operators;
 mod parse;
 mod paths;
 mod schema;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -33,7 +34,7 @@ pub struct Expression {
     parsed: Arc<parse::Parsed>,
 }
 
-/// What is wrong with an expression, and where; lines and columns count characters from 1.
+/// A problem of an expression, and where; lines and columns count characters from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpressionProblem {
     /// A stable word: `syntax`, `too_long`, `too_complex`, `unknown_name`, `unknown_function`, `unknown_path`,
@@ -45,7 +46,7 @@ pub struct ExpressionProblem {
     pub column: usize,
     /// What is wrong, in plain words.
     pub message: String,
-    /// What to write instead, where that can be said.
+    /// What to write instead, if known.
     pub hint: Option<String>,
 }
 
@@ -54,7 +55,7 @@ pub struct ExpressionProblem {
 pub enum Kind {
     /// `true` or `false`.
     Bool,
-    /// Text; a time or a duration is written as text.
+    /// A string; a time or a duration is written as a string.
     Text,
     /// A number, whole or not.
     Number,

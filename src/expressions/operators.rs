@@ -51,7 +51,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// `&&` and `||`: each side counts on what the other lets through. CEL takes the other side's word when one fails.
+    /// `&&` and `||`: each side relies on what the other lets through. CEL uses the other side's result when one fails.
     fn both(&mut self, left: &'a IdedExpr, right: &'a IdedExpr, is_and: bool) -> Fact<'a> {
         for (side, other) in [(left, right), (right, left)] {
             let depth = self.guarded.len();
@@ -76,7 +76,7 @@ impl<'a> Checker<'a> {
         Fact::of(kinds)
     }
 
-    /// The paths that are surely there once `condition` came out as `truth`.
+    /// The paths that certainly exist if `condition` evaluates to `truth`.
     fn proven(&self, condition: &IdedExpr, truth: bool) -> Vec<String> {
         let path = |tree: &IdedExpr| paths::path_of(tree, &self.local_paths());
         match &condition.expr {
@@ -122,7 +122,7 @@ impl<'a> Checker<'a> {
         }
         let by = self.infer(index);
         if !operand.kinds.meets(Kinds::LIST.or(Kinds::OBJECT).or(Kinds::OPTIONAL)) {
-            let message = format!("this is {}, which has no entries", operand.kinds.words());
+            let message = format!("this is {} and has no entries", operand.kinds.words());
             self.report(tree, "type_mismatch", message, None);
         }
         let is_place = by.kinds == Kinds::NUMBER && operand.kinds.meets(Kinds::LIST);
@@ -154,7 +154,7 @@ impl<'a> Checker<'a> {
         }
         let common = left.and(right).and(fit);
         if common == Kinds::NONE {
-            let message = format!("{} and {} do not go together here", left.words(), right.words());
+            let message = format!("{} and {} can't be combined here", left.words(), right.words());
             self.report(tree, "type_mismatch", message, conversion(left, right));
             return Fact::of(fit);
         }
@@ -164,7 +164,7 @@ impl<'a> Checker<'a> {
     fn expect(&mut self, tree: &'a IdedExpr, wanted: Kinds) {
         let found = self.infer(tree).kinds;
         if !found.meets(wanted) {
-            let message = format!("this is {}, but {} is needed here", found.words(), wanted.words());
+            let message = format!("this is {}, but {} is required here", found.words(), wanted.words());
             self.report(tree, "type_mismatch", message, None);
         }
     }
@@ -204,15 +204,15 @@ fn spaced(call: &CallExpr) -> Option<&'static Function> {
     functions::find(&format!("{space}.{}", call.func_name), Style::Global)
 }
 
-/// How to make the two fit.
+/// How to make the two types match.
 fn conversion(left: Kinds, right: Kinds) -> Option<String> {
     let either = left.or(right);
     match () {
         () if either.without(Kinds::NULL) == Kinds::TEXT.or(Kinds::NUMBER) => {
-            Some("`string(…)` makes text of a number, `double(…)` a number of text".to_owned())
+            Some("`string(…)` converts a number to a string, `double(…)` a string to a number".to_owned())
         }
         () if either.without(Kinds::NULL) == Kinds::TEXT.or(Kinds::TIME) => {
-            Some("`timestamp(…)` reads a time from text".to_owned())
+            Some("`timestamp(…)` parses a time".to_owned())
         }
         () => None,
     }

@@ -1,4 +1,4 @@
-//! From text to a tree: bounded, with readable problems, and with a count of steps built into each walk over a list.
+//! Parsing: bounded, with readable errors, and with a count of steps built into each comprehension.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,6 +7,7 @@ use cel::{Env, ParseErrors, extensions};
 
 use super::charges::charge;
 use super::limits::{Excess, MAX_DEPTH, MAX_NESTED_WALKS, MAX_SOURCE_BYTES, measure};
+use super::syntax::{Explained, explain};
 use super::{Expression, ExpressionProblem};
 use crate::domain::budget::Budget;
 use crate::domain::stack::on_deep_stack;
@@ -23,18 +24,18 @@ pub(super) struct Parsed {
     pub source: String,
     /// As written, macros expanded: what checks read.
     pub tree: IdedExpr,
-    /// The same with all that costs something paid for: what is evaluated.
+    /// The same with its costs charged: this is evaluated.
     pub charged: IdedExpr,
-    /// How many levels the evaluation recurses at most.
+    /// The maximum recursion depth of the evaluation.
     pub depth: usize,
     pub places: SourceInfo,
 }
 
 impl Expression {
-    /// Reads an expression of at most [`MAX_SOURCE_BYTES`].
+    /// Parses an expression of at most [`MAX_SOURCE_BYTES`].
     ///
     /// # Errors
-    /// The first thing that is wrong with it; another try with the same text fails the same way.
+    /// The first problem; parsing the same text again fails the same way.
     pub fn parse(source: &str, budget: &Budget) -> Result<Self, ExpressionProblem> {
         if source.len() > MAX_SOURCE_BYTES {
             let message =
@@ -48,9 +49,11 @@ impl Expression {
             .map_err(|Excess { offset, what }| problem(source, offset, "too_complex", what.to_owned()))?;
         // The parser's work grows with the source, which is short.
         let paid = budget.steps(source.len());
-        paid.map_err(|spent| problem(source, 0, "too_complex", format!("it can't be read: {spent}")))?;
+        paid.map_err(|spent| {
+            problem(source, 0, "too_complex", format!("the expression is too complex: {spent}"))
+        })?;
         let parsed = on_deep_stack(|| parse_bounded(source));
-        let unreadable = || problem(source, 0, "syntax", "the expression can't be read".to_owned());
+        let unreadable = || problem(source, 0, "syntax", "the expression can't be parsed".to_owned());
         Ok(Self { parsed: Arc::new(parsed.unwrap_or_else(|| Err(unreadable()))?) })
     }
 }
@@ -72,15 +75,15 @@ fn refuse_runaways(source: &str, tree: &IdedExpr) -> Result<(), ExpressionProble
         Size { is_unfinished: true, .. } => {
             Err(problem(source, 0, "syntax", "the expression ends early".to_owned()))
         }
-        Size { depth, .. } if depth > MAX_DEPTH => refusal("the expression is nested too deep"),
+        Size { depth, .. } if depth > MAX_DEPTH => refusal("the expression is nested too deeply"),
         Size { walks, .. } if walks > MAX_NESTED_WALKS => {
-            refusal("a list may be walked within a list, but not deeper")
+            refusal("`all`, `exists`, `filter` and `map` can be nested two deep, but not deeper")
         }
         Size { .. } => Ok(()),
     }
 }
 
-/// How deep a tree is, and how deep its walks lie within one another.
+/// How deep a tree is, and how deeply its comprehensions are nested.
 struct Size {
     depth: usize,
     walks: usize,
@@ -99,7 +102,7 @@ fn measure_tree(tree: &IdedExpr, depth: usize) -> Size {
     size
 }
 
-/// The expressions right below one.
+/// The direct children of a tree.
 pub(super) fn children(tree: &IdedExpr) -> Vec<&IdedExpr> {
     match &tree.expr {
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
@@ -121,7 +124,7 @@ fn entry_parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
     }
 }
 
-/// A problem at a place given in characters from the text's start.
+/// A problem at an offset in characters from the start of the text.
 pub(super) fn problem(source: &str, offset: usize, code: &'static str, message: String) -> ExpressionProblem {
     let before: Vec<char> = source.chars().take(offset).collect();
     let line = 1 + before.iter().filter(|&&found| found == '\n').count();
@@ -131,28 +134,9 @@ pub(super) fn problem(source: &str, offset: usize, code: &'static str, message: 
 
 fn from_parser(source: &str, errors: &ParseErrors) -> ExpressionProblem {
     let first = errors.errors.first();
-    let position = first.map_or((1, 1), |error| error.pos);
-    let said = first.map_or("the expression can't be read", |error| error.msg.as_str());
-    let message = said.trim_start_matches("Syntax error: ").replace("<EOF>", "the end");
-    ExpressionProblem {
-        code: "syntax",
-        line: usize::try_from(position.0).unwrap_or(1).max(1),
-        column: usize::try_from(position.1).unwrap_or(1).max(1),
-        message,
-        hint: hint(source),
-    }
-}
-
-/// What people from other languages write, and what CEL calls it.
-fn hint(source: &str) -> Option<String> {
-    let words: Vec<&str> = source.split_whitespace().collect();
-    let said = match () {
-        () if words.contains(&"and") => "CEL writes `and` as `&&`",
-        () if words.contains(&"or") => "CEL writes `or` as `||`",
-        () if words.contains(&"not") => "CEL writes `not` as `!`",
-        () if words.contains(&"=") => "CEL compares with `==`",
-        () if words.contains(&"===") => "CEL compares with `==`",
-        () => return None,
-    };
-    Some(said.to_owned())
+    let at = |place: isize| usize::try_from(place).unwrap_or(1).max(1);
+    let (line, column) = first.map_or((1, 1), |error| (at(error.pos.0), at(error.pos.1)));
+    let raw = first.map_or("", |error| error.msg.trim_start_matches("Syntax error: "));
+    let Explained { message, hint } = explain(source, (line, column), raw);
+    ExpressionProblem { code: "syntax", line, column, message, hint }
 }

@@ -1,4 +1,4 @@
-//! What an expression reads: the paths from its globals down, entries of walked lists included.
+//! What an expression reads: the paths from its globals down, including entries of the lists that it iterates over.
 
 use std::fmt::Write;
 
@@ -17,7 +17,7 @@ pub(super) enum Step {
     Entry,
 }
 
-/// The names that walks bind, innermost last, with what they stand for.
+/// The variables of comprehensions, innermost last, with what they stand for.
 pub(super) type Locals = Vec<(String, Option<Vec<Step>>)>;
 
 impl Expression {
@@ -36,8 +36,8 @@ impl Expression {
 }
 
 impl Expression {
-    /// The first of these places that the expression reads: what is there, something in it, or something that it is in. A
-    /// place is the way from a global down; an entry of a list is any text.
+    /// The first of these places that the expression reads: the place itself, something in it, or something that it is
+    /// in. A place is the path from a global down; an entry of a list is any text.
     pub fn first_read<'a>(&self, mut places: impl Iterator<Item = &'a [String]>) -> Option<&'a [String]> {
         let first = places.next()?;
         let read = steps(&self.parsed.tree);
@@ -94,7 +94,7 @@ fn collect_walk(walk: &ComprehensionExpr, locals: &mut Locals, found: &mut Vec<V
     locals.truncate(depth);
 }
 
-/// Brings a walk's names into view.
+/// Adds the variables of a comprehension.
 pub(super) fn bind(walk: &ComprehensionExpr, locals: &mut Locals) {
     let entry = path_of(&walk.iter_range, locals).map(|mut path| {
         path.push(Step::Entry);
@@ -105,7 +105,7 @@ pub(super) fn bind(walk: &ComprehensionExpr, locals: &mut Locals) {
     locals.push((walk.accu_var.clone(), None));
 }
 
-/// The path that an expression spells, if it spells one: names, members, entries, and no more.
+/// The path that an expression spells out, if it is one: names, members, entries, and nothing else.
 pub(super) fn path_of(tree: &IdedExpr, locals: &Locals) -> Option<Vec<Step>> {
     match &tree.expr {
         Expr::Ident(name) => match locals.iter().rev().find(|(local, _)| local == name) {
@@ -168,7 +168,7 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_word) && !name.starts_with(|found: char| found.is_ascii_digit())
 }
 
-/// The shortest beginning of a path that these values do not have; entries of lists are looked into all together.
+/// The shortest prefix of a path that these values do not have; entries of lists are searched together.
 pub(super) fn first_missing(path: &[Step], globals: &[(&str, &Json)]) -> Option<String> {
     let (Some(Step::Member(global)), mut depth) = (path.first(), 1) else { return None };
     let mut here: Vec<&Json> =

@@ -1,15 +1,15 @@
-//! What a JSON Schema (2020-12) says about a member, an entry, a value's kinds. Local references are followed; what
-//! this reading doesn't understand it lets pass.
+//! What a JSON Schema (2020-12) says about a member, an entry, a value's types. Local references are followed; what is
+//! not understood counts as no constraint.
 
 use serde_json::Value as Json;
 
 use super::kinds::Kinds;
 use crate::domain::budget::Budget;
 
-/// References and combinations beyond this many are not followed.
+/// The maximum number of references and combinations that are followed.
 const MAX_DEPTH: usize = 16;
 
-/// The document that references point into, and what reading it is paid from.
+/// The document that references point into, and the budget for reading it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Root<'a> {
     pub document: &'a Json,
@@ -24,7 +24,7 @@ pub(super) struct Member<'a> {
     pub is_required: bool,
     /// The schema lists its members, and this is none of them.
     pub is_absent: bool,
-    /// The schema lets other members in, or says so in a way that is not understood here.
+    /// The schema allows other members, or restricts them in a way that is not understood here.
     pub is_open: bool,
 }
 

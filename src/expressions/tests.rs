@@ -1,4 +1,4 @@
-//! The language as authors meet it: what it yields, what it says, what it refuses.
+//! The language as authors see it: results, messages, rejections.
 
 use std::time::Instant;
 
@@ -90,12 +90,12 @@ fn arithmetic_takes_a_whole_number_and_one_with_a_fraction_in_any_place() {
         assert_eq!(evaluate(source, &json!({"n": total})), Ok(wanted), "{source} of {total}");
     }
     for (source, said) in [
-        ("data.n * data.n", "beyond 64 bits"),
-        ("data.n + 1", "beyond 64 bits"),
+        ("data.n * data.n", "exceeds 64 bits"),
+        ("data.n + 1", "exceeds 64 bits"),
         ("1 / (data.n - data.n)", "divides by zero"),
         ("1.5 % 0", "divides by zero"),
-        ("data.n + 'x'", "do not fit"),
-        ("'x' * 2", "do not fit"),
+        ("data.n + 'x'", "do not match"),
+        ("'x' * 2", "do not match"),
     ] {
         let error = evaluate(source, &big).expect_err(source).to_string();
         assert!(error.contains(said), "{source}: {error}");
@@ -176,7 +176,7 @@ fn no_error_quotes_the_data() {
     let other = parse("data.secret").holds(&[("data", &data)], &Budget::default());
     assert_eq!(
         other,
-        Err(EvaluationError::Failed { detail: "it yielded text, not true or false".to_owned() })
+        Err(EvaluationError::Failed { detail: "it yielded a string, not a boolean".to_owned() })
     );
 }
 
@@ -257,7 +257,7 @@ fn what_does_not_fit_is_found_with_its_place_and_a_way_out() {
         assert_eq!(codes(source), [code], "{source}");
     }
     assert_eq!(check("data.total", Kind::Bool)[0].code, "wrong_kind");
-    assert_eq!(check("data.?note", Kind::Text)[0].hint.as_deref(), Some("end it with `.orValue(…)`"));
+    assert_eq!(check("data.?note", Kind::Text)[0].hint.as_deref(), Some("append `.orValue(…)`"));
 }
 
 #[test]
@@ -307,8 +307,8 @@ fn a_mistake_is_shown_where_it_is() {
     let problem = |source: &str| Expression::parse(source, &Budget::default()).expect_err(source);
     let found = problem("data.a ==\n  ) 1");
     assert_eq!((found.code, found.line, found.column), ("syntax", 2, 3));
-    assert_eq!(problem("data.a = 1").hint.as_deref(), Some("CEL compares with `==`"));
-    assert_eq!(problem("data.a and data.b").hint.as_deref(), Some("CEL writes `and` as `&&`"));
+    assert_eq!(problem("data.a = 1").hint.as_deref(), Some("write `==` to compare"));
+    assert_eq!(problem("data.a and data.b").hint.as_deref(), Some("write `&&`"));
     assert_eq!(problem(" ").code, "syntax");
     assert_eq!(problem(&format!("'{}'", "x".repeat(4096))).code, "too_long");
     let after_umlauts = check("'äöü€😀' == data.carier", Kind::Any).remove(0);

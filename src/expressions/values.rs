@@ -35,8 +35,8 @@ fn number_to_cel(number: &Number) -> Value {
     }
 }
 
-/// What CEL yielded as JSON; in plain words why not where JSON has no such value. Times are RFC 3339 in UTC, durations
-/// seconds with an `s`, as CEL writes them. What is in it twice is written, and paid for, twice.
+/// CEL's result as JSON, or why JSON has no such value. Times are RFC 3339 in UTC, durations seconds with an `s`, as
+/// CEL writes them. A value that occurs twice is written, and charged, twice.
 pub(super) fn to_json(value: &Value, budget: &Budget) -> Result<Json, &'static str> {
     let bytes = match value {
         Value::String(text) => text.len(),
@@ -48,7 +48,9 @@ pub(super) fn to_json(value: &Value, budget: &Budget) -> Result<Json, &'static s
         Value::Bool(value) => Ok(Json::Bool(*value)),
         Value::Int(whole) => Ok(Json::from(*whole)),
         Value::UInt(whole) => Ok(Json::from(*whole)),
-        Value::Float(number) => Number::from_f64(*number).map(Json::Number).ok_or("a number without an end"),
+        Value::Float(number) => {
+            Number::from_f64(*number).map(Json::Number).ok_or("a number that is not finite")
+        }
         Value::String(text) => Ok(Json::String(text.as_ref().clone())),
         Value::List(items) => {
             items.iter().map(|item| to_json(item, budget)).collect::<Result<_, _>>().map(Json::Array)
@@ -64,19 +66,19 @@ pub(super) fn to_json(value: &Value, budget: &Budget) -> Result<Json, &'static s
             let seconds = duration.num_milliseconds().to_string().parse::<f64>().unwrap_or(f64::NAN) / 1000.0;
             Ok(Json::String(format!("{seconds}s")))
         }
-        Value::Bytes(_) => Err("bytes, which JSON can't hold"),
-        Value::Opaque(_) => Err("an optional; end it with `.orValue(…)`"),
-        Value::Function(..) | Value::Struct(_) => Err("something that JSON can't hold"),
+        Value::Bytes(_) => Err("bytes, which JSON can't represent"),
+        Value::Opaque(_) => Err("an optional; append `.orValue(…)`"),
+        Value::Function(..) | Value::Struct(_) => Err("something that JSON can't represent"),
     }
 }
 
-/// A value's kind in plain words; never the value.
+/// A value's type in plain words; never the value.
 pub(super) fn kind_of(value: &Json) -> &'static str {
     match value {
         Json::Null => "null",
-        Json::Bool(_) => "true or false",
+        Json::Bool(_) => "a boolean",
         Json::Number(_) => "a number",
-        Json::String(_) => "text",
+        Json::String(_) => "a string",
         Json::Array(_) => "a list",
         Json::Object(_) => "an object",
     }

@@ -1,11 +1,12 @@
-//! The way of an event: `ingest -> plan -> dispatch -> deliver -> record`, one direction.
+//! The event path: `ingest -> plan -> dispatch -> deliver -> record`, in one direction.
 //!
-//! `ingest` stores events with what `plan` makes of them, many requests in one commit. `dispatch` packs due deliveries
-//! into batches and freezes them, `deliver` makes the calls with no transaction open, `record` writes down what they
-//! came back with. `worker` runs those steps for one process and `upkeep` takes over from processes that died. What a
-//! process holds in memory is in `line`; Postgres is the truth, and every write names the claim it is made under.
+//! `ingest` stores events with their plan, many requests in one commit. `dispatch` packs due deliveries into batches
+//! and freezes them, `deliver` makes the calls with no transaction open, `record` stores their answers. `worker` runs
+//! these steps for one process, and `upkeep` takes over from processes that died. `memory_queue` is what a process
+//! holds in memory; Postgres is the source of truth, and every write names the claim that it is made under.
 //!
-//! Nothing here knows HTTP's edge or OneSignal's JSON: requests come from `api`, calls go through the provider's port.
+//! This module knows neither HTTP requests nor OneSignal's JSON: requests come from `api`, calls go through the
+//! provider port.
 
 pub mod compiled;
 pub mod ingest;
@@ -36,64 +37,64 @@ use crate::store::watch::DatabaseWatch;
 
 pub use worker::database_watch::WATCH_EVERY;
 
-/// Every figure that the pipeline's steps need.
+/// Every limit and duration that the pipeline's steps need.
 #[derive(Debug, Clone)]
 pub struct PipelineLimits {
-    /// Events in one group commit at most.
+    /// The maximum number of events in one group commit.
     pub group_events: usize,
-    /// Events that may wait for a group commit.
+    /// The maximum number of events that wait for a group commit.
     pub waiting_events: usize,
-    /// Open deliveries beyond which events are refused, the least urgent first.
+    /// The number of open deliveries above which events are rejected, the lowest priority first.
     pub backlog: u64,
-    /// Recipients of an audience beyond which a person has to release it.
+    /// The size of an audience above which a person has to release the delivery.
     pub release_over: u32,
-    /// Calls under way at once, for each app.
+    /// The maximum number of concurrent calls per app.
     pub calls_in_flight: usize,
-    /// Share of an app's calls a second that is used.
+    /// The share of an app's rate limit that is used.
     pub plan_share: f64,
-    /// Deliveries that may wait in memory.
+    /// The maximum number of deliveries in the memory queue.
     pub memory_queue_size: usize,
-    /// Recipients in one call at most.
+    /// The maximum number of recipients in one call.
     pub max_targets: usize,
-    /// How long a delivery is worth sending when nobody says.
+    /// How long a delivery may be sent if nothing else is specified.
     pub default_ttl: Duration,
-    /// Urgent deliveries need this much life left.
+    /// The minimum time left before expiry for urgent deliveries.
     pub urgent_min_remaining: Duration,
     /// How long a lease lasts.
     pub lease: Duration,
     /// How often it is renewed.
     pub lease_renewal: Duration,
-    /// How long deliveries are sent alone after the database was restored.
+    /// How long deliveries are sent one per call after the database was restored.
     pub restored_window: Duration,
-    /// How often due deliveries are looked for.
+    /// How often due deliveries are polled.
     pub poll_interval: Duration,
-    /// How often rows in this worker's name are compared with its memory.
+    /// How often rows leased to this worker are compared with its memory.
     pub reconcile: Duration,
     /// The longest call: a dead worker's calls have ended this long after its lease.
     pub call_timeout: Duration,
-    /// How long a refused key closes its app at first, and at most.
+    /// How long a rejected API key closes its app's gate, at first and at most.
     pub gate: (Duration, Duration),
-    /// When an app's calls fail so often that none are made, and how it comes back.
+    /// When an app's failure rate stops its calls, and how it recovers.
     pub breaker: rate::budget::BreakerPolicy,
-    /// How long things are kept.
+    /// Retention periods.
     pub keep_days: KeepDays,
-    /// How the priorities are tried again.
+    /// The retry policy of each priority.
     pub retry: RetryPolicy,
 }
 
-/// Days that things are kept.
+/// Retention periods, in days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepDays {
-    /// What happened: events without what they said, deliveries, decisions, calls.
+    /// The history: events without their payload, deliveries, decisions, calls.
     pub history: u32,
-    /// What events said. Never longer than the history.
+    /// Payloads of events. Never longer than the history.
     pub payloads: u32,
-    /// The keys that guard against repeats.
+    /// The keys that detect duplicates.
     pub keys: u32,
 }
 
-/// Makes sure that a version's locale is uploaded to an app. The catalog does it; the pipeline only knows that it
-/// may have to be done again when OneSignal has lost a template.
+/// Makes sure that a version's locale is uploaded to an app. The catalog does it; the pipeline only knows that it may
+/// have to be repeated after OneSignal has lost a template.
 #[async_trait]
 pub trait TemplateUploads: Send + Sync + 'static {
     /// Uploads what is missing; returns whether OneSignal has it now.
@@ -103,9 +104,9 @@ pub trait TemplateUploads: Send + Sync + 'static {
 /// A started worker: this process's name in leases.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerLease {
-    /// New at every start and after every lapse.
+    /// New at every start and after every expired lease.
     pub id: WorkerId,
-    /// Until when its claims stand.
+    /// When the lease expires.
     pub until: Timestamp,
 }
 
@@ -127,15 +128,15 @@ pub struct Pipeline {
     pub(crate) intake: ingest::intake::Intake,
     pub(crate) lease: ArcSwapOption<WorkerLease>,
     pub(crate) wanted_uploads: Mutex<BTreeSet<UploadKey>>,
-    /// Rings when rows may be due, orphaned or forgotten.
+    /// Notified when rows may be due, orphaned or unknown to this process.
     pub(crate) look: Notify,
-    /// Set when a commit's result is unknown: rows may be in our name that we don't hold.
+    /// Set when a commit's result is unknown: rows may be leased to this worker that it does not know.
     pub(crate) doubt: std::sync::atomic::AtomicBool,
-    /// Set when somebody was let go whose turn it is now.
-    pub(crate) turns_passed: std::sync::atomic::AtomicBool,
-    /// What is known of the database's past.
+    /// Set when an ordering lane's next delivery was unblocked.
+    pub(crate) has_unblocked: std::sync::atomic::AtomicBool,
+    /// What is known of the database's clock and restores.
     watch: arc_swap::ArcSwap<DatabaseWatch>,
-    /// When the database was looked at last, in microseconds since 1970.
+    /// When the database was last checked, in microseconds since 1970.
     watched_at: std::sync::atomic::AtomicI64,
 }
 
@@ -151,22 +152,22 @@ pub struct Parts {
     pub store: Store,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Ids and jitter.
+    /// The source of ids and jitter.
     pub ids: Arc<IdSource>,
-    /// Who carries the messages.
+    /// The message provider.
     pub provider: Arc<dyn MessageProvider>,
     /// The threads for work on input.
     pub compute: Arc<Compute>,
-    /// Who uploads templates again.
+    /// Uploads templates again.
     pub uploads: Arc<dyn TemplateUploads>,
-    /// The figures.
+    /// The limits.
     pub limits: PipelineLimits,
     /// The deployment's secret seed of idempotency keys.
     pub namespace: Uuid,
 }
 
 impl Pipeline {
-    /// Puts the parts together; nothing runs yet and the catalog is read when first needed.
+    /// Builds the pipeline; nothing runs yet and the catalog is read when first needed.
     pub fn new(parts: Parts) -> Arc<Self> {
         let limits = parts.limits;
         Arc::new(Self {
@@ -187,44 +188,44 @@ impl Pipeline {
             wanted_uploads: Mutex::new(BTreeSet::new()),
             look: Notify::new(),
             doubt: std::sync::atomic::AtomicBool::new(false),
-            turns_passed: std::sync::atomic::AtomicBool::new(false),
+            has_unblocked: std::sync::atomic::AtomicBool::new(false),
             watch: arc_swap::ArcSwap::default(),
             watched_at: std::sync::atomic::AtomicI64::new(i64::MIN),
             limits,
         })
     }
 
-    /// How long things are kept.
+    /// The retention periods.
     pub fn kept_days(&self) -> KeepDays {
         self.limits.keep_days
     }
 
-    /// Deliveries that this process holds in memory.
+    /// The number of deliveries that this process holds in memory.
     pub fn deliveries_in_memory(&self) -> usize {
         self.memory_queue.held_count()
     }
 
-    /// Has what is due and what is stopped looked at now.
+    /// Wakes the poller for due and unblocked deliveries.
     pub fn wake(&self) {
         self.look.notify_one();
     }
 
-    /// Events that wait for a group commit.
+    /// The number of events that wait for a group commit.
     pub fn events_waiting(&self) -> usize {
         self.intake.waiting_count()
     }
 
-    /// Whether some step is reading the catalog anew: others wait for it.
+    /// Whether some step is reading the catalog again: others wait for it.
     pub fn is_reading_catalog(&self) -> bool {
         self.catalog.is_being_read()
     }
 
-    /// This process's lease, while it stands.
+    /// This process's lease, while it is valid.
     pub(crate) fn present_lease(&self, now: Timestamp) -> Option<WorkerLease> {
         self.lease.load().as_deref().copied().filter(|lease| lease.until > now)
     }
 
-    /// Notes that rows may stand in our name that we don't hold, and has them looked for.
+    /// Notes that rows may be leased to this worker that it does not know, and wakes the poller.
     pub(crate) fn raise_doubt(&self) {
         self.doubt.store(true, std::sync::atomic::Ordering::SeqCst);
         self.look.notify_one();

@@ -1,12 +1,12 @@
-//! What a schema may come to: how many schemas its references expand to, and how many lie within each other.
+//! The size of a schema: how many schemas its references expand to, and how deeply they are nested.
 
 use super::SchemaError;
 use super::walk::{Part, Plan};
 use crate::domain::budget::Budget;
 
-/// How many schemas a schema may expand to.
+/// The maximum number of schemas that a schema may expand to.
 pub const MAX_EXPANSION: usize = 10_000;
-/// How many schemas may lie within each other for one value.
+/// The maximum number of nested schemas for one value.
 pub const MAX_CHAIN: usize = 32;
 
 /// What is known of a part while parts are counted.
@@ -18,12 +18,12 @@ enum State<T> {
     Known(T),
 }
 
-/// What a schema may come to.
+/// The size of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// How many schemas lie within each other for one value.
     pub chain: usize,
-    /// How often one value is held against one of its schemas, at most.
+    /// How often one value is validated against one of its schemas, at most.
     pub weight: usize,
 }
 
@@ -81,9 +81,9 @@ struct Figures {
     expansion: usize,
     /// Schemas that it expands to for the value itself.
     own: usize,
-    /// How often something in the value is held against a schema because of this part.
+    /// How often something in the value is validated because of this part.
     spread: usize,
-    /// How often the value, or something in it, is held against a schema because of this part.
+    /// How often the value, or something in it, is validated because of this part.
     weight: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The keyword that is put into each part of a schema: it pays for each time that the part is held against a value.
+//! A keyword that is added to each part of a schema: it charges for each validation of the part.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::domain::budget::{Budget, Spent};
 
 thread_local! {
-    /// What this thread pays from at the moment.
+    /// What this thread currently pays from.
     static PAYER: RefCell<Option<Budget>> = const { RefCell::new(None) };
 }
 
-/// Holds for every value, and pays a step.
+/// Valid for every value; charges a step.
 pub(super) struct Count;
 
 impl<'i> Keyword<'i> for Count {
@@ -28,7 +28,7 @@ impl<'i> Keyword<'i> for Count {
     }
 }
 
-/// The validator knows no way to stop; unwinding it, without a panic's message, is the one there is.
+/// The validator can't be stopped otherwise: it is unwound, without a panic message.
 fn pay() {
     let paid = PAYER.with_borrow(|payer| payer.as_ref().map_or(Ok(()), |budget| budget.steps(1)));
     if let Err(spent) = paid {
@@ -36,7 +36,7 @@ fn pay() {
     }
 }
 
-/// Runs `check` and pays for it from `budget`.
+/// Runs `check` and charges `budget` for it.
 ///
 /// # Errors
 /// [`Spent`] when it was stopped.

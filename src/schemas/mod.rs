@@ -1,7 +1,7 @@
-//! JSON Schema: schemas are accepted within bounds, and data is held against them within a budget.
+//! JSON Schema: schemas are accepted within limits, and data is validated within a budget.
 //!
-//! A schema's references can make a few lines mean millions of comparisons. So what they expand to is counted before a
-//! schema is accepted ([`Schema::new`]), and each comparison is paid for ([`Schema::check`]). A schema that refers to
+//! A schema's references can make a few lines mean millions of comparisons. So their expansion is counted before a
+//! schema is accepted ([`Schema::new`]), and each comparison is charged ([`Schema::check`]). A schema that refers to
 //! itself is fine: how far it is followed depends on how deep the data is. Everything here is pure.
 
 mod bounds;
@@ -20,32 +20,32 @@ use crate::domain::stack::on_deep_stack;
 
 pub use bounds::{MAX_CHAIN, MAX_EXPANSION};
 
-/// Errors of one value that are listed.
+/// The maximum number of errors listed for one value.
 pub const SHOWN_ERRORS: usize = 20;
 /// How often a pattern with look-around or back-references may try again, for one text.
 const PATTERN_TRIES: usize = 100_000;
-/// Schemas that are held against values at most to list what is wrong; beyond, only the first error is.
+/// The maximum number of validations to list all errors; above that, only the first one is reported.
 const MAX_LISTING_STEPS: u64 = 10_000;
-/// Levels of schemas and data that a usual thread's stack has room for.
+/// The levels of schemas and data that fit on a regular thread's stack.
 const SHALLOW_LEVELS: usize = 200;
 
-/// A schema that data can be held against.
+/// A compiled schema.
 pub struct Schema {
     validator: Validator,
     bounds: Bounds,
 }
 
-/// Why a schema is not accepted.
+/// Why a schema is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// It is no JSON Schema, or refers to what isn't there. No value of it is in the text.
-    #[error("this is no JSON Schema: {0}")]
+    /// It is not a valid JSON Schema, or refers to something that does not exist. The text contains no value of it.
+    #[error("this is not a valid JSON Schema: {0}")]
     Unreadable(String),
     /// Its references expand to more than [`MAX_EXPANSION`] schemas.
     #[error("its references expand to more than {MAX_EXPANSION} schemas")]
     TooLarge,
-    /// More than [`MAX_CHAIN`] schemas lie within each other for one value.
-    #[error("more than {MAX_CHAIN} schemas lie within each other for one value")]
+    /// More than [`MAX_CHAIN`] schemas are nested for one value.
+    #[error("more than {MAX_CHAIN} schemas are nested for one value")]
     TooDeep,
     /// A schema refers to itself for one and the same value, without a step into it.
     #[error("`{0}` refers to itself without a step into the value")]
@@ -53,8 +53,8 @@ pub enum SchemaError {
     /// A part of it has an `$id` of its own.
     #[error("`{0}` has an `$id` of its own")]
     SecondId(String),
-    /// Reading it takes too much.
-    #[error("it can't be read: {0}")]
+    /// It is too complex to read.
+    #[error("it is too complex to read: {0}")]
     Spent(#[from] Spent),
 }
 
@@ -62,18 +62,18 @@ impl SchemaError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) => "see json-schema.org for what goes where",
+            Self::Unreadable(_) => "see json-schema.org for the allowed keywords",
             Self::TooLarge | Self::Spent(_) => {
-                "describe what is common once, and let fewer alternatives refer to each other"
+                "define common parts once, and let fewer alternatives refer to each other"
             }
-            Self::TooDeep => "nest fewer `allOf`, `anyOf`, `oneOf` and `$ref` within each other",
+            Self::TooDeep => "nest fewer `allOf`, `anyOf`, `oneOf` and `$ref`",
             Self::Circular(_) => "refer to it from `properties` or `items`",
             Self::SecondId(_) => "put it under `$defs` without `$id` and refer to `#/$defs/…`",
         }
     }
 }
 
-/// What is wrong with data, at most [`SHOWN_ERRORS`] of it.
+/// Validation errors, at most [`SHOWN_ERRORS`].
 #[derive(Debug)]
 pub struct Errors<T> {
     /// Each in the caller's words.
@@ -106,29 +106,29 @@ impl Schema {
         Ok(Self { validator, bounds })
     }
 
-    /// What is wrong with `data`, each error in the words of `tell`; `None` if it fits. Where saying all that is wrong takes
-    /// too much, only the first error is shown, or none.
+    /// Validates `data` and maps each error with `describe`; `None` if it is valid. If listing all errors costs too
+    /// much, only the first one is returned, or none.
     ///
     /// # Errors
-    /// [`Spent`] when holding it against the schema takes more than [`Limits::VALIDATION`] or than is left.
+    /// [`Spent`] when validation needs more than [`Limits::VALIDATION`] or than is left.
     pub fn check<T: Send>(
         &self,
         data: &Value,
         budget: &Budget,
-        tell: impl Fn(&ValidationError<'_>) -> T + Sync,
+        describe: impl Fn(&ValidationError<'_>) -> T + Sync,
     ) -> Result<Option<Errors<T>>, Spent> {
         if self.fits(data, budget)? {
             return Ok(None);
         }
         let list_all = || {
             let mut errors = self.validator.iter_errors(data);
-            let shown = errors.by_ref().take(SHOWN_ERRORS).map(|error| tell(&error)).collect();
+            let shown = errors.by_ref().take(SHOWN_ERRORS).map(|error| describe(&error)).collect();
             Errors { shown, has_more: errors.next().is_some() }
         };
-        // The validator makes all errors before it gives the first one, and one for every failing alternative.
+        // The validator collects all errors before it returns the first one, and one for every failing alternative.
         let limits = Limits { steps: MAX_LISTING_STEPS, ..Limits::VALIDATION };
         let listed = self.on_stack(data, || count::within(&budget.part(limits), list_all));
-        let list_first = || self.validator.validate(data).map_err(|error| tell(&error)).err();
+        let list_first = || self.validator.validate(data).map_err(|error| describe(&error)).err();
         let listed = listed.or_else(|_| {
             let first = self.on_stack(data, || count::within(&budget.part(limits), list_first));
             Ok::<_, Spent>(Errors { shown: first.ok().flatten().into_iter().collect(), has_more: true })
@@ -136,7 +136,7 @@ impl Schema {
         listed.map(Some)
     }
 
-    /// Whether `data` fits. It is paid for beforehand: as often as each value in it may be held against a schema.
+    /// Whether `data` is valid. It is paid for in advance: as often as each value in it may be validated.
     ///
     /// # Errors
     /// As for [`Self::check`].

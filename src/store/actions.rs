@@ -1,4 +1,4 @@
-//! What `tag` and `track` rules want done with people at OneSignal.
+//! Actions of `tag` and `track` rules on people at OneSignal.
 
 use serde_json::Value;
 use sqlx::PgConnection;

@@ -1,4 +1,4 @@
-//! OneSignal apps, their keys sealed.
+//! OneSignal apps, with sealed API keys.
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgRow;
@@ -17,7 +17,7 @@ pub(super) fn place(app: AppId) -> String {
 /// Every app.
 ///
 /// # Errors
-/// [`StoreError::Sealed`] when a key was sealed with a secret key that we no longer have.
+/// [`StoreError::Sealed`] when a key was sealed with a secret key that is no longer configured.
 pub(super) async fn list(connection: &mut PgConnection, vault: &Vault) -> Result<Vec<App>, StoreError> {
     let rows = sqlx::query("SELECT * FROM apps ORDER BY name").fetch_all(connection).await?;
     rows.iter().map(|row| read_app(row, vault)).collect()
@@ -47,7 +47,7 @@ fn read_app(row: &PgRow, vault: &Vault) -> Result<App, StoreError> {
     })
 }
 
-/// Declares the labels that an app's people have aliases under.
+/// Sets the alias labels of an app's people.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -76,8 +76,8 @@ impl Store {
         list(&mut connection, self.vault()).await
     }
 
-    /// Enters an app or brings it up to date; as the default one, if it says so. Raises the catalog's revision when
-    /// anything changed.
+    /// Inserts or updates an app, as the default one if it says so. Raises the catalog's revision when anything
+    /// changed.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -101,11 +101,11 @@ impl Store {
             },
             None => app.clone(),
         };
-        // Whoever was quicker entered the same: all replicas have the same settings.
+        // Another replica inserted the same app first: all replicas have the same settings.
         self.put_app(&wanted, self.app_version(app.id).await?, now).await.map(|_| ())
     }
 
-    /// The version that an app stands at; 0 if there is none.
+    /// An app's version; 0 if there is none.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -114,8 +114,8 @@ impl Store {
         Ok(version.fetch_optional(self.pool()).await?.unwrap_or_default())
     }
 
-    /// Says everything about an app, if it still stands at `version` (0: if there is none). What had closed its gate is
-    /// worth another look, save that a person did. Returns whether it did stand there.
+    /// Replaces an app's settings if its version is still `version` (0: if there is none). Its gate is reopened for a
+    /// probe, unless a person closed it. Returns whether the version matched.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -165,7 +165,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Pauses an app, or lets it go on (`None`).
+    /// Pauses an app, or resumes it (`None`).
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! The record of changes: appended to in the transaction that makes the change.
+//! The audit log: appended to in the transaction that makes the change.
 
 use serde_json::Value;
 use sqlx::Row;
@@ -15,25 +15,25 @@ pub struct AuditEntry {
     pub id: Uuid,
     /// When.
     pub at: Timestamp,
-    /// Who: a source's name, or a person's.
+    /// The actor: a source's name, or a person's.
     pub actor: String,
-    /// What was done: `created`, `changed`, `published`, …
+    /// The action: `created`, `changed`, `published`, …
     pub action: String,
-    /// With what: `template`, `rule`, `event_type`, `partial`, …
+    /// The kind of entry: `template`, `rule`, `event_type`, `partial`, …
     pub kind: String,
     /// Its name or key.
     pub subject: String,
-    /// What it said before.
+    /// The content before.
     pub before: Option<Value>,
-    /// What it says now.
+    /// The content after.
     pub after: Option<Value>,
-    /// Why, in the person's words.
+    /// The reason, in the person's words.
     pub note: String,
     /// The key that was used, if one was.
     pub key: Option<KeyId>,
 }
 
-/// Enters changes.
+/// Inserts changes.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -81,8 +81,8 @@ impl Store {
         .await?)
     }
 
-    /// Whether a version may reach people other than by a test send: its template needs no approval, or it was approved
-    /// or live before. `false` when there is no such version.
+    /// Whether a version may be sent other than as a test: its template needs no approval, or it was approved or live
+    /// before. `false` if there is no such version.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -105,7 +105,7 @@ impl Store {
         Ok(allowed.unwrap_or_default())
     }
 
-    /// Changes, newest first, before `before` if it is given; of one thing if `kind` and `subject` are.
+    /// Changes, newest first, optionally before `before` and of one entry, if `kind` and `subject` are given.
     ///
     /// # Errors
     /// [`StoreError::Database`].

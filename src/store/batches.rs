@@ -15,9 +15,9 @@ use crate::domain::id::{BatchId, DeliveryId, TemplateVersionId, TypedId, WorkerI
 pub struct NewBatch {
     /// Its id.
     pub id: BatchId,
-    /// The app it goes through.
+    /// The app that it is sent through.
     pub app: AppId,
-    /// The key of every attempt.
+    /// The idempotency key of every attempt.
     pub idempotency_key: Uuid,
     /// A keyed hash of the content; `None` for a batch from before there was one.
     pub body_fingerprint: Option<Vec<u8>>,
@@ -32,7 +32,7 @@ pub struct NewBatch {
 /// Stores batches and the first attempt of each, in one statement.
 ///
 /// # Errors
-/// [`StoreError::Database`]; a second batch with the same key on the same day is refused.
+/// [`StoreError::Database`]; a second batch with the same key on the same day is rejected.
 pub async fn insert_all(
     connection: &mut PgConnection,
     worker: WorkerId,
@@ -61,8 +61,8 @@ pub async fn insert_all(
     Ok(())
 }
 
-/// Notes that batches were surely never sent and that their members went back to the queue: the same members may be
-/// frozen again under the same key.
+/// Marks batches as certainly not sent, with their members back in the queue: the same members may be frozen again
+/// under the same key.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -74,25 +74,25 @@ pub async fn void(connection: &mut PgConnection, ids: &[BatchId]) -> Result<(), 
     Ok(())
 }
 
-/// A frozen batch as it is stored.
+/// A stored frozen batch.
 #[derive(Debug, Clone)]
 pub struct StoredBatch {
-    /// What was frozen.
+    /// The frozen content.
     pub frozen: NewBatch,
     /// The number of its latest attempt.
     pub attempt: i32,
-    /// When that began.
+    /// When that attempt began.
     pub started_at: Timestamp,
-    /// Whose it is.
+    /// The worker that made it.
     pub worker: WorkerId,
 }
 
 impl Store {
-    /// Begins attempts anew that were noted, but whose calls have not been made: they begin now. Returns those
-    /// that their workers still hold under a lease that stands.
+    /// Restarts recorded attempts whose calls have not been made: they begin now. Returns those that their workers
+    /// still hold under a valid lease.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; nothing has begun then.
+    /// [`StoreError::Database`]; no attempt was restarted then.
     pub async fn begin_anew(
         &self,
         attempts: &[(BatchId, i32, WorkerId)],
@@ -122,7 +122,7 @@ impl Store {
         Ok(begun.into_iter().map(|(batch, n)| (BatchId::from_uuid(batch), n)).collect())
     }
 
-    /// Takes attempts out of the books that were entered for this worker and not made.
+    /// Deletes attempts that were recorded for this worker and not made.
     ///
     /// # Errors
     /// [`StoreError::Database`].

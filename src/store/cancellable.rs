@@ -1,4 +1,4 @@
-//! What waits and surely has not gone out: locked, to be ended by somebody who does not want it any more.
+//! Pending deliveries that have certainly not been sent: locked, so that the caller can end them.
 
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::StoreError;
 use super::queue::{CLAIM_COLUMNS, Claim, read_claim};
 use crate::domain::id::{DeliveryId, EventId, TypedId, WorkerId};
 
-/// What waiting deliveries are found by; each of the three finds some of them.
+/// The criteria for pending deliveries; each of the three selects some of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Named<'a> {
     /// Digests of cancellation keys.
@@ -18,16 +18,16 @@ pub struct Named<'a> {
     pub ids: &'a [DeliveryId],
 }
 
-/// A delivery that waits.
+/// A pending delivery.
 #[derive(Debug)]
 pub struct Waiting {
     /// Its row.
     pub claim: Claim,
-    /// Who has a lease on it.
+    /// The worker that leases it.
     pub worker: Option<WorkerId>,
-    /// What a cancellation finds it by.
+    /// The hash that a cancellation finds it by.
     pub cancel: Option<[u8; 32]>,
-    /// What a newer event finds it by.
+    /// The hash that a newer event finds it by.
     pub collapse: Option<[u8; 32]>,
     /// Its event.
     pub event: EventId,
@@ -35,8 +35,8 @@ pub struct Waiting {
     pub rule: String,
 }
 
-/// Locks what is named, waits and surely has not gone out, in the order of ids: two who end each other's deliveries
-/// wait for one another, and not in a circle.
+/// Locks the selected deliveries that are pending and have certainly not been sent, ordered by id, so that transactions
+/// that end each other's deliveries can't deadlock.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -114,7 +114,7 @@ pub async fn open_under(
     Ok(found.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
-/// Digests as they are bound.
+/// Digests as query parameters.
 pub(super) fn bytes(digests: &[[u8; 32]]) -> Vec<Vec<u8>> {
     digests.iter().map(|digest| digest.to_vec()).collect()
 }

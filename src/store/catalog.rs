@@ -1,5 +1,5 @@
-//! The catalog: read whole at one revision; event types, partials and rules written one by one. Templates are in
-//! `templates`.
+//! The catalog: read as a whole at one revision; event types, partials and rules are written individually. Templates
+//! are in `templates`.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::domain::rule::{Action, Rule};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry, Partial};
 
 impl Store {
-    /// The catalog at its present revision.
+    /// The catalog at its current revision.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`], [`StoreError::Sealed`].
@@ -28,7 +28,7 @@ impl Store {
         Ok(snapshot)
     }
 
-    /// The same as a transaction sees it that has [`lock`]ed the catalog: it needs no second connection.
+    /// The same within a transaction that has [`lock`]ed the catalog: it needs no second connection.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`], [`StoreError::Sealed`].
@@ -52,7 +52,7 @@ impl Store {
         })
     }
 
-    /// The catalog's present revision.
+    /// The catalog's current revision.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -61,7 +61,7 @@ impl Store {
     }
 }
 
-/// The versions that canaries of `rules` name.
+/// The versions that canaries of `rules` use.
 async fn canary_versions(
     connection: &mut PgConnection,
     rules: &[Rule],
@@ -136,7 +136,7 @@ fn read_rule(row: &PgRow) -> Result<Rule, StoreError> {
     })
 }
 
-/// Takes the catalog's lock for the rest of the transaction: changes come one after the other.
+/// Locks the catalog for the rest of the transaction: changes are serialized.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -144,7 +144,7 @@ pub async fn lock(tx: &mut Tx) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("SELECT revision FROM catalog_revision FOR UPDATE").fetch_one(&mut **tx).await?)
 }
 
-/// Raises the revision; what is planned from here on sees the change.
+/// Raises the revision; what is planned from now on sees the change.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -157,7 +157,7 @@ pub async fn raise_revision(connection: &mut PgConnection, now: Timestamp) -> Re
     .await?)
 }
 
-/// Enters an event type or replaces it, under its next version.
+/// Inserts or replaces an event type, with its next version.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -187,7 +187,7 @@ pub async fn upsert_event_type(
     Ok(())
 }
 
-/// Enters a partial or replaces it, under its next version.
+/// Inserts or replaces a partial, with its next version.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -207,7 +207,7 @@ pub async fn upsert_partial(tx: &mut Tx, partial: &Partial, now: Timestamp) -> R
     Ok(())
 }
 
-/// Enters a rule or replaces the one with the same key, whose id stays, under its next version.
+/// Inserts or replaces a rule by key, keeping its id, with its next version.
 ///
 /// # Errors
 /// [`StoreError::Database`].

@@ -1,11 +1,11 @@
-//! The production clock: Postgres' time plus elapsed boot time, so that every replica tells the same time.
+//! The production clock: Postgres' time plus elapsed boot time, so that all replicas have the same time.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::{Store, StoreError};
 use crate::domain::clock::{Clock, Timestamp, boot_time};
 
-/// Tells Postgres' time without asking it each time; [`PgClock::measure`] sets it right.
+/// Postgres' time without a query per call; [`PgClock::measure`] adjusts it.
 #[derive(Debug)]
 pub struct PgClock {
     /// Microseconds to add to the boot time.
@@ -13,20 +13,20 @@ pub struct PgClock {
 }
 
 impl PgClock {
-    /// A clock that is right from the start.
+    /// A clock that is correct from the start.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when the database is away.
+    /// [`StoreError::Database`] when the database is unavailable.
     pub async fn start(store: &Store) -> Result<Self, StoreError> {
         let clock = Self { offset_us: AtomicI64::new(0) };
         clock.measure(store).await?;
         Ok(clock)
     }
 
-    /// Asks Postgres for the time and takes the middle of the round trip.
+    /// Asks Postgres for the time and assumes the middle of the round trip.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; the clock goes on with what it had.
+    /// [`StoreError::Database`]; the clock continues with its previous offset.
     pub async fn measure(&self, store: &Store) -> Result<(), StoreError> {
         let before = boot_micros();
         let server: Timestamp =

@@ -8,8 +8,8 @@ use super::cancellable::bytes;
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 
-/// Locks the rows of these digests, made where missing, in the order of digests; returns the highest sequence that each
-/// has seen.
+/// Locks the rows of these digests, inserting missing ones, in the order of digests; returns the highest sequence that
+/// each has seen.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -40,7 +40,7 @@ pub async fn lock(
         .collect()
 }
 
-/// Notes the highest sequences, of rows that are locked.
+/// Stores the highest sequences of locked rows.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -58,7 +58,7 @@ pub async fn note(connection: &mut PgConnection, seen: &[([u8; 32], i64)]) -> Re
 }
 
 impl Store {
-    /// Forgets what was last seen before `before`, at most `limit`.
+    /// Deletes what was last seen before `before`, at most `limit`.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! The ledger: whether everything that was taken is accounted for.
+//! The consistency check: whether everything that was accepted is accounted for.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -7,32 +7,32 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::floor;
 
-/// One line of the ledger.
+/// One line of the consistency check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsistencyLine {
     /// What is counted.
     pub name: String,
     /// How many there are.
     pub count: i64,
-    /// Whether there should be none.
+    /// Whether the count should be zero.
     pub must_be_none: bool,
-    /// One of them, by its UUID, where there should be none.
+    /// The UUID of one of them, if the count should be zero.
     pub example: Option<Uuid>,
 }
 
 impl ConsistencyLine {
-    /// Whether something does not add up here.
+    /// Whether this line is inconsistent.
     pub fn is_wrong(&self) -> bool {
         self.must_be_none && self.count > 0
     }
 }
 
 impl Store {
-    /// The ledger of what was taken since `since`, all of it at the same moment.
+    /// The consistency check of what was accepted since `since`, all of it at the same moment.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn ledger(&self, since: Timestamp) -> Result<Vec<ConsistencyLine>, StoreError> {
+    pub async fn check_consistency(&self, since: Timestamp) -> Result<Vec<ConsistencyLine>, StoreError> {
         let rows =
             sqlx::query(include_str!("sql/ledger.sql")).bind(floor(since)).fetch_all(self.pool()).await?;
         rows.iter()

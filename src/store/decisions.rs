@@ -1,4 +1,4 @@
-//! Decisions: kept for everything that is off the happy path.
+//! Decisions: stored for everything that did not go as expected.
 
 use sqlx::PgConnection;
 

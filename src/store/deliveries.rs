@@ -1,4 +1,4 @@
-//! Deliveries as they are planned, together with their rows in the queue.
+//! Planned deliveries, together with their rows in the queue.
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -14,33 +14,33 @@ use crate::domain::event::Recipient;
 use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
 use crate::domain::timing::Schedule;
 
-/// How a delivery comes into the world.
+/// The initial state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Waits until it is due; with a lease if this process has a place for it in memory.
+    /// Waits until it is due; with a lease if this process has a slot for it in memory.
     Queued {
-        /// Not before this.
+        /// Not before this time.
         due_at: Timestamp,
-        /// Who owns it from the start.
+        /// The worker that leases it from the start.
         lease: Option<WorkerId>,
     },
     /// Frozen in a batch within the transaction that stores it.
     Sending {
-        /// Who makes the call.
+        /// The worker that makes the call.
         worker: WorkerId,
         /// The batch.
         batch: BatchId,
     },
     /// Waits for a person.
     Held,
-    /// Over before it began.
+    /// Ended before it began.
     Skipped,
 }
 
 /// A delivery to be stored.
 #[derive(Debug)]
 pub struct NewDelivery<'a> {
-    /// Its id, made in the same millisecond as the event's.
+    /// Its id, created in the same millisecond as the event's.
     pub id: DeliveryId,
     /// The event.
     pub event: EventId,
@@ -62,19 +62,19 @@ pub struct NewDelivery<'a> {
     pub recipient: Option<&'a Recipient>,
     /// the audience.
     pub audience: Option<&'a Value>,
-    /// What OneSignal does with the time of the message.
+    /// What OneSignal does with the scheduled time.
     pub schedule: Option<&'a Schedule>,
-    /// What a cancellation finds it by.
+    /// The hash that a cancellation finds it by.
     pub cancel_digest: Option<[u8; 32]>,
-    /// What a newer event finds it by.
+    /// The hash that a newer event finds it by.
     pub collapse_digest: Option<[u8; 32]>,
-    /// Its place in line, if it goes out one after another.
+    /// Its position, if it is sent in order.
     pub turn: Option<Place>,
-    /// Not after this.
+    /// Not after this time.
     pub expires_at: Timestamp,
     /// When it was planned.
     pub created_at: Timestamp,
-    /// How it begins.
+    /// Its initial state.
     pub admission: Admission,
 }
 
@@ -158,7 +158,7 @@ fn batch_of(admission: Admission) -> Option<Uuid> {
     }
 }
 
-/// Pins a delivery to a version and locale, when it is released.
+/// Pins a delivery to a version and locale when it is released.
 ///
 /// # Errors
 /// [`StoreError::Database`].

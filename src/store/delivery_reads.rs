@@ -1,4 +1,4 @@
-//! Reads for screens and answers: events, deliveries and what was decided about them, page by page.
+//! Reads for screens and responses: events, deliveries and their decisions, page by page.
 
 use serde_json::Value;
 use sqlx::postgres::PgRow;
@@ -15,7 +15,7 @@ use crate::domain::id::{
 };
 use crate::domain::timing::{HandOver, ProviderTiming, Schedule};
 
-/// A delivery as it is shown and as it is prepared for sending.
+/// A delivery as it is shown and as it is loaded for sending.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of `deliveries`, the state from `queue` while it is open")]
 pub struct DeliveryRow {
@@ -42,8 +42,8 @@ pub struct DeliveryRow {
     pub replay_of: Option<DeliveryId>,
 }
 
-/// A delivery with its row of the queue. The limit makes that a look-up by key for each: joined plainly, the newest deliveries
-/// would be met at the end of a walk through the whole queue.
+/// A delivery with its queue row. The limit makes that a lookup by key for each: with a plain join, the newest
+/// deliveries would come at the end of a scan of the whole queue.
 pub(super) const DELIVERY_COLUMNS: &str = "SELECT d.*, d.channel::text AS channel_text, d.priority::text AS priority_text,
         coalesce(q.state, d.state)::text AS state_text, coalesce(q.blocked_due_at, q.due_at) AS due_at, q.attempts,
         q.blocked_due_at IS NOT NULL AS waits_for_turn,
@@ -125,7 +125,7 @@ pub struct AttemptRow {
     pub is_replay: Option<bool>,
 }
 
-/// The deliveries of these events, oldest first. They were made in the same millisecond as their event.
+/// The deliveries of these events, oldest first. They were created in the same millisecond as their event.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -167,7 +167,7 @@ pub async fn deliveries_with(
     rows.iter().map(read_delivery).collect()
 }
 
-/// The deliveries of an event and their replays, which were made later and may have been replayed themselves.
+/// The deliveries of an event and their replays, which were created later and may have been replayed themselves.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -181,7 +181,7 @@ pub async fn deliveries_and_replays_of(
         let query = format!("{DELIVERY_COLUMNS} WHERE d.replay_of = ANY ($1) ORDER BY d.id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&newest).fetch_all(&mut *connection).await?;
         let mut replays = rows.iter().map(read_delivery).collect::<Result<Vec<_>, _>>()?;
-        // One that was made within its event's millisecond is known already.
+        // Deliveries created in their event's millisecond are already included.
         replays.retain(|replay| deliveries.iter().all(|known| known.id != replay.id));
         newest = replays.iter().map(|row| row.id.uuid()).collect();
         deliveries.extend(replays);
@@ -216,7 +216,7 @@ fn read_decision(row: &PgRow) -> Result<DecisionRow, StoreError> {
 }
 
 impl Store {
-    /// The deliveries and decisions of one event, its replays included.
+    /// The deliveries and decisions of one event, including its replays.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -243,7 +243,7 @@ impl Store {
         deliveries_with(&mut *self.pool().acquire().await?, ids).await
     }
 
-    /// What was decided about a delivery, oldest first.
+    /// The decisions about a delivery, oldest first.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,6 +1,6 @@
-//! Events that are gathered into one message: which windows are open, and what was gathered.
+//! Digests: events that are collected into one message, with their open windows.
 //!
-//! Who joins a window locks its row, and so does who closes it: nothing is gathered for a message that is being made.
+//! Both joining and closing a window lock its row, so that nothing is added to a message that is being made.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,13 +16,13 @@ use crate::domain::id::{DeliveryId, EventId, TypedId, floor};
 /// An open window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// The message that it is gathered for.
+    /// The message that its events are collected for.
     pub delivery: DeliveryId,
-    /// The last place that was given.
+    /// The last position that was assigned.
     pub last_place: i32,
 }
 
-/// Locks the windows of these digests in the order of digests; where none is open, the delivery beside it opens one.
+/// Locks the windows of these digests in the order of digests; where none is open, the given delivery opens one.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -53,7 +53,7 @@ pub async fn lock(
         .collect()
 }
 
-/// Which of these messages still wait for their time.
+/// Which of these messages are still pending.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -69,7 +69,7 @@ pub async fn still_waiting(
     Ok(waiting.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
-/// Notes how locked windows stand.
+/// Updates locked windows.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -90,22 +90,22 @@ pub async fn note(
     Ok(())
 }
 
-/// One event that was gathered.
+/// One collected event.
 #[derive(Debug, Clone, Copy)]
 pub struct NewItem {
-    /// For which message.
+    /// Its message.
     pub delivery: DeliveryId,
-    /// In which place.
+    /// Its position.
     pub place: i32,
     /// The event.
     pub event: EventId,
-    /// How many of them the message holds.
+    /// The maximum number of events in the message.
     pub max: i32,
-    /// What a cancellation finds it by.
+    /// The hash that a cancellation finds it by.
     pub cancel: Option<[u8; 32]>,
 }
 
-/// Stores what was gathered.
+/// Stores collected events.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -126,21 +126,21 @@ pub async fn insert_items(connection: &mut PgConnection, items: &[NewItem]) -> R
     Ok(())
 }
 
-/// An event that was taken out of a message before it was made.
+/// An event that was removed from a message before it was made.
 #[derive(Debug, Clone)]
 pub struct TakenOut {
     /// The message.
     pub delivery: DeliveryId,
     /// The event.
     pub event: EventId,
-    /// What a cancellation finds it by.
+    /// The hash that a cancellation finds it by.
     pub cancel: Option<[u8; 32]>,
-    /// Whether nothing is left to be told.
+    /// Whether the message has no events left.
     pub is_last: bool,
 }
 
-/// Takes these events, or what was posted under these cancellation digests, out of windows that are open. What is being
-/// made already stays as it is.
+/// Removes these events, or those posted under these cancellation digests, from open windows. Messages that are already
+/// being made are not changed.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -149,7 +149,7 @@ pub async fn take_out(
     events: &[EventId],
     cancel: &[[u8; 32]],
 ) -> Result<Vec<TakenOut>, StoreError> {
-    // The windows are locked in a statement of their own: what was gathered is looked at once nobody can join.
+    // The windows are locked in a statement of their own: their events are read once no other can join.
     let open: Vec<Uuid> = sqlx::query_scalar(
         "SELECT d.delivery_id
          FROM digest_windows d
@@ -200,7 +200,7 @@ fn read_taken(row: &PgRow) -> Result<TakenOut, StoreError> {
     })
 }
 
-/// Closes windows that are locked: nobody joins what ends within this transaction.
+/// Closes locked windows: no event joins what ends within this transaction.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -212,18 +212,18 @@ pub async fn close(connection: &mut PgConnection, ids: &[DeliveryId]) -> Result<
     Ok(())
 }
 
-/// The events that a message tells, in the order of arrival, and how many there were in all.
+/// The events of a message, in the order of arrival, and how many there were in all.
 #[derive(Debug, Clone, Default)]
 pub struct Gathered {
-    /// The newest, as many as it holds.
+    /// The newest, up to the maximum.
     pub events: Vec<EventId>,
-    /// How many were gathered.
+    /// How many were collected.
     pub count: usize,
 }
 
 impl Store {
-    /// Closes the windows of messages that are about to be made: whoever is just joining one is waited for, and nobody
-    /// joins it afterwards.
+    /// Closes the windows of messages that are about to be made: events that are joining are waited for, and none joins
+    /// afterwards.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -240,7 +240,7 @@ impl Store {
         Ok(())
     }
 
-    /// What these messages tell; most tell their own event alone and are not in the answer.
+    /// The events of these messages; messages with their own event only are not included.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -269,8 +269,8 @@ impl Store {
         Ok(gathered)
     }
 
-    /// Forgets windows whose message does not wait any more, and what was gathered for messages before `before` that
-    /// are over; at most `limit` of each.
+    /// Deletes windows whose message is no longer pending, and events collected for messages before `before` that have
+    /// ended; at most `limit` of each.
     ///
     /// # Errors
     /// [`StoreError::Database`].

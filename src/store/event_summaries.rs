@@ -1,4 +1,4 @@
-//! Reads for lists of events: what became of many at once, and whose key a text is.
+//! Reads for lists of events: the results of many at once, and lookups by a source's own id.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::domain::event::key_name;
 use crate::domain::id::{EventId, TypedId};
 use crate::vault::sha256;
 
-/// Deliveries of one event that are looked at: an event may be for thousands of people.
+/// The maximum number of deliveries evaluated per event: an event may have thousands of recipients.
 const LOOKED_AT: i64 = 200;
 
-/// Deliveries of one event that go the same way and stand the same.
+/// Deliveries of one event with the same channel and state.
 #[derive(Debug, Clone)]
 pub struct Alike {
     /// Their channel.
@@ -29,19 +29,19 @@ pub struct Alike {
     pub count: i64,
 }
 
-/// What became of an event.
+/// The results of an event.
 #[derive(Debug, Clone, Default)]
 pub struct EventOutcome {
-    /// Its deliveries, replays not among them.
+    /// Its deliveries, without replays.
     pub deliveries: Vec<Alike>,
-    /// Whether there are more deliveries than were looked at.
+    /// Whether there are more deliveries than were evaluated.
     pub has_more: bool,
-    /// What was decided last about one of its deliveries; where it has none, what was decided first.
+    /// The last decision about one of its deliveries, or its first decision if it has none.
     pub why: Option<String>,
 }
 
 impl Store {
-    /// What became of these events at `now`. Of each, the first 200 deliveries are looked at.
+    /// The results of these events at `now`. The first 200 deliveries of each are evaluated.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -82,12 +82,12 @@ impl Store {
         Ok(outcomes)
     }
 
-    /// Of each event, the words of the last decision about a delivery, and of the first one at all.
+    /// For each event, the detail of the last decision about a delivery, and of the first decision at all.
     async fn words_about(
         &self,
         events: &[Uuid],
     ) -> Result<Vec<(Uuid, Option<String>, Option<String>)>, StoreError> {
-        // Aggregates, and no order with a limit: that could walk through all decisions from their newest on.
+        // Aggregates instead of a limit with an order: that could scan all decisions from the newest on.
         let words = sqlx::query_as(
             "SELECT event_id, (array_agg(detail ORDER BY id DESC) FILTER (WHERE delivery_id IS NOT NULL))[1],
                 (array_agg(detail ORDER BY id))[1]
@@ -99,7 +99,7 @@ impl Store {
         Ok(words)
     }
 
-    /// What was decided about these events, oldest first.
+    /// The decisions about these events, oldest first.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -114,7 +114,7 @@ impl Store {
         Ok(decisions)
     }
 
-    /// The newest events that any source posted with this id of its own.
+    /// The newest events that any source posted with this id.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -23,26 +23,26 @@ pub struct KeyClaim {
     pub digest: [u8; 32],
     /// The vault's fingerprint of the content.
     pub fingerprint: Vec<u8>,
-    /// The id that the event gets if it wins.
+    /// The id that the event gets if the claim succeeds.
     pub event: EventId,
 }
 
-/// What the first statement of a group commit learns.
+/// What the first statement of a group commit returns.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The catalog's present revision.
+    /// The catalog's current revision.
     pub revision: i64,
-    /// The events that won their keys; the others are repeats.
+    /// The events whose claims succeeded; the others are duplicates.
     pub won: Vec<EventId>,
-    /// What is known of the recipients.
+    /// What is known about the recipients.
     pub facts: Facts,
     /// Apps behind a closed gate.
     pub gated_apps: Vec<Uuid>,
-    /// Whether rows may still be admitted in the name of the worker that asks.
+    /// Whether rows may still be admitted with a lease to the given worker.
     pub may_be_admitted_leased: bool,
 }
 
-/// Lets the statements of this transaction wait for locks for an instant only.
+/// Makes the statements of this transaction wait only briefly for locks.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -53,11 +53,11 @@ pub async fn wait_briefly_for_locks(connection: &mut PgConnection) -> Result<(),
 
 const CLAIM_KEYS: &str = include_str!("sql/claim_keys.sql");
 
-/// Claims keys for `worker`, if this process sends, and reads in the same statement what planning needs. `claims` must be sorted by (source, digest),
-/// or two replicas can deadlock.
+/// Claims keys for `worker`, if this process sends, and reads what planning needs in the same statement. `claims` must
+/// be sorted by (source, digest), or two replicas can deadlock.
 ///
 /// # Errors
-/// [`StoreError::Database`]; [`StoreError::is_passing`] when another transaction holds one of the keys.
+/// [`StoreError::Database`]; [`StoreError::is_passing`] if another transaction holds one of the keys.
 pub async fn claim_keys(
     connection: &mut PgConnection,
     claims: &[KeyClaim],
@@ -89,16 +89,16 @@ pub async fn claim_keys(
     })
 }
 
-/// What the first post of a key left behind.
+/// The first post of a key.
 #[derive(Debug, Clone)]
 pub struct FirstPost {
-    /// The event it became.
+    /// Its event.
     pub event: EventId,
     /// The fingerprint of its content.
     pub fingerprint: Vec<u8>,
 }
 
-/// Reads the first posts of keys that were not won.
+/// Reads the first posts of keys whose claims failed.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -128,7 +128,7 @@ pub async fn find_first_posts(
     Ok(found)
 }
 
-/// An event as it is stored: the sensitive values are out of `data`.
+/// An event as it is stored: without the sensitive values in `data`.
 #[derive(Debug)]
 pub struct NewEvent<'a> {
     /// The event.
@@ -137,7 +137,7 @@ pub struct NewEvent<'a> {
     pub data: String,
     /// The sensitive values, sealed.
     pub sealed: Option<Vec<u8>>,
-    /// The id of its one recipient, if nothing was planned for them.
+    /// The id of its only recipient, if nothing was planned for them.
     pub unanswered_for: Option<&'a str>,
 }
 
@@ -185,7 +185,7 @@ fn recipients_text(recipients: &[Recipient]) -> String {
 const EVENT_COLUMNS: &str = "SELECT e.*, e.recipients::text AS recipients_text, p.data::text AS data_text
     FROM events e LEFT JOIN event_payloads p ON p.event_id = e.id";
 
-/// An event as it can be shown: what was sealed is not in `data`.
+/// An event as it can be shown: without sealed values in `data`.
 #[derive(Debug)]
 pub struct StoredEvent {
     /// The event, its data without the sensitive values.
@@ -193,7 +193,7 @@ pub struct StoredEvent {
 }
 
 impl Store {
-    /// Finds events by id; those that can't be read are left out, and logged.
+    /// Finds events by id; unreadable ones are left out and logged.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -202,7 +202,7 @@ impl Store {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
         let rows = sqlx::query(query).bind(ids).fetch_all(self.pool()).await?;
         let readable = rows.iter().filter_map(|row| {
-            // One row that can't be read must not stop the others.
+            // One unreadable row must not stop the others.
             read_event(row).inspect_err(|error| tracing::error!("an event was left out: {error}")).ok()
         });
         Ok(readable.collect())
@@ -211,7 +211,7 @@ impl Store {
     /// Finds one event.
     ///
     /// # Errors
-    /// [`StoreError::Database`], or [`StoreError::Corrupt`] for a row that can't be read.
+    /// [`StoreError::Database`], or [`StoreError::Corrupt`] for an unreadable row.
     pub async fn find_event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
         let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = $1"));
         let row = sqlx::query(query).bind(id.uuid()).fetch_optional(self.pool()).await?;
@@ -252,7 +252,7 @@ pub(super) fn read_event(row: &sqlx::postgres::PgRow) -> Result<StoredEvent, Sto
     Ok(StoredEvent { event })
 }
 
-/// Reads a channel's word from a row.
+/// Reads a channel from a row.
 pub(super) fn read_channel(word: &str, table: &'static str, id: Uuid) -> Result<Channel, StoreError> {
     word.parse().map_err(|_| StoreError::corrupt(table, "channel", id))
 }

@@ -1,8 +1,8 @@
-//! What a simulation does to the way to the database: debug builds only.
+//! Faults that a simulation injects between Herald and the database: debug builds only.
 //!
-//! Whoever drives steps of the pipeline one at a time puts a [`Faults`] around each. It is asked before and after every
-//! transaction begins, statement runs and commit is made, and may answer with an error, wait (a process that stands
-//! still) or panic (a process that dies there). Without one around it, nothing here does anything.
+//! A test that drives the pipeline step by step puts a [`Faults`] around each step. It is called before and after every
+//! begin, statement and commit, and may return an error, wait (a stalled process) or panic (a process that dies there).
+//! Without it, this module does nothing.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,38 +15,38 @@ use sqlx::{Either, Execute, Executor, Postgres, SqlStr};
 
 use super::{Committed, StoreError, Tx};
 
-/// Where on the way to the database a step is.
+/// The kind of database operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// A transaction begins.
+    /// Begin of a transaction.
     Begin,
-    /// A statement of its own, without a transaction around it.
+    /// A statement without a transaction.
     Statement,
-    /// A transaction commits.
+    /// Commit of a transaction.
     Commit,
 }
 
-/// What becomes of it.
+/// The result of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// Nothing special.
     GoOn,
-    /// The connection breaks before the server has heard of it.
+    /// The connection breaks before the server receives it.
     Away,
-    /// It is done, and the reply is lost.
+    /// It is done, but the response is lost.
     ReplyLost,
-    /// Another transaction stands in the way: the server undoes it and says so (40001).
+    /// It conflicts with another transaction: the server rolls it back and reports it (40001).
     Refused,
 }
 
-/// Decides what becomes of each step to the database.
+/// Decides the result of each database operation.
 #[async_trait]
 pub trait Faults: Send + Sync {
-    /// Asked before it is done.
+    /// Called before it is done.
     async fn before(&self, place: Place) -> Fate;
-    /// Told once it is done.
+    /// Called once it is done.
     async fn after(&self, place: Place);
-    /// Told when a named crash point is passed.
+    /// Called when a named crash point is passed.
     fn pass(&self, point: &'static str);
 }
 
@@ -84,7 +84,7 @@ fn broken() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())
 }
 
-/// Begins a transaction, if it may.
+/// Begins a transaction, if allowed.
 pub(super) async fn begin(pool: &PgPool) -> Result<Tx, StoreError> {
     match before(Place::Begin).await {
         Fate::GoOn => {}
@@ -95,7 +95,7 @@ pub(super) async fn begin(pool: &PgPool) -> Result<Tx, StoreError> {
     Ok(tx)
 }
 
-/// Commits, or meets its fate.
+/// Commits, or injects the fault.
 pub(super) async fn commit(mut tx: Tx) -> Committed {
     match before(Place::Commit).await {
         Fate::GoOn => {
@@ -118,12 +118,12 @@ pub(super) async fn commit(mut tx: Tx) -> Committed {
     }
 }
 
-/// Has the server say what it says when transactions stand in each other's way.
+/// Makes the server report a conflict between transactions.
 async fn refuse<'e>(executor: impl Executor<'e, Database = Postgres>) -> Result<PgQueryResult, sqlx::Error> {
     sqlx::raw_sql("DO $$ BEGIN RAISE serialization_failure; END $$").execute(executor).await
 }
 
-/// The pool as statements of their own see it.
+/// The pool for statements without a transaction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Statements<'p>(pub &'p PgPool);
 
@@ -135,10 +135,10 @@ impl std::ops::Deref for Statements<'_> {
     }
 }
 
-/// Everything that a statement comes back with.
+/// Everything that a statement returns.
 type Outcome = Vec<Either<PgQueryResult, PgRow>>;
 
-/// Runs a statement, or has it meet its fate.
+/// Runs a statement, or injects the fault.
 async fn run<'q>(pool: PgPool, query: impl Execute<'q, Postgres> + 'q) -> Result<Outcome, sqlx::Error> {
     let fate = before(Place::Statement).await;
     match fate {

@@ -13,18 +13,18 @@ use crate::domain::gate::{Gate, GateSubject, PAUSED};
 use crate::domain::id::TypedId;
 use crate::domain::retry::delta;
 
-/// Until a person opens it: a moment that never comes, and that every reader of times can read.
+/// Until a person opens it: a time that is never reached, and that every client can parse.
 const UNTIL_OPENED: Timestamp = match chrono::DateTime::from_timestamp(253_370_764_800, 0) {
     Some(moment) => moment,
     None => Timestamp::UNIX_EPOCH,
 };
 
-/// Whether this replica may find out if a half-open gate may open.
+/// The answer to a replica that asks to probe a half-open gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// It may make one call, and no other replica makes one for a while.
+    /// It may make one call; no other replica makes one for a while.
     Yours,
-    /// Another one is finding out, or the gate is closed again: not before this.
+    /// Another replica is probing, or the gate is closed again: not before this time.
     NotBefore(Timestamp),
     /// The gate is open.
     NoGate,
@@ -43,7 +43,7 @@ pub struct NamedGate {
 }
 
 impl Store {
-    /// Every gate that is not open, and every app that is paused, as people call them; oldest first.
+    /// Every gate that is not open, and every paused app, by name; oldest first.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -51,7 +51,7 @@ impl Store {
         self.named_gates_of(None).await
     }
 
-    /// The gate that a queued delivery waits behind, if it does.
+    /// The gate that a queued delivery waits behind, if any.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -82,7 +82,7 @@ impl Store {
             .collect()
     }
 
-    /// What people mean by a name: an app's id or name (`all`: each), a rule's key, or `template@version`.
+    /// The subjects of a name: an app's id or name (`all`: each), a rule's key, or `template@version`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -127,7 +127,8 @@ impl Store {
         gates.filter_map(Result::transpose).collect()
     }
 
-    /// Closes a gate for a person, until a person opens it. Returns whether it was open, or closed by itself.
+    /// Closes a gate on behalf of a person, until a person opens it. Returns whether it was open, or closed
+    /// automatically.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -155,7 +156,7 @@ impl Store {
         Ok(closed.rows_affected() > 0)
     }
 
-    /// Opens a gate for a person, whoever closed it. Returns whether there was one.
+    /// Opens a gate on behalf of a person, however it was closed. Returns whether there was one.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -168,7 +169,7 @@ impl Store {
         Ok(opened.rows_affected() > 0)
     }
 
-    /// Closes a gate until a moment. A gate that is closed for longer stays so.
+    /// Closes a gate until a time. A gate that is closed for longer stays so.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -192,8 +193,8 @@ impl Store {
         Ok(())
     }
 
-    /// Closes a gate for `first`, doubled each time that the probe after it failed for the same reason, up to `longest`;
-    /// returns until when. While it is closed, further closings change nothing: calls that were under way don't lengthen it.
+    /// Closes a gate for `first`, doubled each time a probe failed for the same reason, up to `longest`; returns until
+    /// when. While it is closed, closing it again has no effect: calls that were in flight don't lengthen it.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -232,7 +233,7 @@ impl Store {
         .await?)
     }
 
-    /// Asks for leave to make one call through a half-open gate. One replica gets it, and no other before `next`.
+    /// Asks for permission to make one call through a half-open gate. One replica gets it, and no other before `next`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -264,8 +265,8 @@ impl Store {
         })
     }
 
-    /// Opens a half-open gate, after a call that worked. Returns whether there was one. A gate that is still
-    /// closed stays so: the call had begun before.
+    /// Opens a half-open gate after a successful call. Returns whether there was one. A gate that is still closed stays
+    /// so: the call had begun before.
     ///
     /// # Errors
     /// [`StoreError::Database`].

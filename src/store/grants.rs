@@ -1,26 +1,28 @@
-//! The rights of the service's own role: everything that serving needs, no table's definition, and nothing that would
-//! change the record of changes.
+//! The privileges of the service's own role: everything that serving needs, but no table definitions, and nothing that
+//! would change the audit log.
 
 use super::{Store, StoreError};
 
-/// Why a role was given no rights.
+/// Why no privileges were granted.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantError {
-    /// The name can't be a role's.
-    #[error("`{0}` can't be the name of a role: use lower-case letters, digits and `_`")]
+    /// The name is not valid for a role.
+    #[error("`{0}` is not a valid role name: use lower-case letters, digits and `_`")]
     BadName(String),
     /// There is no such role.
-    #[error("there is no role {0}: make it with `CREATE ROLE {0} LOGIN PASSWORD '…'`")]
+    #[error("there is no role {0}: create it with `CREATE ROLE {0} LOGIN PASSWORD '…'`")]
     UnknownRole(String),
-    /// The role owns the tables or is a superuser: nothing can be kept from it.
-    #[error("role {0} owns the tables or is a superuser, so nothing can be kept from it: name another one")]
+    /// The role owns the tables or is a superuser: its privileges can't be limited.
+    #[error(
+        "role {0} owns the tables or is a superuser, so its privileges can't be limited: use another role"
+    )]
     Owner(String),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What the service's role gets and does not get, in the schema that `{schema}` stands for.
+/// The role's privileges, in the schema that `{schema}` stands for.
 const GRANTS: [&str; 8] = [
     "GRANT USAGE ON SCHEMA {schema} TO {role}",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
@@ -33,11 +35,10 @@ const GRANTS: [&str; 8] = [
 ];
 
 impl Store {
-    /// Gives a role what `herald serve` needs, and takes from it what it does not. Called by the owner of the tables;
-    /// doing it twice changes nothing.
+    /// Grants a role what `herald serve` needs, and revokes the rest. Run by the owner of the tables; idempotent.
     ///
     /// # Errors
-    /// [`GrantError`]; no right is changed then.
+    /// [`GrantError`]; no privileges are changed then.
     pub async fn grant_service(&self, role: &str) -> Result<(), GrantError> {
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if role.is_empty() || role.len() > 63 || !role.chars().all(is_plain) {
@@ -70,7 +71,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the role that Herald runs as could change the record of changes: it owns the table, or is a superuser.
+    /// Whether Herald's own role could change the audit log: it owns the table, or is a superuser.
     ///
     /// # Errors
     /// [`StoreError::Database`].

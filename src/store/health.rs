@@ -1,45 +1,45 @@
-//! What readiness and `doctor` ask of the database.
+//! What readiness checks and `doctor` read from the database.
 
 use sqlx::Row;
 
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 
-/// How the database is.
+/// The database's state.
 #[derive(Debug, Clone)]
 pub struct DatabaseHealth {
     /// Postgres' version.
     pub version: String,
-    /// It takes writes.
+    /// It accepts writes.
     pub is_writable: bool,
-    /// A synchronous standby has every commit, so a failover loses nothing.
+    /// A synchronous standby has every commit, so that a failover loses nothing.
     pub has_synchronous_standby: bool,
 }
 
-/// What the queue holds, by priority and state.
+/// The contents of the queue, by priority and state.
 #[derive(Debug, Clone)]
 pub struct Backlog {
     /// The priority.
     pub priority: String,
     /// The state.
     pub state: String,
-    /// Rows, counted up to a bound.
+    /// Rows, counted up to a limit.
     pub deliveries: i64,
     /// When the oldest of them was due.
     pub oldest_due_at: Option<Timestamp>,
 }
 
-/// How much there is to do.
+/// The amount of pending work.
 #[derive(Debug, Clone, Default)]
 pub struct Load {
-    /// Open deliveries, as Postgres' statistics have them.
+    /// Open deliveries, according to Postgres' statistics.
     pub open_deliveries: u64,
-    /// When the oldest urgent one that nobody has claimed was due.
+    /// When the oldest unclaimed urgent delivery was due.
     pub oldest_urgent_due_at: Option<Timestamp>,
 }
 
 impl Store {
-    /// How many deliveries are held, counted up to a bound.
+    /// How many deliveries are held, counted up to a limit.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -48,7 +48,7 @@ impl Store {
         Ok(sqlx::query_scalar(query).bind(bound).fetch_one(self.pool()).await?)
     }
 
-    /// How much there is to do, without counting.
+    /// The amount of pending work, without counting.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -68,10 +68,10 @@ impl Store {
         })
     }
 
-    /// Asks the database how it is.
+    /// Reads the database's state.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when it is away.
+    /// [`StoreError::Database`] when it is unavailable.
     pub async fn health(&self) -> Result<DatabaseHealth, StoreError> {
         let row = sqlx::query(
             "SELECT current_setting('server_version') AS version, NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable,
@@ -86,7 +86,7 @@ impl Store {
         })
     }
 
-    /// What waits in the queue. Counts at most `bound` rows, so it costs the same however long the queue is.
+    /// The contents of the queue. Counts at most `bound` rows, so the cost does not depend on the queue's length.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! How it goes: what went out by minute, how OneSignal answered of late, who is alive. Nothing here grows with history.
+//! Health metrics: messages by minute, OneSignal's recent answers, live workers. The cost does not grow with history.
 
 use sqlx::Row;
 
@@ -7,7 +7,7 @@ use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::floor;
 
-/// Messages that went out through an app within a minute.
+/// Messages sent through an app within a minute.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of `app_message_counts`, summed over replicas")]
 pub struct MinuteVolume {
@@ -16,12 +16,12 @@ pub struct MinuteVolume {
     pub messages: i64,
 }
 
-/// How OneSignal answered the calls of a while.
+/// OneSignal's answers to recent calls.
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
     /// By classified answer, most frequent first.
     pub by_answer: Vec<(String, i64)>,
-    /// Seconds that half of them, and 99 of 100, took at most.
+    /// The 50th and 99th percentile, in seconds.
     pub seconds: Option<(f64, f64)>,
 }
 
@@ -34,11 +34,11 @@ pub struct AliveWorker {
     pub lease_until: Timestamp,
 }
 
-/// Calls that are looked at, at most.
+/// The maximum number of calls evaluated.
 const CALLS: i64 = 20_000;
 
 impl Store {
-    /// What went out since `since`, by app and minute.
+    /// Messages sent since `since`, by app and minute.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -60,7 +60,7 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// How OneSignal answered calls whose batches were frozen since `since`.
+    /// OneSignal's answers to calls whose batches were frozen since `since`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -89,7 +89,7 @@ impl Store {
         Ok(answers)
     }
 
-    /// Processes that send at the moment, oldest first.
+    /// Processes that are sending at present, oldest first.
     ///
     /// # Errors
     /// [`StoreError::Database`].

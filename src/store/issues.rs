@@ -1,4 +1,4 @@
-//! What needs a person, grouped by why: held deliveries and those that ended badly.
+//! Deliveries that need a person, grouped by reason: held ones and failed ones.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -17,7 +17,7 @@ pub struct IssueKey {
     pub code: String,
     pub rule: String,
     pub template: String,
-    /// The words of the decision, where they are the reason and hold nothing of the single delivery.
+    /// The detail of the decision, if it is the reason and contains nothing of the individual delivery.
     pub reason: Option<String>,
 }
 
@@ -28,7 +28,7 @@ pub struct IssueGroup {
     pub key: IssueKey,
     /// How many there are.
     pub count: i64,
-    /// What was decided about one of them.
+    /// The decision about one of them.
     pub detail: String,
     /// The newest of them.
     pub example: DeliveryId,
@@ -53,14 +53,14 @@ pub struct IssueMember {
     pub detail: String,
 }
 
-/// Decisions that are looked through at most, newest first; at most so many deliveries are grouped.
+/// The maximum number of decisions scanned, newest first, and of deliveries grouped.
 pub const DECISIONS: i64 = 50_000;
 
 const GROUPS: &str = concat!(include_str!("sql/with_issues.sql"), include_str!("sql/issues.sql"));
 const MEMBERS: &str = concat!(include_str!("sql/with_issues.sql"), include_str!("sql/issue_members.sql"));
 
 impl Store {
-    /// The groups of deliveries made since `since` that need a person, largest first; and whether all were looked at.
+    /// The groups of deliveries created since `since` that need a person, largest first; and whether all were scanned.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -73,7 +73,7 @@ impl Store {
         Ok((rows.iter().map(read_group).collect::<Result<_, StoreError>>()?, is_complete))
     }
 
-    /// The deliveries of one group made since `since`, older than `before`, newest first.
+    /// The deliveries of one group created since `since`, older than `before`, newest first.
     ///
     /// # Errors
     /// [`StoreError::Database`].

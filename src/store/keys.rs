@@ -1,4 +1,4 @@
-//! API keys, kept as hashes.
+//! API keys, stored as hashes.
 
 use sqlx::Row;
 
@@ -16,17 +16,17 @@ pub struct NewKey {
     pub source: SourceId,
     /// SHA-256 of its text.
     pub hash: [u8; 32],
-    /// What may be shown of it.
+    /// The part of it that may be shown.
     pub hint: String,
-    /// Reaches sandbox apps only.
+    /// Can use sandbox apps only.
     pub is_test: bool,
     /// What it may do.
     pub scopes: Vec<String>,
-    /// The event types it may post; `None`: whatever the source may.
+    /// The event types that it may post; `None`: those of the source.
     pub allowed_types: Option<Vec<String>>,
     /// The names of the sources whose events it may see; `None`: all.
     pub allowed_sources: Option<Vec<String>>,
-    /// When it ends; `None`: when it is revoked.
+    /// When it expires; `None`: never.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -35,15 +35,15 @@ pub struct NewKey {
 pub struct KnownKey {
     /// Its id.
     pub id: KeyId,
-    /// Reaches sandbox apps only.
+    /// Can use sandbox apps only.
     pub is_test: bool,
     /// What it may do.
     pub scopes: Vec<String>,
-    /// The event types it may post; `None`: whatever the source may.
+    /// The event types that it may post; `None`: those of the source.
     pub allowed_types: Option<Vec<String>>,
     /// The sources whose events it may see; `None`: all.
     pub visible_sources: Option<Vec<SourceId>>,
-    /// When it ends; `None`: when it is revoked.
+    /// When it expires; `None`: never.
     pub expires_at: Option<Timestamp>,
     /// When it was used last, to about a minute.
     pub last_used_at: Option<Timestamp>,
@@ -58,15 +58,15 @@ pub struct ListedKey {
     pub id: KeyId,
     /// The source's name.
     pub source: String,
-    /// What may be shown of it.
+    /// The part of it that may be shown.
     pub hint: String,
     /// What it may do.
     pub scopes: Vec<String>,
     /// The names of the sources whose events it may see; `None`: all.
     pub allowed_sources: Option<Vec<String>>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it ends; `None`: when it is revoked.
+    /// When it expires; `None`: never.
     pub expires_at: Option<Timestamp>,
     /// When it was used last, to about a minute.
     pub last_used_at: Option<Timestamp>,
@@ -75,7 +75,7 @@ pub struct ListedKey {
 }
 
 impl Store {
-    /// Stores a key. One with the same hash is brought up to date instead.
+    /// Stores a key. A key with the same hash is updated instead.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -174,7 +174,7 @@ impl Store {
             .collect()
     }
 
-    /// Notes that a key was used at `now`.
+    /// Records that a key was used at `now`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -187,7 +187,7 @@ impl Store {
         Ok(())
     }
 
-    /// How many test keys in use may do more than post events and read, as far as their scopes go.
+    /// How many active test keys have scopes beyond posting events and reading.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -202,7 +202,7 @@ impl Store {
         .await?)
     }
 
-    /// Whether there is an app that reaches real people.
+    /// Whether there is an app that can reach real people.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -211,7 +211,7 @@ impl Store {
         Ok(sqlx::query_scalar(query).fetch_one(self.pool()).await?)
     }
 
-    /// Revokes a key; `false` if there is none that could be.
+    /// Revokes a key; `false` if there is no active one.
     ///
     /// # Errors
     /// [`StoreError::Database`].

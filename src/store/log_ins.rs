@@ -1,4 +1,4 @@
-//! Log-ins under way: counted tries, browsers that are known, codes and answers that are waited for.
+//! Log-ins in progress: counted attempts, known browsers, pending codes and provider responses.
 
 use chrono::TimeDelta;
 
@@ -6,14 +6,14 @@ use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MemberId, TypedId};
 
-/// The time that tries are counted in.
+/// The window that attempts are counted in.
 pub const ATTEMPT_WINDOW: TimeDelta = TimeDelta::minutes(15);
-/// Browsers that are kept for a member: those used last.
+/// The number of browsers kept for a member: those used last.
 const BROWSERS: i64 = 20;
-/// How long a browser is known without being used.
+/// How long an unused browser stays known.
 const BROWSERS_STAY: TimeDelta = TimeDelta::days(180);
 
-/// A log-in that lacks the second factor.
+/// A log-in that still needs the second factor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRow {
     /// Whose it is.
@@ -25,8 +25,8 @@ pub struct PendingRow {
 }
 
 impl Store {
-    /// Counts one more try for each of these subjects, and says how many there were within [`ATTEMPT_WINDOW`]. One statement:
-    /// tries that come at once are counted one after the other.
+    /// Counts one more attempt for each of these subjects, and returns how many there were within [`ATTEMPT_WINDOW`].
+    /// One statement: simultaneous attempts are serialized.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -36,7 +36,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<([u8; 32], i32)>, StoreError> {
         let mut sorted: Vec<&[u8]> = subjects.iter().map(<[u8; 32]>::as_slice).collect();
-        // Always in one order, so that two of them never wait for each other.
+        // Always in one order, so that they never deadlock.
         sorted.sort_unstable();
         let rows: Vec<(Vec<u8>, i32)> = sqlx::query_as(
             "INSERT INTO log_in_attempts AS a (subject, window_start, attempts)
@@ -57,7 +57,7 @@ impl Store {
             .collect())
     }
 
-    /// Forgets all tries of some subjects, and one try of others.
+    /// Deletes all attempts of some subjects, and one attempt of others.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -95,7 +95,7 @@ impl Store {
         .await?)
     }
 
-    /// A log-in that lacks the second factor, if it is still waited for and the member may log in.
+    /// A log-in that still needs the second factor, if it has not expired and the member may log in.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -116,7 +116,7 @@ impl Store {
         Ok(row.map(|(id, email, method)| PendingRow { member: MemberId::from_uuid(id), email, method }))
     }
 
-    /// Keeps what belongs to a log-in at the provider until its answer comes.
+    /// Stores the data of a log-in at the provider until the response comes.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -135,7 +135,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes what belongs to a log-in at the provider, so that its answer is good once.
+    /// Takes the data of a log-in at the provider, so that the response can be used only once.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -149,10 +149,10 @@ impl Store {
         .await?)
     }
 
-    /// Deletes what has served: counted tries, sessions, links, log-ins that nobody finished, browsers of long ago.
+    /// Deletes expired rows: attempts, sessions, links, unfinished log-ins, unused browsers.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; trying again helps.
+    /// [`StoreError::Database`]; retrying helps.
     pub async fn prune_log_ins(&self, now: Timestamp) -> Result<u64, StoreError> {
         let mut pruned = 0;
         for (query, before) in [
@@ -200,7 +200,7 @@ pub async fn remember_browser(
     Ok(())
 }
 
-/// Keeps a log-in that lacks the second factor.
+/// Stores a log-in that still needs the second factor.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -222,7 +222,7 @@ pub async fn insert_pending(
     Ok(())
 }
 
-/// Takes a log-in that lacked the second factor: `false` if another request did so before.
+/// Takes a log-in that needed the second factor: `false` if another request has already taken it.
 ///
 /// # Errors
 /// [`StoreError::Database`].

@@ -1,7 +1,8 @@
-//! Postgres: one file a table family, plain functions with plain SQL.
+//! Postgres: one file per table family, plain functions with plain SQL.
 //!
-//! Rows become domain types here; a row that can't is [`StoreError::Corrupt`]. Use cases own the transaction.
-//! No statement reads the database's clock, save the one that the clock itself is made of: `$now` is passed in.
+//! Rows become domain types here; a row that can't be converted is [`StoreError::Corrupt`]. Use cases own the
+//! transaction. No statement reads the database's clock, except for the one that the clock itself uses: `$now` is
+//! passed in.
 
 pub mod actions;
 pub mod apps;
@@ -75,19 +76,19 @@ pub use tls::DatabaseTls;
 /// A transaction: committed by the use case that began it, rolled back when dropped.
 pub type Tx = Transaction<'static, Postgres>;
 
-/// What can go wrong with the database.
+/// Database errors.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Postgres, or the way to it.
+    /// Postgres, or the connection to it.
     #[error("failed to reach or use the database")]
     Database(#[source] sqlx::Error),
-    /// The way to Postgres can't be protected.
+    /// The connection to Postgres can't be secured.
     #[error(
-        "the database's TLS can't be verified; name its authority with `?sslrootcert=FILE` in `database_url`, or write \
+        "the database's TLS certificate can't be verified; name its CA with `?sslrootcert=FILE` in `database_url`, or write \
          `?sslmode=disable` where nobody else can reach the way to it"
     )]
     Tls(#[source] sqlx::Error),
-    /// A row that this version can't read.
+    /// An unreadable row.
     #[error("{table} {id}: column {column} can't be read")]
     Corrupt {
         /// The table.
@@ -97,13 +98,13 @@ pub enum StoreError {
         /// The row.
         id: String,
     },
-    /// A sealed value does not open.
-    #[error("failed to open a sealed value")]
+    /// A sealed value can't be unsealed.
+    #[error("failed to unseal a value")]
     Sealed(#[from] VaultError),
-    /// The migrations don't fit.
+    /// The migrations don't match.
     #[error("failed to migrate the schema")]
     Migration(#[from] sqlx::migrate::MigrateError),
-    /// The server's settings can lose what was committed.
+    /// The server's settings could lose commits.
     #[error(
         "`{setting}` is off: this Postgres can lose commits; switch it on, or set allow_unsafe_postgres for a throw-away cluster"
     )]
@@ -113,9 +114,9 @@ pub enum StoreError {
     },
 }
 
-/// Postgres' codes for bytes that are no text of the database's encoding, and for `\u0000` in JSON.
+/// Postgres' codes for bytes that are not valid in the database's encoding, and for `\u0000` in JSON.
 const BAD_TEXT: [&str; 2] = ["22021", "22P05"];
-/// Postgres' code for a statement that took too long: less of it may be quick enough.
+/// Postgres' code for a statement timeout: a smaller statement may be quick enough.
 const STATEMENT_TIMEOUT: &str = "57014";
 
 impl From<sqlx::Error> for StoreError {
@@ -129,7 +130,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// A row that can't be read.
+    /// An unreadable row.
     pub fn corrupt(table: &'static str, column: &'static str, id: impl std::fmt::Display) -> Self {
         Self::Corrupt { table, column, id: id.to_string() }
     }
@@ -145,14 +146,14 @@ impl StoreError {
         text
     }
 
-    /// Whether Postgres refused a text that it can't hold, such as one with a NUL.
+    /// Whether Postgres rejected a text that it can't store, such as one with a NUL.
     pub fn is_bad_text(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::Database(error))
             if error.code().is_some_and(|code| BAD_TEXT.contains(&code.as_ref())))
     }
 
-    /// Whether the statement itself was refused, so that the rest of a group may still go through without it.
-    /// Otherwise the connection or the server is away.
+    /// Whether the statement itself was rejected, so that the rest of a group may still succeed without it. Otherwise
+    /// the connection or the server is unavailable.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::Database(error))
         if !error.code().is_some_and(|code| {
@@ -161,8 +162,8 @@ impl StoreError {
         }))
     }
 
-    /// Whether the statement only came at a bad moment: a lock was not had in time, or another transaction stood in the
-    /// way (deadlock, serialization). The same again may go through.
+    /// Whether the failure is transient: a lock timed out, or another transaction conflicted (deadlock, serialization).
+    /// Retrying may succeed.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::Database(error))
         if error.code().is_some_and(|code| {
@@ -171,9 +172,9 @@ impl StoreError {
     }
 }
 
-/// The way to one database, and the vault for its sealed columns.
+/// The connections to one database, and the vault for its sealed columns.
 ///
-/// Each user of the database has connections of its own, so that none can take them all: see [`Store::of`].
+/// Each user of the database has its own connections, so that none can take them all: see [`Store::of`].
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
@@ -187,7 +188,7 @@ pub struct Store {
 pub enum User {
     /// The pipeline: leases, batches, answers, and what operators do.
     Pipeline,
-    /// Keys and sessions: who is asking.
+    /// Keys and sessions: authentication.
     Access,
     /// Reads of the API, and changes of the catalog.
     Api,
@@ -208,11 +209,11 @@ struct Pools {
     health: PgPool,
 }
 
-/// How every session is set up.
+/// The set-up of every session.
 ///
-/// Statements are prepared once and their plans kept: one that was planned while the queue was empty would scan it from
-/// end to end for each row once it holds a million. So every plan goes by an index where there is one, and none is worth
-/// compiling, whatever the planner says it costs.
+/// Statements are prepared once and their plans cached: one that was planned while the queue was empty would scan it
+/// sequentially for each row once it contains a million. So every plan uses an index if there is one, and none is
+/// JIT-compiled, whatever the planner's cost estimate.
 pub const SESSION: [(&str, &str); 5] = [
     ("idle_in_transaction_session_timeout", "15000"),
     ("synchronous_commit", "on"),
@@ -227,25 +228,25 @@ const ACCESS_CONNECTIONS: u32 = 4;
 const API_CONNECTIONS: u32 = 8;
 const PAGE_CONNECTIONS: u32 = 6;
 const HEALTH_CONNECTIONS: u32 = 1;
-/// How long a connection is kept that nobody uses.
+/// How long an unused connection is kept.
 const IDLE_TIME: Duration = Duration::from_mins(10);
-/// Times that a transaction is begun anew on another connection, when the one from the pool turns out to be dead.
+/// How often a transaction is retried on another connection when the one from the pool turns out to be dead.
 const BEGIN_TRIES: usize = 4;
 
-/// How a [`Store`] uses its database.
+/// The options of a [`Store`].
 #[derive(Debug, Clone, Copy)]
 pub struct StoreOptions {
-    /// How long a statement of reads and workers may take.
+    /// The statement timeout of reads and workers.
     pub statement_timeout: Duration,
-    /// How long a statement of a page may take.
+    /// The statement timeout of pages.
     pub page_statement_timeout: Duration,
-    /// How long a statement of reads and workers waits for a row that another transaction holds.
+    /// How long a statement of reads and workers waits for a locked row.
     pub lock_timeout: Duration,
-    /// How long a statement of a group commit may take.
+    /// The statement timeout of a group commit.
     pub ingest_statement_timeout: Duration,
-    /// How long a group commit waits for a key that another transaction holds.
+    /// How long a group commit waits for a locked key.
     pub ingest_lock_timeout: Duration,
-    /// Group commits under way at once: each has a connection of its own, apart from everything else.
+    /// The number of concurrent group commits: each has a connection of its own, separate from everything else.
     pub committers: u32,
 }
 
@@ -263,15 +264,15 @@ impl Default for StoreOptions {
 }
 
 impl Store {
-    /// Prepares the way to `url`; connections are made when needed.
+    /// Prepares the connections to `url`; they are opened when needed.
     ///
     /// # Errors
     /// [`StoreError::Database`] when the address itself is malformed.
     pub fn new(url: &SecretString, vault: Arc<Vault>, options: StoreOptions) -> Result<Self, StoreError> {
         let url = url.expose_secret();
-        // sqlx takes any scheme and goes looking for the host.
+        // sqlx accepts any scheme and tries to resolve the host.
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(sqlx::Error::Configuration("it does not begin with postgres://".into()).into());
+            return Err(sqlx::Error::Configuration("it does not start with postgres://".into()).into());
         }
         let (connect, tls) = tls::verified(url.parse::<PgConnectOptions>()?.application_name("herald"), url);
         let pool = |connections, statement: Duration, lock: Duration| {
@@ -300,7 +301,7 @@ impl Store {
         Ok(Self { pool: pools.pipeline.clone(), pools: Arc::new(pools), vault, tls })
     }
 
-    /// The same database, on the connections of `user`. A new store uses those of the pipeline.
+    /// The same database, with the connections of `user`. A new store uses those of the pipeline.
     #[must_use]
     pub fn of(&self, user: User) -> Self {
         let pool = match user {
@@ -318,12 +319,12 @@ impl Store {
         }
     }
 
-    /// How the way to the database is protected.
+    /// How the connections to the database are secured.
     pub fn tls(&self) -> DatabaseTls {
         self.tls
     }
 
-    /// The vault that sealed columns are opened with.
+    /// The vault for sealed columns.
     pub fn vault(&self) -> &Vault {
         &self.vault
     }
@@ -331,26 +332,26 @@ impl Store {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when the database is away; trying again helps.
+    /// [`StoreError::Database`] when the database is unavailable; retrying helps.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         begin(&self.pool).await
     }
 
-    /// Begins a group commit's transaction, on a connection that nothing else uses.
+    /// Begins a group commit's transaction, on a reserved connection.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when the database is away; trying again helps.
+    /// [`StoreError::Database`] when the database is unavailable; retrying helps.
     pub async fn begin_ingest(&self) -> Result<Tx, StoreError> {
         begin(&self.pools.ingest).await
     }
 
-    /// Where statements run that need no transaction around them.
+    /// The executor for statements without a transaction.
     #[cfg(not(debug_assertions))]
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// The same, where a simulation may step in.
+    /// The same, with fault injection in simulations.
     #[cfg(debug_assertions)]
     pub(crate) fn pool(&self) -> fault_injection::Statements<'_> {
         fault_injection::Statements(&self.pool)
@@ -370,12 +371,12 @@ use begin_on as begin;
 #[cfg(debug_assertions)]
 use fault_injection::begin;
 
-/// Begins on a task of its own, which hands the transaction over.
+/// Begins on a separate task, which returns the transaction.
 ///
-/// A request's future is dropped when its client hangs up. If that happened half way through `BEGIN`, sqlx 0.9 would
-/// return the connection to the pool inside a transaction that it does not know of; later writes on it would be answered
-/// and then rolled back (transact-rs/sqlx#4393). A task is never dropped half way: without a receiver, its transaction is
-/// rolled back like any other.
+/// A request's future is dropped when its client disconnects. If that happened in the middle of `BEGIN`, sqlx 0.9 would
+/// return the connection to the pool inside a transaction that it does not know of; later writes on it would be
+/// acknowledged and then rolled back (transact-rs/sqlx#4393). A task is never dropped halfway: without a receiver, its
+/// transaction is rolled back like any other.
 async fn begin_on(pool: &PgPool) -> Result<Tx, StoreError> {
     let mut tries = BEGIN_TRIES;
     loop {
@@ -391,18 +392,18 @@ async fn begin_on(pool: &PgPool) -> Result<Tx, StoreError> {
     }
 }
 
-/// What a commit came to.
+/// The result of a commit.
 #[derive(Debug)]
 pub enum Committed {
-    /// It stands.
+    /// Committed.
     Yes,
-    /// The server undid it.
+    /// The server rolled it back.
     No(StoreError),
-    /// The connection broke before the answer: it may stand.
+    /// The connection broke before the response: it may be committed.
     Unclear(StoreError),
 }
 
-/// Commits, and tells "undone" from "nobody knows".
+/// Commits, and distinguishes "rolled back" from "unknown".
 pub async fn commit(tx: Tx) -> Committed {
     #[cfg(debug_assertions)]
     return fault_injection::commit(tx).await;
@@ -421,7 +422,7 @@ async fn commit_now(tx: Tx) -> Committed {
     }
 }
 
-/// SHA-256 of a piece of content, to find the same again.
+/// SHA-256 of a piece of content, to recognize it.
 pub fn content_hash(content: &[u8]) -> [u8; 32] {
     crate::vault::sha256(content)
 }

@@ -1,4 +1,4 @@
-//! Finding things of the catalog by a part of their names.
+//! Search for catalog entries by a part of their names.
 
 use super::{Store, StoreError};
 

@@ -1,8 +1,8 @@
-//! Who waits for one another: deliveries of an order digest go out one after the other.
+//! Ordering lanes: deliveries with the same order digest are sent one at a time.
 //!
-//! Whoever ends a head and whoever lines up behind it lock the digest's row first and look afterwards, so that neither
-//! misses the other. Queue rows are locked before it, never after, but for the next one in line: only its own end could
-//! be waiting there, and that needs no turn.
+//! Both ending a head and appending a delivery lock the digest's row first and read afterwards, so that neither misses
+//! the other. Queue rows are locked before it, never after, except for the next delivery: only its own end could be
+//! waiting there, and that does not need this lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,31 +15,31 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, TypedId};
 
 /// Digests of source, ordering key and recipient.
-pub type Turns = BTreeSet<[u8; 32]>;
+pub type OrderDigests = BTreeSet<[u8; 32]>;
 
-/// When whoever waits for its turn is due: behind everything that a claim looks through.
+/// The due time of blocked deliveries: after everything that a claim scans.
 pub fn far_future() -> Timestamp {
     chrono::DateTime::from_timestamp(253_370_764_800, 0).unwrap_or(Timestamp::MAX_UTC)
 }
 
-/// A delivery's place in line.
+/// A delivery's position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Of which line.
+    /// The digest of its ordering lane.
     pub digest: [u8; 32],
-    /// Smaller ones go first.
+    /// Smaller ones are sent first.
     pub place: i64,
     /// Whether others are before it.
     pub is_blocked: bool,
 }
 
-/// Locks the lines of these digests, made where missing, in the order of digests.
+/// Locks the rows of these digests, inserting missing ones, in the order of digests.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
 pub async fn lock(
     connection: &mut PgConnection,
-    digests: &Turns,
+    digests: &OrderDigests,
     now: Timestamp,
 ) -> Result<BTreeMap<[u8; 32], i64>, StoreError> {
     let rows = sqlx::query(
@@ -57,14 +57,14 @@ pub async fn lock(
     rows.iter().map(|row| Ok((read_digest(row)?, row.try_get("last_place")?))).collect()
 }
 
-/// Who is first in each of these lines. To be asked in a statement after the lock: only that sees what others committed
-/// before they let it go.
+/// The first delivery of each of these ordering lanes. Has to run in a statement after the lock: only that sees what
+/// others committed before they released it.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
 pub async fn heads(
     connection: &mut PgConnection,
-    digests: &Turns,
+    digests: &OrderDigests,
 ) -> Result<BTreeMap<[u8; 32], (DeliveryId, bool)>, StoreError> {
     let rows = sqlx::query(
         "SELECT d.digest, head.delivery_id, head.is_blocked
@@ -88,7 +88,7 @@ pub async fn heads(
         .collect()
 }
 
-/// Lets deliveries go that were blocked; returns how many still were.
+/// Unblocks deliveries; returns how many were still blocked.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -109,7 +109,8 @@ pub async fn unblock(
     Ok(unblocked.rows_affected())
 }
 
-/// Notes how locked lines stand: the last place that was given, and when the present head became the head, if it did now.
+/// Updates locked ordering lanes: the last position that was assigned, and when the current head became the head, if it
+/// did now.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -133,11 +134,15 @@ pub async fn note(
     Ok(())
 }
 
-/// Notes that locked lines have a new head.
+/// Records that locked ordering lanes have a new head.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn moved(connection: &mut PgConnection, digests: &Turns, now: Timestamp) -> Result<(), StoreError> {
+pub async fn record_advance(
+    connection: &mut PgConnection,
+    digests: &OrderDigests,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query("UPDATE ordering_lanes SET moved_at = $2 WHERE digest = ANY ($1)")
         .bind(texts(digests))
         .bind(now)
@@ -146,7 +151,7 @@ pub async fn moved(connection: &mut PgConnection, digests: &Turns, now: Timestam
     Ok(())
 }
 
-/// Forgets locked lines that nobody is in any more.
+/// Deletes locked ordering lanes that are empty.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -158,8 +163,8 @@ pub async fn forget(connection: &mut PgConnection, digests: &[[u8; 32]]) -> Resu
     Ok(())
 }
 
-/// Takes heads out of their lines that have been there since before `since`; returns them with their lines. Whoever is
-/// just being dealt with stays for now.
+/// Takes heads out of their ordering lanes that have been there since before `since`; returns them with their digests.
+/// Deliveries that are being processed stay for now.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -195,11 +200,11 @@ pub async fn take_out_heads(
 }
 
 impl Store {
-    /// Lines that have not moved since before `since`.
+    /// Ordering lanes whose head has not changed since before `since`.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
-    pub async fn old_lines(&self, since: Timestamp, limit: i64) -> Result<Turns, StoreError> {
+    pub async fn stuck_orderings(&self, since: Timestamp, limit: i64) -> Result<OrderDigests, StoreError> {
         let rows =
             sqlx::query("SELECT digest FROM ordering_lanes WHERE moved_at <= $1 ORDER BY moved_at LIMIT $2")
                 .bind(since)
@@ -210,7 +215,7 @@ impl Store {
     }
 }
 
-fn texts(digests: &Turns) -> Vec<Vec<u8>> {
+fn texts(digests: &OrderDigests) -> Vec<Vec<u8>> {
     digests.iter().map(|digest| digest.to_vec()).collect()
 }
 

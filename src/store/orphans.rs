@@ -1,4 +1,4 @@
-//! Rows that lost their owner: rescued from workers that died, and taken back from a worker that forgot them.
+//! Rows without an owner: rescued from workers that died, and reclaimed from a worker that forgot them.
 
 use sqlx::{PgConnection, Row};
 
@@ -7,7 +7,7 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TypedId, WorkerId};
 
-/// A row whose owner is gone, with the start of the attempt that was under way.
+/// A row whose owner is gone, with the start of the attempt that was in progress.
 #[derive(Debug, Clone)]
 pub struct Orphan {
     /// The row; its epoch is the dead owner's.
@@ -18,9 +18,9 @@ pub struct Orphan {
     pub attempt_started_at: Option<Timestamp>,
 }
 
-/// Locks up to `limit` rows of workers whose lease is over: queued ones at once, sending ones `call_timeout` later
-/// (so the dead worker's last call has surely ended). None while the caller's time is one from before the database's clock
-/// went back: leases have been shortened by the step since, and those of live workers would look expired.
+/// Locks up to `limit` rows of workers whose lease has expired: queued ones at once, sending ones `call_timeout` later
+/// (so that the dead worker's last call has certainly ended) None while the caller's time is from before the database's
+/// clock went back: leases have been shortened since, and those of live workers would look expired.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -63,8 +63,8 @@ fn read_orphan(row: &sqlx::postgres::PgRow) -> Result<Orphan, StoreError> {
 }
 
 impl Store {
-    /// Every row in this worker's name, with the start of the attempt under way; rows that a transaction is still
-    /// changing, such as one whose commit was unclear to us, are left for the next look.
+    /// Every row leased to this worker, with the start of the attempt in progress; rows that a transaction is still
+    /// changing, such as one whose commit's result is unknown, are left for the next time.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! What is known of users and decides whether and how they are written to.
+//! What is known about users and decides whether and how messages are sent to them.
 
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::facts::{Facts, RecipientFacts};
 use uuid::Uuid;
 
-/// One recipient's facts as `claim_keys.sql` gives them.
+/// One recipient's facts as `claim_keys.sql` returns them.
 #[derive(Debug, Deserialize)]
 pub(super) struct FactsRow {
     label: String,
@@ -34,7 +34,7 @@ impl FactsRow {
 }
 
 impl Store {
-    /// What is known of these recipients.
+    /// What is known about these recipients.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -57,7 +57,7 @@ impl Store {
     }
 }
 
-/// Makes a person known, or finds them by this alias, and sets the locale they read.
+/// Finds a person by this alias or inserts them, and sets the locale they read.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -98,7 +98,7 @@ pub async fn upsert(
     Ok(id)
 }
 
-/// Notes that a person does not want a channel.
+/// Records that a person opted out of a channel.
 ///
 /// # Errors
 /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! The queue: claiming what is due, freezing it into batches, and giving it back.
+//! The queue: claiming due rows, freezing them into batches, and releasing them.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -11,25 +11,25 @@ use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{Delivery, DeliveryState};
 use crate::domain::id::{BatchId, DeliveryId, RuleId, TemplateVersionId, TypedId, WorkerId};
 
-/// A claim on a delivery: every later write names it, and comes to nothing once another has claimed it.
+/// A claim on a delivery: every later write names it, and has no effect once another worker has claimed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The delivery as its queue row has it.
+    /// The delivery according to its queue row.
     pub delivery: Delivery,
     /// The row's epoch under this claim.
     pub epoch: i32,
     /// The app.
     pub app: AppId,
-    /// Not after this.
+    /// Not after this time.
     pub expires_at: Timestamp,
     /// Its frozen batch, if it has one.
     pub batch: Option<BatchId>,
-    /// Times that a process died with it.
+    /// How often a process died with it.
     pub crashes: i16,
 }
 
 impl Claim {
-    /// The delivery and the epoch: what names this claim and no other.
+    /// The delivery and the epoch: they identify this claim.
     pub fn key(&self) -> (DeliveryId, i32) {
         (self.delivery.id, self.epoch)
     }
@@ -76,7 +76,7 @@ pub(super) fn read_claim(row: &PgRow) -> Result<Claim, StoreError> {
     })
 }
 
-/// Reads claims, the longest due first: `RETURNING` keeps no order.
+/// Reads claims, the longest due first: `RETURNING` does not preserve order.
 fn read_claims(rows: &[PgRow]) -> Result<Vec<Claim>, StoreError> {
     let mut claims = rows.iter().map(read_claim).collect::<Result<Vec<Claim>, StoreError>>()?;
     claims.sort_by_key(|claim| (claim.delivery.due_at(), claim.delivery.id));
@@ -88,18 +88,18 @@ const CLAIM_DUE: &str = include_str!("sql/claim_due.sql");
 /// Which due rows to claim.
 #[derive(Debug, Clone, Copy)]
 pub struct DueFilter<'a> {
-    /// One priority at a time, so that the index is walked in order.
+    /// One priority at a time, so that the index is scanned in order.
     pub priority: Priority,
-    /// A lower bound that keeps dead index entries out of the way.
+    /// A lower bound that skips dead index entries.
     pub not_before: Timestamp,
     /// Apps whose gate is closed.
     pub without_apps: &'a [Uuid],
-    /// Rows at most.
+    /// The maximum number of rows.
     pub limit: i64,
 }
 
 impl Store {
-    /// Claims queued rows that are due and that nobody owns.
+    /// Claims due queued rows without an owner.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -121,7 +121,7 @@ impl Store {
         read_claims(&rows)
     }
 
-    /// Claims retrying batches that are due, whole, and begins their next attempt: rows are `sending` afterwards.
+    /// Claims due retrying batches, complete, and begins their next attempt: the rows are `sending` afterwards.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -142,7 +142,7 @@ impl Store {
         read_claims(&rows)
     }
 
-    /// When the earliest row that nobody owns is due, if that is after `now`.
+    /// When the earliest row without an owner is due, if that is after `now`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -163,7 +163,7 @@ impl Store {
         .await?)
     }
 
-    /// Gives claimed rows back without a trace: they were not sent. Rows that another has claimed since are left alone.
+    /// Releases claimed rows that were not sent. Rows that another worker has claimed since are left alone.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -190,7 +190,7 @@ impl Store {
     }
 }
 
-/// Locks rows whose time is over and that nobody has claimed: held ones, and those that wait behind a gate.
+/// Locks expired rows that are unclaimed: held ones, and those behind a gate.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -211,7 +211,7 @@ pub async fn lock_expired(
     rows.iter().map(read_claim).collect()
 }
 
-/// Locks one open delivery that nobody is sending; `None` when it is under way or over.
+/// Locks one held delivery that no worker has claimed; `None` if it is in flight or has ended.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -230,13 +230,13 @@ pub struct FreezeRow<'a> {
     pub delivery: DeliveryId,
     /// The epoch of our claim.
     pub epoch: i32,
-    /// The batch it goes into.
+    /// The batch that it becomes part of.
     pub batch: BatchId,
-    /// The recipient's label and id; nothing for an audience.
+    /// The recipient's label and id; `None` for an audience.
     pub recipient: Option<(&'a str, &'a str)>,
     /// The channel.
     pub channel: &'static str,
-    /// Not frozen if it expires before this.
+    /// Not frozen if it expires before this time.
     pub alive_until: Timestamp,
     /// The version and the rule: not frozen while one of them is stopped.
     pub version: TemplateVersionId,

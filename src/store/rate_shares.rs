@@ -1,4 +1,4 @@
-//! What replicas tell each other about an app's calls: demands, and messages by the minute.
+//! What replicas report to each other about an app's calls: demand, and messages by minute.
 
 use std::collections::HashMap;
 
@@ -10,33 +10,33 @@ use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TypedId, WorkerId};
 
-/// What one replica writes down about one app.
+/// One replica's report about one app.
 #[derive(Debug, Clone, Copy)]
 pub struct RateReport {
     /// The app.
     pub app: AppId,
-    /// How much of the rate it could use, from 0 to 1.
+    /// The share of the rate that it could use, from 0 to 1.
     pub demand: f64,
-    /// Messages that it has sent since it last wrote.
+    /// Messages that it has sent since its last report.
     pub messages: u64,
 }
 
-/// What the others have written, and all have sent.
+/// What the others have reported, and what all have sent.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
-    /// Replicas that are alive beside this one.
+pub struct RateShares {
+    /// Other live replicas.
     pub others: usize,
     /// The sum of their demands, by app.
     pub demands: HashMap<AppId, f64>,
-    /// Messages that went out through an app, by minute.
+    /// Messages sent through an app, by minute.
     pub messages: HashMap<AppId, Vec<(Timestamp, u64)>>,
 }
 
 const SHARE_RATES: &str = include_str!("sql/share_rates.sql");
 
 impl Store {
-    /// Writes down what a worker says and reads what the others have said: one statement, no lock on others' rows.
-    /// Minutes are counted from `since` on.
+    /// Stores a worker's reports and reads those of the others: one statement, no lock on others' rows. Minutes are
+    /// counted from `since` on.
     ///
     /// # Errors
     /// [`StoreError::Database`]; nothing was written then.
@@ -45,7 +45,7 @@ impl Store {
         worker: WorkerId,
         reports: &[RateReport],
         (now, minute, since): (Timestamp, Timestamp, Timestamp),
-    ) -> Result<Told, StoreError> {
+    ) -> Result<RateShares, StoreError> {
         #[expect(clippy::cast_possible_truncation, reason = "a share between 0 and 1")]
         let demands: Vec<f32> = reports.iter().map(|t| t.demand as f32).collect();
         let row = sqlx::query(SHARE_RATES)
@@ -59,18 +59,19 @@ impl Store {
             .fetch_one(self.pool())
             .await?;
         let others: i64 = row.try_get("others")?;
-        let mut told = Told { others: usize::try_from(others).unwrap_or_default(), ..Told::default() };
+        let mut shares =
+            RateShares { others: usize::try_from(others).unwrap_or_default(), ..RateShares::default() };
         let demands: Vec<Uuid> = row.try_get("demand_apps")?;
         let sums: Vec<f64> = row.try_get("demands")?;
-        told.demands = demands.into_iter().map(AppId).zip(sums).collect();
+        shares.demands = demands.into_iter().map(AppId).zip(sums).collect();
         let apps: Vec<Uuid> = row.try_get("volume_apps")?;
         let minutes: Vec<Timestamp> = row.try_get("minutes")?;
         let messages: Vec<i64> = row.try_get("messages")?;
         for ((app, minute), messages) in apps.into_iter().zip(minutes).zip(messages) {
             let messages = u64::try_from(messages).unwrap_or_default();
-            told.messages.entry(AppId(app)).or_default().push((minute, messages));
+            shares.messages.entry(AppId(app)).or_default().push((minute, messages));
         }
-        Ok(told)
+        Ok(shares)
     }
 
     /// Deletes minutes before `before`, and demands of workers that are gone.

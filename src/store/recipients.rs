@@ -1,4 +1,4 @@
-//! One person's story: under which names they are known, what was planned for them, and which events had nothing for them.
+//! One person's history: their aliases, what was planned for them, and which events had nothing for them.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,9 @@ use super::{Store, StoreError};
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{DeliveryId, TypedId};
 
-/// Names of one person at most.
+/// The maximum number of aliases of one person.
 const NAMES: i64 = 50;
-/// Deliveries that are looked through for the labels of an id.
+/// The maximum number of deliveries scanned for the labels of an id.
 const LOOKED_AT: i64 = 200;
 
 fn labels_and_ids(people: &[Recipient]) -> (Vec<&str>, Vec<&str>) {
@@ -25,7 +25,7 @@ fn read_recipient((label, id): (String, String)) -> Recipient {
 }
 
 impl Store {
-    /// Every name of the person who has this one, itself first.
+    /// Every alias of the person who has this one, itself first.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -47,7 +47,7 @@ impl Store {
         Ok(std::iter::once(person.clone()).chain(others).collect())
     }
 
-    /// The people who have this id or address, whatever its label: those who are known, and those who were written to.
+    /// The people who have this id or address, under any label: known users, and recipients of deliveries.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -69,7 +69,7 @@ impl Store {
         Ok(found.into_iter().map(read_recipient).collect())
     }
 
-    /// What was planned for a person under any of these names, older than `before`, newest first.
+    /// What was planned for a person under any of these aliases, older than `before`, newest first.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -97,7 +97,7 @@ impl Store {
         rows.iter().map(read_delivery).collect()
     }
 
-    /// Events for a person under any of these names for which nothing was planned, older than `before`, newest first.
+    /// Events for a person under any of these aliases for which nothing was planned, older than `before`, newest first.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -125,7 +125,7 @@ impl Store {
         Ok(events.into_iter().filter(is_theirs).collect())
     }
 
-    /// The words of the last decision about each of these deliveries; the happy path has none.
+    /// The detail of the last decision about each of these deliveries; successful ones have none.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! Calls of webhooks that were not taken, counted for each source and reason.
+//! Rejected webhook calls, counted for each source and reason.
 
 use sqlx::Row;
 
@@ -6,7 +6,7 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{SourceId, TypedId};
 
-/// How often a source's calls were not taken for one reason.
+/// How often a source's calls were rejected for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedCalls {
     /// The reason's code.
@@ -20,7 +20,7 @@ pub struct RejectedCalls {
 }
 
 impl Store {
-    /// Adds calls that were not taken to those that are counted already.
+    /// Adds rejected calls to the counts.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -45,7 +45,7 @@ impl Store {
         Ok(())
     }
 
-    /// A source's calls that were not taken, the latest first.
+    /// A source's rejected calls, the latest first.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -71,7 +71,7 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Forgets counts whose last call came before `before`.
+    /// Deletes counts whose last call came before `before`.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! Replays: finding what could go again, and making it go.
+//! Replays: finding deliveries that can be replayed, and creating the new ones.
 
 use serde_json::Value;
 use sqlx::{PgConnection, Row};
@@ -9,10 +9,10 @@ use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{NO_PACK_LIMIT, StateName};
 use crate::domain::id::{DeliveryId, ReplayId, TemplateVersionId, TypedId, floor};
 
-/// Which deliveries to make again. Every part that is given has to fit.
+/// Which deliveries to replay. All given criteria have to match.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayFilter {
-    /// These deliveries; the other parts then narrow them down.
+    /// These deliveries; the other criteria then narrow them down.
     pub deliveries: Vec<DeliveryId>,
     /// In one of these final states.
     pub states: Vec<StateName>,
@@ -22,11 +22,11 @@ pub struct ReplayFilter {
     pub rule: Option<String>,
     /// Of this template.
     pub template: Option<String>,
-    /// With this code as the last thing that was decided about it.
+    /// With this code in the last decision about it.
     pub code: Option<String>,
-    /// Made at this time or later.
+    /// Created at this time or later.
     pub since: Option<Timestamp>,
-    /// Made before this time.
+    /// Created before this time.
     pub until: Option<Timestamp>,
 }
 
@@ -35,13 +35,13 @@ pub struct ReplayFilter {
 pub struct Found {
     /// Its id.
     pub id: DeliveryId,
-    /// The last decision about it: code and words.
+    /// Its last decision: code and detail.
     pub why: Option<(String, String)>,
-    /// A replay of it that is under way or got through.
+    /// A replay of it that is in progress or was sent.
     pub replayed_as: Option<DeliveryId>,
 }
 
-/// A delivery to be made again.
+/// A delivery to be replayed.
 #[derive(Debug, Clone)]
 pub struct Again {
     /// The new one.
@@ -52,11 +52,11 @@ pub struct Again {
     pub version: (TemplateVersionId, i32),
     /// See `version`.
     pub locale: String,
-    /// Not after this.
+    /// Not after this time.
     pub expires_at: Timestamp,
 }
 
-/// A replay as it is kept.
+/// A stored replay.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of `replays`")]
 pub struct ReplayRow {
@@ -71,7 +71,7 @@ pub struct ReplayRow {
 const FIND: &str = include_str!("sql/find_replayable.sql");
 
 impl Store {
-    /// Final deliveries that fit the filter, oldest first, `limit` at most.
+    /// Final deliveries that match the filter, oldest first, `limit` at most.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -101,7 +101,7 @@ impl Store {
             .collect()
     }
 
-    /// Replays, newest first; `before` is the id that the page before ended with.
+    /// Replays, newest first; `before` is the last id of the previous page.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -130,7 +130,7 @@ fn read_replay(row: &sqlx::postgres::PgRow) -> Result<ReplayRow, StoreError> {
     })
 }
 
-/// Keeps other replays out until the transaction ends: what one makes again, another must see.
+/// Serializes replays until the transaction ends: each has to see what another one has created.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -141,7 +141,7 @@ pub async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The replay that a request made, if it was carried out before. Under [`lock`], the answer stays true.
+/// The replay that a request created, if it was carried out before. Under [`lock`], the answer stays valid.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -156,8 +156,8 @@ pub async fn find_of_request(
     row.as_ref().map(read_replay).transpose()
 }
 
-/// Makes deliveries again, due now and in the bulk priority. Those that have a replay under way, or one that got through,
-/// are left out unless `may_duplicate`; returns the new ones that were made.
+/// Creates replays, due now and with bulk priority. Deliveries with a replay that is in progress or was sent are left
+/// out unless `may_duplicate`; returns the new ones that were created.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -182,10 +182,10 @@ pub async fn insert(
     Ok(made.into_iter().map(DeliveryId::from_uuid).collect())
 }
 
-/// Keeps a replay.
+/// Stores a replay.
 ///
 /// # Errors
-/// [`StoreError::Database`]; a second one with the same request key is refused.
+/// [`StoreError::Database`]; a second one with the same request key is rejected.
 pub async fn insert_row(tx: &mut Tx, row: &ReplayRow, request_key: Option<&str>) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO replays (id, at, actor, reason, request, deliveries, request_key)

@@ -1,4 +1,4 @@
-//! Forgetting: old partitions are dropped, old keys deleted in small steps.
+//! Retention: old partitions are dropped, old keys deleted in small steps.
 
 use chrono::{Days, NaiveDate};
 use sqlx::Row;
@@ -7,10 +7,10 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::floor;
 
-/// Tables of what happened, by day.
+/// Tables of the history, by day.
 pub const HISTORY: [&str; 6] =
     ["events", "deliveries", "decisions", "batches", "attempts", "planned_actions"];
-/// Tables of what events said, by day: personal data.
+/// Tables of event payloads, by day: personal data.
 pub const PAYLOADS: [&str; 3] = ["event_payloads", "event_secrets", "delivery_values"];
 
 /// A stored day.
@@ -18,12 +18,12 @@ pub const PAYLOADS: [&str; 3] = ["event_payloads", "event_secrets", "delivery_va
 pub struct KeptDay {
     /// The day, in UTC.
     pub day: NaiveDate,
-    /// Bytes that its rows and their indexes take.
+    /// The size of its rows and indexes in bytes.
     pub bytes: i64,
 }
 
 impl Store {
-    /// The days that have room of their own, oldest first, with how much it is. Days to come are among them, empty.
+    /// The days that have partitions, oldest first, with their size. Future days are among them, empty.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -46,10 +46,10 @@ impl Store {
         Ok(rows.into_iter().filter_map(read).collect())
     }
 
-    /// Drops the day partitions of these tables before `oldest` that no open delivery lies in; returns how many.
+    /// Drops the day partitions of these tables before `oldest` that contain no open delivery; returns how many.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; trying again later helps when a partition is in use.
+    /// [`StoreError::Database`]; retrying later helps if a partition is in use.
     pub async fn drop_partitions_before(
         &self,
         tables: &[&str],
@@ -92,7 +92,7 @@ impl Store {
         .await?)
     }
 
-    /// Deletes event keys made before `before`, at most `limit` of each hash partition.
+    /// Deletes event keys created before `before`, at most `limit` of each hash partition.
     ///
     /// # Errors
     /// [`StoreError::Database`].

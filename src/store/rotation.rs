@@ -1,4 +1,4 @@
-//! Rotation of the secret key: what earlier keys sealed is sealed again with the present one, while everything runs.
+//! Rotation of the secret key: what earlier keys sealed is sealed again with the current one, without downtime.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ const ROWS_AT_ONCE: i64 = 500;
 /// One kind of sealed values.
 #[derive(Debug, Clone, Copy)]
 pub struct SealedKind {
-    /// What people call it.
+    /// Its name for people.
     pub name: &'static str,
     count: &'static str,
     find: &'static str,
@@ -81,7 +81,7 @@ pub const SEALED_KINDS: [SealedKind; 6] = [
         place: |id| event_place(EventId::from_uuid(id)),
     },
     SealedKind {
-        name: "values given for deliveries",
+        name: "values supplied for deliveries",
         count: "SELECT count(*) FROM delivery_values WHERE substring(sealed FROM 2 FOR 4) <> $1",
         find: "SELECT delivery_id AS id, sealed
                FROM delivery_values
@@ -111,7 +111,7 @@ pub const SEALED_KINDS: [SealedKind; 6] = [
 ];
 
 impl Store {
-    /// How many values of a kind another key than the present one has sealed.
+    /// How many values of a kind are sealed with a key other than the current one.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -124,7 +124,7 @@ impl Store {
     /// at the end. A value that changes meanwhile is left alone.
     ///
     /// # Errors
-    /// [`StoreError::Sealed`] for a value that was sealed with a key that is not here; [`StoreError::Database`].
+    /// [`StoreError::Sealed`] for a value that was sealed with an unknown key; [`StoreError::Database`].
     pub async fn seal_again(
         &self,
         kind: SealedKind,

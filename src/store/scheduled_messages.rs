@@ -1,4 +1,4 @@
-//! What OneSignal holds until its time, and who wants it back.
+//! Messages that OneSignal holds until their time, and requests to recall them.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -11,7 +11,7 @@ use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, EventId, TypedId};
 
-/// A delivery that was, or will be, handed over before its time.
+/// A delivery that was, or will be, submitted before its time.
 #[derive(Debug, Clone)]
 pub struct ScheduledMessage {
     /// The delivery.
@@ -20,15 +20,15 @@ pub struct ScheduledMessage {
     pub event: EventId,
     /// Its rule's key.
     pub rule: String,
-    /// What a cancellation finds it by.
+    /// The hash that a cancellation finds it by.
     pub cancel: Option<[u8; 32]>,
     /// When OneSignal sends it.
     pub send_after: Timestamp,
-    /// Whether it was wanted back before.
+    /// Whether a recall was already requested.
     pub was_wanted: bool,
-    /// Whether others go out in the same call that nobody wants back.
+    /// Whether others that are not to be recalled are in the same call.
     pub shares_call: bool,
-    /// Who wants it back, if somebody does.
+    /// Who requested the recall, if anyone.
     pub wanted_by: Option<String>,
 }
 
@@ -48,7 +48,7 @@ fn read(row: &PgRow) -> Result<ScheduledMessage, StoreError> {
     })
 }
 
-/// Who of these deliveries, or under these cancellation digests, is in OneSignal's hands or on the way there.
+/// Which of these deliveries, or of those under these cancellation digests, are at OneSignal or in flight.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -77,8 +77,7 @@ pub async fn find(
     rows.iter().map(read).collect()
 }
 
-/// Notes that these are wanted back, and why. Whoever wanted them first is remembered. Rows are locked in the order of
-/// ids.
+/// Requests a recall of these, with a reason. The first request is kept. Rows are locked in the order of ids.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -110,7 +109,7 @@ pub async fn want(
     Ok(())
 }
 
-/// Notes under which ids OneSignal took messages.
+/// Stores OneSignal's ids of accepted messages.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -130,18 +129,18 @@ pub async fn taken(
     Ok(())
 }
 
-/// A message that is to be taken back, claimed for one try.
+/// A message that is to be recalled, claimed for one attempt.
 #[derive(Debug, Clone)]
 pub struct Claimed {
     /// The message.
     pub message: ProviderMessageId,
-    /// The app that it went through.
+    /// The app that it was sent through.
     pub app: AppId,
-    /// Its deliveries, each with the number of this try.
+    /// Its deliveries, each with the number of this attempt.
     pub deliveries: Vec<(DeliveryId, i32)>,
 }
 
-/// How a try ended for a message's deliveries: who they are and who wanted them back.
+/// A delivery of a message whose recall attempt has ended, with the recall's requester.
 #[derive(Debug, Clone)]
 pub struct Settled {
     /// The delivery.
@@ -150,11 +149,11 @@ pub struct Settled {
     pub event: EventId,
     /// Its rule's key.
     pub rule: String,
-    /// Who wanted it back.
+    /// Who requested the recall.
     pub wanted_by: String,
 }
 
-/// Settles a try: the rows go, if nobody has begun another try since.
+/// Settles an attempt: the rows are deleted, unless another attempt has begun since.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -181,7 +180,7 @@ fn read_settled(row: &PgRow) -> Result<Settled, StoreError> {
     })
 }
 
-/// Ends accepted deliveries that OneSignal gave back.
+/// Ends accepted deliveries that OneSignal cancelled.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -201,7 +200,8 @@ pub async fn end_recalled(
     Ok(())
 }
 
-/// Takes out what is wanted back and was to be sent before `before`, at most `limit`: nobody could take it back.
+/// Deletes recall requests of messages that were to be sent before `before`, at most `limit`: they could not be
+/// recalled.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -226,7 +226,8 @@ pub async fn give_up(
 }
 
 impl Store {
-    /// What is wanted back and came back from its call unsent, so that it waits here again; with who wants it.
+    /// Recall requests of deliveries that came back from their call unsent, so that they are pending again; with the
+    /// requester.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -252,8 +253,8 @@ impl Store {
             .collect()
     }
 
-    /// Claims messages that every one of whose deliveries is wanted back, for one try each; nobody else claims them
-    /// before `again_at`. The advisory lock keeps two replicas from sharing a message.
+    /// Claims messages all of whose deliveries are to be recalled, for one attempt each; no one else claims them before
+    /// `again_at`. The advisory lock keeps two replicas from sharing a message.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -287,7 +288,7 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Has a claimed message tried again at `at`.
+    /// Schedules the next attempt for a claimed message at `at`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -295,7 +296,7 @@ impl Store {
         self.end_try(claimed, at, 0).await
     }
 
-    /// Gives a claimed message back whose call was not made, or changed nothing: the try does not count.
+    /// Releases a claimed message whose call was not made, or changed nothing: the attempt does not count.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -319,7 +320,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what was to be sent before `before` and nobody wants back, at most `limit`.
+    /// Deletes messages that were to be sent before `before` and have no recall request, at most `limit`.
     ///
     /// # Errors
     /// [`StoreError::Database`].

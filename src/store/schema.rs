@@ -1,4 +1,4 @@
-//! Migrations, partitions and the checks that come before serving.
+//! Migrations, partitions and the checks before serving.
 
 use chrono::{NaiveDate, TimeDelta};
 use sqlx::migrate::Migrator;
@@ -8,10 +8,10 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
-/// Days for which partitions are made ahead.
+/// How many days ahead partitions are created.
 const DAYS_AHEAD: i64 = 3;
 
-/// What the schema looks like to this binary.
+/// The schema's state for this binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaState {
     /// Every migration is applied.
@@ -21,11 +21,11 @@ pub enum SchemaState {
 }
 
 impl Store {
-    /// Applies what is missing, under an advisory lock, and makes the partitions around `now`.
-    /// `namespace` becomes this deployment's secret if it has none yet.
+    /// Applies missing migrations, under an advisory lock, and creates the partitions around `now`. `namespace` becomes
+    /// this deployment's secret if it has none yet.
     ///
     /// # Errors
-    /// [`StoreError::Migration`] when an applied migration was changed, [`StoreError::Database`] when away.
+    /// [`StoreError::Migration`] when an applied migration was changed, [`StoreError::Database`] when unavailable.
     pub async fn migrate(&self, namespace: Uuid, now: Timestamp) -> Result<(), StoreError> {
         MIGRATIONS.run(&self.pool).await?;
         sqlx::query("INSERT INTO deployment (namespace, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
@@ -36,10 +36,10 @@ impl Store {
         self.ensure_partitions(now).await
     }
 
-    /// How the schema stands; a database that was never migrated is behind by all.
+    /// The schema's state; a database that was never migrated lacks all migrations.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when away.
+    /// [`StoreError::Database`] when unavailable.
     pub async fn schema_state(&self) -> Result<SchemaState, StoreError> {
         let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
             .fetch_one(self.pool())
@@ -55,7 +55,7 @@ impl Store {
         Ok(if missing == 0 { SchemaState::Current } else { SchemaState::Behind(missing) })
     }
 
-    /// Makes the day partitions from yesterday to a few days ahead.
+    /// Creates the day partitions from yesterday to a few days ahead.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -71,7 +71,7 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses a server that can lose what it has committed.
+    /// Rejects a server that can lose commits.
     ///
     /// # Errors
     /// [`StoreError::Unsafe`] names the setting.
@@ -89,7 +89,7 @@ impl Store {
     /// The secret seed of every idempotency key.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when the schema is not there yet.
+    /// [`StoreError::Database`] when the schema does not exist yet.
     pub async fn namespace(&self) -> Result<Uuid, StoreError> {
         Ok(sqlx::query_scalar("SELECT namespace FROM deployment").fetch_one(self.pool()).await?)
     }

@@ -1,7 +1,7 @@
-//! Pages of events and deliveries, newest first, narrowed to what somebody looks for.
+//! Pages of events and deliveries, newest first, with filters.
 //!
-//! Each narrowing starts from rows that are few: a person's deliveries, what is held, the decisions about what left the
-//! happy path. None reads the whole history because what it looks for is rare.
+//! Each filter starts from few rows: a person's deliveries, held deliveries, decisions about failed ones. None reads
+//! the whole history because its matches are rare.
 
 use uuid::Uuid;
 
@@ -13,14 +13,14 @@ use crate::domain::delivery::StateName;
 use crate::domain::event::{Recipient, VisibleEvents};
 use crate::domain::id::{TypedId, floor};
 
-/// What a list is narrowed to. Every part is optional.
+/// The filters of a list. All are optional.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
     /// Older than this id.
     pub before: Option<Uuid>,
-    /// Not older than this moment.
+    /// Not older than this time.
     pub since: Option<Timestamp>,
-    /// Older than this moment.
+    /// Older than this time.
     pub until: Option<Timestamp>,
     /// This event type.
     pub event_type: Option<String>,
@@ -30,7 +30,7 @@ pub struct ListFilter {
     pub recipient: Option<Recipient>,
     /// What the caller may see.
     pub visible: VisibleEvents,
-    /// Rows at most.
+    /// The maximum number of rows.
     pub limit: i64,
 }
 
@@ -42,12 +42,13 @@ impl ListFilter {
     }
 }
 
-/// So many open deliveries in one state are few: a list starts from them. More than that are met among the newest anyway.
+/// Up to this many open deliveries in one state, a list starts from them. If there are more, they are found among the
+/// newest anyway.
 const FEW: i64 = 20_000;
 
 impl Store {
-    /// Where deliveries of a state are looked for, as a subquery for their ids; `None`: among all, newest first, for they are
-    /// common.
+    /// Where deliveries of a state are searched, as a subquery for their ids; `None`: among all, newest first, because
+    /// they are common.
     async fn deliveries_in(&self, filter: &ListFilter) -> Result<Option<String>, StoreError> {
         // A person's deliveries are few already.
         let Some(state) = filter.state.filter(|_| filter.recipient.is_none()) else { return Ok(None) };
@@ -55,10 +56,10 @@ impl Store {
             return Ok(None);
         }
         if !state.is_open() {
-            // What ended otherwise was decided, and decisions are few.
+            // Other ends have a decision, and decisions are few.
             return Ok(Some("SELECT delivery_id FROM decisions WHERE delivery_id IS NOT NULL".to_owned()));
         }
-        // The word stands in the statement, so that an index over one state is used.
+        // The state is part of the statement, so that a partial index is used.
         let ids = format!("SELECT delivery_id FROM queue WHERE state = '{}'", state.as_str());
         let counted = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM ({ids} LIMIT $1) AS found"));
         let count: i64 = sqlx::query_scalar(counted).bind(FEW + 1).fetch_one(self.pool()).await?;
@@ -100,8 +101,8 @@ impl Store {
         rows.iter().map(read_delivery).collect()
     }
 
-    /// A page of events, newest first. Narrowed to a recipient or a state, it is found through the deliveries, and through
-    /// events for which none was planned.
+    /// A page of events, newest first. Filtered by a recipient or a state, it is found through the deliveries, and
+    /// through events for which none was planned.
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
@@ -135,7 +136,7 @@ impl Store {
     }
 }
 
-/// What holds for the rows of `events` (as `e`) that a caller may see; `None`: nothing has to.
+/// The condition on rows of `events` (as `e`) that a caller may see; `None`: all.
 fn visible(visible: &VisibleEvents, sources: &str) -> Option<String> {
     let of_sources = visible.sources.as_ref().map(|_| format!("e.source_id = ANY ({sources})"));
     let parts: Vec<String> =
@@ -147,7 +148,7 @@ fn source_ids(visible: &VisibleEvents) -> Option<Vec<Uuid>> {
     visible.sources.as_ref().map(|sources| sources.iter().map(|source| source.uuid()).collect())
 }
 
-/// What narrows events to a recipient and a state, whose deliveries are among `ids` if they are few.
+/// The condition on events by recipient and state, with their deliveries among `ids` if they are few.
 fn narrowing(filter: &ListFilter, ids: Option<String>) -> String {
     match (&filter.recipient, filter.state, ids) {
         (None, None, _) => String::new(),
@@ -170,7 +171,7 @@ fn narrowing(filter: &ListFilter, ids: Option<String>) -> String {
                 WHERE d.id IN ({ids}) AND coalesce(q.state, d.state)::text = $4
              )"
         ),
-        // How it ended stands in the row itself; how it is under way, in the queue.
+        // A final state is in the row itself; an open one, in the queue.
         (None, Some(state), None) => {
             let (join, present) = if state.is_open() {
                 ("JOIN queue q ON q.delivery_id = d.id", "q.state")

@@ -1,4 +1,4 @@
-//! Second factors: the authenticator's sealed secret, the last step that a code was taken for, recovery codes by hash.
+//! Second factors: the authenticator's sealed secret, the step of the last accepted code, hashes of recovery codes.
 
 use sqlx::Row;
 
@@ -11,19 +11,19 @@ use crate::domain::id::{MemberId, TypedId};
 pub struct SecondFactorRow {
     /// The authenticator's secret.
     pub secret: Vec<u8>,
-    /// Since when it is asked for; `None`: no code was entered yet.
+    /// Since when it is required; `None`: no code was entered yet.
     pub active_since: Option<Timestamp>,
-    /// Recovery codes that were not used.
+    /// The number of unused recovery codes.
     pub recovery_codes: i64,
 }
 
-/// What a member's secret is sealed for.
+/// The place that a member's secret is sealed for.
 pub(super) fn place(member: MemberId) -> String {
     format!("second_factors/{member}")
 }
 
 impl Store {
-    /// How many people can log in with a password alone.
+    /// How many people can log in with a password only.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -41,7 +41,7 @@ impl Store {
     /// A member's second factor, active or not.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; [`StoreError::Sealed`] when the secret key that sealed it is gone.
+    /// [`StoreError::Database`]; [`StoreError::Sealed`] when the secret key that sealed it is no longer configured.
     pub async fn find_second_factor(&self, member: MemberId) -> Result<Option<SecondFactorRow>, StoreError> {
         let row = sqlx::query(
             "SELECT f.secret, f.active_since,
@@ -59,7 +59,7 @@ impl Store {
         }))
     }
 
-    /// Puts a secret in place that is not asked for yet. One that is active stays: `false`.
+    /// Stores a secret that is not required yet. Returns `false` if one is already active.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -84,7 +84,7 @@ impl Store {
     }
 }
 
-/// From now on the second factor is asked for: `false` if it is already, or there is none.
+/// Requires the second factor from now on: `false` if it is already active, or there is none.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -101,7 +101,7 @@ pub async fn activate(tx: &mut Tx, member: MemberId, step: i64, now: Timestamp) 
     Ok(done.rows_affected() == 1)
 }
 
-/// Takes the code of a step: `false` if one of that step or a later one was taken before.
+/// Accepts the code of a step: `false` if one of that step or a later one was accepted before.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -117,7 +117,7 @@ pub async fn take_step(tx: &mut Tx, member: MemberId, step: i64) -> Result<bool,
     Ok(done.rows_affected() == 1)
 }
 
-/// Takes a recovery code: `false` if it is none of the member's, or was used.
+/// Uses up a recovery code: `false` if it is not one of the member's, or was used.
 ///
 /// # Errors
 /// [`StoreError::Database`].

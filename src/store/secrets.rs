@@ -1,4 +1,4 @@
-//! Sealed values: opened to render, erased once they have served.
+//! Sealed values: unsealed to render, erased after use.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,12 @@ pub fn event_place(event: EventId) -> String {
     format!("event_secrets/{event}")
 }
 
-/// The place that values given for a delivery are bound to.
+/// The place that values supplied for a delivery are bound to.
 pub fn delivery_place(delivery: DeliveryId) -> String {
     format!("delivery_values/{delivery}")
 }
 
-/// Keeps values that a person gave when releasing a delivery.
+/// Stores values that a person supplied when releasing a delivery.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -60,7 +60,7 @@ impl Store {
             .collect()
     }
 
-    /// The sealed values that people gave for these deliveries; most have none.
+    /// The sealed values that people supplied for these deliveries; most have none.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -78,9 +78,8 @@ impl Store {
             .collect()
     }
 
-    /// Erases sealed values of events made before `before` whose deliveries are all final, and who
-    /// wait in no message that is gathered or sent, and values that were given
-    /// for deliveries that are; at most `limit` of each.
+    /// Erases sealed values of events created before `before` whose deliveries are all final and that are in no pending
+    /// digest, and values supplied for final deliveries; at most `limit` of each.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -109,7 +108,7 @@ impl Store {
         .bind(limit)
         .execute(self.pool())
         .await?;
-        // Nobody can tell which of the values that a person gave are sensitive, so all of them go.
+        // It is not known which of the values that a person supplied are sensitive, so all are erased.
         let given = sqlx::query(
             "WITH served AS (
                 SELECT v.delivery_id

@@ -1,4 +1,4 @@
-//! Who is logged in: sessions by the hash of what the browser holds.
+//! Sessions, by the hash of the browser's token.
 
 use sqlx::Row;
 
@@ -6,22 +6,22 @@ use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MemberId, TypedId};
 
-/// A session that is good, with its member.
+/// A valid session, with its member.
 #[derive(Debug, Clone)]
 pub struct SessionRow {
     /// Whose it is.
     pub member: MemberId,
-    /// What to log in with.
+    /// The address to log in with.
     pub email: String,
-    /// What to call them.
+    /// The name.
     pub name: String,
-    /// The word for the role.
+    /// The role.
     pub role: String,
     /// When it was last used, to the minute.
     pub seen_at: Timestamp,
-    /// The word for how they logged in.
+    /// How they logged in.
     pub method: String,
-    /// Until when they count as having just proved who they are.
+    /// Until when they count as having just confirmed their identity.
     pub confirmed_until: Option<Timestamp>,
     /// Has a password to confirm with.
     pub has_password: bool,
@@ -29,18 +29,18 @@ pub struct SessionRow {
     pub has_second_factor: bool,
 }
 
-/// A session that begins.
+/// A new session.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSessionRow<'a> {
-    /// The hash of what the browser keeps.
+    /// The hash of the browser's token.
     pub hash: &'a [u8; 32],
     /// Whose it is.
     pub member: MemberId,
-    /// The word for how they logged in.
+    /// How they logged in.
     pub method: &'a str,
-    /// Until when they count as having just proved who they are.
+    /// Until when they count as having just confirmed their identity.
     pub confirmed_until: Option<Timestamp>,
-    /// When it ends, used or not.
+    /// When it expires, used or not.
     pub ends_at: Timestamp,
 }
 
@@ -95,7 +95,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes until when the one who holds a session counts as having just proved who they are.
+    /// Sets until when a session counts as having just been confirmed.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -121,7 +121,7 @@ impl Store {
     }
 }
 
-/// Begins a session, and deletes the member's that are over.
+/// Begins a session, and deletes the member's expired ones.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -150,7 +150,7 @@ pub async fn insert_session(
     Ok(())
 }
 
-/// Ends the session with this hash, whoever holds it, within a transaction.
+/// Ends the session with this hash, regardless of its member, within a transaction.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -162,7 +162,7 @@ pub async fn end_one(tx: &mut Tx, hash: &[u8; 32]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Ends all sessions of a member at once, and the log-ins that lack a code yet.
+/// Ends all sessions of a member at once, including log-ins that still need a code.
 ///
 /// # Errors
 /// [`StoreError::Database`].

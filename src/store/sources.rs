@@ -17,15 +17,15 @@ pub struct Source {
     pub allowed_types: Option<Vec<String>>,
     /// Its rate limit, if one is set.
     pub events_per_second: Option<u32>,
-    /// The locale of its events, if they don't say.
+    /// The locale of its events, if they name none.
     pub default_locale: Option<String>,
 }
 
 impl Store {
-    /// Finds a source by name, or enters it under `id`.
+    /// Finds a source by name, or inserts it under `id`.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; a name that is none is refused by its CHECK.
+    /// [`StoreError::Database`]; an invalid name is rejected by its CHECK.
     pub async fn find_or_insert_source(
         &self,
         id: SourceId,
@@ -68,7 +68,7 @@ impl Store {
         row.map(|row| read_source(&row, "id", "name")).transpose()
     }
 
-    /// Sets or lifts a source's rate limit.
+    /// Sets or removes a source's rate limit.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -86,7 +86,7 @@ impl Store {
     }
 }
 
-/// Reads a source from a row whose id and name columns are called as given.
+/// Reads a source from a row with the given names of the id and name columns.
 pub(super) fn read_source(row: &sqlx::postgres::PgRow, id: &str, name: &str) -> Result<Source, StoreError> {
     let limit: Option<i32> = row.try_get("events_per_second")?;
     Ok(Source {

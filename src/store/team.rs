@@ -1,4 +1,4 @@
-//! The people who use the console, and the links that let them in once.
+//! The people who use the console, and their single-use links.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -7,22 +7,22 @@ use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MemberId, TypedId};
 
-/// A person of the team.
+/// A team member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberRow {
     /// Its id.
     pub id: MemberId,
-    /// Where to write to, and what to log in with; in lower case.
+    /// The address to write to and to log in with; in lower case.
     pub email: String,
-    /// What to call them.
+    /// The name.
     pub name: String,
-    /// The word for the role.
+    /// The role.
     pub role: String,
     /// Has set a password, so that they can log in.
     pub has_password: bool,
     /// When they were entered.
     pub created_at: Timestamp,
-    /// Since when they may not log in any more.
+    /// Since when they may no longer log in.
     pub disabled_at: Option<Timestamp>,
     /// When one of their sessions was last used.
     pub seen_at: Option<Timestamp>,
@@ -52,7 +52,7 @@ fn read_member(row: &PgRow) -> Result<MemberRow, sqlx::Error> {
 }
 
 impl Store {
-    /// Everybody, by name.
+    /// All members, by name.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -63,7 +63,7 @@ impl Store {
         Ok(rows.iter().map(read_member).collect::<Result<_, _>>()?)
     }
 
-    /// One person, by address in lower case.
+    /// One member, by address in lower case.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -75,7 +75,7 @@ impl Store {
         Ok(row.as_ref().map(read_member).transpose()?)
     }
 
-    /// One person, by their account at the log-in provider.
+    /// One member, by their account at the log-in provider.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -87,7 +87,7 @@ impl Store {
         Ok(row.as_ref().map(read_member).transpose()?)
     }
 
-    /// Notes a member's account at the log-in provider; `false` if they have another one already.
+    /// Stores a member's account at the log-in provider; `false` if they already have another one.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -103,7 +103,7 @@ impl Store {
         Ok(noted.rows_affected() == 1)
     }
 
-    /// What a password is compared with: the member and the hash, of somebody who may log in.
+    /// What a password is compared with: the member and the hash, if they may log in.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -118,7 +118,7 @@ impl Store {
         Ok(row.map(|(id, hash)| (MemberId::from_uuid(id), hash)))
     }
 
-    /// Whose a token is that is still good (`Some(None)`: the first admin's). It stays good.
+    /// The member of a valid token (`Some(None)`: the first admin's). It stays valid.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -136,7 +136,7 @@ impl Store {
         Ok(found.map(|member| member.map(MemberId::from_uuid)))
     }
 
-    /// Whether an admin can log in: if not, somebody has to be let in by a link.
+    /// Whether an admin can log in: if not, a log-in link is needed.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -150,7 +150,7 @@ impl Store {
     }
 }
 
-/// Takes the team's lock, so that "nobody is admin" and "the last admin goes" are true until the end.
+/// Locks the team, so that "there is no admin" and "this is the last admin" stay true until the transaction ends.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -161,7 +161,7 @@ pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// One person, by address in lower case, as the transaction sees them.
+/// One member, by address in lower case, within the transaction.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -173,7 +173,7 @@ pub async fn find_in(tx: &mut Tx, email: &str) -> Result<Option<MemberRow>, Stor
     Ok(row.as_ref().map(read_member).transpose()?)
 }
 
-/// Enters a person; `false` if the address is taken.
+/// Inserts a member; `false` if the address is taken.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -196,8 +196,8 @@ pub async fn insert_member(
     Ok(done.rows_affected() == 1)
 }
 
-/// Sets a member's password, by its hash. Links made before are not good any more: one of them may have been read by
-/// somebody else.
+/// Sets a member's password, by its hash. Earlier links become invalid: one of them may have been read by another
+/// person.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -211,8 +211,8 @@ pub async fn set_password(tx: &mut Tx, member: MemberId, hash: &str) -> Result<(
     Ok(())
 }
 
-/// Sets a member's role, and whether they may log in. Links made before are not good any more: they were made for what
-/// the member was allowed then.
+/// Sets a member's role, and whether they may log in. Earlier links become invalid: they were issued for the previous
+/// role.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -223,7 +223,7 @@ pub async fn change_member(
     disabled_at: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     delete_tokens(tx, member).await?;
-    // A member who is activated again may come with another account at the log-in provider.
+    // A member who is reactivated may use another account at the log-in provider.
     sqlx::query(
         "UPDATE team_members
          SET role = $2, disabled_at = $3, provider_account = CASE WHEN $3::timestamptz IS NULL THEN provider_account END
@@ -258,7 +258,7 @@ pub async fn count_admins(tx: &mut Tx) -> Result<i64, StoreError> {
     .await?)
 }
 
-/// Stores a link's token; those that the member had before are good for nothing any more.
+/// Stores a link's token; the member's earlier ones become invalid.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -281,7 +281,7 @@ pub async fn insert_token(
     Ok(())
 }
 
-/// Takes a token that is still good, so that nobody can use it again: whose it is (`Some(None)`: the first admin's).
+/// Takes a valid token, so that it can't be used again, and returns its member (`Some(None)`: the first admin's).
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -302,7 +302,7 @@ pub async fn take_token(
     Ok(taken.and_then(|(member, is_disabled)| (!is_disabled).then(|| member.map(MemberId::from_uuid))))
 }
 
-/// Forgets every token of the first log-in.
+/// Deletes every token of the first log-in.
 ///
 /// # Errors
 /// [`StoreError::Database`].

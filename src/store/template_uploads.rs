@@ -9,23 +9,23 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{TemplateVersionId, TypedId};
 use crate::domain::snapshot::UploadKey;
 
-/// Who may make a template at OneSignal.
+/// The result of claiming an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadClaim {
-    /// It is there, under this id.
+    /// It exists, under this id.
     Done(String),
-    /// Somebody else makes it.
+    /// Another process is creating it.
     Taken,
-    /// The caller makes it, until the moment that it named. If nobody has tried before, OneSignal can't have it yet.
+    /// The caller creates it, until the time that it named. On the first attempt, OneSignal can't have it yet.
     Ours {
-        /// Nobody has tried before.
+        /// This is the first attempt.
         is_new: bool,
     },
 }
 
 impl Store {
-    /// Takes the lease on making a template, unless it is there or somebody else has the lease. `until` names the
-    /// lease.
+    /// Takes the lease on creating a template, unless it exists or another process has the lease. `until` identifies
+    /// the lease.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -62,7 +62,8 @@ impl Store {
         Ok(id.map_or(UploadClaim::Taken, UploadClaim::Done))
     }
 
-    /// Notes OneSignal's id of an upload that was made under the lease `until`; `false` if the lease was lost meanwhile.
+    /// Stores OneSignal's id of an upload that was made under the lease `until`; `false` if the lease was lost
+    /// meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -85,7 +86,7 @@ impl Store {
         Ok(confirmed.execute(self.pool()).await?.rows_affected() == 1)
     }
 
-    /// Gives the lease `until` back, the template not made.
+    /// Releases the lease `until` without a template.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -99,7 +100,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that OneSignal has this template no more; `false` if it was made again meanwhile.
+    /// Records that OneSignal no longer has this template; `false` if it was created again meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -142,7 +143,7 @@ pub(super) async fn uploaded(
     rows.iter().map(read_upload).collect()
 }
 
-/// Reads an upload that is confirmed.
+/// Reads a confirmed upload.
 fn read_upload(row: &sqlx::postgres::PgRow) -> Result<(UploadKey, String), StoreError> {
     let key = UploadKey {
         app: AppId(row.try_get::<Uuid, _>("app_id")?),
@@ -154,7 +155,7 @@ fn read_upload(row: &sqlx::postgres::PgRow) -> Result<(UploadKey, String), Store
 
 pub(super) type PgQuery<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-/// Binds what names an upload as the first three parameters.
+/// Binds the key of an upload as the first three parameters.
 pub(super) fn bind<'q>(query: PgQuery<'q>, key: &'q UploadKey) -> PgQuery<'q> {
     query.bind(key.app.0).bind(key.version.uuid()).bind(&key.locale)
 }

@@ -18,19 +18,19 @@ use crate::domain::template::{Content, LanguageBy, Mode, Template, TemplateVersi
 pub struct Draft {
     /// Its `ETag`.
     pub revision: i32,
-    /// What it says.
+    /// Its content.
     pub content: Content,
-    /// The number of the version that it was begun from.
+    /// The number of the version that it is based on.
     pub based_on: Option<i32>,
     /// Who saved it last.
     pub author: String,
     /// When.
     pub updated_at: Timestamp,
-    /// Who approved this very revision.
+    /// Who approved this exact revision.
     pub approved_by: Option<String>,
 }
 
-/// A version with who made it and why.
+/// A version with its author and reason.
 #[derive(Debug, Clone)]
 pub struct VersionRecord {
     /// The version.
@@ -43,13 +43,13 @@ pub struct VersionRecord {
     pub note: String,
     /// When.
     pub created_at: Timestamp,
-    /// The version that it repeats, if it is a roll-back.
+    /// The version that it restores, if it is a rollback.
     pub restores: Option<i32>,
     /// Who approved it.
     pub approved_by: Option<String>,
 }
 
-/// Who makes a version, and of what.
+/// The author of a new version, and its origin.
 #[derive(Debug, Clone, Copy)]
 pub struct VersionNote<'a> {
     /// SHA-256 of its canonical content.
@@ -58,7 +58,7 @@ pub struct VersionNote<'a> {
     pub author: &'a str,
     /// Why.
     pub note: &'a str,
-    /// The version that it repeats, if it is a roll-back: then it is a new one even if the latest says the same.
+    /// The version that it restores, if it is a rollback: then it is a new one even if the latest has the same content.
     pub restores: Option<i32>,
     /// Who approved it.
     pub approved_by: Option<&'a str>,
@@ -238,9 +238,9 @@ pub async fn find_draft(
     }))
 }
 
-/// Saves a draft over `revision` (0: there must be none); `false` if somebody else was quicker. A new draft goes on
-/// counting where the last one of its template stopped (each save is in the record of changes), so that nobody approves
-/// or publishes one in the belief that it is the other.
+/// Saves a draft over `revision` (0: there must be none); `false` if another save came first. A new draft continues the
+/// revision numbers of the template's last one (each save is in the audit log), so that no one approves or publishes
+/// one that they mistake for the other.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -279,7 +279,7 @@ pub async fn save_draft(
     Ok(saved.rows_affected() > 0)
 }
 
-/// Notes who approved a draft's revision; `false` if it is not that revision any more.
+/// Records who approved a draft's revision; `false` if the revision has changed.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -300,7 +300,7 @@ pub async fn approve_draft(
     Ok(approved.rows_affected() > 0)
 }
 
-/// Deletes a draft at this revision; `false` if it is not that revision any more.
+/// Deletes a draft at this revision; `false` if the revision has changed.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -313,7 +313,7 @@ pub async fn delete_draft(tx: &mut Tx, template: TemplateId, revision: i32) -> R
     Ok(gone.rows_affected() > 0)
 }
 
-/// Enters a template, or finds the one with this key and brings what stands beside its copy up to date.
+/// Inserts a template, or finds the one with this key and updates its settings.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -345,8 +345,8 @@ pub async fn upsert_template(
     Ok(TemplateId::from_uuid(id))
 }
 
-/// Stores a new version under the next number. It is not live yet. The latest again is found, not stored twice; as long
-/// as it was never live, it is by whom stored it last.
+/// Stores a new version under the next number. It is not live yet. If the latest has the same content, it is returned
+/// instead; as long as it was never live, its author is the last person who stored it.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -376,8 +376,8 @@ pub async fn find_or_insert_version(
     Ok((version.id, number))
 }
 
-/// Notes who stores a version again. One that was never live, made for a test or by a try that failed, is theirs from here
-/// on: what is live names who brought it there, and why.
+/// Records who stored a version again. One that was never live, created for a test or by a failed attempt, is
+/// attributed to them: a live version names the person who published it, and why.
 async fn take_over(
     tx: &mut Tx,
     version: Uuid,

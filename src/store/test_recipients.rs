@@ -1,4 +1,4 @@
-//! Whom a test send may reach.
+//! The recipients that test sends may go to.
 
 use sqlx::Row;
 
@@ -6,7 +6,7 @@ use super::{Store, StoreError, Tx};
 use crate::domain::event::{Recipient, RecipientLabel};
 
 impl Store {
-    /// Everybody on the list, with what is noted of them.
+    /// All test recipients, with their notes.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -22,7 +22,7 @@ impl Store {
             .collect()
     }
 
-    /// Whether a person is on the list.
+    /// Whether a person is a test recipient.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -35,7 +35,7 @@ impl Store {
     }
 }
 
-/// Puts a person on the list, or notes something else of them.
+/// Adds a test recipient, or changes the note.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -52,7 +52,7 @@ pub async fn add(tx: &mut Tx, recipient: &Recipient, note: &str) -> Result<(), S
     Ok(())
 }
 
-/// Takes a person off the list; `false` if they were not on it.
+/// Removes a test recipient; `false` if there was none.
 ///
 /// # Errors
 /// [`StoreError::Database`].

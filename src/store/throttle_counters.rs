@@ -20,17 +20,17 @@ pub struct ThrottleKey {
     pub window_start: Timestamp,
 }
 
-/// What is asked for: how many more, and how many there may be in the window.
+/// A request: how many messages, and how many are allowed in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
-    /// How many messages want to go.
+    /// How many messages are to be sent.
     pub wanted: i32,
-    /// How many may go in the window.
+    /// How many are allowed in the window.
     pub max: i32,
 }
 
-/// Takes what is left of each throttle; returns how many messages may go. Rows are locked in the order of keys, so that
-/// two transactions can't wait for each other.
+/// Takes what is left of each throttle; returns how many messages may be sent. Rows are locked in the order of keys, so
+/// that transactions can't deadlock.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -111,7 +111,7 @@ async fn lock_used(
 }
 
 impl Store {
-    /// Forgets throttles whose windows began before `before`, at most `limit`.
+    /// Deletes throttles whose windows began before `before`, at most `limit`.
     ///
     /// # Errors
     /// [`StoreError::Database`].

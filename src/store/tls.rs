@@ -1,21 +1,21 @@
-//! How the connections to the database are protected on their way.
+//! How connections to the database are secured.
 
 use std::net::IpAddr;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-/// How the way to the database is protected.
+/// How the connection to the database is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseTls {
     /// It does not leave this machine.
     Local,
-    /// Encrypted, and the server proves that it is the one that was meant.
+    /// Encrypted, with the server's certificate verified.
     Verified,
-    /// The address asks for less: what is sent can be read or changed on the way, or the server can be another one.
+    /// The URL asks for less: traffic can be read or changed, or the server impersonated.
     Unverified,
 }
 
-/// The options with TLS verified, unless the database is on this machine or the address itself says how.
+/// The options with TLS verified, unless the database is on this machine or the URL itself specifies TLS.
 pub(super) fn verified(options: PgConnectOptions, url: &str) -> (PgConnectOptions, DatabaseTls) {
     if is_local(&options) {
         return (options, DatabaseTls::Local);
@@ -36,7 +36,7 @@ fn is_local(options: &PgConnectOptions) -> bool {
         || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Whether an address or the environment says how TLS is to be used.
+/// Whether the URL or the environment specifies TLS.
 fn names_mode(url: &str) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let is_mode = |pair: &str| pair.starts_with("sslmode=") || pair.starts_with("ssl-mode=");

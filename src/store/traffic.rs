@@ -1,4 +1,4 @@
-//! The last real events of a type, for checking copy and rules against what really comes.
+//! The last real events of a type, for checking copy and rules against real traffic.
 
 use serde_json::Value;
 use sqlx::Row;
@@ -8,7 +8,7 @@ use super::{Store, StoreError};
 use crate::domain::id::{EventId, TypedId};
 use crate::domain::rule::TEST_SEND;
 
-/// An event as it really came. Sensitive values are masked: they are kept apart.
+/// A real event. Sensitive values are masked: they are stored separately.
 #[derive(Debug, Clone)]
 pub struct PastEvent {
     /// Its id.
@@ -17,13 +17,13 @@ pub struct PastEvent {
     pub event_type: String,
     /// Its values.
     pub data: Value,
-    /// The locale that it asked for.
+    /// The locale that it requested.
     pub locale: Option<String>,
-    /// The source's own id of it.
+    /// The source's own id.
     pub event_key: String,
 }
 
-/// Events that are read at once, and bytes of values after which no more are.
+/// The maximum number of events, and the bytes of values after which no more are read.
 const PAGE: i64 = 200;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -47,8 +47,8 @@ const LAST_EVENTS: &str = "SELECT e.id, e.type, e.locale, e.event_key, p.data
              LIMIT $2";
 
 impl Store {
-    /// The last `limit` events of these types (each by its own index), newest first; test sends are none. No more are read
-    /// once their values take 64 MiB.
+    /// The last `limit` events of these types (each by its own index), newest first; without test sends. Reading stops
+    /// once their values exceed 64 MiB.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! Results: the answer of attempts and the moves of their deliveries, many batches in one statement.
+//! Results: the answers to attempts and the transitions of their deliveries, many batches in one statement.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::StoreError;
-use super::ordering_lanes::Turns;
+use super::ordering_lanes::OrderDigests;
 use crate::domain::answer::BatchAnswer;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{Delivery, DeliveryState};
@@ -19,16 +19,16 @@ pub struct AttemptResult<'a> {
     pub batch: BatchId,
     /// The attempt's number.
     pub n: i32,
-    /// What it came back with.
+    /// Its classified answer.
     pub answer: &'a BatchAnswer,
 }
 
-/// One delivery's move: from a state held under a claim to the state in `after`.
+/// One delivery's transition: from a state held under a claim to the state in `after`.
 #[derive(Debug)]
-pub struct Move<'a> {
-    /// The delivery as it is afterwards.
+pub struct TransitionRow<'a> {
+    /// The delivery afterwards.
     pub after: &'a Delivery,
-    /// The owner under whose claim it moves; `None` for rows that nobody owns.
+    /// The owner of the claim; `None` for rows without an owner.
     pub worker: Option<WorkerId>,
     /// The epoch of that claim.
     pub epoch: i32,
@@ -38,7 +38,7 @@ pub struct Move<'a> {
     pub crashed: bool,
 }
 
-/// Notes the answers of attempts.
+/// Stores the answers to attempts.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -78,45 +78,45 @@ fn message_of(answer: &BatchAnswer) -> Option<&str> {
     }
 }
 
-/// Carries out moves. Each is guarded by owner and epoch; what was taken over meanwhile stays as it is.
-/// Returns the claims, by delivery and epoch, under which deliveries did move: a process that lost its lease may write
-/// two answers about one delivery at once, and only one of them holds. And whose turns have ended with it.
+/// Applies transitions. Each is guarded by owner and epoch; what was taken over meanwhile is left alone. Returns the
+/// claims, by delivery and epoch, whose transition took place: a process that lost its lease may write two answers for
+/// one delivery at once, and only one of them is applied. Also returns the ordering lanes whose head has ended.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn carry_out(
+pub async fn apply(
     connection: &mut PgConnection,
-    moves: &[Move<'_>],
+    rows: &[TransitionRow<'_>],
     now: Timestamp,
-) -> Result<(HashSet<(DeliveryId, i32)>, Turns), StoreError> {
-    let (open, last): (Vec<&Move<'_>>, Vec<&Move<'_>>) =
-        moves.iter().partition(|m| m.after.state.name().is_open());
-    let mut moved = HashSet::with_capacity(moves.len());
-    let mut ended = Turns::new();
+) -> Result<(HashSet<(DeliveryId, i32)>, OrderDigests), StoreError> {
+    let (open, last): (Vec<&TransitionRow<'_>>, Vec<&TransitionRow<'_>>) =
+        rows.iter().partition(|m| m.after.state.name().is_open());
+    let mut applied = HashSet::with_capacity(rows.len());
+    let mut ended = OrderDigests::new();
     if !last.is_empty() {
         for (claim, turn) in finish(connection, &last, now).await? {
-            moved.insert(claim);
+            applied.insert(claim);
             ended.extend(turn);
         }
     }
     if !open.is_empty() {
-        moved.extend(reopen(connection, &open).await?);
+        applied.extend(reopen(connection, &open).await?);
     }
-    Ok((moved, ended))
+    Ok((applied, ended))
 }
 
 async fn finish(
     connection: &mut PgConnection,
-    moves: &[&Move<'_>],
+    rows: &[&TransitionRow<'_>],
     now: Timestamp,
 ) -> Result<Vec<((DeliveryId, i32), Option<[u8; 32]>)>, StoreError> {
-    let ids: Vec<Uuid> = moves.iter().map(|m| m.after.id.uuid()).collect();
+    let ids: Vec<Uuid> = rows.iter().map(|m| m.after.id.uuid()).collect();
     let finished = sqlx::query(include_str!("sql/finish_deliveries.sql"))
         .bind(ids)
-        .bind(moves.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.epoch).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.after.state.name().as_str()).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.batch.map(TypedId::uuid)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.epoch).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.after.state.name().as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.batch.map(TypedId::uuid)).collect::<Vec<_>>())
         .bind(now)
         .fetch_all(connection)
         .await?;
@@ -134,27 +134,27 @@ async fn finish(
 
 async fn reopen(
     connection: &mut PgConnection,
-    moves: &[&Move<'_>],
+    rows: &[&TransitionRow<'_>],
 ) -> Result<Vec<(DeliveryId, i32)>, StoreError> {
     let count = |value: u16| i16::try_from(value).unwrap_or(i16::MAX);
-    let kept = |m: &Move<'_>| match m.after.state {
+    let kept = |m: &TransitionRow<'_>| match m.after.state {
         DeliveryState::Retrying { .. } => m.batch.map(TypedId::uuid),
         _ => None,
     };
     let reopened: Vec<(Uuid, i32)> = sqlx::query_as(include_str!("sql/reopen_deliveries.sql"))
-        .bind(moves.iter().map(|m| m.after.id.uuid()).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.epoch).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.after.state.name().as_str()).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| due_of(m.after)).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| kept(m)).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| count(m.after.attempts)).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| count(m.after.generation)).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| count(m.after.pack_limit)).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.after.is_rechecked).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.after.first_attempt_at).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.after.first_ambiguous_at).collect::<Vec<_>>())
-        .bind(moves.iter().map(|m| m.crashed).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.after.id.uuid()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.epoch).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.after.state.name().as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| due_of(m.after)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| kept(m)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| count(m.after.attempts)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| count(m.after.generation)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| count(m.after.pack_limit)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.after.is_rechecked).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.after.first_attempt_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.after.first_ambiguous_at).collect::<Vec<_>>())
+        .bind(rows.iter().map(|m| m.crashed).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     Ok(reopened.into_iter().map(|(id, epoch)| (DeliveryId::from_uuid(id), epoch)).collect())

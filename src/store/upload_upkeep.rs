@@ -1,4 +1,4 @@
-//! What is seen of the templates at OneSignal, and which of them nothing needs any more.
+//! The checked state of the templates at OneSignal, and which of them are no longer needed.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -14,14 +14,14 @@ use crate::domain::snapshot::UploadKey;
 /// How a template at OneSignal differs from what was uploaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drift {
-    /// It says something else.
+    /// Its content differs.
     Edited,
     /// It is gone.
     Deleted,
 }
 
 impl Drift {
-    /// The word for it.
+    /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Edited => "edited",
@@ -30,7 +30,7 @@ impl Drift {
     }
 }
 
-/// An upload with all that is known of it.
+/// An upload with its checked state.
 #[derive(Debug, Clone)]
 pub struct UploadRecord {
     /// The app, version and locale.
@@ -43,13 +43,13 @@ pub struct UploadRecord {
     pub version: i32,
     /// Whether that version is the live one.
     pub is_live: bool,
-    /// OneSignal's id of it; none while it is wanted and not confirmed.
+    /// OneSignal's id; none while it is requested and not confirmed.
     pub provider_template_id: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub uploaded_at: Option<Timestamp>,
-    /// When it was last looked at.
+    /// When it was last checked.
     pub checked_at: Option<Timestamp>,
-    /// What was found then.
+    /// The result of that check.
     pub drift: Option<Drift>,
 }
 
@@ -74,7 +74,7 @@ impl Store {
         rows.iter().map(read_record).collect()
     }
 
-    /// Notes what a template at OneSignal was seen to be; nothing if it was made again meanwhile.
+    /// Records the state of a template at OneSignal; nothing if it was created again meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -95,7 +95,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes the app's daily care for this process; `false` if it was done since `before`.
+    /// Takes the app's daily check for this process; `false` if it was done since `before`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -116,7 +116,7 @@ impl Store {
         Ok(claimed.rows_affected() == 1)
     }
 
-    /// Notes since when nothing refers to an app's uploads: not `used`, not live, pinned by no open delivery.
+    /// Records since when nothing refers to an app's uploads: not `used`, not live, pinned by no open delivery.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -171,8 +171,8 @@ impl Store {
         rows.iter().map(read_record).collect()
     }
 
-    /// Takes an unused upload to delete it, under the lease `until`: from here on it counts as not uploaded. `false` if
-    /// somebody needs it or works on it.
+    /// Takes an unused upload to delete it, under the lease `until`: from now on it counts as not uploaded. `false` if
+    /// it is needed again or leased by another process.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -204,7 +204,7 @@ impl Store {
         Ok(claimed.rows_affected() == 1)
     }
 
-    /// Forgets an unused upload that was deleted under the lease `until`.
+    /// Deletes an unused upload that was deleted at OneSignal under the lease `until`.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -218,7 +218,7 @@ impl Store {
         Ok(())
     }
 
-    /// Puts an unused upload back that could not be deleted under the lease `until`.
+    /// Restores an unused upload that could not be deleted under the lease `until`.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! What became of the deliveries of a template's versions.
+//! The results of the deliveries of a template's versions.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -9,28 +9,28 @@ use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TemplateVersionId, TypedId};
 
-/// The last deliveries of a version, counted by what became of them.
+/// The last deliveries of a version, counted by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the states, summed up")]
 pub struct VersionStats {
-    /// Deliveries that were looked at.
+    /// How many deliveries were evaluated.
     pub looked_at: i64,
     pub accepted: i64,
-    /// Queued, on the way or to be tried again.
+    /// Queued, in flight or to be retried.
     pub open: i64,
     pub held: i64,
-    /// Rejected, exhausted, expired, or nobody knows.
+    /// Rejected, exhausted, expired, or unknown.
     pub failed: i64,
     pub unreachable: i64,
     /// Skipped or cancelled.
     pub not_wanted: i64,
 }
 
-/// The versions of a template in which its last message is looked for.
+/// The number of versions of a template in which its last message is searched.
 const LAST_VERSIONS: i64 = 3;
 
 impl Store {
-    /// What became of the last deliveries of a version, `max` at most.
+    /// The results of the last deliveries of a version, `max` at most.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -67,8 +67,8 @@ impl Store {
         Ok(figures)
     }
 
-    /// The last messages at OneSignal that carried deliveries of a version, with their apps; newest first.
-    /// They are looked for among its last `among` deliveries.
+    /// The last messages at OneSignal that contained deliveries of a version, with their apps; newest first. They are
+    /// searched among its last `among` deliveries.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -100,7 +100,7 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// When the last message of each template was planned, by its key. Its last three versions are looked at.
+    /// When the last message of each template was planned, by its key. Its last three versions are evaluated.
     ///
     /// # Errors
     /// [`StoreError::Database`].

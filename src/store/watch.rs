@@ -1,7 +1,7 @@
-//! How a restore of the database and a step of its clock are recognized, and what a step back leaves to repair.
+//! Detects a restore of the database and a step of its clock, and repairs what a step back leaves.
 //!
-//! One row remembers the latest time that was read and which database it was read from. A time before that one is a step
-//! back; another database is a restore.
+//! One row stores the latest time that was read and the database that it was read from. An earlier time is a step back;
+//! another database is a restore.
 
 use std::time::Duration;
 
@@ -15,30 +15,30 @@ use crate::domain::clock::Timestamp;
 use crate::domain::gate::PAUSED;
 use crate::domain::retry::delta;
 
-/// Steps back that are smaller are what clocks do.
+/// Smaller steps back are normal clock adjustments.
 const SMALLEST_STEP: TimeDelta = TimeDelta::seconds(1);
-/// Another timeline after a longer silence is a restore to a point in time, even where failovers lose nothing.
+/// Another timeline after a longer silence is a point-in-time restore, even if failovers are lossless.
 const LONGEST_FAILOVER: TimeDelta = TimeDelta::minutes(10);
-/// Rows that are repaired in one statement.
+/// The number of rows repaired in one statement.
 const REPAIRED_AT_ONCE: i64 = 10_000;
 
-/// How the database is watched.
+/// The options of the watch.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchOptions {
     /// How often [`Store::watch_database`] is called, by each process.
     pub every: Duration,
     /// How long a worker's lease is.
     pub lease: Duration,
-    /// How long deliveries are sent alone after a restore.
+    /// How long deliveries are sent one per call after a restore.
     pub restored_window: Duration,
-    /// How long OneSignal may work on a call that brought no answer.
+    /// How long OneSignal may be processing a call that got no answer.
     pub ambiguous_gap: Duration,
 }
 
 /// The last step back of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStep {
-    /// When it was noticed, by the clock after it.
+    /// When it was noticed, by the adjusted clock.
     pub at: Timestamp,
     /// How far the clock went back.
     pub back: Duration,
@@ -51,11 +51,11 @@ pub struct Restore {
     pub at: Timestamp,
     /// Commits after this time may be missing.
     pub lost_since: Timestamp,
-    /// Until when deliveries are sent alone.
+    /// Until when deliveries are sent one per call.
     pub alone_until: Timestamp,
 }
 
-/// What is known of the database's past.
+/// What is known of the database's clock and restores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DatabaseWatch {
     /// The last step back of its clock.
@@ -65,13 +65,13 @@ pub struct DatabaseWatch {
 }
 
 impl DatabaseWatch {
-    /// Whether deliveries are sent alone at `now`.
+    /// Whether deliveries are sent one per call at `now`.
     pub fn sends_alone(&self, now: Timestamp) -> bool {
         self.restore.is_some_and(|restore| now < restore.alone_until)
     }
 }
 
-/// The row, beside what is true now.
+/// The stored row, with the current values.
 struct Seen {
     read_at: Timestamp,
     was_loss_free: bool,
@@ -99,8 +99,8 @@ const PRESENT: &str =
     WHERE d.datname = current_database()";
 
 impl Store {
-    /// Compares the database with what it was when it was looked at last, and notes a step back of its clock or a restore.
-    /// Of several processes, one repairs what a step back leaves: it can be called again after an error.
+    /// Compares the database with its stored state, and records a step back of its clock or a restore. Of several
+    /// processes, one repairs what a step back leaves: it can be called again after an error.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -126,7 +126,7 @@ impl Store {
         self.note_change(options, now).await
     }
 
-    /// What is known of the database's past, as it was noted last.
+    /// What was last recorded of the database's clock and restores.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -135,7 +135,7 @@ impl Store {
         row.as_ref().map(read_watch).transpose().map(Option::unwrap_or_default)
     }
 
-    /// Lets deliveries be sent together again after a restore. Returns whether they were sent alone.
+    /// Ends sending deliveries one per call after a restore. Returns whether it was in effect.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -147,7 +147,7 @@ impl Store {
         Ok(ended.rows_affected() > 0)
     }
 
-    /// Notes a restore that nothing in the database tells of, such as a snapshot of its disk.
+    /// Records a restore that the database itself does not reveal, such as a snapshot of its disk.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -201,15 +201,15 @@ impl Store {
         Ok(watch.unwrap_or_default())
     }
 
-    /// Brings forward what was due, or free again, by the clock before it went back: it would wait until the clock is
-    /// there once more. What is planned for a time of day stays.
+    /// Brings forward what was due, or free again, by the clock before it went back: it would otherwise wait until the
+    /// clock is there again. What is planned for a time of day stays.
     async fn repair_after_step(
         &self,
         seen: &Seen,
         options: WatchOptions,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        // The clock may have gone on for a while after it was read last.
+        // The clock may have continued for a while after it was last read.
         let was_at = seen.read_at + delta(options.every * 2);
         let (mut after, back) = (Some(Uuid::nil()), seen.read_at - now);
         while let Some(id) = after {
@@ -252,9 +252,9 @@ impl Store {
         Ok(())
     }
 
-    /// Repairs some rows with ids above `after`, also those that a process holds: it may give them back as they were. Returns
-    /// the last one's id. What was tried before is due after the same time as before the step, and not before OneSignal
-    /// is done with the last try.
+    /// Repairs some rows with ids above `after`, including those that a process holds: it may release them as they
+    /// were. Returns the last one's id. What was tried before is due after the same delay as before the step, and not
+    /// before OneSignal has finished the last attempt.
     async fn repair_queue(
         &self,
         after: Uuid,
@@ -275,7 +275,7 @@ impl Store {
     }
 }
 
-/// Makes the row, and reads it.
+/// Inserts the row, and reads it.
 async fn first(connection: &mut PgConnection, now: Timestamp) -> Result<Seen, StoreError> {
     let insert = format!(
         "INSERT INTO database_watch (read_at, identity, timeline, is_loss_free)
@@ -323,7 +323,7 @@ fn read_watch(row: &PgRow) -> Result<DatabaseWatch, StoreError> {
     })
 }
 
-/// Notes the present time and database.
+/// Stores the current time and database.
 async fn note_present(connection: &mut PgConnection, now: Timestamp) -> Result<(), StoreError> {
     let update = format!(
         "UPDATE database_watch

@@ -8,24 +8,24 @@ use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{EventId, ReceivedBodyId, SourceId, TypedId, WebhookSecretId};
 
-/// Accepted bodies that are kept for each source: enough to write a mapping by.
+/// The number of accepted bodies kept for each source: enough to write a mapping.
 const ACCEPTED_KEPT: i64 = 50;
-/// Others that are kept for each source, until somebody has repaired the mapping.
+/// The number of other bodies kept for each source, until the mapping is fixed.
 const OTHERS_KEPT: i64 = 1_000;
 
-/// What became of a body.
+/// The result for a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyState {
     /// It made an event.
     Accepted,
-    /// No mapping fits.
+    /// No mapping matches.
     Unmatched,
-    /// A mapping fits, but what it made is no event that can be taken.
+    /// A mapping matches, but its result is not a valid event.
     Refused,
 }
 
 impl BodyState {
-    /// The word for it.
+    /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -48,11 +48,11 @@ pub struct ReceivedBody {
     pub source: SourceId,
     /// The secret that signed it.
     pub secret: WebhookSecretId,
-    /// Its events reach sandbox apps only.
+    /// Its events can use sandbox apps only.
     pub is_test: bool,
-    /// What became of it.
+    /// The result.
     pub state: BodyState,
-    /// Why it made no event; never a value of it.
+    /// Why there is no event; never contains a value of the body.
     pub detail: String,
     /// The event that it made.
     pub event: Option<EventId>,
@@ -60,7 +60,7 @@ pub struct ReceivedBody {
     pub size: usize,
     /// `{headers, body, webhook_id}`; `None` once it made an event with sensitive values.
     pub content: Option<Value>,
-    /// When it came.
+    /// When it was received.
     pub received_at: Timestamp,
 }
 
@@ -75,7 +75,7 @@ fn sealed(store: &Store, body: &ReceivedBody) -> Result<Option<Vec<u8>>, StoreEr
 }
 
 impl Store {
-    /// Keeps a body, and forgets the oldest of its source beyond what is kept.
+    /// Stores a body, and deletes the source's oldest beyond the limit.
     ///
     /// # Errors
     /// [`StoreError::Database`]; [`StoreError::Sealed`] without random bytes.
@@ -116,7 +116,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what became of a body when it was read again.
+    /// Updates the result of a body when it was mapped again.
     ///
     /// # Errors
     /// As for [`Store::insert_received`].
@@ -137,10 +137,10 @@ impl Store {
         Ok(())
     }
 
-    /// A source's last bodies, newest first: those before `before` in state `state`, if these are given.
+    /// A source's last bodies, newest first: those before `before` in state `state`, if given.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; [`StoreError::Sealed`] if one does not open.
+    /// [`StoreError::Database`]; [`StoreError::Sealed`] if one can't be unsealed.
     pub async fn webhook_deliveries(
         &self,
         source: SourceId,
@@ -164,7 +164,7 @@ impl Store {
         rows.iter().map(|row| self.read_received(row)).collect()
     }
 
-    /// How many of a source's bodies are kept in each state, and when the last of them came.
+    /// How many of a source's bodies are stored in each state, and when the last of them was received.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -204,7 +204,7 @@ impl Store {
         row.map(|row| self.read_received(&row)).transpose()
     }
 
-    /// Forgets bodies that came before `before`, at most `limit`.
+    /// Deletes bodies that were received before `before`, at most `limit`.
     ///
     /// # Errors
     /// [`StoreError::Database`].

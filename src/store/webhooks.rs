@@ -1,4 +1,4 @@
-//! Sources' webhooks: their settings, and the secrets that they are signed with.
+//! Sources' webhooks: their settings and signing secrets.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{SourceId, TypedId, WebhookSecretId};
 
-/// A source with its webhook and the secrets that are in use, opened.
+/// A source with its webhook and its active secrets, unsealed.
 #[derive(Debug, Clone)]
 pub struct KnownWebhook {
     /// The source.
     pub source: Source,
-    /// What is said about it, as in its file.
+    /// Its settings, as in its file.
     pub settings: Value,
-    /// Its secrets in use, oldest first.
+    /// Its active secrets, oldest first.
     pub secrets: Vec<WebhookSecret>,
 }
 
-/// A secret in use.
+/// An active secret.
 #[derive(Clone)]
 pub struct WebhookSecret {
     /// Its id.
     pub id: WebhookSecretId,
-    /// Its events reach sandbox apps only.
+    /// Its events can use sandbox apps only.
     pub is_test: bool,
     /// The secret itself.
     pub text: String,
@@ -44,11 +44,11 @@ impl std::fmt::Debug for WebhookSecret {
 pub struct ListedSecret {
     /// Its id.
     pub id: WebhookSecretId,
-    /// What may be shown of it.
+    /// The part of it that may be shown.
     pub hint: String,
-    /// Its events reach sandbox apps only.
+    /// Its events can use sandbox apps only.
     pub is_test: bool,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
@@ -59,10 +59,11 @@ pub(super) fn secret_place(id: WebhookSecretId) -> String {
     format!("webhook_secrets/{id}")
 }
 
-/// Makes a source say this, and enters it under `id` if it is new. Types and locale stand in the source's own columns.
+/// Replaces a source's settings, inserting it under `id` if it is new. Types and locale are in the source's own
+/// columns.
 ///
 /// # Errors
-/// [`StoreError::Database`]; a name that is none is refused by its CHECK.
+/// [`StoreError::Database`]; an invalid name is rejected by its CHECK.
 pub async fn put_settings(
     tx: &mut Tx,
     (id, name): (SourceId, &str),
@@ -97,7 +98,7 @@ pub async fn put_settings(
     Ok(())
 }
 
-/// The version that what is said about a source stands at; 0 if nothing is.
+/// The version of a source's settings; 0 if there are none.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -112,7 +113,7 @@ pub async fn settings_version(connection: &mut PgConnection, name: &str) -> Resu
 }
 
 impl Store {
-    /// The version that what is said about a source stands at; 0 if nothing is.
+    /// The version of a source's settings; 0 if there are none.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -120,7 +121,7 @@ impl Store {
         settings_version(&mut *self.pool().acquire().await?, name).await
     }
 
-    /// What is said about each source, by name.
+    /// Each source's settings, by name.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -131,7 +132,7 @@ impl Store {
     /// The webhook of the source with that name.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; [`StoreError::Sealed`] if a secret does not open.
+    /// [`StoreError::Database`]; [`StoreError::Sealed`] if a secret can't be unsealed.
     pub async fn find_webhook(&self, name: &str) -> Result<Option<KnownWebhook>, StoreError> {
         let row = sqlx::query(
             "SELECT s.*, w.settings
@@ -174,7 +175,7 @@ impl Store {
             .collect()
     }
 
-    /// Keeps a secret, sealed, if fewer than `limit` of the source's are in use; `false` if not.
+    /// Stores a secret, sealed, if the source has fewer than `limit` active ones; `false` if not.
     ///
     /// # Errors
     /// [`StoreError::Database`]; [`StoreError::Sealed`] without random bytes.
@@ -232,7 +233,7 @@ impl Store {
             .collect()
     }
 
-    /// Revokes a source's secret; `false` if there is none that could be.
+    /// Revokes a source's secret; `false` if there is no active one.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -255,7 +256,7 @@ impl Store {
     }
 }
 
-/// What is said about each source, by name.
+/// Each source's settings, by name.
 pub(super) async fn settings(connection: &mut PgConnection) -> Result<BTreeMap<String, Value>, StoreError> {
     let rows = sqlx::query("SELECT s.name, w.settings FROM webhooks w JOIN sources s ON s.id = w.source_id")
         .fetch_all(connection)

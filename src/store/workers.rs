@@ -1,14 +1,14 @@
-//! Workers: who sends, and whose lease has lapsed.
+//! Workers: the sending processes, and their leases.
 
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TypedId, WorkerId};
 
 impl Store {
-    /// Begins or renews a worker's lease. A worker whose row is gone was fenced: it must not go on under this id.
+    /// Renews a worker's lease. A worker whose row is gone was fenced: it must not continue under this id.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; the lease then stands as it was.
+    /// [`StoreError::Database`]; the lease is then unchanged.
     pub async fn renew_lease(
         &self,
         worker: WorkerId,
@@ -24,7 +24,7 @@ impl Store {
         Ok(renewed.rows_affected() == 1)
     }
 
-    /// Enters a worker with a new random id.
+    /// Inserts a worker with a new random id.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -48,7 +48,7 @@ impl Store {
         Ok(())
     }
 
-    /// Hosts whose workers are alive and seal with another secret key than this process.
+    /// Hosts whose workers are alive and seal with a different secret key than this process.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -65,7 +65,7 @@ impl Store {
         .await?)
     }
 
-    /// Takes a worker out that stops in order and holds nothing any more.
+    /// Deletes a worker that stops gracefully and holds nothing.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -80,8 +80,8 @@ impl Store {
         Ok(())
     }
 
-    /// Fences workers that lapsed long ago and hold nothing, and removes those that were fenced before `fenced_before`:
-    /// long enough ago that no statement that still saw them alive can be under way.
+    /// Fences workers whose lease expired long ago and that hold nothing, and deletes those that were fenced before
+    /// `fenced_before`: long enough ago that no statement that still saw them alive can be running.
     ///
     /// # Errors
     /// [`StoreError::Database`].

@@ -1,4 +1,4 @@
-//! Logs and metrics: how they are set up, and the names they use.
+//! Logs and metrics: their set-up and their names.
 //!
 //! Payloads, keys and addresses never become a field or a label.
 
@@ -10,7 +10,7 @@ pub use sampled::Sampled;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-/// Sends logs to standard error: for people, or one JSON object a line. A second call changes nothing.
+/// Sends logs to standard error: for people, or one JSON object per line. A second call has no effect.
 pub fn log_to_stderr(json: bool, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -28,7 +28,7 @@ pub fn log_to_stderr(json: bool, filter: &str) {
 /// Collects metrics for `/metrics`.
 ///
 /// # Errors
-/// [`BuildError`] when this process collects them already.
+/// [`BuildError`] if this process already collects them.
 pub fn collect_metrics() -> Result<PrometheusHandle, BuildError> {
     let seconds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
     let counts = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0];

@@ -14,26 +14,26 @@ pub const CALLS: &str = "herald_provider_calls_total";
 pub const CALL_SECONDS: &str = "herald_provider_call_seconds";
 /// Deliveries in each call.
 pub const BATCH_SIZE: &str = "herald_batch_deliveries";
-/// Deliveries waiting in this process's memory.
+/// Deliveries in this process's memory queue.
 pub const IN_MEMORY: &str = "herald_memory_queue_deliveries";
 /// Writes that came too late: another process had taken the delivery over.
 pub const FENCED: &str = "herald_fenced_writes_total";
 /// Deliveries taken over from a process that died.
 pub const RESCUED: &str = "herald_rescued_deliveries_total";
-/// Open deliveries by priority and state, counted to a bound.
+/// Open deliveries by priority and state, counted up to a limit.
 pub const BACKLOG: &str = "herald_open_deliveries";
 /// Seconds since the oldest of them was due.
 pub const OLDEST_SECONDS: &str = "herald_oldest_due_seconds";
-/// Messages that went out through an app within the volume guard's window, over all replicas.
+/// Messages sent through an app within the volume guard's window, across all replicas.
 pub const VOLUME: &str = "herald_volume_messages";
 /// Times that the database's clock went back.
 pub const CLOCK_STEPS: &str = "herald_clock_steps_total";
 /// Connections of clients that were closed (`displaced`) or `refused` because there were too many.
 pub const CONNECTIONS_TURNED_AWAY: &str = "herald_connections_turned_away_total";
-/// Calls of webhooks that were not taken, by source and reason.
+/// Webhook calls that were rejected, by source and reason.
 pub const REJECTED_CALLS: &str = "herald_rejected_webhook_calls_total";
 
-/// Tells the collector what each metric is, in the words that stand beside it in `/metrics`.
+/// Describes each metric to the collector, with the text shown in `/metrics`.
 pub(super) fn describe() {
     metrics::describe_counter!(EVENTS, "Events by result: accepted, duplicate, conflict, unavailable");
     metrics::describe_histogram!(GROUP_SIZE, "Events in each group commit");
@@ -42,22 +42,22 @@ pub(super) fn describe() {
     metrics::describe_counter!(CALLS, "Create message calls by classified answer");
     metrics::describe_histogram!(CALL_SECONDS, "Seconds that a Create message call took");
     metrics::describe_histogram!(BATCH_SIZE, "Deliveries in each call");
-    metrics::describe_gauge!(IN_MEMORY, "Deliveries waiting in this process's memory");
+    metrics::describe_gauge!(IN_MEMORY, "Deliveries in this process's memory queue");
     metrics::describe_counter!(
         FENCED,
         "Writes that came too late: another process had taken the delivery over"
     );
     metrics::describe_counter!(RESCUED, "Deliveries taken over from a process that died");
-    metrics::describe_gauge!(BACKLOG, "Open deliveries by priority and state, counted to a bound");
+    metrics::describe_gauge!(BACKLOG, "Open deliveries by priority and state, counted up to a limit");
     metrics::describe_gauge!(OLDEST_SECONDS, "Seconds since the oldest of them was due");
     metrics::describe_gauge!(
         VOLUME,
-        "Messages that went out through an app within the volume guard's window, over all replicas"
+        "Messages sent through an app within the volume guard's window, across all replicas"
     );
     metrics::describe_counter!(CLOCK_STEPS, "Times that the database's clock went back");
     metrics::describe_counter!(
         CONNECTIONS_TURNED_AWAY,
         "Connections of clients that were closed (displaced) or refused because there were too many"
     );
-    metrics::describe_counter!(REJECTED_CALLS, "Calls of webhooks that were not taken, by source and reason");
+    metrics::describe_counter!(REJECTED_CALLS, "Webhook calls that were rejected, by source and reason");
 }

@@ -1,10 +1,10 @@
-//! Events that may come thousands of times a second: the first is logged, and then a summary a second.
+//! Events that may occur thousands of times per second: the first is logged, then one summary per second.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// How often one kind of event is logged, at most.
+/// The minimum interval between two log lines of one kind of event.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Counts one kind of event.
@@ -23,8 +23,8 @@ impl Sampled {
         Self(Mutex::new(State { logged_at: None, count: 0 }))
     }
 
-    /// Counts an event. Returns how many there were since the last time that this said so, this one among them, when it
-    /// is time to log them.
+    /// Counts an event. Returns the number since the last time it returned one, including this event, when it is time
+    /// to log it.
     pub fn count(&self) -> Option<u64> {
         self.count_at(Instant::now())
     }

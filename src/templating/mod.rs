@@ -4,11 +4,11 @@
 //! `{{ user.tags.city }}`) into what OneSignal runs, plus a plan of what Herald computes for each event: a
 //! [`CompiledContent`] then yields the entry of `custom_data` for an event, or the whole text.
 //!
-//! [`check::check`] says beforehand what an event could make of it, by the event type's schema.
+//! [`check::check`] reports in advance what an event could render as, based on the event type's schema.
 //!
 //! Everything here is pure: sources and events come in as arguments, texts, values and problems go out; no I/O, no
-//! clock. It refuses what it can't vouch for: a template that OneSignal would render as a blank, a value in a place
-//! where nothing makes it safe, an event that leaves a hole in the text. Its errors never hold a value.
+//! clock. It rejects what it can't guarantee: a template that OneSignal would render as a blank, a value in a context
+//! where it is not safe, an event without a value that the text needs. Its errors never contain a value.
 
 pub mod check;
 mod compile;

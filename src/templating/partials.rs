@@ -1,7 +1,7 @@
-//! Partials and layouts: pieces of copy that a field includes, put in before it is compiled.
+//! Partials and layouts: pieces of copy that a field includes, expanded before it is compiled.
 //!
 //! `{% include 'footer' %}` stands for the text of the partial `footer`; a layout is a partial in which `{{ content }}`
-//! stands for an email's body. What comes out is one text, with a map back to where each part of it was written.
+//! stands for an email's body. The result is one text, with a map back to where each part of it was written.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// Where a layout takes the body.
 const CONTENT: &str = "content";
 
-/// A field with its partials put in.
+/// A field with its partials expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expanded {
     /// The text.
@@ -35,7 +35,7 @@ struct Part {
     column: usize,
 }
 
-/// Why partials can't be put in.
+/// Why partials can't be expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncludeProblem {
     /// A stable code.
@@ -162,8 +162,8 @@ fn expand_field(
                     partial: Some(key.to_owned()),
                     line: 1,
                     column: 1,
-                    message: format!("the layout `{key}` has no place for the body"),
-                    hint: "write {{ content }} where the body belongs".to_owned(),
+                    message: format!("the layout `{key}` has no `{{{{ content }}}}` for the body"),
+                    hint: "add `{{ content }}` where the body belongs".to_owned(),
                 });
             }
             writer.body = Some(text);
@@ -211,7 +211,7 @@ impl Writer<'_> {
             partial: within.last().cloned(),
             line: 1,
             column: 1,
-            message: format!("partials can't be put in here: {spent}"),
+            message: format!("the partials are too complex: {spent}"),
             hint: "include fewer of them".to_owned(),
         })
     }
@@ -234,18 +234,18 @@ impl Writer<'_> {
         };
         if within.iter().any(|outer| outer == key) {
             let message = format!("the partial `{key}` includes itself");
-            return Err(problem("partial_in_itself", message, "take one of the includes out".to_owned()));
+            return Err(problem("partial_in_itself", message, "remove one of the includes".to_owned()));
         }
         if within.len() >= MAX_DEEP {
             let message = format!("partials include each other more than {MAX_DEEP} deep");
-            return Err(problem("partials_too_deep", message, "put the text in one partial".to_owned()));
+            return Err(problem("partials_too_deep", message, "merge some of the partials".to_owned()));
         }
         let Some(body) = self.partials.get(key) else {
             let message = format!("there is no partial `{key}`");
             return Err(problem("unknown_partial", message, known(self.partials, key)));
         };
         if self.out.text.len() + body.len() > MAX_BYTES {
-            let message = "with its partials the field is longer than 64 KiB".to_owned();
+            let message = "with its partials the field exceeds 64 KiB".to_owned();
             return Err(problem("too_long", message, "shorten the partials".to_owned()));
         }
         within.push(key.to_owned());
@@ -270,9 +270,9 @@ fn known(partials: &BTreeMap<String, String>, key: &str) -> String {
     match near {
         Some(near) if strsim::damerau_levenshtein(near, key) <= 3 => format!("did you mean `{near}`?"),
         Some(_) => {
-            format!("there are {}", partials.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+            format!("known partials: {}", partials.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
         }
-        None => "there are no partials yet: make it first".to_owned(),
+        None => "there are no partials yet; create it first".to_owned(),
     }
 }
 

@@ -41,11 +41,11 @@ pub fn preview(
     let mut preview = Preview::default();
     for (name, text) in content.template_fields().iter().chain(content.call_fields()) {
         let broken = |detail: String| ValueError::Limit { field: name.clone(), detail };
-        let template =
-            Template::parse_as_provider(text, budget).map_err(|error| broken(error.to_string()))?;
+        let template = Template::parse_as_provider(text, budget)
+            .map_err(|error| broken(format!("can't be rendered: {error}")))?;
         let rendered = template
             .render(&globals, Strictness::Lenient, budget)
-            .map_err(|error| broken(error.to_string()))?;
+            .map_err(|error| broken(format!("can't be rendered: {error}")))?;
         preview
             .blanks
             .extend(rendered.blanks.into_iter().filter(|path| !path.starts_with("message.custom_data")));

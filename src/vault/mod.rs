@@ -1,8 +1,8 @@
 //! Seals, opens and fingerprints sensitive values.
 //!
-//! Sealing is ChaCha20-Poly1305 under a key derived from the deployment's secret key. What is sealed is bound to its
-//! place (table and id), so that a sealed value moved to another row does not open. Earlier secret keys still open;
-//! only the present one seals.
+//! Sealing is ChaCha20-Poly1305 under a key derived from the deployment's secret key. A sealed value is bound to its
+//! place (table and id), so that it can't be unsealed in another row. Earlier secret keys still unseal; only the
+//! current one seals.
 
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -14,7 +14,7 @@ const FORMAT: u8 = 1;
 const KEY_ID_LEN: usize = 4;
 const TAG_LEN: usize = 32;
 const HEADER_LEN: usize = 1 + KEY_ID_LEN + aead::NONCE_LEN;
-/// A secret key shorter than this is refused.
+/// Shorter secret keys are rejected.
 pub const MIN_SECRET_LEN: usize = 32;
 
 /// What can go wrong with a sealed value.
@@ -25,18 +25,18 @@ pub enum VaultError {
         "the secret key must have at least {MIN_SECRET_LEN} characters; `openssl rand -base64 48` makes one"
     )]
     WeakSecret,
-    /// No key that we have opens it.
+    /// None of our keys unseals it.
     #[error("sealed with another secret key; set it in `previous_secret_keys`")]
     UnknownKey,
     /// Cut short, changed, or moved from another place.
-    #[error("a sealed value was damaged or does not belong here")]
+    #[error("a sealed value was damaged or moved from another row")]
     Damaged,
     /// The system gave no random bytes.
     #[error("no random bytes from the operating system")]
     NoRandomness,
 }
 
-/// What comparing content with a fingerprint comes to.
+/// The result of comparing content with a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     /// It was made of this content.
@@ -76,7 +76,7 @@ fn expand(root: &hkdf::Prk, purpose: &[u8]) -> Result<[u8; 32], VaultError> {
     Ok(out)
 }
 
-/// Holds the keys. It shows none of them.
+/// Holds the keys. It displays none of them.
 pub struct Vault {
     present: Key,
     earlier: Vec<Key>,
@@ -90,7 +90,7 @@ impl std::fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Seals with `present`, opens with `earlier` too.
+    /// Seals with `present`, unseals with `earlier` too.
     ///
     /// # Errors
     /// [`VaultError::WeakSecret`] when a secret is too short.
@@ -105,7 +105,7 @@ impl Vault {
     /// Seals `plain` for `place`, such as `event_secrets/evt_…`.
     ///
     /// # Errors
-    /// [`VaultError::NoRandomness`] when the system gives no nonce; trying again may help.
+    /// [`VaultError::NoRandomness`] when the system returns no random bytes; retrying may help.
     pub fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
         let mut nonce = [0; aead::NONCE_LEN];
         self.random.fill(&mut nonce).map_err(|_| VaultError::NoRandomness)?;
@@ -126,10 +126,10 @@ impl Vault {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for the same `place`.
+    /// Unseals what was sealed for the same `place`.
     ///
     /// # Errors
-    /// [`VaultError::UnknownKey`] or [`VaultError::Damaged`]; trying again does not help.
+    /// [`VaultError::UnknownKey`] or [`VaultError::Damaged`]; retrying does not help.
     pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
         if sealed.len() < HEADER_LEN || sealed[0] != FORMAT {
             return Err(VaultError::Damaged);
@@ -151,7 +151,8 @@ impl Vault {
         self.present.id
     }
 
-    /// A keyed hash of content, so that a database dump does not let short content be guessed; the key's id is before it.
+    /// A keyed hash of content, so that short content can't be guessed from a database dump; it is prefixed with the
+    /// key's id.
     pub fn fingerprint(&self, content: &[u8]) -> Vec<u8> {
         [self.present.id.as_slice(), &tag(&self.present, content)].concat()
     }
@@ -180,7 +181,7 @@ fn tag(key: &Key, content: &[u8]) -> [u8; TAG_LEN] {
     out
 }
 
-/// Plain SHA-256, for what is long and random already: API keys, event keys, request bodies.
+/// Plain SHA-256, for values that are already long and random: API keys, event keys, request bodies.
 pub fn sha256(content: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, content).as_ref());

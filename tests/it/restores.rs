@@ -66,7 +66,7 @@ async fn only_what_had_shared_a_call_can_arrive_twice_after_a_restore() {
         post(&lost, std::slice::from_ref(alone)).await;
     }
     post(&lost, &events[8..]).await;
-    let shared = lost.herald.store.ledger(start_of_time()).await.expect("the ledger");
+    let shared = lost.herald.store.check_consistency(start_of_time()).await.expect("the consistency check");
     let shared = shared.iter().find(|line| line.name.contains("shared a call")).map_or(0, |line| line.count);
     assert_eq!(shared, 4, "the ledger counts what could arrive twice");
     drop(lost);

@@ -1,4 +1,4 @@
-//! The catalog made ready for planning: schemas and templates compiled, everything found by name.
+//! The catalog compiled for planning: schemas and templates compiled, everything indexed by name.
 
 pub mod rules;
 
@@ -27,7 +27,7 @@ use crate::templating::{CompiledContent, compile_content};
 pub struct CompiledType {
     /// The catalog's entry.
     pub entry: EventTypeEntry,
-    /// `None` when the stored schema is none: then nothing of this type can be accepted.
+    /// `None` if the stored schema is invalid: then nothing of this type can be accepted.
     pub schema: Option<Schema>,
 }
 
@@ -46,8 +46,8 @@ impl CompiledVersion {
         Self { version, contents }
     }
 
-    /// Compiles a version's copy. A locale that does not compile, though it did when it was published, is left out and
-    /// logged.
+    /// Compiles a version's copy. A locale that no longer compiles, although it did when it was published, is left out
+    /// and logged.
     pub fn new(version: TemplateVersion) -> Self {
         let work = Work::default();
         let (contents, problems) =
@@ -89,7 +89,7 @@ pub struct CompiledCatalog {
 }
 
 impl CompiledCatalog {
-    /// Prepares a snapshot; versions that `previous` has compiled are taken from there.
+    /// Compiles a snapshot; versions that `previous` has compiled are reused.
     pub fn new(snapshot: CatalogSnapshot, previous: Option<&Self>) -> Self {
         let known_rule =
             |rule: &Rule| previous.and_then(|p| p.by_key.get(&rule.key)).filter(|known| *known.rule == *rule);
@@ -140,7 +140,7 @@ impl CompiledCatalog {
         self.types.get(name)
     }
 
-    /// The apps that an event type's rules send through; the default one if it has none.
+    /// The apps that an event type's rules send through; the default app if it has none.
     pub fn apps_of(&self, name: &EventTypeName) -> Vec<&Arc<App>> {
         let named = self.rules_for(name).iter().map(|rule| rule.rule.definition.app.or(self.default_app));
         let mut ids: Vec<AppId> = named.flatten().collect();
@@ -152,7 +152,7 @@ impl CompiledCatalog {
         ids.iter().filter_map(|id| self.apps.get(id)).collect()
     }
 
-    /// The known event type whose name is nearly `name`: the same but for case, or but for a few letters.
+    /// The known event type whose name is closest to `name`: equal except for case, or except for a few letters.
     pub fn nearest_type(&self, name: &str) -> Nearest {
         if self.types.is_empty() {
             return Nearest::EmptyCatalog;
@@ -167,12 +167,12 @@ impl CompiledCatalog {
         }
     }
 
-    /// The rules that answer an event type, by key.
+    /// The rules for an event type, by key.
     pub fn rules_for(&self, name: &EventTypeName) -> &[Arc<CompiledRule>] {
         self.rules.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether some rule gathers many events into one message of this template.
+    /// Whether some rule collects many events into one message of this template.
     pub fn is_gathered(&self, template: &str) -> bool {
         let gathers = |rule: &Rule| rule.definition.digest.is_some() && rule.template() == Some(template);
         self.by_key.values().any(|rule| gathers(&rule.rule))
@@ -183,7 +183,7 @@ impl CompiledCatalog {
         self.versions.get(self.numbers.get(&(template.to_owned(), number))?)
     }
 
-    /// Whether a template was put away.
+    /// Whether a template is archived.
     pub fn is_archived(&self, template: &str) -> bool {
         self.archived.contains(template)
     }
@@ -218,7 +218,7 @@ impl CompiledCatalog {
         self.apps.values()
     }
 
-    /// Apps that somebody has paused.
+    /// Apps that are paused.
     pub fn paused_apps(&self) -> impl Iterator<Item = AppId> {
         self.apps.values().filter(|app| app.paused.is_some()).map(|app| app.id)
     }
@@ -229,8 +229,8 @@ impl CompiledCatalog {
     }
 }
 
-/// Rules by the types that they answer, in the order of their keys; those of a family stand with each known type that
-/// it covers.
+/// Rules by the event types that they match, in the order of their keys; a rule for a family is listed under each known
+/// type that it covers.
 fn sort_rules(
     rules: &BTreeMap<String, Arc<CompiledRule>>,
     types: &[EventTypeEntry],
@@ -252,18 +252,18 @@ fn sort_rules(
 fn compile_type(entry: EventTypeEntry) -> CompiledType {
     let schema = Schema::new(&entry.schema, &Work::default());
     if let Err(error) = &schema {
-        tracing::error!(event.r#type = %entry.name, %error, "the schema of {} can't be used", entry.name);
+        tracing::error!(event.r#type = %entry.name, %error, "the schema of {} is invalid", entry.name);
     }
     CompiledType { entry, schema: schema.ok() }
 }
 
-/// Versions that are not live any more but that deliveries under way are pinned to, with their uploads.
+/// Versions that are no longer live but that open deliveries are pinned to, with their uploads.
 type Pinned = HashMap<TemplateVersionId, (Arc<CompiledVersion>, HashMap<UploadKey, String>)>;
 
-/// Pinned versions kept in memory at most; beyond it they are read again.
+/// The maximum number of pinned versions kept in memory; others are read again.
 const PINNED_VERSIONS: usize = 256;
 
-/// The prepared catalog in memory, as new as the last time somebody looked.
+/// The compiled catalog in memory, as of the last check.
 #[derive(Default)]
 pub struct CatalogCache {
     present: ArcSwapOption<CompiledCatalog>,
@@ -275,7 +275,7 @@ impl CatalogCache {
     /// The catalog in memory, read from the database if there is none yet.
     ///
     /// # Errors
-    /// [`StoreError`] when it has to be read and can't.
+    /// [`StoreError`] if it has to be read and can't be.
     pub async fn get(&self, store: &Store) -> Result<Arc<CompiledCatalog>, StoreError> {
         match self.present.load_full() {
             Some(present) => Ok(present),
@@ -286,7 +286,7 @@ impl CatalogCache {
     /// The catalog at `revision` or newer.
     ///
     /// # Errors
-    /// [`StoreError`] when it has to be read and can't.
+    /// [`StoreError`] if it has to be read and can't be.
     pub async fn at_least(&self, store: &Store, revision: i64) -> Result<Arc<CompiledCatalog>, StoreError> {
         let _one_at_a_time = self.refreshing.lock().await;
         let present = self.present.load_full();
@@ -295,7 +295,7 @@ impl CatalogCache {
         }
         let snapshot = store.snapshot().await?;
         let revision = snapshot.revision;
-        // Not on the threads for events: these may wait for the very catalog.
+        // Not on the threads for events: these may be waiting for this very catalog.
         let prepare = move || on_deep_stack(|| CompiledCatalog::new(snapshot, present.as_deref()));
         let prepared = tokio::task::spawn_blocking(prepare).await.ok().flatten();
         let unusable = || StoreError::corrupt("catalog", "revision", revision);
@@ -305,7 +305,7 @@ impl CatalogCache {
         Ok(fresh)
     }
 
-    /// Whether somebody is reading it at the moment.
+    /// Whether it is being read at present.
     pub(in crate::pipeline) fn is_being_read(&self) -> bool {
         self.refreshing.try_lock().is_err()
     }
@@ -313,7 +313,7 @@ impl CatalogCache {
     /// Reads the catalog again if its revision has moved.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away.
+    /// [`StoreError`] when the database is unavailable.
     pub async fn warm(&self, store: &Store) -> Result<(), StoreError> {
         let revision = store.revision().await?;
         self.at_least(store, revision).await.map(|_| ())
@@ -322,7 +322,7 @@ impl CatalogCache {
     /// A version, live or pinned, with OneSignal's id of the upload that `key` names.
     ///
     /// # Errors
-    /// [`StoreError`] when it has to be read and can't.
+    /// [`StoreError`] if it has to be read and can't be.
     pub async fn version(
         &self,
         store: &Store,
@@ -348,7 +348,7 @@ impl CatalogCache {
         Ok(Some(version))
     }
 
-    /// OneSignal's id of an upload, if it is known here. Pinned versions are known once [`Self::version`] was asked.
+    /// OneSignal's id of an upload, if it is known here. Uploads of pinned versions are known after [`Self::version`].
     pub fn upload(&self, key: &UploadKey) -> Option<String> {
         let present = self.present.load_full()?;
         let pinned =
@@ -356,7 +356,7 @@ impl CatalogCache {
         present.upload(key).map(str::to_owned).or_else(pinned)
     }
 
-    /// Forgets what is in memory, so that the next look reads it anew.
+    /// Forgets what is in memory, so that the next use reads it again.
     pub fn forget(&self) {
         self.present.store(None);
         self.pinned.lock().clear();

@@ -1,4 +1,4 @@
-//! A rule made ready for planning: its expressions parsed.
+//! A rule compiled for planning: its expressions parsed.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::domain::event::Event;
 use crate::domain::rule::{Action, Audience, Filter, Rule, plain_text};
 use crate::expressions::{EvaluationError, Expression};
 
-/// A rule with its expressions parsed. One that does not parse fails each event that reaches it, with a decision.
+/// A rule with its expressions parsed. A rule that does not parse fails for each event, with a decision.
 #[derive(Debug)]
 pub struct CompiledRule {
     /// The rule.
@@ -23,10 +23,10 @@ pub struct CompiledRule {
     expressions: BTreeMap<String, Option<Expression>>,
 }
 
-/// What expressions see of an event. Most rules have none, so it is put together when the first one asks.
+/// What expressions see of an event. Most rules have no expressions, so it is built on first use.
 pub struct Globals<'a> {
     event: &'a Event,
-    /// What expressions are paid from.
+    /// The limits for expressions.
     work: &'a Work,
     about: OnceCell<Value>,
 }
@@ -62,7 +62,7 @@ impl CompiledRule {
     /// Whether the rule's condition holds.
     ///
     /// # Errors
-    /// The decision: it does not, or it can't be worked out.
+    /// The decision: it is false, or can't be evaluated.
     pub fn applies(&self, globals: &Globals<'_>) -> Result<(), Decision> {
         let Some(text) = &self.rule.definition.condition else { return Ok(()) };
         let holds = self.expression(text)?.holds(&globals.names(), globals.work);
@@ -73,7 +73,7 @@ impl CompiledRule {
         }
     }
 
-    /// The time that `timing.at` names, if the rule has one; a date or a time without zone is taken in `zone`.
+    /// The time that `timing.at` names, if the rule has one; a date or a time without an offset is in `zone`.
     ///
     /// # Errors
     /// The decision: there is no such time in the event.
@@ -85,15 +85,15 @@ impl CompiledRule {
         found.map(Some).ok_or_else(|| {
             Decision::new(
                 DecisionCode::ExpressionFailed,
-                format!("`{text}` is no date or time in this event"),
+                format!("`{text}` is not a date or time in this event"),
             )
         })
     }
 
-    /// What events have in common that are gathered into one message; `None` if they are not gathered.
+    /// The value that the events of one digest share; `None` if the rule has no digest.
     ///
     /// # Errors
-    /// The decision: it can't be worked out, or is no text, number or truth.
+    /// The decision: it can't be evaluated, or is not a string, number or boolean.
     pub fn digest_key(&self, globals: &Globals<'_>) -> Result<Option<String>, Decision> {
         let Some(digest) = &self.rule.definition.digest else { return Ok(None) };
         digest.key.as_deref().map_or(Ok(String::new()), |text| self.text(text, globals)).map(Some)
@@ -102,7 +102,7 @@ impl CompiledRule {
     /// The values of a table of expressions.
     ///
     /// # Errors
-    /// The decision: one of them can't be worked out.
+    /// The decision: one of them can't be evaluated.
     pub fn values(
         &self,
         table: &BTreeMap<String, String>,
@@ -114,17 +114,20 @@ impl CompiledRule {
     /// The text that an expression yields.
     ///
     /// # Errors
-    /// The decision: it can't be worked out, or is no text, number or truth.
+    /// The decision: it can't be evaluated, or is not a string, number or boolean.
     pub fn text(&self, text: &str, globals: &Globals<'_>) -> Result<String, Decision> {
         plain_text(&self.value(text, globals)?).ok_or_else(|| {
-            Decision::new(DecisionCode::ExpressionFailed, format!("`{text}` yields no plain value"))
+            Decision::new(
+                DecisionCode::ExpressionFailed,
+                format!("`{text}` is not a string, number or boolean"),
+            )
         })
     }
 
     /// An audience with the event's values filled in.
     ///
     /// # Errors
-    /// The decision: a value can't be worked out.
+    /// The decision: a value can't be evaluated.
     pub fn audience(&self, audience: &Audience, globals: &Globals<'_>) -> Result<Audience, Decision> {
         let Audience::Filters(filters) = audience else { return Ok(audience.clone()) };
         let fill = |filter: &Filter| -> Result<Filter, Decision> {
@@ -140,12 +143,12 @@ impl CompiledRule {
 
     fn expression(&self, text: &str) -> Result<&Expression, Decision> {
         self.expressions.get(text).and_then(Option::as_ref).ok_or_else(|| {
-            Decision::new(DecisionCode::ExpressionFailed, format!("`{text}` is no expression"))
+            Decision::new(DecisionCode::ExpressionFailed, format!("`{text}` is not a valid expression"))
         })
     }
 }
 
-/// Every expression that a rule holds.
+/// Every expression in a rule.
 fn expressions_of(rule: &Rule) -> impl Iterator<Item = &str> {
     let definition = &rule.definition;
     let mut found: Vec<&str> = definition.condition.as_deref().into_iter().collect();
@@ -172,19 +175,19 @@ fn failed(text: &str, error: &EvaluationError) -> Decision {
                 .with("path", path.as_str())
         }
         EvaluationError::Failed { detail } => {
-            Decision::new(code, format!("`{text}` can't be worked out: {detail}"))
+            Decision::new(code, format!("`{text}` can't be evaluated: {detail}"))
         }
     }
 }
 
-/// A time as events carry it: RFC 3339, or a date or a time without zone, which is in `zone`. None outside of the years
-/// that RFC 3339 can write: what is reckoned from it stays within the calendar.
+/// A time as events write it: RFC 3339, or a date or a time without an offset, which is in `zone`. None outside of the
+/// years that RFC 3339 can express, so that computed times stay within the calendar.
 fn read_time(text: &str, zone: chrono_tz::Tz) -> Option<Timestamp> {
     read_any_time(text, zone).filter(|time| (0..=9999).contains(&time.year()))
 }
 
 fn read_any_time(text: &str, zone: chrono_tz::Tz) -> Option<Timestamp> {
-    // RFC 3339 with its usual variants: a space for the `T`, small letters, no seconds.
+    // RFC 3339 with its usual variants: a space for the `T`, lower case, no seconds.
     let text = text.trim().replacen([' ', 't'], "T", 1).replace('z', "Z");
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);

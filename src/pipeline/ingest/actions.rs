@@ -1,4 +1,4 @@
-//! Storing what `tag` and `track` rules planned.
+//! Stores the actions that `tag` and `track` rules planned.
 
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{DeliveryId, TypedId};
@@ -8,7 +8,7 @@ use crate::store::actions::{NewAction, insert_all};
 use crate::store::{StoreError, Tx};
 
 impl Pipeline {
-    /// Stores the winners' planned actions with the events that they come from.
+    /// Stores the planned actions of newly accepted events.
     pub(in crate::pipeline) async fn write_actions(
         &self,
         tx: &mut Tx,

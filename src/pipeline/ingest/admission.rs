@@ -1,9 +1,9 @@
-//! What a group's deliveries are admitted as.
+//! Admission: the initial state of each delivery of a group commit.
 //!
-//! Due ones are frozen into batches within the ingest transaction when nothing waits before them and a rate token and
-//! a place for the call are free. Otherwise they are admitted with a lease to this process, as long as its memory has places,
-//! or else without an owner, to be claimed later. Every place, token and claim is taken before the commit and given
-//! back if it fails.
+//! Due deliveries are frozen into batches within the ingest transaction if nothing is ahead of them and both a rate
+//! token and a call slot are free. Otherwise they are admitted with a lease held by this process, as long as its memory
+//! queue has room, or without an owner, to be claimed later. Every slot, token and claim is taken before the commit and
+//! released if the commit fails.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::domain::rule::TEST_SEND;
 use crate::pipeline::ingest::intake::Pending;
 use crate::pipeline::operator::cancel::cancel_digest;
 use crate::pipeline::plan::message::Message;
-use crate::pipeline::plan::{Beginning, PlannedDelivery, audience_json};
+use crate::pipeline::plan::{InitialState, PlannedDelivery, audience_json};
 use crate::pipeline::rate::budget::Call;
 use crate::pipeline::rate::version_gates::Stops;
 use crate::pipeline::send::memory_queue::Frozen;
@@ -30,13 +30,13 @@ use crate::store::batches::NewBatch;
 use crate::store::deliveries::{Admission, NewDelivery};
 use crate::store::queue::Claim;
 
-/// The epoch of a claim that a delivery is admitted with.
+/// The claim epoch of a newly admitted delivery.
 const FIRST_EPOCH: i32 = 1;
 
-/// What a group's deliveries are admitted as, with everything that was taken for them.
+/// The initial state of a group's deliveries, with everything reserved for them.
 #[derive(Default)]
 pub(in crate::pipeline) struct Admissions {
-    /// In whose name they are admitted.
+    /// The worker that they are admitted for.
     pub worker: Option<WorkerId>,
     /// Batches to be stored.
     pub batches: Vec<NewBatch>,
@@ -75,7 +75,7 @@ impl Admissions {
                 recipient: d.to.person(),
                 audience: self.audiences.get(&d.id),
                 schedule: d.schedule.as_deref(),
-                // What is gathered is found by what it tells.
+                // A digest is found by the events that it contains.
                 cancel_digest: digest.filter(|_| d.gather.is_none()),
                 collapse_digest: d.collapse,
                 turn: d.turn,
@@ -87,20 +87,20 @@ impl Admissions {
     }
 
     fn admission(&self, planned: &PlannedDelivery) -> Admission {
-        match (self.admitted_as.get(&planned.id), &planned.beginning) {
+        match (self.admitted_as.get(&planned.id), &planned.initial) {
             (Some(admission), _) => *admission,
-            (None, Beginning::Due { at, .. }) => Admission::Queued { due_at: *at, lease: None },
-            (None, Beginning::Held) => Admission::Held,
-            (None, Beginning::Skipped) => Admission::Skipped,
+            (None, InitialState::Due { at, .. }) => Admission::Queued { due_at: *at, lease: None },
+            (None, InitialState::Held) => Admission::Held,
+            (None, InitialState::Skipped) => Admission::Skipped,
         }
     }
 }
 
-/// Deliveries of one key, with the app they go through.
+/// Deliveries that share a pack key, with the app that they are sent through.
 type Lines = BTreeMap<PackKey, (Arc<App>, VecDeque<Ready>)>;
 
 impl Pipeline {
-    /// Decides what the winners' deliveries are admitted as, and takes what that needs.
+    /// Decides the initial state of the new events' deliveries and reserves what it needs.
     pub(in crate::pipeline) fn decide_admissions(
         &self,
         winners: &[&Pending],
@@ -114,21 +114,22 @@ impl Pipeline {
         if let Some(lease) = lease {
             admissions.worker = Some(lease.id);
             for (key, (app, line)) in due_now(winners, &self.stops, now) {
-                // What waits behind a gate would fill the memory that others need: it is claimed once the gate opens.
+                // Deliveries behind a closed gate would fill memory that others need: they are claimed once the gate
+                // opens.
                 if gated.contains(&app.id.0) {
                     continue;
                 }
                 let rest = self.freeze_admitted(&mut admissions, &key, &app, line, lease, now);
                 self.lease_admitted(&mut admissions, rest, lease);
             }
-        } else if planned().any(|d| matches!(d.beginning, Beginning::Due { at, .. } if at <= now)) {
-            // Nobody here sends: another replica finds them, and sooner if a look-out here is woken.
+        } else if planned().any(|d| matches!(d.initial, InitialState::Due { at, .. } if at <= now)) {
+            // This process does not send: another replica finds them, and sooner if the poller here is woken.
             self.look.notify_one();
         }
         admissions
     }
 
-    /// Freezes what can go at once; returns what can't.
+    /// Freezes what can be sent now; returns the rest.
     fn freeze_admitted(
         &self,
         admissions: &mut Admissions,
@@ -170,7 +171,7 @@ impl Pipeline {
     fn lease_admitted(&self, admissions: &mut Admissions, rest: VecDeque<Ready>, lease: WorkerLease) {
         for ready in rest {
             if !self.memory_queue.reserve_one(ready.key.priority, ready.posted.0) {
-                // Memory is full: the rest is found by a claim.
+                // The memory queue is full: the rest is claimed later.
                 return;
             }
             let delivery = &ready.claim.delivery;
@@ -184,7 +185,7 @@ impl Pipeline {
         }
     }
 
-    /// After the commit: what is frozen gets its call, what is leased gets in line.
+    /// After the commit: calls frozen batches and enqueues leased deliveries.
     pub(in crate::pipeline) fn enqueue(&self, admissions: Admissions, now: Timestamp) {
         for frozen in &admissions.frozen {
             self.count_messages(frozen, now);
@@ -193,10 +194,10 @@ impl Pipeline {
         self.memory_queue.put_waiting(admissions.leased);
     }
 
-    /// Without a commit: gives everything back.
+    /// Without a commit: releases everything that was reserved.
     pub(in crate::pipeline) fn abandon(&self, admissions: &Admissions, now: Timestamp) {
         let frozen = admissions.frozen.iter().flat_map(|f| f.members.iter().map(|m| m.claim.key()));
-        self.memory_queue.let_go(frozen.chain(admissions.leased.iter().map(|ready| ready.claim.key())));
+        self.memory_queue.forget(frozen.chain(admissions.leased.iter().map(|ready| ready.claim.key())));
         self.memory_queue.unreserve(admissions.leased.len());
         for frozen in &admissions.frozen {
             self.budget.cancel(frozen.batch.app.id, now);
@@ -204,14 +205,14 @@ impl Pipeline {
     }
 }
 
-/// What is due now, by what it must have in common to share a call.
+/// Due deliveries, grouped by what they must have in common to share a call.
 fn due_now(winners: &[&Pending], stops: &Stops, now: Timestamp) -> Lines {
     let mut lines = Lines::new();
     for pending in winners {
         let posted: (_, Arc<str>) = (pending.event.source, pending.event.own_name().as_ref().into());
         let trace: Option<Arc<str>> = pending.event.traceparent.as_deref().map(Into::into);
         for planned in &pending.plan.1.deliveries {
-            let Beginning::Due { at, message } = &planned.beginning else { continue };
+            let InitialState::Due { at, message } = &planned.initial else { continue };
             if planned.turn.is_some_and(|turn| turn.is_blocked) {
                 continue;
             }
@@ -254,7 +255,7 @@ fn due_now(winners: &[&Pending], stops: &Stops, now: Timestamp) -> Lines {
     lines
 }
 
-/// The claim that a leased delivery is admitted with.
+/// The claim of a delivery that is admitted with a lease.
 fn claim_of(planned: &PlannedDelivery, due_at: Timestamp) -> Claim {
     Claim {
         delivery: Delivery {

@@ -1,9 +1,8 @@
-//! Newer events in place of older ones: settled within the ingest transaction.
+//! Newer events replace older ones: settled within the ingest transaction.
 //!
-//! Deliveries of one source, collapse key, rule and recipient replace each other. Which is the newer one is told by
-//! their sequences, or by the order of arrival where there are none. The highest sequence is remembered, so that an
-//! older event that comes late is told even when the newer one has been sent; its row's lock puts replicas one after
-//! the other.
+//! Deliveries of one source, collapse key, rule and recipient replace each other. Sequences decide which is newer, or
+//! the order of arrival if there are none. The highest sequence is remembered, so that an older event that arrives late
+//! is recognized even after the newer one has been sent; a lock on its row serializes the replicas.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,27 +16,27 @@ use crate::pipeline::ingest::digest::emptied;
 use crate::pipeline::ingest::intake::Pending;
 use crate::pipeline::ingest::throttle::addressee_digest;
 use crate::pipeline::operator::cancel::{cancel_digest, cancelled, ended};
-use crate::pipeline::plan::{Beginning, Plan, PlannedDelivery};
+use crate::pipeline::plan::{InitialState, Plan, PlannedDelivery};
 use crate::pipeline::send::record::Transition;
 use crate::store::cancellable::{self, Named, Waiting};
 use crate::store::digest_windows::TakenOut;
-use crate::store::ordering_lanes::Turns;
+use crate::store::ordering_lanes::OrderDigests;
 use crate::store::scheduled_messages;
 use crate::store::{StoreError, Tx, collapse_heads};
 use crate::vault::sha256;
 
-/// The newest event of each digest that a group has some of.
+/// The newest event of each collapse key in a group.
 pub(in crate::pipeline) type Newest = BTreeMap<[u8; 32], EventId>;
 
 /// One delivery of a group that others may replace.
 struct Candidate {
-    /// Where its event is in the group, and where it is in its plan.
-    place: (usize, usize),
+    /// The index of its event in the group, and its index in the event's plan.
+    index: (usize, usize),
     event: EventId,
     sequence: Option<i64>,
 }
 
-/// What a newer event finds it by.
+/// The hash that a newer event finds it by.
 fn collapse_digest(event: &Event, key: &str, planned: &PlannedDelivery) -> [u8; 32] {
     let mut name = event.source.uuid().as_bytes().to_vec();
     name.extend_from_slice(planned.rule.id.uuid().as_bytes());
@@ -47,8 +46,8 @@ fn collapse_digest(event: &Event, key: &str, planned: &PlannedDelivery) -> [u8; 
 }
 
 impl Pipeline {
-    /// Skips what is older than what was seen before, or than others of its group; returns the newest of each digest,
-    /// which replaces whatever still waits.
+    /// Skips what is older than what was seen before, or than others in its group; returns the newest of each collapse
+    /// key, which replaces what is still pending.
     pub(in crate::pipeline) async fn collapse(
         &self,
         tx: &mut Tx,
@@ -65,7 +64,7 @@ impl Pipeline {
         let seen = collapse_heads::lock(tx, &digests, now).await?;
         let mut noted = Vec::new();
         for (digest, mut candidates) in candidates {
-            candidates.sort_by_key(|candidate| group[candidate.place.0].arrival);
+            candidates.sort_by_key(|candidate| group[candidate.index.0].arrival);
             let before = seen.get(&digest).copied().flatten();
             let (last, highest) = replace(group, candidates, before);
             if let Some(highest) = highest.filter(|_| highest != before) {
@@ -81,7 +80,7 @@ impl Pipeline {
         Ok(newest)
     }
 
-    /// Takes what the winners' rules cancel out of messages that are still gathered.
+    /// Takes what the new events' rules cancel out of open digests.
     pub(in crate::pipeline) async fn take_out_cancelled(
         &self,
         tx: &mut Tx,
@@ -93,8 +92,8 @@ impl Pipeline {
         if wanted.is_empty() { Ok(Vec::new()) } else { self.take_out(tx, &[], &wanted, "", now).await }
     }
 
-    /// Ends what waits and is not wanted any more: cancelled by the winners' rules, or replaced by a newer event. Both
-    /// are locked in one statement, in the order of ids. Returns whose turns have ended with it.
+    /// Ends pending deliveries that are cancelled by the new events' rules or replaced by a newer event. Both are
+    /// locked in one statement, ordered by id. Returns the ordering lanes whose head has ended.
     pub(in crate::pipeline) async fn end_superseded(
         &self,
         tx: &mut Tx,
@@ -102,10 +101,10 @@ impl Pipeline {
         won: &HashSet<EventId>,
         (newest, taken): (&Newest, &[TakenOut]),
         now: Timestamp,
-    ) -> Result<Turns, StoreError> {
-        let (wanted, places) = cancellations(group, won);
+    ) -> Result<OrderDigests, StoreError> {
+        let (wanted, indexes) = cancellations(group, won);
         if wanted.is_empty() && newest.is_empty() {
-            return Ok(Turns::new());
+            return Ok(OrderDigests::new());
         }
         let empty = emptied(taken);
         let cancel: Vec<[u8; 32]> = wanted.iter().map(|(digest, _)| *digest).collect();
@@ -115,28 +114,28 @@ impl Pipeline {
         let found = cancellable::lock(tx, named).await?;
         let mut counts = vec![0; wanted.len()];
         let mut replaced = HashSet::new();
-        let mut moves: Vec<Transition> = Vec::with_capacity(found.len());
+        let mut transitions: Vec<Transition> = Vec::with_capacity(found.len());
         for waiting in found {
             let digest =
                 waiting.cancel.or_else(|| empty.get(&waiting.claim.delivery.id).and_then(|one| one.cancel));
             let by_key = digest.and_then(|digest| cancel.iter().position(|known| *known == digest));
-            if let Some(place) = by_key {
-                counts[place] += 1;
-                moves.push(cancelled(waiting, &wanted[place].1));
+            if let Some(index) = by_key {
+                counts[index] += 1;
+                transitions.push(cancelled(waiting, &wanted[index].1));
             } else if let Some((digest, by)) =
                 waiting.collapse.and_then(|digest| Some((digest, *newest.get(&digest)?)))
             {
                 replaced.insert(digest);
-                moves.push(superseded(waiting, by));
+                transitions.push(superseded(waiting, by));
             }
         }
-        let mut ended = Turns::new();
-        if !moves.is_empty() {
-            ended = self.carry_out_moves(tx, &moves, now).await?.1;
+        let mut ended = OrderDigests::new();
+        if !transitions.is_empty() {
+            ended = self.apply_transitions(tx, &transitions, now).await?.1;
         }
         let recalling = self.request_recall_under(tx, &wanted, now).await?;
-        for ((place, rule), counts) in places.into_iter().zip(counts.into_iter().zip(recalling)) {
-            note_cancelled(&mut group[place].plan.1, &rule, counts);
+        for ((index, rule), counts) in indexes.into_iter().zip(counts.into_iter().zip(recalling)) {
+            note_cancelled(&mut group[index].plan.1, &rule, counts);
         }
         for plan in group.iter_mut().map(|pending| &mut pending.plan.1) {
             for planned in &mut plan.deliveries {
@@ -149,7 +148,7 @@ impl Pipeline {
 }
 
 impl Pipeline {
-    /// Wants back what OneSignal holds until its time under these keys; how many that were, for each.
+    /// Requests a recall of what OneSignal holds until its time under these keys; returns how many for each.
     async fn request_recall_under(
         &self,
         tx: &mut Tx,
@@ -163,9 +162,9 @@ impl Pipeline {
         let digests: Vec<[u8; 32]> = wanted.iter().map(|(digest, _)| *digest).collect();
         let mut rows = Vec::new();
         for held in scheduled_messages::find(tx, &[], &digests).await? {
-            if let Some(place) = digests.iter().position(|digest| held.cancel == Some(*digest)) {
-                counts[place] += 1;
-                rows.push((held, wanted[place].1.clone()));
+            if let Some(index) = digests.iter().position(|digest| held.cancel == Some(*digest)) {
+                counts[index] += 1;
+                rows.push((held, wanted[index].1.clone()));
             }
         }
         self.request_recall(tx, &rows, now).await?;
@@ -173,27 +172,27 @@ impl Pipeline {
     }
 }
 
-/// The winners' deliveries that replace others, by their digest.
+/// The new events' deliveries that replace others, by collapse key.
 fn candidates(group: &mut [Pending], won: &HashSet<EventId>) -> BTreeMap<[u8; 32], Vec<Candidate>> {
     let mut candidates: BTreeMap<[u8; 32], Vec<Candidate>> = BTreeMap::new();
-    for (place, pending) in group.iter_mut().enumerate().filter(|(_, p)| won.contains(&p.event.id)) {
+    for (index, pending) in group.iter_mut().enumerate().filter(|(_, p)| won.contains(&p.event.id)) {
         let Some(key) = &pending.event.collapse_key else { continue };
         for (n, planned) in pending.plan.1.deliveries.iter_mut().enumerate() {
-            // What is gathered is not replaced: all of it is told.
-            if matches!(planned.beginning, Beginning::Skipped) || planned.gather.is_some() {
+            // Digests are not replaced: they report every event.
+            if matches!(planned.initial, InitialState::Skipped) || planned.gather.is_some() {
                 continue;
             }
             let digest = collapse_digest(&pending.event, key, planned);
             planned.collapse = Some(digest);
             let (event, sequence) = (pending.event.id, pending.event.sequence);
-            let candidate = Candidate { place: (place, n), event, sequence };
+            let candidate = Candidate { index: (index, n), event, sequence };
             candidates.entry(digest).or_default().push(candidate);
         }
     }
     candidates
 }
 
-/// Skips all candidates but the newest; returns that one's event, and the highest sequence that was seen.
+/// Skips all candidates but the newest; returns that one's event, and the highest sequence seen.
 fn replace(
     group: &mut [Pending],
     candidates: Vec<Candidate>,
@@ -204,29 +203,29 @@ fn replace(
     for candidate in candidates {
         if candidate.sequence.zip(highest).is_some_and(|(own, highest)| own < highest) {
             let highest = highest.unwrap_or_default();
-            let detail = format!("an event with the sequence {highest} had come before it");
-            skip(group, candidate.place, Decision::new(DecisionCode::Superseded, detail));
+            let detail = format!("an event with sequence {highest} was received before it");
+            skip(group, candidate.index, Decision::new(DecisionCode::Superseded, detail));
             continue;
         }
         highest = highest.max(candidate.sequence);
         let event = candidate.event;
         if let Some(older) = last.replace(candidate) {
-            skip(group, older.place, by_event(event));
+            skip(group, older.index, by_event(event));
         }
     }
     (last.map(|candidate| candidate.event), highest)
 }
 
-fn skip(group: &mut [Pending], (place, n): (usize, usize), decision: Decision) {
-    let plan = &mut group[place].plan.1;
+fn skip(group: &mut [Pending], (index, n): (usize, usize), decision: Decision) {
+    let plan = &mut group[index].plan.1;
     let planned = &mut plan.deliveries[n];
-    planned.beginning = Beginning::Skipped;
+    planned.initial = InitialState::Skipped;
     plan.decisions.push(decision.of_rule(&planned.rule.key).of_delivery(planned.id));
     plan.depends_on_others = true;
 }
 
 fn by_event(event: EventId) -> Decision {
-    let detail = format!("the newer event {event} takes its place");
+    let detail = format!("it was replaced by the newer event {event}");
     Decision::new(DecisionCode::Superseded, detail).with("event", event.to_string())
 }
 
@@ -234,31 +233,31 @@ fn superseded(waiting: Waiting, by: EventId) -> Transition {
     ended(waiting, DeliveryState::Skipped, by_event(by))
 }
 
-/// A cancellation digest with the reason.
+/// The hash of a cancellation key, with the reason.
 type Wanted = ([u8; 32], String);
 
-/// What the winners' `cancel` rules want: digests with reasons, and for each the event's place and the rule's key.
+/// What the new events' `cancel` rules end: hashes with reasons, and for each the event's index and the rule's key.
 fn cancellations(group: &[Pending], won: &HashSet<EventId>) -> (Vec<Wanted>, Vec<(usize, String)>) {
     let mut wanted = Vec::new();
-    let mut places = Vec::new();
-    for (place, pending) in group.iter().enumerate().filter(|(_, p)| won.contains(&p.event.id)) {
+    let mut indexes = Vec::new();
+    for (index, pending) in group.iter().enumerate().filter(|(_, p)| won.contains(&p.event.id)) {
         for (key, rule) in &pending.plan.1.cancellations {
             let why = format!("cancelled by {} through rule {rule}", pending.event.id);
             wanted.push((cancel_digest(pending.event.key_space(), key), why));
-            places.push((place, rule.clone()));
+            indexes.push((index, rule.clone()));
         }
     }
-    (wanted, places)
+    (wanted, indexes)
 }
 
-/// Notes on an event how much its rule cancelled. A group that is planned and committed again begins with the same
-/// plans, so nothing is noted twice.
+/// Notes on an event how many deliveries its rule cancelled. A group that is planned and committed again starts with
+/// the same plans, so nothing is noted twice.
 fn note_cancelled(plan: &mut Plan, rule: &str, (count, recalling): (usize, usize)) {
     let is_old = |d: &Decision| d.code == DecisionCode::CancelledOthers && d.rule.as_deref() == Some(rule);
     plan.decisions.retain(|d| !is_old(d));
-    let mut detail = format!("{count} waiting deliveries were cancelled");
+    let mut detail = format!("{count} pending deliveries were cancelled");
     if recalling > 0 {
-        detail = format!("{detail}, and {recalling} are taken back from OneSignal");
+        detail = format!("{detail}, and {recalling} are being recalled from OneSignal");
     }
     let decision = Decision::new(DecisionCode::CancelledOthers, detail).with("count", count);
     let decision = if recalling > 0 { decision.with("recalling", recalling) } else { decision };

@@ -1,7 +1,7 @@
-//! What an event comes to before anything is stored: held against its type's schema, planned, its secrets cut out.
+//! Evaluates an event before anything is stored: validated against its type's schema, planned, its secrets cut out.
 //!
-//! A small event is considered where it is, within a budget of about a millisecond ([`Limits::INLINE`]); a larger one, and
-//! a small one that takes more, on the threads for events.
+//! A small event is evaluated on the current thread, within a budget of about a millisecond ([`Limits::INLINE`]); a
+//! larger one, and a small one that needs more, on the threads for events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,13 @@ use crate::store::Store;
 use crate::store::secrets::event_place;
 use crate::vault::VaultError;
 
-/// Bytes of an event's values, and recipients, up to which it is considered where it is.
+/// The size of an event's values, in bytes, and the number of recipients up to which it is evaluated inline.
 const SMALL_BYTES: usize = 16 * 1024;
 const SMALL_RECIPIENTS: usize = 10;
 
-/// What considering needs of the pipeline, to be taken along to another thread.
+/// What the evaluation needs of the pipeline, so that it can move to another thread.
 #[derive(Clone)]
-pub(in crate::pipeline) struct Considering {
+pub(in crate::pipeline) struct Evaluation {
     ids: Arc<IdSource>,
     store: Store,
     default_ttl: Duration,
@@ -42,19 +42,19 @@ pub(in crate::pipeline) struct Considering {
     release_over: u32,
 }
 
-/// What an event is considered against.
+/// What an event is evaluated against.
 #[derive(Clone)]
 pub(in crate::pipeline) struct Circumstances {
     pub catalog: Arc<CompiledCatalog>,
-    /// With this version, a test send of it is planned instead of what the rules want.
+    /// If set, a test send of this version is planned instead of the rules.
     pub test_of: Option<Arc<CompiledVersion>>,
     /// What is known of its recipients; nothing, at first.
     pub facts: Arc<Facts>,
     pub now: Timestamp,
 }
 
-/// What an event comes to.
-pub(in crate::pipeline) struct Considered {
+/// The result of evaluating an event.
+pub(in crate::pipeline) struct Evaluated {
     pub plan: Plan,
     /// Its values as they are stored.
     pub data: String,
@@ -62,9 +62,9 @@ pub(in crate::pipeline) struct Considered {
     pub sealed: Option<Vec<u8>>,
 }
 
-impl Considering {
+impl Evaluation {
     /// Plans an event, and cuts out its secrets.
-    pub fn plan(&self, event: &Event, around: &Circumstances, work: &Work) -> Result<Considered, VaultError> {
+    pub fn plan(&self, event: &Event, around: &Circumstances, work: &Work) -> Result<Evaluated, VaultError> {
         let Circumstances { catalog, test_of, facts, now } = around;
         let planner = self.planner(catalog, work);
         let plan = match test_of {
@@ -72,15 +72,10 @@ impl Considering {
             None => plan(planner, event, facts, *now),
         };
         let (data, sealed) = self.without_secrets(event, catalog)?;
-        Ok(Considered { plan, data, sealed })
+        Ok(Evaluated { plan, data, sealed })
     }
 
-    fn consider(
-        &self,
-        event: &Event,
-        around: &Circumstances,
-        work: &Work,
-    ) -> Result<Considered, IngestError> {
+    fn evaluate(&self, event: &Event, around: &Circumstances, work: &Work) -> Result<Evaluated, IngestError> {
         check(event, &around.catalog, around.now, work)?;
         self.plan(event, around, work).map_err(|error| IngestError::Refused(Arc::new(error.into())))
     }
@@ -96,7 +91,7 @@ impl Considering {
         }
     }
 
-    /// The event's data as it is stored, and the sensitive values sealed.
+    /// The event's data as it is stored, and the sealed sensitive values.
     fn without_secrets(
         &self,
         event: &Event,
@@ -119,8 +114,8 @@ impl Considering {
 }
 
 impl Pipeline {
-    pub(in crate::pipeline) fn considering(&self) -> Considering {
-        Considering {
+    pub(in crate::pipeline) fn evaluation(&self) -> Evaluation {
+        Evaluation {
             ids: Arc::clone(&self.ids),
             store: self.store.clone(),
             default_ttl: self.limits.default_ttl,
@@ -129,32 +124,32 @@ impl Pipeline {
         }
     }
 
-    /// Considers an event. One of a batch is never considered where it is: many small ones take long together.
+    /// Evaluates an event. Events of a batch are never evaluated inline: many small ones together take long.
     ///
     /// # Errors
     /// As for [`Pipeline::accept`].
-    pub(in crate::pipeline) async fn consider_event(
+    pub(in crate::pipeline) async fn evaluate_event(
         &self,
         event: &Arc<Event>,
         around: &Circumstances,
         is_of_batch: bool,
-    ) -> Result<Considered, IngestError> {
+    ) -> Result<Evaluated, IngestError> {
         if !is_of_batch && is_small(event) {
             let work = Work::new(Limits::INLINE);
-            let considered = self.considering().consider(event, around, &work);
+            let evaluated = self.evaluation().evaluate(event, around, &work);
             if work.spent().is_none() {
-                return considered;
+                return evaluated;
             }
         }
-        let (considering, event, around) = (self.considering(), Arc::clone(event), around.clone());
-        let consider = move |work: &Work| {
-            let considered = considering.consider(&event, &around, work)?;
-            work.spent().map_or(Ok(considered), |spent| Err(IngestError::TooComplex(spent)))
+        let (evaluation, event, around) = (self.evaluation(), Arc::clone(event), around.clone());
+        let evaluate = move |work: &Work| {
+            let evaluated = evaluation.evaluate(&event, &around, work)?;
+            work.spent().map_or(Ok(evaluated), |spent| Err(IngestError::TooComplex(spent)))
         };
-        self.compute.run(Purpose::Events, consider).await?
+        self.compute.run(Purpose::Events, evaluate).await?
     }
 
-    /// What a version says in a locale about some values.
+    /// What a version renders in a locale with some values.
     ///
     /// # Errors
     /// As [`message::compose`].
@@ -171,11 +166,11 @@ impl Pipeline {
                 return composed;
             }
         }
-        let (at, place, values) = (Arc::clone(version), locale.to_owned(), data.clone());
-        let compose = move |work: &Work| message::compose(&at, &place, &values, work);
+        let (shared, owned, values) = (Arc::clone(version), locale.to_owned(), data.clone());
+        let compose = move |work: &Work| message::compose(&shared, &owned, &values, work);
         match self.compute.run(Purpose::Events, compose).await {
             Ok(composed) => composed,
-            // Its time is bounded, and what waits for a delivery can't be asked to come back.
+            // Its time is bounded, and a delivery, unlike a client, can't be asked to retry.
             Err(ComputeError::Full | ComputeError::Panicked) => {
                 message::compose(version, locale, data, &Work::default())
             }
@@ -187,7 +182,7 @@ fn is_small(event: &Event) -> bool {
     event.recipients.len() <= SMALL_RECIPIENTS && weight(&event.data) <= SMALL_BYTES
 }
 
-/// About how many bytes a value has as JSON; no more is counted than tells a large one.
+/// About how many bytes a value has as JSON; counting stops once it is known to be large.
 pub(in crate::pipeline) fn weight(value: &Value) -> usize {
     fn add(value: &Value, sum: &mut usize) {
         if *sum > SMALL_BYTES {
@@ -209,7 +204,7 @@ pub(in crate::pipeline) fn weight(value: &Value) -> usize {
     sum
 }
 
-/// Checks an event against the catalog.
+/// Validates an event against the catalog.
 fn check(event: &Event, catalog: &CompiledCatalog, now: Timestamp, work: &Work) -> Result<(), IngestError> {
     let Some(event_type) = catalog.event_type(&event.event_type) else {
         return Err(IngestError::UnknownType {
@@ -229,19 +224,19 @@ fn check(event: &Event, catalog: &CompiledCatalog, now: Timestamp, work: &Work) 
     };
     let Some(schema) = &event_type.schema else {
         return bad(
-            vec![of_schema("the event type's schema can't be used", "repair the schema in the catalog")],
+            vec![of_schema("the event type's schema is invalid", "repair the schema in the catalog")],
             false,
         );
     };
     match schema.check(&event.data, work, |error| data_error(error, &event.data)) {
         Ok(None) => {}
         Ok(Some(errors)) if errors.shown.is_empty() => {
-            let detail = "it does not fit the event type's schema, in too many ways to say which";
-            return bad(vec![of_schema(detail, "send less at once to see what is wrong")], true);
+            let detail = "it does not match the event type's schema; there are too many errors to list";
+            return bad(vec![of_schema(detail, "send less data to see the errors")], true);
         }
         Ok(Some(errors)) => return bad(errors.shown, errors.has_more),
         Err(spent) => {
-            let detail = format!("it can't be held against the event type's schema: {spent}");
+            let detail = format!("it can't be validated against the event type's schema: {spent}");
             return bad(vec![of_schema(&detail, "send less data, or simplify the schema")], false);
         }
     }
@@ -257,7 +252,7 @@ fn check(event: &Event, catalog: &CompiledCatalog, now: Timestamp, work: &Work) 
     Ok(())
 }
 
-/// Refuses a recipient whom no app of this event type's rules could find by that label.
+/// Refuses a recipient that no app of this event type's rules can find by that label.
 fn check_labels(event: &Event, catalog: &CompiledCatalog) -> Result<(), IngestError> {
     let is_alias = |recipient: &&Recipient| matches!(recipient.label, RecipientLabel::Alias(_));
     if !event.recipients.iter().any(|recipient| is_alias(&recipient)) {
@@ -265,21 +260,21 @@ fn check_labels(event: &Event, catalog: &CompiledCatalog) -> Result<(), IngestEr
     }
     let apps = catalog.apps_of(&event.event_type);
     let is_unknown = |recipient: &Recipient| !apps.iter().any(|app| app.takes(&recipient.label));
-    let Some(place) = event.recipients.iter().position(is_unknown).filter(|_| !apps.is_empty()) else {
+    let Some(index) = event.recipients.iter().position(is_unknown).filter(|_| !apps.is_empty()) else {
         return Ok(());
     };
-    let label = event.recipients[place].label.as_str();
+    let label = event.recipients[index].label.as_str();
     let declared = apps.iter().flat_map(|app| app.alias_labels.iter().flatten()).map(String::as_str);
     let meant = labels::meant(label, declared).map(str::to_owned);
     let is_of_many = event.recipients.len() > 1;
     Err(IngestError::UnknownLabel { is_of_many, label: label.to_owned(), meant })
 }
 
-/// Characters of a text in an error: names in it come from the event.
+/// The maximum number of characters of a name in an error: names come from the event.
 const MAX_CHARACTERS: usize = 300;
-/// Names that an error quotes.
+/// The maximum number of names that an error quotes.
 const MAX_NAMES: usize = 5;
-/// Members among which a misspelt name is looked for.
+/// The maximum number of members among which a misspelt name is looked for.
 const MAX_MEMBERS: usize = 1_000;
 
 fn data_error(error: &jsonschema::ValidationError<'_>, data: &Value) -> DataError {
@@ -343,10 +338,10 @@ fn quoted(names: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// A member of `place` whose name is nearly `name`: most missing values are misspelt ones. A short name has no letter to
-/// spare, and what the schema knows under its own name is not misspelt.
-fn near_miss<'a>(place: Option<&'a Value>, name: &str) -> Option<&'a str> {
-    let members = place?.as_object()?.keys().map(String::as_str);
+/// A member of `parent` whose name is close to `name`: most missing values are misspelt. Short names need an exact
+/// match, and names that the schema knows are not misspelt.
+fn near_miss<'a>(parent: Option<&'a Value>, name: &str) -> Option<&'a str> {
+    let members = parent?.as_object()?.keys().map(String::as_str);
     let is_as_long = |member: &&str| member.len().abs_diff(name.len()) <= 8 && name.len() <= 100;
     members.take(MAX_MEMBERS).filter(is_as_long).find(|member| {
         let distance = strsim::damerau_levenshtein(&member.to_lowercase(), &name.to_lowercase());
@@ -363,7 +358,7 @@ impl From<ComputeError> for IngestError {
     }
 }
 
-/// What a whole job has spent, as the reason why an event is not taken.
+/// The reason to reject an event when a job has used up its limits.
 impl From<Spent> for IngestError {
     fn from(spent: Spent) -> Self {
         Self::TooComplex(spent)

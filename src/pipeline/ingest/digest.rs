@@ -1,8 +1,8 @@
-//! Many events into one message: settled within the ingest transaction.
+//! Digests: many events in one message, settled within the ingest transaction.
 //!
-//! The first event of a digest opens a window and owns the delivery, which is due when the window ends; later ones join
-//! it and have no delivery of their own. The window's row is locked by who joins and by who makes the message: the window
-//! is closed before what was gathered is read, so nothing is lost in between.
+//! The first event of a digest opens a window and owns the delivery, which is due when the window ends; later events
+//! join it and have no delivery of their own. The window's row is locked both by events that join and by the sender:
+//! the window is closed before its events are read, so none is lost in between.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,13 +12,13 @@ use crate::domain::id::{DeliveryId, EventId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::ingest::intake::Pending;
 use crate::pipeline::operator::cancel::cancel_digest;
-use crate::pipeline::plan::{Beginning, Gather, PlannedDelivery};
+use crate::pipeline::plan::{Gather, InitialState, PlannedDelivery};
 use crate::store::decisions::{self, NewDecision};
 use crate::store::digest_windows::{self, NewItem, TakenOut, Window};
 use crate::store::{StoreError, Tx};
 
 impl Pipeline {
-    /// Has the winners' gathered deliveries open windows, or their events join those that are open.
+    /// Opens windows for the new events' digest deliveries, or adds their events to open windows.
     pub(in crate::pipeline) async fn gather(
         &self,
         tx: &mut Tx,
@@ -26,13 +26,13 @@ impl Pipeline {
         won: &HashSet<EventId>,
     ) -> Result<(), StoreError> {
         let mut arrivals: Vec<usize> =
-            (0..group.len()).filter(|place| won.contains(&group[*place].event.id)).collect();
-        arrivals.sort_by_key(|place| group[*place].arrival);
+            (0..group.len()).filter(|index| won.contains(&group[*index].event.id)).collect();
+        arrivals.sort_by_key(|index| group[*index].arrival);
         let wanted = wanted(group, &arrivals);
         let mut windows = self.open_windows(tx, &wanted).await?;
         let mut items = Vec::new();
-        for place in arrivals {
-            join(&mut group[place], &mut windows, &mut items);
+        for index in arrivals {
+            join(&mut group[index], &mut windows, &mut items);
         }
         if !windows.is_empty() {
             digest_windows::note(tx, &windows).await?;
@@ -40,7 +40,7 @@ impl Pipeline {
         if items.is_empty() { Ok(()) } else { digest_windows::insert_items(tx, &items).await }
     }
 
-    /// Locks the windows that are wanted. One whose message is not waiting any more goes over to the newcomer.
+    /// Locks the requested windows. A window whose message is no longer pending passes to the new event.
     async fn open_windows(
         &self,
         tx: &mut Tx,
@@ -60,8 +60,8 @@ impl Pipeline {
         Ok(windows)
     }
 
-    /// Takes what is cancelled out of messages that are still gathered, and notes it on the events. Messages that have
-    /// nothing left to tell are closed, to be ended. Returns what was taken out.
+    /// Takes cancelled events out of open digests and notes it on the events. Digests without any events left are
+    /// closed, to be ended. Returns what was taken out.
     pub(in crate::pipeline) async fn take_out(
         &self,
         tx: &mut Tx,
@@ -83,7 +83,7 @@ impl Pipeline {
         let decisions: Vec<Decision> = taken
             .iter()
             .map(|one| {
-                let detail = format!("{}: it is not told in {}", reason(one), one.delivery);
+                let detail = format!("{}: it was taken out of {}", reason(one), one.delivery);
                 Decision::new(DecisionCode::Cancelled, detail).of_delivery(one.delivery)
             })
             .collect();
@@ -99,15 +99,15 @@ impl Pipeline {
     }
 }
 
-/// The messages of these that have nothing left to tell, each with one of the events that it told.
+/// The digests that have no events left, each with one of the events that it contained.
 pub(in crate::pipeline) fn emptied(taken: &[TakenOut]) -> HashMap<DeliveryId, &TakenOut> {
     taken.iter().filter(|one| one.is_last).map(|one| (one.delivery, one)).collect()
 }
 
-/// Who would open a window: the first of each digest that has one.
+/// The candidates for opening a window: the first delivery of each digest.
 fn wanted(group: &[Pending], arrivals: &[usize]) -> BTreeMap<[u8; 32], DeliveryId> {
     let mut wanted = BTreeMap::new();
-    for planned in arrivals.iter().flat_map(|place| &group[*place].plan.1.deliveries) {
+    for planned in arrivals.iter().flat_map(|index| &group[*index].plan.1.deliveries) {
         if let Some(gather) = window_of(planned) {
             wanted.entry(gather.digest).or_insert(planned.id);
         }
@@ -115,25 +115,26 @@ fn wanted(group: &[Pending], arrivals: &[usize]) -> BTreeMap<[u8; 32], DeliveryI
     wanted
 }
 
-/// What a delivery is gathered with, if it is to be sent and others can join it.
+/// What a delivery is collected under, if it is to be sent and others can join it.
 fn window_of(planned: &PlannedDelivery) -> Option<Gather> {
-    let is_due = matches!(planned.beginning, Beginning::Due { .. });
+    let is_due = matches!(planned.initial, InitialState::Due { .. });
     planned.gather.filter(|gather| is_due && gather.has_window)
 }
 
-/// Has an event's deliveries open their windows, or gives their place to the message that is gathered already.
+/// Opens windows for an event's deliveries, or replaces them by the digest that is already open.
 fn join(pending: &mut Pending, windows: &mut BTreeMap<[u8; 32], Window>, items: &mut Vec<NewItem>) {
     let Pending { event, plan, .. } = pending;
     let plan = &mut plan.1;
     let cancel = event.cancellation_key.as_deref().map(|key| cancel_digest(event.key_space(), key));
     let mut joined = Vec::new();
     plan.deliveries.retain(|planned| {
-        let Some(gather) = planned.gather.filter(|_| !matches!(planned.beginning, Beginning::Skipped)) else {
+        let Some(gather) = planned.gather.filter(|_| !matches!(planned.initial, InitialState::Skipped))
+        else {
             return true;
         };
         let max = i32::try_from(gather.max).unwrap_or(i32::MAX);
         let window = window_of(planned).and_then(|gather| windows.get_mut(&gather.digest));
-        // One that is held tells its own event alone.
+        // A held digest contains its own event only.
         let (delivery, place) = window.map_or((planned.id, 1), |window| {
             window.last_place += 1;
             (window.delivery, window.last_place)
@@ -142,7 +143,7 @@ fn join(pending: &mut Pending, windows: &mut BTreeMap<[u8; 32], Window>, items: 
         if delivery == planned.id {
             return true;
         }
-        let detail = format!("it is told in {delivery}, with others");
+        let detail = format!("it is part of the digest {delivery}");
         let decision = Decision::new(DecisionCode::Digested, detail).with("place", place);
         joined.push(decision.of_rule(&planned.rule.key).of_delivery(delivery));
         false

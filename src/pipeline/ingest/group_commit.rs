@@ -1,8 +1,9 @@
-//! Group commit: whatever arrived while the last commit was under way goes into the next one. No timer.
+//! Group commit: everything that arrives while a commit is in progress goes into the next one. There is no timer.
 //!
-//! In each transaction the keys are claimed in sorted order (so that two replicas can't deadlock) and winners are told
-//! from repeats; rows are written for winners only. A group that the database refuses is halved and tried again, so
-//! that one bad event takes no neighbour with it. What a group's deliveries are admitted as is in `admission`.
+//! In each transaction the keys are claimed in sorted order (so that two replicas can't deadlock), which separates new
+//! events from duplicates; rows are written for new events only. A group that the database rejects is split in half and
+//! retried, so that one bad event does not affect others. For the initial state of a group's deliveries see
+//! `admission`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::domain::id::{EventId, SourceId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::compiled::CompiledCatalog;
 use crate::pipeline::ingest::admission::Admissions;
-use crate::pipeline::ingest::consider::{Circumstances, Considered};
+use crate::pipeline::ingest::consider::{Circumstances, Evaluated};
 use crate::pipeline::ingest::intake::{Committing, Pending};
 use crate::pipeline::ingest::repeats::Content;
 use crate::pipeline::ingest::{
@@ -35,25 +36,25 @@ use crate::store::{
 use crate::telemetry::names;
 use crate::vault::Comparison;
 
-/// How long a group is halved that meets locks.
+/// How long a group that meets locks is split in half.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a group waits for locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Locks {
-    /// As long as the settings say.
+    /// As long as the settings allow.
     AsUsual,
     /// For an instant: others have waited in vain.
     Briefly,
 }
 
-/// How a try to commit a group ended, if not well.
+/// Why an attempt to commit a group failed.
 enum Issues {
-    /// The database refuses something in it, or a key in it is locked: smaller groups may get through.
+    /// The database rejects something in it, or a key in it is locked: smaller groups may succeed.
     Divisible(StoreError),
-    /// The database is away, or the commit's result is unknown.
+    /// The database is unavailable, or the commit's result is unknown.
     Unavailable(StoreError),
-    /// Too much waits to be planned: smaller groups may get through.
+    /// Too much is waiting to be planned: smaller groups may succeed.
     NotPlanned,
 }
 
@@ -94,7 +95,8 @@ impl Pipeline {
             if let Err(Issues::Divisible(error)) = &outcome
                 && error.is_passing()
             {
-                // One locked key is found by halving, quickly; a locked table keeps everything out, and nobody waits long.
+                // A single locked key is found quickly by splitting; a locked table blocks everything, and no one waits
+                // long.
                 locks = Locks::Briefly;
                 is_locked_out = true;
                 if was_locked_out || began.elapsed() > PATIENCE {
@@ -115,13 +117,13 @@ impl Pipeline {
                     refuse(group, || IngestError::Unavailable);
                 }
                 Err(Issues::Divisible(error)) => {
-                    tracing::error!(error = %error.with_causes(), "the database refused an event");
+                    tracing::error!(error = %error.with_causes(), "the database rejected an event");
                     let error = Arc::new(error);
                     refuse(group, || IngestError::Refused(Arc::clone(&error)));
                 }
                 Err(Issues::NotPlanned) => refuse(group, || IngestError::Busy),
                 Err(Issues::Unavailable(error)) => {
-                    tracing::warn!(error = %error.with_causes(), events = group.len(), "a group of events was not committed");
+                    tracing::warn!(error = %error.with_causes(), events = group.len(), "a group of events could not be committed");
                     refuse(group, || IngestError::Unavailable);
                 }
             }
@@ -160,7 +162,7 @@ impl Pipeline {
             Committed::Yes => {
                 failpoints::point("after_commit");
                 self.enqueue(admissions, now);
-                self.wake_for_turns();
+                self.wake_for_unblocked();
                 metrics::histogram!(names::GROUP_SIZE).record(count(group.len()));
                 metrics::histogram!(names::GROUP_SECONDS).record(began.elapsed().as_secs_f64());
                 Ok(replies)
@@ -177,8 +179,8 @@ impl Pipeline {
         }
     }
 
-    /// Plans again what was planned on an older catalog, or without what is known of its recipients. A newer catalog
-    /// may name more sensitive values: they are cut out anew, too.
+    /// Plans again what was planned on an older catalog, or without the facts about its recipients. A newer catalog may
+    /// mark more values as sensitive: they are cut out again, too.
     async fn plan_anew(
         &self,
         group: &mut [Pending],
@@ -192,35 +194,35 @@ impl Pipeline {
                 || pending.plan.1.depends_on_others
                 || pending.event.recipients.iter().any(is_known)
         };
-        let places: Vec<usize> = (0..group.len())
-            .filter(|place| won.contains(&group[*place].event.id) && is_stale(&group[*place]))
+        let indexes: Vec<usize> = (0..group.len())
+            .filter(|index| won.contains(&group[*index].event.id) && is_stale(&group[*index]))
             .collect();
-        if places.is_empty() {
+        if indexes.is_empty() {
             return Ok(());
         }
-        let asked: Vec<_> = places
+        let asked: Vec<_> = indexes
             .iter()
-            .map(|place| {
-                let (catalog, test_of) = (Arc::clone(catalog), group[*place].test_of.clone());
+            .map(|index| {
+                let (catalog, test_of) = (Arc::clone(catalog), group[*index].test_of.clone());
                 let around = Circumstances { catalog, test_of, facts: Arc::clone(&facts), now };
-                (Arc::clone(&group[*place].event), around)
+                (Arc::clone(&group[*index].event), around)
             })
             .collect();
-        let considering = self.considering();
+        let evaluation = self.evaluation();
         let plan = move |work: &Work| {
-            let plan = |(event, around): (Arc<Event>, Circumstances)| considering.plan(&event, &around, work);
+            let plan = |(event, around): (Arc<Event>, Circumstances)| evaluation.plan(&event, &around, work);
             asked.into_iter().map(plan).collect::<Result<Vec<_>, _>>()
         };
         let planned = self.compute.run(Purpose::Events, plan).await.map_err(|_| Issues::NotPlanned)?;
-        for (place, made) in places.into_iter().zip(planned.map_err(StoreError::from)?) {
-            let Considered { plan, data, sealed } = made;
-            let pending = &mut group[place];
+        for (index, made) in indexes.into_iter().zip(planned.map_err(StoreError::from)?) {
+            let Evaluated { plan, data, sealed } = made;
+            let pending = &mut group[index];
             (pending.plan, pending.data, pending.sealed) = ((catalog.revision, plan), data, sealed);
         }
         Ok(())
     }
 
-    /// Settles what depends on what others have planned: each step locks its rows in the order of their keys.
+    /// Settles what depends on other events' plans: each step locks its rows in the order of their keys.
     async fn settle_among_others(
         &self,
         tx: &mut Tx,
@@ -229,7 +231,7 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let newest = self.collapse(tx, group, won, now).await?;
-        // Before others join: what comes together with a cancellation is not touched by it.
+        // Before others join: what arrives together with a cancellation is not affected by it.
         let taken = self.take_out_cancelled(tx, group, won, now).await?;
         self.gather(tx, group, won).await?;
         let ended = self.end_superseded(tx, group, won, (&newest, &taken), now).await?;
@@ -239,7 +241,7 @@ impl Pipeline {
         self.assign_positions(tx, group, won, ended, now).await
     }
 
-    /// Writes the winners' rows and reads what the repeats are answered with.
+    /// Writes the new events' rows and reads the answers for the duplicates.
     async fn write(
         &self,
         tx: &mut Tx,
@@ -280,7 +282,7 @@ impl Pipeline {
         Ok(group.iter().map(reply).collect())
     }
 
-    /// What repeats are answered with: the first post's event, if the content is the same.
+    /// The answer to duplicates: the first post's event, if the content is the same.
     async fn repeats(
         &self,
         tx: &mut Tx,
@@ -299,7 +301,7 @@ impl Pipeline {
         for pending in repeats {
             let key = (pending.claim.source, pending.claim.digest);
             let reply = match first_posts.get(&key) {
-                // Pruned between the two statements: the next try wins the key.
+                // Pruned between the two statements: the retry wins the key.
                 None => Err(IngestError::Unavailable),
                 Some(first) => self.repeated(first, &pending.content, &delivered, &decided, now),
             };
@@ -308,7 +310,7 @@ impl Pipeline {
         Ok(replies)
     }
 
-    /// What a repeat would be answered; `None` if there was no first post of this key.
+    /// The answer that a duplicate would get; `None` if this key was not used before.
     pub(in crate::pipeline) async fn first_answer_to(
         &self,
         key: (SourceId, [u8; 32]),
@@ -323,7 +325,7 @@ impl Pipeline {
         Ok(Some(self.repeated(first, content, &delivered, &decided, now)))
     }
 
-    /// The answer to a repeat of `first`, out of these deliveries and decisions.
+    /// The answer to a duplicate of `first`, built from these deliveries and decisions.
     fn repeated(
         &self,
         first: &FirstPost,
@@ -333,8 +335,8 @@ impl Pipeline {
         now: Timestamp,
     ) -> Reply {
         let event = first.event;
-        // Once the key of a fingerprint is gone nobody can tell: an id that was used is taken for a repeat, since a second
-        // message is worse than a change that is not noticed.
+        // Without the key of a fingerprint the content can't be compared: an id that was used counts as a duplicate,
+        // since a second message is worse than a change that goes unnoticed.
         let differs =
             |content: &[u8]| self.store.vault().compare(&first.fingerprint, content) == Comparison::Different;
         if differs(&content.meaning) && differs(&content.as_posted) {
@@ -349,7 +351,7 @@ impl Pipeline {
     }
 }
 
-/// A winner as it is stored. One with a single recipient and no delivery is found by that recipient later.
+/// A new event as it is stored. One with a single recipient and no delivery can be found by that recipient later.
 fn new_event<'a>(winner: &'a Pending, answered: &HashSet<EventId>) -> NewEvent<'a> {
     let event = &winner.event;
     let unanswered_for = match event.recipients.as_slice() {
@@ -359,7 +361,7 @@ fn new_event<'a>(winner: &'a Pending, answered: &HashSet<EventId>) -> NewEvent<'
     NewEvent { event, data: winner.data.clone(), sealed: winner.sealed.clone(), unanswered_for }
 }
 
-/// Everybody whom the group is about, once.
+/// Every person whom the group concerns, once.
 fn people(group: &[Pending]) -> Vec<&Recipient> {
     let mut seen = HashSet::new();
     group.iter().flat_map(|p| &p.event.recipients).filter(|recipient| seen.insert(*recipient)).collect()
@@ -404,7 +406,7 @@ fn answer(group: Vec<Pending>, replies: Vec<Reply>) {
             Err(_) => "unavailable",
         };
         metrics::counter!(names::EVENTS, "result" => result).increment(1);
-        // A poster that has gone away asks again.
+        // A client that has disconnected retries.
         let _ = pending.reply.send(reply);
     }
 }

@@ -1,4 +1,4 @@
-//! Events that wait for a group commit: bounded, and urgent ones apart from the others.
+//! Events that wait for a group commit: a bounded queue, with urgent events in a separate one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::pipeline::ingest::repeats::Content;
 use crate::pipeline::plan::Plan;
 use crate::store::events::KeyClaim;
 
-/// Planned deliveries in one group at most, unless a single event has more.
+/// The maximum number of planned deliveries in one group, unless a single event has more.
 const GROUP_DELIVERIES: usize = 20_000;
 
 /// An event that waits for a group commit.
@@ -25,32 +25,32 @@ pub(in crate::pipeline) struct Pending {
     pub content: Content,
     /// The plan, and the catalog's revision that it was made on.
     pub plan: (i64, Plan),
-    /// The version that a test send is of.
+    /// The version, if it is a test send.
     pub test_of: Option<Arc<CompiledVersion>>,
     pub data: String,
     pub sealed: Option<Vec<u8>>,
     pub reply: oneshot::Sender<Reply>,
-    /// Counts up: who came first. Ids of the same millisecond don't tell.
+    /// A counter for the order of arrival. Ids of the same millisecond are not ordered.
     pub arrival: u64,
-    pub _place: OwnedSemaphorePermit,
+    pub _slot: OwnedSemaphorePermit,
 }
 
 /// Which events a committer takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committing {
-    /// Those with an urgent delivery: they never wait for a group of others.
+    /// Those with an urgent delivery: they never wait behind other events.
     Urgent,
     /// All others.
     Ordinary,
 }
 
-/// Events that wait for a group commit: bounded, first come first served among the urgent and among the others.
+/// Events that wait for a group commit: bounded, each of the two queues in order of arrival.
 pub struct Intake {
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     arrivals: AtomicU64,
     urgent: Waiting,
     ordinary: Waiting,
-    /// Whether the last group got nothing through because of locks.
+    /// Whether the last group failed entirely because of locks.
     is_locked_out: AtomicBool,
 }
 
@@ -63,9 +63,9 @@ pub(in crate::pipeline) struct Waiting {
 
 impl Intake {
     /// An intake with room for this many events.
-    pub fn new(places: usize) -> Self {
+    pub fn new(slots: usize) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            slots: Arc::new(Semaphore::new(slots)),
             arrivals: AtomicU64::new(0),
             urgent: Waiting::default(),
             ordinary: Waiting::default(),
@@ -81,16 +81,16 @@ impl Intake {
         self.is_locked_out.store(is_locked_out, Ordering::Relaxed);
     }
 
-    /// Takes a place; `None` when there is none.
+    /// Reserves a slot; `None` if there is none.
     pub(in crate::pipeline) fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+        Arc::clone(&self.slots).try_acquire_owned().ok()
     }
 
     pub(in crate::pipeline) fn waiting_count(&self) -> usize {
         self.urgent.events.lock().len() + self.ordinary.events.lock().len()
     }
 
-    /// Lets events wait for their commit, those of one poster together and in this order.
+    /// Queues events for their commit, those of one client together and in this order.
     pub(in crate::pipeline) fn push(&self, pending: Vec<Pending>) {
         let (urgent, ordinary): (Vec<Pending>, Vec<Pending>) =
             pending.into_iter().partition(|pending| is_urgent(&pending.plan.1));
@@ -118,7 +118,7 @@ impl Intake {
     pub(in crate::pipeline) fn take(&self, kind: Committing, limit: usize) -> Vec<Pending> {
         let waiting = self.of(kind);
         let mut events = waiting.events.lock();
-        // An event to thousands weighs as much as thousands of events.
+        // An event to thousands of recipients counts as thousands of events.
         let mut deliveries = 0;
         let fitting = events.iter().take(limit).take_while(|pending| {
             deliveries += pending.plan.1.deliveries.len();

@@ -1,4 +1,4 @@
-//! Taking events in: checked against their type, planned, and stored by the next group commit.
+//! Ingestion: events are validated against their type, planned, and stored by the next group commit.
 
 pub mod actions;
 pub mod admission;
@@ -25,7 +25,7 @@ use crate::domain::event::{Event, EventTypeName, Recipient};
 use crate::domain::id::{DeliveryId, EventId, KeyId, SourceId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::compiled::CompiledVersion;
-use crate::pipeline::ingest::consider::{Circumstances, Considered};
+use crate::pipeline::ingest::consider::{Circumstances, Evaluated};
 use crate::pipeline::ingest::group_commit::Reply;
 use crate::pipeline::ingest::intake::Pending;
 pub use crate::pipeline::ingest::repeats::Content;
@@ -54,24 +54,24 @@ pub struct NewEvent {
     pub sequence: Option<i64>,
     pub ordering_key: Option<String>,
     pub traceparent: Option<String>,
-    /// What is said, without the id: two posts of one id are the same if this is.
+    /// The content without the id: two posts of one id are duplicates if it is equal.
     pub content: Content,
 }
 
-/// What became of a post.
+/// The result of a post.
 #[derive(Debug, Clone)]
 pub struct Accepted {
-    /// The event: of a repeat, the first one.
+    /// The event: for a duplicate, the first one.
     pub event: EventId,
-    /// Whether the same event had been taken before.
+    /// Whether the same event was accepted before.
     pub is_duplicate: bool,
-    /// Its deliveries, with their present states.
+    /// Its deliveries, with their current states.
     pub deliveries: Vec<DeliverySummary>,
     /// What was decided about it.
     pub decisions: Vec<DecisionSummary>,
 }
 
-/// One delivery in the answer to a post.
+/// One delivery in the response to a post.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields of the answer in the API")]
 pub struct DeliverySummary {
@@ -83,7 +83,7 @@ pub struct DeliverySummary {
     pub state: &'static str,
 }
 
-/// One decision in the answer to a post.
+/// One decision in the response to a post.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields of the answer in the API")]
 pub struct DecisionSummary {
@@ -106,18 +106,18 @@ pub struct DataError {
     pub hint: Option<String>,
 }
 
-/// Which event type may be meant by a name that none has.
+/// A suggestion for an unknown event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nearest {
-    /// One whose name is nearly the same.
+    /// A type with a similar name.
     Name(String),
-    /// None of those that there are.
+    /// There are types, but none with a similar name.
     None,
-    /// There is none at all.
+    /// There are no types at all.
     EmptyCatalog,
 }
 
-/// Why an event was not taken.
+/// Why an event was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
     /// The catalog has no such type; the producer or the catalog has to change.
@@ -125,11 +125,11 @@ pub enum IngestError {
     UnknownType {
         /// The type as posted.
         name: String,
-        /// The one that is meant.
+        /// A suggestion.
         nearest: Nearest,
     },
-    /// `data` does not fit the type's schema; the producer has to repair it.
-    #[error("data does not fit the schema of {event_type}")]
+    /// `data` does not match the type's schema; the producer has to fix it.
+    #[error("data does not match the schema of {event_type}")]
     BadData {
         /// The type.
         event_type: String,
@@ -138,63 +138,63 @@ pub enum IngestError {
         /// Whether there are more.
         has_more: bool,
     },
-    /// A recipient is named by a label that the app does not know; the producer or the app's labels have to change.
-    #[error("no alias label {label}")]
+    /// A recipient is named by an unknown alias label; the producer or the app's labels have to change.
+    #[error("unknown alias label {label}")]
     UnknownLabel {
         /// Whether the event has several recipients.
         is_of_many: bool,
         /// The label.
         label: String,
-        /// What was meant, if that is clear.
+        /// The label that was probably meant.
         meant: Option<String>,
     },
-    /// Nobody to write to, and no rule that names its own audience.
+    /// It has no recipient, and no rule names its own audience.
     #[error("no recipient")]
     NoRecipient,
-    /// Its time was over when it came.
+    /// It had already expired when it was received.
     #[error("expires_at is in the past")]
     Expired,
-    /// The id was used before, with other content.
+    /// The id was used before with different content.
     #[error("the id was used for another event")]
     DifferentContent {
         /// The first event.
         event: EventId,
-        /// The fields that differ, as JSON pointers: the first few. Empty if nobody can tell.
+        /// The fields that differ, as JSON pointers: the first few. Empty if that can't be determined.
         fields: Vec<String>,
     },
-    /// Too much waits already; later helps.
+    /// Too many events are waiting; retrying later helps.
     #[error("too many events are waiting")]
     Busy,
-    /// So much is open already that events of this priority are refused; later helps.
+    /// So many deliveries are open that events of this priority are rejected; retrying later helps.
     #[error("too many deliveries are open")]
     Overloaded {
-        /// When to ask again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// The database is away or slow, or a commit's result is unknown; the same post again helps.
-    #[error("the database can't take it now")]
+    /// The database is unavailable or slow, or a commit's result is unknown; retrying the same post helps.
+    #[error("the database is unavailable")]
     Unavailable,
-    /// Planning it takes more than an event may; less data or simpler rules help.
+    /// Planning it exceeds the limits of an event; less data or simpler rules help.
     #[error("the event can't be planned: {0}")]
     TooComplex(Spent),
-    /// Planning it failed in a way that it never should: a defect of ours, which is in the log.
+    /// Planning it failed because of a bug in Herald, which is logged.
     #[error("the event could not be planned")]
     Failed,
-    /// The database refused this one event: a defect of ours.
+    /// The database rejected this one event: a bug in Herald.
     #[error("the event could not be stored")]
     Refused(#[source] Arc<StoreError>),
 }
 
-/// Events of a batch that are planned at once.
+/// Events of a batch that are planned concurrently.
 const PLANNED_AT_ONCE: usize = 16;
-/// Events of a batch that are compared with their first posts, where these said something else.
+/// Events of a batch that are compared with their first posts if the content differs.
 const MAX_COMPARED: usize = 20;
-/// How long a refused poster is asked to wait.
+/// The delay that a rejected client is asked to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl IngestError {
-    /// Whether it is for the catalog, or the event, that the event is refused: another catalog may take it, and one like
-    /// it may have been taken before.
+    /// Whether the rejection depends on the catalog or the event: another catalog may accept the event, and the same
+    /// event may have been accepted before.
     fn is_of_catalog(&self) -> bool {
         match self {
             Self::UnknownType { .. }
@@ -214,16 +214,16 @@ impl IngestError {
 }
 
 impl Pipeline {
-    /// Takes an event: returns once it is committed, with what was planned.
+    /// Accepts an event: returns once it is committed, with what was planned.
     ///
     /// # Errors
-    /// [`IngestError`]; after [`IngestError::Busy`], [`IngestError::Overloaded`] and [`IngestError::Unavailable`] the same
-    /// post helps later.
+    /// [`IngestError`]; after [`IngestError::Busy`], [`IngestError::Overloaded`] and [`IngestError::Unavailable`]
+    /// retrying the same post later helps.
     pub async fn accept(&self, new: NewEvent) -> Result<Accepted, IngestError> {
         self.accept_as(new, None).await
     }
 
-    /// The same; with `test_of`, this version is sent instead of what the rules want.
+    /// The same; with `test_of`, this version is sent instead of what the rules plan.
     pub(in crate::pipeline) async fn accept_as(
         &self,
         new: NewEvent,
@@ -240,8 +240,8 @@ impl Pipeline {
         }
     }
 
-    /// Takes the events of a batch: they are planned side by side, and wait for their commit together and in their
-    /// order. Returns a result for each, in the same order.
+    /// Accepts the events of a batch: they are planned concurrently, and committed together and in their order. Returns
+    /// a result for each, in the same order.
     pub async fn accept_batch(&self, events: Vec<NewEvent>) -> Vec<Result<Accepted, IngestError>> {
         let each = events.into_iter().map(|new| self.make_pending(new, None, true));
         let planned: Vec<_> = stream::iter(each).buffered(PLANNED_AT_ONCE).collect().await;
@@ -263,7 +263,7 @@ impl Pipeline {
                     let reply = answer.await.unwrap_or(Err(IngestError::Unavailable));
                     let is_other = matches!(reply, Err(IngestError::DifferentContent { .. }));
                     compared += usize::from(is_other);
-                    // Each takes a read; the first ones say enough.
+                    // Each takes a read; the first few are enough.
                     if is_other && compared <= MAX_COMPARED {
                         self.say_what_differs(reply, &event).await
                     } else {
@@ -277,7 +277,7 @@ impl Pipeline {
         replies
     }
 
-    /// Plans an event, so that only its commit is left to wait for; or says what its poster is answered at once.
+    /// Plans an event, so that only its commit is left; or returns the response if there is nothing to commit.
     async fn make_pending(
         &self,
         mut new: NewEvent,
@@ -285,16 +285,16 @@ impl Pipeline {
         is_of_batch: bool,
     ) -> Result<(Pending, oneshot::Receiver<Reply>), Reply> {
         let now = self.clock.now();
-        let place = self.intake.enter().ok_or(Err(IngestError::Busy))?;
+        let slot = self.intake.enter().ok_or(Err(IngestError::Busy))?;
         let content = std::mem::take(&mut new.content);
         let event = Arc::new(self.event(new, now));
         let catalog = self.catalog.get(&self.store).await.map_err(|_| Err(IngestError::Unavailable))?;
         let mut around = Circumstances { catalog, test_of, facts: Arc::default(), now };
-        let considered = match self.consider_with_newest(&event, &mut around, is_of_batch).await {
-            Ok(considered) => considered,
+        let evaluated = match self.evaluate_with_newest(&event, &mut around, is_of_batch).await {
+            Ok(evaluated) => evaluated,
             Err(refused) => return Err(self.answer_to_repeat((&event, &content), refused, now).await),
         };
-        let Considered { plan, data, sealed } = considered;
+        let Evaluated { plan, data, sealed } = evaluated;
         let digest = sha256(event.own_name().as_bytes());
         if let Some(retry_after) = self.refuses(&plan, now) {
             let first = self.first_answer_to((event.source, digest), &content, now).await;
@@ -317,12 +317,12 @@ impl Pipeline {
             sealed,
             reply,
             arrival: 0,
-            _place: place,
+            _slot: slot,
         };
         Ok((pending, answer))
     }
 
-    /// The first answer to what the catalog refuses today and took before; else the refusal.
+    /// The first response to an event that the catalog rejects now but accepted before; otherwise the rejection.
     async fn answer_to_repeat(
         &self,
         (event, content): (&Event, &Content),
@@ -351,8 +351,8 @@ impl Pipeline {
         let event = Arc::new(self.event(new, now));
         let catalog = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
         let mut around = Circumstances { catalog, test_of: None, facts: Arc::new(facts), now };
-        let plan = match self.consider_with_newest(&event, &mut around, true).await {
-            Ok(considered) => considered.plan,
+        let plan = match self.evaluate_with_newest(&event, &mut around, true).await {
+            Ok(evaluated) => evaluated.plan,
             Err(refused) => return self.answer_to_repeat((&event, &content), refused, now).await,
         };
         let key = (event.source, sha256(event.own_name().as_bytes()));
@@ -368,26 +368,27 @@ impl Pipeline {
         })
     }
 
-    /// Considers an event. What the catalog in memory refuses is considered with the newest one.
-    async fn consider_with_newest(
+    /// Evaluates an event. If the catalog in memory rejects it, it is evaluated again with the newest one.
+    async fn evaluate_with_newest(
         &self,
         event: &Arc<Event>,
         around: &mut Circumstances,
         is_of_batch: bool,
-    ) -> Result<Considered, IngestError> {
+    ) -> Result<Evaluated, IngestError> {
         around.catalog = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
-        let refused = match self.consider_event(event, around, is_of_batch).await {
+        let refused = match self.evaluate_event(event, around, is_of_batch).await {
             Err(refused) if refused.is_of_catalog() => refused,
             other => return other,
         };
-        // Without the newest catalog nobody knows whether it is wrong, and a refusal is final for its poster.
+        // Without the newest catalog it is not certain that the event is wrong, and a rejection is final for the
+        // client.
         self.catalog.warm(&self.store).await.map_err(|_| IngestError::Unavailable)?;
         let newest = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
         if newest.revision == around.catalog.revision {
             return Err(refused);
         }
         around.catalog = newest;
-        self.consider_event(event, around, is_of_batch).await
+        self.evaluate_event(event, around, is_of_batch).await
     }
 
     fn event(&self, new: NewEvent, now: Timestamp) -> Event {
@@ -414,19 +415,19 @@ impl Pipeline {
     }
 }
 
-/// A planned delivery as the poster sees it.
+/// A planned delivery as the client sees it.
 pub(in crate::pipeline) fn summary(
     planned: &PlannedDelivery,
     is_sending: bool,
     now: Timestamp,
 ) -> DeliverySummary {
-    use crate::pipeline::plan::Beginning;
-    let state = match &planned.beginning {
-        Beginning::Due { .. } if is_sending => "sending",
-        Beginning::Due { at, .. } if *at > now => "scheduled",
-        Beginning::Due { .. } => "queued",
-        Beginning::Held => "held",
-        Beginning::Skipped => "skipped",
+    use crate::pipeline::plan::InitialState;
+    let state = match &planned.initial {
+        InitialState::Due { .. } if is_sending => "sending",
+        InitialState::Due { at, .. } if *at > now => "scheduled",
+        InitialState::Due { .. } => "queued",
+        InitialState::Held => "held",
+        InitialState::Skipped => "skipped",
     };
     let version = planned.pinned.as_ref().map(|(version, _)| &version.version);
     DeliverySummary {
@@ -439,7 +440,7 @@ pub(in crate::pipeline) fn summary(
     }
 }
 
-/// A decision as the poster sees it.
+/// A decision as the client sees it.
 pub(in crate::pipeline) fn decision_summary(decision: &crate::domain::decision::Decision) -> DecisionSummary {
     DecisionSummary {
         code: decision.code.as_str().to_owned(),

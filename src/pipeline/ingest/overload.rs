@@ -1,7 +1,7 @@
-//! When there is more than can be taken: what is least urgent is refused first, before anything of it is stored.
+//! Overload protection: the lowest priority is rejected first, before anything of it is stored.
 //!
-//! The load is read every few seconds while events come in: open deliveries as Postgres' statistics have them (nothing is
-//! counted, so it costs the same however many there are) and how long the oldest urgent one has been due.
+//! The load is read every few seconds while events arrive: open deliveries according to Postgres' statistics (nothing
+//! is counted, so the cost is constant) and how long the oldest urgent delivery has been due.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::pipeline::plan::Plan;
 use crate::store::StoreError;
 use crate::store::health::Load;
 
-/// How often the load is read while events come in.
+/// How often the load is read while events arrive.
 const READ_EVERY: Duration = Duration::from_secs(5);
-/// Urgent deliveries that are due for longer than this have bulk refused, whatever the backlog.
+/// Urgent deliveries that are due for longer than this cause bulk to be rejected, whatever the backlog.
 const URGENT_WAITS: TimeDelta = TimeDelta::seconds(60);
-/// How long a refused poster is asked to wait, at least; up to as much again is added.
+/// The minimum delay that a rejected client is asked to wait; up to as much again is added.
 const WAIT: Duration = Duration::from_secs(20);
 
 /// The load as it was last read.
@@ -31,7 +31,7 @@ pub(in crate::pipeline) struct Overload {
     has_events: AtomicBool,
 }
 
-/// The most urgent priority that is refused under this load, if one is.
+/// The highest priority that is rejected under this load, if any.
 fn refused_from(load: &Load, limit: u64, now: Timestamp) -> Option<Priority> {
     let urgent_waits = load.oldest_urgent_due_at.is_some_and(|due| due + URGENT_WAITS < now);
     match load.open_deliveries {
@@ -43,7 +43,7 @@ fn refused_from(load: &Load, limit: u64, now: Timestamp) -> Option<Priority> {
 }
 
 impl Pipeline {
-    /// How long the poster of an event with this plan is asked to wait, if there is too much already.
+    /// How long the client of an event with this plan is asked to wait, if there is too much load.
     pub(in crate::pipeline) fn refuses(&self, plan: &Plan, now: Timestamp) -> Option<Duration> {
         self.overload.has_events.store(true, Ordering::Relaxed);
         let limit = self.limits.backlog;
@@ -52,10 +52,10 @@ impl Pipeline {
         is_refused.then(|| WAIT.mul_f64(1.0 + self.ids.jitter()))
     }
 
-    /// Reads how much there is.
+    /// Reads the load.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; the load then stays as it was read last.
+    /// [`StoreError`] when the database is unavailable; the previous load then stays.
     pub async fn read_load(&self) -> Result<(), StoreError> {
         let load = self.store.load().await?;
         let now = self.clock.now();
@@ -71,19 +71,16 @@ impl Pipeline {
                     let waits = URGENT_WAITS.num_seconds();
                     format!("urgent deliveries have been due for more than {waits} s")
                 };
-                tracing::warn!(
-                    open,
-                    "events that send in priority {priority} or below are refused for now: {why}"
-                );
+                tracing::warn!(open, "events of priority {priority} or below are rejected for now: {why}");
             } else {
-                tracing::info!("events of every priority are taken again");
+                tracing::info!("events of every priority are accepted again");
             }
         }
         *last = load;
         Ok(())
     }
 
-    /// Reads the load every few seconds while events come in, until `stop`.
+    /// Reads the load every few seconds while events arrive, until `stop`.
     pub async fn keep_watch(self: std::sync::Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if self.overload.has_events.swap(false, Ordering::Relaxed)

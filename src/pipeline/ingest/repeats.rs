@@ -1,4 +1,4 @@
-//! Whether two posts of one id say the same, and if not, where they differ.
+//! Whether two posts of one id have the same content, and if not, where they differ.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value};
@@ -9,27 +9,27 @@ use crate::pipeline::ingest::IngestError;
 use crate::pipeline::ingest::group_commit::Reply;
 use crate::pipeline::plan::redaction::MASK;
 
-/// Fields that an answer names at most.
+/// The maximum number of fields named in a response.
 const MAX_FIELDS: usize = 5;
 
-/// What an event says, without its id.
+/// The content of an event, without its id.
 #[derive(Debug, Clone, Default)]
 pub struct Content {
-    /// In one form for all ways of writing it: `Z` and `+00:00`, `10` and `10.0`, `null` and nothing, one recipient alone
-    /// and a list of one.
+    /// In a canonical form: `Z` and `+00:00`, `10` and `10.0`, `null` and an absent member, a single recipient and a
+    /// list of one are equal.
     pub meaning: Vec<u8>,
-    /// As it was posted, keys sorted: what earlier versions made fingerprints of.
+    /// As it was posted, keys sorted: earlier versions made fingerprints of this form.
     pub as_posted: Vec<u8>,
 }
 
 impl Content {
-    /// Content that there is one way to write.
+    /// Content in a canonical form.
     pub fn of(bytes: Vec<u8>) -> Self {
         Self { meaning: bytes.clone(), as_posted: bytes }
     }
 }
 
-/// A value that is written in one form: no member that is `null`, no fraction that is none.
+/// A value in canonical form: without members that are `null` and fractions that are zero.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain<'a>(pub &'a Value);
 
@@ -37,8 +37,8 @@ impl Serialize for Plain<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Object(members) => {
-                let said = members.iter().filter(|(_, member)| !member.is_null());
-                serializer.collect_map(said.map(|(name, member)| (name, Plain(member))))
+                let present = members.iter().filter(|(_, member)| !member.is_null());
+                serializer.collect_map(present.map(|(name, member)| (name, Plain(member))))
             }
             Value::Array(items) => serializer.collect_seq(items.iter().map(Plain)),
             Value::Number(number) => whole(number).serialize(serializer),
@@ -47,13 +47,13 @@ impl Serialize for Plain<'_> {
     }
 }
 
-/// The same value in one form: no member that is `null`, no fraction that is none.
+/// The same value in canonical form: without members that are `null` and fractions that are zero.
 #[must_use]
 pub fn plain(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
-            let said = members.iter().filter(|(_, member)| !member.is_null());
-            Value::Object(said.map(|(name, member)| (name.clone(), plain(member))).collect())
+            let present = members.iter().filter(|(_, member)| !member.is_null());
+            Value::Object(present.map(|(name, member)| (name.clone(), plain(member))).collect())
         }
         Value::Array(items) => Value::Array(items.iter().map(plain).collect()),
         Value::Number(number) => Value::Number(whole(number)),
@@ -61,9 +61,9 @@ pub fn plain(value: &Value) -> Value {
     }
 }
 
-/// A number that is whole and that a fraction holds exactly, as a whole number.
+/// A number that is whole and that a float holds exactly, as an integer.
 fn whole(number: &Number) -> Number {
-    /// Up to here every whole number is one of the 64-bit numbers with a fraction.
+    /// Up to here every integer can be represented as a 64-bit float.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match number.as_f64() {
         Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() <= EXACT => {
@@ -74,17 +74,17 @@ fn whole(number: &Number) -> Number {
 }
 
 impl Pipeline {
-    /// A reply that names the fields that differ from the first post's, where it says that there are some.
+    /// An answer that names the fields that differ from the first post's, if the content differs.
     pub(in crate::pipeline) async fn say_what_differs(&self, reply: Reply, new: &Event) -> Reply {
         let Err(IngestError::DifferentContent { event, .. }) = reply else { return reply };
-        // Not to know is no reason not to answer.
+        // If the fields can't be determined, the answer goes out without them.
         let first = self.store.find_event(event).await.ok().flatten();
         let fields = first.map_or_else(Vec::new, |first| differing(&first.event, new));
         Err(IngestError::DifferentContent { event, fields })
     }
 }
 
-/// Where two events differ; of values that are not stored in clear nothing is known.
+/// Where two events differ; values that are not stored in clear are skipped.
 fn differing(first: &Event, new: &Event) -> Vec<String> {
     let differ = [
         ("type", first.event_type != new.event_type),
@@ -100,7 +100,7 @@ fn differing(first: &Event, new: &Event) -> Vec<String> {
     ];
     let mut fields: Vec<String> =
         differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| format!("/{name}")).collect();
-    // The payload goes earlier than the rest.
+    // The payload is pruned earlier than the rest.
     if !first.data.is_null() {
         compare("/data".to_owned(), &plain(&first.data), &plain(&new.data), &mut fields);
     }

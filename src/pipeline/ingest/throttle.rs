@@ -10,17 +10,17 @@ use crate::domain::event::Recipient;
 use crate::domain::rule::Throttle;
 use crate::domain::timing::Schedule;
 use crate::pipeline::Pipeline;
-use crate::pipeline::plan::{Addressee, Beginning, Plan, PlannedDelivery, audience_json};
+use crate::pipeline::plan::{Addressee, InitialState, Plan, PlannedDelivery, audience_json};
 use crate::store::throttle_counters::{ThrottleKey, Wish, take};
 use crate::store::{StoreError, Tx};
 use crate::vault::sha256;
 
-/// The digest that throttles and canaries know a person by.
+/// The hash that identifies a person for throttles and canaries.
 pub(in crate::pipeline) fn person_digest(recipient: &Recipient) -> [u8; 32] {
     sha256(format!("{}\n{}", recipient.label.as_str(), recipient.id).as_bytes())
 }
 
-/// The same for whoever a delivery is for, be it an audience.
+/// The same for any recipient of a delivery, including an audience.
 pub(in crate::pipeline) fn addressee_digest(to: &Addressee) -> [u8; 32] {
     match to.person() {
         Some(person) => person_digest(person),
@@ -29,8 +29,8 @@ pub(in crate::pipeline) fn addressee_digest(to: &Addressee) -> [u8; 32] {
 }
 
 impl Pipeline {
-    /// Takes throttled deliveries' places, and skips those that get none. Windows lie on whole multiples of their
-    /// length, so that all replicas agree on them without a word.
+    /// Takes slots for throttled deliveries, and skips those that get none. Windows start at whole multiples of their
+    /// length, so that all replicas agree on them without communication.
     pub(in crate::pipeline) async fn throttle(
         &self,
         tx: &mut Tx,
@@ -57,7 +57,7 @@ impl Pipeline {
                     *left -= 1;
                     continue;
                 }
-                planned.beginning = Beginning::Skipped;
+                planned.initial = InitialState::Skipped;
                 *depends_on_others = true;
                 decisions.push(throttled(throttle).of_rule(&planned.rule.key).of_delivery(planned.id));
             }
@@ -66,11 +66,12 @@ impl Pipeline {
     }
 }
 
-/// Which place a delivery wants, if its rule is throttled: in the window that it is due in. Tests are counted apart.
+/// The slot that a delivery needs, if its rule is throttled: in the window that it is due in. Tests are counted
+/// separately.
 fn key_of(planned: &PlannedDelivery, is_test: bool) -> Option<(ThrottleKey, Throttle)> {
     let throttle = planned.rule.definition.throttle.filter(|_| !planned.takes_over)?;
-    let Beginning::Due { at, .. } = &planned.beginning else { return None };
-    // What is handed over before its time is sent later.
+    let InitialState::Due { at, .. } = &planned.initial else { return None };
+    // What is submitted before its time is sent later.
     let at = planned.schedule.as_deref().and_then(Schedule::send_after).unwrap_or(*at);
     let person = person_digest(planned.to.person()?);
     let person = if is_test { sha256(&person) } else { person };
@@ -86,7 +87,8 @@ fn window_start(at: Timestamp, throttle: Throttle) -> Timestamp {
 
 fn throttled(throttle: Throttle) -> Decision {
     let Throttle { max, within_s } = throttle;
-    let detail =
-        format!("the person has had {max} of these within {within_s} seconds, as many as the rule allows");
+    let detail = format!(
+        "the rule allows {max} within {within_s} seconds, and the person has already been sent that many"
+    );
     Decision::new(DecisionCode::Throttled, detail).with("most", max).with("within_s", within_s)
 }

@@ -1,9 +1,9 @@
-//! Cancelling what still waits: by key, by event or by delivery.
+//! Cancels pending deliveries: by key, by event or by delivery.
 //!
 //! A delivery can be cancelled as long as no attempt of it may have reached the person. Its queue row is locked first:
-//! a freeze that was quicker wins, and one that comes later finds the row gone. What could not be cancelled is looked at
-//! afterwards, so that it is told as what has become of it meanwhile. What OneSignal holds until its time is wanted back:
-//! `recall` sees to that.
+//! a freeze that came first wins, and one that comes later finds the row gone. What could not be cancelled is read
+//! afterwards, so that its latest state is reported. For messages that OneSignal holds until their time a recall is
+//! requested (see `recall`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -21,48 +21,48 @@ use crate::store::scheduled_messages::{self, ScheduledMessage};
 use crate::store::{StoreError, Tx, commit};
 use crate::vault::sha256;
 
-/// What a cancellation finds deliveries by: only its own source's, whatever keys others use.
+/// What a cancellation finds deliveries by: only those of its own source, even if others use the same keys.
 pub fn cancel_digest(space: KeySpace, key: &str) -> [u8; 32] {
     let mut name = space.source.uuid().as_bytes().to_vec();
     name.extend_from_slice(space.name(key).as_bytes());
     sha256(&name)
 }
 
-/// What is not wanted any more.
+/// What to cancel.
 #[derive(Debug, Clone, Copy)]
 pub enum Unwanted<'a> {
-    /// What waits under a source's cancellation key.
+    /// Pending deliveries under a source's cancellation key.
     Key(KeySpace, &'a str),
-    /// What is open of an event.
+    /// Open deliveries of an event.
     Event(EventId),
     /// These deliveries.
     Deliveries(&'a [DeliveryId]),
 }
 
-/// What a cancellation came to for one delivery.
+/// The result of a cancellation for one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It is cancelled, or would be.
     Cancelled,
-    /// It goes out with what others were gathered for it, and without this.
+    /// It is sent with the other events of its digest, without this one.
     TakenOut,
-    /// OneSignal holds it until its time and is asked to give it back, or would be.
+    /// OneSignal holds it until its time and is asked to cancel it, or would be.
     Recalling,
-    /// OneSignal holds it until its time, in one message with others that nobody has cancelled: it is given back once
-    /// they are cancelled, too.
+    /// OneSignal holds it until its time, in one message with others that have not been cancelled: it is recalled once
+    /// they are cancelled as well.
     SharesCall,
-    /// It is too late: a call with it is under way.
+    /// Too late: a call with it is in progress.
     BeingSent,
-    /// It is too late: it may have been sent, and nobody knows yet.
+    /// Too late: it may have been sent; the result is not known yet.
     MayHaveBeenSent,
-    /// It is too late: OneSignal took it.
+    /// Too late: OneSignal accepted it.
     Accepted,
-    /// It had ended before without a message: there is nothing to cancel.
+    /// It had already ended without a message: there is nothing to cancel.
     Over,
 }
 
 impl Outcome {
-    /// The word for it.
+    /// Its name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
@@ -76,7 +76,7 @@ impl Outcome {
         }
     }
 
-    /// Whether somebody gets the message all the same, or may.
+    /// Whether the person gets the message anyway, or may.
     pub fn is_too_late(self) -> bool {
         match self {
             Self::SharesCall | Self::BeingSent | Self::MayHaveBeenSent | Self::Accepted => true,
@@ -85,25 +85,24 @@ impl Outcome {
     }
 }
 
-/// One delivery that a cancellation was about.
+/// One delivery that a cancellation covers.
 #[derive(Debug, Clone)]
 pub struct Cancellation {
     /// The delivery.
     pub delivery: DeliveryId,
     /// Its rule's key.
     pub rule: String,
-    /// Where it stands now.
+    /// Its state.
     pub state: StateName,
-    /// What became of it.
+    /// The result.
     pub outcome: Outcome,
 }
 
 impl Pipeline {
-    /// Cancels what still waits and says of each delivery what came of it. The same again changes nothing. `is_dry`
-    /// only looks.
+    /// Cancels pending deliveries and reports the result for each. Idempotent. `is_dry` changes nothing.
     ///
     /// # Errors
-    /// [`StoreError`]; trying again helps and cancels nothing twice.
+    /// [`StoreError`]; retrying helps and cancels nothing twice.
     pub async fn cancel(
         &self,
         unwanted: Unwanted<'_>,
@@ -112,7 +111,7 @@ impl Pipeline {
     ) -> Result<Vec<Cancellation>, StoreError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        // Of what is gathered, only this is taken out; a dry run is undone.
+        // Only this event is taken out of a digest; a dry run is rolled back.
         let taken = match unwanted {
             Unwanted::Event(event) => self.take_out(&mut tx, &[event], &[], why, now).await?,
             Unwanted::Key(space, key) => {
@@ -128,27 +127,30 @@ impl Pipeline {
             let cancellable = cancellable::find(&mut tx, named).await?;
             let would = cancellable.iter().map(|w| w.claim.delivery.id).collect();
             let held = self.held_by_onesignal(&mut tx, &ids, &would).await?;
-            let mut told = told(&mut tx, &ids, &would, &held).await?;
-            told.extend(told_of_taken(&mut tx, &rest).await?);
-            return Ok(told);
+            let mut reported = report(&mut tx, &ids, &would, &held).await?;
+            reported.extend(report_taken(&mut tx, &rest).await?);
+            return Ok(reported);
         }
         let found = cancellable::lock(&mut tx, named).await?;
-        let moves: Vec<Transition> = found.into_iter().map(|waiting| cancelled(waiting, why)).collect();
-        let moved =
-            if moves.is_empty() { HashSet::new() } else { self.write_moves(&mut tx, &moves, now).await? };
-        let moved: HashSet<DeliveryId> = moved.into_iter().map(|(id, _)| id).collect();
-        let held = self.held_by_onesignal(&mut tx, &ids, &moved).await?;
+        let transitions: Vec<Transition> = found.into_iter().map(|waiting| cancelled(waiting, why)).collect();
+        let applied = if transitions.is_empty() {
+            HashSet::new()
+        } else {
+            self.write_transitions(&mut tx, &transitions, now).await?
+        };
+        let applied: HashSet<DeliveryId> = applied.into_iter().map(|(id, _)| id).collect();
+        let held = self.held_by_onesignal(&mut tx, &ids, &applied).await?;
         let wanted: Vec<(ScheduledMessage, String)> =
             held.values().map(|held| (held.clone(), why.to_owned())).collect();
         self.request_recall(&mut tx, &wanted, now).await?;
-        let mut told = told(&mut tx, &ids, &moved, &held).await?;
-        told.extend(told_of_taken(&mut tx, &rest).await?);
+        let mut reported = report(&mut tx, &ids, &applied, &held).await?;
+        reported.extend(report_taken(&mut tx, &rest).await?);
         committed(commit(tx).await)?;
-        self.wake_for_turns();
-        Ok(told)
+        self.wake_for_unblocked();
+        Ok(reported)
     }
 
-    /// What could not be cancelled here, and is in OneSignal's hands or on the way there until its time.
+    /// What could not be cancelled here, and is at OneSignal or in flight until its time.
     async fn held_by_onesignal(
         &self,
         tx: &mut Tx,
@@ -169,7 +171,7 @@ pub(in crate::pipeline) fn cancelled(waiting: Waiting, why: &str) -> Transition 
     ended(waiting, DeliveryState::Cancelled, Decision::new(DecisionCode::Cancelled, why))
 }
 
-/// The end of a delivery that waited.
+/// The transition that ends a pending delivery.
 pub(in crate::pipeline) fn ended(waiting: Waiting, state: DeliveryState, decision: Decision) -> Transition {
     let id = waiting.claim.delivery.id;
     Transition {
@@ -183,7 +185,7 @@ pub(in crate::pipeline) fn ended(waiting: Waiting, state: DeliveryState, decisio
     }
 }
 
-/// The deliveries that a cancellation is about.
+/// The deliveries that a cancellation covers.
 async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, StoreError> {
     match unwanted {
         Unwanted::Key(space, key) => {
@@ -205,8 +207,7 @@ async fn ids_of(tx: &mut Tx, unwanted: Unwanted<'_>) -> Result<Vec<DeliveryId>, 
     }
 }
 
-/// Leaves those deliveries to go on that have more to tell than what was taken out, and has those end that have not.
-/// Returns the former.
+/// Keeps deliveries that still have other events in their digest, and ends those that do not. Returns the former.
 fn without_taken(ids: &mut Vec<DeliveryId>, taken: &[TakenOut]) -> Vec<DeliveryId> {
     let empty = emptied(taken);
     let mut rest: Vec<DeliveryId> =
@@ -219,19 +220,19 @@ fn without_taken(ids: &mut Vec<DeliveryId>, taken: &[TakenOut]) -> Vec<DeliveryI
     rest
 }
 
-/// The messages that go on without what was taken out of them.
-async fn told_of_taken(tx: &mut Tx, ids: &[DeliveryId]) -> Result<Vec<Cancellation>, StoreError> {
-    let tell = |row: DeliveryRow| Cancellation {
+/// The digests that are sent without the events taken out of them.
+async fn report_taken(tx: &mut Tx, ids: &[DeliveryId]) -> Result<Vec<Cancellation>, StoreError> {
+    let cancellation = |row: DeliveryRow| Cancellation {
         delivery: row.id,
         rule: row.rule.1,
         state: row.state,
         outcome: Outcome::TakenOut,
     };
-    Ok(delivery_reads::deliveries_with(tx, ids).await?.into_iter().map(tell).collect())
+    Ok(delivery_reads::deliveries_with(tx, ids).await?.into_iter().map(cancellation).collect())
 }
 
-/// What became of these deliveries. It is read after their rows were locked: what could not be is further on.
-async fn told(
+/// The result for these deliveries. It is read after their rows were locked, so anything not cancelled has applied on.
+async fn report(
     tx: &mut Tx,
     ids: &[DeliveryId],
     cancelled: &HashSet<DeliveryId>,
@@ -239,7 +240,7 @@ async fn told(
 ) -> Result<Vec<Cancellation>, StoreError> {
     let rows: HashMap<DeliveryId, DeliveryRow> =
         delivery_reads::deliveries_with(tx, ids).await?.into_iter().map(|row| (row.id, row)).collect();
-    let tell = |row: &DeliveryRow| Cancellation {
+    let cancellation = |row: &DeliveryRow| Cancellation {
         delivery: row.id,
         rule: row.rule.1.clone(),
         state: row.state,
@@ -250,13 +251,13 @@ async fn told(
             None => outcome(row),
         },
     };
-    Ok(ids.iter().filter_map(|id| rows.get(id)).map(tell).collect())
+    Ok(ids.iter().filter_map(|id| rows.get(id)).map(cancellation).collect())
 }
 
 fn outcome(row: &DeliveryRow) -> Outcome {
     match row.state.as_str() {
         "sending" => Outcome::BeingSent,
-        // Doubtful, or else taken by somebody else since we looked.
+        // In doubt, or taken by another process since it was read.
         "queued" | "retrying" | "held" | "unknown" => Outcome::MayHaveBeenSent,
         "accepted" => Outcome::Accepted,
         _ => Outcome::Over,

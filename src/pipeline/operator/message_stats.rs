@@ -1,4 +1,4 @@
-//! What became of messages at OneSignal, asked when a person looks.
+//! OneSignal's statistics for messages, read when a person views them.
 
 use futures_util::future::join_all;
 
@@ -8,26 +8,27 @@ use crate::pipeline::Pipeline;
 use crate::provider::ProviderError;
 use crate::store::StoreError;
 
-/// Why there are no figures.
+/// Why there are no statistics.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageStatsError {
-    /// The app is not one of ours any more.
+    /// The app is no longer configured.
     #[error("the app that sent it is no longer known here")]
     AppGone,
-    /// OneSignal did not tell.
+    /// OneSignal did not return them.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Pipeline {
-    /// What OneSignal counts for each of these messages, one call each and all at once; `None` where it knows none of this
-    /// id: it tells of a message for 30 days. Callers ask for ten at most, which is what it lets an app ask a second.
+    /// OneSignal's counts for each of these messages, one call each, all in parallel; `None` if it does not know the
+    /// id: it keeps messages for 30 days. Callers ask for ten at most, which is the number of such calls per second
+    /// that it allows an app.
     ///
     /// # Errors
-    /// The first [`MessageStatsError`]; asking again helps unless the app is gone.
+    /// The first [`MessageStatsError`]; retrying helps unless the app is gone.
     pub async fn message_stats(
         &self,
         messages: &[(AppId, ProviderMessageId)],

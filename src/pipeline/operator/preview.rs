@@ -1,5 +1,5 @@
-//! Previews: what a version would say about some data, and the very request that OneSignal would get. Nothing is sent
-//! and nothing is stored.
+//! Previews: the message that a version renders with some data, and the exact request that OneSignal would get. Nothing
+//! is sent or stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,12 +30,12 @@ use crate::store::StoreError;
 use crate::store::queue::Claim;
 use crate::templating::preview::{Person, preview};
 
-/// What is to be shown.
+/// What to show.
 #[derive(Debug)]
 pub struct PreviewWish<'a> {
-    /// The version, or a draft made one.
+    /// The version, or a draft in its form.
     pub version: TemplateVersion,
-    /// The locale that is asked for.
+    /// The requested locale.
     pub locale: Option<&'a str>,
     /// The event's values.
     pub data: &'a Value,
@@ -45,28 +45,28 @@ pub struct PreviewWish<'a> {
     pub user: Value,
 }
 
-/// What would be shown and sent.
+/// The message and the request.
 #[derive(Debug, Default)]
 pub struct Previewed {
     /// The locale that was chosen.
     pub locale: String,
-    /// The fields as the person would see them; nothing if it would be held.
+    /// The fields as the person would see them; empty if it would be held.
     pub fields: BTreeMap<String, String>,
-    /// Paths of the person that came out as nothing.
+    /// Paths of the person that rendered as nothing.
     pub blanks: Vec<String>,
-    /// The body of Create message; nothing if it would be held.
+    /// The body of Create message; `None` if it would be held.
     pub request: Option<Value>,
     /// Why it would be held.
     pub held: Option<Decision>,
 }
 
-/// Why nothing can be shown.
+/// Why there is no preview.
 #[derive(Debug, thiserror::Error)]
 pub enum PreviewError {
-    /// The catalog has to be read and can't.
+    /// The catalog has to be read and can't be.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It could not be rendered now.
+    /// It could not be rendered at present.
     #[error(transparent)]
     Compute(#[from] ComputeError),
 }
@@ -103,7 +103,7 @@ fn user(mut given: Value, recipient: &Recipient) -> Value {
 }
 
 impl Pipeline {
-    /// What `wish` comes to.
+    /// Renders the preview for `wish`.
     ///
     /// # Errors
     /// [`PreviewError`].
@@ -168,7 +168,7 @@ impl Pipeline {
     }
 }
 
-/// A delivery that exists in this preview alone.
+/// A delivery that exists in this preview only.
 fn ready(
     key: PackKey,
     version: Arc<CompiledVersion>,

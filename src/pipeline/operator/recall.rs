@@ -1,9 +1,9 @@
-//! Taking messages back that OneSignal holds until their time.
+//! Recalls messages that OneSignal holds until their time.
 //!
-//! Whoever cancels such a delivery leaves a wish, in the transaction that cancels. This step carries wishes out: one
-//! call a message, once all of its deliveries are wanted back, under the same budget as the calls that send. A try whose
-//! result is unknown is made again, and then OneSignal is asked what became of the message: a second cancellation is
-//! refused like one that comes too late.
+//! A cancellation of such a delivery stores a recall request in its own transaction. This step carries the requests
+//! out: one call per message, once all of its deliveries are to be recalled, within the same budget as sending calls. A
+//! call whose result is unknown is repeated, and then OneSignal is asked for the message's state: a second cancellation
+//! is rejected like one that comes too late.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,27 +30,27 @@ use crate::store::scheduled_messages::{self, Claimed, ScheduledMessage, Settled}
 use crate::store::{StoreError, Tx, commit};
 use crate::telemetry::names;
 
-/// Messages that are taken back at once.
+/// The maximum number of messages recalled at once.
 const AT_ONCE: i64 = 32;
-/// How long a try rests that told nothing, at first; it doubles.
+/// The delay after a call without a result, at first; it doubles.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The longest rest.
+/// The longest delay.
 const LONGEST_REST: Duration = Duration::from_mins(15);
-/// How long after its time a message may still be taken back: OneSignal spreads it over a day of time zones.
+/// How long after its time a message may still be recalled: OneSignal spreads it over a day of time zones.
 const STILL_SPREADING: TimeDelta = TimeDelta::hours(26);
-/// Rows that are forgotten at once.
+/// The maximum number of rows pruned at once.
 const FORGOTTEN_AT_ONCE: i64 = 10_000;
 
-/// The decision that somebody wants a delivery back.
+/// The decision that a delivery is to be recalled.
 pub(in crate::pipeline) fn wanted_back(held: &ScheduledMessage, why: &str) -> Decision {
-    let detail = format!("{why}; OneSignal holds it until {} and is asked to give it back", held.send_after);
+    let detail = format!("{why}; OneSignal holds it until {} and is asked to cancel it", held.send_after);
     let decision = Decision::new(DecisionCode::Recalling, detail);
     decision.of_rule(&held.rule).of_delivery(held.delivery)
 }
 
 impl Pipeline {
-    /// Notes wishes for what is in OneSignal's hands or on the way there, each with its reason. What was wished before
-    /// stays so.
+    /// Stores recall requests for deliveries that are at OneSignal or in flight, each with its reason. Earlier requests
+    /// stay as they are.
     pub(in crate::pipeline) async fn request_recall(
         &self,
         tx: &mut Tx,
@@ -73,7 +73,7 @@ impl Pipeline {
         decisions::insert_all(tx, &rows).await
     }
 
-    /// Notes under which ids OneSignal took what it is to send later.
+    /// Stores the ids under which OneSignal accepted what it is to send later.
     pub(in crate::pipeline) async fn note_scheduled(
         &self,
         tx: &mut Tx,
@@ -90,28 +90,28 @@ impl Pipeline {
         if taken.is_empty() { Ok(()) } else { scheduled_messages::taken(tx, &taken).await }
     }
 
-    /// Takes back what is wanted back, and waits for the answers; returns how many calls were made.
+    /// Recalls what is requested, and waits for the answers; returns how many calls were made.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn recall(&self) -> Result<usize, StoreError> {
         let claimed = self.claim_recalls(AT_ONCE).await?;
         let made = futures_util::future::join_all(claimed.iter().map(|one| self.recall_one(one))).await;
         made.into_iter().sum()
     }
 
-    /// Claims messages that are wanted back, `limit` at most.
+    /// Claims messages to recall, `limit` at most.
     async fn claim_recalls(&self, limit: i64) -> Result<Vec<Claimed>, StoreError> {
         let now = self.clock.now();
         if limit == 0 || self.present_lease(now).is_none() {
             return Ok(Vec::new());
         }
-        // What was on its way when it was cancelled, and came back unsent, does not go out again.
+        // A delivery that was in flight when it was cancelled, and was not sent, is not sent again.
         for (delivery, why) in self.store.wanted_unsent(i64::from(u8::MAX), now).await? {
             self.cancel(Unwanted::Deliveries(&[delivery]), &why, false).await?;
         }
         let closed: Vec<uuid::Uuid> = self.stopped_apps(now).await?.into_iter().map(|app| app.0).collect();
-        // Whoever dies with a claim has surely ended its call by then.
+        // A process that dies with a claim has certainly ended its call by then.
         let again_at = now + delta(self.limits.call_timeout * 2);
         self.store.claim_recalls(&closed, again_at, limit, now).await
     }
@@ -143,14 +143,14 @@ impl Pipeline {
         self.budget.end(app.id, end);
         metrics::counter!(names::CALLS, "answer" => answer.code()).increment(1);
         self.apply_recall_to_app(app.id, &answer, now).await?;
-        let answer = self.looked_after(&app, claimed, answer).await;
+        let answer = self.with_message_state(&app, claimed, answer).await;
         self.settle_recall(claimed, &answer, now).await?;
         Ok(1)
     }
 
-    /// What the answer means. OneSignal refuses a message that was cancelled before, by a try whose reply was lost or by
-    /// a person, with the same answer as one that it has sent: only the message itself says which.
-    async fn looked_after(&self, app: &Arc<App>, claimed: &Claimed, answer: Recall) -> Recall {
+    /// What the answer means. OneSignal rejects a message that was already cancelled, by an attempt whose response was
+    /// lost or by a person, with the same answer as one that it has sent: only the message itself shows which.
+    async fn with_message_state(&self, app: &Arc<App>, claimed: &Claimed, answer: Recall) -> Recall {
         let Recall::TooLate { detail } = answer else { return answer };
         match self.provider.message(app, &claimed.message).await {
             Ok(Some(message)) if message.is_cancelled => Recall::Recalled,
@@ -159,7 +159,7 @@ impl Pipeline {
         }
     }
 
-    /// What an answer means for the whole app.
+    /// The effect of an answer on the whole app.
     async fn apply_recall_to_app(
         &self,
         app: AppId,
@@ -190,7 +190,7 @@ impl Pipeline {
                 let tries = claimed.deliveries.iter().map(|(_, tries)| *tries).max().unwrap_or(1);
                 let doublings = u32::try_from(tries - 1).unwrap_or_default().min(10);
                 let rest = (AGAIN * 2_u32.pow(doublings)).min(LONGEST_REST);
-                tracing::warn!("taking a message back told nothing, it is tried again: {cause}");
+                tracing::warn!("a recall got no definite answer and will be retried: {cause}");
                 return self.store.reschedule_recall(claimed, now + delta(rest)).await;
             }
         };
@@ -202,10 +202,10 @@ impl Pipeline {
         }
         self.note_settled(&mut tx, &settled, now, |one| match detail {
             None => {
-                Decision::new(DecisionCode::Cancelled, format!("{}; OneSignal gave it back", one.wanted_by))
+                Decision::new(DecisionCode::Cancelled, format!("{}; OneSignal cancelled it", one.wanted_by))
             }
             Some(detail) => {
-                let detail = format!("{}, but OneSignal did not give it back: {detail}", one.wanted_by);
+                let detail = format!("{}, but OneSignal did not cancel it: {detail}", one.wanted_by);
                 Decision::new(DecisionCode::TooLate, detail)
             }
         })
@@ -218,10 +218,10 @@ impl Pipeline {
         tx: &mut Tx,
         settled: &[Settled],
         now: Timestamp,
-        told: impl Fn(&Settled) -> Decision,
+        decide: impl Fn(&Settled) -> Decision,
     ) -> Result<(), StoreError> {
         let decisions: Vec<Decision> =
-            settled.iter().map(|one| told(one).of_rule(&one.rule).of_delivery(one.delivery)).collect();
+            settled.iter().map(|one| decide(one).of_rule(&one.rule).of_delivery(one.delivery)).collect();
         let rows: Vec<NewDecision<'_>> = settled
             .iter()
             .zip(&decisions)
@@ -230,7 +230,7 @@ impl Pipeline {
         if rows.is_empty() { Ok(()) } else { decisions::insert_all(tx, &rows).await }
     }
 
-    /// Forgets what was sent long ago, and gives up wishes that could not be carried out.
+    /// Forgets what was sent long ago, and gives up requests that could not be carried out.
     pub(in crate::pipeline) async fn forget_scheduled(&self, now: Timestamp) -> Result<(), StoreError> {
         let before = now - STILL_SPREADING;
         self.store.prune_scheduled(before, FORGOTTEN_AT_ONCE).await?;
@@ -241,7 +241,7 @@ impl Pipeline {
         }
         self.note_settled(&mut tx, &given_up, now, |one| {
             let detail =
-                format!("{}, but it could not be taken back alone before it was sent", one.wanted_by);
+                format!("{}, but it could not be recalled separately before it was sent", one.wanted_by);
             Decision::new(DecisionCode::TooLate, detail)
         })
         .await?;
@@ -249,7 +249,7 @@ impl Pipeline {
     }
 }
 
-/// Takes back what is wanted back, until `stop`. Calls go on side by side: one that hangs holds no other up.
+/// Carries out recall requests until `stop`. Calls run in parallel: one that hangs does not delay others.
 pub(in crate::pipeline) async fn keep_recalling(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     let mut calls: JoinSet<()> = JoinSet::new();
     loop {
@@ -271,12 +271,12 @@ pub(in crate::pipeline) async fn keep_recalling(pipeline: Arc<Pipeline>, stop: C
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             Some(_) = calls.join_next() => {}
-            // A call that is cut off here is made again by the process that claims the message next.
+            // A call that is cut off here is repeated by the process that claims the message next.
             () = stop.cancelled() => return,
         }
     }
 }
 
 fn warn_of(error: &StoreError) {
-    tracing::warn!(error = %error.with_causes(), "messages could not be taken back; trying again");
+    tracing::warn!(error = %error.with_causes(), "messages could not be recalled; retrying");
 }

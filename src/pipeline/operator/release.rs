@@ -1,4 +1,4 @@
-//! Releasing what is held: a person gives the missing values or another version, and it goes on.
+//! Releases held deliveries: a person supplies missing values or another version.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -14,12 +14,12 @@ use crate::pipeline::send::record::{Transition, committed};
 use crate::store::secrets::{delivery_place, insert_delivery_values};
 use crate::store::{StoreError, commit, deliveries, queue};
 
-/// What a person gives when releasing.
+/// What a person supplies with the release.
 #[derive(Debug, Clone, Default)]
 pub struct Release {
     /// Another version than the pinned one.
     pub version: Option<i32>,
-    /// Values laid over the event's data.
+    /// Values overlaid on the event's data.
     pub values: Option<Value>,
 }
 
@@ -40,8 +40,8 @@ pub enum ReleaseError {
         /// The version asked for.
         number: Option<i32>,
     },
-    /// The template's copy needs approval, and nobody approved this version.
-    #[error("version {number} of template {template} was never approved")]
+    /// The template's copy needs approval, and this version was not approved.
+    #[error("version {number} of template {template} is not approved")]
     NotApproved {
         /// The template.
         template: String,
@@ -51,16 +51,17 @@ pub enum ReleaseError {
     /// It would be held again at once.
     #[error("{0}")]
     StillHeld(String),
-    /// Its time is over.
-    #[error("its time is over")]
+    /// It has expired.
+    #[error("it has expired")]
     Expired,
-    /// The database is away; later helps.
-    #[error("the database can't take it now")]
+    /// The database is unavailable; retrying later helps.
+    #[error("the database is unavailable")]
     Store(#[from] StoreError),
 }
 
 impl Pipeline {
-    /// Releases a held delivery in the name of a key or a person: it is due now, or as soon as OneSignal takes it. Nothing changes unless it can go.
+    /// Releases a held delivery on behalf of a key or a person: it is due now, or as soon as OneSignal accepts it.
+    /// Nothing changes unless it can be sent.
     ///
     /// # Errors
     /// [`ReleaseError`].
@@ -98,7 +99,7 @@ impl Pipeline {
         }
         deliveries::pin(&mut tx, id, (version.version.id, version.version.number), &locale).await?;
         let decision = decision(&version.version, &release).of_rule(&loaded.row.rule.1).of_delivery(id);
-        let moved = Transition {
+        let transition = Transition {
             after: claim.delivery.into_state(DeliveryState::Queued { due_at }),
             worker: None,
             epoch: claim.epoch,
@@ -107,7 +108,7 @@ impl Pipeline {
             event: loaded.event.id,
             decision: Some(decision),
         };
-        self.write_moves(&mut tx, &[moved], now).await?;
+        self.write_transitions(&mut tx, &[transition], now).await?;
         committed(commit(tx).await)?;
         self.look.notify_one();
         Ok(())
@@ -144,7 +145,7 @@ fn decision(version: &TemplateVersion, release: &Release) -> Decision {
     let detail = match names.as_slice() {
         [] => format!("a person released it with version {}", version.number),
         names => {
-            format!("a person released it with version {} and gave {}", version.number, names.join(", "))
+            format!("a person released it with version {} and supplied {}", version.number, names.join(", "))
         }
     };
     Decision::new(DecisionCode::Released, detail).with("version", version.number).with("values_given", names)

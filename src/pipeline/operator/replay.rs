@@ -1,7 +1,7 @@
-//! Replays: deliveries that are made again for a person, planned first and then carried out.
+//! Replays: deliveries that a person has sent again, planned first and then carried out.
 //!
-//! A replay is a new delivery that names the old one; the old one stays as it ended. What may have reached somebody is
-//! made again only for who says so (`may_duplicate`), and what is over only for who says that too.
+//! A replay is a new delivery that references the old one; the old one keeps its state. Deliveries that may have
+//! reached someone are replayed only with `may_duplicate`, and expired ones only with `even_if_expired`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::store::replays::{self, Again, Found, ReplayFilter, ReplayRow};
 use crate::store::secrets::{delivery_place, insert_delivery_values};
 use crate::store::{StoreError, commit};
 
-/// Deliveries in one replay at most.
+/// The maximum number of deliveries in one replay.
 pub const MAX: usize = 5_000;
-/// Days before an event is dropped in which nothing of it is made again.
+/// How many days before an event is dropped its deliveries can no longer be replayed.
 const DROPPED_SOON_DAYS: i64 = 7;
 
-/// Which version a replay says.
+/// The version that a replay uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReplayVersion {
     /// The one that the old delivery was pinned to; the live one if it had none.
@@ -41,44 +41,44 @@ pub enum ReplayVersion {
     Number(i32),
 }
 
-/// What a person asks for.
+/// A replay request.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayWish {
     /// Which deliveries.
     pub filter: ReplayFilter,
-    /// Which version they say.
+    /// Which version they use.
     pub version: ReplayVersion,
     /// Why.
     pub reason: String,
-    /// Also those that have, or may have, reached somebody.
+    /// Include those that reached, or may have reached, someone.
     pub may_duplicate: bool,
-    /// Also those whose time is over: they then get as long as anything gets when nobody says.
+    /// Include expired ones: they then get the default time to live.
     pub even_if_expired: bool,
 }
 
-/// Why a delivery can't be made again, or not without a word more.
+/// Why a delivery can't be replayed, or not without a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LeftOut {
-    /// It got through or may have: `may_duplicate`.
+    /// It was sent or may have been: `may_duplicate`.
     MayHaveReached,
-    /// A replay of it is under way or got through: `may_duplicate`.
+    /// A replay of it is in progress or was sent: `may_duplicate`.
     ReplayedAlready,
-    /// Its time is over: `even_if_expired`.
+    /// It has expired: `even_if_expired`.
     Expired,
-    /// Its sensitive values were erased once they had served.
+    /// Its sensitive values were erased after use.
     ValuesErased,
     /// Its event is gone, or will be soon.
     EventGone,
     /// The template has no such version, or none is live.
     NoVersion,
-    /// The template's copy needs approval, and nobody approved this version.
+    /// The template's copy needs approval, and this version was not approved.
     NotApproved,
-    /// It would be held at once: the event lacks what the version needs.
+    /// It would be held at once: the event lacks a value that the version needs.
     WouldBeHeld,
 }
 
 impl LeftOut {
-    /// The code of it.
+    /// Its code.
     pub fn code(self) -> &'static str {
         match self {
             Self::MayHaveReached => "may_have_reached",
@@ -92,26 +92,26 @@ impl LeftOut {
         }
     }
 
-    /// The same in plain words, with what to do.
+    /// A description, with what to do.
     pub fn detail(self) -> &'static str {
         match self {
             Self::MayHaveReached => {
-                "it reached somebody, or may have: `may_duplicate` makes it again all the same"
+                "it was sent, or may have been: use `may_duplicate` to send it again anyway"
             }
             Self::ReplayedAlready => {
-                "it was made again before, and that is under way or got through: `may_duplicate` makes another"
+                "an earlier replay is in progress or was sent: use `may_duplicate` to send another"
             }
-            Self::Expired => "its time is over: `even_if_expired` makes it again all the same",
-            Self::ValuesErased => "its sensitive values were erased after they had served: post a new event",
-            Self::EventGone => "its event is not kept any longer: post a new event",
+            Self::Expired => "it has expired: use `even_if_expired` to send it anyway",
+            Self::ValuesErased => "its sensitive values were erased after use: post a new event",
+            Self::EventGone => "its event is no longer kept: post a new event",
             Self::NoVersion => "the template has no such version, or none is live",
-            Self::NotApproved => "nobody approved this version, and copy of this template needs approval",
+            Self::NotApproved => "this version is not approved, and the template's copy needs approval",
             Self::WouldBeHeld => "the event lacks a value that this version needs: name another version",
         }
     }
 }
 
-/// A delivery that a replay would make.
+/// A delivery that a replay would create.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The old delivery.
@@ -120,33 +120,33 @@ pub struct Candidate {
     pub event: EventId,
     /// How it ended.
     pub state: StateName,
-    /// The last thing that was decided about it: code and words.
+    /// Its last decision: code and detail.
     pub why: Option<(String, String)>,
     /// Its rule's and its template's key.
     pub rule: String,
     /// See `rule`.
     pub template: String,
-    /// The number of the version that it would say.
+    /// The number of the version that it would use.
     pub version: i32,
-    /// Whether somebody may get it a second time.
+    /// Whether the recipient may get it a second time.
     pub may_be_second_copy: bool,
     again: Again,
     values: Option<Vec<u8>>,
 }
 
-/// What a replay would do.
+/// The plan of a replay.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayPlan {
-    /// What would be made, oldest first.
+    /// What would be created, oldest first.
     pub candidates: Vec<Candidate>,
-    /// How many would not, and why.
+    /// How many are left out, by reason.
     pub left_out: BTreeMap<LeftOut, usize>,
-    /// Whether the filter found no more than one replay takes.
+    /// Whether the filter matched no more than one replay may contain.
     pub is_complete: bool,
 }
 
 impl ReplayPlan {
-    /// How many people may get a second copy.
+    /// How many people may get a duplicate.
     pub fn second_copies(&self) -> usize {
         self.candidates.iter().filter(|candidate| candidate.may_be_second_copy).count()
     }
@@ -155,35 +155,35 @@ impl ReplayPlan {
 /// A replay that was carried out.
 #[derive(Debug, Clone)]
 pub struct Replayed {
-    /// The replay as it is kept; `None` when there was nothing to make again.
+    /// The stored replay; `None` if there was nothing to replay.
     pub replay: Option<ReplayRow>,
-    /// The new deliveries with the old ones; empty when the same request had been carried out before.
+    /// The new deliveries with the old ones; empty if the same request was carried out before.
     pub made: Vec<(DeliveryId, DeliveryId)>,
-    /// What had been planned.
+    /// Its plan.
     pub plan: ReplayPlan,
 }
 
-/// Whether versions may reach people, as far as a plan has asked.
+/// Whether versions may be sent, cached for one plan.
 type Approvals = HashMap<TemplateVersionId, bool>;
 
-/// Who asks for a replay.
+/// Who requests a replay.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplayedBy<'a> {
-    /// The name that the record shows.
+    /// The name in the audit log.
     pub actor: &'a str,
     /// The key or the person.
     pub id: Uuid,
-    /// What tells a request from the same one again.
+    /// Identifies repeated requests.
     pub request_key: Option<&'a str>,
     /// The request as it was sent.
     pub request: &'a Value,
 }
 
 impl Pipeline {
-    /// What a replay would make, and what not and why. Nothing changes.
+    /// What a replay would create, and what it would leave out and why. Nothing changes.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn plan_replay(&self, wish: &ReplayWish) -> Result<ReplayPlan, StoreError> {
         let now = self.clock.now();
         let limit = i64::try_from(MAX + 1).unwrap_or(i64::MAX);
@@ -197,7 +197,7 @@ impl Pipeline {
         let mut approvals = Approvals::new();
         for one in found {
             let judged = match loaded.get(&one.id) {
-                Some(loaded) => self.consider((one, loaded), wish, &mut approvals, now).await?,
+                Some(loaded) => self.evaluate((one, loaded), wish, &mut approvals, now).await?,
                 None => Err(LeftOut::EventGone),
             };
             match judged {
@@ -208,7 +208,7 @@ impl Pipeline {
         Ok(plan)
     }
 
-    async fn consider(
+    async fn evaluate(
         &self,
         (found, loaded): (Found, &Loaded),
         wish: &ReplayWish,
@@ -310,16 +310,16 @@ impl Pipeline {
         }
     }
 
-    /// Makes deliveries again. Asking twice with the same request key makes them once.
+    /// Replays deliveries. Repeating a request with the same request key replays them once.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; nothing was made then, or the same request again tells.
+    /// [`StoreError`] when the database is unavailable; nothing was created then, or repeating the request returns it.
     pub async fn replay(&self, wish: &ReplayWish, by: ReplayedBy<'_>) -> Result<Replayed, StoreError> {
         let mut plan = self.plan_replay(wish).await?;
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         replays::lock(&mut tx).await?;
-        // The same request may have been carried out since it was looked for.
+        // The same request may have been carried out since it was looked up.
         if let Some(key) = by.request_key
             && let Some(earlier) = replays::find_of_request(&mut tx, key).await?
         {
@@ -334,7 +334,7 @@ impl Pipeline {
         let planned = plan.candidates.len();
         plan.candidates.retain(|candidate| made.contains(&candidate.again.id));
         if plan.candidates.len() < planned {
-            // Somebody else was quicker with these.
+            // Another request replayed these first.
             *plan.left_out.entry(LeftOut::ReplayedAlready).or_default() += planned - plan.candidates.len();
         }
         if plan.candidates.is_empty() {
@@ -362,7 +362,7 @@ impl Pipeline {
         Ok(Replayed { replay: Some(row), made, plan })
     }
 
-    /// Notes at the old deliveries and at the new ones who made them again and why.
+    /// Notes on the old and the new deliveries who replayed them and why.
     async fn note_replay(
         &self,
         tx: &mut crate::store::Tx,
@@ -381,8 +381,8 @@ impl Pipeline {
         let noted: Vec<(EventId, Decision)> = made
             .iter()
             .flat_map(|c| {
-                let old = decision(c, c.of, format!("it was made again as {}", c.again.id));
-                let new = decision(c, c.again.id, format!("it is {} once more, made", c.of));
+                let old = decision(c, c.of, format!("it was replayed as {}", c.again.id));
+                let new = decision(c, c.again.id, format!("it is a replay of {}, made", c.of));
                 [(c.event, old), (c.event, new)]
             })
             .collect();
@@ -394,7 +394,7 @@ impl Pipeline {
     }
 }
 
-/// Whether some value was cut out and is not there any more.
+/// Whether some value was removed and no longer exists.
 fn holds_mask(data: &Value) -> bool {
     match data {
         Value::String(text) => text == MASK,

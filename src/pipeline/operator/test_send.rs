@@ -1,4 +1,4 @@
-//! Test sends: one version to one person on the list, by the same path as everything else, marked as a test.
+//! Test sends: one version to one test recipient, through the same path as other messages, marked as a test.
 
 use std::sync::Arc;
 
@@ -21,14 +21,14 @@ use crate::pipeline::plan::{Plan, Planner};
 /// The id of the rule that stands for test sends.
 const RULE: uuid::Uuid = uuid::Uuid::from_u128(0x7e57);
 
-/// What is to be sent.
+/// What to send.
 #[derive(Debug)]
 pub struct TestSend {
-    /// Who asks, and with which key.
+    /// Who requests it, and with which key.
     pub by: (SourceId, KeyId),
-    /// Whether the key reaches sandbox apps only.
+    /// Whether the key can use sandbox apps only.
     pub is_test: bool,
-    /// The event type that the data is of.
+    /// The event type of the data.
     pub event_type: EventTypeName,
     /// The event's values.
     pub data: Value,
@@ -43,7 +43,7 @@ pub struct TestSend {
 /// Why nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TestSendError {
-    /// The person is not on the list.
+    /// The person is not a test recipient.
     #[error("{0} is not on the list of test recipients")]
     NotListed(String),
     /// As for an event.
@@ -52,7 +52,7 @@ pub enum TestSendError {
 }
 
 impl Pipeline {
-    /// Refuses whom test sends may not reach.
+    /// Refuses recipients that test sends may not go to.
     ///
     /// # Errors
     /// [`TestSendError::NotListed`].
@@ -71,7 +71,7 @@ impl Pipeline {
     /// [`TestSendError`].
     pub async fn test_send(&self, test: TestSend) -> Result<Accepted, TestSendError> {
         self.check_listed(&test.recipient).await?;
-        // Asked for before the commit, so that its upload is known when it is frozen.
+        // Requested before the commit, so that its upload is known at the freeze.
         let version = self.catalog.version(&self.store, test.version).await;
         let version = version.ok().flatten().ok_or(IngestError::Unavailable)?;
         let now = self.clock.now();
@@ -99,7 +99,7 @@ impl Pipeline {
     }
 }
 
-/// What becomes of a test send: one delivery of this very version.
+/// The plan of a test send: one delivery of this exact version.
 pub(in crate::pipeline) fn plan_test(
     planner: Planner<'_>,
     event: &Event,
@@ -108,7 +108,7 @@ pub(in crate::pipeline) fn plan_test(
     now: Timestamp,
 ) -> Plan {
     let template = version.version.template.clone();
-    // What is gathered elsewhere is a gathering of one here, and goes at once.
+    // A digest contains one event here, and is sent at once.
     let is_gathered = planner.catalog.is_gathered(&template);
     let digest = is_gathered.then_some(Digest { key: None, window_s: 0, max: 1 });
     let send = Send {

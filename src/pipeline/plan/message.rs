@@ -1,4 +1,4 @@
-//! What one delivery says: its event's values, cut down to what the pinned copy uses.
+//! The content of a delivery: its event's values, reduced to what the pinned copy uses.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,16 +18,16 @@ use crate::templating::{CompiledContent, ValueError};
 /// How long rendering one delivery may take.
 const RENDER_TIME: Duration = Duration::from_millis(100);
 
-/// What a delivery says.
+/// The content of a delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// The uploaded template says it all.
+    /// The uploaded template, without values.
     Plain,
     /// The uploaded template, with these values.
     Values {
         /// The entry in `custom_data`.
         values: Arc<Value>,
-        /// The entry as JSON text: it is weighed and compared by it.
+        /// The entry as JSON text, for its size and for comparison.
         text: Arc<str>,
     },
     /// The contents themselves, by Herald's field names.
@@ -35,7 +35,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Bytes of the whole `custom_data` when this entry is the only one, in the shape for everybody.
+    /// The size of the whole `custom_data`, in bytes, if this entry is the only one and is shared by all recipients.
     pub fn alone_bytes(&self) -> usize {
         match self {
             Self::Values { text, .. } => r#"{"all":}"#.len() + text.len(),
@@ -43,16 +43,16 @@ impl Message {
         }
     }
 
-    /// Whether the contents travel with the call instead of an uploaded template.
+    /// Whether the contents are in the request instead of an uploaded template.
     pub fn is_inline(&self) -> bool {
         matches!(self, Self::Inline(_))
     }
 }
 
-/// Works out what `version` says in `locale` about `data`.
+/// Composes what `version` says in `locale` with `data`.
 ///
 /// # Errors
-/// The decision to hold the delivery: which value is missing, does not fit its place, or is too much. No value is in it.
+/// The decision to hold the delivery: which value is missing, does not fit, or is too large. It contains no value.
 pub fn compose(
     version: &CompiledVersion,
     locale: &str,
@@ -60,14 +60,14 @@ pub fn compose(
     work: &Work,
 ) -> Result<Message, Box<Decision>> {
     let Some(content) = version.content(locale) else {
-        let detail = format!("template {} has no usable copy for locale {locale}", version.version.template);
+        let detail = format!("template {} has no valid copy for locale {locale}", version.version.template);
         return Err(Box::new(Decision::new(DecisionCode::NoLiveVersion, detail)));
     };
-    // A panic in rendering is a fault of this delivery alone.
+    // A panic in rendering affects this delivery only.
     catch_unwind(AssertUnwindSafe(|| compose_content(version, content, data, work))).unwrap_or_else(|_| {
         Err(Box::new(Decision::new(
             DecisionCode::Poisonous,
-            "rendering it failed in a way that it never should",
+            "rendering it failed because of an internal error",
         )))
     })
 }
@@ -84,7 +84,7 @@ fn compose_content(
     Ok(message)
 }
 
-/// Holds a push that is longer than what a phone is handed: it would be cut, or would not arrive.
+/// Holds a push that exceeds the size limit of the push services: it would be cut or not arrive.
 fn check_push(
     version: &CompiledVersion,
     content: &CompiledContent,
@@ -100,7 +100,7 @@ fn check_push(
     let bytes = match message {
         _ if version.version.channel != Channel::Push => return Ok(()),
         Message::Inline(texts) => bytes_of(texts),
-        // What only OneSignal knows is not counted.
+        // Values that only OneSignal knows are not counted.
         Message::Plain | Message::Values { .. } => match content.max_bytes(values) {
             max if max <= PUSH_BYTES || content.reads_provider() => return Ok(()),
             _ => {
@@ -111,7 +111,7 @@ fn check_push(
     if bytes <= PUSH_BYTES {
         return Ok(());
     }
-    let detail = format!("the push has {bytes} bytes of text, and a phone is handed {PUSH_BYTES} at most");
+    let detail = format!("the push has {bytes} bytes of text; push services accept at most {PUSH_BYTES}");
     let decision = Decision::new(DecisionCode::TooLarge, detail);
     Err(Box::new(decision.with("bytes", bytes).with("limit", PUSH_BYTES)))
 }
@@ -143,7 +143,7 @@ fn compose_unmeasured(
             }
             if content.reads_provider() {
                 let detail = format!(
-                    "its values take {} bytes and OneSignal takes {limit}; the copy reads `user.`, so Herald can't render it",
+                    "its values have {} bytes and OneSignal accepts at most {limit}; the copy reads `user.`, so Herald can't render it",
                     message.alone_bytes()
                 );
                 return Err(Box::new(
@@ -157,7 +157,7 @@ fn compose_unmeasured(
     }
 }
 
-/// How a version is named behind its template: a draft has no number yet.
+/// How a version is named after its template: a draft has no number yet.
 fn version_words(number: i32) -> String {
     if number > 0 { format!(" version {number}") } else { "'s draft".to_owned() }
 }

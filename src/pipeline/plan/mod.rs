@@ -1,7 +1,7 @@
-//! What becomes of an event: a pure function of the event, the catalog, what is known of people, and the time.
+//! Planning: a pure function of the event, the catalog, the known facts about people, and the time.
 //!
-//! Every "no" is a decision. The values that each delivery will carry are worked out here, so a hole is found before
-//! anything is sent. What a rule that sends makes of it is in `sends`.
+//! Every "no" is a decision. The values of each delivery are computed here, so that a missing one is found before
+//! anything is sent. For what a sending rule plans see `send_rule`.
 
 pub mod message;
 pub mod redaction;
@@ -28,41 +28,41 @@ use crate::pipeline::plan::message::Message;
 use crate::pipeline::plan::send_rule::{RulePlan, Send};
 use crate::store::ordering_lanes::Place;
 
-/// What planning needs to know beside the event.
+/// What planning needs besides the event.
 #[derive(Clone, Copy)]
 pub struct Planner<'a> {
     /// The catalog.
     pub catalog: &'a CompiledCatalog,
-    /// Where delivery ids come from.
+    /// The source of delivery ids.
     pub ids: &'a IdSource,
-    /// How long a delivery is worth sending when nobody says.
+    /// How long a delivery may be sent if nothing else is specified.
     pub default_ttl: Duration,
-    /// Urgent deliveries need this much life left.
+    /// The minimum time left before expiry for urgent deliveries.
     pub urgent_min_remaining: Duration,
-    /// Recipients of an audience beyond which a person has to release it.
+    /// The size of an audience above which a person has to release the delivery.
     pub release_over: u32,
-    /// What conditions and copy are paid from.
+    /// The limits for conditions and copy.
     pub work: &'a Work,
 }
 
-/// What becomes of an event.
+/// The plan for an event.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// What will be sent, or waits for a person, or is skipped.
+    /// What will be sent, is held, or is skipped.
     pub deliveries: Vec<PlannedDelivery>,
-    /// Why something was not planned, or is not on the happy path.
+    /// Why something was not planned, or not as usual.
     pub decisions: Vec<Decision>,
-    /// What is to be done with people at OneSignal.
+    /// Changes to people at OneSignal.
     pub actions: Vec<PlannedAction>,
-    /// Set when it was changed by what stood in the database: a try that was not committed has to plan it anew.
+    /// Set if it was changed because of rows in the database: after a failed commit it has to be planned again.
     pub depends_on_others: bool,
-    /// Cancellation keys under which whatever waits is cancelled, each with its rule's key.
+    /// Cancellation keys under which pending deliveries are cancelled, each with its rule's key.
     pub cancellations: Vec<(String, String)>,
     /// Whether its event was posted with a test key.
     pub is_test: bool,
 }
 
-/// A tag or a custom event as planned.
+/// A planned tag or custom event.
 #[derive(Debug, Clone)]
 pub struct PlannedAction {
     /// The rule.
@@ -77,19 +77,19 @@ pub struct PlannedAction {
     pub body: Arc<Value>,
 }
 
-/// How a planned delivery begins.
+/// The initial state of a planned delivery.
 #[derive(Debug, Clone)]
-pub enum Beginning {
-    /// Goes out when it is due.
+pub enum InitialState {
+    /// Sent when it is due.
     Due {
-        /// Not before this.
+        /// Not before this time.
         at: Timestamp,
-        /// What it says.
+        /// Its content.
         message: Message,
     },
     /// Waits for a person.
     Held,
-    /// Over before it began.
+    /// Ended before it began.
     Skipped,
 }
 
@@ -111,18 +111,18 @@ impl Addressee {
         }
     }
 
-    /// The recipient's label, if it is one person.
+    /// The recipient's alias label, if it is one person.
     pub fn label(&self) -> Option<&RecipientLabel> {
         self.person().map(|recipient| &recipient.label)
     }
 }
 
-/// What an event is gathered with.
+/// The digest that an event belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gather {
-    /// The same for those that become one message.
+    /// The hash that the events of one digest share.
     pub digest: [u8; 32],
-    /// How many of them it holds.
+    /// The maximum number of events in it.
     pub max: u32,
     /// Whether there is time for others to join it.
     pub has_window: bool,
@@ -145,21 +145,21 @@ pub struct PlannedDelivery {
     pub pinned: Option<(Arc<CompiledVersion>, String)>,
     /// Whom it is for.
     pub to: Addressee,
-    /// Not after this.
+    /// Not after this time.
     pub expires_at: Timestamp,
-    /// When the rule's hours that it is due in are over.
+    /// When the rule's send window closes.
     pub closes_at: Option<Timestamp>,
-    /// What OneSignal does with the time of the message.
+    /// What OneSignal does with the scheduled time.
     pub schedule: Option<Arc<Schedule>>,
-    /// How it begins.
-    pub beginning: Beginning,
-    /// What a newer event finds it by.
+    /// Its initial state.
+    pub initial: InitialState,
+    /// The hash that a newer event finds it by.
     pub collapse: Option<[u8; 32]>,
-    /// What its event is gathered with, if many become one message.
+    /// Its digest, if many events become one message.
     pub gather: Option<Gather>,
-    /// Its place in line, if it goes out one after another.
+    /// Its ordering lane, if it is sent in order.
     pub turn: Option<Place>,
-    /// Whether it replaces one that waited, and takes its place in throttle_counters, too.
+    /// Whether it replaces a pending delivery, and takes over its slot in `throttle_counters`.
     pub takes_over: bool,
 }
 
@@ -168,7 +168,7 @@ pub fn plan(planner: Planner<'_>, event: &Event, facts: &Facts, now: Timestamp) 
     let mut plan = Plan { is_test: event.is_test, ..Plan::default() };
     let rules = planner.catalog.rules_for(&event.event_type);
     if rules.is_empty() {
-        let detail = format!("no rule answers {}", event.event_type);
+        let detail = format!("no rule matches {}", event.event_type);
         plan.decisions.push(Decision::new(DecisionCode::NoRule, detail));
     }
     let globals = Globals::of(event, planner.work);
@@ -181,7 +181,7 @@ pub fn plan(planner: Planner<'_>, event: &Event, facts: &Facts, now: Timestamp) 
     plan
 }
 
-/// What one rule makes of the event.
+/// The plan of one rule for the event.
 fn plan_rule(
     (planner, globals): (Planner<'_>, &Globals<'_>),
     event: &Event,
@@ -191,7 +191,7 @@ fn plan_rule(
     plan: &mut Plan,
 ) -> Result<(), Decision> {
     if !rule.rule.is_enabled {
-        return Err(Decision::new(DecisionCode::RuleDisabled, "the rule is switched off"));
+        return Err(Decision::new(DecisionCode::RuleDisabled, "the rule is disabled"));
     }
     rule.applies(globals)?;
     match &rule.rule.definition.action {
@@ -231,14 +231,14 @@ fn act(
 ) -> Result<(), Decision> {
     let app = app_for(planner, event, &rule.rule)?;
     if event.recipients.is_empty() {
-        let detail = "the rule acts on the event's recipients, and it has none";
+        let detail = "the rule acts on the event's recipients, but the event has none";
         return Err(Decision::new(DecisionCode::NoRecipient, detail));
     }
     let body = Arc::new(body);
     let before = plan.actions.len();
     for recipient in &event.recipients {
         if facts.of(recipient).is_some_and(|facts| facts.is_erased) {
-            let erased = Decision::new(DecisionCode::Erased, "the person asked to be forgotten");
+            let erased = Decision::new(DecisionCode::Erased, "the person was erased");
             plan.decisions.push(erased.of_rule(&rule.rule.key));
             continue;
         }
@@ -260,17 +260,17 @@ fn act(
     Ok(())
 }
 
-/// The app that a rule acts through, if this event may reach it.
+/// The app that a rule acts through, if this event may use it.
 pub(in crate::pipeline) fn app_for<'a>(
     planner: Planner<'a>,
     event: &Event,
     rule: &Rule,
 ) -> Result<&'a Arc<App>, Decision> {
     let app = planner.catalog.app(rule.definition.app).ok_or_else(|| {
-        Decision::new(DecisionCode::NoApp, "the rule names no known app and no app is the default")
+        Decision::new(DecisionCode::NoApp, "the rule names no known app and there is no default app")
     })?;
     if event.is_test && !app.is_sandbox {
-        let detail = format!("a test key reaches sandbox apps only, and {} is none", app.name);
+        let detail = format!("a test key can use sandbox apps only, and {} is not one", app.name);
         return Err(Decision::new(DecisionCode::TestKey, detail));
     }
     Ok(app)

@@ -1,4 +1,4 @@
-//! Sensitive values: cut out of `data` before it is stored, put back before it is rendered.
+//! Sensitive values: removed from `data` before it is stored, restored before it is rendered.
 
 use std::collections::HashSet;
 
@@ -12,17 +12,17 @@ use crate::pipeline::Pipeline;
 use crate::store::StoreError;
 
 impl Pipeline {
-    /// Whether events of this type hold sensitive values.
+    /// Whether events of this type contain sensitive values.
     ///
     /// # Errors
-    /// [`StoreError`] when the catalog can't be read; trying again helps.
+    /// [`StoreError`] when the catalog can't be read; retrying helps.
     pub async fn has_sensitive_values(&self, event_type: &EventTypeName) -> Result<bool, StoreError> {
         let catalog = self.catalog.get(&self.store).await?;
         Ok(catalog.event_type(event_type).is_some_and(|known| !known.entry.sensitive.is_empty()))
     }
 }
 
-/// Cuts the values at `pointers` out of `data` and returns them by pointer. What is not there is not returned.
+/// Removes the values at `pointers` from `data` and returns them by pointer. Pointers without a value are skipped.
 pub fn cut(data: &mut Value, pointers: &[String]) -> Map<String, Value> {
     let mut values = Map::new();
     for pointer in pointers {
@@ -33,7 +33,7 @@ pub fn cut(data: &mut Value, pointers: &[String]) -> Map<String, Value> {
     values
 }
 
-/// Puts values back where they were cut out.
+/// Restores removed values.
 pub fn restore(data: &mut Value, values: Map<String, Value>) {
     for (pointer, value) in values {
         if let Some(place) = data.pointer_mut(&pointer) {
@@ -42,8 +42,8 @@ pub fn restore(data: &mut Value, values: Map<String, Value>) {
     }
 }
 
-/// An answer that quotes nothing of what was sent: every word of its own words that the content also has is masked, and
-/// every one with a digit. The raw answer is not kept.
+/// An answer that quotes nothing of what was sent: in its text, every word that also occurs in the content and every
+/// word with a digit is masked. The raw answer is not kept.
 pub(in crate::pipeline) fn without_quotes(answer: BatchAnswer, content: &BatchContent) -> BatchAnswer {
     let sent = serde_json::to_string(content).unwrap_or_default();
     let masked = |text: &str| mask_quotes(text, &sent);
@@ -64,7 +64,7 @@ pub(in crate::pipeline) fn without_quotes(answer: BatchAnswer, content: &BatchCo
     BatchAnswer { verdict, body: None, ..answer }
 }
 
-/// Masks the words of `text` that have a digit or that `sent` has as well. A word is a run of letters and digits.
+/// Masks the words of `text` that contain a digit or occur in `sent`. A word is a run of letters and digits.
 fn mask_quotes(text: &str, sent: &str) -> String {
     let sent: HashSet<&str> = words(sent).filter(|word| is_word(word)).collect();
     words(text)
@@ -79,7 +79,7 @@ fn is_word(piece: &str) -> bool {
     piece.starts_with(char::is_alphanumeric)
 }
 
-/// A text cut into words and what is between them.
+/// A text split into words and what is between them.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -91,7 +91,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Lays values that a person gave over `data`, member by member.
+/// Overlays values that a person supplied on `data`, member by member.
 pub fn overlay(data: &mut Value, given: Value) {
     match (data, given) {
         (Value::Object(into), Value::Object(given)) => {
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(masked("invalid value 480918 in field a"), "invalid value ••• in field •••");
         assert_eq!(masked(r#"{"a":"480918"}"#), r#"{"•••":"•••"}"#);
         assert_eq!(masked("bad link /reset?t=abcDEF"), "bad link /•••?•••=•••");
-        // Whatever way a code is spelt in, its digits are not shown.
+        // A code's digits are not shown, however it is written.
         assert_eq!(masked("4809-18 and %34"), "•••-••• and %•••");
         assert_eq!(
             masked("Message Notifications must have content"),

@@ -1,4 +1,4 @@
-//! What a rule that sends makes of an event: for whom, when, which version in which locale, and what it says. Pure.
+//! What a sending rule plans for an event: recipients, time, version and locale, and content. Pure.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,10 +22,10 @@ use crate::pipeline::compiled::CompiledVersion;
 use crate::pipeline::ingest::throttle::{addressee_digest, person_digest};
 use crate::pipeline::plan::message;
 use crate::pipeline::plan::message::Message;
-use crate::pipeline::plan::{Addressee, Beginning, Gather, Plan, PlannedDelivery, Planner, app_for};
+use crate::pipeline::plan::{Addressee, Gather, InitialState, Plan, PlannedDelivery, Planner, app_for};
 use crate::vault::sha256;
 
-/// How far back a source's own time of an event is believed, and how far ahead.
+/// How far back a source's own event time is trusted, and how far ahead.
 const TIME_BACK: TimeDelta = TimeDelta::hours(24);
 const TIME_AHEAD: TimeDelta = TimeDelta::minutes(5);
 
@@ -36,11 +36,11 @@ pub(in crate::pipeline) struct Send<'a> {
     pub canary: Option<Canary>,
     /// The time that the rule counts from.
     pub named: Option<Timestamp>,
-    /// What events have in common that are gathered into one message.
+    /// The value that the events of one digest share.
     pub digest_key: Option<String>,
 }
 
-/// When a rule's delivery would be due, its hours apart, and until when it is worth sending if it is due then.
+/// When a rule's delivery would be due, apart from its hours, and when it expires if it is due then.
 fn timing(
     planner: Planner<'_>,
     event: &Event,
@@ -57,9 +57,9 @@ fn timing(
     };
     let wanted = event.send_after.map_or(wanted, |after| after.max(wanted));
     let due = wanted.max(received);
-    // What was due before the event came has been due since then: it is not worth sending for longer because it came late.
+    // What was due before the event arrived has been due since then: a late arrival does not extend its time to live.
     let end_of_late = |life: TimeDelta| (wanted < received).then(|| wanted + life);
-    // What is gathered goes out when its window ends.
+    // A digest is sent when its window ends.
     let due = due + TimeDelta::seconds(rule.definition.digest.as_ref().map_or(0, |d| d.window_s.into()));
     let type_life = planner.catalog.event_type(&event.event_type).and_then(|t| t.entry.time_to_live);
     match (rule.expires_in(), type_life) {
@@ -73,20 +73,20 @@ fn timing(
 #[derive(Clone, Copy)]
 struct Times {
     due: Timestamp,
-    /// Until when it is worth sending.
+    /// When it expires.
     end: Timestamp,
-    /// When the rule's hours that it is due in are over.
+    /// When the rule's send window closes.
     closes: Option<Timestamp>,
 }
 
 impl Times {
-    /// Those of a delivery that is never sent.
+    /// The times of a delivery that is never sent.
     fn of_unsent(due_at: Timestamp) -> Self {
         Self { due: due_at, end: due_at + TimeDelta::seconds(1), closes: None }
     }
 }
 
-/// One sending rule's part of a plan, once it is clear that the rule applies.
+/// One sending rule's part of a plan, once it is certain that the rule applies.
 pub(in crate::pipeline) struct RulePlan<'a> {
     planner: Planner<'a>,
     event: &'a Event,
@@ -103,8 +103,8 @@ pub(in crate::pipeline) struct RulePlan<'a> {
     due_at: Timestamp,
     life: TimeDelta,
     ends_at: Option<Timestamp>,
-    /// What each version says in each locale: the same for all recipients of the event.
-    said: HashMap<(TemplateVersionId, String), Result<Message, Box<Decision>>>,
+    /// The content of each version in each locale: the same for all recipients of the event.
+    messages: HashMap<(TemplateVersionId, String), Result<Message, Box<Decision>>>,
 }
 
 impl<'a> RulePlan<'a> {
@@ -117,11 +117,11 @@ impl<'a> RulePlan<'a> {
     ) -> Result<Self, Decision> {
         let app = app_for(planner, event, rule)?;
         if send.audience == Audience::EventRecipients && event.recipients.is_empty() {
-            let detail = "the rule writes to the event's recipients, and it has none";
+            let detail = "the rule sends to the event's recipients, but the event has none";
             return Err(Decision::new(DecisionCode::NoRecipient, detail));
         }
         if planner.catalog.is_archived(send.template) {
-            let detail = format!("template {} was put away", send.template);
+            let detail = format!("template {} is archived", send.template);
             return Err(Decision::new(DecisionCode::Archived, detail));
         }
         let (due_at, life, ends_at) = timing(planner, event, rule, send.named);
@@ -143,20 +143,20 @@ impl<'a> RulePlan<'a> {
             due_at,
             life,
             ends_at,
-            said: HashMap::new(),
+            messages: HashMap::new(),
         };
-        // Whose hours allow it is a matter of each person; what is over for everybody is said once.
+        // Which version's hours allow it depends on each person; what has expired for all of them is reported once.
         made.end(due_at)?;
         Ok(made)
     }
 
-    /// The same for this very version, live or not.
+    /// The same for this exact version, live or not.
     pub fn of_version(mut self, version: &'a Arc<CompiledVersion>) -> Self {
         self.version = Some(version);
         self
     }
 
-    /// Until when a delivery that is due at `due` is worth sending.
+    /// When a delivery that is due at `due` expires.
     fn end(&self, due: Timestamp) -> Result<Timestamp, Decision> {
         let end = self.ends_at.unwrap_or_else(|| due + self.life);
         let end = self.event.expires_at.map_or(end, |asked| asked.min(end));
@@ -165,18 +165,18 @@ impl<'a> RulePlan<'a> {
             Priority::Normal | Priority::Bulk => TimeDelta::zero(),
         };
         if end <= due.max(self.now) + margin {
-            let detail = format!("it would be due at {due} and is worth sending until {end}");
+            let detail = format!("it would be due at {due} but expires at {end}");
             return Err(Decision::new(DecisionCode::Expired, detail));
         }
         Ok(end)
     }
 
-    /// When it is due for a person in this time zone, and until when it is worth sending.
+    /// When it is due for a person in this time zone, and when it expires.
     fn times(&self, zone: Option<&str>) -> Result<Times, Decision> {
         let timing = &self.rule.definition.timing;
         let zone = timing.zone.of(zone);
         let Some(due) = timing.allowed(self.due_at, zone) else {
-            let detail = format!("the rule's hours leave no time after {} in {zone}", self.due_at);
+            let detail = format!("the rule's hours allow no time after {} in {zone}", self.due_at);
             return Err(Decision::new(DecisionCode::NoTime, detail));
         };
         match self.end(due) {
@@ -185,9 +185,7 @@ impl<'a> RulePlan<'a> {
                 Ok(Times { due, end, closes })
             }
             Err(_) if due > self.due_at => {
-                let detail = format!(
-                    "the rule's hours allow it at {due} in {zone}, when it is no longer worth sending"
-                );
+                let detail = format!("the rule's hours allow it at {due} in {zone}, after it has expired");
                 Err(Decision::new(DecisionCode::NoTime, detail))
             }
             Err(decision) => Err(decision),
@@ -200,22 +198,21 @@ impl<'a> RulePlan<'a> {
         canary.and_then(|c| self.planner.catalog.version_number(self.template, c.version)).or(self.version)
     }
 
-    /// Why a message to an audience waits for a person, if it does. How many are in it is not known, but it can't be more
-    /// than the app has subscriptions.
+    /// Why a message to an audience waits for a person, if it does. The size of an audience is not known, but it is at
+    /// most the app's number of subscriptions.
     fn needs_release(&self) -> Option<Decision> {
         let max = self.planner.release_over;
         let (detail, size) = match self.app.subscriptions {
             Some(count) if count <= max => return None,
             Some(count) => {
                 let detail = format!(
-                    "it goes to an audience of up to {count}, more than the {max} that need nobody: a person releases it"
+                    "it goes to an audience of up to {count}; above {max} a person has to release it"
                 );
                 (detail, Some(count))
             }
             None if self.app.is_sandbox => return None,
             None => {
-                let detail =
-                    "it goes to an audience, and nobody said how many the app has: a person releases it";
+                let detail = "it goes to an audience of unknown size, because the app's number of subscriptions is not set; a person has to release it";
                 (detail.to_owned(), None)
             }
         };
@@ -269,12 +266,12 @@ impl<'a> RulePlan<'a> {
             Some(decision) => {
                 let pinned =
                     version.map(|v| (Arc::clone(v), v.version.choose_locale(wish.as_deref()).to_owned()));
-                self.finish(to, pinned, (Beginning::Skipped, times), Some(decision), plan);
+                self.finish(to, pinned, (InitialState::Skipped, times), Some(decision), plan);
             }
         }
     }
 
-    /// Plans one delivery; `hold` is why it has to wait for a person in any case.
+    /// Plans one delivery; `hold` is the reason if it has to wait for a person in any case.
     fn push(
         &mut self,
         to: Addressee,
@@ -286,22 +283,22 @@ impl<'a> RulePlan<'a> {
         let Some(version) = version else {
             let detail = format!("template {} has no live version", self.template);
             let decision = Decision::new(DecisionCode::NoLiveVersion, detail);
-            self.finish(to, None, (Beginning::Held, times), Some(decision), plan);
+            self.finish(to, None, (InitialState::Held, times), Some(decision), plan);
             return;
         };
         let locale = version.version.choose_locale(wish).to_owned();
         let data = &*self.data;
-        let said = self
-            .said
+        let message = self
+            .messages
             .entry((version.version.id, locale.clone()))
             .or_insert_with_key(|(_, l)| message::compose(version, l, data, self.planner.work))
             .clone();
-        let (beginning, decision) = match (said, hold) {
-            (Err(decision), _) => (Beginning::Held, Some(*decision)),
-            (Ok(_), Some(decision)) => (Beginning::Held, Some(decision)),
-            (Ok(message), None) => (Beginning::Due { at: times.due, message }, None),
+        let (initial, decision) = match (message, hold) {
+            (Err(decision), _) => (InitialState::Held, Some(*decision)),
+            (Ok(_), Some(decision)) => (InitialState::Held, Some(decision)),
+            (Ok(message), None) => (InitialState::Due { at: times.due, message }, None),
         };
-        self.finish(to, Some((Arc::clone(version), locale)), (beginning, times), decision, plan);
+        self.finish(to, Some((Arc::clone(version), locale)), (initial, times), decision, plan);
     }
 
     fn gather(&self, to: &Addressee) -> Option<Gather> {
@@ -312,10 +309,11 @@ impl<'a> RulePlan<'a> {
         Some(Gather { digest: sha256(&name), max: digest.max.max(1), has_window: digest.window_s > 0 })
     }
 
-    /// What OneSignal does with the time of a message that is due then: it gets what lies ahead before its time.
+    /// What OneSignal does with the scheduled time of a message that is due then: future messages are submitted before
+    /// their time.
     fn schedule(&self, due_at: Timestamp) -> Option<Arc<Schedule>> {
         let timing = self.schedule.clone()?;
-        // What is still gathered stays here.
+        // Open digests stay here.
         let is_ahead = due_at > self.now && self.digest_key.is_none();
         let scheduled_messages = is_ahead.then_some(HandOver { send_after: due_at, event: self.event.id });
         Some(Arc::new(Schedule { timing, scheduled_messages }))
@@ -325,19 +323,19 @@ impl<'a> RulePlan<'a> {
         &self,
         to: Addressee,
         pinned: Option<(Arc<CompiledVersion>, String)>,
-        (beginning, times): (Beginning, Times),
+        (initial, times): (InitialState, Times),
         decision: Option<Decision>,
         plan: &mut Plan,
     ) {
         let schedule = self.schedule(times.due);
-        let beginning = match (beginning, schedule.as_deref().and_then(Schedule::send_after)) {
-            (Beginning::Due { message, .. }, Some(send_after)) => Beginning::Due {
+        let initial = match (initial, schedule.as_deref().and_then(Schedule::send_after)) {
+            (InitialState::Due { message, .. }, Some(send_after)) => InitialState::Due {
                 at: schedule_at_provider_from(send_after).max(self.event.received_at),
                 message,
             },
-            (beginning, _) => beginning,
+            (initial, _) => initial,
         };
-        // Made in the event's own millisecond: that is how an event's deliveries are found without an index.
+        // Created in the event's own millisecond: that is how an event's deliveries are found without an index.
         let id = self.planner.ids.next(self.event.received_at);
         if let Some(decision) = decision {
             plan.decisions.push(decision.of_rule(&self.rule.key).of_delivery(id));
@@ -355,7 +353,7 @@ impl<'a> RulePlan<'a> {
             expires_at: times.end,
             closes_at: times.closes,
             schedule,
-            beginning,
+            initial,
             collapse: None,
             turn: None,
             takes_over: false,
@@ -377,8 +375,8 @@ pub fn reaches(channel: Channel, label: &RecipientLabel) -> bool {
 
 fn unwanted(facts: &RecipientFacts, channel: Option<Channel>) -> Option<Decision> {
     if facts.is_erased {
-        return Some(Decision::new(DecisionCode::Erased, "the person asked to be forgotten"));
+        return Some(Decision::new(DecisionCode::Erased, "the person was erased"));
     }
     let channel = channel.filter(|channel| facts.opted_out.contains(channel))?;
-    Some(Decision::new(DecisionCode::OptedOut, format!("the person does not want {}", channel.as_str())))
+    Some(Decision::new(DecisionCode::OptedOut, format!("the person opted out of {}", channel.as_str())))
 }

@@ -1,4 +1,4 @@
-//! What an answer means for a whole app: its gate is closed when the app can't be used, and opens when a call works.
+//! The effect of an answer on a whole app: its gate closes when the app can't be used and opens when a call succeeds.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::pipeline::rate::budget::{Health, KnownGate};
 use crate::store::StoreError;
 
 impl Pipeline {
-    /// Lets an app rest for as long as OneSignal asks after a 429.
+    /// Pauses an app for as long as a 429 asks for.
     pub(in crate::pipeline) async fn rest_app(
         &self,
         app: AppId,
@@ -22,7 +22,7 @@ impl Pipeline {
         let gate = Gate {
             subject: GateSubject::App(app),
             code: RATE_LIMITED.to_owned(),
-            detail: "OneSignal's rate limit".to_owned(),
+            detail: "OneSignal's rate limit was reached".to_owned(),
             closed_until: until,
         };
         self.store.close_until(&gate, now).await?;
@@ -31,7 +31,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Closes an app that can't be used, ever longer until a call finds out that it can.
+    /// Closes the gate of an app that can't be used, with growing delays until a probe succeeds.
     pub(in crate::pipeline) async fn close_app(
         &self,
         app: AppId,
@@ -48,8 +48,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Counts a call without a clear answer; closes the app's gate when there are too many, or when it was to find out
-    /// whether the gate may open. The delivery's own waiting is not longer for it.
+    /// Counts a call without a definite answer; closes the app's gate when there are too many, or when the call was a
+    /// probe. The delivery's own retry delay does not grow because of it.
     pub(in crate::pipeline) async fn with_issues(
         &self,
         app: AppId,
@@ -59,21 +59,21 @@ impl Pipeline {
         if !self.budget.note(app, health, now) {
             return Ok(None);
         }
-        let detail = "too many calls brought no clear answer".to_owned();
+        let detail = "too many calls got no definite answer".to_owned();
         let subject = GateSubject::App(app);
         let gate = Gate { subject, code: BREAKER_OPEN.to_owned(), detail, closed_until: now };
         let policy = &self.limits.breaker;
         let until = self.store.close_doubling(&gate, policy.first, policy.longest, now).await?;
         self.budget.close(app, KnownGate { until, opens_slowly: true }, now);
-        tracing::error!(app.id = %app, "OneSignal gives no clear answers for app {app}: no calls until {until}");
+        tracing::error!(app.id = %app, "app {app} was closed until {until}: too many calls to OneSignal got no definite answer");
         Ok(None)
     }
 
-    /// Opens the app's gate if this was the call that had to find out.
+    /// Opens the app's gate if this call was its probe.
     pub(in crate::pipeline) async fn app_works(&self, app: AppId, now: Timestamp) -> Result<(), StoreError> {
         self.budget.note(app, Health::Well, now);
         if self.budget.probe_worked(app, now) && self.store.open_gate(GateSubject::App(app), now).await? {
-            tracing::info!(app.id = %app, "app {app} works again");
+            tracing::info!(app.id = %app, "app {app} was opened again: a call succeeded");
         }
         Ok(())
     }

@@ -10,54 +10,60 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::compiled::CompiledCatalog;
 use crate::pipeline::rate::budget::{AppReport, AppShare, Others, VolumeState, WINDOW, minute};
 use crate::store::StoreError;
-use crate::store::rate_shares::{RateReport, Told};
+use crate::store::rate_shares::{RateReport, RateShares};
 use crate::telemetry::names;
 
 /// How long minutes of the volume guard are kept.
-const MINUTES_STAY: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+const MINUTES_KEPT: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 
 impl Pipeline {
     /// Says what this replica could use and has sent, and hears the same of the others; `elapsed` since the last time.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; nothing is forgotten.
+    /// [`StoreError`] when the database is unavailable; nothing is forgotten.
     pub async fn share_rates(&self, elapsed: Duration) -> Result<(), StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(()) };
         let catalog = self.catalog.get(&self.store).await?;
         let rates = catalog.apps().map(|app| (app.id, app.calls_per_second)).collect();
-        let said = self.budget.report(elapsed, &rates);
-        let reports: Vec<RateReport> = said
+        let reported = self.budget.report(elapsed, &rates);
+        let reports: Vec<RateReport> = reported
             .iter()
             .map(|one| RateReport { app: one.app, demand: one.demand, messages: one.messages })
             .collect();
         let times = (now, minute(now), minute(now) - WINDOW);
-        let told = match self.store.share_rates(lease.id, &reports, times).await {
-            Ok(told) => told,
+        let shares = match self.store.share_rates(lease.id, &reports, times).await {
+            Ok(shares) => shares,
             Err(error) => {
-                self.budget.retract_report(&said, now);
+                self.budget.retract_report(&reported, now);
                 return Err(error);
             }
         };
-        self.budget.know_others(told.others);
-        for one in &said {
-            self.hear(*one, &told, &catalog, now);
+        self.budget.set_others(shares.others);
+        for report in &reported {
+            self.apply_shares(*report, &shares, &catalog, now);
         }
         Ok(())
     }
 
-    fn hear(&self, said: AppReport, told: &Told, catalog: &CompiledCatalog, now: Timestamp) {
-        let app = catalog.app(Some(said.app));
-        let heard = AppShare {
+    fn apply_shares(
+        &self,
+        report: AppReport,
+        shares: &RateShares,
+        catalog: &CompiledCatalog,
+        now: Timestamp,
+    ) {
+        let app = catalog.app(Some(report.app));
+        let share = AppShare {
             others: Others {
-                count: told.others,
-                demand: told.demands.get(&said.app).copied().unwrap_or_default(),
+                count: shares.others,
+                demand: shares.demands.get(&report.app).copied().unwrap_or_default(),
             },
-            messages: told.messages.get(&said.app).cloned().unwrap_or_default(),
+            messages: shares.messages.get(&report.app).cloned().unwrap_or_default(),
             subscriptions: app.and_then(|app| app.subscriptions).map(u64::from),
         };
-        self.budget.listen(said, heard, now);
-        self.watch_volume(said.app, now);
+        self.budget.apply_share(report, share, now);
+        self.watch_volume(report.app, now);
     }
 
     fn watch_volume(&self, app: AppId, now: Timestamp) {
@@ -79,6 +85,6 @@ impl Pipeline {
 
     /// Forgets what the exchange has no use for any more.
     pub(in crate::pipeline) async fn prune_rate_shares(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.store.prune_rate_shares(now - MINUTES_STAY).await
+        self.store.prune_rate_shares(now - MINUTES_KEPT).await
     }
 }

@@ -1,7 +1,7 @@
 //! Gates of template versions and rules, as this process knows them. An app's gate is in its budget.
 //!
-//! A version whose messages OneSignal refuses one after the other is stopped by itself, so that a bad option or a plan
-//! that lacks a feature costs a handful of messages and not all of them. A person can stop a rule or a version.
+//! A version whose messages OneSignal keeps rejecting is stopped automatically, so that a bad option or a plan that
+//! lacks a feature costs a handful of messages instead of all. A person can stop a rule or a version.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use crate::pipeline::send::pack::Ready;
 use crate::pipeline::{Pipeline, WorkerLease};
 use crate::store::StoreError;
 
-/// Refusals in a row that stop a version.
+/// Consecutive rejections that stop a version.
 const REFUSALS: u32 = 5;
-/// How long a version is stopped for at first, and at most.
+/// How long a version is stopped, at first and at most.
 const FIRST: Duration = Duration::from_mins(1);
 const LONGEST: Duration = Duration::from_mins(10);
-/// How long a delivery rests at most before it is looked at again, behind a gate that a person has to open.
+/// The longest delay before a delivery behind a manual gate is checked again.
 const LOOK_AGAIN: TimeDelta = TimeDelta::minutes(1);
 
-/// What is stopped, and what may be soon.
+/// What is stopped, and consecutive rejections.
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct Stops {
     closed: Mutex<HashMap<GateSubject, Timestamp>>,
@@ -44,7 +44,7 @@ impl Stops {
         subjects.iter().filter_map(|subject| closed.get(subject)).copied().filter(|until| *until > now).max()
     }
 
-    /// Takes over what the database says.
+    /// Applies what is stored in the database.
     pub fn learn(&self, gates: &[Gate]) {
         let of_others = gates.iter().filter(|gate| !matches!(gate.subject, GateSubject::App(_)));
         *self.closed.lock() = of_others.map(|gate| (gate.subject, gate.closed_until)).collect();
@@ -59,7 +59,7 @@ impl Stops {
         self.closed.lock().contains_key(&GateSubject::Version(version))
     }
 
-    /// Counts a delivery that was refused; returns whether it is one too many.
+    /// Counts a rejected delivery; returns whether the limit is reached.
     fn refused(&self, version: TemplateVersionId) -> bool {
         let is_on_trial = self.has_gate(version);
         let mut refusals = self.refusals.lock();
@@ -78,7 +78,7 @@ impl Stops {
 }
 
 impl Pipeline {
-    /// Counts what an answer says about its version, and stops a version that is refused one time after the other.
+    /// Counts an answer for its version, and stops a version that is rejected repeatedly.
     pub(in crate::pipeline) async fn watch_version(
         &self,
         frozen: &Frozen,
@@ -91,14 +91,14 @@ impl Pipeline {
                 let gate = Gate {
                     subject: GateSubject::Version(version),
                     code: REFUSED.to_owned(),
-                    detail: format!("OneSignal refuses its messages: {detail}"),
+                    detail: format!("OneSignal rejects its messages: {detail}"),
                     closed_until: now,
                 };
                 let until = self.store.close_doubling(&gate, FIRST, LONGEST, now).await?;
                 self.stops.close(version, until);
                 tracing::error!(
                     template.version.id = %version,
-                    "OneSignal refuses the messages of {version} one after the other: it rests until {until}"
+                    "{version} was stopped until {until}: OneSignal keeps rejecting its messages"
                 );
             }
             Verdict::Accepted { .. } => {
@@ -106,7 +106,7 @@ impl Pipeline {
                 if self.stops.has_gate(version)
                     && self.store.open_gate(GateSubject::Version(version), now).await?
                 {
-                    tracing::info!(template.version.id = %version, "{version} works again");
+                    tracing::info!(template.version.id = %version, "{version} was opened again: a message was accepted");
                 }
             }
             _ => {}
@@ -114,7 +114,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Gives back what waits behind the gate of its version or its rule: it comes again once that may have opened.
+    /// Releases what waits behind the gate of its version or its rule: it is due again once that may have opened.
     pub(in crate::pipeline) async fn turn_back_stopped(
         &self,
         lease: WorkerLease,

@@ -1,4 +1,4 @@
-//! Drafting a batch: its content, hash and idempotency key, from the members that it will have.
+//! Drafts a batch: its content, hash and idempotency key, built from its members.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::pipeline::send::pack;
 use crate::pipeline::send::pack::{Copy, PackKey, Ready};
 use crate::store::batches::NewBatch;
 
-/// A batch that only has to be committed: as it is stored, and as it goes out.
+/// A batch that is ready to be committed: the row to store and the request to send.
 pub(in crate::pipeline) struct Draft {
     pub new: NewBatch,
     pub frozen: Frozen,
 }
 
-/// What a batch says, as its fingerprint is made of it. `ttl` is no part of the content.
+/// The content of a batch that its fingerprint covers. `ttl` is not part of it.
 pub(in crate::pipeline) fn fingerprinted(content: &BatchContent) -> Vec<u8> {
     serde_json::to_vec(content).unwrap_or_default()
 }
 
 impl Pipeline {
-    /// Where the copy of a key's calls is; `None` when it is not uploaded, as far as this process knows.
+    /// Where the copy of a key's calls is; `None` if this process does not know of an upload.
     pub(in crate::pipeline) fn copy_of(&self, key: &PackKey) -> Option<Copy> {
         if key.is_inline {
             return Some(Copy::InTheCall);
@@ -33,7 +33,7 @@ impl Pipeline {
         self.catalog.upload(&key.upload()).map(Copy::Template)
     }
 
-    /// Drafts a batch of these members, in this order. `None` when there are none.
+    /// Drafts a batch of these members, in this order. `None` if there are none.
     pub(in crate::pipeline) fn draft(
         &self,
         id: BatchId,
@@ -80,7 +80,7 @@ impl Pipeline {
     }
 }
 
-/// A member as its queue row stands once the batch is frozen.
+/// A member with its queue row's state after the freeze.
 fn sending(ready: Ready, batch: BatchId, now: Timestamp) -> Member {
     let mut claim = ready.claim;
     claim.delivery.state = DeliveryState::Sending;

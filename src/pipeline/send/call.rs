@@ -1,4 +1,4 @@
-//! Making the calls: one Create message call a frozen batch, with no transaction open.
+//! Makes the calls: one Create message call per frozen batch, with no transaction open.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -23,27 +23,27 @@ use crate::provider::MessageProvider;
 use crate::store::StoreError;
 use crate::telemetry::names;
 
-/// How long after its attempt began in the books a call may begin. A process that stood still in between does not make
-/// it any more: others may have taken the batch over, and count how long OneSignal may work on it from that moment.
+/// How long after its recorded start a call may be made. A process that stalled in between does not make it any more:
+/// others may have taken the batch over, and assume from that time how long OneSignal may be working on it.
 pub(in crate::pipeline) const LATEST_START: TimeDelta = TimeDelta::seconds(5);
 
-/// How long a call keeps its place while others are answered.
+/// How long a call keeps its slot while others are answered.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Makes one call. A batch whose time is over is not sent any more.
+/// Makes one call. A batch that has expired is not sent.
 pub async fn attempt(provider: &dyn MessageProvider, batch: &Batch, now: Timestamp) -> BatchAnswer {
     if batch.expires_at <= now {
-        let detail = "its time was over before the call".to_owned();
+        let detail = "it expired before the call".to_owned();
         return BatchAnswer::without_response(Verdict::NotConnected { detail });
     }
     AssertUnwindSafe(provider.send(batch, now)).catch_unwind().await.unwrap_or_else(|_| {
-        let cause = "the call broke off in a way that it never should".to_owned();
+        let cause = "the call failed because of an internal error".to_owned();
         BatchAnswer::without_response(Verdict::Ambiguous { cause, retry_after: None })
     })
 }
 
 impl Pipeline {
-    /// Gives every frozen batch its call, until `stop`; calls under way are in `calls`.
+    /// Calls the provider for every frozen batch, until `stop`; calls in flight are in `calls`.
     pub(in crate::pipeline) async fn call_frozen(
         self: Arc<Self>,
         calls: TaskTracker,
@@ -60,7 +60,7 @@ impl Pipeline {
         }
     }
 
-    /// The calls that frozen batches want, each of them yet to be made: for tests, which say when each goes on.
+    /// The calls for the frozen batches, none started yet: for tests, which decide when each one proceeds.
     pub fn take_calls(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + use<>> {
         self.memory_queue
             .take_frozen()
@@ -69,13 +69,13 @@ impl Pipeline {
             .collect()
     }
 
-    /// Makes one batch's call and puts the answer in line. A call that takes longer than `patience` gives its place up.
+    /// Makes one batch's call and queues the answer. A call that takes longer than `patience` releases its slot.
     pub(in crate::pipeline) async fn call(self: Arc<Self>, mut frozen: Frozen, patience: Option<Duration>) {
         let now = self.clock.now();
         if is_late(&frozen, now) {
-            return self.leave_uncalled(frozen, now).await;
+            return self.release_uncalled(frozen, now).await;
         }
-        // What the answer means is counted from the call, not from its entry in the books.
+        // Delays are counted from the call, not from the recorded start of the attempt.
         frozen.started_at = frozen.started_at.max(now);
         let began = std::time::Instant::now();
         let app = frozen.batch.app.id;
@@ -102,7 +102,7 @@ impl Pipeline {
         self.memory_queue.to_dispatch.notify_one();
     }
 
-    /// The answer, or `None` once the call is overdue and has given its place up.
+    /// The answer, or `None` once the call is overdue and has released its slot.
     async fn until_overdue(
         &self,
         mut call: Pin<&mut impl Future<Output = BatchAnswer>>,
@@ -123,24 +123,24 @@ impl Pipeline {
         }
     }
 
-    /// Gives a batch back whose call comes too late to be made.
-    async fn leave_uncalled(&self, frozen: Frozen, now: Timestamp) {
+    /// Releases a batch whose call comes too late to be made.
+    async fn release_uncalled(&self, frozen: Frozen, now: Timestamp) {
         self.budget.cancel(frozen.batch.app.id, now);
-        tracing::warn!(batch.id = %frozen.batch.id, "batch {} came to its call too late and was given back", frozen.batch.id);
+        tracing::warn!(batch.id = %frozen.batch.id, "batch {} was released: its call came too late", frozen.batch.id);
         let keys: Vec<_> = frozen.members.iter().map(|member| member.claim.key()).collect();
         if self.release_frozen(vec![frozen]).await.is_err() {
-            self.memory_queue.let_go(keys);
+            self.memory_queue.forget(keys);
             self.raise_doubt();
         }
         self.memory_queue.to_dispatch.notify_one();
     }
 
-    /// Begins attempts anew in the books that have waited in line for too long. Returns those whose calls can be made
-    /// now: what was taken over meanwhile is forgotten.
+    /// Records a new start for attempts that were queued for too long. Returns those whose calls can be made now; those
+    /// that were taken over meanwhile are dropped.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; all of them are in line again.
-    pub(in crate::pipeline) async fn begin_late_anew(
+    /// [`StoreError`] when the database is unavailable; all of them are queued again.
+    pub(in crate::pipeline) async fn restart_late(
         &self,
         retries: Vec<Frozen>,
         now: Timestamp,
@@ -163,13 +163,13 @@ impl Pipeline {
             }
         };
         for mut frozen in late {
-            // An earlier attempt of the same batch may stand in line beside it, from before our lease lapsed.
+            // An earlier attempt of the same batch may also be queued, from before the lease lapsed.
             if begun.contains(&(frozen.batch.id, frozen.attempt)) {
                 frozen.started_at = now;
                 ready.push(frozen);
             } else {
                 self.budget.cancel(frozen.batch.app.id, now);
-                self.memory_queue.let_go(frozen.members.iter().map(|member| member.claim.key()));
+                self.memory_queue.forget(frozen.members.iter().map(|member| member.claim.key()));
                 self.raise_doubt();
             }
         }
@@ -182,7 +182,7 @@ fn is_late(frozen: &Frozen, now: Timestamp) -> bool {
     frozen.started_at + LATEST_START < now || now + LATEST_START < frozen.started_at
 }
 
-/// What an answer says about how many calls at once are good.
+/// What an answer means for the concurrency limit.
 fn call_end(verdict: &Verdict, took: Duration) -> CallEnd {
     match verdict {
         Verdict::Accepted { .. } | Verdict::NobodySubscribed { .. } | Verdict::Refused { .. } => {

@@ -1,7 +1,7 @@
-//! Dispatch: due deliveries are claimed, packed into batches and frozen, as far as tokens and places for calls go.
+//! Dispatch: due deliveries are claimed, packed into batches and frozen, as far as tokens and call slots allow.
 //!
 //! Freezing takes only rows that this worker still holds and that are still allowed; the batch is made of exactly the
-//! rows that came back, and stored with its key in the same transaction.
+//! rows that were returned, and stored with its key in the same transaction.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,21 +31,21 @@ use crate::store::queue::FreezeRow;
 use crate::store::{Committed, StoreError, batches, commit, queue};
 use crate::telemetry::names;
 
-/// Batches that are frozen in one transaction at most.
+/// The maximum number of batches frozen in one transaction.
 const BATCHES_AT_ONCE: usize = 64;
-/// How long a delivery rests whose template is not uploaded.
+/// How long a delivery waits whose template is not uploaded.
 const UPLOAD_WAIT: TimeDelta = TimeDelta::seconds(2);
 
-/// What a round of dispatch came to.
+/// The result of a round of dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Round {
-    /// Batches went on their way; there may be more.
-    Went,
-    /// Nothing can go before this moment, or before something happens.
+    /// Batches were sent off; there may be more.
+    Sent,
+    /// Nothing can be sent before this time, or before a wake-up.
     Rest(Option<Timestamp>),
 }
 
-/// A batch in the making: its members are picked, its token and place are taken.
+/// A batch being built: its members are chosen, its token and slot are taken.
 struct Picked {
     id: BatchId,
     app: Arc<App>,
@@ -53,13 +53,13 @@ struct Picked {
     members: Vec<Ready>,
 }
 
-/// What a round of dispatch has chosen so far, each with its token and place taken.
+/// What a round of dispatch has chosen so far, each with its token and slot taken.
 #[derive(Default)]
 struct Choice {
     retries: Vec<Frozen>,
     picked: Vec<Picked>,
     not_uploaded: HashSet<PackKey>,
-    /// Deliveries whose rule's hours are over.
+    /// Deliveries whose rule's send window has closed.
     closed: Vec<Ready>,
     rest: Option<Timestamp>,
 }
@@ -75,10 +75,10 @@ impl Choice {
 }
 
 impl Pipeline {
-    /// Freezes what can go now and puts it in line for its call.
+    /// Freezes what can be sent now and queues it for its call.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; nothing is lost and trying again helps.
+    /// [`StoreError`] when the database is unavailable; nothing is lost and retrying helps.
     pub async fn dispatch(&self) -> Result<Round, StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(Round::Rest(None)) };
@@ -101,7 +101,7 @@ impl Pipeline {
         for frozen in &late {
             self.budget.cancel(frozen.batch.app.id, now);
         }
-        let retries = match self.begin_late_anew(retries, now).await {
+        let retries = match self.restart_late(retries, now).await {
             Ok(retries) => retries,
             Err(error) => {
                 self.unpick(picked, now);
@@ -113,13 +113,13 @@ impl Pipeline {
         if !picked.is_empty() {
             went |= self.freeze(lease, picked, now).await?;
         }
-        // They are claimed again, and wait for the next hours then.
+        // They are claimed again, and then wait for the next window.
         self.release_claims(lease, &closed, None).await?;
         self.release_frozen(late).await?;
         for key in not_uploaded {
             self.wait_for_upload(&key, lease, now).await?;
         }
-        Ok(if went { Round::Went } else { Round::Rest(rest) })
+        Ok(if went { Round::Sent } else { Round::Rest(rest) })
     }
 
     /// Chooses an app's next call; returns whether there may be another one.
@@ -131,7 +131,7 @@ impl Pipeline {
         let mut call = call_in(priority);
         let mut begun = self.budget.begin(app, call, now);
         if begun == Err(Wait::ForPlace) && priority != Priority::Urgent && waiting[0] {
-            // The places that all calls share are taken; urgent ones have some of their own.
+            // The shared slots are taken; urgent calls have some of their own.
             priority = Priority::Urgent;
             call = call_in(priority);
             begun = self.budget.begin(app, call, now);
@@ -154,7 +154,7 @@ impl Pipeline {
         }
     }
 
-    /// Chooses a first try of a less urgent priority, where a more urgent one has retries only and they have to wait.
+    /// Chooses a first attempt of a lower priority when a higher one has only retries and these have to wait.
     fn choose_below(
         &self,
         app: &Arc<App>,
@@ -174,7 +174,7 @@ impl Pipeline {
         self.budget.begin(app, call, now).is_ok() && self.choose_in(app, call, choice, now)
     }
 
-    /// Takes what a call that has begun is for out of the line.
+    /// Takes the deliveries of a call that has started out of the memory queue.
     fn choose_in(&self, app: &Arc<App>, call: Call, choice: &mut Choice, now: Timestamp) -> bool {
         if call.is_retry {
             match self.memory_queue.take_retry(app.id, call.priority) {
@@ -204,7 +204,7 @@ impl Pipeline {
         true
     }
 
-    /// Asks for leave to probe apps whose gates are half open: one replica at a time may.
+    /// Asks for permission to probe apps whose gates are half open: one replica at a time gets it.
     async fn claim_probes(&self, catalog: &CompiledCatalog, now: Timestamp) -> Result<(), StoreError> {
         for app in self.memory_queue.waiting_apps() {
             let is_paused = catalog.app(Some(app)).is_none_or(|app| app.paused.is_some());
@@ -241,7 +241,7 @@ impl Pipeline {
         })
     }
 
-    /// Gives deliveries back whose template is not uploaded, and has it uploaded.
+    /// Releases deliveries whose template is not uploaded, and requests the upload.
     async fn wait_for_upload(
         &self,
         key: &PackKey,
@@ -254,7 +254,7 @@ impl Pipeline {
         self.release_claims(lease, &waiting, Some(now + UPLOAD_WAIT)).await
     }
 
-    /// Gives claims back untouched.
+    /// Releases untouched claims.
     pub(in crate::pipeline) async fn release_claims(
         &self,
         lease: WorkerLease,
@@ -262,7 +262,7 @@ impl Pipeline {
         due_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let claims: Vec<(DeliveryId, i32)> = ready.iter().map(|r| r.claim.key()).collect();
-        self.memory_queue.let_go(claims.iter().copied());
+        self.memory_queue.forget(claims.iter().copied());
         if !claims.is_empty() {
             self.store.release_claims(lease.id, &claims, due_at).await?;
         }
@@ -311,25 +311,26 @@ impl Pipeline {
                 let keys: Vec<_> = refused.iter().map(|ready| ready.claim.key()).collect();
                 let settled = self.settle_refused(lease, refused, now).await;
                 settled.inspect_err(|_| {
-                    self.memory_queue.let_go(keys);
+                    self.memory_queue.forget(keys);
                     self.raise_doubt();
                 })?;
                 Ok(went)
             }
             Committed::No(_) | Committed::Unclear(_) => {
-                // Whatever became of it, the rows stand in our name: the look-out finds and gives them back.
+                // Whatever happened, the rows are leased to this worker: the poller finds and releases them.
                 for draft in &drafts {
                     self.budget.cancel(draft.frozen.batch.app.id, now);
-                    self.memory_queue.let_go(draft.frozen.members.iter().map(|member| member.claim.key()));
+                    self.memory_queue.forget(draft.frozen.members.iter().map(|member| member.claim.key()));
                 }
-                self.memory_queue.let_go(refused.iter().map(|ready| ready.claim.key()));
+                self.memory_queue.forget(refused.iter().map(|ready| ready.claim.key()));
                 self.raise_doubt();
                 committed(outcome).map(|()| false)
             }
         }
     }
 
-    /// Counts whom a batch goes to, for the volume guard. An audience is as large as the app, for all that is known.
+    /// Counts a batch's recipients for the volume guard. An audience counts as the whole app, for lack of a better
+    /// number.
     pub(in crate::pipeline) fn count_messages(&self, frozen: &Frozen, now: Timestamp) {
         let app = &frozen.batch.app;
         let messages = match frozen.members.first() {
@@ -354,7 +355,7 @@ impl Pipeline {
         .collect()
     }
 
-    /// Drafts the batches of what was frozen, and returns what was not.
+    /// Drafts the batches of what was frozen, and returns the rest.
     fn drafts(
         &self,
         lease: WorkerLease,
@@ -383,8 +384,8 @@ impl Pipeline {
         }
     }
 
-    /// What could not be frozen: its time is over, the person does not want it any more, or it stands behind a gate
-    /// or in another's name and goes back.
+    /// What could not be frozen: it has expired, the person opted out, or it is behind a gate or leased to another
+    /// worker and is released.
     async fn settle_refused(
         &self,
         lease: WorkerLease,
@@ -396,31 +397,28 @@ impl Pipeline {
         }
         let people: Vec<Recipient> = refused.iter().filter_map(|r| r.to.person().cloned()).collect();
         let facts = self.store.facts(&people).await?;
-        let mut moves = Vec::new();
+        let mut transitions = Vec::new();
         let mut back = Vec::new();
         for ready in refused {
             let known = ready.to.person().and_then(|person| facts.of(person));
             let channel = ready.version.version.channel;
             let end = if ready.claim.expires_at <= now + self.margin(ready.key.priority) {
-                let detail = format!("it was worth sending until {}", ready.claim.expires_at);
+                let detail = format!("it expired at {}", ready.claim.expires_at);
                 Some((DeliveryState::Expired, Decision::new(DecisionCode::Expired, detail)))
             } else if known.is_some_and(|k| k.is_erased) {
-                Some((
-                    DeliveryState::Skipped,
-                    Decision::new(DecisionCode::Erased, "the person asked to be forgotten"),
-                ))
+                Some((DeliveryState::Skipped, Decision::new(DecisionCode::Erased, "the person was erased")))
             } else if known.is_some_and(|k| k.opted_out.contains(&channel)) {
-                let detail = format!("the person does not want {channel}");
+                let detail = format!("the person opted out of {channel}");
                 Some((DeliveryState::Skipped, Decision::new(DecisionCode::OptedOut, detail)))
             } else {
                 None
             };
             match end {
-                Some((state, decision)) => moves.push(ended(&ready, lease, state, decision)),
+                Some((state, decision)) => transitions.push(ended(&ready, lease, state, decision)),
                 None => back.push(ready),
             }
         }
-        self.settle(moves).await?;
+        self.settle(transitions).await?;
         self.release_claims(lease, &back, None).await?;
         self.look.notify_one();
         Ok(())

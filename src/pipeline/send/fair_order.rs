@@ -1,8 +1,8 @@
-//! The order in line: sources take turns, and a person of whom much waits lets others pass.
+//! The order of the memory queue: sources take turns, and a person with many pending messages lets others pass.
 //!
-//! Each delivery gets a number when it gets in line, and the lowest goes first. A source's next delivery is one behind
-//! its last one, and no newcomer is behind what has already been reached: so ten thousand of a noisy source and one of a
-//! quiet one go nearly side by side. Priorities are counted apart.
+//! Each delivery gets a number when it is queued, and the lowest is sent first. A source's next delivery comes one
+//! after its previous one, but never before what has already been reached: ten thousand deliveries of a noisy source
+//! and one of a quiet one are sent nearly side by side. Each priority is counted separately.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::domain::id::SourceId;
 /// How many others may pass between two deliveries to the same person: they can't share a call anyway.
 const PERSON_GAP: u64 = 64;
 
-/// Who was last in line, and how far it has come.
+/// The last number of each source and person, and the number that has been reached.
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct FairOrder {
     reached: HashMap<Priority, u64>,
@@ -22,14 +22,14 @@ pub(in crate::pipeline) struct FairOrder {
 }
 
 impl FairOrder {
-    /// The turn of one more delivery; never 0.
+    /// The number of one more delivery; never 0.
     pub fn turn_of(&mut self, priority: Priority, source: SourceId, person: Option<&Recipient>) -> u64 {
         let reached = self.reached.get(&priority).copied().unwrap_or_default();
         let last = self.last_of_source.entry((priority, source)).or_default();
         let mut turn = reached.max(*last) + 1;
         *last = turn;
         if let Some(person) = person {
-            // Its place among its source's stays counted, but it waits a little longer: the source's others pass.
+            // Its position in its source stays counted, but it waits a little longer: the source's others pass.
             let last = self.last_of_person.entry((priority, person.clone())).or_default();
             if *last > reached {
                 turn = turn.max(*last + PERSON_GAP);
@@ -39,13 +39,13 @@ impl FairOrder {
         turn
     }
 
-    /// Takes note of a turn that has come.
+    /// Notes a number that was reached.
     pub fn reached(&mut self, priority: Priority, turn: u64) {
         let reached = self.reached.entry(priority).or_default();
         *reached = (*reached).max(turn);
     }
 
-    /// Forgets everything, once nobody is in line any more.
+    /// Forgets everything once the queue is empty.
     pub fn begin_anew(&mut self) {
         self.reached.clear();
         self.last_of_source.clear();
@@ -91,7 +91,7 @@ mod tests {
             (0..10_000).map(|_| order.turn_of(Priority::Normal, source(1), Some(&hot))).collect();
         let other = order.turn_of(Priority::Normal, source(1), Some(&person("other")));
         let before = hot.iter().filter(|turn| **turn < other).count();
-        assert!(before < 200, "{before} of the hot one's go before");
+        assert!(before < 200, "{before} of the noisy source's come first");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Quiet hours and send windows at the moment of sending.
+//! Quiet hours and send windows at the time of sending.
 //!
-//! A delivery is planned for an allowed moment, but it may come to its call at another: after a closed gate, a retry, or
-//! an outage. So its rule's hours are looked at again whenever it is prepared, and whenever its batch is sent again.
-//! Urgent deliveries and test sends are exempt.
+//! A delivery is planned for an allowed time, but its call may come at another: after a closed gate, a retry or an
+//! outage. So its rule's hours are checked again whenever it is loaded, and whenever its batch is sent again. Urgent
+//! deliveries and test sends are exempt.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,26 +23,26 @@ use crate::pipeline::compiled::rules::CompiledRule;
 use crate::pipeline::send::load::Loaded;
 use crate::store::StoreError;
 
-/// Times that several deliveries' hours are asked for a moment that suits all of them.
+/// How often the hours of several deliveries are searched for a time that suits all of them.
 const MEETING_TRIES: usize = 32;
 
 /// The hours of one delivery.
 pub(in crate::pipeline) struct SendingHours {
     rule: Arc<CompiledRule>,
     zone: Tz,
-    /// When OneSignal sends it, if it gets it before its time.
+    /// When OneSignal sends it, if it is submitted before its time.
     send_after: Option<Timestamp>,
 }
 
-/// Whether a delivery may be sent at a moment.
+/// Whether a delivery may be sent at a given time.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::pipeline) enum Opening {
-    /// It may, until its hours are over.
+    /// It may, until its window closes.
     Open {
-        /// When they are.
+        /// When the window closes.
         closes_at: Option<Timestamp>,
     },
-    /// Not before this moment.
+    /// Not before this time.
     At(Timestamp),
     /// Not before it expires.
     Never,
@@ -53,7 +53,7 @@ impl SendingHours {
         &self.rule.rule.definition.timing
     }
 
-    /// Whether the delivery may be sent at `now`, if it is worth sending until `expires_at`.
+    /// Whether the delivery may be sent at `now`, if it expires at `expires_at`.
     pub fn opening(&self, now: Timestamp, expires_at: Timestamp) -> Opening {
         let at = self.send_after.map_or(now, |after| after.max(now));
         match self.timing().allowed(at, self.zone) {
@@ -68,8 +68,8 @@ impl SendingHours {
     }
 }
 
-/// Whether a batch may be sent at `now`, whose members have these hours and of whom the first expires at `expires_at`: all
-/// of them at once, since a batch that may have been sent goes again as it was or not at all.
+/// Whether a batch may be sent at `now`, whose members have these hours and of which the first expires at `expires_at`:
+/// all of them at once, since a batch that may have been sent is sent again unchanged or not at all.
 pub(in crate::pipeline) fn opening_of_all(
     hours: &[&SendingHours],
     now: Timestamp,
@@ -94,24 +94,24 @@ pub(in crate::pipeline) fn opening_of_all(
     Opening::Never
 }
 
-/// What becomes of a delivery that can't be sent now because of its rule's hours; `None` if it can.
+/// The transition of a delivery that can't be sent now because of its rule's hours; `None` if it can.
 pub(in crate::pipeline) fn closed(opening: &Opening) -> Option<(DeliveryState, Decision)> {
     match opening {
         Opening::Open { .. } => None,
         Opening::At(due_at) => {
-            let detail = format!("the rule's hours allow it again at {due_at}");
+            let detail = format!("the rule's hours allow it next at {due_at}");
             let decision = Decision::new(DecisionCode::OutsideHours, detail);
             Some((DeliveryState::Queued { due_at: *due_at }, decision))
         }
         Opening::Never => {
-            let detail = "the rule's hours leave no time before it expires";
+            let detail = "the rule's hours do not allow it before it expires";
             Some((DeliveryState::Expired, Decision::new(DecisionCode::NoTime, detail)))
         }
     }
 }
 
 impl Pipeline {
-    /// The hours of those deliveries that have some, by their rules as they are now.
+    /// The hours of those deliveries that have some, by their rules as of now.
     pub(in crate::pipeline) async fn sending_hours(
         &self,
         loaded: &HashMap<DeliveryId, Loaded>,
@@ -140,7 +140,7 @@ impl Pipeline {
     }
 }
 
-/// The rule of a delivery, if it has hours that the delivery has to keep.
+/// The rule of a delivery, if it has hours that apply to the delivery.
 fn rule_with_hours<'c>(catalog: &'c CompiledCatalog, loaded: &Loaded) -> Option<&'c Arc<CompiledRule>> {
     let (id, key) = &loaded.row.rule;
     if key == TEST_SEND || loaded.row.priority == Priority::Urgent.as_str() {

@@ -1,5 +1,5 @@
-//! From claims to deliveries that only wait for their call: their events are read, opened and rendered again. What is
-//! over, or has a hole, is settled instead.
+//! Loads claimed deliveries: their events are read, unsealed and rendered again. Deliveries that have expired or lack a
+//! value are settled instead.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,35 +27,36 @@ use crate::store::delivery_reads::DeliveryRow;
 use crate::store::queue::Claim;
 use crate::store::secrets::{delivery_place, event_place};
 
-/// A delivery with all that it is made from.
+/// A delivery with everything that its message is made from.
 pub(in crate::pipeline) struct Loaded {
     pub row: DeliveryRow,
     pub event: Arc<Event>,
-    /// The event's values, or those of all that was gathered, with those on top that a person gave.
+    /// The event's values, or those of all events of a digest, overlaid with those that a person supplied.
     given: Option<Value>,
     /// Whether some of the event's values are sealed.
     has_secrets: bool,
 }
 
 impl Loaded {
-    /// The values that its copy sees: the event's whole, or those of all that was gathered, with those that a person gave on top.
+    /// The values that its copy sees: the whole event, or those of all events of a digest, overlaid with those that a
+    /// person supplied.
     pub fn data(&self) -> &Value {
         self.given.as_ref().unwrap_or(&self.event.data)
     }
 
-    /// Whether its values can't be read from its event alone, for as long as that is kept: sealed ones are erased.
+    /// Whether its values can't be read from its event for as long as that is kept: sealed values are erased.
     pub fn has_values_of_its_own(&self) -> bool {
         self.given.is_some() || self.has_secrets
     }
 
-    /// Lays values over the event's.
+    /// Overlays values on the event's.
     pub fn overlay(&mut self, values: Value) {
         let mut data = self.data().clone();
         redaction::overlay(&mut data, values);
         self.given = Some(data);
     }
 
-    /// What OneSignal does with the time of the message.
+    /// What OneSignal does with the scheduled time.
     pub fn schedule(&self) -> Option<Arc<Schedule>> {
         self.row.schedule.clone().map(Arc::new)
     }
@@ -71,15 +72,15 @@ impl Loaded {
 }
 
 impl Pipeline {
-    /// Reads deliveries with their events, the sensitive values opened.
+    /// Reads deliveries with their events, with the sensitive values unsealed.
     pub(in crate::pipeline) async fn load(
         &self,
         ids: &[DeliveryId],
     ) -> Result<HashMap<DeliveryId, Loaded>, StoreError> {
         let rows = self.store.find_deliveries(ids).await?;
-        let told_before = rows.iter().filter_map(|row| row.replay_of);
-        let told: Vec<DeliveryId> = ids.iter().copied().chain(told_before).collect();
-        let gathered = self.store.gathered(&told).await?;
+        let replayed = rows.iter().filter_map(|row| row.replay_of);
+        let with_replayed: Vec<DeliveryId> = ids.iter().copied().chain(replayed).collect();
+        let gathered = self.store.gathered(&with_replayed).await?;
         let mut event_ids: Vec<EventId> = rows.iter().map(|row| row.event).collect();
         event_ids.extend(gathered.values().flat_map(|one| &one.events));
         event_ids.sort_unstable();
@@ -94,8 +95,8 @@ impl Pipeline {
             if let Some(sealed) = sealed {
                 let opened = self.store.vault().open(&event_place(event.id), &sealed).ok();
                 let Some(values) = opened.and_then(|plain| serde_json::from_slice(&plain).ok()) else {
-                    // Its deliveries stay where they are until the key is back; the others go on.
-                    tracing::error!(event.id = %event.id, "the sealed values of {} can't be opened", event.id);
+                    // Its deliveries stay where they are until the key is available again; the others proceed.
+                    tracing::error!(event.id = %event.id, "the sealed values of {} can't be unsealed", event.id);
                     continue;
                 };
                 redaction::restore(&mut event.data, values);
@@ -107,12 +108,12 @@ impl Pipeline {
             let Some((event, has_secrets)) = events.get(&row.event) else { continue };
             let id = row.id;
             let mut one = Loaded { event: Arc::clone(event), given: None, has_secrets: *has_secrets, row };
-            // A replay tells what the one told that it replays.
+            // A replay contains the events of the delivery that it replays.
             let gathered = gathered.get(&id).or_else(|| gathered.get(&one.row.replay_of?));
             if let Some(gathered) = gathered {
                 let items =
                     gathered.events.iter().map(|id| events.get(id).map(|(event, _)| event.data.clone()));
-                // One whose values can't be opened keeps the message waiting, as its own event's would.
+                // An event whose values can't be unsealed blocks the digest, as it would its own delivery.
                 let Some(items) = items.collect::<Option<Vec<Value>>>() else { continue };
                 one.given = Some(digest::gathered(items, gathered.count));
             }
@@ -128,7 +129,7 @@ impl Pipeline {
         Ok(loaded)
     }
 
-    /// Makes claims ready for their calls; those that can't go are settled.
+    /// Prepares claimed deliveries for their calls; those that can't be sent are settled.
     pub(in crate::pipeline) async fn prepare(
         &self,
         worker: WorkerId,
@@ -143,8 +144,8 @@ impl Pipeline {
         let mut settled = Vec::new();
         for claim in claims {
             let Some(loaded) = loaded.remove(&claim.delivery.id) else {
-                tracing::error!(delivery.id = %claim.delivery.id, "delivery {} has no event any more", claim.delivery.id);
-                self.memory_queue.let_go([claim.key()]);
+                tracing::error!(delivery.id = %claim.delivery.id, "delivery {} refers to an event that no longer exists", claim.delivery.id);
+                self.memory_queue.forget([claim.key()]);
                 continue;
             };
             let hours = hours.get(&claim.delivery.id);
@@ -167,7 +168,7 @@ impl Pipeline {
         Ok(ready)
     }
 
-    /// One delivery ready for its call, or the state it goes to instead and why.
+    /// One delivery ready for its call, or its next state and the reason.
     pub(in crate::pipeline) async fn make_ready(
         &self,
         claim: Claim,
@@ -175,7 +176,7 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<Result<Ready, (DeliveryState, Decision)>, StoreError> {
         if claim.expires_at <= now + self.margin(claim.delivery.priority) {
-            let detail = format!("it was worth sending until {}", claim.expires_at);
+            let detail = format!("it expired at {}", claim.expires_at);
             return Ok(Err((DeliveryState::Expired, Decision::new(DecisionCode::Expired, detail))));
         }
         let held = |decision| Ok(Err((DeliveryState::Held, decision)));
@@ -218,7 +219,7 @@ impl Pipeline {
         }))
     }
 
-    /// How much life a delivery of this priority needs to be worth a call.
+    /// How much time must be left before a delivery of this priority expires for a call to be made.
     pub(in crate::pipeline) fn margin(&self, priority: Priority) -> chrono::TimeDelta {
         match priority {
             Priority::Urgent => delta(self.limits.urgent_min_remaining),

@@ -1,5 +1,5 @@
-//! What this process holds in memory: deliveries that wait for a call, frozen batches that wait for their turn, and
-//! answers that wait to be written down. All of it also stands in Postgres under this worker's name.
+//! What this process holds in memory: deliveries that wait for a call, frozen batches that wait for their call, and
+//! answers that wait to be recorded. All of it is also stored in Postgres under this worker's name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -30,46 +30,46 @@ pub struct Member {
     pub rule: std::sync::Arc<str>,
 }
 
-/// A frozen batch with the attempt that is to be made.
+/// A frozen batch with its next attempt.
 #[derive(Debug, Clone)]
 pub struct Frozen {
-    /// What goes out.
+    /// The request.
     pub batch: Batch,
     /// The members that we hold.
     pub members: Vec<Member>,
-    /// The version that all of them say.
+    /// The version that all of them use.
     pub version: TemplateVersionId,
-    /// In whose name it is sent.
+    /// The worker that sends it.
     pub worker: WorkerId,
     /// How many members the batch has in all.
     pub size: usize,
     /// The attempt's number, from 1.
     pub attempt: i32,
-    /// When the attempt began in the books.
+    /// The recorded start of the attempt.
     pub started_at: Timestamp,
-    /// When the hours of its members' rules are over.
+    /// When the send windows of its members' rules close.
     pub closes_at: Option<Timestamp>,
 }
 
-/// A call that came back.
+/// A finished call.
 #[derive(Debug)]
 pub struct Answered {
     /// The batch.
     pub frozen: Frozen,
-    /// What it came back with.
+    /// Its answer.
     pub answer: BatchAnswer,
 }
 
-/// What this process holds. Its queues are bounded by the places of the hand-over and by calls in flight.
+/// What this process holds. Its queues are bounded by the size of the memory queue and by the calls in flight.
 #[derive(Debug)]
 pub struct MemoryQueue {
-    places: usize,
+    slots: usize,
     state: Mutex<State>,
-    /// Rings when something may be sent: new deliveries, a place that came free.
+    /// Notified when something may be sent: new deliveries, a slot that became free.
     pub(in crate::pipeline) to_dispatch: Notify,
-    /// Rings when a frozen batch wants its call.
+    /// Notified when a frozen batch is ready for its call.
     pub(in crate::pipeline) to_call: Notify,
-    /// Rings when an answer wants to be written down.
+    /// Notified when an answer is ready to be recorded.
     pub(in crate::pipeline) to_record: Notify,
 }
 
@@ -77,36 +77,36 @@ pub struct MemoryQueue {
 struct State {
     waiting: BTreeMap<PackKey, VecDeque<Ready>>,
     waiting_count: usize,
-    /// How many wait of each priority and source.
+    /// How many deliveries of each priority and source are queued.
     waiting_of: HashMap<(Priority, SourceId), usize>,
     order: FairOrder,
     reserved: usize,
     retries: VecDeque<Frozen>,
     frozen: VecDeque<Frozen>,
     answered: Vec<Answered>,
-    /// Every delivery in our name that we know of, with the epoch of our claim.
+    /// Every delivery known to be leased to this worker, with the epoch of its claim.
     held: HashMap<DeliveryId, i32>,
 }
 
 impl State {
-    fn free(&self, places: usize) -> usize {
-        places.saturating_sub(self.waiting_count + self.reserved)
+    fn free(&self, slots: usize) -> usize {
+        slots.saturating_sub(self.waiting_count + self.reserved)
     }
 
-    /// How many wait in a priority.
+    /// How many deliveries of a priority are queued.
     fn waiting_in(&self, priority: Priority) -> usize {
         self.waiting_of.iter().filter(|((of, _), _)| *of == priority).map(|(_, count)| count).sum()
     }
 
-    /// Takes account of deliveries that left the line.
+    /// Updates the counts for deliveries that left the queue.
     fn left<'a>(&mut self, taken: impl IntoIterator<Item = &'a Ready>) {
         for ready in taken {
             self.waiting_count = self.waiting_count.saturating_sub(1);
-            let place = (ready.key.priority, ready.posted.0);
-            if let Some(count) = self.waiting_of.get_mut(&place) {
+            let group = (ready.key.priority, ready.posted.0);
+            if let Some(count) = self.waiting_of.get_mut(&group) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {
-                    self.waiting_of.remove(&place);
+                    self.waiting_of.remove(&group);
                 }
             }
         }
@@ -116,20 +116,20 @@ impl State {
     }
 }
 
-/// Places that a priority may have in all: what is less urgent leaves room.
-fn most_of(priority: Priority, places: usize) -> usize {
+/// The number of slots that a priority may use: lower priorities leave room for higher ones.
+fn max_of(priority: Priority, slots: usize) -> usize {
     match priority {
-        Priority::Urgent => places,
-        Priority::Normal => places - places / 4,
-        Priority::Bulk => places - places / 2,
+        Priority::Urgent => slots,
+        Priority::Normal => slots - slots / 4,
+        Priority::Bulk => slots - slots / 2,
     }
 }
 
 impl MemoryQueue {
-    /// A line with this many places for waiting deliveries.
-    pub fn new(places: usize) -> Self {
+    /// A queue with this many slots for waiting deliveries.
+    pub fn new(slots: usize) -> Self {
         Self {
-            places,
+            slots,
             state: Mutex::new(State::default()),
             to_dispatch: Notify::new(),
             to_call: Notify::new(),
@@ -137,22 +137,23 @@ impl MemoryQueue {
         }
     }
 
-    /// Takes places for as many deliveries of a priority as may be claimed now, `max` at most; returns how many.
+    /// Reserves slots for deliveries of a priority that are about to be claimed, up to `max`; returns how many.
     pub fn reserve_for(&self, priority: Priority, max: usize) -> usize {
         let mut state = self.state.lock();
-        let left = most_of(priority, self.places).saturating_sub(state.waiting_in(priority));
-        let count = state.free(self.places).min(left).min(max);
+        let left = max_of(priority, self.slots).saturating_sub(state.waiting_in(priority));
+        let count = state.free(self.slots).min(left).min(max);
         state.reserved += count;
         count
     }
 
-    /// Takes a place for a delivery that is about to be committed in our name. A source gets no more places than it leaves
-    /// free for others, and a less urgent priority leaves room for more urgent ones: no flood keeps the rest out of memory.
+    /// Reserves a slot for a delivery that is about to be committed with a lease to this worker. A source gets no more
+    /// slots than it leaves free for others, and a lower priority leaves room for higher ones, so that no burst keeps
+    /// the rest out of memory.
     pub fn reserve_one(&self, priority: Priority, source: SourceId) -> bool {
         let mut state = self.state.lock();
-        let free = state.free(self.places);
+        let free = state.free(self.slots);
         let has = state.waiting_of.get(&(priority, source)).copied().unwrap_or_default();
-        let is_full = state.waiting_in(priority) >= most_of(priority, self.places);
+        let is_full = state.waiting_in(priority) >= max_of(priority, self.slots);
         if free == 0 || is_full || (priority != Priority::Urgent && has >= free) {
             return false;
         }
@@ -160,27 +161,26 @@ impl MemoryQueue {
         true
     }
 
-    /// Gives places back that were not used.
+    /// Releases slots that were not used.
     pub fn unreserve(&self, count: usize) {
         let mut state = self.state.lock();
         state.reserved = state.reserved.saturating_sub(count);
     }
 
-    /// Whether nothing of this app waits that is as urgent as `priority`, or more.
+    /// Whether no delivery of this app with the same or a higher priority than `priority` is queued.
     pub fn is_free(&self, app: AppId, priority: Priority) -> bool {
         let state = self.state.lock();
         !state.retries.iter().any(|f| f.batch.app.id == app && f.batch.priority <= priority)
             && !state.waiting.keys().any(|key| key.app == app && key.priority <= priority)
     }
 
-    /// Notes claims as ours, before they are committed.
+    /// Notes claims as held, before they are committed.
     pub fn hold(&self, claims: impl IntoIterator<Item = (DeliveryId, i32)>) {
         self.state.lock().held.extend(claims);
     }
 
-    /// Forgets claims: written down, given back, or never committed.
-    /// A claim that was renewed under a later epoch stays.
-    pub fn let_go(&self, claims: impl IntoIterator<Item = (DeliveryId, i32)>) {
+    /// Forgets claims: recorded, released, or never committed. A claim that was renewed under a later epoch stays.
+    pub fn forget(&self, claims: impl IntoIterator<Item = (DeliveryId, i32)>) {
         let mut state = self.state.lock();
         for (delivery, epoch) in claims {
             if state.held.get(&delivery) == Some(&epoch) {
@@ -189,7 +189,7 @@ impl MemoryQueue {
         }
     }
 
-    /// Whether we know of this claim.
+    /// Whether this claim is held.
     pub fn holds(&self, delivery: DeliveryId, epoch: i32) -> bool {
         self.state.lock().held.get(&delivery) == Some(&epoch)
     }
@@ -199,8 +199,8 @@ impl MemoryQueue {
         self.state.lock().held.len()
     }
 
-    /// Puts deliveries in line, using places that were reserved before. Each gets its turn: sources take turns with
-    /// each other, and a person of whom much waits lets others pass.
+    /// Queues deliveries into slots that were reserved before. Each gets its position: sources take turns, and a person
+    /// with many pending messages lets others pass.
     pub fn put_waiting(&self, ready: Vec<Ready>) {
         if ready.is_empty() {
             return;
@@ -210,10 +210,10 @@ impl MemoryQueue {
         state.reserved = state.reserved.saturating_sub(ready.len());
         state.waiting_count += ready.len();
         for mut delivery in ready {
-            let place = (delivery.key.priority, delivery.posted.0);
-            *state.waiting_of.entry(place).or_default() += 1;
+            let group = (delivery.key.priority, delivery.posted.0);
+            *state.waiting_of.entry(group).or_default() += 1;
             if delivery.turn == 0 {
-                delivery.turn = state.order.turn_of(place.0, place.1, delivery.to.person());
+                delivery.turn = state.order.turn_of(group.0, group.1, delivery.to.person());
             }
             let line = state.waiting.entry(delivery.key.clone()).or_default();
             let at = line.partition_point(|other| other.turn <= delivery.turn);
@@ -223,7 +223,8 @@ impl MemoryQueue {
         self.to_dispatch.notify_one();
     }
 
-    /// Puts deliveries back that were taken out and could not go: they have no places reserved and keep their turns.
+    /// Requeues deliveries that were taken out and could not be sent: they have no reserved slots and keep their
+    /// positions.
     pub fn put_back(&self, ready: Vec<Ready>) {
         let mut state = self.state.lock();
         state.reserved += ready.len();
@@ -231,14 +232,14 @@ impl MemoryQueue {
         self.put_waiting(ready);
     }
 
-    /// The apps that have something to send, first tries or retries.
+    /// The apps that have something to send, first attempts or retries.
     pub fn waiting_apps(&self) -> BTreeSet<AppId> {
         let state = self.state.lock();
         let retries = state.retries.iter().map(|frozen| frozen.batch.app.id);
         state.waiting.keys().map(|key| key.app).chain(retries).collect()
     }
 
-    /// The priorities of an app in which something waits that `skip` does not name.
+    /// The priorities of an app in which something is queued that `skip` does not name.
     pub fn waiting_priorities(&self, app: AppId, skip: &HashSet<PackKey>) -> Waiting {
         let state = self.state.lock();
         Priority::ALL.map(|priority| {
@@ -247,7 +248,7 @@ impl MemoryQueue {
         })
     }
 
-    /// The key whose turn it is in a priority of an app, leaving out what `skip` names.
+    /// The next key to send in a priority of an app, leaving out what `skip` names.
     pub fn next_key(&self, app: AppId, priority: Priority, skip: &HashSet<PackKey>) -> Option<PackKey> {
         let state = self.state.lock();
         let of_priority =
@@ -256,21 +257,21 @@ impl MemoryQueue {
         Some(first.1.clone())
     }
 
-    /// Whether a retry waits in a priority of an app.
+    /// Whether a retry is queued in a priority of an app.
     pub fn has_retry(&self, app: AppId, priority: Priority) -> bool {
         let state = self.state.lock();
         state.retries.iter().any(|frozen| frozen.batch.app.id == app && frozen.batch.priority == priority)
     }
 
-    /// Takes the retry that waits longest in a priority of an app.
+    /// Takes the oldest retry in a priority of an app.
     pub fn take_retry(&self, app: AppId, priority: Priority) -> Option<Frozen> {
         let mut state = self.state.lock();
-        let place =
+        let index =
             state.retries.iter().position(|f| f.batch.app.id == app && f.batch.priority == priority)?;
-        state.retries.remove(place)
+        state.retries.remove(index)
     }
 
-    /// Lets `pick` take deliveries of this key out of the line.
+    /// Lets `pick` take deliveries of this key out of the queue.
     pub fn take(&self, key: &PackKey, pick: impl FnOnce(&mut VecDeque<Ready>) -> Vec<Ready>) -> Vec<Ready> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -286,7 +287,7 @@ impl MemoryQueue {
         picked
     }
 
-    /// Takes out what `wanted` says, to give it back.
+    /// Takes out what `wanted` selects, to be released.
     pub fn take_where(&self, wanted: impl Fn(&Ready) -> bool) -> Vec<Ready> {
         let mut state = self.state.lock();
         let mut taken = Vec::new();
@@ -302,7 +303,7 @@ impl MemoryQueue {
         taken
     }
 
-    /// Takes out everything that waits, to give it back.
+    /// Takes out everything, to be released.
     pub fn take_all_waiting(&self) -> Vec<Ready> {
         let mut state = self.state.lock();
         let taken: Vec<Ready> = std::mem::take(&mut state.waiting).into_values().flatten().collect();
@@ -310,7 +311,7 @@ impl MemoryQueue {
         taken
     }
 
-    /// Puts a batch in line whose next attempt has begun in the books.
+    /// Queues a batch whose next attempt has been recorded.
     pub fn put_retry(&self, frozen: Frozen) {
         self.state.lock().retries.push_back(frozen);
         self.to_dispatch.notify_one();
@@ -321,7 +322,7 @@ impl MemoryQueue {
         self.state.lock().retries.len()
     }
 
-    /// Takes the retries that `wanted` says can go now.
+    /// Takes the retries that `wanted` selects.
     pub fn take_retries(&self, mut wanted: impl FnMut(&Frozen) -> bool) -> Vec<Frozen> {
         let mut state = self.state.lock();
         let (go, stay): (Vec<_>, Vec<_>) =
@@ -330,7 +331,7 @@ impl MemoryQueue {
         go
     }
 
-    /// Puts a frozen batch in line for its call; place and token are taken.
+    /// Queues a frozen batch for its call; its slot and token are taken.
     pub fn put_frozen(&self, frozen: Vec<Frozen>) {
         if frozen.is_empty() {
             return;
@@ -339,25 +340,25 @@ impl MemoryQueue {
         self.to_call.notify_one();
     }
 
-    /// The batches that want their call.
+    /// The batches that are ready for their call.
     pub fn take_frozen(&self) -> Vec<Frozen> {
         self.state.lock().frozen.drain(..).collect()
     }
 
-    /// Puts an answer in line to be written down.
+    /// Queues an answer to be recorded.
     pub fn put_answered(&self, answered: Vec<Answered>) {
         self.state.lock().answered.extend(answered);
         self.to_record.notify_one();
     }
 
-    /// The answers that want to be written down, at most `limit`.
+    /// The answers that are ready to be recorded, at most `limit`.
     pub fn take_answered(&self, limit: usize) -> Vec<Answered> {
         let mut state = self.state.lock();
         let count = state.answered.len().min(limit);
         state.answered.drain(..count).collect()
     }
 
-    /// Whether every batch that was frozen here has been answered and written down.
+    /// Whether every batch that was frozen here has been answered and recorded.
     pub fn is_settled(&self) -> bool {
         self.state.lock().held.is_empty()
     }

@@ -1,8 +1,8 @@
-//! One after the other: deliveries of one source, ordering key and recipient.
+//! Ordered delivery: one at a time for each source, ordering key and recipient.
 //!
-//! Only the head of such a line can be claimed; the others lie in the queue behind everything that is due. When a head
-//! ends, the next one is let go in the same transaction. A head that does not end is taken out of its line after a
-//! while, and the others go on without it.
+//! Only the head of such a ordering lane can be claimed; the others are due in the far future. When a head ends, the next
+//! delivery is unblocked in the same transaction. A head that does not end is taken out of its ordering lane after a while, and
+//! the others proceed without it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -17,17 +17,17 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::ingest::intake::Pending;
 use crate::pipeline::ingest::throttle::addressee_digest;
 use crate::pipeline::operator::cancel::cancel_digest;
-use crate::pipeline::plan::{Beginning, PlannedDelivery};
+use crate::pipeline::plan::{InitialState, PlannedDelivery};
 use crate::pipeline::send::record::committed;
 use crate::store::decisions::{self, NewDecision};
-use crate::store::ordering_lanes::{self, Place, Turns};
+use crate::store::ordering_lanes::{self, OrderDigests, Place};
 use crate::store::{StoreError, Tx, commit};
 use crate::vault::sha256;
 
-/// How long a head may hold the others up.
+/// How long a head may block the others.
 const LONGEST_HOLD: TimeDelta = TimeDelta::minutes(15);
-/// Lines that are looked after in one transaction at most.
-const LINES_AT_ONCE: i64 = 500;
+/// The maximum number of ordering lanes handled in one transaction.
+const AT_ONCE: i64 = 500;
 
 fn order_digest(event: &Event, key: &str, planned: &PlannedDelivery) -> [u8; 32] {
     let mut name = cancel_digest(event.key_space(), key).to_vec();
@@ -36,17 +36,17 @@ fn order_digest(event: &Event, key: &str, planned: &PlannedDelivery) -> [u8; 32]
 }
 
 impl Pipeline {
-    /// Gives the winners' ordered deliveries their places in line, and passes on the turns that have ended.
+    /// Assigns the new events' ordered deliveries their positions, and advances the ordering lanes whose head has ended.
     pub(in crate::pipeline) async fn assign_positions(
         &self,
         tx: &mut Tx,
         group: &mut [Pending],
         won: &HashSet<EventId>,
-        ended: Turns,
+        ended: OrderDigests,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut arriving = arriving(group, won);
-        let digests: Turns = arriving.keys().copied().chain(ended.iter().copied()).collect();
+        let digests: OrderDigests = arriving.keys().copied().chain(ended.iter().copied()).collect();
         if digests.is_empty() {
             return Ok(());
         }
@@ -76,11 +76,11 @@ impl Pipeline {
         if noted.is_empty() { Ok(()) } else { ordering_lanes::note(tx, &noted, now).await }
     }
 
-    /// Passes on turns that have ended within this transaction.
+    /// Advances the ordering lanes whose head ended within this transaction.
     pub(in crate::pipeline) async fn unblock_next(
         &self,
         tx: &mut Tx,
-        ended: &Turns,
+        ended: &OrderDigests,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         if ended.is_empty() {
@@ -92,14 +92,14 @@ impl Pipeline {
         if empty.is_empty() { Ok(()) } else { ordering_lanes::forget(tx, &empty).await }
     }
 
-    /// Lets go whoever is first in locked lines and still blocked. Returns the lines that somebody is in.
+    /// Unblocks the first delivery of each locked ordering lane. Returns the ordering lanes that are not empty.
     async fn unblock_next_locked(
         &self,
         tx: &mut Tx,
-        digests: &Turns,
+        digests: &OrderDigests,
         now: Timestamp,
-    ) -> Result<Turns, StoreError> {
-        let mut occupied = Turns::new();
+    ) -> Result<OrderDigests, StoreError> {
+        let mut occupied = OrderDigests::new();
         let mut rest = digests.clone();
         while !rest.is_empty() {
             let heads = ordering_lanes::heads(tx, &rest).await?;
@@ -114,10 +114,10 @@ impl Pipeline {
             }
             let ids: Vec<DeliveryId> = next.iter().map(|(_, id)| *id).collect();
             let unblocked = ordering_lanes::unblock(tx, &ids, now).await?;
-            self.turns_passed.store(true, Ordering::SeqCst);
-            // One that was ended by somebody else meanwhile is gone now: its successor is next.
+            self.has_unblocked.store(true, Ordering::SeqCst);
+            // A delivery that another process ended meanwhile is gone: its successor is next.
             rest = next.into_iter().map(|(digest, _)| digest).collect();
-            ordering_lanes::moved(tx, &rest, now).await?;
+            ordering_lanes::record_advance(tx, &rest, now).await?;
             if unblocked == ids.len() as u64 {
                 break;
             }
@@ -125,26 +125,26 @@ impl Pipeline {
         Ok(occupied)
     }
 
-    /// After a commit: has whoever was let go looked for.
-    pub(in crate::pipeline) fn wake_for_turns(&self) {
-        if self.turns_passed.swap(false, Ordering::SeqCst) {
+    /// After a commit: wakes the poller for the unblocked deliveries.
+    pub(in crate::pipeline) fn wake_for_unblocked(&self) {
+        if self.has_unblocked.swap(false, Ordering::SeqCst) {
             self.look.notify_one();
         }
     }
 
-    /// Takes heads out of their lines that have held the others up for too long; returns how many.
+    /// Takes heads out of their ordering lanes that have blocked the others for too long; returns how many.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn overtake(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let since = now - LONGEST_HOLD;
-        let old = self.store.old_lines(since, LINES_AT_ONCE).await?;
+        let old = self.store.stuck_orderings(since, AT_ONCE).await?;
         if old.is_empty() {
             return Ok(0);
         }
         let mut tx = self.store.begin().await?;
-        let stuck = ordering_lanes::take_out_heads(&mut tx, since, LINES_AT_ONCE).await?;
+        let stuck = ordering_lanes::take_out_heads(&mut tx, since, AT_ONCE).await?;
         ordering_lanes::lock(&mut tx, &old, now).await?;
         let occupied = self.unblock_next_locked(&mut tx, &old, now).await?;
         let empty: Vec<[u8; 32]> = old.difference(&occupied).copied().collect();
@@ -155,11 +155,11 @@ impl Pipeline {
             stuck.iter().map(|(id, digest)| (*id, occupied.contains(digest))).collect();
         self.note_overtaken(&mut tx, &held_up, now).await?;
         committed(commit(tx).await)?;
-        self.wake_for_turns();
+        self.wake_for_unblocked();
         Ok(held_up.len())
     }
 
-    /// Notes at each delivery that was taken out of its line whether it held others up, or that later ones go first.
+    /// Notes on each delivery that was taken out of its ordering lane whether it blocked others, or whether later ones go first.
     async fn note_overtaken(
         &self,
         tx: &mut Tx,
@@ -175,9 +175,9 @@ impl Pipeline {
             .into_iter()
             .map(|row| {
                 let detail = if held_up.get(&row.id).copied().unwrap_or_default() {
-                    "it held up the others of its ordering key for 15 minutes; they go on without it"
+                    "it blocked later events of its ordering key for 15 minutes; they are sent without waiting for it"
                 } else {
-                    "it was first of its ordering key for 15 minutes; later events go on without it"
+                    "it was first of its ordering key for 15 minutes; later events no longer wait for it"
                 };
                 let decision = Decision::new(DecisionCode::Overtaken, detail);
                 (row.event, decision.of_rule(&row.rule.1).of_delivery(row.id))
@@ -191,7 +191,7 @@ impl Pipeline {
     }
 }
 
-/// The winners' ordered deliveries by their line, in the order of arrival.
+/// The new events' ordered deliveries by ordering lane, in the order of arrival.
 fn arriving<'a>(
     group: &'a mut [Pending],
     won: &HashSet<EventId>,
@@ -203,7 +203,7 @@ fn arriving<'a>(
     for pending in ordered {
         let Some(key) = &pending.event.ordering_key else { continue };
         for planned in &mut pending.plan.1.deliveries {
-            if !matches!(planned.beginning, Beginning::Skipped) && planned.gather.is_none() {
+            if !matches!(planned.initial, InitialState::Skipped) && planned.gather.is_none() {
                 let digest = order_digest(&pending.event, key, planned);
                 arriving.entry(digest).or_default().push(planned);
             }

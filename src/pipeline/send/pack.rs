@@ -1,8 +1,8 @@
-//! Packing: which waiting deliveries share a Create message call, and what that call says. Pure.
+//! Packing: which waiting deliveries share a Create message call, and its content. Pure.
 //!
-//! OneSignal's limit on calls a second is what a backlog waits for, so a call carries as many people as fit: everybody
-//! whose values are the same in one `all` entry, or people with values of their own side by side under `users`, up to
-//! the byte limit of the channel.
+//! A backlog is limited by OneSignal's calls per second, so a call has as many recipients as fit: all those with the
+//! same values in one `all` entry, or recipients with values of their own under `users`, up to the byte limit of the
+//! channel.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::store::queue::Claim;
 /// What deliveries must have in common to share a call.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackKey {
-    /// How urgent: the first part, so that keys sort by it.
+    /// The priority: the first part, so that keys sort by it.
     pub priority: Priority,
     /// The app.
     pub app: AppId,
@@ -34,13 +34,13 @@ pub struct PackKey {
     pub version: TemplateVersionId,
     /// The locale.
     pub locale: String,
-    /// How the recipients are named; `None` for an audience.
+    /// The alias label of the recipients; `None` for an audience.
     pub label: Option<RecipientLabel>,
-    /// What OneSignal does with the time of the message.
+    /// What OneSignal does with the scheduled time.
     pub schedule: Option<Arc<Schedule>>,
-    /// Whether the contents travel with the call.
+    /// Whether the contents are in the request.
     pub is_inline: bool,
-    /// Sent by hand, to see it: the call says so.
+    /// A manual test send: the request is marked as one.
     pub is_test_send: bool,
 }
 
@@ -51,22 +51,22 @@ impl PackKey {
     }
 }
 
-/// A delivery in memory that only waits for its call.
+/// A delivery in memory that is ready for its call.
 #[derive(Debug, Clone)]
 pub struct Ready {
     /// Our claim on it.
     pub claim: Claim,
-    /// What it must have in common with its company.
+    /// What deliveries must have in common to share its call.
     pub key: PackKey,
     /// The pinned version.
     pub version: Arc<CompiledVersion>,
     /// Whom it is for.
     pub to: Addressee,
-    /// What it says.
+    /// Its content.
     pub message: Message,
     /// Its event.
     pub event: EventId,
-    /// Who posted that, and under which id.
+    /// Its source, and its id there.
     pub posted: (SourceId, Arc<str>),
     /// The rule.
     pub rule: (RuleId, Arc<str>),
@@ -74,16 +74,16 @@ pub struct Ready {
     pub replay_of: Option<DeliveryId>,
     /// The producer's trace.
     pub traceparent: Option<Arc<str>>,
-    /// Whether its message may hold values that are sealed in the database.
+    /// Whether its message may contain values that are sealed in the database.
     pub holds_secrets: bool,
-    /// When the rule's hours that it may be sent in are over: from then on it has to be prepared again.
+    /// When the rule's send window closes: after that it has to be loaded again.
     pub closes_at: Option<Timestamp>,
-    /// Its turn in the line, which gives it out; 0 before that.
+    /// Its position in the memory queue, which assigns it; 0 before that.
     pub turn: u64,
 }
 
 impl Ready {
-    /// What makes it itself in the eyes of idempotency.
+    /// What identifies it for idempotency.
     pub fn identity(&self) -> DeliveryIdentity<'_> {
         DeliveryIdentity {
             source: self.posted.0,
@@ -97,19 +97,19 @@ impl Ready {
     }
 }
 
-/// How large a call may get.
+/// The size limits of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct PackLimits {
-    /// Recipients at most.
+    /// The maximum number of recipients.
     pub targets: usize,
-    /// Bytes of `custom_data` at most when people's values stand side by side.
+    /// The maximum number of bytes of `custom_data` if recipients have values of their own.
     pub bytes: usize,
-    /// How many waiting deliveries are looked through for company.
+    /// The number of waiting deliveries that are searched for members of the call.
     pub window: usize,
 }
 
 impl PackLimits {
-    /// The limits for a channel: 95 % of OneSignal's bytes, so that a difference in counting does no harm.
+    /// The limits of a channel: 95 % of OneSignal's bytes, as a margin for differences in counting.
     pub fn new(version: &CompiledVersion, max_targets: usize) -> Self {
         Self {
             targets: max_targets,
@@ -119,11 +119,11 @@ impl PackLimits {
     }
 }
 
-/// Bytes of `{"users":{}}`.
+/// The bytes of `{"users":{}}`.
 const USERS_FRAME: usize = 12;
 
-/// Takes the next call's members out of `waiting`, all of one [`PackKey`]; the oldest is always among them.
-/// Nobody is in it twice.
+/// Takes the next call's members out of `waiting`, all of one [`PackKey`]; the oldest is always among them. No
+/// recipient is in it twice.
 pub fn next_batch(waiting: &mut VecDeque<Ready>, limits: PackLimits) -> Vec<Ready> {
     let Some(first) = waiting.front() else { return Vec::new() };
     let is_alone = first.key.priority == Priority::Urgent || first.key.label.is_none();
@@ -139,15 +139,15 @@ fn choose(waiting: &VecDeque<Ready>, limits: PackLimits) -> Vec<usize> {
     if same.len() == 1 && may_stand_beside_others { choose_side_by_side(waiting, limits) } else { same }
 }
 
-/// Everybody to whom the same is said.
+/// All recipients with the same content.
 fn choose_same(waiting: &VecDeque<Ready>, limits: PackLimits, message: &Message) -> Vec<usize> {
     let mut company = Company::new(limits.targets);
-    for (place, ready) in waiting.iter().enumerate().take(limits.window) {
-        if says_the_same(&ready.message, message) && !company.admit(place, ready) {
+    for (index, ready) in waiting.iter().enumerate().take(limits.window) {
+        if says_the_same(&ready.message, message) && !company.admit(index, ready) {
             break;
         }
     }
-    company.places
+    company.indexes
 }
 
 fn says_the_same(one: &Message, other: &Message) -> bool {
@@ -159,64 +159,64 @@ fn says_the_same(one: &Message, other: &Message) -> bool {
     }
 }
 
-/// People with values of their own, as many as fit.
+/// Recipients with values of their own, as many as fit.
 fn choose_side_by_side(waiting: &VecDeque<Ready>, limits: PackLimits) -> Vec<usize> {
     let mut company = Company::new(limits.targets);
     let mut bytes = USERS_FRAME;
-    for (place, ready) in waiting.iter().enumerate().take(limits.window) {
+    for (index, ready) in waiting.iter().enumerate().take(limits.window) {
         let Message::Values { text, .. } = &ready.message else { continue };
         let entry = entry_bytes(ready.to.person().map_or("", |p| &p.id), text);
-        if place > 0 && bytes + entry > limits.bytes {
+        if index > 0 && bytes + entry > limits.bytes {
             break;
         }
         bytes += entry;
-        if !company.admit(place, ready) {
+        if !company.admit(index, ready) {
             break;
         }
     }
-    company.places
+    company.indexes
 }
 
-/// Bytes of `"id":entry,`.
+/// The bytes of `"id":entry,`.
 fn entry_bytes(id: &str, text: &str) -> usize {
     json!(id).to_string().len() + text.len() + 2
 }
 
-/// The members of a call while it is filled.
+/// The members of a call being filled.
 struct Company<'a> {
-    places: Vec<usize>,
+    indexes: Vec<usize>,
     people: HashSet<&'a str>,
     max: usize,
 }
 
 impl<'a> Company<'a> {
     fn new(max: usize) -> Self {
-        Self { places: Vec::new(), people: HashSet::new(), max: max.max(1) }
+        Self { indexes: Vec::new(), people: HashSet::new(), max: max.max(1) }
     }
 
-    /// Takes a delivery in, unless its person is in already; `false` once the call is full.
-    fn admit(&mut self, place: usize, ready: &'a Ready) -> bool {
+    /// Adds a delivery, unless its recipient is already in; `false` once the call is full.
+    fn admit(&mut self, index: usize, ready: &'a Ready) -> bool {
         let limit = usize::from(ready.claim.delivery.pack_limit);
-        if self.places.len() >= self.max.min(limit) {
-            // A delivery that may travel in small company only does not stop the others.
-            return self.places.len() < self.max;
+        if self.indexes.len() >= self.max.min(limit) {
+            // A delivery that may share its call with only a few others does not stop the search.
+            return self.indexes.len() < self.max;
         }
         if self.people.insert(ready.to.person().map_or("", |p| p.id.as_str())) {
-            self.places.push(place);
+            self.indexes.push(index);
             self.max = self.max.min(limit);
         }
-        self.places.len() < self.max
+        self.indexes.len() < self.max
     }
 }
 
-/// Takes the chosen places, in ascending order, out of the queue; the others keep theirs.
+/// Takes the chosen indexes, in ascending order, out of the queue; the others keep their order.
 fn take(waiting: &mut VecDeque<Ready>, chosen: &[usize]) -> Vec<Ready> {
     let Some(last) = chosen.last() else { return Vec::new() };
     let mut taken = Vec::with_capacity(chosen.len());
     let mut stay = Vec::new();
     let mut wanted = chosen.iter().copied().peekable();
-    for (place, ready) in waiting.drain(..=*last).enumerate() {
-        if wanted.next_if_eq(&place).is_some() {
+    for (index, ready) in waiting.drain(..=*last).enumerate() {
+        if wanted.next_if_eq(&index).is_some() {
             taken.push(ready);
         } else {
             stay.push(ready);
@@ -233,12 +233,12 @@ fn take(waiting: &mut VecDeque<Ready>, chosen: &[usize]) -> Vec<Ready> {
 pub enum Copy {
     /// Uploaded, under this id of OneSignal's.
     Template(String),
-    /// In the call itself.
+    /// In the request itself.
     InTheCall,
 }
 
-/// What a call of these members says. It depends on the members, their version and its upload alone, so that it can be
-/// made again for every attempt.
+/// The content of a call with these members. It depends only on the members, their version and its upload, so that it
+/// can be rebuilt for every attempt.
 pub fn content(key: &PackKey, members: &[&Ready], copy: &Copy) -> Option<BatchContent> {
     let first = members.first()?;
     let version = &first.version;
@@ -283,7 +283,7 @@ fn options(key: &PackKey, version: &CompiledVersion) -> Map<String, Value> {
         }
     }
     if key.schedule.is_some() && version.version.channel == Channel::Push {
-        // OneSignal takes a delayed message only without throttling.
+        // OneSignal accepts a delayed message only without throttling.
         options.insert("throttle_rate_per_minute".into(), json!(0));
     }
     if key.is_test_send {

@@ -1,5 +1,5 @@
-//! Writing down what calls came back with: one result per delivery, all of many batches in one transaction, guarded by
-//! worker and epoch. What was taken over meanwhile stays as it is.
+//! Records answers: one result per delivery, many batches in one transaction, guarded by worker and epoch. Rows that
+//! were taken over meanwhile are left alone.
 
 use std::collections::HashSet;
 
@@ -16,17 +16,17 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::rate::budget::Health;
 use crate::pipeline::send::memory_queue::{Answered, Frozen, Member};
 use crate::store::decisions::NewDecision;
-use crate::store::ordering_lanes::Turns;
-use crate::store::transitions::{AttemptResult, Move};
+use crate::store::ordering_lanes::OrderDigests;
+use crate::store::transitions::{AttemptResult, TransitionRow};
 use crate::store::{Committed, StoreError, Tx, batches, commit, decisions, transitions};
 use crate::telemetry::names;
 
-/// Answers written down in one transaction at most.
+/// The maximum number of answers recorded in one transaction.
 const ANSWERS_AT_ONCE: usize = 256;
-/// How long a delivery rests whose template OneSignal has lost.
+/// How long a delivery waits whose template OneSignal has lost.
 const TEMPLATE_WAIT: TimeDelta = TimeDelta::seconds(5);
 
-/// One delivery's move, with why.
+/// One delivery's transition and its reason.
 #[derive(Debug)]
 pub(in crate::pipeline) struct Transition {
     pub after: Delivery,
@@ -39,18 +39,17 @@ pub(in crate::pipeline) struct Transition {
 }
 
 impl Transition {
-    /// The claim that it moves under: it did move if that is among those which the store says did.
+    /// The claim that it is made under: it took place if the store returns this claim.
     fn key(&self) -> (DeliveryId, i32) {
         (self.after.id, self.epoch)
     }
 }
 
 impl Pipeline {
-    /// Writes down the answers that are in line; returns whether there were any. Answers that could not be written
-    /// stay in line.
+    /// Records the queued answers; returns whether there were any. Answers that could not be recorded stay queued.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps, and changes nothing that was written already.
+    /// [`StoreError`] when the database is unavailable; retrying helps, and changes nothing that was recorded already.
     pub async fn record(&self) -> Result<bool, StoreError> {
         let answered = self.memory_queue.take_answered(ANSWERS_AT_ONCE);
         if answered.is_empty() {
@@ -62,20 +61,20 @@ impl Pipeline {
             return Err(error);
         }
         self.memory_queue
-            .let_go(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.key())));
+            .forget(answered.iter().flat_map(|a| a.frozen.members.iter().map(|m| m.claim.key())));
         Ok(true)
     }
 
     async fn write_answers(&self, answered: &[Answered]) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let mut moves = Vec::new();
+        let mut transitions = Vec::new();
         for Answered { frozen, answer } in answered {
             let rest_until = self.apply_to_app(&frozen.batch, &answer.verdict, now).await?;
             self.watch_version(frozen, &answer.verdict, now).await?;
-            // One for the whole batch: its members are tried again together, or end together.
+            // One for the whole batch: its members are retried together, or end together.
             let jitter = self.ids.jitter();
-            let judge = |m| self.judge(frozen, m, answer, (rest_until, jitter), now);
-            moves.extend(frozen.members.iter().map(judge));
+            let transition_for = |m| self.transition_for(frozen, m, answer, (rest_until, jitter), now);
+            transitions.extend(frozen.members.iter().map(transition_for));
         }
         let noted: Vec<AttemptResult<'_>> = answered
             .iter()
@@ -83,42 +82,43 @@ impl Pipeline {
             .collect();
         let mut tx = self.store.begin().await?;
         transitions::answer_attempts(&mut tx, &noted, now).await?;
-        let moved = self.write_moves(&mut tx, &moves, now).await?;
+        let applied = self.write_transitions(&mut tx, &transitions, now).await?;
         self.note_scheduled(&mut tx, answered).await?;
         committed(commit(tx).await)?;
-        self.wake_for_turns();
-        metrics::counter!(names::FENCED).increment((moves.len() - moved.len()) as u64);
-        for after in moves.iter().filter(|m| moved.contains(&m.key())).map(|m| &m.after) {
+        self.wake_for_unblocked();
+        metrics::counter!(names::FENCED).increment((transitions.len() - applied.len()) as u64);
+        for after in transitions.iter().filter(|m| applied.contains(&m.key())).map(|m| &m.after) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
         }
-        if moves.iter().any(|m| m.after.due_at().is_some_and(|due| due <= now + TimeDelta::seconds(1))) {
+        if transitions.iter().any(|m| m.after.due_at().is_some_and(|due| due <= now + TimeDelta::seconds(1)))
+        {
             self.look.notify_one();
         }
         Ok(())
     }
 
-    /// Carries out moves, notes why, for those that did move, and lets go whoever waited for them.
-    pub(in crate::pipeline) async fn write_moves(
+    /// Makes transitions, notes the reasons of those that took place, and unblocks the deliveries that waited for them.
+    pub(in crate::pipeline) async fn write_transitions(
         &self,
         tx: &mut Tx,
-        moves: &[Transition],
+        transitions: &[Transition],
         now: Timestamp,
     ) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
-        let (moved, ended) = self.carry_out_moves(tx, moves, now).await?;
+        let (applied, ended) = self.apply_transitions(tx, transitions, now).await?;
         self.unblock_next(tx, &ended, now).await?;
-        Ok(moved)
+        Ok(applied)
     }
 
-    /// The same, but for who waited: returns whose turns have ended.
-    pub(in crate::pipeline) async fn carry_out_moves(
+    /// The same without unblocking: returns the ordering lanes whose head has ended.
+    pub(in crate::pipeline) async fn apply_transitions(
         &self,
         tx: &mut Tx,
-        moves: &[Transition],
+        transitions: &[Transition],
         now: Timestamp,
-    ) -> Result<(HashSet<(DeliveryId, i32)>, Turns), StoreError> {
-        let rows: Vec<Move<'_>> = moves
+    ) -> Result<(HashSet<(DeliveryId, i32)>, OrderDigests), StoreError> {
+        let rows: Vec<TransitionRow<'_>> = transitions
             .iter()
-            .map(|m| Move {
+            .map(|m| TransitionRow {
                 after: &m.after,
                 worker: m.worker,
                 epoch: m.epoch,
@@ -126,18 +126,18 @@ impl Pipeline {
                 crashed: m.crashed,
             })
             .collect();
-        let (moved, ended) = transitions::carry_out(tx, &rows, now).await?;
+        let (applied, ended) = transitions::apply(tx, &rows, now).await?;
         let is_void = |m: &&Transition| {
-            moved.contains(&m.key()) && matches!(m.after.state, DeliveryState::Queued { .. })
+            applied.contains(&m.key()) && matches!(m.after.state, DeliveryState::Queued { .. })
         };
-        let mut void: Vec<BatchId> = moves.iter().filter(is_void).filter_map(|m| m.batch).collect();
+        let mut void: Vec<BatchId> = transitions.iter().filter(is_void).filter_map(|m| m.batch).collect();
         void.dedup();
         if !void.is_empty() {
             batches::void(tx, &void).await?;
         }
-        let made: Vec<NewDecision<'_>> = moves
+        let made: Vec<NewDecision<'_>> = transitions
             .iter()
-            .filter(|m| moved.contains(&m.key()))
+            .filter(|m| applied.contains(&m.key()))
             .filter_map(|m| {
                 Some(NewDecision { id: self.ids.next(now), event: m.event, decision: m.decision.as_ref()? })
             })
@@ -145,31 +145,31 @@ impl Pipeline {
         if !made.is_empty() {
             decisions::insert_all(tx, &made).await?;
         }
-        Ok((moved, ended))
+        Ok((applied, ended))
     }
 
-    /// Carries out moves in a transaction of their own and forgets their claims.
+    /// Makes transitions in a transaction of their own and forgets their claims.
     pub(in crate::pipeline) async fn settle(
         &self,
-        moves: Vec<Transition>,
+        transitions: Vec<Transition>,
     ) -> Result<HashSet<(DeliveryId, i32)>, StoreError> {
-        if moves.is_empty() {
+        if transitions.is_empty() {
             return Ok(HashSet::new());
         }
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
-        let moved = self.write_moves(&mut tx, &moves, now).await?;
+        let applied = self.write_transitions(&mut tx, &transitions, now).await?;
         committed(commit(tx).await)?;
-        self.wake_for_turns();
-        self.memory_queue.let_go(moves.iter().map(Transition::key));
-        for after in moves.iter().filter(|m| moved.contains(&m.key())).map(|m| &m.after) {
+        self.wake_for_unblocked();
+        self.memory_queue.forget(transitions.iter().map(Transition::key));
+        for after in transitions.iter().filter(|m| applied.contains(&m.key())).map(|m| &m.after) {
             metrics::counter!(names::DELIVERIES, "state" => after.state.name().as_str()).increment(1);
         }
-        Ok(moved)
+        Ok(applied)
     }
 
-    /// What an answer means for the whole app or template. Returns until when its deliveries rest, if they do: behind a
-    /// gate they are due at once and go when it opens, by itself or by a person.
+    /// The effect of an answer on the whole app or template. Returns until when its deliveries are paused, if they are:
+    /// behind a gate they are due at once and sent when it opens, by itself or by a person.
     async fn apply_to_app(
         &self,
         batch: &Batch,
@@ -207,7 +207,7 @@ impl Pipeline {
         let Some(stored) = self.store.find_batches(&[batch.id]).await?.pop() else { return Ok(()) };
         let key =
             UploadKey { app: batch.app.id, version: stored.frozen.version, locale: stored.frozen.locale };
-        tracing::error!(app.id = %key.app, "OneSignal has lost a template of app {}; it is uploaded again", key.app);
+        tracing::error!(app.id = %key.app, "OneSignal has lost a template of app {}; it will be uploaded again", key.app);
         if let Some(lost) = &batch.content.template_id {
             self.store.lose_upload(&key, lost).await?;
         }
@@ -216,8 +216,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What an answer means for one member.
-    fn judge(
+    /// The effect of an answer on one member.
+    fn transition_for(
         &self,
         frozen: &Frozen,
         member: &Member,
@@ -253,7 +253,7 @@ impl Pipeline {
     }
 }
 
-/// Until when a delivery is worth another try: what stays in its batch can go no longer than the batch's first to expire.
+/// Until when a delivery may be retried: a member that stays in its batch, no longer than the batch's first expiry.
 fn end_of(after: &Delivery, frozen: &Frozen, member: &Member) -> Timestamp {
     match after.state {
         DeliveryState::Retrying { .. } => frozen.batch.expires_at,
@@ -261,43 +261,42 @@ fn end_of(after: &Delivery, frozen: &Frozen, member: &Member) -> Timestamp {
     }
 }
 
-/// A commit that does not stand, or may not, as an error.
+/// A commit that failed, or may have failed, as an error.
 pub(in crate::pipeline) fn committed(result: Committed) -> Result<(), StoreError> {
     match result {
         Committed::Yes => Ok(()),
         Committed::No(error) | Committed::Unclear(error) => {
-            tracing::warn!(error = %error.with_causes(), "results were not written down");
+            tracing::warn!(error = %error.with_causes(), "results could not be recorded");
             Err(error)
         }
     }
 }
 
-/// Why a delivery is where it is now, unless it went the happy path.
+/// Why a delivery has its state, unless it is the expected one.
 fn reason(after: &Delivery, meant: &Answer, answer: &BatchAnswer) -> Option<Decision> {
-    let told = told(meant, answer);
+    let detail = detail_of(meant, answer);
     let decision = match after.state {
         DeliveryState::Accepted => return None,
-        DeliveryState::Unreachable => Decision::new(DecisionCode::Unreachable, told),
-        DeliveryState::Rejected => Decision::new(DecisionCode::Rejected, told),
+        DeliveryState::Unreachable => Decision::new(DecisionCode::Unreachable, detail),
+        DeliveryState::Rejected => Decision::new(DecisionCode::Rejected, detail),
         DeliveryState::Exhausted => {
-            Decision::new(DecisionCode::Exhausted, format!("the tries are used up: {told}"))
+            Decision::new(DecisionCode::Exhausted, format!("no attempts are left: {detail}"))
         }
         DeliveryState::Unknown => {
-            Decision::new(DecisionCode::Unknown, format!("whether it went out could not be settled: {told}"))
+            Decision::new(DecisionCode::Unknown, format!("it is unknown whether it was sent: {detail}"))
         }
-        DeliveryState::Expired => Decision::new(DecisionCode::Expired, format!("its time was over: {told}")),
+        DeliveryState::Expired => Decision::new(DecisionCode::Expired, format!("it expired: {detail}")),
         DeliveryState::Retrying { due_at } => {
-            Decision::new(DecisionCode::Retried, format!("{told}; tried again, unchanged, at {due_at}"))
+            Decision::new(DecisionCode::Retried, format!("{detail}; retried unchanged at {due_at}"))
         }
         DeliveryState::Queued { due_at } => match meant {
-            Answer::Split => Decision::new(
-                DecisionCode::Split,
-                format!("its batch was refused and is taken apart: {told}"),
-            ),
-            Answer::NothingSent => {
-                Decision::new(DecisionCode::Retried, format!("{told}; checked once more at {due_at}"))
+            Answer::Split => {
+                Decision::new(DecisionCode::Split, format!("its batch was rejected and is split: {detail}"))
             }
-            _ => Decision::new(DecisionCode::Gated, told),
+            Answer::NothingSent => {
+                Decision::new(DecisionCode::Retried, format!("{detail}; checked once more at {due_at}"))
+            }
+            _ => Decision::new(DecisionCode::Gated, detail),
         },
         DeliveryState::Sending | DeliveryState::Held | DeliveryState::Skipped | DeliveryState::Cancelled => {
             return None;
@@ -310,18 +309,20 @@ fn reason(after: &Delivery, meant: &Answer, answer: &BatchAnswer) -> Option<Deci
     })
 }
 
-fn told(meant: &Answer, answer: &BatchAnswer) -> String {
+fn detail_of(meant: &Answer, answer: &BatchAnswer) -> String {
     match (&answer.verdict, meant) {
         (_, Answer::Unreachable) => "OneSignal knows the person but has no working subscription".to_owned(),
         (Verdict::NobodySubscribed { detail }, _) => format!("OneSignal sent nothing: {detail}"),
-        (Verdict::Refused { detail }, _) => format!("OneSignal refused it: {detail}"),
-        (Verdict::KeyRefused { detail }, _) => format!("OneSignal refused the app's key: {detail}"),
+        (Verdict::Refused { detail }, _) => format!("OneSignal rejected it: {detail}"),
+        (Verdict::KeyRefused { detail }, _) => format!("OneSignal rejected the app's API key: {detail}"),
         (Verdict::AppUnusable { detail }, _) => format!("the app can't be used: {detail}"),
-        (Verdict::TemplateUnknown, _) => "OneSignal has lost the template; it is uploaded again".to_owned(),
-        (Verdict::RateLimited { .. }, _) => "OneSignal's rate limit is reached".to_owned(),
+        (Verdict::TemplateUnknown, _) => {
+            "OneSignal has lost the template; it will be uploaded again".to_owned()
+        }
+        (Verdict::RateLimited { .. }, _) => "OneSignal's rate limit was reached".to_owned(),
         (Verdict::NotConnected { detail }, _) => format!("not sent: {detail}"),
-        (Verdict::Conflict, _) => "OneSignal is still working on the same key".to_owned(),
-        (Verdict::Ambiguous { cause, .. }, _) => format!("no clear answer: {cause}"),
-        (Verdict::Accepted { .. }, _) => "OneSignal took it".to_owned(),
+        (Verdict::Conflict, _) => "OneSignal is still processing a request with the same key".to_owned(),
+        (Verdict::Ambiguous { cause, .. }, _) => format!("no definite answer: {cause}"),
+        (Verdict::Accepted { .. }, _) => "OneSignal accepted it".to_owned(),
     }
 }

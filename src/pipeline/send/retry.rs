@@ -1,5 +1,5 @@
-//! Frozen batches that are sent again: made anew from their members, compared with what was frozen, and sent unchanged
-//! under the same key. What can't be made the same again is not sent: what became of it is unknown.
+//! Retries of frozen batches: rebuilt from their members, compared with what was frozen, and sent unchanged under the
+//! same key. A batch that can't be rebuilt identically is not sent: its result is unknown.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -29,38 +29,38 @@ use crate::store::batches::{NewBatch, StoredBatch};
 use crate::store::queue::Claim;
 use crate::vault::Comparison;
 
-/// Batches that wait in memory for their next attempt at most.
+/// The maximum number of batches in memory that wait for their next attempt.
 const RETRIES_WAITING: usize = 256;
-/// Batches that are taken over at once.
+/// The maximum number of batches taken over at once.
 const RETRIES_AT_ONCE: i64 = 64;
 
 /// How long a batch waits for its template to be uploaded again.
 const UPLOAD_WAIT: TimeDelta = TimeDelta::seconds(2);
 
-/// What became of claimed batches.
+/// What becomes of claimed batches.
 struct Claimed {
-    /// Those that go again.
+    /// Those that are sent again.
     ready: Vec<Frozen>,
-    /// The moves of the members of the others.
-    moves: Vec<Transition>,
-    /// Attempts that were entered in the books with the claim, and are not made now.
+    /// The transitions of the members of the others.
+    transitions: Vec<Transition>,
+    /// Attempts that were recorded with the claim, but are not made now.
     unmade: Vec<(BatchId, i32, WorkerId)>,
 }
 
-/// A stored batch on its way to another attempt.
+/// A stored batch before its next attempt.
 enum Rebuilt {
     /// It can be sent again, unchanged.
     Ready(Box<Frozen>),
-    /// OneSignal does not have its template at the moment.
+    /// OneSignal does not have its template at present.
     NotUploaded(UploadKey),
-    /// Its members' rules allow it at this moment again.
+    /// Its members' rules allow it next at this time.
     OutsideHours(Timestamp),
     /// It can't be sent again.
     Over,
 }
 
 impl Pipeline {
-    /// Claims retrying batches that are due and puts them in line; returns how many.
+    /// Claims retrying batches that are due and queues them; returns how many.
     pub(in crate::pipeline) async fn claim_retries(
         &self,
         lease: WorkerLease,
@@ -78,9 +78,9 @@ impl Pipeline {
         self.memory_queue.hold(keys.iter().copied());
         crate::pipeline::worker::failpoints::point("after_claim");
         let rebuilt = self.rebuild_all(lease, claims, now).await;
-        // What broke off half-way stands in our name as `sending` and nobody would ever call: the look-out takes it
-        // back once it is no longer held.
-        let Claimed { ready, moves, unmade } = rebuilt.inspect_err(|_| self.forget_claims(&keys))?;
+        // What failed halfway is leased to this worker as `sending` without a call: the poller reclaims it once it is
+        // no longer held.
+        let Claimed { ready, transitions, unmade } = rebuilt.inspect_err(|_| self.forget_claims(&keys))?;
         let count = ready.len();
         let going: HashSet<(DeliveryId, i32)> =
             ready.iter().flat_map(|frozen| frozen.members.iter().map(|m| m.claim.key())).collect();
@@ -88,13 +88,13 @@ impl Pipeline {
             self.memory_queue.put_retry(frozen);
         }
         let rest: Vec<_> = keys.into_iter().filter(|key| !going.contains(key)).collect();
-        self.settle(moves).await.inspect_err(|_| self.forget_claims(&rest))?;
+        self.settle(transitions).await.inspect_err(|_| self.forget_claims(&rest))?;
         self.store.forget_attempts(&unmade).await?;
         Ok(count)
     }
 
     fn forget_claims(&self, keys: &[(DeliveryId, i32)]) {
-        self.memory_queue.let_go(keys.iter().copied());
+        self.memory_queue.forget(keys.iter().copied());
         self.raise_doubt();
     }
 
@@ -116,12 +116,13 @@ impl Pipeline {
         let members: Vec<DeliveryId> = stored.iter().flat_map(|b| b.frozen.members.iter().copied()).collect();
         let loaded = self.load(&members).await?;
         let hours = self.sending_hours(&loaded).await?;
-        let (mut ready, mut moves, mut unmade) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ready, mut transitions, mut unmade) = (Vec::new(), Vec::new(), Vec::new());
         for batch in stored {
             let attempt = (batch.frozen.id, batch.attempt, lease.id);
             let claims = by_batch.remove(&batch.frozen.id).unwrap_or_default();
             if batch.worker != lease.id {
-                // We stood still after the claim, and somebody has taken the batch over: the attempt under way is theirs.
+                // This process stalled after the claim, and another one has taken the batch over: the attempt in
+                // progress is theirs.
                 self.forget_claims(&claims.iter().map(Claim::key).collect::<Vec<_>>());
                 continue;
             }
@@ -130,16 +131,16 @@ impl Pipeline {
                 Rebuilt::NotUploaded(frozen) => {
                     self.wanted_uploads.lock().insert(frozen);
                     unmade.push(attempt);
-                    moves.extend(Self::reschedule(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
+                    transitions.extend(Self::reschedule(lease, &batch, claims, &loaded, now + UPLOAD_WAIT));
                 }
                 Rebuilt::OutsideHours(opens_at) => {
                     unmade.push(attempt);
-                    moves.extend(Self::reschedule(lease, &batch, claims, &loaded, opens_at));
+                    transitions.extend(Self::reschedule(lease, &batch, claims, &loaded, opens_at));
                 }
-                Rebuilt::Over => moves.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
+                Rebuilt::Over => transitions.extend(self.end_of_batch(lease, &batch, claims, &loaded, now)),
             }
         }
-        Ok(Claimed { ready, moves, unmade })
+        Ok(Claimed { ready, transitions, unmade })
     }
 
     /// The batch as it was frozen, if it can still be sent.
@@ -163,14 +164,14 @@ impl Pipeline {
         if expires_at <= now + self.margin(priority) {
             return Ok(Rebuilt::Over);
         }
-        // What was surely never sent is packed anew without those who don't want it any more. What may have been sent is
-        // not: without its whole batch it could not keep its key.
+        // A batch that was certainly not sent is packed again without those who opted out. One that may have been sent
+        // is not: without all of its members it could not keep its key.
         let is_doubtful = claims.iter().any(|claim| claim.delivery.may_have_been_sent());
         if !is_doubtful && claims.len() < frozen.members.len() {
-            // Somebody was cancelled since it was frozen.
+            // A member was cancelled after the freeze.
             return Ok(Rebuilt::Over);
         }
-        if (!is_doubtful || frozen.members.len() == 1) && self.somebody_is_out(stored, loaded).await? {
+        if (!is_doubtful || frozen.members.len() == 1) && self.probe_is_in_flight(stored, loaded).await? {
             return Ok(Rebuilt::Over);
         }
         let closes_at = match hours_of(frozen, hours, (now, expires_at), is_doubtful) {
@@ -188,7 +189,7 @@ impl Pipeline {
         };
         let compare = |kept: &Vec<u8>| self.store.vault().compare(kept, &fingerprinted(&content));
         if frozen.body_fingerprint.as_ref().map(compare) == Some(Comparison::Different) {
-            tracing::error!(batch.id = %frozen.id, "batch {} can't be made the same again; it is not sent", frozen.id);
+            tracing::error!(batch.id = %frozen.id, "batch {} can't be rebuilt identically and is not sent", frozen.id);
             return Ok(Rebuilt::Over);
         }
         let members =
@@ -215,15 +216,15 @@ impl Pipeline {
         })))
     }
 
-    /// Whether a version's locale is at OneSignal, or travels with the call.
+    /// Whether a version's locale is at OneSignal, or is included in the request.
     async fn needs_no_upload(&self, key: &UploadKey) -> Result<bool, StoreError> {
         let version = self.catalog.version(&self.store, key.version).await?;
         let is_inline = version.is_some_and(|version| version.version.content.mode == Mode::Inline);
         Ok(is_inline || self.catalog.upload(key).is_some())
     }
 
-    /// Whether a member opted out or was erased since the batch was frozen.
-    async fn somebody_is_out(
+    /// Whether a member opted out or was erased since the freeze.
+    async fn probe_is_in_flight(
         &self,
         stored: &StoredBatch,
         loaded: &HashMap<DeliveryId, Loaded>,
@@ -311,8 +312,8 @@ impl Pipeline {
         claims.into_iter().filter_map(wait).collect()
     }
 
-    /// What becomes of the members of a batch that is not sent again. If it was surely never sent, those whose time is
-    /// not over are packed anew.
+    /// The transitions of the members of a batch that is not sent again. If it was certainly not sent, those that have
+    /// not expired are packed again.
     fn end_of_batch(
         &self,
         lease: WorkerLease,
@@ -338,10 +339,10 @@ impl Pipeline {
         claims.into_iter().filter_map(end).collect()
     }
 
-    /// Gives frozen batches back whose attempt was never made.
+    /// Releases frozen batches whose attempt was never made.
     pub(in crate::pipeline) async fn release_frozen(&self, frozen: Vec<Frozen>) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let moves = frozen.into_iter().flat_map(|frozen| {
+        let transitions = frozen.into_iter().flat_map(|frozen| {
             let (worker, batch) = (Some(frozen.worker), Some(frozen.batch.id));
             frozen.members.into_iter().map(move |member| Transition {
                 after: unsent(member.claim.delivery, now),
@@ -353,14 +354,14 @@ impl Pipeline {
                 decision: None,
             })
         });
-        self.settle(moves.collect()).await.map(|_| ())
+        self.settle(transitions.collect()).await.map(|_| ())
     }
 
-    /// Takes back rows in our name that we don't hold: claims that were never answered, commits that were unclear.
-    /// Nothing of them was ever sent.
+    /// Reclaims rows leased to this worker that it does not hold: claims whose response was lost, commits whose result
+    /// was unknown. None of them was sent.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn reclaim_orphaned(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(0) };
@@ -375,7 +376,7 @@ impl Pipeline {
         let ids: HashSet<DeliveryId> = forgotten.iter().map(|row| row.claim.delivery.id).collect();
         let loaded = self.load(&ids.into_iter().collect::<Vec<_>>()).await?;
         let count = forgotten.len();
-        let moves = forgotten.into_iter().filter_map(|row| {
+        let transitions = forgotten.into_iter().filter_map(|row| {
             let event = loaded.get(&row.claim.delivery.id)?.event.id;
             let after = unsent(row.claim.delivery, now);
             Some(Transition {
@@ -388,13 +389,13 @@ impl Pipeline {
                 decision: None,
             })
         });
-        self.settle(moves.collect()).await?;
-        tracing::info!(deliveries = count, "{count} deliveries were taken back that nobody here held");
+        self.settle(transitions.collect()).await?;
+        tracing::info!(deliveries = count, "{count} orphaned deliveries were reclaimed");
         Ok(count)
     }
 }
 
-/// When the hours of a batch's members are over; or what becomes of it, if they don't allow it now.
+/// When the send windows of a batch's members close; or the batch's fate if they don't allow it now.
 fn hours_of(
     frozen: &NewBatch,
     hours: &HashMap<DeliveryId, SendingHours>,
@@ -405,7 +406,7 @@ fn hours_of(
     match opening_of_all(&own, now, expires_at) {
         Opening::Open { closes_at } => Ok(closes_at),
         Opening::At(opens_at) if is_doubtful => Err(Rebuilt::OutsideHours(opens_at)),
-        // What was surely never sent is packed anew, each with those whose hours are the same.
+        // A batch that was certainly not sent is packed again, each member with those whose hours are the same.
         Opening::At(_) | Opening::Never => Err(Rebuilt::Over),
     }
 }
@@ -423,10 +424,10 @@ fn ending(delivery: Delivery, is_over: bool, now: Timestamp) -> (Delivery, Decis
     let doubtful = delivery.may_have_been_sent();
     match (is_over, doubtful) {
         (true, false) => {
-            (delivery.expire(), Decision::new(DecisionCode::Expired, "its time was over before it was sent"))
+            (delivery.expire(), Decision::new(DecisionCode::Expired, "it expired before it was sent"))
         }
         (false, false) => {
-            let detail = "its batch was never sent and is packed anew";
+            let detail = "its batch was never sent and is packed again";
             (delivery.regroup(now), Decision::new(DecisionCode::Split, detail))
         }
         (_, true) => {
@@ -436,7 +437,7 @@ fn ending(delivery: Delivery, is_over: bool, now: Timestamp) -> (Delivery, Decis
     }
 }
 
-/// Whether the message of any of these deliveries may hold values that are sealed in the database.
+/// Whether the message of any of these deliveries may contain values that are sealed in the database.
 fn holds_secrets(members: &[DeliveryId], loaded: &HashMap<DeliveryId, Loaded>) -> bool {
     members.iter().any(|id| loaded.get(id).is_some_and(Loaded::has_values_of_its_own))
 }

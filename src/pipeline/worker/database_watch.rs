@@ -1,4 +1,4 @@
-//! What this process does when the database's clock goes back, and after the database was restored.
+//! Reacts when the database's clock went back, and after the database was restored.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,16 +11,16 @@ use crate::store::StoreError;
 use crate::store::watch::{DatabaseWatch, WatchOptions};
 use crate::telemetry::names;
 
-/// How often the database is looked at.
+/// How often the database is checked.
 pub const WATCH_EVERY: Duration = Duration::from_secs(5);
-/// A clock that goes back by less is nothing special.
+/// A clock that goes back by less is ignored.
 const SMALLEST_STEP_US: i64 = 1_000_000;
 
 impl Pipeline {
-    /// Looks whether the database's clock went back, or the database was restored, and does what follows.
+    /// Checks whether the database's clock went back or the database was restored, and reacts.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; the next look finds the same.
+    /// [`StoreError`] when the database is unavailable; the next check finds the same.
     pub async fn watch_database(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         let options = WatchOptions {
@@ -32,7 +32,7 @@ impl Pipeline {
         let found = match self.store.watch_database(options, now).await {
             Ok(found) => found,
             Err(error) => {
-                // Where the database does not show what it is, an operator says when it was restored.
+                // If the database does not reveal a restore, an operator reports it.
                 if error.is_refusal() {
                     self.watch.store(Arc::new(self.store.database_watch().await?));
                 }
@@ -48,13 +48,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// How many deliveries may share a call now. After a restore, one that was sent alone before gets the same idempotency
-    /// key only if it is alone again, whether it is posted again or was in the backup.
+    /// The maximum number of deliveries in a call. After a restore, a delivery that was sent alone before gets the same
+    /// idempotency key only if it is alone again, whether it is posted again or was in the backup.
     pub(in crate::pipeline) fn max_targets(&self, now: Timestamp) -> usize {
         if self.watch.load().sends_alone(now) { 1 } else { self.limits.max_targets }
     }
 
-    /// Forgets every moment in memory that was reckoned by the clock before it went back.
+    /// Forgets every time in memory that was computed before the clock went back.
     fn follow_clock_back(&self, now: Timestamp) {
         self.budget.clock_went_back(now);
         let until = now + delta(self.limits.lease);

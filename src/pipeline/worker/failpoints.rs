@@ -1,11 +1,11 @@
-//! Named points at which a test can have the process die, in debug builds only: the whole process by a variable, or one
-//! replica of a simulation by the [`faults`](crate::store::faults) around its steps.
+//! Named points at which a test can make the process die, in debug builds only: the whole process through a variable,
+//! or one replica of a simulation through the [`faults`](crate::store::faults) around its steps.
 
 /// The points, as `HERALD_CRASH_POINT` names them.
 pub const POINTS: [&str; 5] = ["after_commit", "after_freeze", "after_call", "after_claim", "after_recall"];
 
-/// Dies here, as if by `kill -9`, when `HERALD_CRASH_POINT` names this point. `HERALD_CRASH_AFTER=n` lets the first
-/// `n` passes live. In release builds this is nothing.
+/// Dies here, as if by `kill -9`, when `HERALD_CRASH_POINT` names this point. `HERALD_CRASH_AFTER=n` skips the first
+/// `n` passes. Compiled to nothing in release builds.
 #[inline]
 pub fn point(name: &'static str) {
     debug_assert!(POINTS.contains(&name), "{name} is no crash point");
@@ -45,7 +45,7 @@ mod armed {
         }
         let me = nix::unistd::Pid::this();
         let _ = nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL);
-        // The signal is on its way: nothing more may happen in this thread until it arrives.
+        // The signal has been sent: nothing more may happen in this thread until it arrives.
         loop {
             std::thread::park();
         }

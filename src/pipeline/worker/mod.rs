@@ -1,4 +1,4 @@
-//! One process's worker: its lease, and the loops over the steps. Idle, it rests; nothing polls on the hot path.
+//! One process's worker: its lease, and the loops over the steps. It sleeps when idle; nothing polls on the hot path.
 
 pub mod database_watch;
 pub mod failpoints;
@@ -24,22 +24,22 @@ use crate::pipeline::{Pipeline, WorkerLease};
 use crate::store::StoreError;
 use crate::store::queue::{Claim, DueFilter};
 
-/// Due rows that are claimed at once, of each priority.
+/// The maximum number of due rows claimed at once, of each priority.
 const CLAIM_AT_ONCE: usize = 1_000;
-/// How often the whole index of due rows is looked through, for commits that came late.
+/// How often the whole index of due rows is scanned, for commits that came late.
 const SWEEP: TimeDelta = TimeDelta::seconds(15);
-/// How far below the oldest due row that was seen a look begins.
+/// How far below the oldest due row seen so far a scan begins.
 const WATERMARK_SLACK: TimeDelta = TimeDelta::seconds(60);
-/// How long a step rests after the database was away.
+/// How long a step pauses after the database was unavailable.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// How often replicas tell each other what they could use.
+/// How often replicas exchange their demand.
 const RATE_SHARING_INTERVAL: Duration = Duration::from_secs(1);
-/// How often orphans are looked for.
+/// How often orphans are searched for.
 const RESCUE_EVERY: Duration = Duration::from_secs(5);
-/// How often the house is tidied.
-const TIDY_EVERY: Duration = Duration::from_mins(1);
+/// How often maintenance runs.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Where looking for due rows left off.
+/// Where the scan for due rows left off.
 #[derive(Debug, Default)]
 pub struct Polling {
     watermarks: [Option<Timestamp>; 3],
@@ -48,7 +48,7 @@ pub struct Polling {
 }
 
 impl Polling {
-    /// Begins anew after the clock went back: what lies ahead was noted before.
+    /// Starts over after the clock went back: the position may be in the future.
     fn follow_clock(&mut self, now: Timestamp) {
         if self.swept_at.is_some_and(|at| at > now) || self.took_back_at.is_some_and(|at| at > now) {
             *self = Self::default();
@@ -66,10 +66,10 @@ pub struct Worker {
 }
 
 impl Pipeline {
-    /// Enters this process as a worker under a new id.
+    /// Registers this process as a worker under a new id.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn enter(&self, host: &str) -> Result<WorkerId, StoreError> {
         let now = self.clock.now();
         let lease = WorkerLease { id: self.ids.next(now), until: now + delta(self.limits.lease) };
@@ -78,14 +78,14 @@ impl Pipeline {
         Ok(lease.id)
     }
 
-    /// Renews the lease. Once it has lapsed, this process goes on under a new id and forgets what it held.
+    /// Renews the lease. Once it has expired, this process continues under a new id and forgets what it held.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; the lease then stands as it was.
+    /// [`StoreError`] when the database is unavailable; the lease is then unchanged.
     pub async fn renew(&self, host: &str) -> Result<(), StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.lease.load().as_deref().copied() else {
-            // A lapse was noticed, but entering anew failed: try again, or this process would be mute for good.
+            // The lease was lost, but registering again failed: retry, or this process would never send again.
             return self.enter(host).await.map(|_| ());
         };
         let until = now + delta(self.limits.lease);
@@ -93,17 +93,17 @@ impl Pipeline {
             self.lease.store(Some(Arc::new(WorkerLease { id: lease.id, until })));
             return Ok(());
         }
-        tracing::warn!(worker.id = %lease.id, "the lease of {} has lapsed; going on under a new one", lease.id);
+        tracing::warn!(worker.id = %lease.id, "the lease of {} expired; continuing under a new one", lease.id);
         self.lease.store(None);
         let forgotten = self.memory_queue.take_all_waiting();
-        self.memory_queue.let_go(forgotten.iter().map(|ready| ready.claim.key()));
+        self.memory_queue.forget(forgotten.iter().map(|ready| ready.claim.key()));
         self.enter(host).await.map(|_| ())
     }
 
-    /// Looks for what is due, retried or forgotten, and puts it in line. Returns when to look again at the latest.
+    /// Looks for due, retrying and orphaned deliveries, and queues them. Returns when to look again at the latest.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn poll_once(&self, state: &mut Polling) -> Result<Option<Timestamp>, StoreError> {
         let now = self.clock.now();
         let Some(lease) = self.present_lease(now) else { return Ok(None) };
@@ -120,8 +120,8 @@ impl Pipeline {
         }
         self.claim_retries(lease, now).await?;
         let mut was_full = false;
-        for (place, priority) in Priority::ALL.into_iter().enumerate() {
-            was_full |= self.claim_priority(lease, priority, place, state, now).await?;
+        for (index, priority) in Priority::ALL.into_iter().enumerate() {
+            was_full |= self.claim_priority(lease, priority, index, state, now).await?;
         }
         if state.swept_at.is_none_or(|at| at + SWEEP <= now) {
             state.swept_at = Some(now);
@@ -134,7 +134,7 @@ impl Pipeline {
         &self,
         lease: WorkerLease,
         priority: Priority,
-        place: usize,
+        index: usize,
         state: &mut Polling,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
@@ -145,12 +145,12 @@ impl Pipeline {
         }
         let free = i64::try_from(reserved).unwrap_or(i64::MAX);
         let sweep = state.swept_at.is_none_or(|at| at + SWEEP <= now);
-        let not_before = state.watermarks[place].filter(|_| !sweep).unwrap_or(Timestamp::UNIX_EPOCH);
+        let not_before = state.watermarks[index].filter(|_| !sweep).unwrap_or(Timestamp::UNIX_EPOCH);
         let filter = DueFilter { priority, not_before, without_apps: &closed, limit: free };
         let claims = self.store.claim_due(lease.id, filter, now).await;
         let claims = claims.inspect_err(|_| self.memory_queue.unreserve(reserved))?;
         let oldest = claims.iter().filter_map(|claim| claim.delivery.due_at()).min();
-        state.watermarks[place] = Some(oldest.unwrap_or(now) - WATERMARK_SLACK);
+        state.watermarks[index] = Some(oldest.unwrap_or(now) - WATERMARK_SLACK);
         let is_full = claims.len() == reserved;
         self.memory_queue.hold(claims.iter().map(Claim::key));
         failpoints::point("after_claim");
@@ -164,21 +164,21 @@ impl Pipeline {
             }
             Err(error) => {
                 self.memory_queue.unreserve(reserved);
-                self.memory_queue.let_go(keys);
+                self.memory_queue.forget(keys);
                 self.raise_doubt();
                 Err(error)
             }
         }
     }
 
-    /// Apps that nothing goes through now: behind a closed gate, or paused by somebody.
+    /// Apps that nothing can be sent through now: behind a closed gate, or paused by a person.
     pub(in crate::pipeline) async fn stopped_apps(&self, now: Timestamp) -> Result<Vec<AppId>, StoreError> {
         let mut stopped = self.budget.closed_apps(now);
         stopped.extend(self.catalog.get(&self.store).await?.paused_apps());
         Ok(stopped)
     }
 
-    /// Gives back what waits for an app that nothing goes through: it would fill the memory that others need.
+    /// Releases what waits for an app that nothing can be sent through: it would fill memory that others need.
     async fn release_stopped(&self, lease: WorkerLease, now: Timestamp) -> Result<(), StoreError> {
         self.turn_back_stopped(lease, now).await?;
         let stopped = self.stopped_apps(now).await?;
@@ -216,10 +216,10 @@ impl Pipeline {
         }
     }
 
-    /// Runs every step until nothing moves any more at the clock's present moment: for tests, which move the clock.
+    /// Runs every step until nothing is left to do at the current time: for tests, which control the clock.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away.
+    /// [`StoreError`] when the database is unavailable.
     pub async fn run_until_idle(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut state = Polling::default();
         loop {
@@ -227,13 +227,13 @@ impl Pipeline {
             self.expire_waiting().await?;
             self.overtake().await?;
             self.poll_once(&mut state).await?;
-            let mut moved = self.dispatch().await? == Round::Went;
+            let mut progressed = self.dispatch().await? == Round::Sent;
             let calls = self.take_calls();
-            moved |= !calls.is_empty();
+            progressed |= !calls.is_empty();
             futures_util::future::join_all(calls).await;
-            moved |= self.record().await?;
-            moved |= self.recall().await? > 0;
-            if !moved {
+            progressed |= self.record().await?;
+            progressed |= self.recall().await? > 0;
+            if !progressed {
                 return Ok(());
             }
         }
@@ -241,10 +241,10 @@ impl Pipeline {
 }
 
 impl Worker {
-    /// Enters this process as a worker and starts its loops.
+    /// Registers this process as a worker and starts its loops.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away.
+    /// [`StoreError`] when the database is unavailable.
     pub async fn start(pipeline: Arc<Pipeline>, host: String) -> Result<Self, StoreError> {
         pipeline.enter(&host).await?;
         let (stop_taking, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -254,25 +254,25 @@ impl Worker {
         loops.spawn(Arc::clone(&pipeline).call_frozen(calls.clone(), stop.clone()));
         loops.spawn(keep_dispatching(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_recording(Arc::clone(&pipeline), stop.clone()));
-        loops.spawn(keep_looking(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(keep_polling(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_sharing_rates(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(keep_rescuing(Arc::clone(&pipeline), stop_taking.clone()));
         loops.spawn(crate::pipeline::operator::recall::keep_recalling(
             Arc::clone(&pipeline),
             stop_taking.clone(),
         ));
-        loops.spawn(keep_tidy(Arc::clone(&pipeline), stop_taking.clone()));
+        loops.spawn(keep_maintaining(Arc::clone(&pipeline), stop_taking.clone()));
         Ok(Self { pipeline, loops, calls, stop_taking, stop })
     }
 
-    /// Stops in order: takes nothing new, gives back what has not begun, waits at most `grace` for calls under way,
-    /// and writes down what they came back with.
+    /// Stops gracefully: takes nothing new, releases what has not started, waits at most `grace` for calls in flight,
+    /// and records their answers.
     pub async fn stop(mut self, grace: Duration) {
         self.stop_taking.cancel();
         let lease = self.pipeline.lease.swap(None);
         let settled = tokio::time::timeout(grace, async {
-            // Batches that are frozen get their call; the group commit has been stopped before. A look-out that was
-            // under way may still bring claims: they go back like the others.
+            // Frozen batches still get their call; the group commit has been stopped before. A poll that was in
+            // progress may still add claims: they are released like the others.
             loop {
                 if let Some(lease) = lease.as_deref() {
                     self.release_rest(*lease).await;
@@ -285,7 +285,7 @@ impl Worker {
         });
         if settled.await.is_err() {
             tracing::warn!(
-                "calls were still under way; another process settles them once the lease has run out"
+                "calls were still in flight; another process will settle them once the lease has expired"
             );
         }
         self.stop.cancel();
@@ -294,13 +294,13 @@ impl Worker {
         if let Some(lease) = lease.as_deref()
             && let Err(error) = self.pipeline.store.leave_worker(lease.id).await
         {
-            tracing::warn!(error = %error.with_causes(), "the worker's row stays until its lease has run out");
+            tracing::warn!(error = %error.with_causes(), "the worker's row could not be deleted; it stays until its lease expires");
         }
     }
 }
 
 impl Worker {
-    /// Gives back what has not begun.
+    /// Releases what has not started.
     async fn release_rest(&self, lease: WorkerLease) {
         let waiting = self.pipeline.memory_queue.take_all_waiting();
         let retries = self.pipeline.memory_queue.take_retries(|_| true);
@@ -309,7 +309,7 @@ impl Worker {
             self.pipeline.release_frozen(retries).await
         };
         if let Err(error) = given_back.await {
-            tracing::warn!(error = %error.with_causes(), "what had not begun was not given back; its lease runs out");
+            tracing::warn!(error = %error.with_causes(), "pending deliveries could not be released; they stay leased until the lease expires");
         }
     }
 }
@@ -322,7 +322,7 @@ async fn rest(stop: &CancellationToken, duration: Duration) {
 }
 
 async fn report_failure(step: &str, error: &StoreError, stop: &CancellationToken) {
-    tracing::warn!(step, error = %error.with_causes(), "{step} could not use the database; trying again");
+    tracing::warn!(step, error = %error.with_causes(), "{step} failed because the database is unavailable; retrying");
     rest(stop, AFTER_FAILURE).await;
 }
 
@@ -338,7 +338,7 @@ async fn keep_lease(
             return;
         }
         if stop_taking.is_cancelled() {
-            // The lease was given up on purpose; what is under way ends within it.
+            // The lease was released on purpose; what is in flight ends within it.
             continue;
         }
         if let Err(error) = pipeline.renew(&host).await {
@@ -350,7 +350,7 @@ async fn keep_lease(
 async fn keep_dispatching(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let until = match pipeline.dispatch().await {
-            Ok(Round::Went) => continue,
+            Ok(Round::Sent) => continue,
             Ok(Round::Rest(until)) => until,
             Err(error) => {
                 report_failure("dispatching", &error, &stop).await;
@@ -385,9 +385,9 @@ async fn keep_recording(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     }
 }
 
-async fn keep_looking(pipeline: Arc<Pipeline>, stop: CancellationToken) {
-    /// Wake-ups a second at most.
-    const BREATHER: Duration = Duration::from_millis(100);
+async fn keep_polling(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+    /// The maximum number of wake-ups per second.
+    const PAUSE: Duration = Duration::from_millis(100);
     let mut state = Polling::default();
     while !stop.is_cancelled() {
         let next = match pipeline.poll_once(&mut state).await {
@@ -399,11 +399,11 @@ async fn keep_looking(pipeline: Arc<Pipeline>, stop: CancellationToken) {
         };
         let poll = pipeline.limits.poll_interval.mul_f64(0.8 + pipeline.ids.jitter() * 0.4);
         let until_due = next.map(|next| (next - pipeline.clock.now()).to_std().unwrap_or_default());
-        let wait = until_due.map_or(poll, |due| due.min(poll)).max(BREATHER);
-        rest(&stop, BREATHER).await;
+        let wait = until_due.map_or(poll, |due| due.min(poll)).max(PAUSE);
+        rest(&stop, PAUSE).await;
         tokio::select! {
             () = pipeline.look.notified() => {}
-            () = rest(&stop, wait.saturating_sub(BREATHER)) => {}
+            () = rest(&stop, wait.saturating_sub(PAUSE)) => {}
         }
     }
 }
@@ -412,8 +412,8 @@ async fn keep_sharing_rates(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     let mut last = std::time::Instant::now();
     let mut is_first = true;
     while !stop.is_cancelled() {
-        // At rest the others are asked only now and then how many they are.
-        if is_first || pipeline.budget.has_news() || last.elapsed() >= pipeline.limits.lease_renewal {
+        // When idle, the number of other replicas is read only now and then.
+        if is_first || pipeline.budget.has_report() || last.elapsed() >= pipeline.limits.lease_renewal {
             is_first = false;
             let elapsed = last.elapsed();
             last = std::time::Instant::now();
@@ -440,11 +440,11 @@ async fn keep_rescuing(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     }
 }
 
-async fn keep_tidy(pipeline: Arc<Pipeline>, stop: CancellationToken) {
+async fn keep_maintaining(pipeline: Arc<Pipeline>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        if let Err(error) = pipeline.tidy().await {
+        if let Err(error) = pipeline.maintain().await {
             report_failure("tidying", &error, &stop).await;
         }
-        rest(&stop, TIDY_EVERY).await;
+        rest(&stop, MAINTENANCE_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Taking over from processes that died, ending what waited too long, and forgetting what is old.
+//! Takes over from processes that died, expires deliveries that waited too long, and prunes old rows.
 
 use std::collections::HashMap;
 
@@ -19,27 +19,27 @@ use crate::store::retention::{HISTORY, PAYLOADS};
 use crate::store::{StoreError, commit, orphans, queue};
 use crate::telemetry::names;
 
-/// Rows that are rescued or ended in one transaction at most.
+/// The maximum number of rows rescued or expired in one transaction.
 const ROWS_AT_ONCE: i64 = 1_000;
-/// How long sensitive values stay after they have served.
-const SECRETS_STAY: TimeDelta = TimeDelta::hours(1);
-/// How long a throttle's count stays: longer than any window.
-const THROTTLES_STAY: TimeDelta = TimeDelta::days(33);
-/// How long the newest sequence of a collapse key is remembered.
-const COLLAPSES_STAY: TimeDelta = TimeDelta::days(30);
-/// How long a body that a webhook received can be read again.
-const BODIES_STAY: TimeDelta = TimeDelta::days(30);
-/// How long a lapsed worker's row stays for people to see.
-const WORKERS_STAY: TimeDelta = TimeDelta::hours(1);
-/// How long a fenced one stays: longer than any statement or transaction may take.
-const FENCED_STAY: TimeDelta = TimeDelta::minutes(10);
+/// How long sensitive values are kept after use.
+const SECRETS_KEPT: TimeDelta = TimeDelta::hours(1);
+/// How long a throttle counter is kept: longer than any window.
+const THROTTLES_KEPT: TimeDelta = TimeDelta::days(33);
+/// How long the highest sequence of a collapse key is remembered.
+const COLLAPSES_KEPT: TimeDelta = TimeDelta::days(30);
+/// How long a received webhook body can be read.
+const BODIES_KEPT: TimeDelta = TimeDelta::days(30);
+/// How long the row of a worker with an expired lease stays visible.
+const WORKERS_KEPT: TimeDelta = TimeDelta::hours(1);
+/// How long the row of a fenced worker stays: longer than any statement or transaction may take.
+const FENCED_KEPT: TimeDelta = TimeDelta::minutes(10);
 
 impl Pipeline {
-    /// Frees rows of workers whose lease is over; returns how many. What such a worker was sending may have been sent:
-    /// it is tried again in the same batch under the same key.
+    /// Takes over rows of workers whose lease has expired; returns how many. What such a worker was sending may have
+    /// been sent: it is retried in the same batch under the same key.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn rescue(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -49,18 +49,18 @@ impl Pipeline {
             return Ok(0);
         }
         let events = self.events_of(orphans.iter().map(|orphan| orphan.claim.delivery.id).collect()).await?;
-        let moves: Vec<Transition> =
+        let transitions: Vec<Transition> =
             orphans.iter().filter_map(|orphan| self.rescued(orphan, &events, now)).collect();
-        let moved = self.write_moves(&mut tx, &moves, now).await?;
+        let applied = self.write_transitions(&mut tx, &transitions, now).await?;
         committed(commit(tx).await)?;
-        metrics::counter!(names::RESCUED).increment(moved.len() as u64);
+        metrics::counter!(names::RESCUED).increment(applied.len() as u64);
         tracing::warn!(
-            deliveries = moved.len(),
+            deliveries = applied.len(),
             "{} deliveries were taken over from a process that died",
-            moved.len()
+            applied.len()
         );
         self.look.notify_one();
-        Ok(moved.len())
+        Ok(applied.len())
     }
 
     async fn events_of(&self, ids: Vec<DeliveryId>) -> Result<HashMap<DeliveryId, EventId>, StoreError> {
@@ -100,10 +100,10 @@ impl Pipeline {
         })
     }
 
-    /// Ends deliveries whose time is over while they are held or wait for their app; returns how many.
+    /// Expires deliveries that are held or wait for their app; returns how many.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn expire_waiting(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
@@ -115,8 +115,8 @@ impl Pipeline {
         let expire = |claim: Claim| {
             let id = claim.delivery.id;
             let waited =
-                if claim.delivery.state == DeliveryState::Held { "was held" } else { "could not go" };
-            let detail = format!("it {waited}, and was worth sending until {}", claim.expires_at);
+                if claim.delivery.state == DeliveryState::Held { "was held" } else { "could not be sent" };
+            let detail = format!("it {waited} and expired at {}", claim.expires_at);
             Some(Transition {
                 event: *events.get(&id)?,
                 after: claim.delivery.expire(),
@@ -127,24 +127,24 @@ impl Pipeline {
                 decision: Some(Decision::new(DecisionCode::Expired, detail).of_delivery(id)),
             })
         };
-        let moves: Vec<Transition> = over.into_iter().filter_map(expire).collect();
-        let moved = self.write_moves(&mut tx, &moves, now).await?;
+        let transitions: Vec<Transition> = over.into_iter().filter_map(expire).collect();
+        let applied = self.write_transitions(&mut tx, &transitions, now).await?;
         committed(commit(tx).await)?;
-        self.wake_for_turns();
-        Ok(moved.len())
+        self.wake_for_unblocked();
+        Ok(applied.len())
     }
 
-    /// Erases sensitive values that have served, fences workers, makes and drops partitions, prunes event keys,
-    /// received bodies and what log-ins left behind.
+    /// Erases sensitive values after use, fences workers, creates and drops partitions, prunes event keys, received
+    /// bodies and expired login data.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
-    pub async fn tidy(&self) -> Result<(), StoreError> {
+    /// [`StoreError`] when the database is unavailable; retrying helps.
+    pub async fn maintain(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         let KeepDays { history, payloads, keys } = self.limits.keep_days;
         self.store.ensure_partitions(now).await?;
-        self.store.erase_served_secrets(now - SECRETS_STAY, 10_000).await?;
-        self.store.fence_workers(now - WORKERS_STAY, now - FENCED_STAY, now).await?;
+        self.store.erase_served_secrets(now - SECRETS_KEPT, 10_000).await?;
+        self.store.fence_workers(now - WORKERS_KEPT, now - FENCED_KEPT, now).await?;
         let days_ago = |days: u32| now.date_naive().checked_sub_days(Days::new(u64::from(days)));
         if let Some(oldest) = days_ago(payloads.min(history)) {
             self.store.drop_partitions_before(&PAYLOADS, oldest).await?;
@@ -156,11 +156,11 @@ impl Pipeline {
         }
         self.store.prune_event_keys(now - TimeDelta::days(i64::from(keys)), 1_000).await?;
         self.forget_scheduled(now).await?;
-        self.store.prune_collapses(now - COLLAPSES_STAY, 10_000).await?;
-        self.store.prune_throttles(now - THROTTLES_STAY, 10_000).await?;
+        self.store.prune_collapses(now - COLLAPSES_KEPT, 10_000).await?;
+        self.store.prune_throttles(now - THROTTLES_KEPT, 10_000).await?;
         self.prune_rate_shares(now).await?;
-        self.store.prune_received(now - BODIES_STAY, 1_000).await?;
-        self.store.prune_rejected_calls(now - BODIES_STAY).await?;
+        self.store.prune_received(now - BODIES_KEPT, 1_000).await?;
+        self.store.prune_rejected_calls(now - BODIES_KEPT).await?;
         self.store.prune_log_ins(now).await?;
         Ok(())
     }

@@ -1,5 +1,5 @@
--- A message is claimed whole, and only if every one of its deliveries is wanted back: the advisory lock keeps two replicas
--- from sharing it.
+-- A message is claimed as a whole, and only if a recall was requested for every one of its deliveries: the advisory
+-- lock keeps two replicas from sharing it.
 WITH candidates AS (
     SELECT DISTINCT c.provider_message_id
     FROM (

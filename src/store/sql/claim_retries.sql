@@ -1,4 +1,4 @@
--- A frozen batch is taken over whole: the advisory lock keeps two replicas from sharing its members.
+-- A frozen batch is taken over as a whole: the advisory lock keeps two replicas from sharing its members.
 WITH candidates AS (
     SELECT DISTINCT c.batch_id
     FROM (

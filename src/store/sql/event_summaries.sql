@@ -1,5 +1,5 @@
--- The first deliveries of each event, those of one channel and state together. The limits keep each step to a few look-ups
--- by key, whatever the planner thinks of the tables' sizes.
+-- The first deliveries of each event, grouped by channel and state. The limits keep each step to a few lookups by key,
+-- whatever the planner estimates.
 SELECT n.id AS event_id, f.channel::text AS channel, coalesce(q.state, f.state)::text AS state, max(q.due_at) AS due_at,
     count(*) AS count
 FROM unnest($1::uuid[]) AS n (id)

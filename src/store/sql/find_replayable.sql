@@ -1,4 +1,4 @@
--- Without ids it starts from the decisions. The happy path has none: what was accepted is looked for by itself.
+-- Without ids it starts from the decisions. Accepted deliveries have none and are searched separately.
 WITH named AS (
     SELECT id FROM unnest($1::uuid[]) AS n (id)
     UNION

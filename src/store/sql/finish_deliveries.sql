@@ -7,11 +7,11 @@ WITH result AS (
     USING result r
     WHERE q.delivery_id = r.delivery_id AND q.claim_epoch = r.claim_epoch
       AND q.worker_id IS NOT DISTINCT FROM r.worker_id
-    -- Who was still blocked gives up no turn.
+    -- A delivery that was still blocked unblocks no other.
     RETURNING q.delivery_id, q.claim_epoch, CASE WHEN q.blocked_due_at IS NULL THEN q.order_digest END AS order_digest,
         r.state, r.batch_id
 ), kept_back AS (
-    -- OneSignal has nothing of it that could be taken back.
+    -- OneSignal has nothing of it that could be recalled.
     DELETE FROM scheduled_messages h
     USING gone g
     WHERE h.delivery_id = g.delivery_id AND g.state <> 'accepted'
@@ -19,6 +19,6 @@ WITH result AS (
 UPDATE deliveries d
 SET state = g.state::delivery_state, finished_at = $6, batch_id = g.batch_id
 FROM gone g
--- By nothing but the id: with bounds beside it, each row would be looked for among all that lie within them.
+-- By the id only: with bounds as well, each row would be searched among all that are within them.
 WHERE d.id = g.delivery_id
 RETURNING d.id, g.claim_epoch, g.order_digest

@@ -5,8 +5,8 @@ WITH wanted AS (
         $11::uuid[]
     ) AS w (delivery_id, claim_epoch, batch_id, label, alias, channel, alive_until, version_id, rule_id)
 ), locked AS MATERIALIZED (
-    -- In the order of ids, as cancellations lock them: neither waits for the other in a circle. The worker is compared so
-    -- that no index on it looks better than the row's own: it may have tens of thousands of rows.
+    -- Ordered by id, as cancellations lock them, so that they can't deadlock. The worker is compared so that no index
+    -- on it looks better than the row's own: a worker may have tens of thousands of rows.
     SELECT w.*
     FROM wanted w
     JOIN queue q ON q.delivery_id = w.delivery_id

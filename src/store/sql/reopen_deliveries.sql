@@ -1,6 +1,6 @@
 UPDATE queue q
 SET state = r.state::delivery_state,
-    -- Who waits for its turn goes on waiting, whatever it is due at now.
+    -- A blocked delivery stays blocked, whatever its due time is now.
     due_at = CASE WHEN q.blocked_due_at IS NULL THEN coalesce(r.due_at, q.due_at) ELSE q.due_at END,
     blocked_due_at = CASE WHEN q.blocked_due_at IS NOT NULL THEN coalesce(r.due_at, q.blocked_due_at) END,
     worker_id = NULL,

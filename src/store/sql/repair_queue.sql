@@ -3,7 +3,7 @@ WITH late AS (
         CASE WHEN q.state = 'retrying' OR q.attempts > 0
             THEN greatest($1, least(q.due_at, greatest(
                 q.due_at - $3::interval,
-                -- Urgent calls need not wait for the one before.
+                -- Urgent calls need not wait for the previous one.
                 CASE WHEN q.priority <> 'urgent' THEN (
                     SELECT max(CASE WHEN a.started_at > $1 THEN a.started_at - $3::interval ELSE a.started_at END)
                     FROM attempts a

@@ -12,7 +12,7 @@ WITH recent AS MATERIALIZED (
     ORDER BY r.delivery_id, r.id DESC
 ), open AS (
     SELECT l.*, coalesce(q.state, d.state)::text AS state, d.rule_key, d.template_key, d.created_at,
-        -- The words of these are the reason; those of others hold times.
+        -- The details of these are the reason; those of others contain times.
         CASE WHEN l.code IN ('rejected', 'missing_value', 'unsafe_value') THEN l.detail END AS reason
     FROM last l
     JOIN deliveries d ON d.id = l.delivery_id

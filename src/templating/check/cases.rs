@@ -224,7 +224,7 @@ fn without_conditional(world: &World) -> Vec<Finding> {
     world.check().into_iter().filter(|finding| !is_it(finding)).collect()
 }
 
-fn told(found: &[Finding]) -> String {
+fn listed(found: &[Finding]) -> String {
     found.iter().map(|finding| format!("{finding:?}\n")).collect::<Vec<_>>().concat()
 }
 
@@ -232,7 +232,7 @@ fn told(found: &[Finding]) -> String {
 fn nothing_is_found_where_nothing_is_wrong() {
     for channel in [Push, Email, Sms] {
         let found = World::sound(channel).check();
-        assert!(found.is_empty(), "{channel}: {}", told(&found));
+        assert!(found.is_empty(), "{channel}: {}", listed(&found));
     }
 }
 
@@ -247,7 +247,7 @@ fn each_fault_in_copy_is_found_where_it_is_and_nothing_else() {
         let seen: Vec<_> =
             found.iter().map(|f| (f.code, f.severity, f.line.zip(f.column), f.field.as_deref())).collect();
         if seen != [(*code, *severity, Some(*place), Some(*field))] {
-            let _ = writeln!(wrong, "{text}\nwanted {code} {severity:?} {place:?}\n{}", told(&found));
+            let _ = writeln!(wrong, "{text}\nwanted {code} {severity:?} {place:?}\n{}", listed(&found));
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -258,7 +258,7 @@ fn each_other_fault_is_found_and_nothing_else() {
     for (code, severity, world) in others() {
         let found = world.check();
         let seen: BTreeSet<_> = found.iter().map(|f| (f.code, f.severity)).collect();
-        assert_eq!(seen, [(code, severity)].into(), "{}", told(&found));
+        assert_eq!(seen, [(code, severity)].into(), "{}", listed(&found));
     }
 }
 
@@ -305,7 +305,7 @@ fn what_a_condition_makes_sure_of_is_not_asked_for_again() {
         let mut world = World::sound(Push).with("contents", text);
         world.contents.remove("de");
         let found = without_conditional(&world);
-        assert!(found.is_empty(), "{text}\n{}", told(&found));
+        assert!(found.is_empty(), "{text}\n{}", listed(&found));
     }
 }
 
@@ -383,7 +383,7 @@ fn a_misspelt_key_is_put_right() {
 fn what_an_element_of_a_list_holds_back_does_not_travel_with_it() {
     let body = |text: &str| World::sound(Email).with("body", text).check();
     let loops = "{% assign mine = data.items | where: 'title', user.tags.t %}{% for i in mine %}{{ i.title }}{% endfor %}";
-    assert!(body(loops).is_empty(), "{}", told(&body(loops)));
+    assert!(body(loops).is_empty(), "{}", listed(&body(loops)));
     let leak = "{% assign mine = data.items | where: 'title', user.tags.t %}{% for i in mine %}{{ i.title }}{{ user.pin }}{% endfor %}";
     assert_eq!(body(leak)[0].code, "sensitive_subtree", "`pin` is a key that the field names");
 }

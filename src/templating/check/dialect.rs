@@ -1,4 +1,4 @@
-//! Copy that OneSignal's engine can't parse or reads otherwise, and dates whose pattern prints letters.
+//! Copy that OneSignal's engine can't parse or reads differently, and date patterns that print letters.
 
 use super::{Finding, Severity};
 use crate::domain::template::FieldSpec;
@@ -10,7 +10,7 @@ use crate::templating::liquid::dialect::{Issue, misread, unparsable};
 use crate::templating::liquid::filters::Filter;
 use crate::templating::liquid::position::line_and_column;
 
-/// What is wrong with a field; `is_kept` says that OneSignal is given it as it is written.
+/// Reports what is wrong with a field; `is_kept` means that OneSignal gets it as it is written.
 pub fn check(spec: &FieldSpec, template: &Template, is_kept: bool) -> Vec<Finding> {
     let source = template.source();
     let mut found = Found { field: spec.name, source, findings: Vec::new() };
@@ -22,9 +22,8 @@ pub fn check(spec: &FieldSpec, template: &Template, is_kept: bool) -> Vec<Findin
         found.add("provider_syntax", Severity::Error, Span { start: at, end: at }, message, hint);
     }
     if matches!(spec.name, "contents" | "body") && is_front_matter(source) {
-        let message =
-            "the copy begins with `+++`: the fields above the text are part of files alone".to_owned();
-        let hint = "save each field by itself, without the `+++` lines";
+        let message = "the copy begins with `+++`: front matter belongs in files only".to_owned();
+        let hint = "save each field separately, without the `+++` lines";
         found.add("front_matter", Severity::Error, Span { start: 0, end: 0 }, message, hint);
     }
     each_expression(template.nodes(), &mut |expression| match expression {
@@ -34,7 +33,7 @@ pub fn check(spec: &FieldSpec, template: &Template, is_kept: bool) -> Vec<Findin
     found.findings
 }
 
-/// Whether a text begins as a copy file does, with fields between two lines `+++`.
+/// Whether a text begins like a copy file, with front matter between two `+++` lines.
 pub fn is_front_matter(source: &str) -> bool {
     let text = source.trim_start_matches(['\u{feff}', '\n', '\r', ' ']);
     let mut fences = text.lines().enumerate().filter(|(_, line)| line.trim() == "+++");
@@ -53,14 +52,13 @@ impl Found<'_> {
         self.findings.push(finding.in_field(self.field, line_and_column(self.source, span.start)));
     }
 
-    /// Tells patterns of `date` that print the same for every date, or letters that stand for nothing.
+    /// Reports patterns of `date` that print the same for every date, and unknown directives.
     fn dates(&mut self, filtered: &Filtered) {
         for call in filtered.filters.iter().filter(|call| call.filter == Filter::Date) {
             let Some(Expr::Literal(Literal::Text(pattern))) = call.args.first() else { continue };
             let (known, unknown) = dates::directives(pattern);
             if known == 0 && !pattern.is_empty() {
-                let message =
-                    format!("`{pattern}` has no directive, so it is printed as it is for every date");
+                let message = format!("`{pattern}` has no directive, so it prints the same for every date");
                 self.add(
                     "date_pattern",
                     Severity::Error,
@@ -69,28 +67,28 @@ impl Found<'_> {
                     "write a pattern such as `%d.%m.%Y`",
                 );
             } else if dates::is_cut_off(pattern) {
-                let message = format!("`{pattern}` ends within a directive");
+                let message = format!("`{pattern}` ends in the middle of a directive");
                 self.add(
                     "date_pattern",
                     Severity::Error,
                     call.span,
                     message,
-                    "finish it, or write `%%` for a percent sign",
+                    "complete it, or write `%%` for a percent sign",
                 );
             } else if let Some(unknown) = unknown {
-                let message = format!("`{unknown}` stands for nothing in a date, and is printed as it is");
+                let message = format!("`{unknown}` is not a date directive and is printed unchanged");
                 self.add(
                     "date_pattern",
                     Severity::Warning,
                     call.span,
                     message,
-                    "see strftime for what there is",
+                    "see strftime for the directives",
                 );
             }
         }
     }
 
-    /// Tells comparisons of what OneSignal knows as text with a number: they fail, or never hold.
+    /// Reports comparisons of OneSignal's text values with a number: they fail, or are never true.
     fn comparison(&mut self, test: &Test) {
         let Some((operator, right)) = &test.right else { return };
         let (path, number) = match (&test.left, right) {
@@ -110,19 +108,19 @@ impl Found<'_> {
         let (what, hint) = match operator {
             Operator::Contains => return,
             Operator::Equal | Operator::Unequal => {
-                ("is never equal to", format!("compare it with the text `\"{number}\"`"))
+                ("is never equal to", format!("compare it with the string `\"{number}\"`"))
             }
             Operator::Less | Operator::AtMost | Operator::More | Operator::AtLeast => (
                 "can't be compared with",
-                format!("make a number of it first: `{{% assign number = {written} | plus: 0 %}}`"),
+                format!("convert it first: `{{% assign number = {written} | plus: 0 %}}`"),
             ),
         };
-        let message = format!("`{written}` is a text at OneSignal, which {what} the number {number}");
+        let message = format!("`{written}` is a string at OneSignal, which {what} the number {number}");
         self.add("text_comparison", Severity::Error, test.span, message, &hint);
     }
 }
 
-/// Whether a path leads to what OneSignal keeps as text: tags, ids, addresses.
+/// Whether a path leads to a value that OneSignal stores as text: tags, ids, addresses.
 fn is_text_of_provider(path: &Path) -> bool {
     PROVIDER_NAMES.contains(&path.root.as_str()) && path.root != "message" && !path.steps.is_empty()
 }

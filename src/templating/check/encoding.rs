@@ -1,4 +1,4 @@
-//! What an author encodes by hand, though Herald encodes each value for its place; and markup that would be read as text.
+//! Manual encoding, although Herald encodes each value for its context; and markup that would be shown as text.
 
 use super::dialect::{Expression, each_expression};
 use super::{Finding, Severity};
@@ -10,11 +10,11 @@ use crate::templating::liquid::filters::Filter;
 use crate::templating::liquid::position::line_and_column;
 use crate::templating::mjml;
 
-/// What is done twice, or in vain, in a field.
+/// Reports what is encoded twice, or without effect, in a field.
 pub fn check(spec: &FieldSpec, template: &Template) -> Vec<Finding> {
     let mut found = Vec::new();
     let source = template.source();
-    let mut tell = |code, severity, span: Span, message: String, hint: &str| {
+    let mut report = |code, severity, span: Span, message: String, hint: &str| {
         let finding = Finding::new(code, severity, message).hint(hint);
         found.push(finding.in_field(spec.name, line_and_column(source, span.start)));
     };
@@ -22,58 +22,56 @@ pub fn check(spec: &FieldSpec, template: &Template) -> Vec<Finding> {
         let Expression::Value(filtered) = expression else { return };
         for call in &filtered.filters {
             if let Some((code, severity, message, hint)) = by_hand(spec.kind, call) {
-                tell(code, severity, call.span, message.to_owned(), hint);
+                report(code, severity, call.span, message.to_owned(), hint);
             }
         }
         if let Some(text) = markup_in_quotes(filtered).filter(|_| spec.kind == FieldKind::Html) {
-            let message = format!("`{text}` in quotes is text, so the reader sees it as it is written");
-            let hint =
-                "write markup outside of `{{ }}` or in a `capture`, and special characters as themselves";
-            tell("markup_in_quotes", Severity::Warning, filtered.span, message, hint);
+            let message = format!("`{text}` is a string literal, so the reader sees it as it is written");
+            let hint = "write markup outside of `{{ }}` or in a `capture`, and special characters unencoded";
+            report("markup_in_quotes", Severity::Warning, filtered.span, message, hint);
         }
     });
     if let (FieldKind::Html, false) = (spec.kind, mjml::is_mjml(template)) {
         left_mjml(source, template.nodes(), &mut |at| {
-            let message =
-                "this element of MJML would be sent as it is: there is no `<mjml>` around it".to_owned();
-            tell(
+            let message = "this MJML element would be sent unchanged: it is not inside `<mjml>`".to_owned();
+            report(
                 "mjml_left",
                 Severity::Error,
                 Span { start: at, end: at },
                 message,
-                "put the whole body into `<mjml>`",
+                "wrap the whole body in `<mjml>`",
             );
         });
     }
     found
 }
 
-/// What is wrong with a filter that encodes, in a field of this kind.
+/// Reports a filter that encodes, in a field of this kind.
 fn by_hand(kind: FieldKind, call: &Call) -> Option<(&'static str, Severity, &'static str, &'static str)> {
     match (call.filter, kind) {
         (Filter::Escape, _) => Some((
             "encoded_by_hand",
             Severity::Warning,
-            "Herald encodes each value for its place, so `escape` changes nothing",
-            "leave it out",
+            "Herald encodes each value for its context, so `escape` has no effect",
+            "remove it",
         )),
         (Filter::UrlEncode, FieldKind::Link) => Some((
             "encoded_by_hand",
             Severity::Warning,
-            "Herald encodes values in a link, so `url_encode` is not needed; it writes a space as `+`",
-            "leave it out",
+            "Herald encodes values in links, so `url_encode` is not needed; it also writes a space as `+`",
+            "remove it",
         )),
         (Filter::NewlineToBr, FieldKind::Text | FieldKind::Line | FieldKind::Link) => Some((
             "markup_in_text",
             Severity::Error,
-            "the reader would see `<br />`: this field is no HTML",
-            "leave `newline_to_br` out",
+            "the reader would see `<br />`: this field is not HTML",
+            "remove `newline_to_br`",
         )),
         _ => None,
     }
 }
 
-/// A text in quotes that looks like markup and is printed.
+/// A string literal that looks like markup and is printed.
 fn markup_in_quotes(filtered: &Filtered) -> Option<&str> {
     let printed = |call: &Call, index: usize| match call.filter {
         Filter::Append | Filter::Prepend | Filter::Default | Filter::Join | Filter::Pluralize => true,
@@ -104,16 +102,16 @@ fn has_entity(text: &str) -> bool {
     })
 }
 
-/// Tells the first element of MJML in each stretch of text.
-fn left_mjml(source: &str, nodes: &[Node], tell: &mut dyn FnMut(usize)) {
+/// Reports the first MJML element in each stretch of text.
+fn left_mjml(source: &str, nodes: &[Node], report: &mut dyn FnMut(usize)) {
     for node in nodes {
         if let Node::Text(span) = node
             && let Some(at) = mjml::element_in(span.of(source))
         {
-            tell(span.start + at);
+            report(span.start + at);
         }
         for body in bodies(node) {
-            left_mjml(source, body, tell);
+            left_mjml(source, body, report);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How long a text is where people see it.
+//! How long a text may be to be shown in full.
 
 use super::{EventShape, Finding, Severity};
 use crate::domain::budget::Budget;
@@ -11,13 +11,13 @@ use crate::templating::liquid::{Strictness, Template};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// Characters as people see them, roughly: Unicode code points.
+    /// Characters, approximated by Unicode code points.
     Characters,
-    /// Parts of a text message, each of which costs.
+    /// Segments of a text message, each of which is billed.
     Segments,
 }
 
-/// How much of its room a text takes.
+/// How much of the available length a text uses.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Meter {
     /// What is measured.
@@ -113,17 +113,19 @@ pub fn check(
     budget: &Budget,
 ) -> Vec<Finding> {
     let (rendered, sample) = longest(channel, field, template, (events, budget));
-    let with = sample.map_or_else(|| "by itself".to_owned(), |sample| format!("with the sample `{sample}`"));
+    let with =
+        sample.map_or_else(|| "without values".to_owned(), |sample| format!("with the sample `{sample}`"));
     let mut found = Vec::new();
     for meter in meters(channel, field, &rendered).into_iter().filter(|meter| meter.used > meter.limit) {
         let Meter { name, used, limit, note, .. } = meter;
         let finding = if let Some(Room { code, .. }) = room(channel, field) {
             let message = format!("the {name} has {used} characters {with}; {note}");
             Finding::new(code, Severity::Warning, message)
-                .hint(format!("put what matters into the first {limit}"))
+                .hint(format!("put the important part into the first {limit}"))
         } else {
-            let message = format!("it is sent as {used} text messages {with}, and each is paid for; {note}");
-            Finding::new("many_segments", Severity::Warning, message).hint("shorten it, or let it be")
+            let message =
+                format!("it is sent as {used} text messages {with}, each of which is billed; {note}");
+            Finding::new("many_segments", Severity::Warning, message).hint("shorten it if the cost matters")
         };
         found.push(finding.in_field(field, (1, 1)));
     }

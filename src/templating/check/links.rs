@@ -1,4 +1,4 @@
-//! Where links and images lead, as far as the copy itself says.
+//! Where links and images lead, as far as the copy itself shows.
 
 use url::Url;
 
@@ -97,28 +97,24 @@ fn judge(channel: Channel, link: &str, used: Use) -> Option<Verdict> {
     let bad =
         |message: String, hint| Some(Verdict { code: "bad_link", severity: Severity::Error, message, hint });
     let Ok(url) = Url::parse(&link.replace(FILLED, "x")) else {
-        return bad(format!("`{shown}` is no link"), "write the whole address: `https://…`");
+        return bad(format!("`{shown}` is not a link"), "write the full URL: `https://…`");
     };
     let scheme = url.scheme();
     let is_web = matches!(scheme, "http" | "https");
     if HARMFUL.contains(&scheme) {
-        return bad(
-            format!("a link must not begin with `{scheme}:`"),
-            "write the whole address: `https://…`",
-        );
+        return bad(format!("a link must not begin with `{scheme}:`"), "write the full URL: `https://…`");
     }
     if used == Use::Loaded && !is_web {
-        return bad(
-            format!("`{shown}` can't be loaded as an image"),
-            "put the image on a server, under `https://…`",
-        );
+        return bad(format!("`{shown}` can't be loaded as an image"), "host the image at an `https://…` URL");
     }
     if used == Use::Loaded && scheme == "http" {
         // The message is sent and read all the same, so it is no error.
         return Some(Verdict {
             code: "insecure_image",
             severity: Severity::Warning,
-            message: format!("iPhones and many mail programs don't load `{shown}`, since it isn't encrypted"),
+            message: format!(
+                "iPhones and many mail clients do not load `{shown}` because it is not encrypted"
+            ),
             hint: "use `https://…`",
         });
     }

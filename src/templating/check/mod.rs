@@ -1,7 +1,8 @@
-//! What can be said of copy before any event is there: each thing with a code, its place and a remedy.
+//! Static checks of copy: each finding has a code, a position and a suggestion.
 //!
-//! An error means that some event which the schema allows comes to a held message, or that OneSignal would refuse or
-//! spoil it. A warning is worth a look. Copy without findings about its paths has a text for every allowed event.
+//! An error means that some event which the schema allows leads to a held message, or that OneSignal would reject or
+//! corrupt it. A warning is worth a look. Copy without findings about its paths renders for every event that the schema
+//! allows.
 
 mod dialect;
 mod encoding;
@@ -34,30 +35,30 @@ use serde_json::{Map, Value};
 use crate::domain::budget::{Budget, Limits, Spent};
 use crate::domain::channel::Channel;
 use crate::domain::template::{FieldSpec, Fields, fields_of};
-use crate::templating::compile::{CompiledContent, Problem, compile};
+use crate::templating::compile::{CompiledContent, Problem, compile, unknown_name};
 use crate::templating::liquid::Template;
 
 pub use dialect::is_front_matter;
 pub use length_meters::{Meter, Unit, meters};
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It has to be repaired first.
+    /// It has to be fixed first.
     Error,
     /// Worth a look.
     Warning,
 }
 
-/// One thing that was found.
+/// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Finding {
     /// A stable code.
     pub code: &'static str,
     /// How bad it is.
     pub severity: Severity,
-    /// The locale, unless it is about all of them.
+    /// The locale, unless it concerns all of them.
     pub locale: Option<String>,
     /// The field, by Herald's name, or the option.
     pub field: Option<String>,
@@ -67,7 +68,7 @@ pub struct Finding {
     pub column: Option<usize>,
     /// What is wrong.
     pub message: String,
-    /// What to do about it.
+    /// What to do.
     pub hint: Option<String>,
 }
 
@@ -110,9 +111,9 @@ impl From<Problem> for Finding {
 pub struct Copy<'a> {
     /// Where its messages appear.
     pub channel: Channel,
-    /// Whether Herald renders it, so that nothing travels in `custom_data`.
+    /// Whether Herald renders it, so that nothing is sent in `custom_data`.
     pub is_inline: bool,
-    /// Where the fallback chain ends.
+    /// The end of the fallback chain.
     pub default_locale: &'a str,
     /// The fields by locale.
     pub contents: &'a BTreeMap<String, Fields>,
@@ -127,20 +128,20 @@ pub struct EventShape<'a> {
     pub name: &'a str,
     /// The JSON Schema of `data`.
     pub schema: &'a Value,
-    /// JSON pointers into `data` to what is sealed.
+    /// JSON pointers into `data` to sensitive values.
     pub sensitive: &'a [String],
     /// Samples of `data` by name.
     pub samples: &'a Map<String, Value>,
-    /// What real events came to, if there were any.
+    /// Statistics of real events, if there were any.
     pub observed: Option<Observed>,
 }
 
-/// What real events came to.
+/// Statistics of real events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
-    /// How many were looked at.
+    /// How many were evaluated.
     pub events: usize,
-    /// The bytes of `custom_data` that all but one in a hundred stay below.
+    /// The 99th percentile of the bytes of `custom_data`.
     pub p99_bytes: usize,
 }
 
@@ -161,7 +162,7 @@ pub fn check(copy: &Copy<'_>, events: &[EventShape<'_>], budget: &Budget) -> Vec
 }
 
 fn too_complex(spent: Spent) -> Finding {
-    let message = format!("this copy can't be checked: {spent}");
+    let message = format!("this copy is too complex to check: {spent}");
     let hint = "use fewer variables, branches and loops, or shorter texts";
     Finding::new("too_complex", Severity::Error, message).hint(hint)
 }
@@ -205,13 +206,25 @@ fn check_locale(
     match compiled {
         Ok(content) if !copy.is_inline => found.extend(check_sizes(copy.channel, &content, events, budget)),
         Ok(_) => {}
-        Err(problems) => found.extend(problems.into_iter().map(Finding::from)),
+        Err(problems) => {
+            found.extend(problems.into_iter().map(|problem| with_member_hint(problem.into(), events)));
+        }
     }
     found.extend(budget.spent().map(too_complex));
     found
 }
 
-/// The fields that can be read at all.
+/// Suggests `data.x` for an unknown `x` where an event type has such a member.
+fn with_member_hint(finding: Finding, events: &[EventShape<'_>]) -> Finding {
+    let members = events.iter().filter_map(|event| event.schema.get("properties")?.as_object());
+    let mut names = members.flat_map(|members| members.keys());
+    match names.find(|name| finding.code == "unknown_name" && finding.message == unknown_name(name)) {
+        Some(name) => finding.hint(format!("write `data.{name}`")),
+        None => finding,
+    }
+}
+
+/// The fields that parse.
 fn parsed(channel: Channel, fields: &Fields, budget: &Budget) -> Vec<(&'static FieldSpec, Template)> {
     let source =
         |spec: &'static FieldSpec| Some((spec, fields.get(spec.name).filter(|text| !text.is_empty())?));

@@ -1,4 +1,4 @@
-//! The static OneSignal fields that a template may set (the contract, section 4).
+//! The static OneSignal options that a template may set (the contract, section 4).
 
 use serde_json::{Map, Value};
 
@@ -6,28 +6,28 @@ use super::{Finding, Severity};
 use crate::domain::channel::Channel;
 use crate::domain::template::fields_of;
 
-/// What an option takes.
+/// The values that an option accepts.
 #[derive(Clone, Copy)]
 enum Takes {
-    /// A text of at most so many characters.
+    /// A string of at most this many characters.
     Text(usize),
-    /// One of these words.
+    /// One of these strings.
     Word(&'static [&'static str]),
-    /// A whole number between the two.
+    /// An integer in this range.
     Number(i64, i64),
-    /// True or false.
+    /// A boolean.
     Flag,
-    /// An object of at most so many bytes.
+    /// An object of at most this many bytes.
     Object(usize),
-    /// At most so many texts.
+    /// A list of at most this many strings.
     Texts(usize),
-    /// At most so many objects, each with these members.
+    /// A list of at most this many objects, each with these members.
     Buttons(usize),
 }
 
 use Takes::{Buttons, Flag, Number, Object, Text, Texts, Word};
 
-/// What is long but has no limit of its own.
+/// The maximum of options without a limit of their own.
 const LONG: usize = 2_048;
 
 const ALL: [(&str, Takes); 3] = [
@@ -88,7 +88,7 @@ fn options_of(channel: Channel) -> impl Iterator<Item = (&'static str, Takes)> {
         Channel::Email => &EMAIL,
         Channel::Sms => &SMS,
     };
-    // Text messages can't wait for their reader's time zone.
+    // Text messages can't be delayed by time zone.
     let all = ALL.iter().filter(move |(name, _)| channel != Channel::Sms || *name != "delayed_option");
     all.chain(own).copied()
 }
@@ -103,9 +103,9 @@ fn check_one(channel: Channel, name: &str, value: &Value) -> Option<Finding> {
     let known = options_of(channel).find(|(known, _)| *known == name);
     let finding = if let Some((_, takes)) = known {
         let wanted = refusal(takes, name, value)?;
-        error("bad_option", format!("the option `{name}` takes {wanted}")).hint("change it")
+        error("bad_option", format!("the option `{name}` must be {wanted}")).hint("change the value")
     } else {
-        let message = format!("{channel} messages have no option `{name}` that a template may set");
+        let message = format!("templates for {channel} can't set the option `{name}`");
         error("unknown_option", message).hint(advice(channel, name))
     };
     Some(Finding { field: Some(name.to_owned()), ..finding })
@@ -113,7 +113,7 @@ fn check_one(channel: Channel, name: &str, value: &Value) -> Option<Finding> {
 
 fn advice(channel: Channel, name: &str) -> String {
     if let Some(field) = fields_of(channel).iter().find(|field| field.name == name || field.wire == name) {
-        return format!("write it as the field `{}` of the copy", field.name);
+        return format!("set the field `{}` of the copy instead", field.name);
     }
     let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase());
     let nearest = options_of(channel).map(|(known, _)| (distance(known), known)).min();
@@ -121,17 +121,17 @@ fn advice(channel: Channel, name: &str) -> String {
         Some((distance, known)) if distance <= 1 + known.len() / 4 => format!("did you mean `{known}`?"),
         _ => {
             let known: Vec<&str> = options_of(channel).map(|(known, _)| known).take(12).collect();
-            format!("there are {} and others of OneSignal's", known.join(", "))
+            format!("known options include {}", known.join(", "))
         }
     }
 }
 
-/// What the option takes instead, if it doesn't take `value`.
+/// The values that the option accepts, if `value` is not one of them.
 fn refusal(takes: Takes, name: &str, value: &Value) -> Option<String> {
     let (fits, wanted) = match takes {
         Text(max) => (
             value.as_str().is_some_and(|text| !text.is_empty() && text.chars().count() <= max),
-            format!("a text of 1 to {max} characters"),
+            format!("a string of 1 to {max} characters"),
         ),
         Word(words) => {
             (value.as_str().is_some_and(|word| words.contains(&word)), format!("one of {}", words.join(", ")))
@@ -142,23 +142,19 @@ fn refusal(takes: Takes, name: &str, value: &Value) -> Option<String> {
         }
         Number(min, max) => (
             value.as_i64().is_some_and(|number| (min..=max).contains(&number)),
-            if max == i64::MAX {
-                "a whole number".to_owned()
-            } else {
-                format!("a number from {min} to {max}")
-            },
+            if max == i64::MAX { "an integer".to_owned() } else { format!("an integer from {min} to {max}") },
         ),
-        Flag => (value.is_boolean(), "true or false".to_owned()),
+        Flag => (value.is_boolean(), "a boolean".to_owned()),
         Object(max) => {
             (value.is_object() && value.to_string().len() <= max, format!("an object of at most {max} bytes"))
         }
         Texts(max) => (
             value.as_array().is_some_and(|list| list.len() <= max && list.iter().all(Value::is_string)),
-            format!("a list of at most {max} texts"),
+            format!("a list of at most {max} strings"),
         ),
         Buttons(max) => (
             value.as_array().is_some_and(|list| list.len() <= max && list.iter().all(is_button)),
-            format!("a list of at most {max} objects with the texts `id` and `text`"),
+            format!("a list of at most {max} objects with the strings `id` and `text`"),
         ),
     };
     (!fits).then_some(wanted)
@@ -203,7 +199,7 @@ mod tests {
         let advice =
             |channel, name| check_one(channel, name, &json!(1)).expect("unknown").hint.expect("advice");
         assert_eq!(advice(Channel::Push, "colapse_id"), "did you mean `collapse_id`?");
-        assert_eq!(advice(Channel::Push, "headings"), "write it as the field `headings` of the copy");
-        assert!(advice(Channel::Sms, "delayed_option").starts_with("there are"));
+        assert_eq!(advice(Channel::Push, "headings"), "set the field `headings` of the copy instead");
+        assert!(advice(Channel::Sms, "delayed_option").starts_with("known options include"));
     }
 }

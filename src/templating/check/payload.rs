@@ -1,4 +1,4 @@
-//! Whether a push fits into what phones are handed.
+//! Whether a push fits the size limit of the push services.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::domain::channel::{Channel, PUSH_BYTES};
 use crate::domain::template::FieldSpec;
 use crate::templating::liquid::{Strictness, Template};
 
-/// Tells a push whose texts are too long: its own text, or that of the longest sample.
+/// Reports a push whose texts are too long: its own text, or that of the longest sample.
 pub fn check(
     channel: Channel,
     fields: &[(&'static FieldSpec, Template)],
@@ -24,14 +24,14 @@ pub fn check(
             .filter_map(|(_, template)| template.render(&[("data", data)], Strictness::Lenient, budget).ok());
         rendered.map(|rendered| rendered.text.len()).sum()
     };
-    let hint = "shorten the text, and let the link lead to the rest";
+    let hint = "shorten the text, and link to the rest";
     let found = |severity, message: String| {
         Some(Finding::new("push_too_long", severity, message).hint(hint).in_field("contents", (1, 1)))
     };
     let own = measure(&json!({}));
     if own > PUSH_BYTES {
         let message = format!(
-            "the push has {own} bytes of text, and a phone is handed {PUSH_BYTES} at most: it would be held"
+            "the push has {own} bytes of text, but push services accept at most {PUSH_BYTES}: it would be held"
         );
         return found(Severity::Error, message);
     }
@@ -44,7 +44,7 @@ pub fn check(
     found(
         Severity::Warning,
         format!(
-            "with the sample `{name}` the push has {bytes} bytes of text, and a phone is handed {PUSH_BYTES} at most: it would be held"
+            "with the sample `{name}` the push has {bytes} bytes of text, but push services accept at most {PUSH_BYTES}: it would be held"
         ),
     )
 }

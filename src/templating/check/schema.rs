@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::shape::{Items, List, Listing, Numbers, Shape};
 use super::text::{Text, count};
 
-/// How many alternatives are told apart; beyond, nothing is taken as known.
+/// The maximum number of alternatives that are distinguished; above that, nothing is known.
 const MAX_ALTERNATIVES: usize = 64;
 /// How many schemas are read for one value; beyond, nothing is taken as known.
 const MAX_SCHEMAS: usize = 500;
@@ -106,7 +106,7 @@ fn describe_all<'s>(alternatives: &[Conj<'s>]) -> Shape<'s> {
     alternatives.iter().map(Conj::describe).fold(Shape::none(), Shape::or)
 }
 
-/// The kinds of value that JSON Schema tells apart.
+/// The types that JSON Schema distinguishes.
 const KINDS: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
 
 fn kind_of(value: &Value) -> &'static str {

@@ -1,4 +1,4 @@
-//! Sensitive values: where they lie, and what of them travels.
+//! Sensitive values: where they are, and which of them are sent.
 
 use std::collections::BTreeSet;
 
@@ -63,7 +63,7 @@ fn travels(pointer: &str, place: &[Option<String>], members: Option<&BTreeSet<St
     })
 }
 
-/// Tells lists and objects that OneSignal is sent although there is something sensitive in them that the field doesn't
+/// Reports lists and objects that are sent to OneSignal although they contain a sensitive value that the field doesn't
 /// read. `written` is the field as its author wrote it.
 pub fn check(
     (channel, field): (Channel, &str),
@@ -91,10 +91,12 @@ pub fn check(
             !is_read(pointer, &readings) && places.iter().any(|place| travels(pointer, place, whole.members))
         };
         let Some(pointer) = event.sensitive.iter().find(leaks) else { continue };
-        let message =
-            format!("`{pointer}` of `{}` is sensitive, and here it travels with all around it", event.name);
+        let message = format!(
+            "`{pointer}` of `{}` is sensitive, and this sends the whole value around it to OneSignal",
+            event.name
+        );
         let finding = Finding::new("sensitive_subtree", Severity::Error, message)
-            .hint("read the members that the message needs, outside of what reads `user.`");
+            .hint("read only the members that the message needs, in expressions without `user.`");
         // What was MJML is looked for where its author wrote it.
         let same = sent.source() == written.source();
         let path = whole.span.of(sent.source());

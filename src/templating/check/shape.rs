@@ -70,7 +70,7 @@ pub struct Shape<'s> {
     pub objects: Vec<Conj<'s>>,
     /// How sure it is that the place exists.
     pub listing: Listing,
-    /// It is OneSignal's, or was told to be wrong already, so nothing is said of it.
+    /// OneSignal's value, or already reported as wrong, so nothing more is reported.
     pub foreign: bool,
 }
 
@@ -320,9 +320,9 @@ impl<'s> Shape<'s> {
     /// The kinds that it may be, in words.
     pub fn kinds(&self) -> String {
         let kinds = [
-            (self.text.is_some(), "text"),
+            (self.text.is_some(), "a string"),
             (self.number.is_some(), "a number"),
-            (self.boolean, "true or false"),
+            (self.boolean, "a boolean"),
             (!self.lists.is_empty(), "a list"),
             (!self.objects.is_empty(), "an object"),
         ];

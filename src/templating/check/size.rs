@@ -1,4 +1,4 @@
-//! Whether the values of an event fit into `custom_data`.
+//! Whether an event's values fit into `custom_data`.
 
 use serde_json::{Map, Value};
 
@@ -33,15 +33,15 @@ pub fn check(
     let instead = if content.reads_provider() {
         "it will be held: the copy reads `user.`, so Herald can't render it"
     } else {
-        "Herald renders it instead, and each goes in a call of its own"
+        "Herald renders it instead, with one call per recipient"
     };
-    let hint = "read fewer or shorter values, or bound them in the schema with `maxLength` and `maxItems`";
+    let hint = "read fewer or shorter values, or limit them in the schema with `maxLength` and `maxItems`";
     let smallest = smallest(&schema::data_of(event.schema), MAX_LEVELS, &mut MAX_PIECES.clone())
         .and_then(|data| measure(&data));
     if let Some(bytes) = smallest.filter(|bytes| *bytes > limit) {
         let severity = if content.reads_provider() { Severity::Error } else { Severity::Warning };
         let message = format!(
-            "even the smallest event of `{name}` makes {bytes} bytes of values, and OneSignal takes {limit}; {instead}"
+            "even the smallest event of type `{name}` has {bytes} bytes of values, but OneSignal accepts at most {limit}; {instead}"
         );
         return Some(Finding::new("too_large", severity, message).hint(hint));
     }
@@ -49,13 +49,13 @@ pub fn check(
     if let Some((sample, bytes)) = samples.max_by_key(|(_, bytes)| *bytes).filter(|(_, bytes)| *bytes > limit)
     {
         let message = format!(
-            "with the sample `{sample}` of `{name}` its values take {bytes} bytes, and OneSignal takes {limit}; {instead}"
+            "with the sample `{sample}` of `{name}` there are {bytes} bytes of values, but OneSignal accepts at most {limit}; {instead}"
         );
         return Some(Finding::new("may_be_too_large", Severity::Warning, message).hint(hint));
     }
     let observed = event.observed.filter(|seen| seen.p99_bytes * 100 > limit * NEAR_PERCENT)?;
     let message = format!(
-        "of {} events of `{name}` one in a hundred took {} bytes or more, and OneSignal takes {limit}; beyond, {instead}",
+        "of {} events of type `{name}`, 1 % had {} bytes of values or more, but OneSignal accepts at most {limit}; above that, {instead}",
         observed.events, observed.p99_bytes
     );
     Some(Finding::new("may_be_too_large", Severity::Warning, message).hint(hint))

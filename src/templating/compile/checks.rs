@@ -9,7 +9,7 @@ use crate::templating::liquid::filters::Filter;
 /// The variable that compiled templates use.
 pub const LOOKUP_NAME: &str = "herald";
 
-/// What a loop says of itself.
+/// The members of `forloop`.
 const LOOP_MEMBERS: [&str; 7] = ["index", "index0", "rindex", "rindex0", "length", "first", "last"];
 
 /// Checks every name in a field.
@@ -50,7 +50,7 @@ pub fn check_names(nodes: &[Node], origins: &mut Origins, problems: &mut Problem
 
 fn check_new_name(name: &str, span: Span, problems: &mut Problems<'_>) {
     if name == "data" || name == LOOKUP_NAME || name == "forloop" || PROVIDER_NAMES.contains(&name) {
-        let message = format!("`{name}` is a name of Herald's or OneSignal's own");
+        let message = format!("`{name}` is reserved by Herald or OneSignal");
         problems.add("reserved_name", span, message, Some("choose another name"));
     }
 }
@@ -82,10 +82,14 @@ fn check_path(path: &Path, origins: &Origins, problems: &mut Problems<'_>) {
     let custom_data = matches!(path.steps.first(), Some(Step::Key(key)) if key == "custom_data");
     if root == "message" && custom_data {
         let hint = Some("write `data.…`; Herald fills in `custom_data`");
-        problems.add("unknown_name", path.span, "`message.custom_data` is Herald's own", hint);
+        problems.add("unknown_name", path.span, "`message.custom_data` is reserved by Herald", hint);
     } else if !origins.is_local(root) && root != "data" && !PROVIDER_NAMES.contains(&root) {
-        let hint = format!("write `data.{root}`");
-        problems.add("unknown_name", path.span, format!("there is no `{root}`"), Some(&hint));
+        let hint = if root == "event" {
+            "copy reads `data` and `user`; `event` is for rules only"
+        } else {
+            "copy reads `data` (the event's values) and `user` (the person)"
+        };
+        problems.add("unknown_name", path.span, unknown_name(root), Some(hint));
     }
     for step in &path.steps {
         if let Step::Dynamic(inner) = step {
@@ -94,21 +98,26 @@ fn check_path(path: &Path, origins: &Origins, problems: &mut Problems<'_>) {
     }
 }
 
+/// The message about a name that copy does not have.
+pub fn unknown_name(name: &str) -> String {
+    format!("there is no `{name}`")
+}
+
 fn check_loop_member(path: &Path, origins: &Origins, problems: &mut Problems<'_>) {
     let known = match path.steps.as_slice() {
         [Step::Key(key)] => LOOP_MEMBERS.contains(&key.as_str()),
         _ => false,
     };
     if !origins.is_in_loop() {
-        let hint = Some("it is there between `for` and `endfor`");
+        let hint = Some("use it between `for` and `endfor`");
         problems.add("unknown_name", path.span, "there is no `forloop` outside a loop", hint);
     } else if !known {
-        let hint = format!("there are `forloop.{}`", LOOP_MEMBERS.join("`, `forloop."));
-        problems.add("unknown_name", path.span, "there is no such member of `forloop`", Some(&hint));
+        let hint = format!("known members: `forloop.{}`", LOOP_MEMBERS.join("`, `forloop."));
+        problems.add("unknown_name", path.span, "`forloop` has no such member", Some(&hint));
     }
 }
 
-/// Checks that OneSignal can run nodes that are left to it as they are.
+/// Checks that OneSignal can run nodes that are passed to it unchanged.
 pub fn check_runnable(nodes: &[Node], channel: Channel, problems: &mut Problems<'_>) {
     for node in nodes {
         match node {
@@ -124,7 +133,7 @@ pub fn check_runnable(nodes: &[Node], channel: Channel, problems: &mut Problems<
     }
 }
 
-/// Whether an output of literals alone has a filter that OneSignal lacks: Herald computes it once and for all.
+/// Whether an output of literals alone has a filter that OneSignal lacks: Herald computes it at compile time.
 pub fn has_computed_constant(nodes: &[Node], origins: &Origins) -> bool {
     nodes.iter().any(|node| match node {
         Node::Output(output) => {
@@ -144,25 +153,24 @@ pub fn check_filters(filtered: &Filtered, first: usize, problems: &mut Problems<
         let is_constant = !reads(&filtered.expr)
             && filtered.filters.iter().flat_map(|call| &call.args).all(|arg| !reads(arg));
         let (message, hint) = if is_constant {
-            (format!("OneSignal has no filter `{name}`"), "write the result itself")
+            (format!("OneSignal has no filter `{name}`"), "write the result instead")
         } else {
             let message = format!("OneSignal has no filter `{name}`, and only it can compute this");
-            (message, "use it on `data` alone, or choose another")
+            (message, "apply it to `data` only, or choose another filter")
         };
         problems.add("filter_unavailable", call.span, message, Some(hint));
     }
 }
 
-/// Checks that a loop may stay with OneSignal.
+/// Checks that OneSignal can run a loop.
 pub fn check_loop(span: Span, channel: Channel, problems: &mut Problems<'_>) {
     if channel == Channel::Push {
-        let message =
-            "OneSignal runs no `for` in push messages, and this one needs what only OneSignal knows";
+        let message = "OneSignal does not run `for` in push messages, and this loop reads values that only OneSignal has";
         problems.add(
             "loop_in_push",
             span,
             message,
-            Some("loop over `data` alone, or take it out of the loop"),
+            Some("loop over `data` only, or move those values out of the loop"),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Finds out where each output stands: between tags, in an attribute, at the start of a link.
+//! Determines the HTML context of each output: between tags, in an attribute, at the start of a link.
 
 use std::mem::discriminant;
 
@@ -205,7 +205,7 @@ impl Walk<'_> {
             FieldKind::Link if at.begun => Place::LinkPart,
             FieldKind::Link => Place::LinkStart,
             FieldKind::Html if self.lost => Place::Refused(
-                "the branches or captures before it leave the HTML within a tag, so the value's place is unclear",
+                "the branches or captures before it leave a tag open, so the value's context is unclear",
             ),
             FieldKind::Html => at.place(),
         }
@@ -244,27 +244,25 @@ impl State {
         match self.spot {
             Spot::Text => Place::Markup,
             Spot::Quoted(_) => self.in_attribute(),
-            Spot::Foreign => {
-                Place::Refused("a value can't be made safe in a script, a style sheet or a frame")
-            }
+            Spot::Foreign => Place::Refused("a value is not safe in a script, a style sheet or a frame"),
             Spot::Comment | Spot::Declaration => {
-                Place::Refused("a value has no place in a comment or declaration")
+                Place::Refused("a value is not allowed in a comment or declaration")
             }
-            Spot::Unquoted | Spot::BeforeValue => Place::Refused("put quotes around the attribute's value"),
+            Spot::Unquoted | Spot::BeforeValue => Place::Refused("put the attribute's value in quotes"),
             Spot::Open | Spot::TagName | Spot::Tag | Spot::AttributeName | Spot::AfterName => {
-                Place::Refused("a value can't stand in a tag outside of a quoted attribute")
+                Place::Refused("a value is not allowed in a tag outside of a quoted attribute")
             }
-            Spot::Lost => Place::Refused("the branches before it leave the HTML in different places"),
+            Spot::Lost => Place::Refused("the branches before it end in different HTML contexts"),
         }
     }
 
     fn in_attribute(&self) -> Place {
         let name = self.attribute.as_str();
         if name.starts_with("on") {
-            return Place::Refused("a value can't be made safe in an attribute that holds a script");
+            return Place::Refused("a value is not safe in an attribute that contains a script");
         }
         if name == "srcdoc" || (self.tag == "meta" && name == "content") {
-            return Place::Refused("a value can't be made safe in this attribute");
+            return Place::Refused("a value is not safe in this attribute");
         }
         match (LINKS.contains(&name), self.begun) {
             (true, false) => Place::AttributeLinkStart,

@@ -1,4 +1,4 @@
-//! Who can compute what: values come from the event, from OneSignal, or from both.
+//! Where values come from: the event, OneSignal, or both; and therefore who computes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ impl Origin {
     }
 }
 
-/// Tells origins in one field.
+/// Determines the origins of values in one field.
 #[derive(Debug, Default)]
 pub struct Origins {
     /// Variables that OneSignal has to keep, because their value or their assignment depends on it.

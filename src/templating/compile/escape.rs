@@ -1,4 +1,4 @@
-//! Makes values safe for the place where they stand.
+//! Encodes values for the context that they are printed in.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -81,10 +81,7 @@ pub struct Places(pub BTreeMap<usize, Place>);
 impl Places {
     /// The place of the output at `span`.
     pub fn of(&self, span: Span) -> Place {
-        self.0
-            .get(&span.start)
-            .copied()
-            .unwrap_or(Place::Refused("Herald doesn't know where this output stands"))
+        self.0.get(&span.start).copied().unwrap_or(Place::Refused("the context of this output is unknown"))
     }
 }
 
@@ -159,7 +156,7 @@ fn encode_markup(text: &Marked) -> Result<String, &'static str> {
         }
         at.pass_value();
     }
-    if at.is_between_tags() { Ok(out) } else { Err("its markup ends within a tag: a filter cut it there") }
+    if at.is_between_tags() { Ok(out) } else { Err("a filter cut its markup in the middle of a tag") }
 }
 
 /// Whether a link that begins so runs something.
@@ -184,7 +181,9 @@ pub fn make_safe(place: Place, text: Cow<'_, str>) -> Result<Cow<'_, str>, &'sta
         Place::AttributeLinkStart => escape_html(&check_link(text)?).into(),
         Place::Style if text.chars().all(|c| c.is_ascii_alphanumeric() || " #.%-".contains(c)) => text,
         Place::Style => {
-            return Err("in a `style` attribute a value may hold letters, digits, spaces and # . % - only");
+            return Err(
+                "in a `style` attribute a value may contain only letters, digits, spaces and # . % -",
+            );
         }
         Place::Refused(why) => return Err(why),
     })
@@ -254,8 +253,7 @@ fn percent_encode(text: Cow<'_, str>) -> Cow<'_, str> {
     out.into()
 }
 
-const BAD_LINK: &str =
-    "a value that begins a link must be a link that begins with http://, https://, mailto: or tel:";
+const BAD_LINK: &str = "a value at the start of a link must begin with http://, https://, mailto: or tel:";
 
 /// A whole link, or its beginning, from a value: only schemes that lead to a page, a mailbox or a phone.
 fn check_link(text: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
@@ -269,7 +267,7 @@ fn check_link(text: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
         return Err(BAD_LINK);
     }
     if text.chars().any(|c| c.is_whitespace() || is_control(c) || "<>\"\\^`{|}".contains(c)) {
-        return Err("a value that begins a link holds characters that no link has");
+        return Err("a value at the start of a link contains characters that are not allowed in links");
     }
     Ok(text)
 }

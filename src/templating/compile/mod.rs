@@ -29,9 +29,10 @@ use crate::domain::template::{FieldKind, FieldSpec, Fields, fields_of};
 use crate::domain::visible::is_blank;
 use crate::templating::liquid::ast::Span;
 use crate::templating::liquid::render::{Escape, Evaluator, Manner};
-use crate::templating::liquid::{PathUse, RenderError, Template};
+use crate::templating::liquid::{PathUse, RenderError, Template, excess};
 use crate::templating::mjml;
 
+pub use checks::unknown_name;
 use dataflow::{Origins, PROVIDER_NAMES};
 use escape::{Places, literal};
 pub use languages::compile_content;
@@ -78,8 +79,8 @@ pub enum ValueError {
         /// Plain words.
         detail: String,
     },
-    /// The template takes too much with this event.
-    #[error("the field `{field}` takes too much: {detail}")]
+    /// The template exceeds a limit with this event.
+    #[error("the field `{field}` {detail}")]
     Limit {
         /// The field, by Herald's name.
         field: String,
@@ -164,7 +165,7 @@ fn too_complex(spent: Spent) -> Problem {
         field: String::new(),
         line: 1,
         column: 1,
-        message: format!("this copy can't be compiled: {spent}"),
+        message: format!("this copy is too complex to compile: {spent}"),
         hint: Some("use fewer variables, branches and loops, or shorter texts".to_owned()),
     }
 }
@@ -180,7 +181,7 @@ fn unknown_fields(channel: Channel, fields: &Fields) -> Vec<Problem> {
             line: 1,
             column: 1,
             message: format!("{channel} messages have no field `{name}`"),
-            hint: Some(format!("there are {}", names.join(", "))),
+            hint: Some(format!("known fields: {}", names.join(", "))),
         })
         .collect()
 }
@@ -405,8 +406,14 @@ impl CompiledContent {
                 let path = full.unwrap_or(path);
                 ValueError::Missing { path, field: name }
             }
-            error @ RenderError::TooMuch { .. } => {
-                ValueError::Limit { field: name, detail: error.to_string() }
+            RenderError::TooMuch { what: "output", line, column } => {
+                let bytes = Limits::RENDERING.length;
+                let detail = format!("grows beyond {bytes} bytes (line {line}, column {column})");
+                ValueError::Limit { field: name, detail }
+            }
+            RenderError::TooMuch { what, line, column } => {
+                let detail = format!("{} (line {line}, column {column})", excess(what));
+                ValueError::Limit { field: name, detail }
             }
             error @ RenderError::Unusable { .. } => {
                 ValueError::Unsafe { field: name, detail: error.to_string() }

@@ -1,4 +1,4 @@
-//! What is wrong with a field, for its author.
+//! Problems of a field, for its author.
 
 use crate::templating::liquid::SyntaxError;
 use crate::templating::liquid::ast::Span;
@@ -22,7 +22,7 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
-/// How many problems of one field are told: more help nobody.
+/// The maximum number of problems reported for one field.
 const MAX_PROBLEMS: usize = 50;
 
 /// Collects the problems of one field.

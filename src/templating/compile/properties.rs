@@ -1,7 +1,7 @@
-//! Laws of the compiler: whatever the template and the event, what OneSignal prints is what the author meant.
+//! Properties of the compiler: for every template and event, OneSignal prints what the author meant.
 //!
-//! Templates are built from parts that know by themselves what they print, so the expected text owes nothing to the
-//! compiler, the evaluator or their idea of escaping.
+//! Templates are built from parts that know what they print, so the expected text does not depend on the compiler, the
+//! evaluator or their escaping.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -292,7 +292,7 @@ fn content(channel: Channel, field: &str, text: &str) -> CompiledContent {
 /// What OneSignal prints, with the event's values under `all` and under the person's own id.
 fn printed(content: &CompiledContent, field: &str, world: &World) -> [String; 2] {
     let values = Value::Object(content.values(&world.data(), &Budget::default()).expect("it has values"));
-    assert!(!values.to_string().contains("secret"), "only what is used leaves the house: {values}");
+    assert!(!values.to_string().contains("secret"), "only what is used is sent: {values}");
     let both = content.template_fields().iter().chain(content.call_fields());
     let (_, text) = both.into_iter().find(|(name, _)| *name == field).expect("the field is there");
     let template =

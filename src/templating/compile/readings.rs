@@ -1,4 +1,4 @@
-//! Laws of encoding: whatever filters and captures a value goes through, its reader reads the value.
+//! Properties of encoding: whatever filters and captures a value passes through, its reader sees the value.
 //!
 //! The HTML is read as a mail program reads it, links are taken apart as a browser does, and both are compared with what the
 //! filters make of the plain value. The source text is never compared.

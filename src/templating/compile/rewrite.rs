@@ -141,9 +141,9 @@ impl<'f> Rewriter<'f> {
         ops: &mut Vec<Op>,
     ) {
         if origin.event && place.is_delicate() && usage::reads_kept(output, &self.origins) {
-            let hint = Some("put a value of `data` there directly");
+            let hint = Some("use a value of `data` directly");
             let message =
-                "a value that went through a variable of OneSignal's can't be made safe in a link or style";
+                "a value in a variable that OneSignal computes can't be made safe in a link or style";
             self.problems.add("unsafe_place", output.span, message, hint);
         }
         if origin.event {
@@ -302,7 +302,7 @@ impl<'f> Rewriter<'f> {
         };
         let is_encoded = matches!(self.kind, FieldKind::Html | FieldKind::Link);
         if is_encoded && (kept(&test.left) || kept(right)) {
-            let message = "OneSignal would compare a value of `data` that is encoded for this field already";
+            let message = "OneSignal would compare a value of `data` that is already encoded for this field";
             let hint = Some("compare the value of `data` itself");
             self.problems.add("encoded_text", test.span, message, hint);
         }
@@ -358,7 +358,7 @@ impl<'f> Rewriter<'f> {
     fn open_loop(&mut self, list: &For, origin: Origin, out: &mut String, ops: &mut Vec<Op>) {
         check_loop(list.span, self.channel, &mut self.problems);
         if self.scopes.iter().any(|scope| scope.name == list.variable) {
-            let message = format!("`{}` is already the element of the loop around", list.variable);
+            let message = format!("`{}` is already the variable of the enclosing loop", list.variable);
             self.problems.add("reserved_name", list.span, message, Some("choose another name"));
         }
         let need = if list.otherwise.is_some() { Need::Replaceable } else { Need::There };

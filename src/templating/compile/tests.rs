@@ -276,7 +276,7 @@ fn problems_say_where_and_what_to_do() {
         line: 2,
         column: 5,
         message: "there is no `order_id`".into(),
-        hint: Some("write `data.order_id`".into()),
+        hint: Some("copy reads `data` (the event's values) and `user` (the person)".into()),
     };
     assert_eq!(found, [wanted]);
     assert_eq!(codes(Channel::Push, &[("contents", "{{ data.x | upcas }}")]), ["liquid_syntax"]);

@@ -1,4 +1,4 @@
-//! What the reference engine, and so OneSignal, can't parse or reads otherwise although it is understood here.
+//! What the reference engine, and therefore OneSignal, can't parse or reads differently although it is valid here.
 
 use super::ast::Span;
 use super::lexer::{Token, tokens};
@@ -53,7 +53,7 @@ pub fn unparsable(source: &str) -> Vec<Issue> {
 fn half_a_block(at: usize) -> Issue {
     let message =
         "a comment is parsed, too: this tag in it is incomplete, or is not closed within it".to_owned();
-    Issue { at, message, hint: "take the tag out of the comment" }
+    Issue { at, message, hint: "remove the tag from the comment" }
 }
 
 fn brace_in(source: &str, mark: &Mark) -> Option<Issue> {
@@ -98,16 +98,16 @@ fn unspaced(source: &str, (token, span): &(Token, Span)) -> Option<Issue> {
     (!is_apart).then_some(Issue { at: span.start, message, hint: "put a space before and after it" })
 }
 
-/// `reversed` is seen only directly behind the list.
+/// `reversed` is recognized only directly after the list.
 fn late_reversed(tokens: &[(Token, Span)]) -> Option<Issue> {
     let word = |wanted: &str| {
         tokens.iter().position(|(token, _)| matches!(token, Token::Word(word) if word == wanted))
     };
     let reversed = word("reversed").filter(|at| *at > 2)?;
     let first = [word("limit"), word("offset")].into_iter().flatten().min()?;
-    let message = "OneSignal's engine overlooks `reversed` behind `limit` and `offset`".to_owned();
+    let message = "OneSignal's engine ignores `reversed` after `limit` and `offset`".to_owned();
     let at = tokens.get(reversed)?.1.start;
-    (first < reversed).then_some(Issue { at, message, hint: "write it directly behind the list" })
+    (first < reversed).then_some(Issue { at, message, hint: "write it directly after the list" })
 }
 
 /// Whitespace that is none to the engine, outside of quotes.
@@ -119,7 +119,7 @@ fn wide_space(source: &str, inner: Span, tokens: &[(Token, Span)]) -> Option<Iss
     let at = wide.find(|at| !within(*at))?;
     let message =
         "this space is a no-break or wide one, which OneSignal's engine takes for part of a name".to_owned();
-    Some(Issue { at, message, hint: "write a plain space" })
+    Some(Issue { at, message, hint: "use a plain space" })
 }
 
 /// An output or a tag, from its first to its last brace.

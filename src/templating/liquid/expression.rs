@@ -28,11 +28,7 @@ impl<'s> Reader<'s> {
     pub fn new(source: &'s str, inner: Span, budget: &Budget) -> Result<Self, SyntaxError> {
         let tokens = tokens(source, inner)?;
         budget.steps(tokens.len()).map_err(|spent| {
-            SyntaxError::at(
-                source,
-                inner.start,
-                format!("this is too much to read: {spent}; make it shorter"),
-            )
+            SyntaxError::at(source, inner.start, format!("this is too complex: {spent}; shorten it"))
         })?;
         Ok(Self { source, inner, tokens, at: 0 })
     }
@@ -76,7 +72,7 @@ impl<'s> Reader<'s> {
     /// Takes a word.
     pub fn word(&mut self, wanted: &str) -> Result<String, SyntaxError> {
         let Some(Token::Word(word)) = self.peek() else {
-            return self.error(format!("{wanted} is expected here"));
+            return self.error(format!("expected {wanted}"));
         };
         let word = word.clone();
         self.at += 1;
@@ -120,7 +116,7 @@ impl<'s> Reader<'s> {
                 "empty" => Literal::Empty,
                 _ => return Ok(Expr::Path(self.path(0)?)),
             },
-            Some(Token::Sign(_)) | None => return self.error("a value is expected here"),
+            Some(Token::Sign(_)) | None => return self.error("expected a value"),
         };
         self.at += 1;
         Ok(Expr::Literal(literal))
@@ -128,7 +124,7 @@ impl<'s> Reader<'s> {
 
     fn path(&mut self, depth: usize) -> Result<Path, SyntaxError> {
         if depth > MAX_BRACKETS {
-            return self.error("too many brackets within brackets");
+            return self.error("brackets are nested too deeply");
         }
         let start = self.here().start;
         let root = self.word("a name")?;
@@ -136,7 +132,7 @@ impl<'s> Reader<'s> {
         loop {
             if steps.len() > MAX_STEPS {
                 let message = format!(
-                    "a path has at most {MAX_STEPS} steps; an event's values are not nested deeper, so take some away"
+                    "a path has at most {MAX_STEPS} steps; event data is not nested deeper, so shorten it"
                 );
                 return Err(SyntaxError::at(self.source, start, message));
             }
@@ -155,17 +151,17 @@ impl<'s> Reader<'s> {
             Some(Token::Text(key)) => Step::Key(key.clone()),
             Some(Token::Int(index)) => match i64::try_from(*index) {
                 Ok(index) => Step::Index(index),
-                Err(_) => return self.error("this index is too big"),
+                Err(_) => return self.error("this index is too large"),
             },
             Some(Token::Word(_)) => Step::Dynamic(self.path(depth + 1)?),
             Some(Token::Float(_) | Token::Sign(_)) | None => {
-                return self.error("an index, a quoted key or a path is expected in brackets");
+                return self.error("expected an index, a quoted key or a path in brackets");
             }
         };
         if !matches!(step, Step::Dynamic(_)) {
             self.at += 1;
         }
-        if self.take_sign("]") { Ok(step) } else { self.error("`]` is expected here") }
+        if self.take_sign("]") { Ok(step) } else { self.error("expected `]`") }
     }
 
     /// Reads a value and its filters, to the end.
@@ -175,7 +171,7 @@ impl<'s> Reader<'s> {
         while self.take_sign("|") {
             if filters.len() == MAX_FILTERS {
                 return self.error(format!(
-                    "a value has at most {MAX_FILTERS} filters; let the event carry what is wanted"
+                    "a value has at most {MAX_FILTERS} filters; compute it in the event instead"
                 ));
             }
             filters.push(self.call()?);
@@ -185,12 +181,12 @@ impl<'s> Reader<'s> {
         Ok(Filtered { expr, filters, span })
     }
 
-    /// `"now" | date` would make the text depend on when it is rendered, which nobody could check beforehand.
+    /// `"now" | date` would make the text depend on when it is rendered, which can't be checked in advance.
     fn refuse_the_present_moment(&self, expr: &Expr, filters: &[Call]) -> Result<(), SyntaxError> {
         let Expr::Literal(Literal::Text(text)) = expr else { return Ok(()) };
         let Some(call) = filters.first() else { return Ok(()) };
         if call.filter == Filter::Date && matches!(text.as_str(), "now" | "today") {
-            let message = format!("`{text}` is not supported by `date`; let the event carry the time");
+            let message = format!("`date` does not support `{text}`; put the time in the event");
             return Err(SyntaxError::at(self.source, call.span.start, message));
         }
         Ok(())
@@ -251,7 +247,7 @@ impl<'s> Reader<'s> {
             };
             if condition.tests.len() == MAX_TESTS {
                 return self.error(format!(
-                    "a condition has at most {MAX_TESTS} tests; use `contains` with a list of the event"
+                    "a condition has at most {MAX_TESTS} tests; use `contains` with a list in the event"
                 ));
             }
             condition.joins.push(join);
@@ -264,7 +260,7 @@ impl<'s> Reader<'s> {
         let left = self.expr()?;
         if self.take_sign("=") {
             self.at -= 1;
-            return self.error("`=` is no comparison; write `==`");
+            return self.error("`=` is not a comparison; write `==`");
         }
         let right = match self.operator() {
             Some(operator) => Some((operator, self.expr()?)),

@@ -238,6 +238,7 @@ fn unexpected(c: char) -> String {
             format!("`{c}` is not supported; use the filters `plus`, `minus`, `times`, `divided_by`")
         }
         '&' => "`&` is not supported; write `and`".to_owned(),
+        '#' => "`#` is not supported; comments are written `{% comment %}…{% endcomment %}`".to_owned(),
         '!' => "`!` is not supported; write `unless` or `== false`".to_owned(),
         '“' | '”' | '„' | '‘' | '’' => format!("`{c}` is a typographic quote; write `\"`"),
         c if c.is_alphabetic() => format!("`{c}` can't be part of a name; write `['{c}…']`"),
@@ -248,7 +249,7 @@ fn unexpected(c: char) -> String {
 fn quoted(text: &str, at: usize, quote: char) -> Result<(Token, usize), SyntaxError> {
     let Some(length) = text[at + 1..].find(quote) else {
         let message =
-            format!("the text that begins with {quote} is not closed (it can't contain `}}}}` or `%}}`)");
+            format!("the string that begins with {quote} is not closed (it can't contain `}}}}` or `%}}`)");
         return Err(SyntaxError::at(text, at, message));
     };
     Ok((Token::Text(text[at + 1..at + 1 + length].to_owned()), length + 2))

@@ -1,11 +1,11 @@
-//! The Liquid subset that OneSignal speaks, and a little more: the language alone.
+//! The Liquid subset that OneSignal supports, and a little more: the language only.
 //!
-//! [`Template::parse`] takes a source that is never trusted, and [`Template::render`] runs it within a [`Budget`]; neither
-//! panics nor runs away, whatever they are given. Values come as JSON and are borrowed, the result is text.
-//! It reads no clock but a given deadline, does no I/O, and knows nothing of events, channels or OneSignal's fields.
+//! [`Template::parse`] takes an untrusted source, and [`Template::render`] runs it within a [`Budget`]; neither panics
+//! or runs away, whatever the input. Values come as JSON and are borrowed, the result is text. It reads no clock except
+//! a given deadline, does no I/O, and knows nothing of events, channels or OneSignal's fields.
 //!
 //! Where Liquid implementations differ, the Ruby one decides, because OneSignal follows it. Unlike there, what is
-//! unknown or malformed is an error with a place and advice, never a blank.
+//! unknown or malformed is an error with a position and a suggestion, never a blank.
 
 pub(in crate::templating) mod ast;
 pub(in crate::templating) mod dates;
@@ -35,7 +35,7 @@ use serde_json::Value;
 
 use crate::domain::budget::Budget;
 
-pub use outcome::{RenderError, Rendered, Strictness};
+pub use outcome::{RenderError, Rendered, Strictness, excess};
 pub use parser::TAGS;
 pub use paths::PathUse;
 pub use position::SyntaxError;

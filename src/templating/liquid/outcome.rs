@@ -34,10 +34,10 @@ pub enum RenderError {
         /// From 1, in characters.
         column: usize,
     },
-    /// A budget is spent.
-    #[error("the template takes too much {what} (line {line}, column {column})")]
+    /// The limits of a rendering are exceeded.
+    #[error("the template {} (line {line}, column {column})", excess(what))]
     TooMuch {
-        /// Which budget: `output`, `steps`, `work on text` or `time`.
+        /// Which limit: `output`, `steps`, `memory`, `depth`, `work on text` or `time`.
         what: &'static str,
         /// From 1.
         line: usize,
@@ -54,4 +54,16 @@ pub enum RenderError {
         /// From 1, in characters.
         column: usize,
     },
+}
+
+/// What exceeds a limit, as a predicate of the template or the field.
+pub fn excess(what: &str) -> &'static str {
+    match what {
+        "steps" => "needs too many steps",
+        "output" => "makes a text that is too long",
+        "memory" => "needs too much memory",
+        "depth" => "is nested too deeply",
+        "time" => "took too long to render",
+        _ => "processes too much text",
+    }
 }

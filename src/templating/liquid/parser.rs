@@ -21,7 +21,7 @@ pub const TAGS: [&str; 10] =
 /// Parses a whole source, within a budget of a step per token and node.
 pub fn parse(source: &str, budget: &Budget) -> Result<Vec<Node>, SyntaxError> {
     if source.len() > MAX_SOURCE {
-        let message = format!("a template has at most {MAX_SOURCE} bytes, this one has {}", source.len());
+        let message = format!("a template has at most {MAX_SOURCE} bytes; this one has {}", source.len());
         return Err(SyntaxError::at(source, 0, message));
     }
     budget.work(source.len()).map_err(|spent| too_much(source, 0, spent))?;
@@ -36,16 +36,16 @@ pub fn parse(source: &str, budget: &Budget) -> Result<Vec<Node>, SyntaxError> {
 
 fn stray(name: &str) -> String {
     match name {
-        "else" => "`else` stands outside of `if`, `unless`, `case` and `for`".to_owned(),
-        "elsif" => "`elsif` stands outside of `if`".to_owned(),
-        "when" => "`when` stands outside of `case`".to_owned(),
-        end => format!("`{end}` closes nothing that is open"),
+        "else" => "`else` is outside of `if`, `unless`, `case` and `for`".to_owned(),
+        "elsif" => "`elsif` is outside of `if`".to_owned(),
+        "when" => "`when` is outside of `case`".to_owned(),
+        end => format!("`{end}` has no matching opening tag"),
     }
 }
 
 /// The error of a budget that is spent at `at`.
 fn too_much(source: &str, at: usize, spent: Spent) -> SyntaxError {
-    SyntaxError::at(source, at, format!("this is too much to read: {spent}; make it shorter"))
+    SyntaxError::at(source, at, format!("the template is too complex: {spent}; shorten it"))
 }
 
 struct Parser<'s> {
@@ -123,10 +123,10 @@ impl<'s> Parser<'s> {
             return Ok(());
         }
         let wanted = ends.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
-        self.fail(end.span, format!("`{}` is not expected here; {wanted} is", end.name))
+        self.fail(end.span, format!("expected {wanted}, not `{}`", end.name))
     }
 
-    /// Reads the block of a tag that must be closed; `opened` names it in errors. Tells whether it is blank, too.
+    /// Reads the block of a tag that must be closed; `opened` names it in errors. Also returns whether it is blank.
     fn inside(
         &mut self,
         opened: &str,
@@ -248,7 +248,7 @@ impl<'s> Parser<'s> {
     fn for_loop(&mut self, mut reader: Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
         let variable = reader.word("a name for the element")?;
         if !reader.take_word("in") {
-            return reader.error("`in` is expected here");
+            return reader.error("expected `in`");
         }
         let list = reader.expr()?;
         let (mut limit, mut offset, mut reversed) = (None, None, false);
@@ -260,7 +260,7 @@ impl<'s> Parser<'s> {
             } else if reader.take_word("offset") && reader.take_sign(":") {
                 offset = Some(reader.expr()?);
             } else if !reader.take_sign(",") {
-                return reader.error("`limit:`, `offset:` or `reversed` is expected here");
+                return reader.error("expected `limit:`, `offset:` or `reversed`");
             }
         }
         self.loops += 1;
@@ -291,7 +291,7 @@ impl<'s> Parser<'s> {
     fn jump(&self, name: &str, reader: &Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
         reader.end()?;
         if self.loops == 0 {
-            return self.fail(span, format!("`{name}` stands outside of `for`"));
+            return self.fail(span, format!("`{name}` is outside of `for`"));
         }
         Ok(if name == "break" { Node::Break } else { Node::Continue })
     }
@@ -300,14 +300,14 @@ impl<'s> Parser<'s> {
 fn assign(mut reader: Reader<'_>, span: Span) -> Result<Node, SyntaxError> {
     let name = reader.word("a name")?;
     if !reader.take_sign("=") {
-        return reader.error("`=` is expected here");
+        return reader.error("expected `=`");
     }
     let value = reader.filtered(span)?;
     Ok(Node::Assign(Assign { name, value, span }))
 }
 
 fn too_many_branches(name: &str) -> String {
-    format!("`{name}` has more than {MAX_BRANCHES} branches; let the event carry the text that is wanted")
+    format!("`{name}` has more than {MAX_BRANCHES} branches; put the text in the event instead")
 }
 
 fn is_end(name: &str) -> bool {
@@ -316,10 +316,10 @@ fn is_end(name: &str) -> bool {
 
 fn unknown_tag(name: &str) -> String {
     if name == "render" {
-        return "unknown tag `render`; did you mean `include`?".to_owned();
+        return "`render` is not supported; write `{% include 'name' %}` to insert a partial".to_owned();
     }
     match super::filters::nearest(name, TAGS.into_iter()) {
         Some(known) => format!("unknown tag `{name}`; did you mean `{known}`?"),
-        None => format!("unknown tag `{name}`; there are {}", TAGS.join(", ")),
+        None => format!("unknown tag `{name}`; known tags: {}", TAGS.join(", ")),
     }
 }

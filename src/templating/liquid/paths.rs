@@ -109,7 +109,7 @@ impl<'n> Finder<'n> {
         self.depth -= 1;
     }
 
-    /// Names that are made of each other could stand for more paths than anyone can count; a few tell enough.
+    /// Names derived from each other could stand for an exponential number of paths; a few are enough.
     fn few(mut paths: Vec<String>) -> Vec<String> {
         paths.retain(|path| path.len() <= LONGEST_PATH);
         let mut seen = HashSet::new();

@@ -1,6 +1,6 @@
-//! Lines and columns, and the error of a template that can't be read.
+//! Lines and columns, and the error of a template that can't be parsed.
 
-/// Why a template can't be read, and where.
+/// Why a template can't be parsed, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct SyntaxError {
@@ -33,7 +33,7 @@ pub(in crate::templating) fn line_and_column(source: &str, offset: usize) -> (us
     (line, column)
 }
 
-/// Tells lines and columns of offsets that mostly grow, without reading the source from its start each time.
+/// Computes lines and columns of mostly growing offsets, without reading the source from its start each time.
 #[derive(Debug)]
 pub(in crate::templating) struct Cursor<'s> {
     source: &'s str,

@@ -391,10 +391,9 @@ impl<'a> Evaluator<'a> {
         filters::apply(call.filter, input, args, call.allow_false, &mut bench).map_err(|fault| match fault {
             Fault::Spent(spent) => Stop::Spent(spent, call.span),
             Fault::Reported(what) => Stop::Reported(what, call.span),
-            Fault::Unusable(why) => Stop::Unusable(
-                format!("`{}` has nothing to work on: {why}", call.filter.name()).into(),
-                call.span,
-            ),
+            Fault::Unusable(why) => {
+                Stop::Unusable(format!("`{}` failed: {why}", call.filter.name()).into(), call.span)
+            }
         })
     }
 

@@ -1,4 +1,4 @@
-//! Where the MJML is in a body, and what may stand beside it.
+//! Finds the MJML in a body, and what may be beside it.
 
 use super::hidden::Hidden;
 
@@ -55,7 +55,7 @@ impl Document {
         }
         for (from, to) in [(0, start), (end, text.len())] {
             if let Some(at) = hidden.first_text(from, to) {
-                return Err((at, "text and tags stand within `<mjml>`, not beside it"));
+                return Err((at, "text and tags must be inside `<mjml>`"));
             }
         }
         Ok(Self { start, text: lower_tags(&text[start..end]), end })

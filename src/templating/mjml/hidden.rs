@@ -1,4 +1,4 @@
-//! Liquid hidden from the converter behind words, and put back behind it.
+//! Hides Liquid from the converter behind placeholder words, and restores it.
 
 use super::{Converted, problem};
 use crate::templating::compile::Problem;
@@ -117,8 +117,8 @@ impl Hidden {
     }
 
     fn misplaced(&self, source: &str, number: usize) -> Problem {
-        let message = "MJML has no place for Liquid here, so it would be lost or moved".to_owned();
-        let hint = "put it within `mj-text`, `mj-button`, `mj-table` or an attribute that holds text or a link; \
+        let message = "MJML does not allow Liquid here: it would be lost or moved".to_owned();
+        let hint = "put it in `mj-text`, `mj-button`, `mj-table` or an attribute that contains text or a link; \
                     between elements write it in an `mj-raw` of its own";
         let at = self.pieces.get(number).map_or(0, |(start, ..)| *start);
         let liquid = self.liquid(source, number);

@@ -1,7 +1,7 @@
-//! Email bodies that are written as MJML: converted to HTML before they are compiled, with their Liquid unharmed.
+//! Email bodies written as MJML: converted to HTML before they are compiled, with their Liquid intact.
 //!
-//! Liquid is hidden from the converter behind words and put back behind it. What the converter drops, doubles or moves
-//! to another branch or loop is a problem, never a different message.
+//! Liquid is hidden from the converter behind placeholder words and restored afterwards. If the converter drops,
+//! duplicates or moves Liquid to another branch or loop, that is a problem, never a different message.
 
 mod document;
 mod hidden;
@@ -25,8 +25,8 @@ use measure::Measure;
 
 /// The field that may be MJML.
 const FIELD: &str = "body";
-/// Where more is said of MJML.
-const MORE: &str = "see mjml.io for what goes where";
+/// Where MJML is documented.
+const MORE: &str = "see mjml.io for the allowed elements";
 /// How deep elements may be nested: the converter works by recursion.
 const MAX_NESTING: usize = 64;
 /// How long the HTML may become, in bytes, by what is known before it is made.
@@ -84,28 +84,30 @@ pub fn to_html(source: &str, budget: &Budget) -> Result<String, Problem> {
 pub(super) fn convert(template: &Template, budget: &Budget) -> Result<Converted, Problem> {
     let source = template.source();
     let hidden = Hidden::of(template);
-    let document = Document::find(&hidden)
-        .map_err(|(at, what)| problem(source, hidden.origin(at), format!("this is no MJML: {what}"), MORE))?;
+    let document = Document::find(&hidden).map_err(|(at, what)| {
+        problem(source, hidden.origin(at), format!("this is not valid MJML: {what}"), MORE)
+    })?;
     // The tokenizer panics at some comments, here as in the parser.
     let unreadable =
-        || problem(source, 0, "this is no MJML: a tag or comment can't be read".to_owned(), MORE);
+        || problem(source, 0, "this is not valid MJML: a tag or comment can't be parsed".to_owned(), MORE);
     let origin = |at: usize| hidden.origin(document.start + at);
     let measure = on_deep_stack(|| Measure::of(&document.text)).ok_or_else(unreadable)?.map_err(|at| {
         let message = format!("elements are nested more than {MAX_NESTING} deep");
-        problem(source, origin(at), message, "nest them less")
+        problem(source, origin(at), message, "reduce the nesting")
     })?;
     let bytes = measure.bytes(&document.text);
     if bytes > MAX_BYTES {
-        let message = "attributes that every element gets are too long for so many elements".to_owned();
+        let message =
+            "the attributes that apply to every element are too long for so many elements".to_owned();
         return Err(problem(source, 0, message, "shorten what `mj-attributes` sets, or use fewer elements"));
     }
     let paid =
         budget.steps(measure.elements).and_then(|()| budget.work(bytes)).and_then(|()| budget.memory(bytes));
-    paid.map_err(|spent| problem(source, 0, format!("this can't be converted: {spent}"), "make it shorter"))?;
+    paid.map_err(|spent| problem(source, 0, format!("the MJML is too complex: {spent}"), "shorten it"))?;
     // The parser and the renderer recurse; where a level was not counted, a deep stack still holds it.
-    let html = on_deep_stack(|| html_of(&document.text)).unwrap_or(Err((0, "it can't be made into HTML")));
+    let html = on_deep_stack(|| html_of(&document.text)).unwrap_or(Err((0, "it can't be converted to HTML")));
     let html = html.map_err(|(at, what)| {
-        let message = format!("this is no MJML: {what}");
+        let message = format!("this is not valid MJML: {what}");
         problem(source, origin(at), message, MORE)
     })?;
     // Elements that MJML doesn't know are passed on as if they were HTML's.
@@ -114,7 +116,7 @@ pub(super) fn convert(template: &Template, budget: &Budget) -> Result<Converted,
         let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         let at = find_tag(&document.text, &format!("mj-{name}")).unwrap_or(0);
         let message = format!("MJML has no element `mj-{name}`");
-        return Err(problem(source, origin(at), message, "see mjml.io for what there is"));
+        return Err(problem(source, origin(at), message, "see mjml.io for the known elements"));
     }
     let html =
         [hidden.words(0, document.start), html, hidden.words(document.end, hidden.text.len())].concat();
@@ -124,10 +126,10 @@ pub(super) fn convert(template: &Template, budget: &Budget) -> Result<Converted,
 /// The HTML of MJML without Liquid, or where and why there is none.
 fn html_of(text: &str) -> Result<String, (usize, &'static str)> {
     let parsed = mrml::parse(text).map_err(|error| explained(&error))?;
-    // Fonts from elsewhere would tell a third party who reads what and when.
+    // Fonts loaded from elsewhere would let a third party track who opens the message.
     let options =
         RenderOptions { fonts: std::iter::empty::<(String, _)>().collect(), ..RenderOptions::default() };
-    parsed.element.render(&options).map_err(|_| (0, "it can't be made into HTML"))
+    parsed.element.render(&options).map_err(|_| (0, "it can't be converted to HTML"))
 }
 
 fn problem(source: &str, at: usize, message: String, hint: &str) -> Problem {
@@ -138,15 +140,15 @@ fn problem(source: &str, at: usize, message: String, hint: &str) -> Problem {
 fn explained(error: &mrml::prelude::parser::Error) -> (usize, &'static str) {
     use mrml::prelude::parser::Error;
     match error {
-        Error::UnexpectedElement { position, .. } => (position.start, "this element can't stand here"),
-        Error::UnexpectedToken { position, .. } => (position.start, "this can't stand here"),
+        Error::UnexpectedElement { position, .. } => (position.start, "this element is not allowed here"),
+        Error::UnexpectedToken { position, .. } => (position.start, "this is not allowed here"),
         Error::MissingAttribute { position, .. } => (position.start, "an attribute is missing"),
-        Error::InvalidAttribute { position, .. } => (position.start, "this attribute can't be read"),
-        Error::InvalidFormat { position, .. } => (position.start, "this can't be read"),
-        Error::IncludeLoaderError { position, .. } => (position.start, "nothing can be included"),
-        Error::EndOfStream { .. } => (0, "an element isn't closed"),
+        Error::InvalidAttribute { position, .. } => (position.start, "this attribute can't be parsed"),
+        Error::InvalidFormat { position, .. } => (position.start, "this can't be parsed"),
+        Error::IncludeLoaderError { position, .. } => (position.start, "includes are not supported"),
+        Error::EndOfStream { .. } => (0, "an element is not closed"),
         Error::SizeLimit { .. } => (0, "it is too long"),
-        Error::ParserError { .. } => (0, "a tag or attribute can't be read"),
+        Error::ParserError { .. } => (0, "a tag or attribute can't be parsed"),
         Error::NoRootNode => (0, "there is no `mjml` element"),
     }
 }

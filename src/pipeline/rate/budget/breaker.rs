@@ -1,4 +1,4 @@
-//! When an app's calls fail so often that it is better to make none: the share of failures among the last calls.
+//! Circuit breaker: stops an app's calls when too large a share of the recent ones failed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use crate::domain::clock::Timestamp;
 use crate::domain::retry::delta;
 
-/// When the breaker opens, and how its app comes back.
+/// When the breaker opens, and how its app recovers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BreakerPolicy {
-    /// How far back calls are counted.
+    /// The time window in which calls are counted.
     pub window: Duration,
-    /// Fewer calls than this say nothing.
+    /// With fewer calls than this, the failure rate is not evaluated.
     pub calls: usize,
-    /// Connections that fail one after the other, and then it opens whatever the count.
+    /// Consecutive connection failures that open the breaker regardless of the failure rate.
     pub connects: usize,
     /// How long it stays open at first …
     pub first: Duration,
     /// … and at most, after failed probes.
     pub longest: Duration,
-    /// How far apart probes are, over all replicas.
+    /// The interval between probes, across all replicas.
     pub probe_gap: Duration,
-    /// How long it takes after that until all calls are made again.
+    /// The ramp-up time after which calls reach their full rate again.
     pub ramp: Duration,
 }
 
@@ -39,18 +39,18 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// How a call ended, as the breaker counts.
+/// The result of a call, as the breaker counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// The provider answered, whatever it said.
+    /// The provider answered, with any status.
     Well,
-    /// No clear answer.
+    /// No definite answer.
     Failed,
-    /// Not even a connection.
+    /// No connection.
     NotConnected,
 }
 
-/// The last calls of one app.
+/// The recent calls of one app.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Breaker {
     calls: VecDeque<(Timestamp, bool)>,
@@ -58,11 +58,11 @@ pub(super) struct Breaker {
     connects_in_a_row: usize,
 }
 
-/// More calls than this need not be remembered: the share among the last of them says the same.
+/// The largest number of calls to remember: the failure rate among the last of them is representative.
 const REMEMBERED: usize = 1_000;
 
 impl Breaker {
-    /// Takes note of a call; returns whether it is better to make no more for now. It then begins anew.
+    /// Records a call; returns whether to stop making calls. The counts are then reset.
     pub fn note(&mut self, health: Health, policy: &BreakerPolicy, now: Timestamp) -> bool {
         let failed = health != Health::Well;
         self.calls.push_back((now, failed));

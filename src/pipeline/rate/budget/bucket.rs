@@ -1,11 +1,11 @@
-//! A token bucket: how many calls may begin, by time that has passed.
+//! A token bucket: how many calls may begin, refilled over time.
 
 use std::time::Duration;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::retry::delta;
 
-/// Tokens that come back with time, up to a number.
+/// Tokens that are refilled over time, up to a maximum.
 #[derive(Debug, Clone)]
 pub(super) struct Bucket {
     tokens: f64,
@@ -13,19 +13,19 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A bucket with this many tokens in it.
+    /// A bucket that holds this many tokens.
     pub fn with(tokens: f64, now: Timestamp) -> Self {
         Self { tokens, refilled_at: now }
     }
 
-    /// Lets in what came back since the last look, at `rate` tokens a second and at most `max` in all.
+    /// Adds the tokens earned since the last refill, at `rate` per second and up to `max`.
     pub fn refill(&mut self, rate: f64, max: f64, now: Timestamp) {
         let elapsed = (now - self.refilled_at).to_std().unwrap_or_default();
         self.tokens = (self.tokens + elapsed.as_secs_f64() * rate).min(max);
         self.refilled_at = self.refilled_at.max(now);
     }
 
-    /// Counts from `now` on, whenever it was filled before.
+    /// Counts from `now`, whenever it was refilled before.
     pub fn restart(&mut self, now: Timestamp) {
         self.refilled_at = now;
     }
@@ -33,18 +33,18 @@ impl Bucket {
     /// Takes one token.
     ///
     /// # Errors
-    /// When there will be one, at `rate` tokens a second.
+    /// The time at which there will be a token, at `rate` per second.
     pub fn take(&mut self, rate: f64, now: Timestamp) -> Result<(), Timestamp> {
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
         }
         let missing = Duration::from_secs_f64((1.0 - self.tokens) / rate.max(0.001));
-        // Microseconds are what the clock counts in: less than one would never pass.
+        // The clock counts in microseconds: a shorter wait would never end.
         Err(now + delta(missing).max(chrono::TimeDelta::microseconds(1)))
     }
 
-    /// Gives tokens back, or puts earned ones in, up to `max`.
+    /// Returns tokens, or adds earned ones, up to `max`.
     pub fn give(&mut self, tokens: f64, max: f64) {
         self.tokens = (self.tokens + tokens).min(max.max(self.tokens));
     }

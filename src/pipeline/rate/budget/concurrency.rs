@@ -1,37 +1,37 @@
-//! How many calls may be under way at once, as the provider's latency allows.
+//! An adaptive limit on concurrent calls that follows the provider's latency.
 //!
-//! More calls at once help only while they don't make each other slower. The limit grows by one for each call that came
-//! back as quickly as ever while all places were taken (so it doubles with each round at first), and shrinks when calls
-//! take much longer than they used to or bring no answer.
+//! More concurrent calls help only while they don't slow each other down. The limit grows by one for each call that
+//! returned at the usual latency while all slots were taken (so at first it doubles every round), and shrinks when
+//! calls take much longer than usual or get no answer.
 
 use std::time::Duration;
 
-/// Places that there always are: even a failing provider gets a few calls, or nothing would ever be learnt.
+/// The minimum: even a failing provider gets a few calls, or a recovery would never be noticed.
 const FEWEST: f64 = 4.0;
-/// The limit at the start.
+/// The initial limit.
 const AT_FIRST: f64 = 16.0;
-/// Calls are slow when they take this many times as long as they used to …
+/// Calls are slow if they take this many times as long as usual …
 const SLOW: f64 = 2.0;
-/// … and this much longer: differences below it say nothing.
+/// … and this much longer: smaller differences are noise.
 const SLACK_S: f64 = 0.05;
-/// What is left of the limit after a slow call, and after one without an answer.
+/// The factor applied to the limit after a slow call, and after one without an answer.
 const AFTER_SLOW: f64 = 0.95;
 const AFTER_NONE: f64 = 0.7;
-/// Some calls always bring no answer. The limit shrinks when this part of the last calls did …
+/// Some calls always fail. The limit shrinks when this share of the recent calls got no answer …
 const MANY_WITHOUT: f64 = 0.25;
-/// … where each call counts this much, and those before it the less for that.
+/// … where each call has this weight in a moving average.
 const LAST_CALL: f64 = 0.05;
-/// How quickly the usual latency follows: up slowly, so that a jam does not become the usual; down at once.
+/// How quickly the usual latency follows: up slowly, so that congestion does not become the norm; down at once.
 const DRIFT: f64 = 0.0001;
 
-/// What a call's end says about the provider.
+/// What the end of a call says about the provider's health.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CallEnd {
     /// It answered, after this long.
     Answered(Duration),
-    /// It did not, or only that it fails.
+    /// It did not answer, or only with a failure.
     WithIssue,
-    /// It was never asked, or its answer says nothing of how it is.
+    /// It was never called, or its answer says nothing about its health.
     Neutral,
 }
 
@@ -41,9 +41,9 @@ pub(super) struct Concurrency {
     limit: f64,
     max: f64,
     usual_s: Option<f64>,
-    /// The part of the last calls that brought no answer.
+    /// The share of the recent calls that got no answer.
     without: f64,
-    /// Calls that have to end before the limit shrinks again: those that were under way when it last did.
+    /// Calls that have to end before the limit may shrink again: those that were in flight when it last did.
     hold: usize,
 }
 
@@ -54,17 +54,17 @@ impl Concurrency {
         Self { limit: AT_FIRST.min(max), max, usual_s: None, without: 0.0, hold: 0 }
     }
 
-    /// Places in all.
+    /// The limit, in slots.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "between one and the setting"
     )]
-    pub fn places(&self) -> usize {
+    pub fn slots(&self) -> usize {
         self.limit.max(1.0) as usize
     }
 
-    /// Takes note of a call that came back while `under_way` calls were out, itself among them.
+    /// Records the end of a call, with the number of calls in flight, including this one.
     pub fn ended(&mut self, end: CallEnd, under_way: usize) {
         self.hold = self.hold.saturating_sub(1);
         match end {
@@ -83,7 +83,7 @@ impl Concurrency {
                 self.usual_s = Some(usual);
                 if took > usual * SLOW && took > usual + SLACK_S {
                     self.shrink(AFTER_SLOW, under_way);
-                } else if under_way >= self.places() {
+                } else if under_way >= self.slots() {
                     self.limit = (self.limit + 1.0).min(self.max);
                 }
             }
@@ -104,10 +104,10 @@ mod tests {
 
     fn after(concurrency: &mut Concurrency, calls: usize, end: CallEnd) -> usize {
         for _ in 0..calls {
-            let under_way = concurrency.places();
+            let under_way = concurrency.slots();
             concurrency.ended(end, under_way);
         }
-        concurrency.places()
+        concurrency.slots()
     }
 
     fn ms(ms: u64) -> CallEnd {
@@ -126,7 +126,7 @@ mod tests {
         for _ in 0..300 {
             limit.ended(ms(100), 1);
         }
-        assert_eq!(limit.places(), 16);
+        assert_eq!(limit.slots(), 16);
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             after(&mut limit, 19, ms(100));
             after(&mut limit, 1, CallEnd::WithIssue);
         }
-        assert_eq!(limit.places(), 100);
+        assert_eq!(limit.slots(), 100);
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
         for _ in 0..50 {
             limit.ended(CallEnd::WithIssue, 100);
         }
-        assert_eq!(limit.places(), 70);
+        assert_eq!(limit.slots(), 70);
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! What an app's gate lets through, as this process knows it; the truth stands in Postgres.
+//! The state of an app's gate in this process; Postgres is the source of truth.
 
 use super::Wait;
 use crate::domain::clock::Timestamp;
 
-/// A gate that is not open, as the database has it.
+/// A gate that is not open, as stored in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownGate {
-    /// Closed until then; half open afterwards.
+    /// Closed until this time; half open afterwards.
     pub until: Timestamp,
-    /// Whether a breaker closed it: its app comes back slowly.
+    /// Whether the breaker closed it: its app then ramps up slowly.
     pub opens_slowly: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GateState {
     Open,
-    /// Nothing until then; one probe afterwards.
+    /// No calls until this time; one probe afterwards.
     Closed(KnownGate),
-    /// One call may go and find out.
+    /// One call may probe the app.
     MayProbe(KnownGate),
-    /// It is on its way.
+    /// The probe is in flight.
     Probing,
 }
 
@@ -33,14 +33,14 @@ impl GateState {
         }
     }
 
-    /// A call went through it.
+    /// Notes that a call went through.
     pub fn begun(&mut self) {
         if *self != Self::Open {
             *self = Self::Probing;
         }
     }
 
-    /// A call that had begun was not made after all.
+    /// Notes that a call which had begun was not made.
     pub fn was_not_made(&mut self, now: Timestamp) {
         if *self == Self::Probing {
             *self = Self::Closed(KnownGate { until: now, opens_slowly: true });
@@ -73,14 +73,14 @@ impl GateState {
         }
     }
 
-    /// Closed no longer than until `now`, if it is closed.
+    /// If it is closed, closed no longer than until `now`.
     pub fn restart(&mut self, now: Timestamp) {
         if let Self::Closed(gate) = *self {
             *self = Self::Closed(KnownGate { until: gate.until.min(now), ..gate });
         }
     }
 
-    /// Whether nothing can be claimed for it now.
+    /// Whether nothing may be claimed for it at present.
     pub fn is_closed(self, now: Timestamp) -> bool {
         match self {
             Self::Open | Self::MayProbe(_) => false,
@@ -89,7 +89,7 @@ impl GateState {
         }
     }
 
-    /// Whether its app comes back slowly once it opens.
+    /// Whether its app ramps up slowly once it opens.
     pub fn opens_slowly(self) -> bool {
         matches!(
             self,

@@ -1,9 +1,9 @@
-//! How many calls an app may have begun and under way: a token bucket that all replicas share, a number of places that
-//! follows the provider's latency, turns between the priorities, a budget of retries, a breaker, the volume guard, and the
+//! How many calls an app may start and have in flight: a token bucket shared by all replicas, a concurrency limit that
+//! follows the provider's latency, scheduling between priorities, a retry budget, a breaker, the volume guard and the
 //! app's gate.
 //!
-//! All of it is in memory and asked under one short lock. What replicas have to agree on is exchanged once a second
-//! while something is going on (`pipeline::rate_sharing`), and gates stand in Postgres.
+//! All of it is in memory, behind one lock that is held briefly. Replicas exchange what they have to agree on once a
+//! second while there is activity (`pipeline::rate_sharing`); gates are stored in Postgres.
 
 mod breaker;
 mod bucket;
@@ -40,22 +40,22 @@ pub use self::share::Others;
 pub use self::turns::Waiting;
 pub use self::volume::{VolumeState, WINDOW, minute};
 
-/// Retries a second that are always allowed.
+/// Retries per second that are always allowed.
 const RETRIES_A_SECOND: f64 = 1.0;
-/// Retries that each first try allows besides: so they are a tenth of the calls at most.
+/// Retries that each first attempt adds to the budget: at most a tenth of the calls are retries.
 const RETRIES_A_TRY: f64 = 0.1;
-/// How long first tries go on counting for retries.
+/// How long a first attempt counts toward the retry budget.
 const RETRY_WINDOW_S: f64 = 120.0;
-/// Retries that may go at once whatever came before: what a process that died was sending is tried again without delay.
+/// The retry budget at the start: what a process that died was sending is retried without delay.
 const RETRIES_AT_FIRST: f64 = 100.0;
-/// Urgent calls have places of their own beyond those that all calls share: one for so many of the most that there may
-/// be. Calls that hang can then not keep a one-time code back.
+/// Urgent calls have reserved slots beyond the shared ones: one for each this many of the maximum. Calls that hang then
+/// can't delay a one-time code.
 const URGENT_PART: usize = 8;
-/// Answers to other calls that show that the provider is there while one call hangs.
+/// Answers to other calls that show that the provider is available while one call hangs.
 const ANSWERS_OF_THE_LIVING: u64 = 3;
-/// Overdue calls that there may be for each place.
+/// The maximum number of overdue calls per slot.
 const OVERDUE_A_PLACE: usize = 8;
-/// The part of the rate that an app begins with after its breaker was open.
+/// The share of the rate that an app starts with after its breaker was open.
 const RAMP_FROM: f64 = 0.1;
 
 /// Every app's budget in this process.
@@ -64,7 +64,7 @@ pub struct Budget {
     calls_in_flight: usize,
     plan_share: f64,
     breaker: BreakerPolicy,
-    /// Other replicas that were alive at the last exchange.
+    /// Other live replicas, as of the last exchange.
     others: AtomicUsize,
     apps: Mutex<HashMap<AppId, AppBudget>>,
 }
@@ -75,77 +75,77 @@ struct AppBudget {
     retries: Bucket,
     in_flight: usize,
     concurrency: Concurrency,
-    /// Calls under way that are overdue: they take no place any more.
+    /// Calls in flight that are overdue: they no longer take a slot.
     overdue: usize,
-    /// Calls that brought an answer, ever.
+    /// The number of calls that got an answer since the start.
     answered: u64,
     turns: Turns,
     share: Share,
     volume: Volume,
     breaker: Breaker,
     gate: GateState,
-    /// Since when the app comes back, after its breaker was open.
+    /// Since when the app has been ramping up after its breaker was open.
     ramp_since: Option<Timestamp>,
-    /// Calls begun since the last exchange, and whether some had to wait for tokens.
+    /// Calls started since the last exchange, and whether some had to wait for tokens.
     begun: u32,
     was_short: bool,
 }
 
-/// What is to be begun.
+/// A call that is about to start.
 #[derive(Debug, Clone, Copy)]
 pub struct Call {
-    /// How urgent it is.
+    /// Its priority.
     pub priority: Priority,
-    /// Whether it was tried before.
+    /// Whether it is a retry.
     pub is_retry: bool,
-    /// Which priorities have something to send, itself among them.
+    /// The priorities that have something to send, including its own.
     pub waiting: Waiting,
 }
 
 impl Call {
-    /// A first try in this priority, with nothing else waiting.
+    /// A first attempt of this priority, with nothing else pending.
     pub fn first(priority: Priority) -> Self {
         Self { priority, is_retry: false, waiting: [false; 3] }
     }
 }
 
-/// Why no call can begin.
+/// Why no call can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Until this moment.
+    /// Until this time.
     Until(Timestamp),
-    /// Until this moment, or for a first try instead: the budget of retries is spent.
+    /// Until this time for a retry, or that time for a first attempt: the retry budget is spent.
     ForRetry(Timestamp),
-    /// Until a call comes back.
+    /// Until a call returns.
     ForPlace,
-    /// The gate is half open: a call may find out once [`Budget::allow_probe`] says so.
+    /// The gate is half open: a call may probe it once [`Budget::allow_probe`] permits it.
     ForProbe,
 }
 
-/// What this replica has to say in an exchange about one app.
+/// What this replica reports about one app.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AppReport {
     /// The app.
     pub app: AppId,
-    /// How much of the rate it could use, from 0 to 1.
+    /// The share of the rate that it could use, from 0 to 1.
     pub demand: f64,
     /// Messages that it has sent since the last exchange.
     pub messages: u64,
 }
 
-/// What an exchange says about one app.
+/// What the other replicas reported about one app.
 #[derive(Debug, Clone)]
 pub struct AppShare {
     /// The other replicas.
     pub others: Others,
     /// What all replicas have sent within the window, by minute.
     pub messages: Vec<(Timestamp, u64)>,
-    /// The app's subscriptions, if somebody said.
+    /// The app's subscriptions, if configured.
     pub subscriptions: Option<u64>,
 }
 
 impl Budget {
-    /// Budgets for apps that will be named later.
+    /// Budgets of apps, which are added when first used.
     pub fn new(calls_in_flight: usize, plan_share: f64, breaker: BreakerPolicy) -> Self {
         let calls_in_flight = calls_in_flight.max(1);
         let others = AtomicUsize::new(0);
@@ -160,15 +160,15 @@ impl Budget {
         AppBudget::new(self.calls_in_flight, self.others.load(Ordering::Relaxed), now)
     }
 
-    /// Whose turn it is among the priorities of an app that have something to send.
+    /// The next priority to serve among those of an app that have something to send.
     pub fn turn(&self, app: AppId, waiting: Waiting, now: Timestamp) -> Option<Priority> {
         self.with(app, now, |budget| budget.turns.next(waiting))
     }
 
-    /// Takes a token and a place for one call.
+    /// Takes a token and a slot for one call.
     ///
     /// # Errors
-    /// [`Wait`]: until when there is none.
+    /// [`Wait`]: how long none is available.
     pub fn begin(&self, app: &App, call: Call, now: Timestamp) -> Result<(), Wait> {
         self.with(app.id, now, |budget| {
             if app.paused.is_some() {
@@ -177,7 +177,7 @@ impl Budget {
             budget.gate.admits(now)?;
             let reserved =
                 if call.priority == Priority::Urgent { self.calls_in_flight / URGENT_PART } else { 0 };
-            if budget.in_flight >= budget.concurrency.places() + reserved {
+            if budget.in_flight >= budget.concurrency.slots() + reserved {
                 return Err(Wait::ForPlace);
             }
             if let VolumeState::TooHigh { until } = budget.volume.state(now) {
@@ -209,7 +209,7 @@ impl Budget {
         })
     }
 
-    /// Gives back the place of a call that came back.
+    /// Returns the slot of a call that has ended.
     pub fn end(&self, app: AppId, how: CallEnd) {
         if let Some(budget) = self.apps.lock().get_mut(&app) {
             budget.concurrency.ended(how, budget.in_flight);
@@ -218,13 +218,14 @@ impl Budget {
         }
     }
 
-    /// How many calls of an app have brought an answer: what [`Budget::set_aside`] compares.
+    /// How many calls of an app got an answer: the value that [`Budget::set_aside`] compares with.
     pub fn answered(&self, app: AppId) -> u64 {
         self.apps.lock().get(&app).map_or(0, |budget| budget.answered)
     }
 
-    /// Gives back the place of a call that is overdue and still under way, so that others can go. Not if nothing else was
-    /// answered since it began: then the provider is away, and more calls would only wait beside it. Returns whether it did.
+    /// Releases the slot of a call that is overdue and still in flight, so that others can start. Does nothing if no
+    /// other call has been answered since it began: then the provider is unavailable, and more calls would only hang as
+    /// well. Returns whether the slot was released.
     pub fn set_aside(&self, app: AppId, answered_before: u64) -> bool {
         let mut apps = self.apps.lock();
         let Some(budget) = apps.get_mut(&app) else { return false };
@@ -237,7 +238,7 @@ impl Budget {
         true
     }
 
-    /// Takes note of a call that came back after it was set aside.
+    /// Notes that an overdue call has ended.
     pub fn end_set_aside(&self, app: AppId, how: CallEnd) {
         if let Some(budget) = self.apps.lock().get_mut(&app) {
             budget.concurrency.ended(how, budget.in_flight);
@@ -246,7 +247,7 @@ impl Budget {
         }
     }
 
-    /// Gives back place and token of a call that was never made.
+    /// Returns the slot and the token of a call that was never made.
     pub fn cancel(&self, app: AppId, now: Timestamp) {
         if let Some(budget) = self.apps.lock().get_mut(&app) {
             budget.in_flight = budget.in_flight.saturating_sub(1);
@@ -256,12 +257,12 @@ impl Budget {
         }
     }
 
-    /// Counts messages that are on their way to people.
+    /// Counts messages that are being sent.
     pub fn sent(&self, app: AppId, messages: u64, now: Timestamp) {
         self.with(app, now, |budget| budget.volume.sent(messages));
     }
 
-    /// Takes note of how a call went; returns whether it is better to make no more for now.
+    /// Records the result of a call; returns whether to stop making calls for now.
     pub fn note(&self, app: AppId, health: Health, now: Timestamp) -> bool {
         self.with(app, now, |budget| {
             let was_probe = budget.gate == GateState::Probing;
@@ -270,27 +271,27 @@ impl Budget {
         })
     }
 
-    /// Closes an app's gate; one that is closed for longer stays so. After a breaker's gate the app comes back slowly.
+    /// Closes an app's gate, unless it is already closed for longer. After the breaker's gate the app ramps up slowly.
     pub fn close(&self, app: AppId, known: KnownGate, now: Timestamp) {
         self.with(app, now, |budget| budget.gate.close(known));
     }
 
-    /// Whether a gate is half open and nobody here is finding out yet.
+    /// Whether a gate is half open and this replica has no probe in flight.
     pub fn wants_probe(&self, app: AppId, now: Timestamp) -> bool {
         self.with(app, now, |budget| budget.gate.admits(now) == Err(Wait::ForProbe))
     }
 
-    /// Takes note that the database has no gate of this app any more: another replica's probe worked.
+    /// Notes that the database no longer has this app's gate: another replica's probe succeeded.
     pub fn gate_is_gone(&self, app: AppId, now: Timestamp) {
         self.with(app, now, |budget| budget.open(now));
     }
 
-    /// Lets one call find out whether a half-open gate may open.
+    /// Lets one call probe a half-open gate.
     pub fn allow_probe(&self, app: AppId, now: Timestamp) {
         self.with(app, now, |budget| budget.gate.allow_probe(now));
     }
 
-    /// Takes note of a probe that worked; returns whether there was one, so that the gate is open now.
+    /// Notes that a probe succeeded; returns whether there was one, so that the gate is now open.
     pub fn probe_worked(&self, app: AppId, now: Timestamp) -> bool {
         self.with(app, now, |budget| {
             let worked = budget.gate == GateState::Probing;
@@ -301,7 +302,7 @@ impl Budget {
         })
     }
 
-    /// Takes over what the database says of the gates: those that other replicas closed, and those that were opened.
+    /// Applies the gates stored in the database: those that other replicas closed, and those that were opened.
     pub fn learn_gates(&self, known: &HashMap<AppId, KnownGate>, now: Timestamp) {
         let mut apps = self.apps.lock();
         for (_, budget) in apps.iter_mut().filter(|(app, _)| !known.contains_key(app)) {
@@ -321,15 +322,15 @@ impl Budget {
         apps.iter().filter(|(_, budget)| stopped(budget)).map(|(app, _)| *app).collect()
     }
 
-    /// Where an app stands with the volume guard, with the messages of the window; and whether it has only just come to
-    /// half of its limit.
+    /// An app's state in the volume guard, with the messages in the window; and whether it has just reached half of its
+    /// limit.
     pub fn volume(&self, app: AppId, now: Timestamp) -> (VolumeState, u64, bool) {
         self.with(app, now, |budget| {
             (budget.volume.state(now), budget.volume.used(now), budget.volume.rises(now))
         })
     }
 
-    /// Forgets every moment that was reckoned by the clock before it went back to `now`. Gates are learned again from the
+    /// Forgets every time that was computed before the clock went back to `now`. Gates are read again from the
     /// database.
     pub fn clock_went_back(&self, now: Timestamp) {
         for budget in self.apps.lock().values_mut() {
@@ -341,21 +342,21 @@ impl Budget {
         }
     }
 
-    /// Whether there is anything to tell the others: calls, messages, or that there are none any more.
-    pub fn has_news(&self) -> bool {
+    /// Whether there is anything to report: calls, messages, or that there are no longer any.
+    pub fn has_report(&self) -> bool {
         let apps = self.apps.lock();
         apps.values().any(|b| b.begun > 0 || b.was_short || b.volume.has_unwritten() || b.share.is_wanted())
     }
 
-    /// Takes note of how many other replicas are alive.
-    pub fn know_others(&self, others: usize) {
+    /// Notes how many other replicas are alive.
+    pub fn set_others(&self, others: usize) {
         self.others.store(others, Ordering::Relaxed);
     }
 
-    /// What this replica has to say to the others, `elapsed` after the last time; nothing about apps that are at rest.
+    /// What this replica reports, `elapsed` after its last report; nothing about idle apps.
     pub fn report(&self, elapsed: Duration, rates: &HashMap<AppId, u32>) -> Vec<AppReport> {
         let mut apps = self.apps.lock();
-        let said = apps.iter_mut().map(|(app, budget)| {
+        let reports = apps.iter_mut().map(|(app, budget)| {
             let rate = rates.get(app).map_or(1.0, |rate| f64::from(*rate) * self.plan_share);
             let used = f64::from(budget.begun) / elapsed.as_secs_f64().max(0.001) / rate.max(0.001);
             // A little more than it used, so that a growing load is not held back at each step.
@@ -363,26 +364,26 @@ impl Budget {
             (budget.begun, budget.was_short) = (0, false);
             AppReport { app: *app, demand, messages: budget.volume.take_unwritten() }
         });
-        said.collect()
+        reports.collect()
     }
 
-    /// Takes note of an exchange about one app.
-    pub fn listen(&self, said: AppReport, heard: AppShare, now: Timestamp) {
-        self.with(said.app, now, |budget| {
-            budget.share.exchanged(said.demand, heard.others);
-            budget.volume.learn(heard.messages, heard.subscriptions);
+    /// Applies what the other replicas reported about one app.
+    pub fn apply_share(&self, report: AppReport, share: AppShare, now: Timestamp) {
+        self.with(report.app, now, |budget| {
+            budget.share.exchanged(report.demand, share.others);
+            budget.volume.learn(share.messages, share.subscriptions);
         });
     }
 
-    /// Takes back what was said, when the exchange failed.
-    pub fn retract_report(&self, said: &[AppReport], now: Timestamp) {
-        for one in said {
+    /// Restores what was reported when the exchange failed.
+    pub fn retract_report(&self, reports: &[AppReport], now: Timestamp) {
+        for one in reports {
             self.with(one.app, now, |budget| budget.volume.sent(one.messages));
         }
     }
 }
 
-/// A tenth of a second's worth may go at once: with what comes in a second it stays below the plan.
+/// A burst is a tenth of a second's worth: together with a second's refill it stays below the plan's limit.
 fn burst(rate: f64) -> f64 {
     (rate / 10.0).max(1.0)
 }
@@ -390,7 +391,7 @@ fn burst(rate: f64) -> f64 {
 impl AppBudget {
     fn new(calls_in_flight: usize, others: usize, now: Timestamp) -> Self {
         Self {
-            // More than any burst; the first refill cuts it to the rate's.
+            // More than any burst; the first refill caps it.
             bucket: Bucket::with(f64::from(u32::MAX), now),
             retries: Bucket::with(RETRIES_AT_FIRST, now),
             in_flight: 0,
@@ -415,7 +416,7 @@ impl AppBudget {
         self.gate = GateState::Open;
     }
 
-    /// The part of the rate that an app may use while it comes back.
+    /// The share of the rate that an app may use while it ramps up.
     fn ramp(&mut self, length: Duration, now: Timestamp) -> f64 {
         let Some(since) = self.ramp_since else { return 1.0 };
         let elapsed = (now - since).to_std().unwrap_or_default().as_secs_f64();

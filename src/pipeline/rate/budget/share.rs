@@ -1,19 +1,19 @@
-//! This replica's share of an app's calls: an agreement that needs no lock and no word between replicas per call.
+//! This replica's share of an app's rate, agreed on without a lock or a message per call.
 //!
-//! Once a second, while it is busy, each replica writes down how much of the rate it could use and reads what the others
-//! wrote. A small part of the rate is split evenly, so that an idle replica can send at once; the rest goes by demand.
-//! Who wants less uses less at once; who wants more waits until every other replica has had time to read it. So the
-//! shares add up to no more than the whole, save for a moment when a replica appears or wakes.
+//! Once a second, while it is busy, each replica writes down how much of the rate it could use and reads what the
+//! others wrote. A small part of the rate is split evenly, so that an idle replica can send at once; the rest is split
+//! by demand. A lower share applies at once; a higher one applies after every other replica has had time to read it.
+//! The shares therefore add up to no more than the whole, except for a moment when a replica starts or becomes active.
 
-/// The part of the rate that is split evenly, whoever wants what.
+/// The part of the rate that is split evenly, regardless of demand.
 const EVEN: f64 = 0.1;
-/// Exchanges after which the others have surely read what was written.
+/// Exchanges after which the others have certainly read what was written.
 const READ_AFTER: usize = 3;
 
-/// What the last exchange said about the others.
+/// What the last exchange returned about the others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Others {
-    /// Other replicas that are alive.
+    /// Other live replicas.
     pub count: usize,
     /// The sum of their demands, each between 0 and 1.
     pub demand: f64,
@@ -33,19 +33,19 @@ impl Default for Share {
 }
 
 impl Share {
-    /// The share of a replica that knows of the others only how many they are: as if they wanted everything.
+    /// A replica that knows only how many others there are: they are assumed to want everything.
     pub fn beside(others: usize) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a handful of replicas")]
         let demand = others as f64;
         Self { others: Others { count: others, demand }, ..Self::default() }
     }
 
-    /// Whether it has lately said that it could use something.
+    /// Whether it recently reported demand.
     pub fn is_wanted(&self) -> bool {
         self.written.iter().any(|demand| *demand > 0.0)
     }
 
-    /// The part of the rate that this replica may use now, above 0 and at most 1.
+    /// The part of the rate that this replica may use now, greater than 0 and at most 1.
     pub fn part(&self) -> f64 {
         if self.others.count == 0 {
             return 1.0;
@@ -57,7 +57,7 @@ impl Share {
         if all <= 0.0 { even } else { even + (1.0 - EVEN) * mine / all.max(mine) }
     }
 
-    /// Takes note of an exchange: what was written, and what the others had written.
+    /// Applies an exchange: what was written, and what the others had written.
     pub fn exchanged(&mut self, written: f64, others: Others) {
         self.written.rotate_right(1);
         self.written[0] = written.clamp(0.0, 1.0);
@@ -87,13 +87,13 @@ mod tests {
         assert!(shares[0].part() > 0.9 && shares[1].part() > 0.04);
     }
 
-    /// One after the other, as replicas do: each writes and reads what stands there.
+    /// In sequence, as replicas do: each writes, then reads what is stored.
     fn exchange(shares: &mut [Share], wanted: &[f64]) {
         let mut board: Vec<f64> = shares.iter().map(|share| share.written[0]).collect();
-        for (place, share) in shares.iter_mut().enumerate() {
-            board[place] = wanted[place];
-            let demand = board.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, d)| d).sum();
-            share.exchanged(wanted[place], Others { count: wanted.len() - 1, demand });
+        for (index, share) in shares.iter_mut().enumerate() {
+            board[index] = wanted[index];
+            let demand = board.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, d)| d).sum();
+            share.exchanged(wanted[index], Others { count: wanted.len() - 1, demand });
         }
     }
 

@@ -1,4 +1,4 @@
-//! Budgets as a whole.
+//! Tests of whole budgets.
 
 use super::*;
 
@@ -118,8 +118,8 @@ fn replicas_that_are_both_busy_share_the_rate() {
     let (budget, app) = (budget(1_000, 1.0), app(100));
     let others = Others { count: 1, demand: 1.0 };
     for _ in 0..3 {
-        let said = AppReport { app: app.id, demand: 1.0, messages: 0 };
-        budget.listen(said, AppShare { others, messages: Vec::new(), subscriptions: None }, now());
+        let report = AppReport { app: app.id, demand: 1.0, messages: 0 };
+        budget.apply_share(report, AppShare { others, messages: Vec::new(), subscriptions: None }, now());
     }
     let begun = (0..10_000)
         .filter(|ms| begin_and_end(&budget, &app, FIRST, now() + TimeDelta::milliseconds(*ms)).is_ok());
@@ -130,9 +130,13 @@ fn replicas_that_are_both_busy_share_the_rate() {
 #[test]
 fn an_app_that_has_sent_too_much_sends_no_more() {
     let (budget, app) = (budget(10, 1.0), app(100));
-    let said = AppReport { app: app.id, demand: 1.0, messages: 0 };
+    let report = AppReport { app: app.id, demand: 1.0, messages: 0 };
     let others = Others { count: 0, demand: 0.0 };
-    budget.listen(said, AppShare { others, messages: vec![(now(), 700)], subscriptions: Some(100) }, now());
+    budget.apply_share(
+        report,
+        AppShare { others, messages: vec![(now(), 700)], subscriptions: Some(100) },
+        now(),
+    );
     assert!(budget.begin(&app, FIRST, now()).is_ok());
     budget.sent(app.id, 100, now());
     assert!(matches!(budget.begin(&app, FIRST, now()), Err(Wait::Until(_))));
@@ -146,7 +150,10 @@ fn overdue_calls_give_their_places_up_while_others_are_answered() {
     let (budget, app) = (budget(2, 1.0), app(6_000));
     assert!(budget.begin(&app, FIRST, now()).is_ok());
     let answered = budget.answered(app.id);
-    assert!(!budget.set_aside(app.id, answered), "nothing else was answered: the provider may be away");
+    assert!(
+        !budget.set_aside(app.id, answered),
+        "nothing else was answered: the provider may be unavailable"
+    );
     for ms in 1..=3 {
         assert!(budget.begin(&app, FIRST, now() + TimeDelta::milliseconds(ms)).is_ok());
         budget.end(app.id, CallEnd::Answered(Duration::from_millis(1)));
@@ -156,7 +163,7 @@ fn overdue_calls_give_their_places_up_while_others_are_answered() {
     assert!(budget.begin(&app, FIRST, later).is_ok() && budget.begin(&app, FIRST, later).is_ok());
     assert_eq!(budget.begin(&app, FIRST, later), Err(Wait::ForPlace));
     budget.end_set_aside(app.id, CallEnd::WithIssue);
-    assert_eq!(budget.begin(&app, FIRST, later), Err(Wait::ForPlace), "its place was given up before");
+    assert_eq!(budget.begin(&app, FIRST, later), Err(Wait::ForPlace), "its slot was released before");
 }
 
 #[test]

@@ -1,38 +1,38 @@
-//! Whose turn it is among the priorities: the most urgent one that waits, save that what is less urgent never starves.
+//! Scheduling between priorities: the most urgent pending one is served first, but lower ones never starve.
 
 use crate::domain::channel::Priority;
 
-/// What a priority that waits earns with each call that another one gets: one turn in so many.
+/// What a pending priority earns with each call that another one gets, as a fraction of a call.
 const NORMAL_EARNS: f32 = 0.25;
 const BULK_EARNS: f32 = 0.1;
 
-/// Which priorities have something to send, in the order of [`Priority::ALL`].
+/// The priorities that have something to send, in the order of [`Priority::ALL`].
 pub type Waiting = [bool; 3];
 
-/// The priorities' turns at one app's calls.
+/// Scheduling between the priorities of one app.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Turns {
     earned: [f32; 3],
 }
 
 impl Turns {
-    /// The priority whose turn it is; `None` when nothing waits.
+    /// The priority to serve next; `None` if nothing is pending.
     pub fn next(&self, waiting: Waiting) -> Option<Priority> {
-        let is_owed = |place: &usize| waiting[*place] && self.earned[*place] >= 1.0;
-        // The least urgent one first: it earns the least, so it is asked the most seldom.
+        let is_owed = |index: &usize| waiting[*index] && self.earned[*index] >= 1.0;
+        // The least urgent one first: it earns the least, so it is due least often.
         let owed = (0..Priority::ALL.len()).rev().find(is_owed);
-        owed.or_else(|| waiting.iter().position(|waits| *waits)).map(|place| Priority::ALL[place])
+        owed.or_else(|| waiting.iter().position(|waits| *waits)).map(|index| Priority::ALL[index])
     }
 
-    /// Takes note of a call for `priority` while these priorities were waiting.
+    /// Records a call for `priority` while these priorities were pending.
     pub fn took(&mut self, priority: Priority, waiting: Waiting) {
-        for (place, earns) in [0.0, NORMAL_EARNS, BULK_EARNS].into_iter().enumerate() {
-            if Priority::ALL[place] == priority {
-                self.earned[place] = 0.0;
-            } else if waiting[place] {
-                self.earned[place] += earns;
+        for (index, earns) in [0.0, NORMAL_EARNS, BULK_EARNS].into_iter().enumerate() {
+            if Priority::ALL[index] == priority {
+                self.earned[index] = 0.0;
+            } else if waiting[index] {
+                self.earned[index] += earns;
             } else {
-                self.earned[place] = 0.0;
+                self.earned[index] = 0.0;
             }
         }
     }

@@ -1,71 +1,71 @@
 //! The volume guard: OneSignal disables an app that sends ten times its subscriptions within a quarter of an hour.
 //!
-//! <https://documentation.onesignal.com/docs/rate-limits>: messages delivered in a rolling window of 15 minutes have to
-//! stay below ten times the subscribed subscriptions. Herald counts whom it sends to, over all replicas, and stops well
-//! before.
+//! <https://documentation.onesignal.com/docs/rate-limits>: the messages delivered in a rolling window of 15 minutes
+//! have to stay below ten times the number of subscriptions. Herald counts the recipients that it sends to, across all
+//! replicas, and stops well before the limit.
 
 use chrono::{DurationRound, TimeDelta};
 
 use crate::domain::clock::Timestamp;
 
-/// The window that OneSignal looks at.
+/// The window that OneSignal counts in.
 pub const WINDOW: TimeDelta = TimeDelta::minutes(15);
-/// Messages for each subscription at which it disables an app.
+/// Messages per subscription at which it disables an app.
 const TIMES: u64 = 10;
-/// Hundredths of the limit at which a person is warned, at which nothing more goes out, and at which it goes on.
+/// Percentages of the limit at which Herald warns, stops sending, and resumes.
 const WARN_AT: u64 = 50;
 const STOP_AT: u64 = 80;
 const GO_ON_AT: u64 = 70;
 
-/// How much an app has sent, against what it may.
+/// How much an app has sent, relative to its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeState {
-    /// Nobody knows how many subscriptions the app has.
+    /// The app's number of subscriptions is not known.
     Unknown,
     /// Below half.
     Low,
-    /// Half of the limit is reached.
+    /// At least half of the limit.
     High,
-    /// So much that nothing more goes out before this moment.
+    /// So close to the limit that nothing more is sent until this time.
     TooHigh {
-        /// When enough of it is older than the window.
+        /// When enough of it has left the window.
         until: Timestamp,
     },
 }
 
-/// One app's messages, minute by minute.
+/// One app's messages, by minute.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Volume {
     /// What all replicas had sent at the last exchange, by minute, oldest first.
     known: Vec<(Timestamp, u64)>,
-    /// What this one has sent since.
+    /// What this replica has sent since.
     since: u64,
     subscriptions: Option<u64>,
     was_high: bool,
 }
 
-/// The minute that a moment lies in.
+/// The minute that a time falls in.
 pub fn minute(at: Timestamp) -> Timestamp {
     at.duration_trunc(TimeDelta::minutes(1)).unwrap_or(at)
 }
 
 impl Volume {
-    /// Counts messages that went out.
+    /// Counts messages that were sent.
     pub fn sent(&mut self, messages: u64) {
         self.since = self.since.saturating_add(messages);
     }
 
-    /// Whether this process has counted something that is not written down.
+    /// Whether this process has counted anything that is not stored yet.
     pub fn has_unwritten(&self) -> bool {
         self.since > 0
     }
 
-    /// Takes out what this process has counted, to be written down.
+    /// Takes this process's unstored counts, to be stored.
     pub fn take_unwritten(&mut self) -> u64 {
         std::mem::take(&mut self.since)
     }
 
-    /// Takes note of what all replicas have sent, minute by minute, and of the app's subscriptions.
+    /// Applies what all replicas have sent, by minute, and the app's number of subscriptions.
     pub fn learn(&mut self, known: Vec<(Timestamp, u64)>, subscriptions: Option<u64>) {
         self.known = known;
         self.known.sort_unstable();
@@ -78,7 +78,7 @@ impl Volume {
         self.known.iter().filter(|(at, _)| *at >= from).map(|(_, sent)| sent).sum::<u64>() + self.since
     }
 
-    /// Where the app stands.
+    /// The app's state.
     pub fn state(&self, now: Timestamp) -> VolumeState {
         let Some(subscriptions) = self.subscriptions else { return VolumeState::Unknown };
         let limit = subscriptions.max(1).saturating_mul(TIMES);
@@ -92,7 +92,7 @@ impl Volume {
         if reaches(used, WARN_AT) { VolumeState::High } else { VolumeState::Low }
     }
 
-    /// Whether the app has just come to half of its limit: once for each time that it does.
+    /// Whether the app has just reached half of its limit: reported once each time.
     pub fn rises(&mut self, now: Timestamp) -> bool {
         let is_high = matches!(self.state(now), VolumeState::High | VolumeState::TooHigh { .. });
         let rises = is_high && !self.was_high;
@@ -100,12 +100,12 @@ impl Volume {
         rises
     }
 
-    /// When so much has left the window that the rest is low enough.
+    /// When enough has left the window for sending to resume.
     fn low_again(&self, used: u64, is_low: impl Fn(u64) -> bool, now: Timestamp) -> Timestamp {
         let mut left = used;
         for (at, sent) in &self.known {
             left = left.saturating_sub(*sent);
-            // A minute is out of the window once its end is.
+            // A minute has left the window once its end has.
             let out = *at + WINDOW + TimeDelta::minutes(1);
             if is_low(left) && out > now {
                 return out;

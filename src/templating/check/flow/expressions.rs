@@ -1,4 +1,4 @@
-//! What expressions come to.
+//! The values of expressions.
 
 use super::env::{Known, LONGEST_PLACE, LONGEST_TOKEN, Place};
 use super::{Flow, Reading};
@@ -76,14 +76,14 @@ impl<'s> Flow<'_, 's> {
         let shape = match key {
             "index" | "index0" | "rindex" | "rindex0" | "length" => Shape::count(),
             "first" | "last" => Shape::boolean(),
-            // The compiler tells it.
+            // The compiler reports it.
             _ => Shape::foreign(),
         };
         Known::own(shape, self.fresh())
     }
 
     fn step(&mut self, known: &Known<'s>, step: &Step) -> (Shape<'s>, String, Option<String>) {
-        // A chain of variables would else carry all of its steps along.
+        // Otherwise a chain of variables would carry all of its steps along.
         let called_anew = (known.token.len() > LONGEST_TOKEN).then(|| self.fresh());
         let token = called_anew.as_ref().unwrap_or(&known.token);
         match step {
@@ -97,7 +97,7 @@ impl<'s> Flow<'_, 's> {
         }
     }
 
-    /// Tells a step that the schema knows nothing of; from there on nothing more is said.
+    /// Reports a step that the schema does not describe; nothing below it is reported.
     fn check_listing(&mut self, path: &Path, step: &Step, from: &Shape<'s>, to: Shape<'s>) -> Shape<'s> {
         if from.foreign || to.foreign || to.listing > Listing::Open {
             return to;
@@ -109,23 +109,25 @@ impl<'s> Flow<'_, 's> {
             Step::Index(_) | Step::Dynamic(_) => "",
         };
         if to.listing == Listing::Open {
-            let message = format!("the schema of `{event}` says nothing of `{written}`");
-            let hint = "describe it in the event type's schema, so that it can be checked";
+            let message = format!("the schema of `{event}` does not describe `{written}`");
+            let hint = "add it to the event type's schema, so that it can be checked";
             self.report.add_once("unlisted_path", (&format!("{event} {written}"), path.span), message, hint);
             return Shape::foreign();
         }
-        let message = format!("an event of `{event}` has no `{written}`");
+        let message = format!("the schema of `{event}` has no `{written}`");
         let keys = from.keys();
         let hint = match near(name, &keys) {
             Some(key) => format!("did you mean `{key}`?"),
-            None if keys.is_empty() => format!("what stands before it is {}", from.kinds()),
-            None => format!("there are {}", keys.iter().take(12).copied().collect::<Vec<_>>().join(", ")),
+            None if keys.is_empty() => format!("the value before it is {}", from.kinds()),
+            None => {
+                format!("known members: {}", keys.iter().take(12).copied().collect::<Vec<_>>().join(", "))
+            }
         };
         self.report.add(Severity::Error, "unknown_path", path.span, message, hint);
         Shape::foreign()
     }
 
-    /// Tells a value that may be missing where it is needed.
+    /// Reports a value that may be missing where it is required.
     pub(super) fn need(&mut self, known: Known<'s>, path: &Path) -> Known<'s> {
         let shape = &known.shape;
         if shape.foreign || !shape.may_be_nil() {
@@ -134,30 +136,32 @@ impl<'s> Flow<'_, 's> {
         let written = path.span.of(self.source);
         let event = self.event.name;
         if shape.listing == Listing::Dictionary {
-            let message = format!("nothing in the schema of `{event}` makes sure that there is `{written}`");
+            let message = format!("the schema of `{event}` does not require `{written}`");
             let hint = "give it a `default`, test it with `if`, or require it in the schema";
             self.report.add_once("unlisted_path", (&format!("{event} {written}"), path.span), message, hint);
         } else {
             let why = if shape.absent { "may be missing" } else { "may be null" };
-            let why = if shape.is_nothing() { "is nothing" } else { why };
-            let message = format!("`{written}` {why} in an event of `{event}`, and the message needs it");
+            let why = if shape.is_nothing() { "is always missing" } else { why };
+            let message =
+                format!("`{written}` {why} in an event of type `{event}`, but the message requires it");
             let hint = "write `| default: \"…\"`, put it in an `if`, or make it required in the schema";
             self.report.add(Severity::Error, "optional_path", path.span, message, hint);
         }
         Known { shape: Shape::foreign(), ..known }
     }
 
-    /// Tells a value that may come to nothing but whitespace where something has to be.
+    /// Reports a value that may be blank where a text is required.
     pub(super) fn check_filled(&mut self, text: Option<&Text>, path: &Path) {
         let Some(text) = text.filter(|text| text.blank) else { return };
         let (written, event) = (path.span.of(self.source), self.event.name);
-        let what = if text.empty { "empty" } else { "nothing but spaces" };
-        let message = format!("`{written}` may be {what} in an event of `{event}`; such a message is held");
+        let what = if text.empty { "empty" } else { "only whitespace" };
+        let message =
+            format!("`{written}` may be {what} in an event of type `{event}`; such a message is held");
         let hint = "add `\"pattern\": \"\\\\S\"` to the schema, or test it with `if … != blank`";
         self.report.add_once("maybe_blank", (&format!("{event} {written}"), path.span), message, hint);
     }
 
-    /// Tells a value of the event that OneSignal is to print and that may be blank.
+    /// Reports a value of the event that OneSignal prints and that may be blank.
     pub(super) fn check_given(&mut self, known: &Known<'s>, expr: &Expr) {
         if let (Expr::Path(path), true, false) = (expr, known.given, known.shape.foreign) {
             self.check_filled(known.shape.text.as_ref(), path);
@@ -214,7 +218,7 @@ impl<'s> Flow<'_, 's> {
         known
     }
 
-    /// Tells an expression of the wrong kind.
+    /// Reports an expression of the wrong kind.
     pub(super) fn wrong_type(&mut self, surely: bool, span: Span, message: String, hint: &str) {
         let severity = if surely { Severity::Error } else { Severity::Warning };
         self.report.add(severity, "wrong_type", span, message, hint);

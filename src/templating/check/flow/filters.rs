@@ -1,4 +1,4 @@
-//! What filters make of what they are given, and whether they can.
+//! What filters return for their input, and whether they accept it.
 
 use super::Flow;
 use super::env::Known;
@@ -9,7 +9,7 @@ use crate::templating::liquid::dates;
 use crate::templating::liquid::filters::Filter;
 
 impl<'s> Flow<'_, 's> {
-    /// What a filter makes of `input`; tells what it can't work on.
+    /// The result of a filter for `input`; reports input that it does not accept.
     pub(super) fn call(
         &mut self,
         call: &Call,
@@ -95,18 +95,18 @@ impl<'s> Flow<'_, 's> {
 
     fn cannot(&mut self, call: &Call, input: &Shape<'s>, surely: bool, hint: &str) {
         let name = call.filter.name();
-        let message = format!("`{name}` can't work on {}", input.kinds());
+        let message = format!("`{name}` does not accept {}", input.kinds());
         self.wrong_type(surely, call.span, message, hint);
     }
 
-    /// Tells what is no number; a `default` behind the filter comes too late for what is missing.
+    /// Reports what is not a number; a `default` after the filter comes too late for a missing value.
     fn check_number(&mut self, call: &Call, input: &Shape<'s>) {
-        let hint = "it needs a number: make it one in the schema";
+        let hint = "it needs a number: change the type in the schema";
         match input.numeric() {
             _ if input.foreign => {}
             _ if input.may_be_nil() => {
                 let name = call.filter.name();
-                let message = format!("`{name}` can't calculate with what may be missing");
+                let message = format!("the argument of `{name}` may be missing");
                 self.wrong_type(input.is_nothing(), call.span, message, "put the `default` before it");
             }
             Chance::Always => {}
@@ -123,8 +123,8 @@ impl<'s> Flow<'_, 's> {
             && !arg.shape.foreign
             && arg.shape.number.is_none_or(|numbers| numbers.zero)
         {
-            let message = format!("`{}` may be by zero here, which has no result", call.filter.name());
-            self.wrong_type(false, call.span, message, "say in the schema that it is more than 0");
+            let message = format!("`{}` may divide by zero here", call.filter.name());
+            self.wrong_type(false, call.span, message, "add `\"exclusiveMinimum\": 0` to the schema");
         }
         let whole = matches!(call.filter, Filter::Ceil | Filter::Floor)
             || (call.filter == Filter::Round && args.is_empty());
@@ -144,7 +144,7 @@ impl<'s> Flow<'_, 's> {
         }
         if chances.iter().any(|chance| *chance != Chance::Always) {
             let surely = chances.iter().all(|chance| *chance == Chance::Never);
-            let hint = "a date is a text with `\"format\": \"date\"` or `\"date-time\"` in the schema, or whole seconds since 1970";
+            let hint = "a date is a string with `\"format\": \"date\"` or `\"date-time\"` in the schema, or an integer of seconds since 1970";
             self.cannot(call, input, surely, hint);
         }
         let pattern =

@@ -1,4 +1,4 @@
-//! Conditions: what they make sure of, and whether they compare what can be compared.
+//! Conditions: what they guarantee, and whether they compare comparable values.
 
 use super::Flow;
 use super::env::{Fact, Guard};
@@ -23,7 +23,7 @@ impl Outcomes {
 }
 
 impl<'s> Flow<'_, 's> {
-    /// What a condition tells either way. Right to left: each test is joined to all that follow it.
+    /// What a condition guarantees either way. Right to left: each test is joined to all that follow it.
     pub(super) fn condition(&mut self, condition: &Condition) -> Outcomes {
         let tests: Vec<Outcomes> = condition.tests.iter().map(|test| self.test(test)).collect();
         let mut tests = tests.into_iter().rev();
@@ -66,7 +66,7 @@ impl<'s> Flow<'_, 's> {
         }
     }
 
-    /// What the comparison of a path with a literal tells.
+    /// What comparing a path with a literal guarantees.
     fn compared(&mut self, path: &Path, operator: Operator, literal: &Literal) -> Outcomes {
         let trail = self.trail(path);
         let make = |fact: Fact, prefixes: bool| self.guards(path, &trail, fact, prefixes);
@@ -114,7 +114,7 @@ impl<'s> Flow<'_, 's> {
         Some(Guard { token, fact, by_provider: self.origins.root(&path.root).provider })
     }
 
-    /// What a text that a member is or is not tells of the object: which of its alternatives it is.
+    /// What a text that a member is or is not says about the object: which of its alternatives it is.
     fn distinguished(
         &self,
         path: &Path,
@@ -142,7 +142,7 @@ impl<'s> Flow<'_, 's> {
         before.chain([Guard { token: own.clone(), fact, by_provider }]).collect()
     }
 
-    /// What a `when` tells of the subject.
+    /// What a `when` says about the subject.
     pub(super) fn chosen(&mut self, subject: &Expr, values: &[Expr]) -> Vec<Guard> {
         let literals = values.iter().map(|value| match value {
             Expr::Literal(
@@ -160,7 +160,7 @@ impl<'s> Flow<'_, 's> {
         guards
     }
 
-    /// Tells two sides that can't be compared, or never be equal.
+    /// Reports two sides that can't be compared, or are never equal.
     pub(super) fn check_kinds(
         &mut self,
         operator: Operator,
@@ -177,7 +177,7 @@ impl<'s> Flow<'_, 's> {
             return;
         }
         let written = format!("`{}` compares {} with {}", operator.as_str(), a.kinds(), b.kinds());
-        let hint = "compare two numbers or two texts; `\"1\"` is a text and `1` is a number";
+        let hint = "compare two numbers or two strings; `\"1\"` is a string and `1` is a number";
         let texts = a.text.is_some() && b.text.is_some();
         let numbers = a.number.is_some() && b.number.is_some();
         if is_ordering(operator) {
@@ -188,7 +188,7 @@ impl<'s> Flow<'_, 's> {
             }
         } else if operator == Operator::Contains {
             if a.text.is_none() && !a.may_be_compound() {
-                self.wrong_type(true, span, written, "`contains` looks into a text or a list");
+                self.wrong_type(true, span, written, "`contains` searches a string or a list");
             }
         } else {
             let lists = !a.lists.is_empty() && !b.lists.is_empty();

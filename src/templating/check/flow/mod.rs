@@ -1,5 +1,5 @@
-//! Follows a field's copy as an event would go through it, with shapes instead of values: which paths may lead to
-//! nothing or to a blank, and what is used as what it isn't.
+//! Follows an event through a field's copy, with shapes instead of values: which paths may be missing or blank, and
+//! which values are used as the wrong kind.
 
 mod env;
 mod expressions;
@@ -74,7 +74,7 @@ struct Flow<'w, 's> {
     shown: bool,
 }
 
-/// Follows one field for one event type. Nothing if its names are too entangled to be told apart.
+/// Follows one field for one event type. `None` if its variables depend on each other too much to be followed.
 pub fn follow(
     channel: Channel,
     field: &str,
@@ -146,7 +146,7 @@ impl<'s> Flow<'_, 's> {
         }
         if known.shape.may_be_compound() {
             let written = path.span.of(self.source);
-            let message = format!("`{written}` is {}, which is no text", known.shape.kinds());
+            let message = format!("`{written}` is {} and can't be printed", known.shape.kinds());
             let hint = "write one of its members, loop over it, or `join` it";
             self.wrong_type(!known.shape.may_be_plain(), output.span, message, hint);
         } else {
@@ -244,19 +244,14 @@ impl<'s> Flow<'_, 's> {
             let known = self.needed(bound);
             if !known.shape.foreign && known.shape.numeric() != super::text::Chance::Always {
                 let surely = known.shape.numeric() == super::text::Chance::Never;
-                let message = format!("the limit or offset of the loop is {}", known.shape.kinds());
-                self.wrong_type(
-                    surely,
-                    span_of(bound).unwrap_or(node.span),
-                    message,
-                    "it has to be a number",
-                );
+                let message = format!("the loop's limit or offset is {}", known.shape.kinds());
+                self.wrong_type(surely, span_of(bound).unwrap_or(node.span), message, "use a number");
             }
         }
         let shape = &list.shape;
         if !shape.foreign && !shape.may_be_compound() && shape.may_be_plain() {
-            let message = format!("the loop goes through {}, which is no list", shape.kinds());
-            let hint = "loop over a list; take `for` away for a single value";
+            let message = format!("the loop runs over {}, not a list", shape.kinds());
+            let hint = "loop over a list, or remove `for` if it is a single value";
             self.wrong_type(true, span_of(&node.list).unwrap_or(node.span), message, hint);
         }
         let element = self.element(node, &list);
@@ -279,15 +274,10 @@ impl<'s> Flow<'_, 's> {
         if shape.listing == Listing::Open && !shape.foreign {
             let written = span_of(&node.list).map_or("the list", |span| span.of(self.source));
             let event = self.event.name;
-            let message = format!("the schema of `{event}` doesn't say what is in `{written}`");
+            let message = format!("the schema of `{event}` does not describe the elements of `{written}`");
             let what = format!("{event} {written}[]");
             let span = span_of(&node.list).unwrap_or(node.span);
-            self.report.add_once(
-                "unlisted_path",
-                (&what, span),
-                message,
-                "describe its `items` in the schema",
-            );
+            self.report.add_once("unlisted_path", (&what, span), message, "add `items` to the schema");
             shape = Shape::foreign();
         }
         let mut places = list.places.clone();
@@ -325,10 +315,10 @@ impl<'s> Flow<'_, 's> {
         self.give_up(node.span);
     }
 
-    /// Tells that this is more than can be followed; nothing more is said of the variables.
+    /// Reports that a field is too complex to follow; no further findings about its variables.
     fn give_up(&mut self, span: Span) {
-        let message = "this is too entangled to be checked beforehand";
-        let hint = "nest fewer loops, and set fewer variables in terms of each other";
+        let message = "this is too complex to be checked in advance";
+        let hint = "nest fewer loops, and derive fewer variables from each other";
         self.report.add(Severity::Warning, "too_entangled", span, message, hint);
         for known in Rc::make_mut(&mut self.env.variables).values_mut() {
             *known = Rc::new(Known::foreign());
@@ -339,13 +329,13 @@ impl<'s> Flow<'_, 's> {
         super::sensitive::is_within(places, self.event.sensitive)
     }
 
-    /// Tells a list or object that comes out whole although a part of it is sensitive.
+    /// Reports a list or object that is printed whole although a part of it is sensitive.
     fn check_whole(&mut self, places: &[Place], span: Span) {
         if let Some(pointer) = super::sensitive::first_below(places, self.event.sensitive) {
             let event = self.event.name;
             let message =
-                format!("`{pointer}` of `{event}` is sensitive, and here it comes out with all around it");
-            let hint = "read the members that the message needs";
+                format!("`{pointer}` of `{event}` is sensitive, and this prints the whole value around it");
+            let hint = "print only the members that the message needs";
             self.report.add(Severity::Error, "sensitive_subtree", span, message, hint);
         }
     }
@@ -355,8 +345,8 @@ impl<'s> Flow<'_, 's> {
         self.tainted |= known.sensitive;
         if known.sensitive && self.shown && self.captures == 0 {
             let message =
-                format!("a sensitive value of `{}` would be read on a locked screen", self.event.name);
-            let hint = "send it by email or SMS, or let the message ask to open the app";
+                format!("a sensitive value of `{}` would be visible on the lock screen", self.event.name);
+            let hint = "send it by email or SMS, or ask the reader to open the app";
             self.report.add(Severity::Warning, "sensitive_on_lock_screen", span, message, hint);
         }
     }

@@ -1,4 +1,4 @@
-//! The law of the checks: copy about whose paths nothing is said has a text for every event that the schema allows.
+//! The property of the checks: copy without findings about its paths renders for every event that the schema allows.
 
 mod schemas;
 mod tape;

@@ -54,7 +54,8 @@ impl Rewriter<'_> {
         text
     }
 
-    /// Tells filters that OneSignal would put an encoded value through: what cuts or searches a text then sees `&amp;`.
+    /// Reports filters that OneSignal would apply to an encoded value: filters that cut or search a text then see
+    /// `&amp;`.
     fn check_encoded(&mut self, filtered: &Filtered, done: usize, place: Place) {
         let is_link = match place {
             Place::Markup | Place::Attribute => false,
@@ -65,9 +66,8 @@ impl Rewriter<'_> {
         for call in filtered.filters.iter().skip(done) {
             if is_encoded && changes_encoded(call.filter, is_link) {
                 let name = call.filter.name();
-                let message =
-                    format!("OneSignal would run `{name}` on a value that is encoded for this place already");
-                let hint = "use it on the values of `data` alone, before anything of OneSignal's is added";
+                let message = format!("OneSignal would run `{name}` on a value that is already encoded");
+                let hint = "apply it to values of `data` only, before values of OneSignal are added";
                 self.problems.add("encoded_text", call.span, message, Some(hint));
             }
             is_encoded |= call.args.iter().any(|arg| self.origins.expr(arg).event);

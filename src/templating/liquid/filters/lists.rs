@@ -118,12 +118,12 @@ fn sorted_by<'a>(list: &[Val<'a>], key: &str, bench: &Bench<'_>) -> Result<Optio
 fn unmixed(mixed: bool, bench: &Bench<'_>) -> Result<(), Fault> {
     match (mixed, bench.strict) {
         (false, _) => Ok(()),
-        (true, true) => Err(Fault::Unusable("what is in the list can't be put in an order")),
+        (true, true) => Err(Fault::Unusable("the elements of the list can't be sorted")),
         (true, false) => Err(Fault::Reported("cannot sort values of incompatible types".into())),
     }
 }
 
-/// A total order: what can be compared by value, then by kind, nothing last. Tells values that have no order.
+/// A total order: what can be compared by value, then by kind, nothing last. Reports values without an order.
 fn order(a: &Val<'_>, b: &Val<'_>, mixed: &mut bool) -> Ordering {
     if let Ok(Some(order)) = a.compare(b) {
         return order;

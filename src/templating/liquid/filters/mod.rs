@@ -63,7 +63,7 @@ impl Bench<'_> {
         match (number_of(value), value.as_str()) {
             (_, Some(text)) if !self.strict => Ok(Number::leading(text)),
             (Some(number), _) => Ok(number),
-            (None, _) if self.strict => Err(Fault::Unusable("the value is no number")),
+            (None, _) if self.strict => Err(Fault::Unusable("the value is not a number")),
             (None, _) => Ok(Number::Int(0)),
         }
     }
@@ -76,7 +76,7 @@ impl Bench<'_> {
             }
             (other, _) => match other.as_str().and_then(whole) {
                 Some(count) => Ok(count),
-                None if self.strict => Err(Fault::Unusable("the value is no number")),
+                None if self.strict => Err(Fault::Unusable("the value is not a number")),
                 None => Err(Fault::Reported("invalid integer".into())),
             },
         }

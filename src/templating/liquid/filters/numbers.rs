@@ -19,7 +19,7 @@ pub fn apply<'a>(
     let arg = bench.number(arg)?;
     match with(filter, number, arg) {
         Some(result) => Ok(Val::Number(result)),
-        None if bench.strict => Err(Fault::Unusable("a division by zero has no result")),
+        None if bench.strict => Err(Fault::Unusable("division by zero")),
         None => by_zero(filter, number, arg),
     }
 }

@@ -75,10 +75,10 @@ pub fn date<'a>(input: Val<'a>, args: &[Val<'a>], bench: &mut Bench<'_>) -> Resu
     let pattern = args.first().map(Val::to_filtered_text).unwrap_or_default();
     match moment {
         Some(moment) if bench.strict && !dates::is_usual(&moment) => {
-            Err(Fault::Unusable("the year is beyond 9999: seconds since 1970 are wanted, not milliseconds"))
+            Err(Fault::Unusable("the year is after 9999: use seconds since 1970, not milliseconds"))
         }
         Some(_) if dates::is_cut_off(&pattern) && bench.strict => {
-            Err(Fault::Unusable("its pattern ends within a directive"))
+            Err(Fault::Unusable("its pattern ends in the middle of a directive"))
         }
         Some(_) if dates::is_cut_off(&pattern) => {
             Err(Fault::Reported(format!("invalid format: {pattern}").into()))
@@ -87,7 +87,7 @@ pub fn date<'a>(input: Val<'a>, args: &[Val<'a>], bench: &mut Bench<'_>) -> Resu
             bench.budget.work(pattern.len().saturating_mul(16))?;
             bench.text(dates::format(&moment, &pattern))
         }
-        None if bench.strict => Err(Fault::Unusable("the value is no date")),
+        None if bench.strict => Err(Fault::Unusable("the value is not a date")),
         Some(_) | None => Ok(input),
     }
 }
@@ -346,7 +346,7 @@ fn url_decode<'a>(text: &str, bench: &mut Bench<'_>) -> Result<Val<'a>, Fault> {
     }
     match String::from_utf8(out) {
         Ok(text) => bench.text(text),
-        Err(_) if bench.strict => Err(Fault::Unusable("what it decodes is no text in UTF-8")),
+        Err(_) if bench.strict => Err(Fault::Unusable("the decoded text is not valid UTF-8")),
         Err(_) => Err(Fault::Reported("invalid byte sequence in UTF-8".into())),
     }
 }

@@ -85,7 +85,7 @@ impl<'a> Evaluator<'a> {
             Ok(None) if !self.manner.strict => return Ok(false),
             Ok(None) | Err(_) => {
                 let what = format!(
-                    "`{}` compares two numbers or two texts, and here the kinds differ",
+                    "`{}` compares two numbers or two strings, but the types differ here",
                     operator.as_str()
                 );
                 return Err(Stop::Unusable(what.into(), span));

@@ -27,7 +27,7 @@ impl<'a> Evaluator<'a> {
         Ok(Flow::Next)
     }
 
-    /// Runs `each` for every element that the loop chooses, with the element's name set; tells whether there was one.
+    /// Runs `each` for every element that the loop selects, with the element's name set; returns whether there was one.
     ///
     /// # Errors
     /// [`RenderError`], of the loop itself or of `each`.
@@ -91,7 +91,7 @@ impl<'a> Evaluator<'a> {
         match number {
             Some(number) => Ok(Some(usize::try_from(number).unwrap_or(0))),
             None if self.manner.strict => {
-                Err(Stop::Unusable("the limit or offset is no number".into(), span))
+                Err(Stop::Unusable("the limit or offset is not a number".into(), span))
             }
             None => Err(Stop::Reported("invalid integer".into(), span)),
         }
