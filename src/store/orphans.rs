@@ -19,7 +19,7 @@ pub struct Orphan {
 }
 
 /// Locks up to `limit` rows of workers whose lease has expired: queued ones at once, sending ones `call_timeout` later
-/// (so that the dead worker's last call has certainly ended) None while the caller's time is from before the database's
+/// (so that the dead worker's last call has certainly ended). None while the caller's time is from before the database's
 /// clock went back: leases have been shortened since, and those of live workers would look expired.
 ///
 /// # Errors
