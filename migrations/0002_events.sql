@@ -73,7 +73,7 @@ CREATE TABLE deliveries (
     audience             json,
     expires_at           timestamptz NOT NULL,
     created_at           timestamptz NOT NULL,
-    state                delivery_state NOT NULL,   -- the queue row is the truth while it exists
+    state                delivery_state NOT NULL,   -- the queue row is authoritative while it exists
     finished_at          timestamptz,
     batch_id             uuid,
     replay_of            uuid,

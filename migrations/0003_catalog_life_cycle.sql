@@ -15,7 +15,7 @@ CREATE TABLE partials (
 ALTER TABLE templates
     ADD COLUMN version integer NOT NULL DEFAULT 1 CHECK (version > 0),
     ADD COLUMN owner text,
-    ADD COLUMN event_type text,                     -- what it is written for, beside the rules that send it
+    ADD COLUMN event_type text,                     -- the type that it is written for, besides those of its rules
     ADD COLUMN needs_approval boolean NOT NULL DEFAULT false,
     ADD COLUMN archived_at timestamptz;
 ALTER TABLE templates ALTER COLUMN version DROP DEFAULT, ALTER COLUMN needs_approval DROP DEFAULT;
@@ -37,7 +37,7 @@ CREATE TABLE template_drafts (
     based_on     integer,
     author       text NOT NULL,
     updated_at   timestamptz NOT NULL,
-    approved_by  text,                              -- of this very revision; a save takes it away
+    approved_by  text,                              -- of this exact revision; cleared by a save
     CHECK (approved_by IS NULL OR approved_by <> author)
 );
 

@@ -4,7 +4,7 @@
 ALTER TABLE api_keys
     ADD COLUMN expires_at       timestamptz,
     ADD COLUMN last_used_at     timestamptz,        -- within a minute
-    ADD COLUMN allowed_sources  text[];             -- whose events and deliveries it sees; NULL: everybody's
+    ADD COLUMN allowed_sources  text[];             -- whose events and deliveries it sees; NULL: all
 
 -- The API key that made a change; NULL for people, and for Herald itself.
 ALTER TABLE audit_log ADD COLUMN key_id uuid;

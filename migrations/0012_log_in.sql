@@ -42,7 +42,7 @@ CREATE TABLE known_browsers (
 );
 CREATE INDEX known_browsers_member ON known_browsers (member_id);
 
--- Log-ins through the OpenID Connect provider that are under way: one row per redirect to it. What belongs to it (nonce,
+-- Log-ins through the OpenID Connect provider in progress: one row per redirect to it. What belongs to it (nonce,
 -- PKCE verifier) is sealed; the row goes when the provider's answer comes.
 CREATE TABLE oidc_log_ins (
     state_hash  bytea PRIMARY KEY CHECK (octet_length(state_hash) = 32),

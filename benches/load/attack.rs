@@ -135,7 +135,7 @@ async fn slow(port: u16, seen: Arc<Seen>) {
         let closed = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut buffer));
         if closed.await.is_ok() {
             count(&seen.slow_closed);
-            // Whoever is turned away comes back, and not faster than a real attacker's network lets it.
+            // A rejected client comes back, but not faster than a real attacker's network allows.
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }

@@ -1,6 +1,6 @@
 //! Everything at once, on real processes: two replicas under load while OneSignal loses replies, replicas are killed,
-//! frozen and replaced, Postgres dies, and its disk runs full. Afterwards the books have to balance: each acknowledged
-//! event reached its person once, and nobody got what nobody posted.
+//! frozen and replaced, Postgres dies, and its disk runs full. Afterwards the results have to be consistent: each acknowledged
+//! event reached its recipient once, and no one got a message that was not posted.
 
 use std::collections::{HashMap, HashSet};
 use std::process::{Child, Command, Stdio};
@@ -262,7 +262,7 @@ impl World {
         sqlx::query_scalar(query).fetch_one(&mut connection).await.ok()
     }
 
-    /// The ledger: what was acknowledged against what arrived, and Herald's own books.
+    /// The consistency check: what was acknowledged against what arrived, and Herald's own tables.
     async fn balance(&self, acknowledged: &HashSet<String>, drained: bool) {
         let mut arrived: HashMap<String, u64> = HashMap::new();
         each_of(self.sandbox_port, |message| {
@@ -280,10 +280,10 @@ impl World {
             self.count("SELECT count(*) FROM deliveries WHERE state = 'unknown'").await.unwrap_or_default();
         println!("acknowledged {}, stored {stored}, arrived {}", acknowledged.len(), arrived.len());
         println!("lost {lost}, twice {twice}, unknown {unknown}, drained: {drained}");
-        let ledger = self.herald(free_port(), "doctor").arg("--ledger").stdout(Stdio::piped()).output();
-        let ledger = ledger.expect("the ledger ran");
-        println!("herald doctor --ledger\n{}", String::from_utf8_lossy(&ledger.stdout));
-        let is_well = lost == 0 && twice == 0 && drained && ledger.status.success();
+        let report = self.herald(free_port(), "doctor").arg("--ledger").stdout(Stdio::piped()).output();
+        let report = report.expect("the consistency check ran");
+        println!("herald doctor --ledger\n{}", String::from_utf8_lossy(&report.stdout));
+        let is_well = lost == 0 && twice == 0 && drained && report.status.success();
         assert!(is_well, "the books don't balance");
         println!("nothing lost, nothing doubled, all accounted for");
     }
@@ -340,7 +340,7 @@ async fn ready(port: u16) {
     panic!("no Herald became ready at {port}");
 }
 
-/// Posters that go on until they are told to stop, each asking again until an event is acknowledged; one event in ten is
+/// Clients that post until they are stopped, each retrying until an event is acknowledged; one event in ten is
 /// posted to both replicas.
 struct Posters {
     acknowledged: Arc<Mutex<HashSet<String>>>,

@@ -104,7 +104,7 @@ async fn timed(setup: &Setup, cookie: &str, path: &str) -> (f64, f64) {
     (took[TIMES / 2], took[TIMES - 1])
 }
 
-/// Somebody who looks; what their browser keeps.
+/// Someone who looks; what their browser keeps.
 pub async fn log_in(setup: &Setup, wanted: &Wanted) -> String {
     let ports = (setup.herald_port, setup.sandbox_port);
     let token = herald_command(wanted, &setup.database, ports)

@@ -1,4 +1,4 @@
-//! How many deliveries share a call at OneSignal's free plan (150 calls a second, or `BENCH_CALLS`), and that nobody gets
+//! How many deliveries share a call at OneSignal's free plan (150 calls a second, or `BENCH_CALLS`), and that no one gets
 //! one twice or with a blank: first one event type for different people, then a mix of types, priorities and channels.
 
 use std::collections::HashSet;

@@ -1,5 +1,5 @@
 //! What every run stands on: a private Postgres with fsync on, the sandbox and one `herald serve` as processes of their
-//! own, and posters over raw connections.
+//! own, and clients over raw connections.
 
 use std::fmt::Write as _;
 use std::net::TcpListener as StdListener;

@@ -127,7 +127,7 @@ impl Compute {
             let budget = Budget::new(Limits::JOB.until(Deadline::after(time)));
             let done = catch_unwind(AssertUnwindSafe(|| work(&budget)));
             if done.is_err() {
-                tracing::error!("work on input panicked; its caller was answered with an error");
+                tracing::error!("work on input panicked; its caller got an error");
             }
             // The caller may be gone.
             let _ = reply.send(done.map_err(|_| ComputeError::Panicked));

@@ -16,7 +16,7 @@ use super::clock::Deadline;
 pub struct Limits {
     /// Steps in all: tokens read, nodes visited, elements handled, tests made.
     pub steps: u64,
-    /// Bytes read, compared or written on the way, in all.
+    /// Bytes read, compared or written, in all.
     pub work: u64,
     /// Bytes of values and texts made, in all.
     pub memory: u64,

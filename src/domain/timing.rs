@@ -379,7 +379,7 @@ mod tests {
         let mut random = rand::rngs::StdRng::seed_from_u64(18);
         let five_minutes = TimeDelta::minutes(5);
         for zone in chrono_tz::TZ_VARIANTS {
-            // A change of the clock within twenty years, or any time where there is none.
+            // A change of the clock within twenty years, or any time if there is none.
             let start = at("2026-01-01T00:00:00Z") + TimeDelta::days(random.random_range(0..7_000));
             let change = (0..260)
                 .map(|day| start + TimeDelta::days(day))

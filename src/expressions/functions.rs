@@ -91,7 +91,7 @@ pub(super) const FUNCTIONS: [Function; 45] = [
 /// The names that are macros, for suggestions.
 pub(super) const MACROS: [&str; 6] = ["has", "all", "exists", "exists_one", "map", "filter"];
 
-/// Names that stand for types in `type(x) == int`.
+/// Names of types in `type(x) == int`.
 pub(super) const TYPES: [&str; 10] =
     ["int", "uint", "double", "string", "bool", "bytes", "list", "map", "null_type", "type"];
 

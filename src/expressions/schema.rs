@@ -94,7 +94,7 @@ fn requires(schema: &Json, name: &str) -> bool {
     required.is_some_and(|names| names.iter().any(|found| found == name))
 }
 
-/// The schemas that hold beside this one's own keywords; `None` for a reference that is not understood.
+/// The schemas that apply besides this one's own keywords; `None` for a reference that is not understood.
 fn all_parts<'a>(root: Root<'a>, schema: &'a Json) -> Vec<Option<&'a Json>> {
     let mut parts = Vec::new();
     if let Some(reference) = schema.get("$ref") {

@@ -69,7 +69,7 @@ fn foreign_operator(bare: &str) -> Option<Explained> {
     })
 }
 
-/// Whether a `=` stands by itself, not as part of `==`, `!=`, `<=` or `>=`.
+/// Whether there is a single `=`, not part of `==`, `!=`, `<=` or `>=`.
 fn has_single_equals(bare: &str) -> bool {
     let signs = bare.as_bytes();
     (0..signs.len()).any(|at| {

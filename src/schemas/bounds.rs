@@ -91,11 +91,11 @@ struct Figures {
 /// often it is followed depends on the data.
 const RECURSION: Figures = Figures { expansion: 1, own: 1, spread: 1, weight: 1 };
 
-/// Counts the whole. There is no recursion here, for a chain of members may be as long as the schema.
+/// Counts the whole. There is no recursion here, because a chain of members may be as long as the schema.
 fn figures(plan: &Plan, budget: &Budget) -> Result<Figures, SchemaError> {
     let mut known = vec![State::Unknown; plan.parts.len()];
     known[0] = State::Open;
-    // Parts that are being counted, with how many of those that they lead to were looked at.
+    // Parts that are being counted, with how many of their references were counted.
     let mut open = vec![(0, 0)];
     while let Some((number, done)) = open.pop() {
         budget.steps(1)?;

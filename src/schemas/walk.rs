@@ -78,7 +78,7 @@ impl Plan {
     }
 }
 
-/// Notes the names that parts have beside their place.
+/// Notes the additional names of parts.
 fn find_anchors<'s>(
     value: &'s Value,
     place: &mut String,
@@ -182,7 +182,7 @@ impl Walk<'_> {
             .flat_map(|fragment| match fragment {
                 "" => vec![String::new()],
                 pointer if pointer.starts_with('/') => vec![decoded(pointer)],
-                // Which of several the validator takes depends on the way there: each is counted.
+                // Which of several the validator takes depends on the path there: each is counted.
                 name => self.anchors.get(name).cloned().unwrap_or_default(),
             })
             .collect()

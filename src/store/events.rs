@@ -203,7 +203,9 @@ impl Store {
         let rows = sqlx::query(query).bind(ids).fetch_all(self.pool()).await?;
         let readable = rows.iter().filter_map(|row| {
             // One unreadable row must not stop the others.
-            read_event(row).inspect_err(|error| tracing::error!("an event was left out: {error}")).ok()
+            read_event(row)
+                .inspect_err(|error| tracing::error!("an unreadable event was left out: {error}"))
+                .ok()
         });
         Ok(readable.collect())
     }

@@ -40,7 +40,7 @@ struct Part {
 pub struct IncludeProblem {
     /// A stable code.
     pub code: &'static str,
-    /// The partial in which it stands; `None` for the field itself.
+    /// The partial that contains it; `None` for the field itself.
     pub partial: Option<String>,
     /// From 1.
     pub line: usize,
@@ -87,7 +87,7 @@ pub fn expand(
     if problems.is_empty() { Ok(expanded) } else { Err(problems) }
 }
 
-/// The texts alone of [`expand`]; a field whose partials can't be put in stays as it is written.
+/// The expanded texts of [`expand`]; a field whose partials can't be expanded stays unchanged.
 pub fn expanded_fields(
     fields: &Fields,
     layout: Option<&str>,
@@ -287,7 +287,7 @@ struct Tag<'t> {
     what: What<'t>,
 }
 
-/// The includes and the content outputs of a text, in order; what stands between `raw` and `endraw` is text.
+/// The includes and the content outputs of a text, in order; everything between `raw` and `endraw` is text.
 fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
     let mut rest = 0;
     std::iter::from_fn(move || {

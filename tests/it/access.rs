@@ -1,4 +1,4 @@
-//! Keys: what each may do, how they are made and revoked, and what an answer says to those without one.
+//! Keys: what each may do, how they are created and revoked, and the answers without one.
 
 use herald::access::Scope;
 use reqwest::Method;
@@ -174,7 +174,7 @@ async fn two_sources_may_use_the_same_id() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_its_request_s_id_and_tells_browsers_to_keep_out() {
+async fn every_response_has_its_request_id_and_restricts_browsers() {
     let app = TestApp::start().await;
     for path in ["/v1/events", "/nothing", "/healthz"] {
         let answer = app.get_raw(path).await;

@@ -1,5 +1,4 @@
-//! Answers as OneSignal, or something in front of it, should never give them: each means something, and none breaks
-//! anything.
+//! Invalid answers from OneSignal, or from a proxy in front of it: each is classified, and none breaks anything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +40,7 @@ impl Impostor {
     }
 }
 
-/// Reads the whole request and writes the answer; what can't be written is nobody's loss.
+/// Reads the whole request and writes the answer; write errors are ignored.
 async fn reply(mut stream: TcpStream, answer: &[u8]) {
     let mut request = Vec::new();
     loop {
@@ -71,7 +70,7 @@ fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The service after one call to something that answered so.
+/// The service after one call with this answer.
 async fn answered(answer: Vec<u8>) -> (TestApp, Impostor, Value) {
     let impostor = Impostor::with(answer).await;
     let app = TestApp::start().await;

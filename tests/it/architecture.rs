@@ -1,4 +1,4 @@
-//! The house's plan, held against the code: which room may import which, where other people's crates may be named, and
+//! The architecture, checked against the code: which module may import which, where third-party crates may be used, and
 //! what no file may do. Changing a table here is a decision: one paragraph in `docs/decisions/`.
 
 mod reading;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use reading::{climbs, paths, read};
 
-/// A room, and what of ours it may import beside itself and `telemetry::names`. `*` is everything but `cli`.
+/// A module, and which of our modules it may import besides itself and `telemetry::names`. `*` is everything but `cli`.
 const ROOMS: [(&str, &[&str]); 21] = [
     ("domain", &[]),
     ("config", &[]),
@@ -66,7 +66,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("lib.rs", &["*", "cli"]),
 ];
 
-/// Other people's crates that may be named in some rooms only.
+/// Third-party crates that may be used in some modules only.
 const WALLS: [(&str, &[&str]); 6] = [
     ("cel", &["expressions"]),
     ("sqlx", &["store"]),
@@ -76,7 +76,7 @@ const WALLS: [(&str, &[&str]); 6] = [
     ("anyhow", &["cli", "app"]),
 ];
 
-/// Insides of a room that others do not see, even where they may import the room: they report to its port.
+/// Private parts of a module that others must not use, even if they may import the module: they use its port.
 const INSIDES: [(&str, &[&str]); 1] = [("provider::onesignal", &["provider", "app", "cli"])];
 
 /// What SQL must not ask the server for; `localtime` stands for `localtimestamp` too.
@@ -127,7 +127,7 @@ fn depth_of(file: &str) -> usize {
     file.split('/').filter(|part| !["mod.rs", "lib.rs", "main.rs"].contains(part)).count()
 }
 
-/// What of ours a file names, with lines.
+/// The crate paths that a file uses, with lines.
 fn ours(file: &str, text: &str) -> Vec<(usize, String)> {
     let reading = read(text);
     let mut found = paths(&reading.code, "crate");
@@ -143,7 +143,7 @@ fn is_below(path: &str, rule: &str) -> bool {
     path == rule || path.starts_with(&format!("{rule}::"))
 }
 
-/// Whether `room` may name `path`, by the two tables of our own rooms.
+/// Whether `room` may use `path`, according to the two tables of our own modules.
 fn is_arrow_allowed(room: &str, allowed: &[&str], path: &str) -> bool {
     let target = path.split("::").next().unwrap_or_default();
     let is_inside = INSIDES.iter().any(|(inside, rooms)| is_below(path, inside) && !rooms.contains(&room));

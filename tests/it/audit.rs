@@ -1,4 +1,4 @@
-//! The record of changes: who, when, what, before and after; nobody takes a line out of it.
+//! The audit log: who, when, what, before and after; no one takes a line out of it.
 
 use std::time::Duration;
 

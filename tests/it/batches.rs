@@ -1,4 +1,4 @@
-//! Many events at once: a result for each in a batch, neighbours that a bad one does not harm, and pages of what there is.
+//! Many events at once: a result for each event of a batch, bad events that do not affect others, and pages of lists.
 
 use futures_util::future::join_all;
 use reqwest::Method;

@@ -37,7 +37,7 @@ async fn who_is_cancelled_while_the_batch_waits_for_another_try_gets_nothing() {
     assert_eq!(
         (&gone["state"], &gone["attempts"][0]["answer"]),
         (&json!("cancelled"), &json!("not_connected")),
-        "its try is still told: {gone}"
+        "its attempt is still reported: {gone}"
     );
     let messages = app.messages().await;
     let reached: Vec<&Value> = messages

@@ -1,4 +1,4 @@
-//! Cancelling by event, by delivery and by key: what waits ends, what may have gone out stays and is told.
+//! Cancelling by event, by delivery and by key: pending deliveries end, those that may have been sent stay and are reported.
 
 use std::time::Duration;
 
@@ -39,14 +39,14 @@ async fn an_event_that_waits_is_cancelled_with_all_its_deliveries_and_only_once(
     app.run_until_idle().await;
     assert!(app.messages().await.is_empty());
     let trace = app.get(path_of(&accepted, "").trim_end_matches('/')).await;
-    let told: Vec<&Value> = trace["decisions"].as_array().unwrap().iter().collect();
-    assert_eq!(told.len(), 2, "{trace}");
-    let detail = told[0]["detail"].as_str().unwrap();
+    let decisions: Vec<&Value> = trace["decisions"].as_array().unwrap().iter().collect();
+    assert_eq!(decisions.len(), 2, "{trace}");
+    let detail = decisions[0]["detail"].as_str().unwrap();
     assert!(detail.starts_with("cancelled by shop (key_"), "{detail}");
 }
 
 #[tokio::test]
-async fn what_was_accepted_or_is_being_sent_is_told_as_too_late() {
+async fn accepted_and_in_flight_deliveries_are_reported_as_too_late() {
     let app = TestApp::start().await;
     let sent = app.accept(&payment_failed("p-1", "u")).await;
     let answer = app.act(&path_of(&sent, "cancel")).await;
@@ -126,7 +126,7 @@ async fn a_source_cancels_its_own_events_and_an_operator_anybody_s() {
 }
 
 #[tokio::test]
-async fn a_key_is_cancelled_with_what_is_under_way_told() {
+async fn a_key_is_cancelled_and_deliveries_in_flight_are_reported() {
     let app = TestApp::start().await;
     let mut waits = later("p-1", "u");
     waits["cancellation_key"] = json!("k");
@@ -146,7 +146,7 @@ async fn a_key_is_cancelled_with_what_is_under_way_told() {
 
 /// Thirty deliveries fall due while they are cancelled by one replica and frozen by another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_quicker_wins_and_nobody_is_both_cancelled_and_sent() {
+async fn the_first_transaction_wins_and_nothing_is_both_cancelled_and_sent() {
     let app = TestApp::start().await;
     let twin = app.replica().await;
     let mut accepted = Vec::new();
@@ -182,17 +182,17 @@ async fn the_commands_cancel_and_fail_where_it_is_too_late() {
     };
     let waits = app.accept(&later("p-1", "u")).await;
     let id = waits["id"].as_str().unwrap();
-    let (ok, told) = call(&["events", "cancel", id, "--dry-run"]).await;
-    assert!(ok && told.starts_with("1 would be cancelled"), "{told}");
-    let (ok, told) = call(&["events", "cancel", id]).await;
-    assert!(ok && told.starts_with("1 cancelled"), "{told}");
+    let (ok, output) = call(&["events", "cancel", id, "--dry-run"]).await;
+    assert!(ok && output.starts_with("1 would be cancelled"), "{output}");
+    let (ok, output) = call(&["events", "cancel", id]).await;
+    assert!(ok && output.starts_with("1 cancelled"), "{output}");
     let first = app.accept(&later("p-2", "u2")).await["deliveries"][0]["id"].as_str().unwrap().to_owned();
     let second =
         app.accept(&payment_failed("p-3", "u3")).await["deliveries"][0]["id"].as_str().unwrap().to_owned();
     app.run_until_idle().await;
-    let (ok, told) = call(&["deliveries", "cancel", &first, &second, "--json"]).await;
-    let told: Value = serde_json::from_str(&told).expect("JSON");
-    assert_eq!((ok, &told["cancelled"], &told["too_late"]), (false, &json!(1), &json!(1)), "{told}");
-    let (ok, told) = call(&["events", "cancel", "--under", "nothing"]).await;
-    assert!(ok && told.starts_with("0 cancelled"), "{told}");
+    let (ok, output) = call(&["deliveries", "cancel", &first, &second, "--json"]).await;
+    let output: Value = serde_json::from_str(&output).expect("JSON");
+    assert_eq!((ok, &output["cancelled"], &output["too_late"]), (false, &json!(1), &json!(1)), "{output}");
+    let (ok, output) = call(&["events", "cancel", "--under", "nothing"]).await;
+    assert!(ok && output.starts_with("0 cancelled"), "{output}");
 }

@@ -1,4 +1,4 @@
-//! Slips of a hurried person that must be said before anything is live.
+//! Common mistakes that have to be reported before anything is live.
 
 use reqwest::Method;
 use serde_json::{Value, json};

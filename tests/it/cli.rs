@@ -131,7 +131,7 @@ async fn a_catalog_is_checked_without_any_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_sent_told_about_and_its_catalog_applied_from_the_shell() {
+async fn an_event_is_sent_and_explained_and_its_catalog_applied_from_the_shell() {
     let processes = Processes::start(&[]).await;
     let sent = processes.client(&["events", "send", "--sample", "--id", "shell-1", "--wait"]).await;
     let story = out(&sent);
@@ -194,7 +194,7 @@ async fn an_event_is_sent_told_about_and_its_catalog_applied_from_the_shell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_from_a_file_tells_which_events_were_refused() {
+async fn a_batch_from_a_file_reports_which_events_were_rejected() {
     let processes = Processes::start(&[]).await;
     let event = |id: &str, kind: &str| {
         json!({"id": id, "type": kind, "recipient": {"external_id": "u"},
@@ -385,9 +385,9 @@ async fn doctor_and_healthcheck_say_what_is_ill_and_what_helps() {
     assert!(out(&well).contains("ok   app default"), "{}", out(&well));
     processes.post(&crate::support::app::payment_failed("p-1", "u")).await.expect("accepted");
     processes.wait_until_drained().await;
-    let ledger = run(&["doctor", "--ledger"], &base).await;
-    assert!(ledger.status.success(), "{}", out(&ledger));
-    assert!(out(&ledger).contains("everything is accounted for"), "{}", out(&ledger));
+    let report = run(&["doctor", "--ledger"], &base).await;
+    assert!(report.status.success(), "{}", out(&report));
+    assert!(out(&report).contains("everything is accounted for"), "{}", out(&report));
     processes.count("WITH gone AS (DELETE FROM attempts RETURNING 1) SELECT count(*) FROM gone").await;
     let wrong = run(&["doctor", "--ledger", "--json"], &base).await;
     let wrong_lines: Value = serde_json::from_str(&out(&wrong)).unwrap();

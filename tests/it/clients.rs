@@ -42,12 +42,12 @@ fn succeed(command: &mut Command) -> Output {
 }
 
 /// Runs a client's story against a sandbox on the paid plan that is in no hurry.
-async fn tell(prepare: impl FnOnce() -> Command + Send + 'static) {
+async fn run_client(prepare: impl FnOnce() -> Command + Send + 'static) {
     let plan = SandboxOptions::paid().plan;
     let served = Served::with(SandboxOptions { plan, ..unlimited() }).await;
     let url = served.url("");
-    let told = tokio::task::spawn_blocking(move || succeed(prepare().arg(url))).await.unwrap();
-    assert!(String::from_utf8_lossy(&told.stdout).contains("told its story"));
+    let output = tokio::task::spawn_blocking(move || succeed(prepare().arg(url))).await.unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("finished its run"));
 }
 
 /// Python with the wanted packages; one at a time installs them.
@@ -86,7 +86,7 @@ async fn the_python_client_works_unchanged() {
     if !has("python3") {
         return;
     }
-    tell(|| {
+    run_client(|| {
         let mut command = Command::new(python());
         command.arg(story("python").join("story.py"));
         command
@@ -99,7 +99,7 @@ async fn the_node_client_works_unchanged() {
     if !has("node") || !has("npm") {
         return;
     }
-    tell(|| {
+    run_client(|| {
         let mut command = Command::new("node");
         command.arg(node().join("story.js"));
         command
@@ -120,7 +120,7 @@ async fn the_libraries_of_cloudevents_and_standard_webhooks_are_understood() {
     let made = app.call(Method::POST, path, Some(&app.key), Some(&json!({}))).await.1;
     let secret = made["secret"].as_str().unwrap().to_owned();
     let arguments = [app.url.clone(), app.key.clone(), secret, app.clock.now().timestamp().to_string()];
-    let told = tokio::task::spawn_blocking(move || {
+    let posted = tokio::task::spawn_blocking(move || {
         let mut commands = Vec::new();
         if has("python3") {
             let mut command = Command::new(python());
@@ -137,8 +137,8 @@ async fn the_libraries_of_cloudevents_and_standard_webhooks_are_understood() {
         }
         commands.len()
     });
-    let told = told.await.unwrap();
-    assert!(told < 2 || app.sql::<i64>("SELECT count(*) FROM events").await == 8);
+    let posted = posted.await.unwrap();
+    assert!(posted < 2 || app.sql::<i64>("SELECT count(*) FROM events").await == 8);
 }
 
 /// Every operation is tried with values at the edges of its description, with values that violate it, and with what
@@ -168,7 +168,7 @@ async fn requests_made_up_from_the_description_find_nothing_that_it_does_not_say
 
 #[tokio::test]
 async fn the_rust_client_works_unchanged() {
-    tell(|| {
+    run_client(|| {
         let mut command = Command::new(env!("CARGO"));
         command.args(["run", "--quiet", "--locked", "--manifest-path"]);
         command.arg(story("rust").join("Cargo.toml")).arg("--target-dir").arg(installed("rust")).arg("--");

@@ -1,4 +1,4 @@
-//! The database's clock is set back: nothing waits until it is there again.
+//! The database's clock is set back: nothing waits for it to catch up.
 
 use std::time::Duration;
 

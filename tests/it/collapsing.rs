@@ -1,4 +1,4 @@
-//! A newer event with the same collapse key replaces an older one that still waits; an older one that comes late is
+//! A newer event with the same collapse key replaces an older pending one; an older one that arrives late is
 //! skipped.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Real processes, killed at the worst moments: nothing acknowledged is lost, nobody gets anything twice.
+//! Real processes, killed at the worst moments: nothing acknowledged is lost, and no one gets a message twice.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::app::order_shipped;
 use crate::support::processes::{Processes, tick};
 
-/// What every run must come to: one message per acknowledged event and rule, and no other.
+/// What every run has to end with: one message per acknowledged event and rule, and no other.
 async fn each_arrived_once(processes: &Processes, acknowledged: &HashSet<u64>) {
     processes.wait_until_drained().await;
     let mut effects: HashMap<(String, String), usize> = HashMap::new();
@@ -42,7 +42,7 @@ async fn dies_at(point: &'static str, passes: &'static str, settings: &[(&'stati
     let mut deaths = 0;
     for n in 0..60 {
         while processes.post(&event(n)).await.is_none() {
-            // Until it is acknowledged, its poster asks again.
+            // Until it is acknowledged, its client retries.
             while !processes.has_died() && deaths < 3 {
                 tick().await;
             }
@@ -56,7 +56,7 @@ async fn dies_at(point: &'static str, passes: &'static str, settings: &[(&'stati
         }
         acknowledged.insert(n);
     }
-    // A death may go unnoticed by the posters; and what drains must not die any more.
+    // The clients may not notice a crash; and the draining process must not crash any more.
     while !processes.has_died() && deaths == 0 {
         tick().await;
     }

@@ -1,4 +1,4 @@
-//! From a due delivery to a message: what arrives, in how few calls, and what never leaves.
+//! From a due delivery to a message: what arrives, in how few calls, and what is never sent.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -110,7 +110,7 @@ async fn urgent_deliveries_do_not_wait_for_company() {
 }
 
 #[tokio::test]
-async fn only_what_the_copy_uses_leaves_the_house() {
+async fn only_what_the_copy_uses_is_sent() {
     let app = TestApp::start().await;
     let mut event = order_shipped("o-1", "user-42");
     event["data"]["internal_margin"] = json!("not for customers");

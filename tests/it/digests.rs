@@ -1,4 +1,4 @@
-//! Many events of one key become one message.
+//! Digests: many events of one key become one message.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn joined(accepted: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn what_comes_within_the_window_is_told_in_one_message_with_the_newest_kept() {
+async fn events_within_the_window_become_one_message_with_the_newest_kept() {
     let app = start().await;
     let first = app.accept(&payment_failed("p-1", "u")).await;
     let message = first["deliveries"][0]["id"].as_str().unwrap().to_owned();
@@ -93,7 +93,7 @@ async fn people_and_keys_have_windows_of_their_own() {
 }
 
 #[tokio::test]
-async fn events_of_one_batch_are_gathered_in_their_order_and_a_repeat_is_told_once() {
+async fn events_of_one_batch_are_collected_in_order_and_a_duplicate_once() {
     let app = start().await;
     let batch: Vec<Value> = (1..=3).map(|n| payment_failed(&format!("p-{n}"), "u")).collect();
     for _ in 0..2 {
@@ -125,7 +125,7 @@ async fn a_lost_reply_is_tried_again_with_the_very_same_message() {
 }
 
 #[tokio::test]
-async fn what_is_cancelled_is_taken_out_and_the_others_are_told() {
+async fn cancelled_events_are_taken_out_and_the_others_are_sent() {
     let app = start().await;
     let keyed = |n: u32| {
         let mut event = payment_failed(&format!("p-{n}"), "u");
@@ -302,9 +302,9 @@ async fn a_rule_that_gathers_wrongly_is_refused_with_words() {
     assert_eq!(seen["digest"], json!({"window": "10m", "key": "data.amount", "max": 50}), "{seen}");
 }
 
-/// Two replicas take events in while windows close under them: every event is told exactly once.
+/// Two replicas accept events while windows close: every event is in exactly one message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_and_nothing_told_twice_while_windows_close() {
+async fn nothing_is_lost_or_duplicated_while_windows_close() {
     let app = TestApp::start().await;
     gathering(&app, "window = \"1s\"\nmax = 100").await;
     let twin = TestApp::start_with(Wanted {
@@ -340,7 +340,7 @@ async fn nothing_is_lost_and_nothing_told_twice_while_windows_close() {
     tokio::join!(post(&app, "a"), post(&twin, "b"), close);
     app.advance(Duration::from_secs(5)).await;
     app.run_until_idle().await;
-    let mut told: Vec<String> = texts(&app)
+    let mut reported: Vec<String> = texts(&app)
         .await
         .iter()
         .flat_map(|text| {
@@ -348,9 +348,9 @@ async fn nothing_is_lost_and_nothing_told_twice_while_windows_close() {
             items.map(str::to_owned).collect::<Vec<_>>()
         })
         .collect();
-    told.sort();
+    reported.sort();
     let mut wanted: Vec<String> = (0..40).flat_map(|n| [format!("a{n}"), format!("b{n}")]).collect();
     wanted.sort();
-    assert_eq!(told, wanted);
+    assert_eq!(reported, wanted);
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM queue").await, 0);
 }

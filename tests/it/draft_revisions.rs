@@ -1,4 +1,4 @@
-//! A draft's revision names one text for good, and what is published is what was checked.
+//! A draft's revision always names the same text, and what is published is what was checked.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ async fn a_draft_begun_anew_is_never_taken_for_the_one_that_was_thrown_away() {
 }
 
 #[tokio::test]
-async fn what_changes_while_a_draft_is_uploaded_is_heeded_before_it_goes_live() {
+async fn changes_during_an_upload_of_a_draft_are_checked_before_it_goes_live() {
     let app = TestApp::start().await;
     let draft = format!("{SMS}/draft");
     let (_, seen, _) =

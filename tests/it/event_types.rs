@@ -84,7 +84,7 @@ async fn a_change_that_breaks_nothing_is_taken_once() {
 }
 
 #[tokio::test]
-async fn of_two_who_change_an_entry_at_once_one_is_told() {
+async fn of_two_concurrent_changes_of_an_entry_one_is_rejected() {
     let app = TestApp::start().await;
     let mut one = form(&app, PAYMENT).await;
     let mut two = one.clone();

@@ -1,4 +1,4 @@
-//! The switches: an app, a rule or a version stopped by a person, and what waits meanwhile.
+//! Manual gates: an app, a rule or a version stopped by a person, and its pending deliveries.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Posts as broken and hostile producers send them: each gets a plain answer, and none breaks anything.
+//! Posts by broken and hostile producers: each gets a clear answer, and none breaks anything.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

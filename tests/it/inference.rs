@@ -30,7 +30,7 @@ async fn a_schema_is_made_of_the_last_events_and_can_be_put_in_place_of_the_pres
 }
 
 #[tokio::test]
-async fn sensitive_values_say_nothing_and_whoever_may_not_read_events_learns_nothing() {
+async fn sensitive_values_say_nothing_and_without_permission_to_read_events_nothing_is_shown() {
     let app = TestApp::start().await;
     for n in 0..60 {
         let event = json!({"id": format!("r-{n}"), "type": "password.reset", "recipient": {"email": "a@shop.example"},

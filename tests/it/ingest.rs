@@ -1,4 +1,4 @@
-//! Posting events: what is taken, what is refused, and with which words.
+//! Posting events: what is accepted, what is rejected, and with which message.
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -142,7 +142,7 @@ async fn a_header_can_name_the_event() {
 }
 
 #[tokio::test]
-async fn wrong_types_encodings_sizes_and_methods_are_told_apart() {
+async fn wrong_types_encodings_sizes_and_methods_are_distinguished() {
     let app = TestApp::start().await;
     let event = order_shipped("o-1", "user-42").to_string();
     let plain = app.post_raw("/v1/events", &[("content-type", "text/plain")], event.clone()).await;
@@ -158,7 +158,7 @@ async fn wrong_types_encodings_sizes_and_methods_are_told_apart() {
 }
 
 #[tokio::test]
-async fn without_a_key_or_its_scope_nothing_is_told() {
+async fn without_a_key_or_its_scope_nothing_is_shown() {
     let app = TestApp::start().await;
     let event = order_shipped("o-1", "user-42");
     let wrong = "hk_live_00000000000000000000000000000000";
@@ -264,7 +264,7 @@ async fn an_event_whose_time_is_over_is_refused() {
 }
 
 #[tokio::test]
-async fn a_source_over_its_rate_is_told_how_long_to_wait() {
+async fn a_source_over_its_rate_learns_how_long_to_wait() {
     let app = TestApp::start().await;
     app.execute("UPDATE sources SET events_per_second = 2").await;
     app.advance(std::time::Duration::from_secs(3)).await;

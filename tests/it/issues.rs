@@ -1,4 +1,4 @@
-//! What needs a person, by why.
+//! Issues: deliveries that need a person, by reason.
 
 use reqwest::Method;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! A database that takes no writes, or keeps them waiting: callers hear of it at once.
+//! A database that rejects or blocks writes: callers get an error at once.
 
 use std::time::{Duration, Instant};
 

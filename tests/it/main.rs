@@ -73,3 +73,4 @@ mod templates_cli;
 mod timing;
 mod traffic;
 mod webhooks;
+mod wording;

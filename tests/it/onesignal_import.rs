@@ -1,4 +1,4 @@
-//! Templates that were written in OneSignal, brought into the catalog's files; and drift as the command tells it.
+//! Templates that were written in OneSignal, brought into the catalog's files; and drift as the command reports it.
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -18,7 +18,7 @@ async fn quick() -> TestApp {
     TestApp::start_with(Wanted { settings, ..Wanted::default() }).await
 }
 
-/// Writes a template in OneSignal, as somebody at its dashboard would.
+/// Writes a template in OneSignal, as someone at its dashboard would.
 async fn write(app: &TestApp, mut template: Value) -> String {
     template["app_id"] = json!(APP);
     let made = app.sandbox_call(Method::POST, "/templates", Some(template)).await;
@@ -113,7 +113,7 @@ async fn an_import_is_for_whoever_may_change_the_catalog() {
 }
 
 #[tokio::test]
-async fn the_command_writes_the_files_tells_what_is_left_and_never_writes_over_any() {
+async fn the_command_writes_the_files_reports_what_is_left_and_never_overwrites_any() {
     let app = quick().await;
     write(&app, json!({"name": "Promo one", "contents": {"en": "Hi\n{{ message.custom_data }}"}})).await;
     write(&app, json!({"name": "Other", "contents": {"en": "Hi"}})).await;

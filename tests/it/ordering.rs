@@ -1,4 +1,4 @@
-//! Deliveries of one ordering key and recipient go out one after the other.
+//! Deliveries of one ordering key and recipient are sent in order, one at a time.
 
 use std::time::Duration;
 
@@ -106,8 +106,11 @@ async fn a_head_that_does_not_end_is_overtaken_after_fifteen_minutes() {
         (state(&app, &second).await, state(&app, &third).await),
         ("accepted".into(), "accepted".into())
     );
-    let told = app.delivery(&stuck, RULE).await;
-    assert_eq!((&told["state"], &told["decisions"][0]["code"]), (&json!("scheduled"), &json!("overtaken")));
+    let overtaken = app.delivery(&stuck, RULE).await;
+    assert_eq!(
+        (&overtaken["state"], &overtaken["decisions"][0]["code"]),
+        (&json!("scheduled"), &json!("overtaken"))
+    );
     app.advance(Duration::from_hours(10)).await;
     app.run_until_idle().await;
     assert_eq!(arrived(&app).await, ["p-2", "p-3", "p-1"]);
@@ -132,7 +135,7 @@ async fn a_head_that_is_cancelled_lets_the_next_one_go_and_so_does_one_that_is_r
     assert_eq!(app.act(&cancel).await["cancelled"], 1);
     app.run_until_idle().await;
     assert!(app.messages().await.is_empty(), "the second is the head now");
-    // It replaces the head, and lines up behind the third.
+    // It replaces the head, and is placed after the third.
     let mut newer = ordered("p-4", "u");
     newer["collapse_key"] = json!("p-2");
     app.accept(&newer).await;
@@ -193,8 +196,8 @@ async fn a_claim_never_looks_at_those_that_wait_for_their_turn() {
     assert!(blocks(&plan) < 0.5, "{text}");
 }
 
-/// Heads end on one replica while successors line up on two: nobody is missed, although the clock stands still and no
-/// sweep helps; and what one poster posted in order arrives in order.
+/// Heads end on one replica while successors are added on two: none is missed, although the clock is stalled and no
+/// sweep helps; and what one client posted in order arrives in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_missed_who_lines_up_while_the_head_ends_on_another_replica() {
     let app = TestApp::start().await;

@@ -18,7 +18,7 @@ fn event(n: u64) -> Value {
     payment_failed(&format!("p-{n}"), &format!("user-{n}"))
 }
 
-/// Posters that go on until they are told to stop, each asking again until an event is acknowledged.
+/// Clients that post until they are stopped, each retrying until an event is acknowledged.
 struct Posters {
     acknowledged: Arc<Mutex<HashSet<u64>>>,
     stop: Arc<AtomicBool>,
@@ -93,7 +93,7 @@ async fn each_arrived_once(processes: &Processes, acknowledged: &HashSet<u64>) {
     assert!(doubled.is_empty(), "sent twice: {doubled:?}");
     let lost: Vec<_> = acknowledged.iter().filter(|n| !effects.contains_key(&format!("user-{n}"))).collect();
     assert!(lost.is_empty(), "acknowledged and never sent: {lost:?}");
-    assert_eq!(effects.len(), acknowledged.len(), "nothing that nobody was told of");
+    assert_eq!(effects.len(), acknowledged.len(), "nothing that was not acknowledged");
     assert_eq!(processes.count("SELECT count(*) FROM deliveries WHERE state <> 'accepted'").await, 0);
     let stats = processes.sandbox_json("/_sandbox/stats").await;
     assert_eq!(stats["idempotency_mismatches"], 0, "one key, one body");
@@ -200,7 +200,7 @@ async fn a_process_that_stood_still_beyond_its_lease_writes_nothing_stale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_is_told_to_stop_fails_no_one_and_leaves_nothing_behind() {
+async fn a_process_that_is_stopped_fails_no_request_and_leaves_nothing_behind() {
     // A lease that no busy machine lets lapse: only the one that stops may leave.
     let settings = [("HERALD_ONESIGNAL__CALLS_PER_SECOND", "50"), ("HERALD_DELIVERY__LEASE", "45s")];
     let mut processes = Processes::start(&settings).await;

@@ -1,4 +1,4 @@
-//! How fast an app's calls go, whose turn it is, and when it is better to make none.
+//! Pacing: the rate of an app's calls, their order, and when none are made.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::app::{TestApp, Wanted, payment_failed};
 
 const RULE: &str = "payment-failed-sms";
 
-/// One call at a time, each with a token of its own.
+/// One call at a time, each with its own token.
 async fn slow(calls_per_second: u32) -> TestApp {
     let settings = vec![
         ("HERALD_ONESIGNAL__CALLS_PER_SECOND", calls_per_second.to_string()),
@@ -271,7 +271,7 @@ async fn an_outage_costs_few_calls_and_everything_arrives_once_afterwards() {
         app.run_until_idle().await;
     }
     let before = calls(&app).await;
-    // Ten minutes in which nothing works.
+    // An outage of ten minutes.
     for _ in 0..60 {
         app.advance(Duration::from_secs(10)).await;
         app.run_until_idle().await;
@@ -354,7 +354,7 @@ async fn an_audience_waits_for_a_person_when_it_may_be_too_large() {
 }
 
 #[tokio::test]
-async fn when_more_is_open_than_can_be_taken_nothing_of_it_is_stored_and_the_poster_is_told_when_to_ask() {
+async fn when_too_much_is_open_nothing_is_stored_and_the_client_learns_when_to_retry() {
     let settings = vec![("HERALD_INGEST__BACKLOG", "10".to_owned())];
     let app = TestApp::start_with(Wanted { settings, ..Wanted::default() }).await;
     let due = "2026-11-25T10:00:00Z";

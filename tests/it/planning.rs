@@ -1,4 +1,4 @@
-//! What becomes of an event: every "no" is a decision, and what is ours to fix is held.
+//! Planning: every "no" is a decision, and what can be fixed in Herald is held.
 
 use std::time::Duration;
 

@@ -83,7 +83,7 @@ async fn cloudevents_are_taken_as_the_libraries_and_brokers_send_them() {
 }
 
 #[tokio::test]
-async fn an_error_is_told_in_the_words_of_who_sent_the_event() {
+async fn an_error_uses_the_terms_of_the_sender() {
     let app = TestApp::start().await;
     let headers =
         [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/shop"), ("ce-type", "order.shipped")];

@@ -1,4 +1,4 @@
-//! Previews show what would be sent, to the letter; test sends reach those on the list and nobody else.
+//! Previews show exactly what would be sent; test sends go to test recipients only.
 
 use herald::access::Scope;
 use reqwest::Method;
@@ -32,7 +32,7 @@ async fn list(app: &TestApp, id: &str) {
     assert_eq!(post(app, "/v1/test-recipients", body).await.0, 204);
 }
 
-/// A request without what is new in each call.
+/// A request without the parts that differ in each call.
 fn lasting(request: &Value) -> Value {
     let mut request = request.clone();
     for name in ["idempotency_key", "ttl"] {

@@ -1,4 +1,4 @@
-//! Quiet hours and windows are kept at every moment of sending, not only when a delivery is planned.
+//! Quiet hours and send windows apply whenever a delivery is sent, not only when it is planned.
 //!
 //! Every test begins at 11:00 in Berlin (10:00 UTC).
 

@@ -1,4 +1,4 @@
-//! What people read and who gets it, with the values and files that real systems send.
+//! What recipients see, with the values and files that real systems send.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Held deliveries wait for a person, who may give what is missing.
+//! Held deliveries wait for a person, who may supply missing values.
 
 use reqwest::Method;
 use serde_json::{Value, json};

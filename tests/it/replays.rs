@@ -1,4 +1,4 @@
-//! Deliveries made again: planned first, with a reason, and never behind anybody's back.
+//! Replays: planned first, with a reason, and recorded.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, Wanted, payment_failed};
 
-/// Deliveries that OneSignal refused, and that it would take now.
+/// Deliveries that OneSignal rejected, and that it would accept now.
 async fn rejected(count: usize) -> (TestApp, Vec<String>) {
     let settings = vec![("HERALD_DELIVERY__MAX_TARGETS", "1".to_owned())];
     let app = TestApp::start_with(Wanted { settings, ..Wanted::default() }).await;
@@ -64,8 +64,8 @@ async fn a_replay_is_a_new_delivery_that_names_the_old_one_and_both_tell_who_and
     );
     for (delivery, words) in [(&old, "made again as dlv_"), (&new, "once more")] {
         let decisions = delivery["decisions"].as_array().unwrap();
-        let told = decisions.iter().find(|d| d["code"] == "replayed").expect("a decision");
-        let detail = told["detail"].as_str().unwrap();
+        let replayed = decisions.iter().find(|d| d["code"] == "replayed").expect("a decision");
+        let detail = replayed["detail"].as_str().unwrap();
         assert!(detail.contains(words) && detail.contains("the sender was wrong") && detail.contains("shop"));
     }
     assert_eq!(new["replay_of"], ids[0].as_str());

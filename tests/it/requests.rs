@@ -1,4 +1,4 @@
-//! What a request says that the call does not take, and what two people change at once.
+//! Unknown parts of requests, and concurrent changes.
 
 use reqwest::Method;
 use serde_json::json;

@@ -46,7 +46,7 @@ async fn only_what_had_shared_a_call_can_arrive_twice_after_a_restore() {
     let sandbox = TestApp::start().await;
     sandbox.herald.pipeline.watch_database().await.expect("the database answers");
     let event = |n: usize| payment_failed(&format!("p-{n}"), &format!("user-{n}"));
-    // These wait in the backup, and are sent one after the other before it is needed.
+    // These wait in the backup, and are sent in sequence before it is needed.
     for n in 20..23 {
         let mut waiting = event(n);
         waiting["send_after"] = json!(format!("2026-11-24T10:00:{n}Z"));
@@ -68,7 +68,7 @@ async fn only_what_had_shared_a_call_can_arrive_twice_after_a_restore() {
     post(&lost, &events[8..]).await;
     let shared = lost.herald.store.check_consistency(start_of_time()).await.expect("the consistency check");
     let shared = shared.iter().find(|line| line.name.contains("shared a call")).map_or(0, |line| line.count);
-    assert_eq!(shared, 4, "the ledger counts what could arrive twice");
+    assert_eq!(shared, 4, "the consistency check counts what could arrive twice");
     drop(lost);
 
     let restored = on(&backup, &sandbox).await;

@@ -1,5 +1,5 @@
-//! How long each kind of data stays: what is secret for an hour, what events said for a month, what happened for half a
-//! year. The clock is moved, and the whole database is searched.
+//! Retention: secrets for an hour, payloads for a month, history for half a year. The clock is advanced, and the whole
+//! database is searched.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What OneSignal may answer, and what must follow: the retry table, row by row.
+//! The retry table, row by row: OneSignal's answers and what follows from them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Rules: conditions, families, tags and custom events, cancellations, audiences; what can't be right is refused.
+//! Rules: conditions, families, tags and custom events, cancellations, audiences; invalid definitions are rejected.
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -151,7 +151,7 @@ async fn a_cancelling_rule_ends_what_waits_under_the_key_and_nothing_else() {
     };
     assert_eq!(state(&later).await, "cancelled");
     assert_eq!((state(&other).await, state(&foreign).await), (json!("scheduled"), json!("scheduled")));
-    // What was frozen with its event has left already; it ends one way, never both.
+    // A delivery frozen with its event is already in flight; it ends in one of the two ways.
     let sent = app.messages().await.len();
     assert_eq!(
         (state(&now).await, sent),

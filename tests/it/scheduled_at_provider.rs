@@ -1,4 +1,4 @@
-//! What OneSignal is to send at its own time is handed over at once, and taken back when it is cancelled.
+//! Messages that OneSignal schedules are submitted at once, and recalled when they are cancelled.
 
 use std::time::Duration;
 
@@ -154,8 +154,8 @@ async fn it_is_taken_back_by_event_by_delivery_by_key_and_by_rule() {
             }
             _ => {
                 let stopped = app.accept(&crate::support::app::payment_failed("p-1", "v")).await;
-                let told = stopped["decisions"].as_array().unwrap();
-                assert!(told.iter().any(|d| d["code"] == "cancelled_others"), "{stopped}");
+                let decisions = stopped["decisions"].as_array().unwrap();
+                assert!(decisions.iter().any(|d| d["code"] == "cancelled_others"), "{stopped}");
             }
         }
         assert_eq!(story(&app, &accepted).await, is("accepted", "recalling"), "{how}");
@@ -390,8 +390,8 @@ async fn a_process_that_dies_after_the_cancellation_leaves_it_to_the_next_one() 
         assert!(std::time::Instant::now() < deadline, "the push was not settled");
         tick().await;
     }
-    let told = processes.count("SELECT count(*) FROM decisions WHERE code = 'too_late'").await;
-    assert_eq!(told, 0, "it came in time");
+    let too_late = processes.count("SELECT count(*) FROM decisions WHERE code = 'too_late'").await;
+    assert_eq!(too_late, 0, "it came in time");
 }
 
 #[tokio::test]

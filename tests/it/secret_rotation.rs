@@ -17,22 +17,22 @@ fn rotate(app: &TestApp, key: &str, previous: &str) -> (bool, Value, String) {
         .env("HERALD_PREVIOUS_SECRET_KEYS", previous)
         .output()
         .expect("it runs");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or_default(), told)
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or_default(), errors)
 }
 
 #[tokio::test]
 async fn after_a_rotation_the_earlier_key_can_be_taken_out() {
     let app = TestApp::start().await;
-    // One value of each kind that is under way, sealed with the earlier key.
+    // One value of each kind that is in progress, sealed with the earlier key.
     let reset = json!({
         "id": "p-1", "type": "password.reset", "recipient": {"external_id": "user-42"}, "data": {"code": "480918"},
         "send_after": "2026-11-24T10:05:00Z",
     });
     let accepted = app.accept(&reset).await;
     let first = app.accept(&order_shipped("o-1", "user-42")).await;
-    let (good, report, told) = rotate(&app, NEW_KEY, SECRET_KEY);
-    assert!(good && report["is_complete"] == true, "{report} {told}");
+    let (good, report, errors) = rotate(&app, NEW_KEY, SECRET_KEY);
+    assert!(good && report["is_complete"] == true, "{report} {errors}");
     assert_eq!(report["sealed_again"]["apps' keys"], 1, "{report}");
     assert_eq!(report["sealed_again"]["sensitive values of events"], 1, "{report}");
     let (again, report, _) = rotate(&app, NEW_KEY, "");
@@ -52,7 +52,7 @@ async fn after_a_rotation_the_earlier_key_can_be_taken_out() {
 #[tokio::test]
 async fn a_rotation_without_the_earlier_key_changes_nothing_and_says_what_is_missing() {
     let app = TestApp::start().await;
-    let (good, _, told) = rotate(&app, NEW_KEY, "");
-    assert!(!good && told.contains("HERALD_PREVIOUS_SECRET_KEYS"), "{told}");
+    let (good, _, errors) = rotate(&app, NEW_KEY, "");
+    assert!(!good && errors.contains("HERALD_PREVIOUS_SECRET_KEYS"), "{errors}");
     assert!(app.herald.store.apps().await.is_ok(), "the earlier key still opens everything");
 }

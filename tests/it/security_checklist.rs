@@ -37,10 +37,10 @@ const RULES: [Rule; 52] = [
     Rule("3.4", "Every response carries a content policy, nosniff, a referrer policy, COOP and, with https, HSTS", By(&["every_response_carries_the_security_headers_errors_among_them"])),
     Rule("", "Previews are in frames without rights and load nothing from elsewhere", By(&["a_mail_is_shown_with_its_styles_in_a_frame_without_rights", "a_preview_loads_nothing_from_elsewhere_before_somebody_asks_for_it", "a_script_in_an_event_never_runs"])),
     Rule("3.5.1-3", "Forms come from the console itself; the API takes JSON only", By(&["where_the_console_s_address_is_known_no_other_origin_is_ours", "another_site_s_form_does_nothing_though_the_browser_is_logged_in"])),
-    Rule("3.4.2", "No other origin may read responses (no CORS)", By(&["every_answer_carries_its_request_s_id_and_tells_browsers_to_keep_out"])),
-    Rule("4.1.1", "Content types are exact", By(&["wrong_types_encodings_sizes_and_methods_are_told_apart"])),
+    Rule("3.4.2", "No other origin may read responses (no CORS)", By(&["every_response_has_its_request_id_and_restricts_browsers"])),
+    Rule("4.1.1", "Content types are exact", By(&["wrong_types_encodings_sizes_and_methods_are_distinguished"])),
     Rule("4.1.3", "Forwarded addresses are read from trusted proxies only", By(&["an_invented_forwarded_address_gives_no_fresh_guesses", "behind_a_proxy_one_client_s_guesses_throttle_no_other_client"])),
-    Rule("4.1.4", "Unknown methods are refused", By(&["wrong_types_encodings_sizes_and_methods_are_told_apart"])),
+    Rule("4.1.4", "Unknown methods are refused", By(&["wrong_types_encodings_sizes_and_methods_are_distinguished"])),
     Rule("4.1.5, 11.2.4", "Webhooks are signed, recent, compared in constant time, and have several secrets", By(&["whatever_is_wrong_with_a_signature_the_answer_is_the_same_401", "the_published_examples_of_senders_that_sign_the_body_hold"])),
     Rule("4.2.1", "Heads are bounded and parsed strictly; slow clients are disconnected", By(&["a_head_over_16_kib_is_refused", "a_head_that_arrives_one_byte_at_a_time_is_not_waited_for", "clients_get_in_while_one_holds_as_many_connections_as_it_can"])),
     Rule("6.2", "Passwords have 12 to 128 characters and are not common ones", By(&["passwords_that_are_tried_first_are_not_taken"])),
@@ -72,7 +72,7 @@ const RULES: [Rule; 52] = [
     Rule("16.2.5", "Logs hold nothing secret and nobody's values", By(&["the_log_at_its_loudest_holds_no_secret_and_no_value"])),
     Rule("16.3.1-2", "Log-ins and refusals are logged", By(&["refused_pages_are_logged_with_member_permission_and_route_and_a_burst_is_counted", "failed_log_ins_are_logged_with_account_address_and_count_and_no_secret"])),
     Rule("16.4.2", "The record of changes is appended to, and names the key", By(&["nobody_changes_the_record_by_sql", "a_key_shows_its_source_and_its_last_use_and_what_it_changed"])),
-    Rule("16.5.1", "Errors are general and carry the request's id", By(&["every_answer_carries_its_request_s_id_and_tells_browsers_to_keep_out"])),
+    Rule("16.5.1", "Errors are general and carry the request's id", By(&["every_response_has_its_request_id_and_restricts_browsers"])),
     Rule("16.5.3", "What fails is closed", By(&["without_a_key_every_address_says_the_same_and_what_is_public_is_open"])),
 ];
 

@@ -261,8 +261,8 @@ async fn a_call_that_is_not_taken_is_counted_at_its_source_with_the_reason() {
         ("wrong_signature", 2),
     ];
     assert_eq!(rejected, wanted);
-    let told = source["rejected"].to_string();
-    assert!(told.contains("more than 300 seconds ago") && !told.contains(SECRET), "{told}");
+    let reported = source["rejected"].to_string();
+    assert!(reported.contains("more than 300 seconds ago") && !reported.contains(SECRET), "{reported}");
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM rejected_calls").await, 5);
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM webhook_deliveries").await, 0);
 }

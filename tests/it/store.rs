@@ -1,4 +1,4 @@
-//! The schema and the SQL: every statement fits the tables, no time comes from the database's clock, and old days go.
+//! The schema and the SQL: every statement matches the schema, no time comes from the database's clock, and old partitions are dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

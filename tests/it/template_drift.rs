@@ -1,4 +1,4 @@
-//! The templates in OneSignal: made once however many publish, and looked after from then on.
+//! The templates in OneSignal: created once however many publish, and checked from then on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ fn drifted(report: &Value) -> Vec<(String, String, String, bool)> {
     .collect()
 }
 
-/// OneSignal, but for the first template that it is to make: that takes until the test lets it go.
+/// OneSignal, except that creating the first template takes until the test releases it.
 struct Held {
     onesignal: OneSignal,
     asked: Notify,

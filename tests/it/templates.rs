@@ -1,4 +1,4 @@
-//! A template's life between files: drafts that people save over, publishing, approval, roll-backs, putting away.
+//! A template's life between files: drafts and their revisions, publishing, approval, rollbacks, archiving.
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ async fn who_saves_over_another_persons_draft_is_shown_theirs() {
 }
 
 #[tokio::test]
-async fn of_two_who_save_at_once_one_is_told() {
+async fn of_two_concurrent_saves_one_is_rejected() {
     let app = TestApp::start().await;
     let seen = save(&app, &app.key, None, "first").await;
     let put = |text: &'static str| {

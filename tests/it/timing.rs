@@ -147,7 +147,7 @@ async fn onesignals_own_timing_reaches_its_request_and_is_refused_for_sms() {
 }
 
 #[tokio::test]
-async fn a_throttle_lets_as_many_through_as_it_says_and_tells_of_the_rest() {
+async fn a_throttle_lets_its_maximum_through_and_reports_the_rest() {
     let app = with(json!({"throttle": {"max": 2, "within": "1h"}})).await;
     let mut states = Vec::new();
     for n in 0..4 {
@@ -195,8 +195,8 @@ async fn within_one_batch_and_between_two_replicas_no_more_than_allowed_get_thro
     let (first, second) = tokio::join!(first, second);
     assert_eq!((first.as_u16(), second.as_u16()), (202, 202));
     let through: i64 = app.sql("SELECT count(*) FROM deliveries WHERE state <> 'skipped'").await;
-    let told: i64 = app.sql("SELECT count(*) FROM decisions WHERE code = 'throttled'").await;
-    assert_eq!((through, told), (3, 37));
+    let throttled: i64 = app.sql("SELECT count(*) FROM decisions WHERE code = 'throttled'").await;
+    assert_eq!((through, throttled), (3, 37));
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn a_canary_gets_its_share_and_always_the_same_people() {
 }
 
 #[tokio::test]
-async fn a_canary_of_a_version_that_is_not_there_is_told() {
+async fn a_canary_of_a_version_that_does_not_exist_is_reported() {
     let app = TestApp::start().await;
     let rule = json!({"event": "payment.failed", "template": "payment-failed-sms", "canary": {"version": 9, "percent": 5}});
     let (status, _, body) = app.call_seen((Method::PUT, SMS), &app.key, Some("1"), &rule).await;

@@ -1,4 +1,4 @@
-//! The traffic check: copy is held against what really came before it goes live.
+//! The traffic check: copy is rendered for real events before it goes live.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ fn copy(greeting: &str) -> Value {
         "contents": format!("{greeting}, {{{{ data.carrier }}}} brings order {{{{ data.order_id }}}}.")}}})
 }
 
-/// A template of its own for the type, where the schema promises more than it keeps.
+/// A template of its own for the type, whose schema promises more than its events contain.
 async fn promised(app: &TestApp) {
     let mut form = app.get("/v1/event-types/order.shipped").await;
     for name in ["name", "version", "used_by"] {
@@ -176,7 +176,7 @@ async fn files_are_held_against_the_same_events() {
 }
 
 #[tokio::test]
-async fn rolling_back_tells_what_would_be_held() {
+async fn rolling_back_reports_what_would_be_held() {
     let app = with_traffic().await;
     promised(&app).await;
     let revision = draft(&app, &copy("Hi {{ data.name }}")).await;

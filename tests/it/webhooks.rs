@@ -315,7 +315,7 @@ async fn an_hmac_in_a_header_of_the_sender_s_choice_and_a_bearer_are_known_too()
     assert_eq!((status, &answer["duplicate"]), (StatusCode::ACCEPTED, &json!(true)));
     let kept = app.get("/v1/sources/webshop/bodies").await;
     assert!(!kept.to_string().contains("Everybody"));
-    // No id is no event, and no repeat can be told.
+    // Without an id there is no event, and duplicates can't be recognized.
     assert_eq!(send(&app, "webshop", &[("authorization", &bearer)], &body).await.1["state"], "refused");
 }
 

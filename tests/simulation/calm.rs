@@ -12,7 +12,7 @@ use crate::run::clock::Step;
 
 /// Rounds until everything must have come to its end.
 const ROUNDS: u32 = 400;
-/// How far a row that is nobody's may be behind: lease, the longest call, and a look every half minute.
+/// How far a row that is no one's may be behind: lease, the longest call, and a look every half minute.
 const PATIENCE: TimeDelta = TimeDelta::seconds(45 + 60 + 30);
 
 impl Run<'_> {
@@ -66,7 +66,7 @@ impl Run<'_> {
         vec![Finding::new("nothing is stuck", format!("still open: {}", left.join("; ")))]
     }
 
-    /// Lets steps that stand still go on to their ends.
+    /// Lets steps that are stalled go on to their ends.
     async fn finish_steps(&mut self) {
         for round in 0..8 {
             for slot in 0..self.replicas.len() {
@@ -84,7 +84,7 @@ impl Run<'_> {
             if self.replicas.iter().all(|replica| replica.running.is_empty()) {
                 return;
             }
-            // Calls that nobody answers come to an end, too.
+            // Calls that no one answers come to an end, too.
             self.advance(Duration::from_secs(if round < 2 { 1 } else { 61 })).await;
         }
         panic!("seed {}: steps did not come to an end", self.seed);
@@ -118,7 +118,7 @@ impl Run<'_> {
         for slot in 0..self.replicas.len() {
             let host = self.replicas[slot].host();
             let Some(pipeline) = self.replicas[slot].pipeline.clone() else { continue };
-            // One that looks is enough for what nobody holds.
+            // One that looks is enough for what no one holds.
             if slot > 0 && pipeline.deliveries_in_memory() == 0 {
                 continue;
             }
@@ -205,7 +205,7 @@ impl Run<'_> {
         for replica in &self.replicas {
             if let Some(pipeline) = &replica.pipeline {
                 for _ in 0..3 {
-                    if pipeline.tidy().await.is_ok() {
+                    if pipeline.maintain().await.is_ok() {
                         break;
                     }
                 }

@@ -1,4 +1,4 @@
-//! One replica's strings: where its steps stand still, where it dies, and what becomes of its way to the database.
+//! Controls one replica: where its steps stall, where it dies, and which database faults it gets.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ impl Odds {
     pub const NONE: Self = Self { pause: 0, death: 0, away: 0, reply_lost: 0, refused: 0 };
 }
 
-/// One replica's strings.
+/// The controls of one replica.
 pub struct Control {
     state: Mutex<State>,
     parked: AtomicBool,
@@ -42,7 +42,7 @@ struct State {
     odds: Odds,
     /// The process that is driven now.
     pipeline: Weak<Pipeline>,
-    /// The database is away for this replica.
+    /// The database is unavailable for this replica.
     is_cut_off: bool,
     report: Report,
 }
@@ -78,12 +78,12 @@ impl Control {
         std::mem::take(&mut self.state.lock().report)
     }
 
-    /// Notes that the step at hand stands still; whoever drives it stops there.
+    /// Notes that the current step is stalled; its driver stops there.
     pub fn park(&self) {
         self.parked.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the step at hand stands still.
+    /// Whether the current step is stalled.
     pub fn take_parked(&self) -> bool {
         self.parked.swap(false, Ordering::SeqCst)
     }
@@ -101,7 +101,7 @@ impl Control {
             below += odds;
             number < below
         };
-        // Who stands still while reading the catalog would have the others of its process wait for ever.
+        // Who is stalled while reading the catalog would have the others of its process wait for ever.
         let may_pause = state.pipeline.upgrade().is_none_or(|pipeline| !pipeline.is_reading_catalog());
         let (thrown, kind) = if is(odds.pause) {
             if !may_pause {
@@ -167,7 +167,7 @@ impl Faults for Control {
     }
 }
 
-/// Stands still once; goes on when it is driven again.
+/// Stalls once; continues when it is driven again.
 struct Pause<'a> {
     control: &'a Control,
     is_over: bool,

@@ -12,7 +12,7 @@ pub enum Plan {
     /// Nothing special.
     Fine,
     NoConnection,
-    /// It never arrives, and nobody says so.
+    /// It never arrives, and no one says so.
     LostOnTheWay,
     /// It is done, and the reply never comes.
     Silent,

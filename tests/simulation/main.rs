@@ -1,6 +1,6 @@
 //! The whole pipeline under a storm of faults, deterministically: real replicas over a real Postgres, simulated time
-//! and a simulated OneSignal, one step at a time, each seed another storm. Afterwards one oracle says whether every
-//! promise was kept. `SEED=4711 cargo test --test simulation` runs one seed again, `SEEDS=10000` that many.
+//! and a simulated OneSignal, one step at a time, each seed another storm. Afterwards one oracle checks whether every
+//! guarantee was kept. `SEED=4711 cargo test --test simulation` runs one seed again, `SEEDS=10000` that many.
 
 #![expect(clippy::expect_used, reason = "a test stops where something fails")]
 
@@ -30,13 +30,13 @@ use run::Run;
 use world::World;
 
 /// Seeds that once found something: they run first.
-/// 208 and 331: a replica that stood still for hours claimed in the name of a worker that was gone.
+/// 208 and 331: a replica that was stalled for hours claimed in the name of a worker that was gone.
 /// 1307: an attempt from before its lease lapsed stood in line beside the one after, and both were called.
 /// 37, 58: after the clock went back, a retry and what a process had held waited until it was there again.
 const REGRESSIONS: [u64; 3] = [208, 331, 1_307];
-/// Seeds that run if nobody says how many.
+/// Seeds that run if no one says how many.
 const SEEDS: u64 = 300;
-/// Seeds under way at once, each on a database of its own.
+/// Seeds in progress at once, each on a database of its own.
 const SIDE_BY_SIDE: usize = 3;
 
 /// Runs one seed to its end and says what is wrong.
@@ -46,13 +46,15 @@ async fn run_seed(world: &World, seed: u64, plant: &Plant) -> (Vec<Finding>, Rep
     let mut run = Run::new(seed, world, plant);
     run.storm().await;
     let mut findings = run.settle().await;
-    findings.extend(run.refused.iter().map(|told| Finding::new("no good event is refused", told.as_str())));
+    findings.extend(
+        run.refused.iter().map(|problem| Finding::new("no valid event is rejected", problem.as_str())),
+    );
     let mut report = std::mem::take(&mut run.report);
     report.ends = oracle::ends(&run).await;
     let (found, checks) = Oracle::read(&run).await.examine().await;
     findings.extend(found);
     if variable("SEED").is_some() {
-        tell(&run, &findings).await;
+        report_keys(&run, &findings).await;
     }
     report.checks = checks;
     report.calls = run.onesignal.posts().len() as u64;
@@ -65,8 +67,8 @@ async fn run_seed(world: &World, seed: u64, plant: &Plant) -> (Vec<Finding>, Rep
     (findings, report)
 }
 
-/// The stories of the keys that findings name.
-async fn tell(run: &Run<'_>, findings: &[Finding]) {
+/// The history of the keys that findings name.
+async fn report_keys(run: &Run<'_>, findings: &[Finding]) {
     for finding in findings {
         let words = finding.detail.split([' ', ',', ':']);
         if let Some(key) = words.into_iter().find(|word| word.len() == 36 && word.contains('-')) {
@@ -82,7 +84,7 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// A replica that dies in a simulation is no news.
+/// A replica that dies in a simulation is not logged.
 fn keep_deaths_quiet() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -99,7 +101,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Tells the terminal at once what a test's captured output would only tell at its end.
+/// Writes to the terminal at once what a test's captured output would only show at its end.
 fn progress(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -24,12 +24,12 @@ const MEMORY: TimeDelta = TimeDelta::days(30);
 /// Whom one message reached: the event's mark, the channel, and the person or segment.
 pub type Reached = (String, String, String);
 
-/// What a caller was told.
+/// What the caller knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Known {
     /// Nothing that it could rely on, or that it was accepted.
     Nothing,
-    /// It never left the house, or nothing was sent for certain.
+    /// It was never sent, or certainly had no effect.
     NotSent,
     /// Its key is being worked on.
     Conflict,
@@ -48,10 +48,10 @@ pub struct Post {
     pub is_urgent: bool,
     /// Whether an attempt stood in the books when it began.
     pub is_in_the_books: bool,
-    /// The caller stood still between its last look at the clock and the call: nobody can keep it from that, and the
+    /// The caller was stalled between its last look at the clock and the call: no one can keep it from that, and the
     /// idempotency key alone guards against its doing harm.
     pub left_late: bool,
-    pub told: Told,
+    pub known: Known,
     /// The id that it was answered with.
     pub message: Option<String>,
 }
@@ -204,13 +204,13 @@ impl OneSignal {
         state.refused_until.clear();
     }
 
-    /// Notes what a caller was told.
-    pub fn note(&self, call: u64, told: Told) {
+    /// Notes what the caller knows.
+    pub fn note(&self, call: u64, known: Known) {
         let place = usize::try_from(call).expect("a place");
-        self.state.lock().posts[place].told = told;
+        self.state.lock().posts[place].known = known;
     }
 
-    /// A key that nobody has used.
+    /// A key that no one has used.
     pub fn fresh_key(&self) -> uuid::Uuid {
         let mut state = self.state.lock();
         state.made += 1;
@@ -326,7 +326,7 @@ impl State {
         }
     }
 
-    /// Takes a message: everybody who can be reached is reached.
+    /// Takes a message: everyone who can be reached is reached.
     fn take(&mut self, place: usize, at: Timestamp) -> Value {
         let post = self.posts[place].clone();
         self.made += 1;
@@ -411,7 +411,7 @@ fn read_post(body: &Value, now: Timestamp, is_urgent: bool, is_in_the_books: boo
         is_urgent,
         is_in_the_books,
         left_late: false,
-        told: Told::Nothing,
+        known: Known::Nothing,
         message: None,
     }
 }
@@ -420,7 +420,7 @@ fn channel_of(body: &Value) -> String {
     body["target_channel"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The mark of the event that a person is told of: `zq`, a number, `z`.
+/// The mark of an event in a message: `zq`, a number, `z`.
 fn mark_of(body: &Value, target: &str) -> String {
     let own = &body["custom_data"]["users"][target];
     let place = if own.is_null() { body } else { own };

@@ -12,7 +12,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::catalog::{SEGMENT, rule_of};
-use crate::onesignal::{Post, Reached, Told};
+use crate::onesignal::{Known, Post, Reached};
 use crate::run::{Posted, Run};
 
 /// Something that must never be.
@@ -145,7 +145,7 @@ impl<'a> Oracle<'a> {
         for posted in &self.run.posted {
             let rows = self.events.values().filter(|(key, _)| *key == posted.event_key).count();
             let ids: BTreeSet<Uuid> = posted.acknowledged.iter().map(|id| id.uuid()).collect();
-            self.check(NAME, ids.len() <= 1, || format!("{} was told {} ids", posted.event_key, ids.len()));
+            self.check(NAME, ids.len() <= 1, || format!("{} got {} ids", posted.event_key, ids.len()));
             let Some(id) = ids.first().copied() else { continue };
             let is_there = self.events.contains_key(&id) && rows == 1;
             self.check(NAME, is_there, || format!("{} stands there {rows} times", posted.event_key));
@@ -226,7 +226,7 @@ impl<'a> Oracle<'a> {
         let mut bodies: HashMap<(String, String, bool), serde_json::Value> = HashMap::new();
         // What was surely not sent leaves nothing behind under its key.
         let doubtful: Vec<Post> =
-            self.posts.iter().filter(|post| post.told != Told::NotSent).cloned().collect();
+            self.posts.iter().filter(|post| post.known != Known::NotSent).cloned().collect();
         for post in doubtful {
             // An event that is posted again after a restore has another id.
             let is_lost = self.run.restored.is_some_and(|restored| restored.lost(post.started_at));
@@ -250,16 +250,16 @@ impl<'a> Oracle<'a> {
 
     /// Every end is one, and what left the happy path has its reason.
     fn decisions_tell_why(&mut self) {
-        let told: Vec<(bool, String)> = self
+        let checks: Vec<(bool, String)> = self
             .deliveries
             .iter()
             .map(|d| {
                 let is_open = matches!(d.state.as_str(), "queued" | "sending" | "retrying");
-                let is_told = d.state == "accepted" || d.decisions > 0;
-                (!is_open && is_told, format!("{} is {} with {} decisions", d.id, d.state, d.decisions))
+                let is_explained = d.state == "accepted" || d.decisions > 0;
+                (!is_open && is_explained, format!("{} is {} with {} decisions", d.id, d.state, d.decisions))
             })
             .collect();
-        for (holds, detail) in told {
+        for (holds, detail) in checks {
             self.check("every end has its reason", holds, || detail);
         }
         let unknown_rule =
@@ -286,7 +286,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// What an operator would be told by `herald doctor --ledger`.
+    /// The consistency check that `herald doctor --ledger` runs.
     async fn consistency_check_passes(&mut self) {
         let store = self.run.world.store();
         let lines = store
@@ -295,7 +295,7 @@ impl<'a> Oracle<'a> {
             .expect("the consistency check");
         store.close().await;
         for line in lines.iter().filter(|line| line.must_be_none) {
-            self.check("the ledger adds up", line.count == 0, || {
+            self.check("the consistency check passes", line.count == 0, || {
                 format!("{} {}, such as {:?}", line.count, line.name, line.example)
             });
         }
@@ -358,26 +358,26 @@ pub async fn story(run: &Run<'_>, key: &str) -> Vec<String> {
             || ' members ' || cardinality(b.members) || ': attempt ' || a.n || ' by ' || right(a.worker_id::text, 4) || ' at '
             || a.started_at || ' -> ' || coalesce(a.answer, '-') || ' at ' || coalesce(a.answered_at::text, '-')
         FROM batches b JOIN attempts a ON a.batch_id = b.id WHERE b.idempotency_key::text = $1 OR b.members @> ARRAY[$1::uuid] ORDER BY b.id, a.n";
-    let mut told: Vec<String> =
+    let mut history: Vec<String> =
         sqlx::query_scalar(query).bind(key).fetch_all(&run.world.books).await.expect("a story");
     let query = "SELECT right(c.delivery_id::text, 4) || ' ' || c.code || ': ' || c.detail FROM decisions c
         WHERE c.delivery_id::text = $1
             OR c.delivery_id IN (SELECT unnest(members) FROM batches WHERE idempotency_key::text = $1)
         ORDER BY c.id";
-    told.extend(
+    history.extend(
         sqlx::query_scalar::<_, String>(query).bind(key).fetch_all(&run.world.books).await.expect("a story"),
     );
     let query =
         "SELECT 'queued as ' || q.state || ' of ' || coalesce(right(q.worker_id::text, 4), 'nobody') || ', whose lease ends at '
             || coalesce(w.lease_until::text, '-') || '; epoch ' || q.claim_epoch || ', expires ' || q.expires_at
         FROM queue q LEFT JOIN workers w ON w.id = q.worker_id WHERE q.delivery_id::text = $1";
-    told.extend(
+    history.extend(
         sqlx::query_scalar::<_, String>(query).bind(key).fetch_all(&run.world.books).await.expect("a story"),
     );
     for post in run.onesignal.posts().iter().filter(|post| post.key == key) {
-        told.push(format!("{post:?}"));
+        history.push(format!("{post:?}"));
     }
-    told
+    history
 }
 
 /// Deliveries by the state that they ended in.

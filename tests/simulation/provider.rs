@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::control::Control;
-use crate::onesignal::{OneSignal, Reply, Told};
+use crate::onesignal::{Known, OneSignal, Reply};
 use crate::plants::Tamper;
 
 /// How long calls may take: what the service has by default.
@@ -60,8 +60,8 @@ impl Provider {
         };
         match answer.verdict {
             Verdict::Accepted { .. } | Verdict::Ambiguous { .. } => {}
-            Verdict::Conflict => self.onesignal.note(call, Told::Conflict),
-            _ => self.onesignal.note(call, Told::NotSent),
+            Verdict::Conflict => self.onesignal.note(call, Known::Conflict),
+            _ => self.onesignal.note(call, Known::NotSent),
         }
         if let Some(tamper) = self.tamper {
             spoil(tamper, &mut answer.verdict);
@@ -84,7 +84,7 @@ fn spoil(tamper: Tamper, verdict: &mut Verdict) {
     }
 }
 
-/// A call on its way; stands still until it comes back.
+/// A call on its way; is stalled until it comes back.
 struct UnderWay<'a> {
     call: u64,
     provider: &'a Provider,
@@ -113,7 +113,7 @@ impl MessageProvider for Provider {
         let body = self.adapter.request(&batch, now);
         let is_urgent = batch.priority == Priority::Urgent;
         let timeout = if is_urgent { TIMEOUTS.urgent_call } else { TIMEOUTS.call };
-        // A clock that went back meanwhile shows that it stood still, too.
+        // A clock that went back meanwhile shows that it was stalled, too.
         let stood_still = self.clock.now() - now;
         let left_late = stood_still > TimeDelta::seconds(5) || stood_still < TimeDelta::zero();
         let call = self.onesignal.begin(&body, left_late, (is_urgent, timeout), is_in_the_books);

@@ -1,4 +1,4 @@
-//! One replica: a real pipeline, and its steps under way, each of them driven by hand.
+//! One replica: a real pipeline, and its steps in progress, each of them driven by hand.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -39,7 +39,7 @@ pub enum Kind {
     Tidy,
     /// The database's clock and identity are looked at.
     Watch,
-    /// Somebody cancels, releases, …
+    /// Someone cancels, releases, …
     Other,
 }
 
@@ -54,7 +54,7 @@ pub enum Ended {
 
 type Step = Pin<Box<dyn Future<Output = Ended>>>;
 
-/// A step under way.
+/// A step in progress.
 pub struct Running {
     pub kind: Kind,
     step: Step,
@@ -169,7 +169,7 @@ impl Replica {
         self.running.iter().any(|running| running.kind == kind)
     }
 
-    /// A step of this kind, ready to be driven. Loops do one thing after the other: `None` while it is under way.
+    /// A step of this kind, ready to be driven. Loops do one thing after the other: `None` while it is in progress.
     pub fn begin(&mut self, kind: Kind) -> Option<Running> {
         if self.is_running(kind) {
             return None;
@@ -213,7 +213,7 @@ impl Replica {
                 Ended::Done
             }),
             Kind::Tidy => self.step(kind, async move {
-                let _ = pipeline.tidy().await;
+                let _ = pipeline.maintain().await;
                 Ended::Done
             }),
             Kind::Polling => {
@@ -253,7 +253,7 @@ impl Replica {
         Running { kind, step, waits_for_commit: false }
     }
 
-    /// Drives a step until it ends, stands still, or the replica dies; what stands still is kept.
+    /// Drives a step until it ends, is stalled, or the replica dies; what is stalled is kept.
     pub async fn drive(&mut self, mut running: Running) -> Driven {
         let waiting_before = self.events_waiting();
         self.kit.control.take_parked();

@@ -34,7 +34,7 @@ use self::restore::{Backup, Restored};
 const STEPS: u32 = 150;
 /// Events at most.
 const EVENTS_POSTED: usize = 14;
-/// Whoever can be written to. Some have no subscription, and one makes OneSignal refuse the whole call.
+/// The recipients. Some have no subscription, and one makes OneSignal refuse the whole call.
 const PEOPLE: [&str; 10] = ["u1", "u2", "u3", "u4", "u5", "u6", "u7", "lapsed1", "lapsed2", "poison1"];
 
 /// An event as its source knows it.
@@ -52,7 +52,7 @@ pub struct Posted {
     pub is_refused: bool,
 }
 
-/// Somebody did not want a channel any more from then on.
+/// Someone did not want a channel any more from then on.
 pub struct OptOut {
     pub person: &'static str,
     pub channel: &'static str,
@@ -468,7 +468,7 @@ fn replica(
     })
 }
 
-/// A heartbeat that asks nobody whether its lease still stands.
+/// A heartbeat that asks no one whether its lease still stands.
 pub fn heartbeat(host: &str, now: Timestamp) -> String {
     let until = now + TimeDelta::seconds(45);
     format!(

@@ -109,7 +109,7 @@ impl World {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&self.books).await.expect("done");
     }
 
-    /// Ends transactions that stand still, as Postgres does after a while.
+    /// Ends transactions that are stalled, as Postgres does after a while.
     pub async fn end_idle_transactions(&self) {
         let query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
             WHERE datname = current_database() AND state LIKE 'idle in transaction%'";

@@ -73,11 +73,11 @@ impl Pipeline {
         match state {
             VolumeState::High if rises => tracing::warn!(
                 app.id = %app, messages = used,
-                "app {app} has sent half of what OneSignal disables an app for, {used} messages in 15 minutes"
+                "app {app} has sent {used} messages in 15 minutes, half of the volume at which OneSignal disables it"
             ),
             VolumeState::TooHigh { until } if rises => tracing::error!(
                 app.id = %app, messages = used,
-                "app {app} has sent {used} messages in 15 minutes, so near to being disabled that it rests until {until}"
+                "app {app} was paused until {until}: it has sent {used} messages in 15 minutes, close to the volume at which OneSignal disables it"
             ),
             VolumeState::Unknown | VolumeState::Low | VolumeState::High | VolumeState::TooHigh { .. } => {}
         }

@@ -153,11 +153,8 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<Rebuilt, StoreError> {
         let frozen = &stored.frozen;
-        let Some(expires_at) =
-            frozen.members.iter().filter_map(|id| Some(loaded.get(id)?.row.expires_at)).min()
-        else {
-            return Ok(Rebuilt::Over);
-        };
+        let expiries = frozen.members.iter().filter_map(|id| Some(loaded.get(id)?.row.expires_at));
+        let Some(expires_at) = expiries.min() else { return Ok(Rebuilt::Over) };
         let Some(priority) = claims.first().map(|claim| claim.delivery.priority) else {
             return Ok(Rebuilt::Over);
         };
@@ -171,7 +168,7 @@ impl Pipeline {
             // A member was cancelled after the freeze.
             return Ok(Rebuilt::Over);
         }
-        if (!is_doubtful || frozen.members.len() == 1) && self.probe_is_in_flight(stored, loaded).await? {
+        if (!is_doubtful || frozen.members.len() == 1) && self.any_opted_out(stored, loaded).await? {
             return Ok(Rebuilt::Over);
         }
         let closes_at = match hours_of(frozen, hours, (now, expires_at), is_doubtful) {
@@ -224,7 +221,7 @@ impl Pipeline {
     }
 
     /// Whether a member opted out or was erased since the freeze.
-    async fn probe_is_in_flight(
+    async fn any_opted_out(
         &self,
         stored: &StoredBatch,
         loaded: &HashMap<DeliveryId, Loaded>,

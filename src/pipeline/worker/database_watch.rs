@@ -75,7 +75,7 @@ fn report(before: DatabaseWatch, found: DatabaseWatch, now: Timestamp) {
         metrics::counter!(names::CLOCK_STEPS).increment(1);
         tracing::warn!(
             step_s = step.back.as_secs_f64(),
-            "the database's clock went back by {back}; what was due is due now"
+            "the database's clock went back by {back}; overdue work is due now"
         );
     }
     if let Some(restore) =

@@ -158,7 +158,7 @@ const CASES: &[Case] = &[
     (Push, "title", "x", "unknown_field", Error, (1, 1)),
 ];
 
-/// Things to be broken that are no field's text.
+/// Ways to break an entry other than in a field's text.
 fn others() -> Vec<(&'static str, Severity, World)> {
     let mut found = Vec::new();
     let mut add = |code, severity, channel, breaking: &dyn Fn(&mut World)| {
@@ -310,7 +310,7 @@ fn what_a_condition_makes_sure_of_is_not_asked_for_again() {
 }
 
 #[test]
-fn a_member_that_tells_alternatives_apart_says_which_members_there_are() {
+fn a_member_that_distinguishes_alternatives_says_which_members_there_are() {
     let found = |text: &str| {
         let mut world = World::sound(Push).with("contents", text);
         world.contents.remove("de");

@@ -10,7 +10,7 @@ use crate::templating::liquid::dialect::{Issue, misread, unparsable};
 use crate::templating::liquid::filters::Filter;
 use crate::templating::liquid::position::line_and_column;
 
-/// Reports what is wrong with a field; `is_kept` means that OneSignal gets it as it is written.
+/// Reports what is wrong with a field; `is_kept` means that OneSignal gets it unchanged.
 pub fn check(spec: &FieldSpec, template: &Template, is_kept: bool) -> Vec<Finding> {
     let source = template.source();
     let mut found = Found { field: spec.name, source, findings: Vec::new() };

@@ -104,7 +104,7 @@ fn unusual(text: &str) -> Option<char> {
     text.chars().find(|c| !is_gsm(*c))
 }
 
-/// What is too long in a field, by the longest sample, or by its own text where there are no samples.
+/// Reports what is too long in a field, with the longest sample, or with its own text if there are no samples.
 pub fn check(
     channel: Channel,
     field: &str,

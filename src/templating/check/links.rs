@@ -86,7 +86,7 @@ impl Verdict {
 }
 
 fn judge(channel: Channel, link: &str, used: Use) -> Option<Verdict> {
-    // A value that begins a link is looked at when it is there.
+    // A value that begins a link is checked when the event is known.
     if link.is_empty() || link.starts_with(FILLED) {
         return None;
     }
@@ -108,7 +108,7 @@ fn judge(channel: Channel, link: &str, used: Use) -> Option<Verdict> {
         return bad(format!("`{shown}` can't be loaded as an image"), "host the image at an `https://…` URL");
     }
     if used == Use::Loaded && scheme == "http" {
-        // The message is sent and read all the same, so it is no error.
+        // The message is sent and can be read anyway, so it is not an error.
         return Some(Verdict {
             code: "insecure_image",
             severity: Severity::Warning,
@@ -150,7 +150,7 @@ fn read_tag(
             c if c.is_ascii_whitespace() || *c == '/' => at += 1,
             _ => {
                 let (name, end) = word(text, at);
-                // What is no name, such as a stray quote, is passed over.
+                // Whatever is not a name, such as a stray quote, is skipped.
                 at = end.max(at + 1);
                 let Some((value, start, end)) = value(text, at) else { continue };
                 at = end;

@@ -21,7 +21,7 @@ pub struct Conj<'s> {
     parts: Vec<&'s Map<String, Value>>,
 }
 
-/// What may stand at `data`: an object, since Herald takes no other.
+/// The schema of `data`: an object, since Herald accepts nothing else.
 pub fn data_of(schema: &Value) -> Shape<'_> {
     let mut shape = describe_all(&expand(schema, schema));
     shape.listing = Listing::Listed;
@@ -98,7 +98,7 @@ fn product<'s>(a: &[Conj<'s>], b: &[Conj<'s>]) -> Vec<Conj<'s>> {
         );
         Conj { root: a.root, parts }
     };
-    // One more than is told apart, so that the caller sees that it is too many.
+    // One more than is distinguished, so that the caller sees that it is too many.
     pairs.take(MAX_ALTERNATIVES + 1).map(both).collect()
 }
 
@@ -219,7 +219,7 @@ impl<'s> Conj<'s> {
         self.parts.iter().any(|part| list(part, "required").iter().any(|name| name.as_str() == Some(key)))
     }
 
-    /// What may stand under `key` of an object.
+    /// The possible values under `key` of an object.
     pub fn member(&self, key: &str) -> Shape<'s> {
         let required = self.requires(key);
         let mut listing = if required { Listing::Listed } else { Listing::Open };
@@ -249,7 +249,7 @@ impl<'s> Conj<'s> {
     fn unnamed(&self, part: &'s Map<String, Value>) -> Option<Vec<Conj<'s>>> {
         let patterns = part.get("patternProperties").and_then(Value::as_object).filter(|map| !map.is_empty());
         let rest = part.get("additionalProperties");
-        // Which pattern fits isn't looked at, so a member may be what any of them, or the rest, allows.
+        // Which pattern matches isn't evaluated, so a member may be what any of them, or the rest, allows.
         let patterned = patterns.into_iter().flat_map(Map::values);
         let all: Vec<&Value> = match (rest, patterns) {
             (Some(Value::Bool(_)) | None, None) => return None,
@@ -283,7 +283,7 @@ impl<'s> Conj<'s> {
         Shape { absent: false, listing: Listing::Dictionary, ..named.or(rest) }
     }
 
-    /// What may stand at `index` of a list, or at any place.
+    /// The possible elements at `index` of a list, or at any index.
     pub fn element(&self, index: Option<usize>) -> Shape<'s> {
         let mut found = vec![self.unknown()];
         let mut listing = Listing::Open;

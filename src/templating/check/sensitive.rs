@@ -28,7 +28,7 @@ fn begins_with(longer: &[String], place: &[Option<String>]) -> bool {
         && place.iter().zip(longer).all(|(step, segment)| fits(step.as_ref(), segment))
 }
 
-/// Whether one of the places is sensitive, or lies within what is.
+/// Whether one of the places is sensitive, or inside a sensitive value.
 pub fn is_within(places: &[Place], sensitive: &[String]) -> bool {
     sensitive.iter().map(|pointer| segments(pointer)).any(|pointer| {
         let within = |place: &Place| {
@@ -39,7 +39,7 @@ pub fn is_within(places: &[Place], sensitive: &[String]) -> bool {
     })
 }
 
-/// The first sensitive value that lies below one of the places.
+/// The first sensitive value below one of the places.
 pub fn first_below<'p>(places: &[Place], sensitive: &'p [String]) -> Option<&'p str> {
     let below = |pointer: &&String| {
         let pointer = segments(pointer);
@@ -55,7 +55,7 @@ fn travels(pointer: &str, place: &[Option<String>], members: Option<&BTreeSet<St
         return false;
     }
     let Some(members) = members else { return true };
-    // Members of elements are left out unless somebody looks at them; those of an object are not.
+    // Members of elements are left out unless they are read; those of an object are not.
     let mut in_list = false;
     pointer[place.len()..].iter().all(|segment| {
         in_list |= is_index(segment);

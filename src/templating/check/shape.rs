@@ -1,4 +1,4 @@
-//! What may stand at a place before any event is there: absent or not, of which kinds, blank or not.
+//! The possible values at a place, known in advance: absent or not, of which types, blank or not.
 //!
 //! A shape allows at least all that can be there. So what holds for a shape holds for every event.
 
@@ -18,7 +18,7 @@ pub enum Listing {
     Listed,
 }
 
-/// The numbers that may stand somewhere.
+/// The possible numbers at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numbers {
     /// Whether each is whole.
@@ -27,10 +27,10 @@ pub struct Numbers {
     pub zero: bool,
 }
 
-/// A list that may stand somewhere.
+/// The possible lists at a place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct List<'s> {
-    /// It has at least so many elements.
+    /// The minimum number of elements.
     pub min: usize,
     /// What they may be.
     pub items: Items<'s>,
@@ -50,7 +50,7 @@ const MAX_LEVELS: usize = 8;
 /// How many alternatives a shape keeps before it forgets what they say.
 const MAX_ALTERNATIVES: usize = 64;
 
-/// What may stand at a place.
+/// The possible values at a place.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each kind of value is possible or not, on its own")]
 pub struct Shape<'s> {
@@ -75,7 +75,7 @@ pub struct Shape<'s> {
 }
 
 impl<'s> Shape<'s> {
-    /// Nothing can stand there.
+    /// No value is possible.
     pub fn none() -> Self {
         Self {
             absent: false,
@@ -120,7 +120,7 @@ impl<'s> Shape<'s> {
         Self { boolean: true, listing: Listing::Listed, ..Self::none() }
     }
 
-    /// A list that is made on the way.
+    /// A list created by a filter.
     pub fn list(min: usize, first: Vec<Self>, rest: Self) -> Self {
         let list = List { min, items: Items::Made(first, Box::new(rest)) };
         Self { lists: vec![list], listing: Listing::Listed, ..Self::none() }
@@ -141,7 +141,7 @@ impl<'s> Shape<'s> {
         self.boolean || self.number.is_some() || self.text.is_some()
     }
 
-    /// Whether nothing at all is known to stand there.
+    /// Whether no value is possible.
     pub fn is_nothing(&self) -> bool {
         !self.may_be_compound() && !self.may_be_plain()
     }
@@ -209,7 +209,7 @@ impl<'s> Shape<'s> {
         Self { text: self.text.map(Text::not_empty), lists, ..self }
     }
 
-    /// What stands under `key`; of lists and texts also what `size`, `first` and `last` say.
+    /// The value under `key`; of lists and texts also `size`, `first` and `last`.
     pub fn member(&self, key: &str) -> Self {
         if self.foreign {
             return Self::foreign();
@@ -238,7 +238,7 @@ impl<'s> Shape<'s> {
         found
     }
 
-    /// What stands at `index`; negative ones count from the end.
+    /// The element at `index`; negative ones count from the end.
     pub fn at(&self, index: i64) -> Self {
         if self.foreign {
             return Self::foreign();

@@ -26,7 +26,7 @@ pub fn check(
     let limit = channel.custom_data_limit();
     let measure = |data: &Value| {
         let values = content.values(data, budget).ok()?;
-        // The shape for everybody, as the pipeline weighs a delivery that goes alone.
+        // The shape for all recipients, as the pipeline measures a delivery that is sent alone.
         Some(r#"{"all":}"#.len() + Value::Object(values).to_string().len())
     };
     let name = event.name;
@@ -61,7 +61,7 @@ pub fn check(
     Some(Finding::new("may_be_too_large", Severity::Warning, message).hint(hint))
 }
 
-/// A smallest value that a shape allows and a message can use; nothing if there is none.
+/// A smallest value that a shape allows and a message can use; `None` if there is none.
 fn smallest(shape: &Shape<'_>, levels: usize, left: &mut usize) -> Option<Value> {
     *left = left.saturating_sub(1);
     if levels == 0 || *left == 0 {

@@ -9,12 +9,12 @@ use crate::domain::visible::is_blank;
 use crate::templating::liquid::dates;
 use crate::templating::liquid::number::Number;
 
-/// Whether something holds for the texts that may stand somewhere.
+/// Whether something is true of the possible texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chance {
     /// For each of them.
     Always,
-    /// For some, or nobody knows.
+    /// For some, or unknown.
     Maybe,
     /// For none, or nothing says that it should.
     Never,
@@ -26,7 +26,7 @@ impl Chance {
     }
 }
 
-/// The texts that may stand somewhere.
+/// The possible texts of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
     /// Whether it may be without any character.

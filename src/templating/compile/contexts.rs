@@ -25,7 +25,7 @@ pub fn places(source: &str, nodes: &[Node], kind: FieldKind, budget: &Budget) ->
     walk.found
 }
 
-/// Where a reader of the text stands after what has been read so far.
+/// The HTML context after what has been read so far.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     spot: Spot,
@@ -41,7 +41,7 @@ pub struct State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Spot {
-    /// Between tags; everything in fields that are no HTML.
+    /// Between tags; everything in fields that are not HTML.
     #[default]
     Text,
     /// After `<`.
@@ -58,7 +58,7 @@ enum Spot {
     BeforeValue,
     Unquoted,
     Quoted(char),
-    /// In an element whose content is no HTML.
+    /// In an element whose content is not HTML.
     Foreign,
     /// Branches left it in different places.
     Lost,
@@ -86,7 +86,7 @@ struct Walk<'s> {
     kind: FieldKind,
     budget: &'s Budget,
     found: Places,
-    /// A capture holds half a tag, so nobody knows where its text puts the reader.
+    /// A capture contains half a tag, so the context of its text is unknown.
     lost: bool,
     /// Where the open loops began.
     loops: Vec<State>,
@@ -345,7 +345,7 @@ impl State {
         if FOREIGN.contains(&self.tag.as_str()) { Spot::Foreign } else { Spot::Text }
     }
 
-    /// Within what is no HTML only its end matters.
+    /// In content that is not HTML, only its end matters.
     fn skipped(&mut self, c: char) -> Spot {
         self.tail.push(c.to_ascii_lowercase());
         let ends = match self.spot {

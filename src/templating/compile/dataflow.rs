@@ -58,7 +58,7 @@ impl Origins {
         self.kept_by_provider.contains_key(name)
     }
 
-    /// Whether the name is a variable or an element of the field, so that it doesn't stand for a global.
+    /// Whether the name is a variable or loop element of the field, rather than a global.
     pub fn is_local(&self, name: &str) -> bool {
         name == "forloop" || self.assigned.contains(name) || self.loops.iter().any(|(known, _)| known == name)
     }
@@ -78,7 +78,7 @@ impl Origins {
         self.loops.pop();
     }
 
-    /// The origin of what a name stands for here.
+    /// The origin of what a name refers to here.
     pub fn root(&self, name: &str) -> Origin {
         if let (true, Some((_, origin))) = (name == "forloop", self.loops.last()) {
             return if origin.provider { PROVIDER } else { EVENT };

@@ -13,7 +13,7 @@ use crate::templating::liquid::filters::escape_html;
 use crate::templating::liquid::marked::{Kind, Marked};
 use crate::templating::liquid::render::Escape;
 
-/// Where an output stands, which decides what its text must not do there.
+/// The context of an output, which decides how it is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Nowhere yet: compared, or captured for a place that is known later.
@@ -141,7 +141,7 @@ pub fn encode(place: Place, text: &Marked) -> Result<String, &'static str> {
     Ok(out)
 }
 
-/// Markup with values in it, each encoded for where it stands in the markup: filters may have put it into an attribute.
+/// Markup with values in it, each encoded for its context in the markup: filters may have moved it into an attribute.
 fn encode_markup(text: &Marked) -> Result<String, &'static str> {
     let (mut out, mut at) = (String::new(), State::default());
     for (kind, part) in text.runs() {

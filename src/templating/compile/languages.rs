@@ -38,7 +38,8 @@ pub fn compile_content(
 }
 
 impl CompiledContent {
-    /// One content out of one for each language. What is no text by language, such as the link, is that of `default`.
+    /// Merges the contents of all languages into one. Fields that do not depend on the language, such as the link, are
+    /// those of `default`.
     fn of_languages(languages: BTreeMap<String, Self>, default: &str) -> Option<Self> {
         let main = languages.get(default)?;
         let entered = |texts: &BTreeMap<String, String>| -> BTreeMap<String, String> {
@@ -90,7 +91,7 @@ fn key_of(language: &str) -> String {
     language.replace('-', "_").to_ascii_lowercase()
 }
 
-/// A compiled text that looks into its own language's values.
+/// A compiled text that reads its own language's values.
 fn in_language(text: &str, language: &str) -> String {
     match text.strip_prefix(LOOKUP) {
         Some(rest) => format!("{LOOKUP}{{% assign herald = herald.{} %}}{rest}", key_of(language)),

@@ -71,7 +71,7 @@ pub enum ValueError {
         /// The field, by Herald's name.
         field: String,
     },
-    /// A value may not stand where it would, or is of the wrong kind.
+    /// A value is not allowed where it is used, or has the wrong type.
     #[error("a value can't be used in the field `{field}`: {detail}")]
     Unsafe {
         /// The field, by Herald's name.
@@ -187,7 +187,7 @@ fn unknown_fields(channel: Channel, fields: &Fields) -> Vec<Problem> {
 }
 
 impl CompiledContent {
-    /// Compiles a field that is MJML; what is wrong with it is told with its place in the MJML.
+    /// Compiles a field that is MJML; its problems have positions in the MJML.
     fn add_mjml(
         &mut self,
         channel: Channel,
@@ -221,12 +221,8 @@ impl CompiledContent {
         let (source, nodes) = (template.source(), template.nodes());
         let mut problems = Problems::new(spec.name, source);
         let Some(mut origins) = Origins::of(nodes, budget) else {
-            problems.add(
-                "too_entangled",
-                Span { start: 0, end: 0 },
-                "too many variables depend on each other",
-                None,
-            );
+            let (start, message) = (Span { start: 0, end: 0 }, "too many variables depend on each other");
+            problems.add("too_entangled", start, message, None);
             return problems.found;
         };
         checks::check_names(nodes, &mut origins, &mut problems);
@@ -291,7 +287,7 @@ impl CompiledContent {
         self.fields.iter().any(|known| known.name == field && known.kept)
     }
 
-    /// At most how many bytes the texts may come to with values of `bytes` bytes: each output may print all of them.
+    /// The maximum size of the texts with values of `bytes` bytes: each output may print all of them.
     pub fn max_bytes(&self, bytes: usize) -> usize {
         let texts = self.template_fields.values().chain(self.call_fields.values());
         texts.map(|text| text.len() + text.matches("{{ herald.").count() * bytes).sum()
@@ -401,7 +397,7 @@ impl CompiledContent {
                             && (read.line, read.column) == (line, column)
                             && is_under(&read.path, "data")
                     });
-                // A path with `[]` is no path as written: it already says all.
+                // A path with `[]` is complete already.
                 let full = full.map(|(_, read)| read.path.clone()).filter(|_| !path.contains("[]"));
                 let path = full.unwrap_or(path);
                 ValueError::Missing { path, field: name }

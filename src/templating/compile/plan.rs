@@ -34,7 +34,7 @@ pub enum Op {
         place: Place,
         /// What becomes of it if it is missing or blank.
         need: Need,
-        /// What of it OneSignal will look at.
+        /// The parts of it that OneSignal reads.
         used: Used,
     },
     /// Whether a condition holds.
@@ -61,7 +61,7 @@ pub enum Op {
         list: For,
         /// What each entry holds.
         body: Vec<Op>,
-        /// What is needed when there is no element.
+        /// What is needed if there is no element.
         otherwise: Vec<Op>,
     },
 }
@@ -71,9 +71,9 @@ pub enum Op {
 pub enum Need {
     /// Nothing: it is compared.
     None,
-    /// Something else stands in for it.
+    /// Another value replaces it.
     Replaceable,
-    /// It must be there; it may be blank, for it is put beside something else.
+    /// It must exist; it may be blank, because it is combined with another text.
     There,
     /// It must be more than whitespace, for it is what is printed.
     Filled,
@@ -90,10 +90,10 @@ pub struct Choice {
     pub ops: Vec<Op>,
 }
 
-/// What OneSignal looks at within a value that travels as a list or an object.
+/// The parts of a value that OneSignal reads, if it is sent as a list or an object.
 #[derive(Debug, Clone, Default)]
 pub struct Used {
-    /// The members of elements that are looked at; `None` if that isn't known.
+    /// The members of elements that are read; `None` if that isn't known.
     pub members: Option<Arc<BTreeSet<String>>>,
     /// The paths below the value that must not be missing, as steps: a key, or `None` for every element.
     pub needed: Vec<Vec<Option<String>>>,
@@ -257,7 +257,7 @@ fn written(steps: &[Option<String>]) -> String {
     steps.iter().map(step).collect::<Vec<_>>().concat()
 }
 
-/// Leaves out the members of a list's elements that nobody looks at.
+/// Removes the members of a list's elements that are never read.
 fn cut(value: Value, members: Option<&BTreeSet<String>>, in_list: bool) -> Value {
     let Some(kept) = members else { return value };
     match value {

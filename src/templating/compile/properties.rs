@@ -70,7 +70,7 @@ impl Condition {
     }
 }
 
-/// How values are made safe where the parts stand.
+/// How values are made safe in the parts' context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Escaping {
     Text,

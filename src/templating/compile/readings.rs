@@ -52,7 +52,7 @@ fn cut(text: &str, max: usize, end: &str) -> String {
     text.chars().take(max.saturating_sub(end.chars().count())).collect::<String>() + end
 }
 
-/// How the value comes to the filters: by itself, or within a captured text.
+/// How the value reaches the filters: by itself, or within a captured text.
 const WAYS: [(&str, &str, &str, &str); 4] = [
     ("", "data.a", "", ""),
     ("{% assign v = data.a %}", "v", "", ""),
@@ -144,7 +144,7 @@ fn shown(channel: Channel, field: &str, source: &str, data: &Value) -> Option<[S
     let printed =
         preview(&content, data, &Person::default(), &Budget::default()).ok()?.fields.remove(field)?;
     let inline = content.render_inline(data, &Budget::default()).ok()?.remove(field)?;
-    // What looks like Liquid is written so that OneSignal prints it.
+    // What looks like Liquid is escaped so that OneSignal prints it.
     Some([printed, inline.replace("{{ \"{\" }}", "{")])
 }
 

@@ -40,7 +40,7 @@ pub struct Rewriter<'f> {
     reads: Reads,
     scopes: Vec<Scope>,
     budget: &'f Budget,
-    /// Whether anything looks at the event's entry.
+    /// Whether anything reads the event's entry.
     pub uses_entry: bool,
 }
 

@@ -321,7 +321,7 @@ fn what_reads_onesignal_cannot_be_rendered_inline() {
 }
 
 #[test]
-fn a_template_that_takes_too_much_is_told() {
+fn a_template_that_exceeds_a_limit_is_reported() {
     let doubling =
         "{% assign x = data.x %}".to_owned() + &"{% assign x = x | append: x %}".repeat(30) + "{{ x }}";
     let error = push(&doubling)

@@ -1,4 +1,4 @@
-//! What of an expression is looked at, and how it is written again.
+//! Which parts of an expression are read, and how it is written back.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ struct Names {
     roots: BTreeSet<String>,
     /// The keys of its paths, and those that filters are given.
     keys: Arc<BTreeSet<String>>,
-    /// Whether it looks keys up that it doesn't name.
+    /// Whether it reads keys that it doesn't name.
     dynamic: bool,
 }
 
@@ -45,7 +45,7 @@ impl Reads {
         self.names.roots.contains(root)
     }
 
-    /// What of `value` is looked at, if it turns out to be a list or an object.
+    /// The parts of `value` that are read, if it turns out to be a list or an object.
     pub fn of(&self, value: &Filtered, origins: &Origins, budget: &Budget) -> Used {
         let needed = match &value.expr {
             Expr::Path(path) if value.filters.is_empty() && !origins.is_local(&path.root) => {
@@ -76,7 +76,7 @@ impl Reads {
     }
 }
 
-/// `[].name.first` as steps; `None` if it is no path below, or ends in what lists themselves answer.
+/// `[].name.first` as steps; `None` if it is not a path below, or ends in a property of lists.
 fn steps(below: &str) -> Option<Vec<Option<String>>> {
     if !below.starts_with("[].") {
         return None;
@@ -155,7 +155,7 @@ fn collect_path(path: &Path, names: &mut Names) {
     }
 }
 
-/// Whether the expression reads nothing but the event, so that it means the same wherever it stands.
+/// Whether the expression reads only the event, so that it means the same everywhere.
 pub fn is_global(filtered: &Filtered) -> bool {
     let args = filtered.filters.iter().flat_map(|call| &call.args);
     args.chain([&filtered.expr]).all(|expr| match expr {
@@ -236,7 +236,7 @@ pub fn quote(text: &str) -> String {
     if text.contains('"') { format!("'{text}'") } else { format!("\"{text}\"") }
 }
 
-/// Whether a key can stand after a dot.
+/// Whether a key can be written after a dot.
 pub fn is_name(key: &str) -> bool {
     key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')

@@ -2,7 +2,7 @@
 
 use super::filters::Filter;
 
-/// Where something stands in the source, in bytes.
+/// A position in the source, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     /// The first byte.
@@ -86,7 +86,7 @@ pub struct Test {
     pub left: Expr,
     /// The operator and the right side; without them the left side's truth decides.
     pub right: Option<(Operator, Expr)>,
-    /// Where it stands.
+    /// Its position.
     pub span: Span,
 }
 
@@ -161,7 +161,7 @@ pub struct For {
     pub reversed: bool,
     /// What is repeated.
     pub body: Vec<Node>,
-    /// What is taken when there is no element.
+    /// The body for an empty list.
     pub otherwise: Option<Vec<Node>>,
     /// The opening tag.
     pub span: Span,
@@ -209,11 +209,11 @@ pub struct Call {
     pub args: Vec<Expr>,
     /// `allow_false: true`, which only `default` has.
     pub allow_false: bool,
-    /// Where its name stands.
+    /// The position of its name.
     pub span: Span,
 }
 
-/// A value as it is written.
+/// A value in the source.
 #[derive(Debug, Clone)]
 pub enum Expr {
     /// A literal.
@@ -248,7 +248,7 @@ pub struct Path {
     pub root: String,
     /// What is looked up in it, in order.
     pub steps: Vec<Step>,
-    /// Where it stands.
+    /// Its position.
     pub span: Span,
 }
 

@@ -9,7 +9,7 @@ const BLOCKS: [&str; 6] = ["if", "unless", "case", "for", "capture", "comment"];
 /// One thing that the reference engine can't parse or reads otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issue {
-    /// The byte where it stands.
+    /// Its byte offset.
     pub at: usize,
     /// What is wrong.
     pub message: String,
@@ -88,7 +88,7 @@ pub fn misread(source: &str) -> Vec<Issue> {
     found
 }
 
-/// An operator without a space beside it: the engine takes all of it for a name.
+/// An operator without surrounding spaces: the engine takes the whole for a name.
 fn unspaced(source: &str, (token, span): &(Token, Span)) -> Option<Issue> {
     let Token::Sign("==" | "!=" | "<>" | "<" | "<=" | ">" | ">=") = token else { return None };
     let is_apart = source[..span.start].ends_with(|c: char| c.is_ascii_whitespace())
@@ -110,7 +110,7 @@ fn late_reversed(tokens: &[(Token, Span)]) -> Option<Issue> {
     (first < reversed).then_some(Issue { at, message, hint: "write it directly after the list" })
 }
 
-/// Whitespace that is none to the engine, outside of quotes.
+/// Whitespace that the engine does not recognize, outside of quotes.
 fn wide_space(source: &str, inner: Span, tokens: &[(Token, Span)]) -> Option<Issue> {
     let text = inner.of(source);
     let is_wide = |(_, c): &(usize, char)| c.is_whitespace() && !c.is_ascii();
@@ -144,7 +144,7 @@ impl Mark {
     }
 }
 
-/// The outputs and tags of a source, without what stands between `raw` and `endraw`.
+/// The outputs and tags of a source, except those between `raw` and `endraw`.
 fn marks(source: &str) -> impl Iterator<Item = Mark> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_brace_within_an_output_and_half_a_block_within_a_comment_are_told() {
+    fn a_brace_within_an_output_and_half_a_block_within_a_comment_are_reported() {
         let one = "{{ user.nick | default: \"{friend}\" }}";
         assert_eq!(places(&unparsable(one)), [one.find('}').unwrap()]);
         assert_eq!(unparsable("{% comment %}{{ x } y }}{% if %}{% endif %}{% endcomment %}").len(), 2);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_reads_otherwise_is_told() {
+    fn what_the_engine_reads_differently_is_reported() {
         for (source, at) in [
             ("{% if user.a==1 %}{% endif %}", 12),
             ("{% if a > 1 and b< 2 %}{% endif %}", 17),

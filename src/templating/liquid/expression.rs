@@ -37,7 +37,7 @@ impl<'s> Reader<'s> {
         self.tokens.get(self.at).map(|(token, _)| token)
     }
 
-    /// Where the next token stands, or where the inside ends.
+    /// The position of the next token, or of the end.
     pub fn here(&self) -> Span {
         let end = Span { start: self.inner.end, end: self.inner.end };
         self.tokens.get(self.at).map_or(end, |(_, span)| *span)

@@ -9,18 +9,18 @@ use super::spaces::trim_start;
 pub enum Piece {
     /// Literal text, with whitespace control applied.
     Text(Span),
-    /// What stands between `raw` and `endraw`.
+    /// The text between `raw` and `endraw`.
     Raw(Span),
     /// `{{ inner }}`
     Output {
-        /// What stands between the braces.
+        /// The span between the braces.
         inner: Span,
         /// With the braces.
         outer: Span,
     },
     /// `{% inner %}`
     Tag {
-        /// What stands between the marks.
+        /// The span between the marks.
         inner: Span,
         /// With the marks.
         outer: Span,
@@ -141,7 +141,7 @@ impl Cutter<'_> {
         Ok(())
     }
 
-    /// Finds `endcomment` from here on; each `comment` on the way asks for one more.
+    /// Finds the matching `endcomment`; each nested `comment` needs one more.
     fn end_of_comment(&self, start: usize) -> Result<Mark, SyntaxError> {
         let (mut at, mut open) = (self.at, 1);
         while let Some(found) = self.source[at..].find("{%") {

@@ -70,7 +70,7 @@ impl Marked {
         }
     }
 
-    /// Adds the part of another text that lies in `range` at the end.
+    /// Appends the part of another text within `range`.
     pub fn push_part(&mut self, other: &Self, range: Range<usize>) {
         let first = other.runs.partition_point(|(end, _)| *end <= range.start);
         let mut start = range.start;
@@ -89,7 +89,7 @@ impl Marked {
         self.push_part(other, 0..other.text.len());
     }
 
-    /// The part that lies in `range`.
+    /// The part within `range`.
     pub fn part(&self, range: Range<usize>) -> Self {
         let mut part = Self::default();
         part.push_part(self, range);

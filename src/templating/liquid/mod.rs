@@ -64,7 +64,7 @@ impl Template {
     /// Parses `source`, of at most 64 KiB and with blocks at most 50 deep.
     ///
     /// # Errors
-    /// [`SyntaxError`] with place and advice; trying again is no use.
+    /// [`SyntaxError`] with position and advice; retrying does not help.
     pub fn parse(source: &str, budget: &Budget) -> Result<Self, SyntaxError> {
         let nodes = parser::parse(source, budget)?;
         Ok(Self { parsed: Arc::new(Parsed { source: source.to_owned(), nodes }) })

@@ -181,11 +181,11 @@ impl Number {
         Self::Float(scaled.round() / scale)
     }
 
-    /// Rounded to a whole number that ends in so many zeros; half is rounded away from zero.
+    /// Rounded to an integer with this many trailing zeros; half is rounded away from zero.
     fn round_before(self, zeros: u64) -> Self {
         let Self::Int(int) = self.whole(f64::round) else { return self };
         let unit = u32::try_from(zeros).ok().and_then(|zeros| 10i128.checked_pow(zeros));
-        // What is smaller than half of the unit comes to nothing.
+        // Less than half of the unit rounds to zero.
         let Some(unit) = unit else { return Self::Int(0) };
         let (rest, half) = ((int % unit).abs(), unit / 2);
         let below = int - int % unit;

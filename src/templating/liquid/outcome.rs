@@ -1,4 +1,4 @@
-//! What a rendering may demand, and what it comes to.
+//! The modes, results and errors of rendering.
 
 /// What becomes of a path that leads to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum RenderError {
         /// From 1, in characters.
         column: usize,
     },
-    /// A value is not what it is used as, or may not stand where it would.
+    /// A value has the wrong type, or is not allowed where it is used.
     #[error("{what} (line {line}, column {column})")]
     Unusable {
         /// Plain words.

@@ -213,7 +213,7 @@ impl<'s> Parser<'s> {
     fn case(&mut self, mut reader: Reader<'s>, span: Span) -> Result<Node, SyntaxError> {
         let subject = reader.expr()?;
         reader.end()?;
-        // What stands before the first `when` belongs to no alternative and is dropped.
+        // Whatever precedes the first `when` belongs to no alternative and is dropped.
         let mut is_blank = true;
         let (_, mut end) = self.inside("case", span, &["when", "else", "endcase"], &mut is_blank)?;
         let mut case = Case { subject, whens: Vec::new(), otherwise: None, span };

@@ -16,17 +16,17 @@ pub struct PathUse {
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
-    /// Whether a `default` (or a loop's `else`) stands in when it leads to nothing.
+    /// Whether a `default` (or a loop's `else`) covers a missing value.
     pub has_default: bool,
     /// Whether it is only tested, in a condition or by `where`, so that it may lead to nothing.
     pub tested: bool,
-    /// Whether it stands within an `if`, `unless`, `case` or `for`, so that it may not be needed at all.
+    /// Whether it is inside an `if`, `unless`, `case` or `for`, so that it may not be needed at all.
     pub conditional: bool,
-    /// The byte in the source where it stands.
+    /// Its byte offset in the source.
     pub(in crate::templating) offset: usize,
 }
 
-/// How many paths a name of the template may stand for.
+/// The maximum number of paths that a variable may refer to.
 const MAX_PATHS: usize = 16;
 /// How long such a path may be, in bytes.
 const LONGEST_PATH: usize = 512;
@@ -52,7 +52,7 @@ struct How {
 const NEEDED: How = How { has_default: false, tested: false };
 const TESTED: How = How { has_default: false, tested: true };
 
-/// What a name of the template stands for: none, or several after assignments in branches.
+/// The paths that a variable refers to: none, or several after assignments in branches.
 struct Name<'n> {
     name: &'n str,
     stands_for: Vec<String>,
@@ -118,7 +118,7 @@ impl<'n> Finder<'n> {
         paths
     }
 
-    /// An assignment in a branch may or may not have happened, so the name then stands for both.
+    /// An assignment in a branch may or may not have happened, so the variable then refers to both.
     fn define(&mut self, name: &'n str, stands_for: Vec<String>) {
         let (depth, stands_for) = (self.depth, Self::few(stands_for));
         match self.names.iter_mut().rev().find(|known| known.name == name) {
@@ -168,7 +168,7 @@ impl<'n> Finder<'n> {
         }
         let mut stands_for = self.resolve(&filtered.expr);
         for (index, call) in filtered.filters.iter().enumerate() {
-            // A default may itself be missing, unless another stands behind it.
+            // A default may itself be missing, unless another one follows.
             let is_default = |call: &Call| call.filter == Filter::Default;
             let has_default = is_default(call) && filtered.filters[index + 1..].iter().any(is_default);
             for arg in &call.args {

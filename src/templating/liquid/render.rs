@@ -18,7 +18,7 @@ use super::value::{Loop, Val};
 use crate::domain::budget::{Budget, Limits, Spent};
 use crate::domain::visible::is_blank;
 
-/// Makes the text of an output safe for where it stands.
+/// Makes the text of an output safe for its context.
 pub(in crate::templating) trait Escape {
     /// Whether a text that is captured at `place` is to be encoded only where the captured text is printed.
     fn is_encoded_later(&self, place: Span) -> bool;
@@ -26,7 +26,7 @@ pub(in crate::templating) trait Escape {
     /// The text of the output at `place`, encoded for it: values as a whole, markup as it is.
     ///
     /// # Errors
-    /// Plain words, without the text, if it may not stand there.
+    /// A description, without the text, if it is not allowed there.
     fn encode(&self, place: Span, text: &Marked) -> Result<String, &'static str>;
 }
 
@@ -35,7 +35,7 @@ pub(in crate::templating) trait Escape {
 pub(in crate::templating) struct Manner<'a> {
     /// Whether missing and unusable values are errors.
     pub strict: bool,
-    /// Whether, on top, a value of the globals that comes to nothing but whitespace counts as missing.
+    /// Whether, in addition, a blank value of the globals counts as missing.
     pub refuse_blank: bool,
     /// What makes outputs safe; none leaves them as they are.
     pub escape: Option<&'a dyn Escape>,
@@ -82,7 +82,7 @@ struct Frame<'a> {
     place: Loop,
 }
 
-/// Runs nodes one after the other; variables live as long as it does.
+/// Runs nodes in sequence; variables live as long as it does.
 pub(in crate::templating) struct Evaluator<'a> {
     source: &'a str,
     globals: &'a [(&'a str, &'a Json)],
@@ -144,12 +144,12 @@ impl<'a> Evaluator<'a> {
         self.filtered(value).map_err(|stop| self.error(stop))
     }
 
-    /// The error of `value` having come to nothing, at `origin` if that is known.
+    /// The error of a missing `value`, at `origin` if that is known.
     pub fn missing(&self, value: &Filtered, origin: Option<&Path>) -> RenderError {
         self.error(Stop::Missing(origin.map_or(span_of(&value.expr), |path| path.span)))
     }
 
-    /// The error of a member below `value` having come to nothing; `below` is the path from there, with `[]`.
+    /// The error of a missing member below `value`; `below` is the path from there, with `[]`.
     pub fn missing_below(&self, value: &Filtered, below: &str) -> RenderError {
         let span = span_of(&value.expr);
         let (line, column) = line_and_column(self.source, span.start);
@@ -321,7 +321,7 @@ impl<'a> Evaluator<'a> {
 
     fn assign(&mut self, node: &'a Assign) -> Result<(), Stop> {
         let (value, given) = self.filtered(&node.value)?;
-        // What is in a list or an object came with it, whatever might have stood in for the whole.
+        // The contents of a list or an object came with it, whatever default could have replaced the whole.
         let given = given.or_else(|| self.given_path(&node.value.expr).filter(|_| value.is_compound()));
         let given = given.map_or(Given::No, |origin| Given::Yes(Some(origin)));
         self.set(&node.name, value, given);

@@ -1,4 +1,4 @@
-//! Nothing makes the language panic or run away; where it is right, the `liquid` crate says the same.
+//! Hostile input causes neither panics nor runaway work; where the `liquid` crate is right, the results are equal.
 
 use std::time::{Duration, Instant};
 

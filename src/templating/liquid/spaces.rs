@@ -1,6 +1,6 @@
 //! Whitespace as the reference engine takes it: that of ASCII, and NUL at the ends of texts.
 
-/// Whether `strip` takes the character away.
+/// Whether `strip` removes the character.
 fn is_stripped(c: char) -> bool {
     matches!(c, '\0' | '\t'..='\r' | ' ')
 }

@@ -23,13 +23,13 @@ pub enum Val<'a> {
     Number(Number),
     /// A text of the globals or the template.
     Text(&'a str),
-    /// A text made on the way.
+    /// A text created while rendering.
     Made(Rc<str>),
     /// A text of which some is markup, or encoded already.
     Marked(Rc<Marked>),
     /// A list or an object of the globals.
     Json(&'a Json),
-    /// A list made on the way.
+    /// A list created while rendering.
     List(Rc<[Val<'a>]>),
     /// `forloop`.
     Loop(Loop),
@@ -39,7 +39,7 @@ pub enum Val<'a> {
     Empty,
 }
 
-/// Where a `for` stands.
+/// The position of a `for` loop.
 #[derive(Debug, Clone, Copy)]
 pub struct Loop {
     /// From 0.
@@ -95,7 +95,7 @@ impl<'a> From<&'a Literal> for Val<'a> {
 }
 
 impl<'a> Val<'a> {
-    /// A text made on the way.
+    /// A text created while rendering.
     pub fn made(text: impl Into<Rc<str>>) -> Self {
         Self::Made(text.into())
     }
@@ -110,7 +110,7 @@ impl<'a> Val<'a> {
         !matches!(self, Self::Nil(_) | Self::Bool(false))
     }
 
-    /// A text in parts, made on the way.
+    /// A text in parts, created while rendering.
     pub fn of_marked(text: Marked) -> Self {
         if text.is_plain() { Self::made(text.into_string()) } else { Self::Marked(Rc::new(text)) }
     }

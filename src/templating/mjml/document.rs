@@ -43,7 +43,7 @@ impl Document {
     /// Finds it in a text whose Liquid is hidden.
     ///
     /// # Errors
-    /// Where something stands beside it that it has no place for, and what.
+    /// The position of something that is not allowed beside it, and what it is.
     pub fn find(hidden: &Hidden) -> Result<Self, (usize, &'static str)> {
         let text = &hidden.text;
         let start = find_tag(text, "mjml").unwrap_or(0);

@@ -40,7 +40,7 @@ impl Hidden {
         hidden
     }
 
-    /// Where a byte of `text` stood in the source.
+    /// The position in the source of a byte of `text`.
     pub fn origin(&self, at: usize) -> usize {
         let before = self.pieces.iter().enumerate().rev().find(|(_, (_, start, _))| *start <= at);
         let Some((number, (source, start, length))) = before else { return at };
@@ -48,7 +48,7 @@ impl Hidden {
         source + (at - start).checked_sub(word).map_or(0, |rest| length + rest)
     }
 
-    /// The words of the Liquid that stands from one byte of `text` to another.
+    /// The placeholder words of the Liquid between two bytes of `text`.
     pub fn words(&self, from: usize, to: usize) -> String {
         let within = |(_, (_, start, _)): &(usize, &(usize, usize, usize))| (from..to).contains(start);
         let words = self.pieces.iter().enumerate().filter(within);
@@ -84,7 +84,7 @@ impl Hidden {
         self.pieces.get(number).map_or("", |(start, _, length)| &source[*start..start + length])
     }
 
-    /// Puts the Liquid back, if every piece still stands in its branch and loop.
+    /// Restores the Liquid, if every piece is still in its branch and loop.
     pub fn reveal(&self, source: &str, html: &str) -> Result<Converted, Problem> {
         let is_tag: Vec<bool> =
             (0..self.pieces.len()).map(|number| self.liquid(source, number).contains("{%")).collect();

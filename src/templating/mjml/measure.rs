@@ -55,7 +55,7 @@ impl Measure {
         Ok(measure)
     }
 
-    /// Bytes that the HTML may come to: every element with the attributes that it may be given.
+    /// The maximum size of the HTML in bytes: every element with all attributes that it may be given.
     pub fn bytes(&self, text: &str) -> usize {
         (self.shared + self.longest).saturating_mul(self.elements).saturating_add(text.len())
     }

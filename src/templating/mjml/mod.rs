@@ -37,7 +37,7 @@ const VOID: [&str; 14] = [
     "wbr",
 ];
 
-/// MJML as HTML, and where its Liquid stood.
+/// MJML as HTML, with the positions of its Liquid.
 #[derive(Debug, Clone)]
 pub(super) struct Converted {
     /// The HTML, with the author's Liquid in it.
@@ -66,7 +66,7 @@ fn byte_of(text: &str, line: usize, column: usize) -> usize {
     start + before.map(char::len_utf8).sum::<usize>()
 }
 
-/// Whether a body is MJML: an `mjml` element stands in it, whatever stands before that.
+/// Whether a body is MJML: it contains an `mjml` element, whatever precedes that.
 pub fn is_mjml(template: &Template) -> bool {
     find_tag(&Hidden::of(template).text, "mjml").is_some()
 }
@@ -123,7 +123,7 @@ pub(super) fn convert(template: &Template, budget: &Budget) -> Result<Converted,
     hidden.reveal(source, &html)
 }
 
-/// The HTML of MJML without Liquid, or where and why there is none.
+/// The HTML of MJML without Liquid, or where and why it can't be converted.
 fn html_of(text: &str) -> Result<String, (usize, &'static str)> {
     let parsed = mrml::parse(text).map_err(|error| explained(&error))?;
     // Fonts loaded from elsewhere would let a third party track who opens the message.

@@ -43,4 +43,4 @@ async function standardWebhooks() {
 
 cloudevents()
   .then(standardWebhooks)
-  .then(() => console.log("node told its story"));
+  .then(() => console.log("node finished its run"));

@@ -77,7 +77,7 @@ async function main() {
   const template = await templates(api);
   await messages(api, template);
   await rest(api, template);
-  console.log("the Node client told its story");
+  console.log("the Node client finished its run");
 }
 
 main();

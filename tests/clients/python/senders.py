@@ -64,4 +64,4 @@ def standard_webhooks():
 
 cloudevents()
 standard_webhooks()
-print("python told its story")
+print("python finished its run")

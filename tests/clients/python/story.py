@@ -93,7 +93,7 @@ def main():
         template = templates(api)
         messages(api, template)
         the_rest(api, template)
-    print("the Python client told its story")
+    print("the Python client finished its run")
 
 
 main()

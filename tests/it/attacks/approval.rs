@@ -1,4 +1,4 @@
-//! Copy that nobody approved must not reach a recipient, whichever path it takes.
+//! Copy that no one approved must not reach a recipient, whichever path it takes.
 
 use herald::access::Scope;
 use reqwest::Method;
@@ -8,7 +8,7 @@ use crate::support::app::{TestApp, order_shipped};
 
 const TEMPLATE: &str = "/v1/templates/order-shipped-push";
 
-/// A template whose copy needs approval, a key that writes copy and operates, and a version that nobody approved.
+/// A template whose copy needs approval, a key that writes copy and operates, and a version that no one approved.
 async fn app_with_unapproved_version() -> (TestApp, String, i64) {
     let app = TestApp::start().await;
     let (_, seen, _) = app.call_seen((Method::GET, TEMPLATE), &app.key, None, &Value::Null).await;

@@ -1,4 +1,4 @@
-//! Values that pass a check although it was written to reject them, and counts that nobody made.
+//! Values that pass a check although it was written to reject them, and counts that no one made.
 
 use herald::access::Scope;
 use reqwest::Method;

@@ -187,9 +187,9 @@ async fn a_client_that_showed_its_key_keeps_its_connection() {
 }
 
 #[tokio::test]
-async fn health_is_answered_when_every_connection_is_busy_and_everything_else_is_told_to_wait() {
+async fn health_is_answered_when_every_connection_is_busy_and_everything_else_has_to_wait() {
     let app = app_with(&[("HERALD_HTTP__MAX_CONNECTIONS", "3")]).await;
-    // Requests under way: their bodies are still on their way.
+    // Requests in progress: their bodies are still on their way.
     let head = "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
         Content-Length: 100\r\nExpect: 100-continue\r\nAuthorization: Bearer ";
     let mut busy = Vec::new();

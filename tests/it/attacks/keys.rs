@@ -153,7 +153,7 @@ async fn a_key_limited_to_sources_may_do_what_its_table_says() {
     let key = app.herald.access.create_key(&limited).await.expect("a key").text;
     let key = key.expose_secret();
     hold_against(&app, key, "limited_key", Use::by_limited_key).await;
-    // It sees its own, and nobody else's.
+    // It sees its own, and no one else's.
     let (status, own) =
         app.call(Method::POST, "/v1/events", Some(key), Some(&order_shipped("own-1", "user-7"))).await;
     assert_eq!(status, 202, "{own}");

@@ -1,4 +1,4 @@
-//! "Confirm it's you": keys, roles and the second factor are changed soon after somebody proved who they are, not later.
+//! "Confirm it's you": keys, roles and the second factor are changed soon after someone proved who they are, not later.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Coming in and going out.
+//! Logging in and out.
 
 use herald::access::{Client, NewMember};
 use secrecy::{ExposeSecret, SecretString};
@@ -164,7 +164,7 @@ async fn no_password_token_or_session_is_in_the_database_as_text() {
 }
 
 #[tokio::test]
-async fn whoever_knows_the_old_password_takes_a_new_one_and_is_logged_out_elsewhere() {
+async fn a_member_who_knows_the_old_password_sets_a_new_one_and_is_logged_out_elsewhere() {
     let app = TestApp::start().await;
     let _admin = Visitor::with_role(&app, Role::Admin).await;
     let here = Visitor::with_role(&app, Role::Viewer).await;

@@ -1,4 +1,4 @@
-//! The console over HTTP, as a browser sees it: who is let in, what each role may do, and that nothing that people or
+//! The console over HTTP, as a browser sees it: who can log in, what each role may do, and that nothing that people or
 //! events say can become part of a page.
 
 mod browser;

@@ -32,7 +32,7 @@ async fn a_person_is_found_by_id_and_by_address_and_asked_for_where_several_have
 }
 
 #[tokio::test]
-async fn somebody_s_story_is_told_under_all_of_their_names() {
+async fn a_person_s_history_is_shown_under_all_of_their_aliases() {
     let app = TestApp::start().await;
     app.execute(
         "WITH u AS (INSERT INTO users (id, created_at, updated_at) VALUES (gen_random_uuid(), now(), now()) RETURNING id)
@@ -70,7 +70,7 @@ async fn an_event_that_led_to_nothing_is_in_its_person_s_story_with_the_reason()
         story.contains("order-1") && story.contains("nothing sent") && story.contains("order-shipped-push:"),
         "{story}"
     );
-    // The same id under another label is somebody else.
+    // The same id under another label is someone else.
     assert!(!viewer.get("/recipients/crm_id/anna").await.text.contains("order-1"));
     assert!(viewer.get("/?q=to:anna").await.text.contains("order-1"));
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM events WHERE unanswered_for = 'anna'").await, 1);

@@ -1,4 +1,4 @@
-//! The permission table, held against every route of the console.
+//! The permission table, checked against every route of the console.
 
 use herald::access::Use;
 use herald::console::table;
@@ -25,7 +25,7 @@ async fn every_route_lets_in_the_roles_of_the_permission_table_and_no_other() {
                 continue;
             }
             let path = filled(route.path);
-            // An empty form changes nothing: whoever is let in hears that it can't be read, or that there is no such thing.
+            // An empty form changes nothing: a permitted caller gets a form error, or that there is no such entry.
             let seen =
                 if route.method == "GET" { visitor.get(&path).await } else { visitor.post(&path, &[]).await };
             let is_refused = seen.status == 403;

@@ -42,7 +42,7 @@ struct Provider {
     claims: Mutex<Value>,
     /// The algorithm that the next token names.
     algorithm: Mutex<&'static str>,
-    /// Whether the next token is signed with a key that nobody published.
+    /// Whether the next token is signed with a key that no one published.
     is_forged: Mutex<bool>,
     /// What was asked at the token endpoint.
     asked: Mutex<Vec<BTreeMap<String, String>>>,
@@ -83,7 +83,7 @@ impl Provider {
         provider
     }
 
-    /// What somebody does there: logs in, and is given a code.
+    /// What someone does there: logs in, and is given a code.
     fn approve(&self, page: &Url) -> (String, String) {
         let asked: HashMap<String, String> = page.query_pairs().into_owned().collect();
         assert_eq!(asked["response_type"], "code");
@@ -211,7 +211,7 @@ async fn a_member_logs_in_and_comes_to_the_page_that_they_wanted() {
     assert!(app.dump().await.find("the-client-secret").is_none());
 }
 
-/// One wrong answer: nobody is logged in by it.
+/// One wrong answer: no one is logged in by it.
 async fn refuses(change: impl FnOnce(&Provider), status: u16) {
     let provider = Provider::start().await;
     let app = herald_with(&provider, &[]).await;
@@ -433,7 +433,7 @@ async fn passwords_can_be_switched_off_and_the_first_admin_still_comes_in() {
 }
 
 #[tokio::test]
-async fn a_log_in_that_the_provider_refuses_is_told_apart_from_a_fault_and_its_words_are_not_repeated() {
+async fn a_log_in_that_the_provider_rejects_is_distinguished_from_a_fault_and_its_message_is_not_repeated() {
     let provider = Provider::start().await;
     let app = herald_with(&provider, &[]).await;
     let anna = browser(&app);

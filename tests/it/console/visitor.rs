@@ -1,4 +1,4 @@
-//! Somebody with a browser of their own: cookies are kept, redirects are followed by hand.
+//! Someone with a browser of their own: cookies are kept, redirects are followed by hand.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Seen {
     pub text: String,
 }
 
-/// Somebody with a browser.
+/// Someone with a browser.
 pub struct Visitor {
     http: reqwest::Client,
     url: String,
@@ -34,7 +34,7 @@ pub fn here() -> Client<'static> {
 }
 
 impl Visitor {
-    /// Nobody in particular.
+    /// No one in particular.
     pub fn stranger(app: &TestApp) -> Self {
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
         Self {
@@ -51,7 +51,7 @@ impl Visitor {
         self
     }
 
-    /// Somebody of the team with this role, logged in.
+    /// Someone of the team with this role, logged in.
     pub async fn with_role(app: &TestApp, role: Role) -> Self {
         let email = Self::member(app, role).await;
         let visitor = Self::stranger(app);
@@ -60,7 +60,7 @@ impl Visitor {
         visitor
     }
 
-    /// Enters somebody with this role and [`PASSWORD`]; returns the address.
+    /// Enters someone with this role and [`PASSWORD`]; returns the address.
     pub async fn member(app: &TestApp, role: Role) -> String {
         let email = format!("{}@shop.example", role.as_str());
         let new = NewMember { email: &email, name: role.as_str(), role };

@@ -1,5 +1,5 @@
-//! The real service in this process: router, group commits and every step of the pipeline, with a clock that stands
-//! still until the test moves it, and the sandbox over real HTTP.
+//! The real service in this process: router, group commits and every step of the pipeline, with a clock that
+//! stops until the test advances it, and the sandbox over real HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,10 +168,10 @@ impl TestApp {
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);
         self.herald.pipeline.renew("test").await.expect("renewed");
-        self.herald.pipeline.tidy().await.expect("tidied");
+        self.herald.pipeline.maintain().await.expect("maintenance");
     }
 
-    /// Runs every step until nothing moves at the clock's present moment.
+    /// Runs every step until nothing is left to do at the clock's current time.
     pub async fn run_until_idle(&self) {
         self.herald.pipeline.run_until_idle().await.expect("the database answers");
     }
@@ -248,7 +248,7 @@ impl TestApp {
         self.call(Method::POST, "/v1/events", Some(&self.key), Some(event)).await
     }
 
-    /// Posts an event that has to be taken; returns the answer.
+    /// Posts an event that has to be accepted; returns the answer.
     pub async fn accept(&self, event: &Value) -> Value {
         let (status, body) = self.post(event).await;
         assert_eq!(status, 202, "{body}");
@@ -359,7 +359,7 @@ impl TestApp {
         make_key(&self.herald, scopes, false).await
     }
 
-    /// A key of somebody else, who may do everything.
+    /// A key of someone else, who may do everything.
     pub async fn key_of(&self, source: &str) -> String {
         let request = KeyRequest::new(source, false, Scope::ALL.to_vec());
         let created = self.herald.access.create_key(&request).await.expect("a key");

@@ -78,7 +78,7 @@ pub async fn empty() -> Database {
     make("TEMPLATE template0").await
 }
 
-/// A database of its own with what another one holds now: nobody may be connected to that one.
+/// A database of its own with what another one holds now: no one may be connected to that one.
 pub async fn copy_of(database: &Database) -> Database {
     let url: url::Url = database.parse().expect("a database URL");
     make(&format!("TEMPLATE {}", url.path().trim_start_matches('/'))).await

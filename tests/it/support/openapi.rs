@@ -1,4 +1,4 @@
-//! OneSignal's own description of its API, held against every call that the tests make and every answer of the sandbox.
+//! OneSignal's own description of its API, checked against every call that the tests make and every answer of the sandbox.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

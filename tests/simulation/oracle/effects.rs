@@ -1,4 +1,4 @@
-//! What the oracle says about effects: each fits the state of its delivery, and somebody had asked for it.
+//! What the oracle says about effects: each fits the state of its delivery, and someone had asked for it.
 
 use herald::domain::clock::Timestamp;
 
@@ -35,7 +35,7 @@ impl Oracle<'_> {
         }
     }
 
-    /// O3: whoever was reached, was to be.
+    /// O3: only intended recipients were reached.
     pub(super) fn no_effect_without_a_post(&mut self) {
         let effects: Vec<Reached> = self.effects.keys().cloned().collect();
         for (mark, channel, target) in effects {

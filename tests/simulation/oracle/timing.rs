@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use herald::domain::clock::Timestamp;
 
 use super::{Batch, Oracle};
-use crate::onesignal::{Post, Told};
+use crate::onesignal::{Known, Post};
 use crate::run::OptOut;
 
 /// OneSignal may work on a call for so long.
@@ -28,7 +28,7 @@ impl Oracle<'_> {
                 && !post.is_urgent
                 && !post.left_late
                 && !earlier.left_late
-                && earlier.told == Told::Nothing
+                && earlier.known == Known::Nothing
             {
                 let gap = post.started_at - earlier.started_at;
                 gaps.push((
@@ -75,7 +75,7 @@ impl Oracle<'_> {
         }
     }
 
-    /// Whether a batch was made after somebody opted out. Times on the two sides of a step can't be compared.
+    /// Whether a batch was made after someone opted out. Times on the two sides of a step can't be compared.
     fn is_later(&self, batch: &Batch, opt_out: &OptOut) -> bool {
         let is_later = batch.created_at > opt_out.since;
         match &self.run.step {

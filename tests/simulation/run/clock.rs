@@ -70,7 +70,7 @@ impl Step {
 }
 
 impl Run<'_> {
-    /// Whether somebody looks at the database in this seed. In the others it would find nothing, and take its time.
+    /// Whether someone looks at the database in this seed. In the others it would find nothing, and take its time.
     pub(super) fn is_watched(&self) -> bool {
         (self.plan.clock_goes_back.is_some() || self.plan.copied.is_some()) && !self.plant.never_watches
     }
@@ -99,7 +99,7 @@ impl Run<'_> {
         }
     }
 
-    /// The clock goes back, less than five seconds after somebody looked at it. If nobody can, it is tried again later.
+    /// The clock goes back, less than five seconds after someone looked at it. If no one can, it is tried again later.
     pub(super) async fn set_clock_back(&mut self) {
         if self.is_watched() {
             let Some(slot) = self.pick_replica() else { return };

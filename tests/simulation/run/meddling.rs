@@ -14,7 +14,7 @@ use crate::replica::{Ended, Kind};
 use crate::world::key;
 
 impl Run<'_> {
-    /// Somebody cancels, releases, opts out or publishes.
+    /// Someone cancels, releases, opts out or publishes.
     pub(super) async fn meddle(&mut self) {
         match self.random.random_range(0..100) {
             0..35 => self.cancel().await,

@@ -50,7 +50,7 @@ impl Run<'_> {
         }
         self.end_outage();
         self.world.end_idle_transactions().await;
-        // It takes longer than OneSignal works on a call that was under way.
+        // It takes longer than OneSignal works on a call that was in progress.
         let minutes = self.random.random_range(2..20);
         self.advance(Duration::from_mins(minutes)).await;
         self.world.execute(include_str!("restore.sql")).await;

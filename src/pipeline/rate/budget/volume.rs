@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rise_is_told_once() {
+    fn a_rise_is_reported_once() {
         let mut volume = volume(&[(0, 500)], 100);
         assert!(volume.rises(at(0)));
         assert!(!volume.rises(at(1)));

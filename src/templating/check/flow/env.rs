@@ -1,4 +1,4 @@
-//! What is known at a point of a template: what its names stand for, and what the conditions around it make sure of.
+//! What is known at a point of a template: the values of its variables, and what the conditions around it guarantee.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::templating::liquid::number::Number;
 /// A place in `data`: its keys, `None` for any element of a list.
 pub type Place = Vec<Option<String>>;
 
-/// How long a place may be: what lies deeper than an event's values may be nested is nowhere.
+/// The maximum length of a place: events are not nested deeper.
 pub(super) const LONGEST_PLACE: usize = 64;
 /// How many bytes the name that identifies a value may have before it gets a new one.
 pub(super) const LONGEST_TOKEN: usize = 1024;
@@ -72,11 +72,11 @@ pub enum Fact {
     Filled,
     /// If it is there, there is something in it.
     NotEmpty,
-    /// There are at least so many in it.
+    /// It has at least this many elements.
     Least(usize),
     /// It is one of these.
     OneOf(Vec<Literal>),
-    /// Of an object: its member `key` is one of these texts, or it is none of them.
+    /// Of an object: its member `key` is one of these texts, or none of them.
     Member {
         /// The member.
         key: String,
@@ -172,7 +172,7 @@ pub struct Guard {
     pub token: String,
     /// What is known of it.
     pub fact: Fact,
-    /// Whether OneSignal looks the value up, so that its conditions guard it too.
+    /// Whether OneSignal evaluates the value, so that its conditions guard it too.
     pub by_provider: bool,
 }
 
@@ -191,7 +191,7 @@ pub struct Env<'s> {
 }
 
 impl<'s> Env<'s> {
-    /// What a name of the template stands for.
+    /// The value of a name in the template.
     pub fn find(&self, name: &str) -> Option<&Known<'s>> {
         let element = self.elements.iter().rev().find(|(known, _)| known == name).map(|(_, known)| known);
         element.or_else(|| self.variables.get(name).map(Rc::as_ref))

@@ -168,7 +168,7 @@ impl<'s> Flow<'_, 's> {
         }
     }
 
-    /// What an expression comes to.
+    /// The shape of an expression.
     pub(super) fn expr(&mut self, expr: &Expr) -> Known<'s> {
         match expr {
             Expr::Path(path) => self.path(path),
@@ -176,7 +176,7 @@ impl<'s> Flow<'_, 's> {
         }
     }
 
-    /// What an expression comes to where nothing may not stand in for it.
+    /// The shape of an expression that has to have a value.
     pub(super) fn needed(&mut self, expr: &Expr) -> Known<'s> {
         let known = self.expr(expr);
         match expr {
@@ -185,9 +185,9 @@ impl<'s> Flow<'_, 's> {
         }
     }
 
-    /// What an expression comes to after its filters.
+    /// The shape of an expression after its filters.
     pub(super) fn filtered(&mut self, filtered: &Filtered) -> Known<'s> {
-        // What OneSignal completes needs each of its parts, even those that a later default would stand in for.
+        // OneSignal needs each part of what it completes, even those that a later default would replace.
         let mixed = self.origins.filtered(filtered).provider;
         let computed = if mixed { self.origins.computed(filtered) } else { filtered.filters.len() };
         let mut known = self.expr(&filtered.expr);

@@ -38,7 +38,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The places of the path's root with its first `steps` steps, if it has so many.
+    /// The places of the path's root with its first `steps` steps, if it has that many.
     pub fn beginnings(&self, steps: usize) -> impl Iterator<Item = &[Option<String>]> {
         let left = self.steps.checked_sub(steps);
         self.places.iter().filter_map(move |place| place.get(..place.len().checked_sub(left?)?))
@@ -157,7 +157,7 @@ impl<'s> Flow<'_, 's> {
     fn assign(&mut self, node: &Assign) {
         let known = self.filtered(&node.value);
         let known = match &node.value.expr {
-            // OneSignal is sent the value, whether it comes to be used or not.
+            // OneSignal is sent the value, whether it is used or not.
             Expr::Path(path) if self.origins.is_kept_by_provider(&node.name) => {
                 self.check_given(&known, &node.value.expr);
                 self.need(known, path)

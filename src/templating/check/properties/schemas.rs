@@ -32,7 +32,7 @@ pub enum Plan {
 
 const KEYS: [&str; 7] = ["a", "b", "c", "size", "first", "k d", "e"];
 
-/// What may stand at `data`: an object, nested at most `depth` deep.
+/// The schema of `data`: an object, nested at most `depth` deep.
 pub fn plan_of_data(tape: &mut Tape) -> Plan {
     let members = members(tape, 3);
     match tape.below(8) {

@@ -1,4 +1,4 @@
-//! Choices, read one after the other: a shorter tape, or smaller numbers on it, make simpler things.
+//! Choices, read in sequence: a shorter tape, or smaller numbers on it, make simpler things.
 
 /// The choices of one case.
 pub struct Tape {

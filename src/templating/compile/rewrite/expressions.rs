@@ -128,7 +128,7 @@ fn defaulted(calls: &[Call]) -> bool {
     calls.iter().any(|call| call.filter == Filter::Default)
 }
 
-/// The place of what is put into a text that stands at `place`: it no longer begins a link.
+/// The context of what is inserted into a text in the context `place`: it no longer begins a link.
 fn inner(place: Place) -> Place {
     match place {
         Place::LinkStart => Place::LinkPart,

@@ -1,4 +1,4 @@
-//! A hole in the text: what holds a message, and what stands in for it.
+//! Missing and blank values: what holds a message, and what replaces them.
 
 use serde_json::{Value, json};
 

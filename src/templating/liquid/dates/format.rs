@@ -1,4 +1,4 @@
-//! strftime as Ruby has it: flags, widths, and what is printed as it is written.
+//! strftime as in Ruby: flags, widths, and unknown directives printed unchanged.
 
 use std::fmt::Write;
 
@@ -29,7 +29,7 @@ struct Flags {
     swap: bool,
 }
 
-/// Writes `moment` by a `pattern`; what no directive stands for is written as it is.
+/// Formats `moment` with a `pattern`; everything that is not a directive is copied.
 pub fn format(moment: &Moment, pattern: &str) -> String {
     let mut out = String::new();
     let mut rest = pattern;
@@ -57,7 +57,7 @@ pub fn is_cut_off(pattern: &str) -> bool {
     false
 }
 
-/// How many directives a pattern has that stand for something, and the first that stands for nothing.
+/// The number of known directives in a pattern, and the first unknown one.
 pub fn directives(pattern: &str) -> (usize, Option<&str>) {
     let Some(moment) = super::from_epoch(1_700_000_000) else { return (0, None) };
     let (mut known, mut unknown, mut rest) = (0, None, pattern);
@@ -100,7 +100,7 @@ fn read(text: &str) -> Option<Directive<'_>> {
     None
 }
 
-/// What a directive stands for; nothing if it stands for nothing.
+/// The value of a directive; `None` if it is unknown.
 fn write(moment: &Moment, directive: &Directive<'_>) -> Option<String> {
     let at = &moment.at;
     if directive.colons > 0 && directive.letter != 'z' {

@@ -19,7 +19,7 @@ pub struct Moment {
     is_utc: bool,
 }
 
-/// The longest text that is looked at, in bytes.
+/// The longest text that is parsed, in bytes.
 const LONGEST: usize = 64;
 
 const MONTH: &str = "(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)";

@@ -43,7 +43,7 @@ pub struct Bench<'b> {
 }
 
 impl Bench<'_> {
-    /// A text made on the way, if it isn't too long.
+    /// A text created while rendering, if it isn't too long.
     fn text<'a>(&mut self, text: String) -> Result<Val<'a>, Fault> {
         self.budget.length(text.len())?;
         self.budget.work(text.len())?;
@@ -58,7 +58,7 @@ impl Bench<'_> {
         Ok(Val::of_marked(text))
     }
 
-    /// The value as a number. What is none counts as what its text begins with where that is allowed.
+    /// The value as a number. Other values count as the number that their text starts with, if allowed.
     fn number(&self, value: &Val<'_>) -> Result<Number, Fault> {
         match (number_of(value), value.as_str()) {
             (_, Some(text)) if !self.strict => Ok(Number::leading(text)),
@@ -103,7 +103,7 @@ macro_rules! filters {
                 match self { $(Filter::$variant => $name,)* }
             }
 
-            /// The least and the most arguments.
+            /// The minimum and maximum number of arguments.
             pub fn arity(self) -> (usize, usize) {
                 match self { $(Filter::$variant => ($min, $max),)* }
             }

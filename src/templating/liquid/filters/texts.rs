@@ -65,7 +65,7 @@ fn filtered<'v>(value: &'v Val<'_>) -> Cow<'v, Marked> {
     }
 }
 
-/// The filter `date`. What is no moment stays as it is, or is an error on a strict bench.
+/// The filter `date`. A value that is not a date stays unchanged, or is an error in strict mode.
 pub fn date<'a>(input: Val<'a>, args: &[Val<'a>], bench: &mut Bench<'_>) -> Result<Val<'a>, Fault> {
     let moment = match &input {
         Val::Number(number @ Number::Int(_)) => dates::from_epoch(number.as_i64()),
@@ -135,7 +135,7 @@ pub fn escape_html(text: &str) -> String {
 /// What takes the place of something in a text.
 struct Replacement {
     text: Marked,
-    /// Whether it stands in the template, so that it is of the kind of what it replaces.
+    /// Whether it is part of the template, so that it has the kind of what it replaces.
     is_literal: bool,
 }
 
@@ -185,7 +185,7 @@ fn referring<'t>(with: &'t str, found: &str) -> Cow<'t, str> {
 
 fn replace(text: &Marked, what: &str, with: &Replacement, bench: &Bench<'_>) -> Result<Marked, Fault> {
     let written = text.as_str();
-    // The length is known beforehand, so that a text that multiplies is refused before it is made.
+    // The length is known in advance, so that a text that multiplies is rejected before it is built.
     let count = written.matches(what).count();
     let removed = count.saturating_mul(what.len());
     let longest = with.text.as_str().len().max(with.text.as_str().len() / 2 * what.len());
@@ -308,7 +308,7 @@ fn truncate_words(text: &Marked, args: &[Val<'_>], bench: &Bench<'_>) -> Result<
         if index > 0 {
             kept.push(" ", Kind::Plain);
         }
-        // With no space behind the word there is no further one.
+        // Without a space after the word there is no further one.
         let Some(end) = end else { return Ok(text.clone()) };
         kept.push_part(text, start..end);
         at = end;

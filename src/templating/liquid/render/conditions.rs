@@ -7,7 +7,7 @@ use crate::templating::liquid::ast::{Condition, Join, Operator, Span, Test};
 use crate::templating::liquid::value::Val;
 
 impl<'a> Evaluator<'a> {
-    /// `a and b or c` is `a and (b or c)`; what can't change the result isn't looked at.
+    /// `a and b or c` is `a and (b or c)`; what can't change the result isn't evaluated.
     pub(super) fn condition(&mut self, condition: &'a Condition) -> Result<bool, Stop> {
         let mut joins = condition.joins.iter();
         for test in &condition.tests {
@@ -41,7 +41,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Where blank values count as missing, `blank` is what nobody would see.
+    /// If blank values count as missing, `blank` is what has no visible character.
     fn equals(&self, left: &Val<'a>, right: &Val<'a>) -> bool {
         match (left, right) {
             (Val::Blank, value) | (value, Val::Blank)
@@ -64,7 +64,7 @@ impl<'a> Evaluator<'a> {
             Val::Json(Json::Object(members)) => {
                 Ok(right.as_str().is_some_and(|key| members.contains_key(key)))
             }
-            // `blank` and `empty` are no elements of a list.
+            // `blank` and `empty` can't be elements of a list.
             Val::Json(_) | Val::List(_) if matches!(right, Val::Blank | Val::Empty) => Ok(false),
             Val::Json(_) | Val::List(_) => {
                 let elements = left.elements();

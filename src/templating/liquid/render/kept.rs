@@ -1,4 +1,4 @@
-//! Values and texts that are kept beside the rendered one, and paid for.
+//! Charges for values and texts that are stored besides the rendered text.
 
 use serde_json::Value as Json;
 
@@ -8,7 +8,7 @@ use crate::templating::liquid::ast::{Filtered, Span};
 use crate::templating::liquid::outcome::RenderError;
 
 impl Evaluator<'_> {
-    /// Pays for a value that is kept beside the text; `value` is where it stands.
+    /// Charges for a value that is stored besides the text; `value` is its position.
     ///
     /// # Errors
     /// [`RenderError::TooMuch`].
@@ -17,7 +17,7 @@ impl Evaluator<'_> {
         paid.map_err(|spent| self.error(Stop::Spent(spent, value.span)))
     }
 
-    /// Pays for a text of `bytes` bytes that is kept beside the others.
+    /// Charges for a text of `bytes` bytes that is stored besides the others.
     ///
     /// # Errors
     /// [`RenderError::TooMuch`].

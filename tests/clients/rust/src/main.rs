@@ -20,7 +20,7 @@ async fn main() {
     };
     users(&configuration).await;
     messages(&configuration).await;
-    println!("the Rust client told its story");
+    println!("the Rust client finished its run");
 }
 
 async fn users(client: &Configuration) {

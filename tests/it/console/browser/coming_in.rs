@@ -6,7 +6,7 @@ use totp_rs::{Builder, Secret};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_on_another_site_opens_its_page_for_whoever_is_logged_in() {
+async fn a_link_on_another_site_opens_its_page_for_a_logged_in_member() {
     let Some(browser) = Browser::open().await else { return };
     let app = TestApp::start().await;
     browser.log_in(&app, Role::Viewer).await;

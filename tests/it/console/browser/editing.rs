@@ -89,7 +89,7 @@ async fn a_mail_is_shown_with_its_styles_in_a_frame_without_rights() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_saves_second_sees_both_texts_and_loses_neither() {
+async fn the_second_to_save_sees_both_texts_and_loses_neither() {
     let Some(browser) = Browser::open().await else { return };
     let app = TestApp::start().await;
     browser.log_in(&app, Role::Editor).await;

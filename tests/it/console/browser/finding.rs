@@ -77,7 +77,7 @@ async fn a_replay_shows_its_plan_before_it_asks_for_a_reason() {
     browser.client.goto(&format!("{}/recipients/external_id/user-42", app.url)).await.unwrap();
     browser.click("table.rows a.whole").await;
     browser.click("a[href^='/issues/replay']").await;
-    // It reached somebody: nothing is sent again unless a person says so.
+    // It reached someone: nothing is sent again unless a person says so.
     browser.says("0 deliveries").await;
     browser.click("[name=may_duplicate]").await;
     browser.click("form[method=get][action='/issues/replay'] button").await;

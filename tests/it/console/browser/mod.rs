@@ -144,7 +144,7 @@ impl Browser {
         self.client.active_element().await.expect("a focus").send_keys(keys).await.expect(keys);
     }
 
-    /// Goes on with Tab, as somebody without a mouse does, until the focus is on `css`.
+    /// Goes on with Tab, as someone without a mouse does, until the focus is on `css`.
     async fn tab_to(&self, css: &str) {
         self.wait(css).await;
         let is_there = format!("return document.activeElement.matches({css:?})");

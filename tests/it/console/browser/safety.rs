@@ -127,9 +127,9 @@ async fn every_page_can_be_used_by_everybody() {
         browser.client.execute(AXE, vec![]).await.unwrap();
         let check = "const done = arguments[arguments.length - 1];
             axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], iframes: false })
-               .then((told) => done(told.violations.map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`)));";
-        let told = browser.client.execute_async(check, vec![]).await.unwrap();
-        found.extend(told.as_array().unwrap().iter().map(|one| format!("{page}: {one}")));
+               .then((found) => done(found.violations.map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`)));";
+        let violations = browser.client.execute_async(check, vec![]).await.unwrap();
+        found.extend(violations.as_array().unwrap().iter().map(|one| format!("{page}: {one}")));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

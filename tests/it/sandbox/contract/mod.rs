@@ -1,7 +1,7 @@
 //! The contract suite: what OneSignal answers, endpoint by endpoint.
 //!
 //! Every check runs against a sandbox of its own. With `ONESIGNAL_APP_ID` and `ONESIGNAL_API_KEY` in the environment, those
-//! that reach nobody also run against OneSignal. The table in `docs/sandbox.md` is made from this list.
+//! that reach no one also run against OneSignal. The table in `docs/sandbox.md` is made from this list.
 
 mod messages;
 mod streams;
@@ -25,12 +25,12 @@ pub struct Check {
     endpoint: &'static str,
     says: &'static str,
     options: SandboxOptions,
-    /// Whether it may run against OneSignal: it reaches nobody and leaves nothing behind.
+    /// Whether it may run against OneSignal: it reaches no one and leaves nothing behind.
     is_harmless: bool,
     run: Box<dyn FnOnce(Caller) -> BoxFuture<'static, ()> + Send>,
 }
 
-/// A check on a sandbox without rates that knows only whom it was told of.
+/// A check on a sandbox without rate limits that knows only registered people.
 fn check<F>(
     endpoint: &'static str,
     says: &'static str,
