@@ -1,5 +1,5 @@
-//! `apps/<name>.toml`: what is said about an app that belongs to the catalog, which is the labels that its people have aliases
-//! under. Keys, addresses and rates differ from one deployment to the next and are never in files.
+//! `apps/<name>.toml`: the part of an app that belongs to the catalog, which is its alias labels. Keys, base URLs and rates
+//! differ between deployments and are never in files.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,15 +11,15 @@ use crate::domain::clock::Timestamp;
 use crate::domain::labels;
 use crate::store::{StoreError, Tx, apps};
 
-/// An app as its file says.
+/// An app in its file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AppForm {
-    /// The labels that its people have aliases under.
+    /// The alias labels of its users.
     pub alias_labels: Vec<String>,
 }
 
-/// The same, with the app's name.
+/// With the app's name.
 #[derive(Debug)]
 pub(super) struct AppDocument {
     pub name: String,
@@ -40,7 +40,7 @@ pub(super) fn read(
     Some(AppDocument { name: name.to_owned(), alias_labels: form.alias_labels })
 }
 
-/// The file of an app, if it has one: its labels are declared, and its name can be a file's.
+/// The file of an app, if its labels are declared and its name is a valid file name.
 pub(super) fn written(app: &App) -> Option<(String, AppForm)> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     let alias_labels = app.alias_labels.clone().filter(|labels| !labels.is_empty())?;
@@ -51,7 +51,7 @@ fn known<'a>(wanted: &AppDocument, apps: &'a [App]) -> Option<&'a App> {
     apps.iter().find(|app| app.is_called(&wanted.name))
 }
 
-/// Files of apps that this deployment does not have: they may be meant for another one.
+/// Files of apps that this deployment does not have: they may be meant for another deployment.
 pub(super) fn loose_ends(wanted: &[AppDocument], apps: &[App]) -> Vec<CatalogProblem> {
     let unknown = wanted.iter().filter(|wanted| known(wanted, apps).is_none());
     let problem = |wanted: &AppDocument| {
@@ -62,7 +62,7 @@ pub(super) fn loose_ends(wanted: &[AppDocument], apps: &[App]) -> Vec<CatalogPro
     unknown.map(problem).collect()
 }
 
-/// What is different between files and apps.
+/// The differences between files and apps.
 pub(super) fn changes(wanted: &[AppDocument], apps: &[App]) -> Vec<Change> {
     let json = |labels: Option<&[String]>| json!({ "alias_labels": labels });
     let change = |wanted: &AppDocument| {
@@ -74,7 +74,7 @@ pub(super) fn changes(wanted: &[AppDocument], apps: &[App]) -> Vec<Change> {
     wanted.iter().filter_map(change).collect()
 }
 
-/// Declares the labels of apps that are changed.
+/// Declares the labels of changed apps.
 pub(super) async fn put_all(
     tx: &mut Tx,
     wanted: &[AppDocument],
@@ -89,7 +89,7 @@ pub(super) async fn put_all(
     Ok(())
 }
 
-/// What an author may not do who may not change apps.
+/// The problems for an author without permission to change apps.
 pub(super) fn not_permitted(change: &Change) -> CatalogProblem {
     let message = format!("this key is not allowed to change app {}", change.name);
     let problem = CatalogProblem::error("needs_permission", &file_of("app", &change.name), message);

@@ -1,4 +1,4 @@
-//! Who changes the catalog, and what they may do besides writing copy and rules.
+//! The author of a catalog change, and their additional rights.
 
 use super::changes::Change;
 use super::manifest::Document;
@@ -7,37 +7,37 @@ use super::publish::ApplyError;
 use crate::domain::id::KeyId;
 use crate::domain::snapshot::CatalogSnapshot;
 
-/// Who changes the catalog, and why.
+/// The author of a catalog change, with the reason.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
     /// The name in the history.
     pub actor: &'a str,
-    /// In the person's words.
+    /// The author's note.
     pub note: &'a str,
     /// The key, if one was used.
     pub key: Option<KeyId>,
-    /// What the change may do besides changing the catalog.
+    /// The author's additional rights.
     pub rights: Rights,
 }
 
 impl<'a> By<'a> {
-    /// Herald itself, or somebody at its shell: nothing is forbidden.
+    /// Herald itself, or someone with shell access: everything is allowed.
     pub const fn unlimited(actor: &'a str, note: &'a str) -> Self {
         Self { actor, note, key: None, rights: Rights::ALL }
     }
 }
 
-/// What a change of the catalog may do besides: each of these is more than writing copy and rules.
+/// Additional rights of a catalog change, each of which exceeds editing templates and rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a right of its own, and any of them go together")]
 pub struct Rights {
-    /// Change sources: their mappings make events.
+    /// Change sources: their mappings create events.
     pub change_sources: bool,
-    /// Change apps: who can be named in an event.
+    /// Change apps: which recipients an event can have.
     pub change_apps: bool,
-    /// Send what no second person has to approve where until now somebody had to.
+    /// Send unapproved content where approval was required.
     pub lift_approval: bool,
-    /// Store and show values in clear that were sensitive until now.
+    /// Make sensitive values public.
     pub unmask_values: bool,
 }
 
@@ -47,7 +47,7 @@ impl Rights {
         Self { change_sources: true, change_apps: true, lift_approval: true, unmask_values: true };
 }
 
-/// Refuses what the author's rights don't cover.
+/// Rejects changes that exceed the author's rights.
 pub(super) fn permitted(
     changes: &[Change],
     (document, snapshot): (&Document, &CatalogSnapshot),

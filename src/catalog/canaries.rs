@@ -1,4 +1,4 @@
-//! Canaries: the version that a part of a rule's recipients gets has to be there, and approved where copy needs that.
+//! Canaries: their version has to exist, and be approved if the template requires it.
 
 use super::changes::Change;
 use super::check::file_of;
@@ -10,7 +10,7 @@ use crate::domain::snapshot::CatalogSnapshot;
 use crate::store::StoreError;
 
 impl Publisher {
-    /// What is wrong with the canaries of rules that change.
+    /// Problems with the canaries of changed rules.
     pub(super) async fn check_canaries(
         &self,
         document: &Document,
@@ -34,7 +34,7 @@ impl Publisher {
                 None => {
                     let message = format!("template {template} has no version {}", canary.version);
                     let hint = "until it exists, everyone gets the live version";
-                    // Files may come from another Herald, which counts its versions by itself.
+                    // Files may come from another Herald with different version numbers.
                     let severity = if needs_approval { Severity::Error } else { Severity::Warning };
                     problems
                         .push(CatalogProblem { severity, ..problem("unknown_version", message).hint(hint) });

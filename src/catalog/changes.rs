@@ -1,4 +1,4 @@
-//! What is different between a document and the catalog.
+//! The differences between a document and the catalog.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 use crate::domain::template::{Content, Template, TemplateVersion};
 use crate::templating::partials::needed;
 
-/// One change that was, or would be, made.
+/// A change that was or would be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Change {
     /// `event_type`, `partial`, `template`, `rule`, `source` or `app`.
@@ -28,11 +28,11 @@ pub struct Change {
     /// The version that is live afterwards, for a template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i32>,
-    /// What it said before; nothing if it is new.
+    /// Its content before; `null` if it is new.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub before: Option<Value>,
-    /// What it says afterwards; nothing if it is gone.
+    /// Its content after; `null` if it is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub after: Option<Value>,
@@ -51,8 +51,8 @@ impl Change {
     }
 }
 
-/// What is different between the document and the catalog, in the document's order; with `deletes`, what the document
-/// lacks goes.
+/// The differences between the document and the catalog, in the document's order; with `deletes`, entries that are not
+/// in the document are deleted.
 pub(super) fn changes(document: &Document, snapshot: &CatalogSnapshot, deletes: bool) -> Vec<Change> {
     let mut changes = Vec::new();
     for entry in &document.event_types {
@@ -102,7 +102,7 @@ fn note(changes: &mut Vec<Change>, kind: &str, name: &str, before: Option<Value>
     }
 }
 
-/// What the catalog has and the document has not: rules first, so that nothing refers to what goes.
+/// Entries of the catalog that are not in the document: rules first, so that nothing refers to deleted entries.
 fn missing(document: &Document, snapshot: &CatalogSnapshot) -> Vec<Change> {
     let mut changes = Vec::new();
     for rule in snapshot.rules.iter().filter(|r| document.rules.iter().all(|d| d.key != r.key)) {
@@ -123,31 +123,31 @@ fn missing(document: &Document, snapshot: &CatalogSnapshot) -> Vec<Change> {
     changes
 }
 
-/// An event type as people write it.
+/// An event type in its written form.
 pub(super) fn event_type_json(entry: &EventTypeEntry) -> Value {
     serde_json::to_value(EventTypeForm::of(entry)).unwrap_or_default()
 }
 
-/// A rule as people write it.
+/// A rule in its written form.
 pub(super) fn rule_json(rule: &Rule, snapshot: &CatalogSnapshot) -> Value {
     serde_json::to_value(RuleForm::of(rule, app_name(&rule.definition, snapshot))).unwrap_or_default()
 }
 
-/// What people call a rule's app.
+/// The name of a rule's app.
 pub(super) fn app_name(definition: &Definition, snapshot: &CatalogSnapshot) -> Option<String> {
     let id = definition.app?;
     let known = snapshot.apps.iter().find(|app| app.id == id);
     Some(known.map_or_else(|| id.to_string(), |app| app.name.clone()))
 }
 
-/// A template as it is live, if it is.
+/// The live version of a template, if there is one.
 fn present_template(key: &str, snapshot: &CatalogSnapshot) -> Option<Value> {
     let template = snapshot.templates.iter().find(|t| t.key == key && !t.is_archived)?;
     let live = snapshot.versions.iter().find(|v| Some(v.id) == template.live)?;
     Some(template_json(template, &live.content, &live.partials))
 }
 
-/// A template as people write it, with the partials that it needs.
+/// A template in its written form, with its partials.
 fn template_json(template: &Template, content: &Content, partials: &BTreeMap<String, String>) -> Value {
     let mut form = serde_json::to_value(TemplateForm::of(template, content)).unwrap_or_default();
     form["contents"] = json!(content.contents);
@@ -155,13 +155,13 @@ fn template_json(template: &Template, content: &Content, partials: &BTreeMap<Str
     form
 }
 
-/// The catalog's partials with the document's on top.
+/// The catalog's partials, overridden by the document's.
 pub(super) fn partials_of(document: &Document, snapshot: &CatalogSnapshot) -> BTreeMap<String, String> {
     let known = snapshot.partials.iter().chain(&document.partials);
     known.map(|partial| (partial.key.clone(), partial.body.clone())).collect()
 }
 
-/// The template as the document wants it; its id is the known one, if there is one.
+/// The template according to the document, with the existing id if there is one.
 pub(super) fn template_of(document: &TemplateDocument, snapshot: &CatalogSnapshot) -> Template {
     let known = snapshot.templates.iter().find(|t| t.key == document.key);
     Template {
@@ -178,7 +178,7 @@ pub(super) fn template_of(document: &TemplateDocument, snapshot: &CatalogSnapsho
     }
 }
 
-/// The rule as the document wants it, under this id.
+/// The rule according to the document, with this id.
 pub(super) fn rule_of(document: &RuleDocument, snapshot: &CatalogSnapshot, id: RuleId) -> Rule {
     let app = document
         .app
@@ -195,7 +195,7 @@ pub(super) fn rule_of(document: &RuleDocument, snapshot: &CatalogSnapshot, id: R
     }
 }
 
-/// The same for the same copy, settings and partials.
+/// Identical for identical content, settings and partials.
 pub(super) fn content_hash(version: &TemplateVersion) -> [u8; 32] {
     let content = json!({"content": version.content, "partials": version.partials});
     crate::store::content_hash(content.to_string().as_bytes())

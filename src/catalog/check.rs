@@ -1,4 +1,4 @@
-//! What is wrong with a catalog: each problem with a code, the file, the place in it, and what to do.
+//! Problems in a catalog, with code, file, position and hint.
 
 use serde::Serialize;
 
@@ -9,17 +9,17 @@ pub use crate::templating::check::Severity;
 pub struct CatalogProblem {
     /// A stable code.
     pub code: String,
-    /// Whether it stops the catalog from being applied.
+    /// Whether it prevents the catalog from being applied.
     pub severity: Severity,
     /// The file.
     pub file: String,
-    /// The locale of the copy that it is about.
+    /// The locale of the content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
-    /// The field that it is about.
+    /// The field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// The line, from 1: in the file when files were given, else in the field.
+    /// The line, from 1: in the file if files were given, else in the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     /// The column, from 1.
@@ -27,7 +27,7 @@ pub struct CatalogProblem {
     pub column: Option<usize>,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -48,27 +48,27 @@ impl CatalogProblem {
         }
     }
 
-    /// The same, with what to do.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same, at a place.
+    /// Adds a position.
     #[must_use]
     pub fn at(mut self, line: Option<usize>, column: Option<usize>) -> Self {
         (self.line, self.column) = (line, column);
         self
     }
 
-    /// Whether it stops the catalog from being applied.
+    /// Whether it prevents the catalog from being applied.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 }
 
-/// The file that a thing of the catalog is written in: for problems that are found elsewhere.
+/// The file of a catalog entry: for problems found elsewhere.
 pub(super) fn file_of(kind: &str, name: &str) -> String {
     match kind {
         "event_type" => format!("events/{name}/schema.json"),

@@ -1,4 +1,4 @@
-//! What is different between two contents of a template, line by line.
+//! A line diff of two contents of a template.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use similar::{ChangeTag, TextDiff};
 
 use crate::domain::template::Content;
 
-/// What is different in one field or setting.
+/// The differences in one field or setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldDiff {
-    /// The locale; nothing for a setting beside the copy.
+    /// The locale; `null` for a setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
     /// The field or setting.
@@ -29,7 +29,7 @@ pub struct LineDiff {
     pub text: String,
 }
 
-/// What is different from `before` to `after`; nothing for what is the same.
+/// The differences from `before` to `after`, without identical fields.
 pub fn diff(before: &Content, after: &Content) -> Vec<FieldDiff> {
     let mut found = Vec::new();
     let settings = |content: &Content| -> Vec<(&'static str, String)> {
@@ -71,7 +71,7 @@ fn note(found: &mut Vec<FieldDiff>, locale: Option<&str>, field: &str, before: &
     });
 }
 
-/// How long the shortest difference is looked for; then the one at hand is shown.
+/// Time limit for the search for the shortest diff; after that the current one is used.
 const DIFF_TIME: Duration = Duration::from_millis(200);
 
 /// The lines of two texts, each marked as same, gone or new.

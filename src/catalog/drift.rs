@@ -1,4 +1,4 @@
-//! Looking after what stands at OneSignal: what was edited or deleted there is found, and what nothing needs is deleted.
+//! Drift: finds templates that were edited or deleted in OneSignal, and deletes unused ones there.
 
 use std::collections::BTreeMap;
 
@@ -21,20 +21,20 @@ use crate::store::audit::{self, AuditEntry};
 use crate::store::upload_upkeep::{Drift, UploadRecord};
 use crate::store::{StoreError, catalog};
 
-/// What to look at.
+/// What to compare.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
-    /// This app alone.
+    /// Only this app.
     pub app: Option<AppId>,
-    /// Only what was not looked at since.
+    /// Only templates not compared since this time.
     pub before: Timestamp,
-    /// How many templates at most: OneSignal shows about one a second.
+    /// Maximum number of templates: OneSignal allows reading about one per second.
     pub max: usize,
-    /// Whether what was edited is written again. What was deleted is uploaded again in any case.
+    /// Whether to overwrite edited templates. Deleted ones are always uploaded again.
     pub repair: bool,
 }
 
-/// A template at OneSignal that was looked at.
+/// A compared template in OneSignal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Looked {
     /// The app's name.
@@ -45,51 +45,51 @@ pub struct Looked {
     pub version: i32,
     /// The locale.
     pub locale: String,
-    /// `edited` or `deleted`; nothing if it is as it was uploaded.
+    /// `edited` or `deleted`; `null` if it is unchanged.
     pub drift: Option<String>,
-    /// Whether it has been written or uploaded again.
+    /// Whether it was uploaded again.
     pub repaired: bool,
 }
 
-/// What a look came to.
+/// The result of a drift check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DriftReport {
-    /// What was looked at.
+    /// The compared templates.
     pub data: Vec<Looked>,
-    /// How many are still to be looked at.
+    /// Number of templates left.
     pub unchecked: usize,
-    /// Whoever asks for the rest asks for what was not looked at since.
+    /// Send this time to continue with the rest.
     #[schema(value_type = String, format = DateTime)]
     pub before: Timestamp,
 }
 
-/// Why the templates at OneSignal could not be looked after.
+/// Why a drift check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DriftError {
-    /// OneSignal did not show, change or delete one.
+    /// OneSignal could not read, change or delete a template.
     #[error("{name} in app {app} could not be checked")]
     Provider {
         /// The template's name there.
         name: String,
         /// The app.
         app: String,
-        /// What OneSignal said.
+        /// OneSignal's error.
         source: ProviderError,
     },
-    /// What was deleted could not be uploaded again.
+    /// A deleted template could not be uploaded again.
     #[error(transparent)]
     Upload(#[from] UploadError),
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Publisher {
-    /// Compares what OneSignal has of live versions and canaries with what was uploaded, the longest not looked at
-    /// first.
+    /// Compares live versions and canaries in OneSignal with what was uploaded, starting with the least recently
+    /// compared.
     ///
     /// # Errors
-    /// [`DriftError`]; what was found until then is noted, and trying again goes on from there.
+    /// [`DriftError`]; results so far are stored, and a retry continues from there.
     pub async fn check_drift(&self, look: Look, by: By<'_>) -> Result<DriftReport, DriftError> {
         let snapshot = self.store.snapshot().await?;
         let due = self.due(&look, &snapshot).await?;
@@ -130,7 +130,7 @@ impl Publisher {
         Ok(records)
     }
 
-    /// Looks at one template; nothing if its app or its id are gone from the catalog meanwhile.
+    /// Compares one template; `None` if its app or its id were removed from the catalog in the meantime.
     async fn look_at(
         &self,
         record: &UploadRecord,
@@ -193,7 +193,7 @@ impl Publisher {
         Ok(true)
     }
 
-    /// Notes who had a template at OneSignal repaired; whoever plans sees its new id.
+    /// Records who had a template repaired in OneSignal; planning then uses its new id.
     async fn note_repaired(&self, record: &UploadRecord, by: By<'_>) -> Result<(), StoreError> {
         let now = self.clock.now();
         let place =
@@ -217,11 +217,11 @@ impl Publisher {
         Ok(())
     }
 
-    /// Deletes an app's templates at OneSignal whose versions nothing has referred to for `keep`: not live, named by no
-    /// canary, pinned by no open delivery. Returns how many. A version that is needed again is uploaded again.
+    /// Deletes an app's templates in OneSignal whose versions have been unused for `keep`: not live, not used by a canary
+    /// or an open delivery. Returns how many. A version that is used again is uploaded again.
     ///
     /// # Errors
-    /// [`DriftError`]; what OneSignal keeps for a Journey of its own is no error.
+    /// [`DriftError`]; templates that OneSignal keeps for a Journey are not an error.
     pub async fn delete_unused(&self, app: &App, keep: Duration) -> Result<usize, DriftError> {
         let now = self.clock.now();
         let snapshot = self.store.snapshot().await?;
@@ -246,7 +246,7 @@ impl Publisher {
         }
         let Some(version) = self.store.find_version(record.key.version).await? else { return Ok(false) };
         let name = version.upload_name(&record.key.locale);
-        // Never confirmed, it may have been made all the same.
+        // It was never confirmed, but may have been created.
         let id = match &record.provider_template_id {
             Some(id) => Ok(Some(id.clone())),
             None => self.provider.find_template(app, &name, version.channel).await,
@@ -272,7 +272,7 @@ impl Publisher {
     }
 }
 
-/// Whether a template says there what was uploaded, and in no other language anything else.
+/// Whether a template in OneSignal has exactly the uploaded content, with no other languages.
 fn is_same(there: &RemoteTemplate, upload: &TemplateUpload) -> bool {
     let held =
         |name: &str| fields_of(upload.channel).iter().any(|field| field.name == name && field.in_template);

@@ -1,4 +1,4 @@
-//! Event types, partials and rules one by one: checked as part of the whole catalog, as files are.
+//! Changes of single event types, partials and rules, checked as part of the whole catalog, like files.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use super::publish::{Applied, ApplyError, Applying, Publisher, Seen};
 use crate::domain::budget::Budget;
 use crate::domain::snapshot::{CatalogSnapshot, Partial};
 
-/// What can be changed by itself.
+/// An entry that can be changed individually.
 #[derive(Debug, Clone)]
 pub enum Entry {
     /// An event type.
     EventType(EventTypeForm),
     /// A partial.
     Partial {
-        /// What it is for.
+        /// Description.
         description: String,
         /// The text.
         body: String,
@@ -39,7 +39,7 @@ impl Entry {
     }
 }
 
-/// The version that an entry stands at; 0 if there is none.
+/// The current version of an entry; 0 if it doesn't exist.
 pub fn entry_version(snapshot: &CatalogSnapshot, kind: &str, name: &str) -> i32 {
     let found = match kind {
         "event_type" => snapshot.event_types.iter().find(|e| e.name.as_str() == name).map(|e| e.version),
@@ -50,10 +50,10 @@ pub fn entry_version(snapshot: &CatalogSnapshot, kind: &str, name: &str) -> i32 
 }
 
 impl Publisher {
-    /// Enters or replaces an entry that stands at `version` (0: there is none). With `dry`, nothing is changed.
+    /// Creates or replaces an entry that is at `version` (0: doesn't exist). With `dry`, nothing is changed.
     ///
     /// # Errors
-    /// [`ApplyError`]: [`ApplyError::Changed`] when it stands at another version.
+    /// [`ApplyError`]: [`ApplyError::Changed`] if it is at another version.
     pub async fn put_entry(
         &self,
         name: &str,
@@ -73,7 +73,7 @@ impl Publisher {
         self.change(&document, Some(seen), Applying::default(), by).await
     }
 
-    /// Deletes an entry that stands at `version`. With `dry`, nothing is changed.
+    /// Deletes an entry that is at `version`. With `dry`, nothing is changed.
     ///
     /// # Errors
     /// [`ApplyError`]: [`ApplyError::Problems`] while something refers to it.
@@ -87,7 +87,7 @@ impl Publisher {
     }
 }
 
-/// A rule as people write it.
+/// A rule in its written form.
 pub fn rule_form(rule: &crate::domain::rule::Rule, snapshot: &CatalogSnapshot) -> serde_json::Value {
     rule_json(rule, snapshot)
 }

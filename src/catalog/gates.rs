@@ -1,4 +1,4 @@
-//! Stopping what goes out, and letting it go again: an app, a rule, a template's version, or everything.
+//! Pausing and resuming: an app, a rule, a template version, or everything.
 
 use serde_json::json;
 
@@ -8,11 +8,11 @@ use crate::domain::gate::GateSubject;
 use crate::store::StoreError;
 
 impl Publisher {
-    /// Closes the gates of what is called so, until somebody opens them; `false` if nothing is. What is under way is not
-    /// called back.
+    /// Closes the gates of this name until they are opened; `false` if there is no such subject. Calls in progress are not
+    /// aborted.
     ///
     /// # Errors
-    /// [`StoreError`]; trying again closes the rest.
+    /// [`StoreError`]; a retry closes the rest.
     pub async fn close_gate(&self, scope: &str, name: &str, by: By<'_>) -> Result<bool, StoreError> {
         let subjects = self.store.find_gate_subjects(scope, name).await?;
         if subjects.is_empty() {
@@ -34,10 +34,10 @@ impl Publisher {
         Ok(true)
     }
 
-    /// Opens the gates of what is called so, whoever closed them; `false` if nothing is.
+    /// Opens the gates of this name, no matter who closed them; `false` if there is no such subject.
     ///
     /// # Errors
-    /// [`StoreError`]; trying again opens the rest.
+    /// [`StoreError`]; a retry opens the rest.
     pub async fn open_gate(&self, scope: &str, name: &str, by: By<'_>) -> Result<bool, StoreError> {
         let subjects = self.store.find_gate_subjects(scope, name).await?;
         if subjects.is_empty() {

@@ -1,4 +1,4 @@
-//! The catalog as a checked document, on its way from files to the database.
+//! The catalog as a document, between files and the database.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::domain::rule::Definition;
 use crate::domain::snapshot::{EventTypeEntry, Partial};
 use crate::domain::template::Content;
 
-/// Everything that a catalog's files say.
+/// The content of a catalog's files.
 #[derive(Debug, Default)]
 pub(super) struct Document {
     pub event_types: Vec<EventTypeEntry>,
@@ -18,11 +18,11 @@ pub(super) struct Document {
     pub rules: Vec<RuleDocument>,
     pub sources: Vec<SourceDocument>,
     pub apps: Vec<AppDocument>,
-    /// How many lines of a copy file stand above its body, by path.
+    /// The number of lines above the body of a content file, by path.
     pub lines_above: BTreeMap<String, usize>,
 }
 
-/// A template with the copy of its next version.
+/// A template with the content of its next version.
 #[derive(Debug)]
 pub(super) struct TemplateDocument {
     pub key: String,
@@ -31,7 +31,7 @@ pub(super) struct TemplateDocument {
     pub content: Content,
 }
 
-/// What stands beside a template's copy.
+/// A template's settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TemplateAbout {
     pub description: String,
@@ -47,6 +47,6 @@ pub(super) struct RuleDocument {
     pub event_type: String,
     pub app: Option<String>,
     pub is_enabled: bool,
-    /// Its app is not filled in.
+    /// Its app is not resolved yet.
     pub definition: Definition,
 }

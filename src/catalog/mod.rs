@@ -1,9 +1,9 @@
-//! Writing templates, event types and rules: checked, saved, uploaded to OneSignal, and only then live.
+//! Editing templates, event types and rules: checked, saved, uploaded to OneSignal, and only then live.
 //!
-//! `files` reads and writes the catalog as files, `forms` are its things as people write them, `checks` say everything
-//! that is wrong with them, `changes` what is different, `publish` carries changes out. `templates` is the life of a
-//! template between files: drafts, approval, versions, roll-backs; `traffic` holds copy against real events. Nothing
-//! here sends a message; the pipeline reads what is live and never writes it.
+//! `files` reads and writes the catalog as files, `forms` are the written forms of its entries, `checks` report all
+//! problems, `changes` computes differences, `publish` applies changes. `templates` covers drafts, approval, versions
+//! and rollbacks; `traffic` renders content for real events. Nothing here sends a message; the pipeline reads the live
+//! catalog and never writes it.
 
 mod app_files;
 mod author;

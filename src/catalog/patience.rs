@@ -1,5 +1,5 @@
-//! Work at OneSignal that its rate limit interrupts: it goes on after the wait that OneSignal asks for, until there is no
-//! time left.
+//! Retrying calls to OneSignal when the rate limit is reached: they continue after the requested delay, within a time
+//! limit.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use super::upload::UploadError;
 use crate::domain::clock::Deadline;
 use crate::provider::ProviderError;
 
-/// How long a caller waits for all of it, at most.
+/// The maximum total time.
 const TIME: Duration = Duration::from_secs(20);
-/// The wait when OneSignal names none, and the longest one.
+/// The default and the maximum delay.
 const USUAL_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// An error that a rate limit may be behind.
+/// An error that may be caused by a rate limit.
 pub(super) trait MayBeRateLimited {
-    /// How long to wait before the same again, if a rate limit is behind it.
+    /// The delay before a retry, if a rate limit is the cause.
     fn wait(&self) -> Option<Duration>;
 }
 
@@ -40,11 +40,11 @@ impl MayBeRateLimited for DriftError {
     }
 }
 
-/// The time that is left for some work.
+/// The remaining time for some work.
 pub(super) struct Patience(Deadline);
 
 impl Patience {
-    /// Begins now.
+    /// Starts now.
     pub fn new() -> Self {
         Self(Deadline::after(TIME))
     }
@@ -54,11 +54,11 @@ impl Patience {
         self.0.passed()
     }
 
-    /// After a step failed: waits if the rate limit refused it, and says whether to do it again. `false` once there is no
-    /// time left for it.
+    /// After a failed step: waits if the rate limit was the cause, and returns whether to retry. `false` if there is not
+    /// enough time left.
     ///
     /// # Errors
-    /// The step's own, if it is another one.
+    /// The step's error, if it has another cause.
     pub async fn waits_after<E: MayBeRateLimited>(&self, error: E) -> Result<bool, E> {
         let Some(wait) = error.wait() else { return Err(error) };
         if self.is_over() {

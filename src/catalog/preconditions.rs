@@ -1,4 +1,4 @@
-//! What stands in a change's way: what still refers to what would go, and copy that a second person has not seen.
+//! Preconditions of a change: no remaining references to deleted entries, and required approvals.
 
 use super::app_files;
 use super::author::Rights;
@@ -10,7 +10,7 @@ use crate::domain::channel::Channel;
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 
-/// Templates whose copy needs a second person: files can't bring it live by themselves.
+/// Templates that require approval: files can't publish them.
 pub(super) fn unapproved(changes: &[Change], snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
     let guarded = |c: &&Change| {
         let known = snapshot.templates.iter().find(|t| t.key == c.name);
@@ -24,7 +24,7 @@ pub(super) fn unapproved(changes: &[Change], snapshot: &CatalogSnapshot) -> Vec<
     changes.iter().filter(guarded).map(problem).collect()
 }
 
-/// Rules that ask OneSignal for a timing that it does not offer for SMS.
+/// Rules with delivery timing for SMS, which OneSignal does not support.
 pub(super) fn untimely(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
     let channel_of = |key: &str| {
         let new = document.templates.iter().find(|t| t.key == key).map(|t| t.channel);
@@ -46,7 +46,7 @@ pub(super) fn untimely(document: &Document, snapshot: &CatalogSnapshot) -> Vec<C
     document.rules.iter().filter(is_untimely).map(problem).collect()
 }
 
-/// What would go though something still refers to it.
+/// Entries that would be deleted although something refers to them.
 pub(super) fn still_used(
     changes: &[Change],
     document: &Document,
@@ -64,7 +64,7 @@ pub(super) fn still_used(
         );
     };
     let stays = |name: &str| !goes("event_type", name);
-    // A family stands as long as there is one type that it covers.
+    // A family is valid as long as it covers at least one type.
     let is_last = |pattern: &str, name: &str| {
         let of_pattern = |entry: &&EventTypeEntry| covers(pattern, &entry.name);
         let mut covered = snapshot.event_types.iter().chain(&document.event_types).filter(of_pattern);
@@ -106,7 +106,7 @@ pub(super) fn still_used(
     problems
 }
 
-/// What a change does that needs a right which its author lacks.
+/// Actions of a change for which its author lacks a right.
 pub(super) fn forbidden(
     changes: &[Change],
     (document, snapshot): (&Document, &CatalogSnapshot),
@@ -138,8 +138,8 @@ fn changes_source(change: &Change) -> CatalogProblem {
         .hint("use a key with `sources:write` and `events:write` that may post every event type")
 }
 
-/// An event type that no longer keeps a value secret: later events would store and show it in clear. That holds for a
-/// type that is deleted, too: it could be entered again without its marks.
+/// An event type with a value that is no longer sensitive: later events would store and show it. This includes
+/// deleting a type, since it could be created again without the marks.
 fn unmasks(change: &Change, document: &Document, snapshot: &CatalogSnapshot) -> Option<CatalogProblem> {
     let before = snapshot.event_types.iter().find(|entry| entry.name.as_str() == change.name)?;
     let after = document.event_types.iter().find(|entry| entry.name.as_str() == change.name);
@@ -157,7 +157,7 @@ fn unmasks(change: &Change, document: &Document, snapshot: &CatalogSnapshot) -> 
     Some(problem.hint("an admin, or a key with `keys:write`, can remove a field from `sensitive`"))
 }
 
-/// A rule that sends copy which nobody has to approve for events whose messages somebody had to approve.
+/// A rule that sends a template without approval for events whose messages require approval.
 fn evades_approval(
     rule: &RuleDocument,
     document: &Document,

@@ -1,4 +1,4 @@
-//! What copy is shown with: the event types that lead to a template, and content as a version that nobody has stored.
+//! Preview data: the event types of a template, and content as an unsaved version.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::domain::id::{TemplateVersionId, TypedId};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 use crate::domain::template::{Content, TemplateVersion};
 
-/// The event types that lead to a template.
+/// The event types of a template.
 pub fn types_of<'a>(snapshot: &'a CatalogSnapshot, key: &str) -> Vec<&'a EventTypeEntry> {
     let named = snapshot.templates.iter().find(|t| t.key == key).and_then(|t| t.event_type.as_deref());
     let leads = |entry: &&EventTypeEntry| {
@@ -22,8 +22,8 @@ pub fn types_of<'a>(snapshot: &'a CatalogSnapshot, key: &str) -> Vec<&'a EventTy
     snapshot.event_types.iter().filter(leads).collect()
 }
 
-/// Content as a version that nobody has stored; the live version itself if it says the same, so that its upload is found.
-/// `None` without such a template.
+/// Content as an unsaved version, or the live version if it is identical, so that its upload is found.
+/// `None` if there is no such template.
 pub fn draft_version(snapshot: &CatalogSnapshot, key: &str, content: Content) -> Option<TemplateVersion> {
     let template = snapshot.templates.iter().find(|template| template.key == key)?;
     let live = snapshot.versions.iter().find(|version| Some(version.id) == template.live);
@@ -40,7 +40,7 @@ pub fn draft_version(snapshot: &CatalogSnapshot, key: &str, content: Content) ->
     })
 }
 
-/// A past event's values as they may be shown: what became sensitive after it was stored stands in it openly.
+/// A past event's values with sensitive ones masked, including those that became sensitive after it was stored.
 pub fn shown_data(snapshot: &CatalogSnapshot, event_type: &EventTypeName, data: &Value) -> Value {
     let known = snapshot.event_types.iter().find(|entry| entry.name == *event_type);
     known.map_or_else(|| data.clone(), |known| masked(data, &known.sensitive))

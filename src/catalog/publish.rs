@@ -1,4 +1,4 @@
-//! Carrying a catalog's changes out: new versions are stored and uploaded first, and all goes live in one transaction.
+//! Applying catalog changes: new versions are stored and uploaded first, then everything goes live in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::store::templates::{self, VersionNote};
 use crate::store::{Store, StoreError, Tx};
 use crate::templating::partials::needed;
 
-/// Writes the catalog.
+/// Applies catalog changes.
 pub struct Publisher {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
@@ -43,65 +43,65 @@ pub struct Publisher {
     pub(super) view_interval: Duration,
 }
 
-/// What applying came to.
+/// The result of applying a catalog.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Applied {
-    /// What is different now; empty when the catalog already said the same.
+    /// The changes; empty if there were none.
     pub changes: Vec<Change>,
-    /// What the last real events say to each template that changes, by key.
+    /// The check of each changed template against recent events, by key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub traffic: BTreeMap<String, TrafficReport>,
-    /// What is worth a look; none of it stops the change.
+    /// Warnings, which don't prevent the change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<CatalogProblem>,
     /// The catalog's revision.
     pub revision: i64,
 }
 
-/// Why a catalog was not applied. Nothing of it is live then.
+/// Why a catalog was not applied. Nothing was published.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The files have errors.
     #[error("the catalog has {} problems", .0.len())]
     Problems(Vec<CatalogProblem>),
-    /// The change does what its author may not do.
+    /// The change exceeds its author's rights.
     #[error("the change includes {} actions that require another permission", .0.len())]
     NotPermitted(Vec<CatalogProblem>),
-    /// Events that get their message today would be held under a template that changes.
+    /// Events that are sent today would be held by a changed template.
     #[error("real events would be held")]
     WouldHold {
         /// The template.
         template: String,
-        /// What the last events say to it.
+        /// The check against recent events.
         report: Box<TrafficReport>,
     },
-    /// The entry stands at this version (0: there is none), not at the one that was seen.
+    /// The entry is at this version (0: doesn't exist), not at the expected one.
     #[error("it was changed by someone else in the meantime and is at version {0}")]
     Changed(i32),
-    /// Somebody else changes the catalog all the time; trying again helps.
+    /// The catalog is being changed concurrently; retrying helps.
     #[error("the catalog was changed by someone else in the meantime")]
     Busy,
-    /// OneSignal did not take a template; trying again goes on where this stopped.
+    /// OneSignal rejected a template; a retry continues from there.
     #[error(transparent)]
     Upload(#[from] UploadError),
-    /// It could not be checked now.
+    /// The check could not be run.
     #[error(transparent)]
     Compute(#[from] ComputeError),
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// How a catalog is applied.
+/// Options for applying a catalog.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Applying {
-    /// What is not mentioned goes.
+    /// Delete entries that are not included.
     pub deletes: bool,
-    /// Goes on though events that get their message today would be held.
+    /// Proceed even if events that are sent today would be held.
     pub accepts_held_events: bool,
 }
 
-/// The version of an entry that somebody has seen and means to change (0: there is none).
+/// The expected version of the entry (0: doesn't exist).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub kind: &'a str,
@@ -110,18 +110,18 @@ pub(super) struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// Refuses a change of what stands at another version.
+    /// Rejects a change based on another version.
     pub fn check(self, snapshot: &CatalogSnapshot) -> Result<(), ApplyError> {
         let present = entry_version(snapshot, self.kind, self.name);
         if present == self.version { Ok(()) } else { Err(ApplyError::Changed(present)) }
     }
 }
 
-/// OneSignal shows one template a second.
+/// OneSignal allows reading one template per second.
 const LOOK_GAP: Duration = Duration::from_secs(1);
-/// Templates that are looked at on one request at most.
+/// Maximum templates compared per request.
 const MAX_LOOKS: usize = 500;
-/// How often a change is planned anew when somebody else was quicker.
+/// How often a change is planned again after a concurrent change.
 pub(super) const TRIES: usize = 5;
 
 impl Publisher {
@@ -136,7 +136,7 @@ impl Publisher {
         Self { store, clock, ids, provider, compute, view_interval: LOOK_GAP }
     }
 
-    /// Runs work on what people wrote, away from the async threads.
+    /// Runs CPU-bound work on content outside the async threads.
     pub(super) async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Budget) -> T + Send + 'static,
@@ -149,20 +149,20 @@ impl Publisher {
         Ok(Arc::new(self.compute(move |budget| read(&files, budget)).await??))
     }
 
-    /// The same with another gap between two calls that look at templates.
+    /// Sets the interval between calls that read templates.
     #[must_use]
     pub fn with_look_gap(self, view_interval: Duration) -> Self {
         Self { view_interval, ..self }
     }
 
-    /// How many templates can be looked at within `time`.
+    /// How many templates can be compared within `time`.
     pub fn looks_within(&self, time: Duration) -> usize {
         let looks = time.as_millis().checked_div(self.view_interval.as_millis());
         looks.map_or(MAX_LOOKS, |looks| usize::try_from(looks).unwrap_or(MAX_LOOKS)).clamp(1, MAX_LOOKS)
     }
 
-    /// Says what applying these files would change, without changing anything. With `deletes`, what they don't mention
-    /// would go.
+    /// Plans what applying these files would change. With `deletes`, entries that are not included would be
+    /// deleted.
     ///
     /// # Errors
     /// [`ApplyError`].
@@ -174,8 +174,8 @@ impl Publisher {
         Ok(planned)
     }
 
-    /// Makes the catalog say what these files say; what they don't mention stays, or goes with `deletes`. Applied
-    /// templates are live.
+    /// Applies these files; entries that are not included are kept, or deleted with `deletes`. Templates are
+    /// published.
     ///
     /// # Errors
     /// [`ApplyError`].
@@ -183,7 +183,7 @@ impl Publisher {
         self.change(&self.read(files).await?, None, how, by).await
     }
 
-    /// Makes the catalog say what a document says, as long as what was seen still stands.
+    /// Applies a document, unless the catalog has changed since it was read.
     pub(super) async fn change(
         &self,
         document: &Arc<Document>,
@@ -249,7 +249,7 @@ impl Publisher {
         }
     }
 
-    /// Deletes an entry as it was seen. With `dry`, nothing is changed.
+    /// Deletes an entry at an expected version. With `dry`, nothing is changed.
     pub(super) async fn delete(&self, seen: Seen<'_>, dry: bool, by: By<'_>) -> Result<Applied, ApplyError> {
         for _ in 0..TRIES {
             let snapshot = self.store.snapshot().await?;
@@ -274,7 +274,7 @@ impl Publisher {
         Err(ApplyError::Busy)
     }
 
-    /// Stores the versions of the templates that change.
+    /// Stores the new versions of changed templates.
     async fn store_versions(
         &self,
         document: &Document,
@@ -334,7 +334,7 @@ impl Publisher {
         Ok(versions)
     }
 
-    /// Makes the changes in one transaction; `None` if somebody else changed the catalog since the snapshot.
+    /// Applies the changes in one transaction; `None` if the catalog has changed since the snapshot.
     async fn go_live(
         &self,
         document: &Document,
@@ -357,7 +357,7 @@ impl Publisher {
         for wanted in document.templates.iter().filter(|t| is_changed("template", &t.key)) {
             let mut template = template_of(wanted, snapshot);
             if let Some(version) = versions.iter().find(|v| v.template == wanted.key) {
-                // The id is not taken of what is known already.
+                // Existing entries keep their id.
                 template.id = self.ids.next(now);
                 templates::upsert_template(&mut tx, &template, now).await?;
                 templates::set_live(&mut tx, &template.key, version.id).await?;
@@ -405,11 +405,11 @@ impl Publisher {
         Ok(())
     }
 
-    /// Enters something that was done beside the catalog into the record of changes: a key or a secret made or revoked,
-    /// somebody put on a list.
+    /// Records an action outside the catalog in the audit log: creating or revoking a key or a secret, adding a test
+    /// recipient.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; what was done stays done.
+    /// [`StoreError`] if the database is unavailable; the action itself remains done.
     pub async fn record_change(
         &self,
         (kind, subject): (&str, &str),
@@ -420,7 +420,7 @@ impl Publisher {
         self.record_difference((kind, subject), action, (None, after), by).await
     }
 
-    /// The same, with what it said before.
+    /// Like `record_change`, with the content before.
     ///
     /// # Errors
     /// As for [`Self::record_change`].
@@ -439,7 +439,7 @@ impl Publisher {
         tx.commit().await.map_err(StoreError::from)
     }
 
-    /// A change as the record of changes keeps it.
+    /// A change for the audit log.
     pub(super) fn entry(&self, change: &Change, by: By<'_>, now: Timestamp) -> AuditEntry {
         let action = match (change.change.as_str(), change.version) {
             (_, Some(_)) => "published",
@@ -470,12 +470,12 @@ fn read(files: &Files, budget: &Budget) -> Result<Document, ApplyError> {
     if problems.is_empty() {
         return Ok(document);
     }
-    // Everything at once: what could be read is checked as far as it goes by itself.
+    // Report everything at once: the parts that could be parsed are checked as far as possible.
     problems.extend(check_document(&document, None, budget).into_iter().filter(CatalogProblem::is_error));
     Err(ApplyError::Problems(problems))
 }
 
-/// The apps that a template is sent through: those of its rules, and the default one.
+/// The apps of a template: those of its rules, and the default app.
 pub(super) fn apps_of<'a>(
     template: &str,
     document: &Document,

@@ -1,4 +1,4 @@
-//! `sources/<name>.toml`: what is said about sources, their webhooks and mappings. Secrets are never in files.
+//! `sources/<name>.toml`: sources with their webhooks and mappings. Secrets are never in files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use crate::domain::id::IdSource;
 use crate::store::{StoreError, Tx, audit, catalog, webhooks};
 use crate::webhooks::{SourceSettings, Webhook, check};
 
-/// A source as its file says.
+/// A source in its file.
 #[derive(Debug)]
 pub(super) struct SourceDocument {
     pub name: String,
     pub settings: SourceSettings,
 }
 
-/// Whether a text can name a source.
+/// Whether a text is a valid source name.
 pub fn is_source_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -47,7 +47,7 @@ pub(super) fn read(
     (problems.len() == before).then(|| SourceDocument { name: name.to_owned(), settings })
 }
 
-/// Types that mappings write out and that nobody knows.
+/// Unknown event types in mappings.
 pub(super) fn loose_ends(sources: &[SourceDocument], types: &BTreeSet<&str>) -> Vec<CatalogProblem> {
     let mut problems = Vec::new();
     for source in sources {
@@ -62,7 +62,7 @@ pub(super) fn loose_ends(sources: &[SourceDocument], types: &BTreeSet<&str>) -> 
     problems
 }
 
-/// What is different between files and sources.
+/// The differences between files and sources.
 pub(super) fn changes(sources: &[SourceDocument], known: &BTreeMap<String, Value>) -> Vec<Change> {
     let mut changes = Vec::new();
     for source in sources {
@@ -74,7 +74,7 @@ pub(super) fn changes(sources: &[SourceDocument], known: &BTreeMap<String, Value
     changes
 }
 
-/// Makes sources say what these settings say.
+/// Applies these settings to sources.
 pub(super) async fn put_all(
     tx: &mut Tx,
     sources: impl Iterator<Item = &SourceDocument>,
@@ -103,11 +103,10 @@ fn as_json(settings: &SourceSettings) -> Value {
 }
 
 impl Publisher {
-    /// Makes one source that stands at `version` (0: nothing is said of it) say what these settings say; they have been
-    /// checked.
+    /// Applies checked settings to one source that is at `version` (0: has no settings).
     ///
     /// # Errors
-    /// [`ApplyError::Changed`] when it stands at another version; [`ApplyError::Store`], after which trying again helps.
+    /// [`ApplyError::Changed`] if it is at another version; [`ApplyError::Store`], for which retrying helps.
     pub async fn put_source(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Checks of a template's copy in its place in the catalog, away from the async threads.
+//! Checks of a template's content in the context of the catalog, outside the async threads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::domain::template::Content;
 use crate::templating::check::EventShape;
 
 impl Publisher {
-    /// Everything that can be said of content as copy of this template, with what the last `events` events say to it.
+    /// All problems of content for this template, and the check against the last `events` events.
     ///
     /// # Errors
     /// [`TemplateError::NotFound`].
@@ -51,7 +51,7 @@ impl Publisher {
         self.compute(check).await?
     }
 
-    /// Everything that can be said of stored copy with the partials that it was stored with, or with today's.
+    /// All problems of stored content, with its stored partials or the current ones.
     pub(super) async fn check_alone(
         &self,
         snapshot: &Arc<CatalogSnapshot>,

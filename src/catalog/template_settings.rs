@@ -1,4 +1,4 @@
-//! What stands beside a template's copy: entered, changed, and whether it is put away.
+//! Template settings: creating, changing, archiving.
 
 use super::author::By;
 use super::checks::is_key;
@@ -9,10 +9,10 @@ use crate::domain::template::Template;
 use crate::store::{catalog, templates};
 
 impl Publisher {
-    /// Enters a template without any copy yet.
+    /// Creates a template without content.
     ///
     /// # Errors
-    /// [`TemplateError::Exists`] when the key is taken, [`TemplateError::Invalid`] when it can't be one.
+    /// [`TemplateError::Exists`] if the key is used, [`TemplateError::Invalid`] if it is not a valid key.
     pub async fn create_template(&self, template: Template, by: By<'_>) -> Result<(), TemplateError> {
         if !is_key(&template.key) {
             let detail = format!(
@@ -35,11 +35,11 @@ impl Publisher {
         self.note(tx, (&template, "created", None, None), by, now).await
     }
 
-    /// Changes what stands beside a template's copy, and whether it is put away, if it still is at `version`.
+    /// Changes a template's settings, including whether it is archived, if it is still at `version`.
     ///
     /// # Errors
-    /// [`TemplateError::Changed`], [`TemplateError::InUse`] when a rule sends what would be put away,
-    /// [`TemplateError::Invalid`] when the event type that it names is unknown.
+    /// [`TemplateError::Changed`], [`TemplateError::InUse`] if a rule sends a template to be archived,
+    /// [`TemplateError::Invalid`] if its event type is unknown.
     pub async fn change_template(
         &self,
         key: &str,
@@ -83,7 +83,7 @@ impl Publisher {
     }
 }
 
-/// Refuses an event type that the catalog does not have.
+/// Rejects an unknown event type.
 fn known_event(template: &Template, snapshot: &CatalogSnapshot) -> Result<(), TemplateError> {
     let Some(name) = template.event_type.as_deref() else { return Ok(()) };
     if snapshot.event_types.iter().any(|entry| entry.name.as_str() == name) {

@@ -1,4 +1,4 @@
-//! The life of a template between files: a draft that people save over, approval, publishing, roll-backs, archiving.
+//! Templates: drafts, approval, publishing, rollbacks, archiving.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,28 +21,28 @@ use crate::store::templates::{self, Draft, VersionNote, VersionRecord};
 use crate::store::{StoreError, Tx, audit, catalog};
 use crate::templating::partials::needed;
 
-/// Why a template was not changed. Nothing of it is different then.
+/// Why a template was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// There is no such template, or no such version of it.
     #[error("there is no {0}")]
     NotFound(String),
-    /// The key is taken.
+    /// The key is already used.
     #[error("{0}")]
     Exists(String),
-    /// A field can't be so; why.
+    /// A field is invalid, with the reason.
     #[error("{1}")]
     Invalid(&'static str, String),
-    /// It was put away.
+    /// It is archived.
     #[error("template {0} is archived")]
     Archived(String),
     /// It has no draft to publish.
     #[error("template {0} has no draft")]
     NoDraft(String),
-    /// Somebody else has saved it meanwhile; their draft comes along.
+    /// Someone else saved it in the meantime; includes their draft.
     #[error("the draft was saved by someone else in the meantime")]
     Stale(Option<Box<Draft>>),
-    /// Somebody else has changed it meanwhile: it stands at this version now.
+    /// Someone else changed it in the meantime: it is at this version now.
     #[error("it was changed by someone else in the meantime and is at version {0}")]
     Changed(i32),
     /// A second person has to approve the draft first.
@@ -51,52 +51,52 @@ pub enum TemplateError {
     /// The person who saved the draft can't approve it.
     #[error("the person who saved the draft can't approve it")]
     OwnDraft,
-    /// The copy has errors.
+    /// The content has errors.
     #[error("the copy has {} errors", .0.len())]
     Problems(Vec<CatalogProblem>),
-    /// Events that get their message today would be held.
+    /// Events that are sent today would be held.
     #[error("{} of the last {} events would be held", .0.newly_held, .0.checked)]
     WouldHold(Box<TrafficReport>),
     /// A rule sends it.
     #[error("rule {0} sends it")]
     InUse(String),
-    /// Somebody else changes the catalog all the time; trying again helps.
+    /// The catalog is being changed concurrently; retrying helps.
     #[error("the catalog was changed by someone else in the meantime")]
     Busy,
-    /// OneSignal did not take it.
+    /// OneSignal rejected it.
     #[error(transparent)]
     Upload(#[from] UploadError),
-    /// It could not be checked now.
+    /// The check could not be run.
     #[error(transparent)]
     Compute(#[from] ComputeError),
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What publishing came to.
+/// The result of publishing.
 #[derive(Debug, Clone)]
 pub struct Published {
-    /// The version that is live now.
+    /// The live version.
     pub version: i32,
-    /// What is worth a look.
+    /// Warnings.
     pub warnings: Vec<CatalogProblem>,
-    /// What the last events say to it.
+    /// The check against recent events.
     pub traffic: TrafficReport,
 }
 
-/// How a draft is to be published.
+/// Options for publishing a draft.
 #[derive(Debug, Clone, Copy)]
 pub struct Publishing {
-    /// The draft's revision that was looked at.
+    /// The expected revision of the draft.
     pub revision: i32,
-    /// Goes on though events that get their message today would be held.
+    /// Proceed even if events that are sent today would be held.
     pub accepts_held_events: bool,
-    /// How many of the last events are looked at.
+    /// Number of recent events to check against.
     pub events: u32,
 }
 
-/// A template with everything that checks need of the catalog.
+/// A template with the parts of the catalog that checks need.
 pub(super) struct Place<'a> {
     pub template: &'a Template,
     pub live: Option<&'a TemplateVersion>,
@@ -121,7 +121,7 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// A template that is not put away.
+    /// A template that is not archived.
     ///
     /// # Errors
     /// [`TemplateError::NotFound`], [`TemplateError::Archived`].
@@ -133,12 +133,12 @@ impl<'a> Place<'a> {
         Ok(place)
     }
 
-    /// The partials that this content needs.
+    /// The partials that this content uses.
     pub fn partials_for(&self, content: &Content) -> BTreeMap<String, String> {
         needed(content.contents.values(), content.layout.as_deref(), &self.partials)
     }
 
-    /// Content as a version that is yet to be stored; with today's partials unless others are given.
+    /// Content as a version to be stored, with the given partials or the current ones.
     fn version(
         &self,
         id: TemplateVersionId,
@@ -157,7 +157,7 @@ impl<'a> Place<'a> {
 }
 
 impl Publisher {
-    /// Saves a template's draft over `revision`; 0 says that there is none yet. Drafts may have errors.
+    /// Saves a template's draft based on `revision` (0: there is none yet). Drafts may contain errors.
     ///
     /// # Errors
     /// [`TemplateError::Stale`] with the other person's draft.
@@ -191,7 +191,7 @@ impl Publisher {
         draft.ok_or_else(|| TemplateError::NoDraft(key.to_owned()))
     }
 
-    /// Throws a draft away, if it still is at `revision`.
+    /// Discards a draft, if it is still at `revision`.
     ///
     /// # Errors
     /// [`TemplateError::Stale`], [`TemplateError::NoDraft`].
@@ -231,10 +231,10 @@ impl Publisher {
         Ok((template, draft.ok_or_else(|| TemplateError::NoDraft(key.to_owned()))?))
     }
 
-    /// Publishes a draft: checked, held against real events, uploaded, and only then live.
+    /// Publishes a draft: it is checked, rendered for recent events, uploaded, and only then live.
     ///
     /// # Errors
-    /// [`TemplateError`]; what was live before still is.
+    /// [`TemplateError`]; the live version is unchanged.
     pub async fn publish_draft(
         &self,
         key: &str,
@@ -255,10 +255,10 @@ impl Publisher {
         Err(TemplateError::Busy)
     }
 
-    /// What publishing a draft would come to; nothing is changed.
+    /// The result that publishing a draft would have; changes nothing.
     ///
     /// # Errors
-    /// As [`Self::publish_draft`], but for what OneSignal would say.
+    /// As [`Self::publish_draft`], except for errors from OneSignal.
     pub async fn rehearse_publishing(&self, key: &str, how: Publishing) -> Result<Published, TemplateError> {
         let snapshot = Arc::new(self.store.snapshot().await?);
         let place = Place::open(&snapshot, key)?;
@@ -271,7 +271,7 @@ impl Publisher {
         Ok(Published { version, warnings, traffic })
     }
 
-    /// A draft that may go live, with its warnings and what the last events say to it.
+    /// A publishable draft, with its warnings and the check against recent events.
     async fn publishable(
         &self,
         (snapshot, place): (&Arc<CatalogSnapshot>, &Place<'_>),
@@ -297,11 +297,11 @@ impl Publisher {
         Ok((draft, warnings, traffic))
     }
 
-    /// Makes a new version that says what an older one said, and brings it live.
+    /// Publishes a new version with the content of an earlier one.
     ///
     /// # Errors
-    /// [`TemplateError::NotFound`] when there is no such version, [`TemplateError::NeedsApproval`] when it was stored for
-    /// a test alone and copy of this template needs approval.
+    /// [`TemplateError::NotFound`] if there is no such version, [`TemplateError::NeedsApproval`] if it was only stored
+    /// for a test and the template requires approval.
     pub async fn roll_back(&self, key: &str, number: i32, by: By<'_>) -> Result<Published, TemplateError> {
         for _ in 0..TRIES {
             let snapshot = Arc::new(self.store.snapshot().await?);
@@ -325,7 +325,7 @@ impl Publisher {
         Err(TemplateError::Busy)
     }
 
-    /// Whether a version was approved or live before, so that it may be sent of a template that needs approval.
+    /// Whether a version was approved or live before, so that a template that requires approval may use it.
     pub(super) async fn is_settled(&self, record: &VersionRecord) -> Result<bool, StoreError> {
         let TemplateVersion { template, number, .. } = &record.version;
         Ok(record.approved_by.is_some() || self.store.was_live(template, *number).await?)
@@ -340,8 +340,8 @@ impl Publisher {
         record.ok_or_else(|| TemplateError::NotFound(format!("version {number} of template {key}")))
     }
 
-    /// Stores content as a version that is not live, so that a test can be sent of it: the same content is published
-    /// as the same version.
+    /// Stores content as a version for a test send, without publishing it. Publishing the same content later uses the
+    /// same version.
     ///
     /// # Errors
     /// [`TemplateError::Problems`] when it has errors.
@@ -395,8 +395,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Makes a version live and ends the draft that it was; `false` if the catalog was changed since the snapshot: then
-    /// what was checked may not hold any more.
+    /// Publishes a version and deletes its draft; `false` if the catalog has changed since the snapshot, so that the
+    /// checks may be outdated.
     async fn bring_live(
         &self,
         (snapshot, place): (&CatalogSnapshot, &Place<'_>),
@@ -422,7 +422,7 @@ impl Publisher {
         Ok(true)
     }
 
-    /// Enters a change of a template into the record, raises the revision and commits.
+    /// Records a template change in the audit log, increments the revision and commits.
     pub(super) async fn note(
         &self,
         mut tx: Tx,
@@ -445,7 +445,7 @@ impl Publisher {
     }
 }
 
-/// A template that is yet to be entered.
+/// A template to be created.
 pub fn new_template(key: &str, channel: Channel) -> Template {
     Template {
         id: TemplateId::from_uuid(uuid::Uuid::nil()),

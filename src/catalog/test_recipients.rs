@@ -1,4 +1,4 @@
-//! Whom test sends may reach: every change of the list is recorded.
+//! Test recipients: every change is recorded.
 
 use serde_json::json;
 
@@ -9,20 +9,20 @@ use crate::domain::event::{Recipient, RecipientLabel};
 use crate::store::{StoreError, Tx, audit, test_recipients};
 
 impl Publisher {
-    /// Puts a person on the list of those whom test sends may reach; `by.note` says who they are.
+    /// Adds a test recipient; `by.note` is the display name.
     ///
     /// # Errors
-    /// [`StoreError`]; trying again helps.
+    /// [`StoreError`]; retrying helps.
     pub async fn add_test_recipient(&self, recipient: &Recipient, by: By<'_>) -> Result<(), StoreError> {
         let mut tx = self.store.begin().await?;
         test_recipients::add(&mut tx, recipient, by.note).await?;
         self.note_test_recipient(tx, recipient, true, by).await
     }
 
-    /// Takes a person off that list; `false` if they were not on it.
+    /// Removes a test recipient; `false` if there was none.
     ///
     /// # Errors
-    /// [`StoreError`]; trying again helps.
+    /// [`StoreError`]; retrying helps.
     pub async fn remove_test_recipient(&self, recipient: &Recipient, by: By<'_>) -> Result<bool, StoreError> {
         let mut tx = self.store.begin().await?;
         if !test_recipients::remove(&mut tx, recipient).await? {
@@ -49,7 +49,7 @@ impl Publisher {
     }
 }
 
-/// What the record, which nothing can be taken out of, keeps of a person: an address or a number is only hinted at.
+/// How the append-only audit log identifies a person: only a hint of an address or a number.
 fn hinted(label: &RecipientLabel, id: &str) -> String {
     let tail: String = id.chars().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect();
     match label {

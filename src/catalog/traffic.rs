@@ -1,4 +1,4 @@
-//! The traffic check: what copy would say about the last real events, compared with what is live.
+//! The traffic check: renders content for recent real events and compares it with the live version.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,101 +21,101 @@ use crate::templating::check::Observed;
 use crate::templating::preview::{Person, preview};
 use crate::templating::{CompiledContent, ValueError, compile_content};
 
-/// Events that are looked at when nobody says how many.
+/// Default number of events.
 pub const DEFAULT_EVENTS: u32 = 500;
-/// Events that are looked at, at most.
+/// Maximum number of events.
 pub const MAX_EVENTS: u32 = 5_000;
 /// Differences and held events that are listed in full.
 const SHOWN: usize = 20;
 
-/// What became of the events under the copy.
+/// The result of a traffic check.
 #[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
 pub struct TrafficReport {
     /// `events` (real ones) or `samples` (there was no traffic).
     pub based_on: String,
-    /// How many were looked at.
+    /// Number of checked events.
     pub checked: usize,
-    /// They say the same as under the live version.
+    /// Rendered as with the live version.
     pub same: usize,
-    /// They say something else.
+    /// Rendered differently.
     pub differs: usize,
-    /// They would be held.
+    /// Would be held.
     pub would_be_held: usize,
-    /// They would be held, and are not under the live version.
+    /// Would be held, but are not with the live version.
     pub newly_held: usize,
-    /// The paths that are missing, with how many events lack them.
+    /// Missing paths, with the number of events without them.
     pub missing: BTreeMap<String, usize>,
     /// The first differences, sensitive values masked.
     pub differences: Vec<Difference>,
     /// The first events that would be held.
     pub held_events: Vec<HeldEvent>,
-    /// Bytes of `custom_data` that all but one in a hundred stay below.
+    /// The 99th percentile of the size of `custom_data`, in bytes.
     pub p99_bytes: usize,
 }
 
 impl TrafficReport {
-    /// The same without what single events say, for those who may not read events. How many differ stays.
+    /// Removes data of individual events, for callers who may not read events. The counts remain.
     #[must_use]
     pub fn without_values(self) -> Self {
         Self { differences: Vec::new(), held_events: Vec::new(), ..self }
     }
 }
 
-/// One event that would say something else.
+/// An event that is rendered differently.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Difference {
     /// The event, or the sample's name.
     pub event: String,
     /// The locale.
     pub locale: String,
-    /// What each field says now, and would say.
+    /// Each field before and after.
     pub fields: BTreeMap<String, FieldChange>,
 }
 
-/// What a field says now, and would say.
+/// A field before and after.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct FieldChange {
-    /// Under the live version.
+    /// With the live version.
     pub now: String,
-    /// Under the copy that was checked.
+    /// With the checked content.
     pub then: String,
 }
 
-/// One event that would be held.
+/// An event that would be held.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct HeldEvent {
     /// The event, or the sample's name.
     pub event: String,
     /// The locale.
     pub locale: String,
-    /// The path that is missing, if that is why.
+    /// The missing path, if that is the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// In plain words.
+    /// The reason.
     pub detail: String,
 }
 
-/// Copy made ready to be rendered.
+/// Compiled content.
 pub(super) struct Compiled<'a> {
     content: &'a Content,
     by_locale: BTreeMap<String, CompiledContent>,
 }
 
 impl<'a> Compiled<'a> {
-    /// Compiles every locale that compiles.
+    /// Compiles every locale without errors.
     pub fn new(draft: Candidate<'a>, budget: &Budget) -> Self {
         let Candidate { channel, content, partials } = draft;
         Self { content, by_locale: compile_content(channel, content, partials, budget).0 }
     }
 
-    /// The locale for a wish, with its copy.
+    /// The best locale for a requested one, with its content.
     pub fn choose(&self, wish: Option<&str>) -> Option<(&'a str, &CompiledContent)> {
         let locale = self.content.choose_locale(wish);
         Some((locale, self.by_locale.get(locale)?))
     }
 }
 
-/// Copy that is held against events: a template's channel, its content and its partials.
+/// The content to check: channel, content and partials.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub channel: Channel,
@@ -135,7 +135,7 @@ impl Publisher {
         self.store.last_events(&names, limit.min(MAX_EVENTS).into()).await
     }
 
-    /// What the last events say to each template that a document changes and that is live today.
+    /// The traffic check of each live template that a document changes.
     pub(super) async fn traffic_of(
         &self,
         document: &Arc<Document>,
@@ -166,7 +166,7 @@ impl Publisher {
     }
 }
 
-/// What events say to a template of a document; `None` if it is not there, or new.
+/// The traffic check of a template in a document; `None` if it is missing or new.
 fn report_of(
     document: &Document,
     snapshot: &CatalogSnapshot,
@@ -186,7 +186,7 @@ fn report_of(
     })
 }
 
-/// Renders copy against events, or against the samples of its types where there are none.
+/// Renders content for events, or for the samples of its types if there are none.
 pub(super) fn report(
     draft: Candidate<'_>,
     live: Option<&TemplateVersion>,
@@ -210,7 +210,7 @@ pub(super) fn report(
         }
     }
     for PastEvent { id, event_type, data, locale, .. } in events {
-        // What became sensitive after an event was stored stands in it openly.
+        // Values that became sensitive after the event was stored are not masked in it.
         for form in types.iter().filter(|t| t.name.as_str() == event_type) {
             if budget.steps(1).is_err() {
                 return report;
@@ -297,13 +297,13 @@ impl TrafficReport {
         self.differences.push(Difference { event: event.to_owned(), locale: locale.to_owned(), fields });
     }
 
-    /// The sizes that were seen, for the checks; nothing if only samples were there.
+    /// The measured sizes, for the checks; `None` if there were only samples.
     pub(super) fn observed(&self) -> Option<Observed> {
         (self.based_on == "events").then_some(Observed { events: self.checked, p99_bytes: self.p99_bytes })
     }
 }
 
-/// What the copy says about an event, and how many bytes its values take.
+/// The rendered message for an event, and the size of its values in bytes.
 fn shown(
     content: &CompiledContent,
     data: &Value,

@@ -1,4 +1,4 @@
-//! Uploading compiled copy to OneSignal: each app, version and locale is a template of its own there.
+//! Uploading compiled content to OneSignal: one template per app, version and locale.
 
 use std::collections::BTreeMap;
 
@@ -19,41 +19,41 @@ use crate::store::StoreError;
 use crate::store::template_uploads::UploadClaim;
 use crate::templating;
 
-/// How long one process may take to make a template. Longer than a look through the names and a call together.
+/// The lease for creating a template. Longer than a look-up by name and a call together.
 pub(super) const LEASE: TimeDelta = TimeDelta::minutes(3);
-/// How often a process that waits for another one looks, and how many times.
+/// How often, and how many times, to check whether another process has finished.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOKS: usize = 200;
 
 /// Why a version could not be uploaded.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// OneSignal did not take it.
+    /// OneSignal rejected it.
     #[error("{name} could not be uploaded to app {app}")]
     Provider {
         /// The template's name there.
         name: String,
         /// The app.
         app: String,
-        /// What OneSignal said.
+        /// OneSignal's error.
         source: ProviderError,
     },
-    /// The copy does not compile, though it did when it was saved.
+    /// The content does not compile, although it did when it was saved.
     #[error("{0} does not compile")]
     Copy(String),
-    /// Another process makes it at this moment; trying again finds it made.
+    /// Another process is creating it; retrying helps.
     #[error("{0} is being uploaded by another process")]
     Busy(String),
-    /// It could not be compiled now; trying again helps.
+    /// It could not be compiled now; retrying helps.
     #[error(transparent)]
     Compute(#[from] ComputeError),
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Publisher {
-    /// A stored version, uploaded wherever it may be sent, so that a test can be sent of it.
+    /// Uploads a stored version to all its apps, for a test send.
     ///
     /// # Errors
     /// [`TemplateError::NotFound`] when there is none, [`TemplateError::Archived`], [`TemplateError::Upload`].
@@ -67,7 +67,7 @@ impl Publisher {
         Ok(version)
     }
 
-    /// Uploads every locale of a version to an app, unless that has been done.
+    /// Uploads every locale of a version to an app, unless already done.
     pub(super) async fn upload_version(
         &self,
         app: &App,
@@ -101,9 +101,9 @@ impl Publisher {
         Err(UploadError::Busy(version.upload_name(locale)))
     }
 
-    /// Uploads one locale unless another process does; whether it is there now. The row that holds the lease is written
-    /// before the call, so that after an ambiguous answer or a crash the template is looked up by name before another
-    /// is made.
+    /// Uploads one locale unless another process does; returns whether it exists now. The row with the lease is written
+    /// before the call, so that after an ambiguous response or a crash the template is looked up by name before another
+    /// is created.
     async fn try_upload(
         &self,
         app: &App,
@@ -129,7 +129,7 @@ impl Publisher {
         let facts = (made.as_str(), &hash_of(&upload.contents)[..]);
         let kept = self.store.confirm_upload(&key, facts, until, self.clock.now()).await?;
         if !kept {
-            // Whoever took the lease over has looked by name: at worst one template is left that nothing names.
+            // The process that took over the lease has looked it up by name: at worst one unused template is left.
             tracing::warn!(app.id = %app.id, "{} took longer to upload than its lease", upload.name);
         }
         Ok(kept)
@@ -150,17 +150,17 @@ impl Publisher {
     async fn create(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError> {
         let answer = self.provider.create_template(app, upload).await;
         let Err(ProviderError::Unclear(cause)) = answer else { return answer };
-        // It may exist now: it is adopted by name, or the error stands and the next try looks again.
+        // It may exist now: adopt it by name, or return the error and let the next attempt check again.
         match self.provider.find_template(app, &upload.name, upload.channel).await? {
             Some(id) => Ok(id),
             None => Err(ProviderError::Unclear(cause)),
         }
     }
 
-    /// Makes sure that OneSignal has what `key` names, without waiting for another process that makes it.
+    /// Ensures that OneSignal has the template of `key`, without waiting for another process that creates it.
     ///
     /// # Errors
-    /// [`UploadError`]; trying again later helps unless the copy is bad.
+    /// [`UploadError`]; retrying later helps unless the content is invalid.
     pub async fn ensure_uploaded(&self, key: &UploadKey) -> Result<(), UploadError> {
         let apps = self.store.apps().await?;
         let version = self.store.find_version(key.version).await?;
@@ -176,7 +176,7 @@ impl Publisher {
 }
 
 impl Publisher {
-    /// One locale as it is uploaded.
+    /// One locale in the form for upload.
     pub(super) async fn compiled(
         &self,
         version: &TemplateVersion,
@@ -194,14 +194,14 @@ fn compiled(version: &TemplateVersion, locale: &str, budget: &Budget) -> Result<
     Ok(TemplateUpload { channel: version.channel, contents: content.template_languages(), name })
 }
 
-/// SHA-256 of what OneSignal holds: the same for what it would show as the same.
+/// SHA-256 of the content in OneSignal, normalized so that equivalent content has the same hash.
 pub(super) fn hash_of(contents: &BTreeMap<String, Fields>) -> [u8; 32] {
     let seen: BTreeMap<&String, Fields> =
         contents.iter().map(|(language, fields)| (language, seen(fields))).collect();
     crate::store::content_hash(serde_json::json!(seen).to_string().as_bytes())
 }
 
-/// Fields as OneSignal may give them back: without those that are empty, and with its line ends.
+/// Fields as OneSignal returns them: without empty ones, and with its line endings.
 pub(super) fn seen(fields: &Fields) -> Fields {
     let seen =
         fields.iter().map(|(name, text)| (name.clone(), text.replace("\r\n", "\n").trim_end().to_owned()));

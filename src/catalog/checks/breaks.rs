@@ -13,7 +13,7 @@ use crate::domain::budget::Budget;
 use crate::domain::event::covers;
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 
-/// Errors in live templates and rules that come with the document's event types and were not there before.
+/// Errors in live templates and rules caused by the document's event types.
 pub(super) fn check_breaks(
     document: &Document,
     snapshot: &CatalogSnapshot,
@@ -67,7 +67,7 @@ fn broken_templates(
     problems
 }
 
-/// The errors of `after` that `before` had not, as what the new schema breaks.
+/// The errors in `after` that were not in `before`.
 fn new_errors(
     before: &[CatalogProblem],
     after: Vec<CatalogProblem>,

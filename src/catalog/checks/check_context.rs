@@ -1,4 +1,4 @@
-//! What a document is checked against: itself, laid over the catalog as it is.
+//! The context of checks: the document, applied to the current catalog.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::domain::rule::{Action, Definition};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry};
 use crate::templating::check::EventShape;
 
-/// The catalog as it will be.
+/// The resulting catalog.
 pub(in crate::catalog) struct CheckContext<'a> {
     /// Event types by name.
     pub event_types: BTreeMap<&'a str, &'a EventTypeEntry>,
@@ -22,14 +22,14 @@ pub(in crate::catalog) struct CheckContext<'a> {
     pub partials: BTreeMap<String, String>,
     /// The keys of templates.
     pub templates: Vec<&'a str>,
-    /// Rules by key: the event type and what they say.
+    /// Rules by key: event type and definition.
     pub rules: BTreeMap<&'a str, (&'a str, &'a Definition)>,
-    /// The apps; `None` where nobody knows them.
+    /// The apps; `None` if unknown.
     pub apps: Option<&'a [App]>,
 }
 
 impl<'a> CheckContext<'a> {
-    /// The document laid over the catalog, if there is one.
+    /// The document applied to the catalog, if there is one.
     pub fn of(document: &'a Document, snapshot: Option<&'a CatalogSnapshot>) -> Self {
         let mut around = Self {
             event_types: BTreeMap::new(),
@@ -59,7 +59,7 @@ impl<'a> CheckContext<'a> {
         around
     }
 
-    /// The catalog as it is.
+    /// The current catalog.
     pub fn present(snapshot: &'a CatalogSnapshot) -> Self {
         static NOTHING: std::sync::LazyLock<Document> = std::sync::LazyLock::new(Document::default);
         Self::of(&NOTHING, Some(snapshot))
@@ -70,8 +70,8 @@ impl<'a> CheckContext<'a> {
         self.event_types.values().copied().filter(move |entry| covers(pattern, &entry.name))
     }
 
-    /// The event types that lead to a template: by its rules, and the one that it names itself. One that is gathered by
-    /// one rule and not by another is there in both forms.
+    /// The event types of a template: those of its rules, and its own. One that is used with a digest by one rule and
+    /// without by another is included in both forms.
     pub fn types_of(&self, template: &str, named: Option<&str>) -> Vec<Leading<'a>> {
         let sends = |definition: &Definition| matches!(&definition.action, Action::Send { template: sent, .. } if sent == template);
         let mut found: Vec<(&'a EventTypeEntry, bool)> = self
@@ -90,10 +90,10 @@ impl<'a> CheckContext<'a> {
     }
 }
 
-/// An event type that leads to a template, as the template sees it.
+/// An event type in the form that a template uses.
 pub(in crate::catalog) struct Leading<'a> {
     entry: Cow<'a, EventTypeEntry>,
-    /// Whether its events are gathered, many into one message.
+    /// Whether its events are combined in a digest.
     pub is_gathered: bool,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Leading<'a> {
         Self { entry, is_gathered }
     }
 
-    /// One event's values as the template sees them.
+    /// An event's values in the form that the template uses.
     pub fn data(&self, data: Value) -> Value {
         if self.is_gathered { gathered(vec![data], 1) } else { data }
     }
@@ -117,7 +117,7 @@ impl Deref for Leading<'_> {
     }
 }
 
-/// An event type as the checks see it.
+/// An event type in the form that checks use.
 pub(in crate::catalog) fn shape(entry: &EventTypeEntry) -> EventShape<'_> {
     EventShape {
         name: entry.name.as_str(),

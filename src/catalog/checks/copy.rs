@@ -1,4 +1,4 @@
-//! Checking copy: its partials put in, then the template checks, each finding brought back to where it was written.
+//! Checking content: partials are inserted, the template is checked, and findings are mapped back to their source.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::templating::check::{Copy, EventShape, Finding, check, is_front_matter
 use crate::templating::liquid::Template;
 use crate::templating::partials::{Expanded, IncludeProblem, expand};
 
-/// OneSignal fields that a template's options may not set: Herald sets them, or they would change whom it reaches.
+/// OneSignal fields that options must not set, because Herald sets them or they would change the recipients.
 const RESERVED_OPTIONS: [&str; 19] = [
     "app_id",
     "template_id",
@@ -41,7 +41,7 @@ const RESERVED_OPTIONS: [&str; 19] = [
     "contents",
 ];
 
-/// A template of a document, its problems placed in its files.
+/// Checks a template of a document; problems have positions in its files.
 pub(super) fn check_template(
     template: &TemplateDocument,
     lines_above: &BTreeMap<String, usize>,
@@ -78,7 +78,7 @@ pub(super) fn check_template(
     problems
 }
 
-/// Everything that can be said of a template's copy; lines and columns are those in the field.
+/// All problems of a template's content; lines and columns are relative to the field.
 pub(in crate::catalog) fn check_copy(
     key: &str,
     channel: Channel,
@@ -122,7 +122,7 @@ pub(in crate::catalog) fn check_copy(
     problems
 }
 
-/// What is wrong with the settings beside the copy.
+/// Problems in the settings.
 fn check_content(key: &str, channel: Channel, content: &Content) -> Vec<CatalogProblem> {
     let file = file_of("template", key);
     let mut problems = Vec::new();
@@ -150,7 +150,7 @@ fn check_content(key: &str, channel: Channel, content: &Content) -> Vec<CatalogP
     problems
 }
 
-/// Characters that no message can hold, line breaks where one line is wanted, and addresses that are none.
+/// Forbidden characters, line breaks in single-line fields, and invalid addresses.
 fn check_characters(key: &str, channel: Channel, content: &Content) -> Vec<CatalogProblem> {
     let mut problems = Vec::new();
     for (locale, fields) in &content.contents {
@@ -187,7 +187,7 @@ fn check_characters(key: &str, channel: Channel, content: &Content) -> Vec<Catal
     problems
 }
 
-/// What OneSignal needs to choose the language by itself.
+/// The requirements for OneSignal to choose the language.
 fn check_languages(file: &str, channel: Channel, content: &Content) -> Vec<CatalogProblem> {
     if channel != Channel::Push || content.mode == Mode::Inline {
         let message =
@@ -281,7 +281,7 @@ fn copy_file(key: &str, channel: Channel, locale: Option<&str>) -> String {
     }
 }
 
-/// A partial by itself: its syntax.
+/// Checks the syntax of a partial.
 pub(super) fn check_partial(
     partial: &Partial,
     partials: &BTreeMap<String, String>,
@@ -302,7 +302,7 @@ pub(super) fn check_partial(
             })
             .collect();
     }
-    // Its includes and its place for the content are put in later.
+    // Its includes and the content are inserted later.
     let alone = BTreeMap::from([(partial.key.clone(), String::new())]);
     let fields = Fields::from([("text".to_owned(), without_includes(&partial.body))]);
     let Ok(expanded) = expand(&fields, None, &alone, budget) else { return Vec::new() };
@@ -317,7 +317,7 @@ pub(super) fn check_partial(
         .collect()
 }
 
-/// The text with blanks where it includes others, so that places stay where they are.
+/// The text with spaces in place of includes, so that positions are preserved.
 fn without_includes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

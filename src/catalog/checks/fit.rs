@@ -1,4 +1,4 @@
-//! Whether the live template that a rule sends has what it needs in the events that the rule answers.
+//! Whether a rule's event types provide the values that its live template needs.
 
 use super::super::check::{CatalogProblem, file_of};
 use super::super::manifest::Document;
@@ -8,8 +8,8 @@ use super::copy::check_copy;
 use crate::domain::budget::Budget;
 use crate::domain::snapshot::CatalogSnapshot;
 
-/// Errors of live templates under the event types of the document's rules. Templates of the document itself are checked
-/// with their copy.
+/// Errors of live templates with the event types of the document's rules. The document's own templates are checked
+/// with their content.
 pub(super) fn check_fit(
     document: &Document,
     snapshot: &CatalogSnapshot,

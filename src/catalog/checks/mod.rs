@@ -1,4 +1,4 @@
-//! Checking a document against what surrounds it: the same checks for files, drafts and single entries.
+//! Checking a document: the same checks for files, drafts and single entries.
 
 mod breaks;
 mod check_context;
@@ -19,8 +19,7 @@ use crate::domain::snapshot::CatalogSnapshot;
 pub(super) use check_context::{CheckContext, Leading, shape};
 pub(super) use copy::check_copy;
 
-/// Everything that is wrong with a document, errors and warnings. Without a snapshot, what it refers to outside is not
-/// looked at.
+/// All errors and warnings of a document. Without a snapshot, external references are not checked.
 pub(super) fn check_document(
     document: &Document,
     snapshot: Option<&CatalogSnapshot>,
@@ -50,14 +49,14 @@ pub(super) fn check_document(
     problems
 }
 
-/// The problem of a catalog, or a part of it, that takes more to check than it may.
+/// The problem for a catalog that exceeds the budget for checks.
 pub(super) fn too_complex(spent: Spent) -> CatalogProblem {
     let problem =
         CatalogProblem::error("too_complex", "", format!("the check could not be completed: {spent}"));
     problem.hint("make a smaller change, or use fewer variables, branches, references and steps")
 }
 
-/// Event types whose names differ in case alone: their folders would be one on many systems.
+/// Event types whose names differ only in case: their folders would collide on many systems.
 fn same_names(document: &Document, snapshot: &CatalogSnapshot) -> Vec<CatalogProblem> {
     let all = snapshot.event_types.iter().chain(&document.event_types).map(|entry| entry.name.as_str());
     let mut known: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
@@ -88,7 +87,7 @@ fn changed_channels(document: &Document, snapshot: &CatalogSnapshot) -> Vec<Cata
     problems
 }
 
-/// Whether a text can be the key of a template, a partial or a rule.
+/// Whether a text is a valid key of a template, a partial or a rule.
 pub(super) fn is_key(key: &str) -> bool {
     key.len() <= 100
         && key.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! Checking a rule: what it refers to, and its expressions against the schemas of the events that reach it.
+//! Checking a rule: its references, and its expressions against the schemas of its event types.
 
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ pub(super) fn check_rule(
     problems
 }
 
-/// Values of an event type's own that a digest puts others in the place of.
+/// Values of an event type that a digest replaces.
 fn shadowed(file: &str, entry: &EventTypeEntry) -> Vec<CatalogProblem> {
     let is_there = |name: &&str| entry.schema.pointer(&format!("/properties/{name}")).is_some();
     let problem = |name: &str| {
@@ -73,7 +73,7 @@ fn shadowed(file: &str, entry: &EventTypeEntry) -> Vec<CatalogProblem> {
     [ITEMS, COUNT].into_iter().filter(is_there).map(problem).collect()
 }
 
-/// What is wrong with a rule's expressions, for any event of these types.
+/// Problems in a rule's expressions for these event types.
 pub(super) fn check_expressions(
     file: &str,
     definition: &Definition,
@@ -127,7 +127,7 @@ fn found_in(
     let mut problems: Vec<CatalogProblem> = found
         .into_iter()
         .map(|found| CatalogProblem {
-            // What may be missing makes the condition fail, with a decision that says so.
+            // A missing value makes the condition fail, which is recorded as a decision.
             severity: if found.code == "optional_path" { Severity::Warning } else { Severity::Error },
             field: Some(field.to_owned()),
             hint: found.hint.clone(),
@@ -147,7 +147,7 @@ fn found_in(
                 "digest" => format!(
                     "`{source}` would store a hash of the sensitive value `{secret}`, which can be guessed"
                 ),
-                // Whether it held is kept as a decision: enough such rules spell the value.
+                // The result is stored as a decision: enough such rules would reveal the value.
                 "when" => format!(
                     "the result of `{source}` would reveal something about the sensitive value `{secret}`"
                 ),
@@ -164,7 +164,7 @@ fn found_in(
     problems
 }
 
-/// Every expression of a rule, with the field that it stands in and what it has to yield.
+/// Every expression of a rule, with its field and the required type.
 fn expressions(definition: &Definition) -> Vec<(String, &str, Kind)> {
     let mut found = Vec::new();
     if let Some(text) = &definition.condition {
@@ -196,7 +196,7 @@ fn expressions(definition: &Definition) -> Vec<(String, &str, Kind)> {
     found
 }
 
-/// A finding with its place, which is one within the expression and not in the rule's file.
+/// A finding with its position within the expression, not in the rule's file.
 fn at(found: &ExpressionProblem) -> String {
     if found.line > 1 {
         return format!("{} (line {}, column {} of the expression)", found.message, found.line, found.column);

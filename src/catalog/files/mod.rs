@@ -1,8 +1,8 @@
 //! The catalog as files: `events/<type>/{schema.json,event.toml,samples/<name>.json}`, `partials/<key>.liquid`,
 //! `templates/<key>/{template.toml,<channel>.<locale>.liquid}`, `rules/<key>.toml` and `sources/<name>.toml`.
 //!
-//! A copy file is its channel's main field; the other fields stand above it as TOML between `+++` lines. What `write`
-//! makes of a catalog, `read` makes the same catalog of.
+//! A content file contains its channel's main field; the other fields are above it as TOML between `+++` lines. Reading
+//! the output of `write` gives the same catalog.
 
 mod read;
 mod write;
@@ -16,17 +16,17 @@ pub(super) use read::read;
 pub(super) use write::template_files;
 pub use write::write;
 
-/// A catalog's files: their paths below its folder, with `/`, and their texts.
+/// A catalog's files: relative paths with `/`, and contents.
 pub type Files = BTreeMap<String, String>;
 
-/// Everything that is wrong with these files by themselves; what they refer to outside is not looked at.
+/// All problems in these files, without external references.
 pub fn check(files: &Files, budget: &Budget) -> Vec<CatalogProblem> {
     let (document, mut problems) = read(files, budget);
     problems.extend(super::checks::check_document(&document, None, budget));
     problems
 }
 
-/// Whether a file is left behind by an editor, a system or version control, so that it is no part of a catalog.
+/// Whether a file belongs to an editor, the operating system or version control, and not to the catalog.
 pub fn is_leftover(path: &str) -> bool {
     let is_one = |name: &str| {
         let lower = name.to_ascii_lowercase();
@@ -42,19 +42,19 @@ pub fn is_leftover(path: &str) -> bool {
     path.split('/').any(is_one)
 }
 
-/// A copy file in its parts.
+/// The parts of a content file.
 struct CopyFile<'t> {
     /// The fields above the body, as TOML.
     front: &'t str,
     /// The main field.
     body: &'t str,
-    /// How many lines stand above the body.
+    /// The number of lines above the body.
     lines_above: usize,
-    /// The line of a `+++` that no other one closes, from 1.
+    /// The line of an unclosed `+++`, from 1.
     unclosed: Option<usize>,
 }
 
-/// A copy file's fields and body. The fields stand between two lines `+++`, the first of which may have empty lines above it.
+/// Splits a content file into fields and body. The fields are between two `+++` lines; empty lines may precede the first.
 fn split_front(text: &str) -> CopyFile<'_> {
     let whole = CopyFile { front: "", body: text, lines_above: 0, unclosed: None };
     let is_fence = |line: &str| line.trim() == "+++";

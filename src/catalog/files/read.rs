@@ -1,4 +1,4 @@
-//! From files to a document; everything that is wrong with them is said at once.
+//! Reads files into a document; reports all problems at once.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use crate::domain::objects::ObjectsOnly;
 use crate::domain::snapshot::Partial;
 use crate::domain::template::{Fields, is_locale, main_field, plain_lines};
 
-/// Sizes beyond which a file is refused.
+/// Maximum file sizes.
 const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// Reads a catalog's files.
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Says so if the file that another one belongs to is missing.
+    /// Reports a missing main file.
     fn wants(&mut self, path: &str, other: &str) {
         if !self.files.contains_key(other) {
             let name = other.rsplit('/').next().unwrap_or(other);
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The files below a folder whose names end so.
+    /// The files in a folder with this suffix.
     fn below(&self, folder: &str, end: &str) -> Vec<(&'a String, &'a String)> {
         let files = self.files.range(folder.to_owned()..).take_while(|(path, _)| path.starts_with(folder));
         files.filter(|(path, _)| path.ends_with(end)).collect()
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Says so if the fields above the body are never closed: they would be sent as text.
+    /// Reports unclosed fields, which would be sent as text.
     fn check_front(&mut self, path: &str, unclosed: Option<usize>) {
         let Some(line) = unclosed else { return };
         let message = format!("`+++` on line {line} is not closed");
@@ -279,7 +279,7 @@ fn has_stem(name: &str, end: &str) -> bool {
     name.strip_suffix(end).is_some_and(|stem| !stem.is_empty())
 }
 
-/// What is wrong with TOML that has a list where a table is expected: a derived reader takes the fields' values in order.
+/// Reports a TOML list where a table is expected, which a derived deserializer would accept as values in order.
 fn list_for_object<T: DeserializeOwned>(text: &str) -> Option<String> {
     let value: Value = toml::from_str(text).ok()?;
     T::deserialize(ObjectsOnly(value)).err().map(|error| error.to_string())

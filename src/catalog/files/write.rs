@@ -1,4 +1,4 @@
-//! From a catalog to its files.
+//! Writes a catalog as files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use crate::domain::channel::Channel;
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::{Fields, fields_of, main_field};
 
-/// The files of a catalog: live versions, and what is not put away.
+/// The files of a catalog: live versions of templates that are not archived.
 pub fn write(snapshot: &CatalogSnapshot) -> Files {
     let mut files = Files::new();
     for entry in &snapshot.event_types {
@@ -77,7 +77,7 @@ fn toml<T: Serialize>(form: &T) -> String {
     toml::to_string(form).unwrap_or_default()
 }
 
-/// A partial's file: its description stands above it, if it has one.
+/// A partial's file, with its description as front matter, if it has one.
 fn partial_text(description: &str, body: &str) -> String {
     let body = body.trim_end_matches('\n');
     if description.is_empty() && !body.starts_with("+++\n") {
@@ -86,13 +86,13 @@ fn partial_text(description: &str, body: &str) -> String {
     format!("+++\ndescription = {}\n+++\n{body}\n", toml::Value::from(description))
 }
 
-/// A copy file: the channel's other fields in their order, then the main one.
+/// A content file: the channel's other fields in order, then the main one.
 fn copy_text(channel: Channel, fields: &Fields) -> String {
     let main = main_field(channel);
     let mut front = String::new();
     for spec in fields_of(channel).iter().filter(|spec| spec.name != main) {
         if let Some(text) = fields.get(spec.name) {
-            // On several lines it could hold the line that ends the front matter.
+            // A multi-line string could contain the line that ends the front matter.
             let value = if text.contains("+++") {
                 Value::from(text.as_str()).to_string()
             } else {

@@ -1,4 +1,4 @@
-//! How a rule gathers many events into one message, as it is written.
+//! The written form of a digest.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use super::FormProblem;
 use super::rule::{RuleForm, seconds, whole};
 use crate::domain::rule::Digest;
 
-/// The longest time that events are gathered.
+/// The longest digest window.
 const LONGEST_WINDOW: Duration = Duration::from_hours(7 * 24);
-/// The most events that a message holds.
+/// The maximum events in a digest.
 const MAX_ITEMS: u32 = 100;
 
-/// Many events become one message, whose `data` is that of the last one with `data.items` and `data.count`.
+/// Combines events into one message, whose `data` is that of the last event plus `data.items` and `data.count`.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DigestForm {
-    /// Events with the same value of this expression go together; all of the rule's, for each recipient, if there is none.
+    /// Events with the same value of this expression are combined; if omitted, all events of a recipient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// How long after the first one the message goes out, such as `10m`.
+    /// How long after the first event the message is sent, such as `10m`.
     #[serde(with = "humantime_serde")]
     #[schema(value_type = String)]
     pub window: Duration,
-    /// How many of them it holds: the newest.
+    /// Maximum number of events; the latest are kept.
     #[serde(default = "usual")]
     pub max: u32,
 }
@@ -39,7 +39,7 @@ impl DigestForm {
         Self { key: digest.key, window: seconds(digest.window_s), max: digest.max }
     }
 
-    /// What it says, with everything that is wrong with it.
+    /// Parses it, with all problems.
     pub(super) fn read(&self, rule: &RuleForm, problems: &mut Vec<FormProblem>) -> Digest {
         let mut wrong = |message: String, hint: &str| {
             problems.push(FormProblem::new("bad_digest", "digest", message).hint(hint));

@@ -1,4 +1,4 @@
-//! An event type as it is written.
+//! The written form of an event type.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::domain::event::EventTypeName;
 use crate::domain::snapshot::EventTypeEntry;
 use crate::schemas::Schema;
 
-/// An event type. In files, schema and samples are JSON files of their own beside `event.toml`.
+/// An event type. In files, schema and samples are separate JSON files next to `event.toml`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventTypeForm {
-    /// What it means.
+    /// Description.
     pub description: String,
-    /// Who looks after it.
+    /// Owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// JSON pointers into `data` whose values are sealed, such as `/code`.
+    /// JSON pointers to sensitive values in `data`, which are encrypted, such as `/code`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sensitive: Vec<String>,
-    /// How long its messages are worth sending, such as `10m`.
+    /// When its messages expire, such as `10m`.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub time_to_live: Option<Duration>,
@@ -50,7 +50,7 @@ impl EventTypeForm {
         }
     }
 
-    /// The entry, with everything that is wrong with it. Its version is the store's matter.
+    /// Parses the entry, with all problems. Its version is set by the store.
     pub fn read(self, name: &str, budget: &Budget) -> (Option<EventTypeEntry>, Vec<FormProblem>) {
         let mut problems = Vec::new();
         let name: Option<EventTypeName> = name.parse().ok();
@@ -96,7 +96,7 @@ impl EventTypeForm {
         (entry, problems)
     }
 
-    /// Whether the schema can be used; what is wrong with it, or with samples of it, is noted.
+    /// Whether the schema is valid; collects problems of the schema and its samples.
     fn check_schema(&self, problems: &mut Vec<FormProblem>, budget: &Budget) -> bool {
         if let Some(reference) = remote_reference(&self.schema) {
             let message = format!("`{reference}` refers outside the schema");
@@ -136,23 +136,23 @@ impl EventTypeForm {
     }
 }
 
-/// What refers to another schema.
+/// Keywords that refer to another schema.
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
-/// How many references, combinations and members a pointer is followed through.
+/// How many references, combinations and members a pointer is resolved through.
 const MAX_DEPTH: usize = 200;
 
 fn last(pointer: &str) -> &str {
     pointer.rsplit('/').next().unwrap_or_default()
 }
 
-/// Whether a pointer leads to something that the schema lists or leaves open; if not, the names that are listed there.
+/// Whether the schema defines or allows the target of a pointer; if not, the names that it defines there.
 fn leads_somewhere(
     root: &Value,
     schema: &Value,
     (pointer, levels): (&str, usize),
     budget: &Budget,
 ) -> Result<(), Vec<String>> {
-    // What can't be followed any further leaves everything open.
+    // An unresolvable part allows anything.
     if levels == 0 || budget.steps(1).is_err() {
         return Ok(());
     }
@@ -184,11 +184,11 @@ fn leads_somewhere(
             Err(names) => known.extend(names),
         }
     }
-    // A schema that lists nothing leaves everything open.
+    // A schema without properties allows anything.
     if known.is_empty() { Ok(()) } else { Err(known) }
 }
 
-/// Whether a schema surely refuses every object.
+/// Whether a schema definitely rejects every object.
 fn never_takes_objects(root: &Value, schema: &Value, levels: usize) -> bool {
     let Some(levels) = levels.checked_sub(1) else { return false };
     let never = |part: &Value| never_takes_objects(root, part, levels);

@@ -1,4 +1,4 @@
-//! The catalog's things as people write them, in files and in the API alike: durations as `2h`, references by name.
+//! The written forms of catalog entries, in files and in the API: durations as `2h`, references by name.
 
 mod digest;
 mod event_type;
@@ -10,16 +10,16 @@ pub use event_type::EventTypeForm;
 pub use rule::{CanaryForm, RuleForm, ThrottleForm, TrackForm};
 pub use template::TemplateForm;
 
-/// What is wrong with a form: a code, the field, words and a remedy.
+/// A problem in a form: code, field, message and hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormProblem {
     /// A stable code.
     pub code: &'static str,
-    /// The field, as it is written.
+    /// The field.
     pub field: &'static str,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
@@ -34,7 +34,7 @@ impl FormProblem {
     }
 }
 
-/// A deserializer's message about an invalid value as it is shown, with a hint.
+/// Translates a deserializer's message about an invalid value, and adds a hint.
 pub fn explain_value(words: &str) -> (String, Option<String>) {
     if words.contains("expected a duration") {
         let digits = words.split('"').nth(1).filter(|text| text.parse::<u64>().is_ok());

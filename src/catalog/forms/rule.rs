@@ -1,4 +1,4 @@
-//! A rule as it is written.
+//! The written form of a rule.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,70 +19,70 @@ use crate::domain::timing::{Hours, ProviderTiming, Timing, Zone};
 pub struct RuleForm {
     /// The event type, or a family such as `order.*`.
     pub event: String,
-    /// What it is for.
+    /// Description.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// When it applies: an expression such as `data.total > 100`.
+    /// Condition: an expression such as `data.total > 100`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// Sends this template.
+    /// Send this template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// To these segments instead of the event's recipients.
+    /// Send to these segments instead of the event's recipients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<String>,
-    /// Whoever is in one of these gets nothing.
+    /// Exclude recipients in these segments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_segments: Vec<String>,
-    /// To everybody who passes these filters instead; `value_from` takes a value from the event.
+    /// Send to everyone who matches these filters instead; `value_from` takes a value from the event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub filters: Vec<Filter>,
-    /// A part of the recipients gets another version.
+    /// Send another version to a share of the recipients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryForm>,
-    /// Sets these tags: names with expressions.
+    /// Set these tags: names with expressions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tag: BTreeMap<String, String>,
-    /// Tells Journeys of this custom event.
+    /// Send this custom event, which can trigger Journeys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track: Option<TrackForm>,
-    /// Cancels what waits under the cancellation key that this expression yields.
+    /// Cancel pending deliveries with the cancellation key that this expression returns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<String>,
-    /// The app; the default one if none is named.
+    /// The app; the default app if omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
     /// `urgent`, `normal` or `bulk`.
     #[serde(default = "normal")]
     #[schema(value_type = String)]
     pub priority: Priority,
-    /// Whether it applies at all.
+    /// Whether it is enabled.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// How long after the event (or after `at`) it acts, such as `2h`.
+    /// Delay after the event (or after `at`), such as `2h`.
     #[serde(default, with = "humantime_serde", skip_serializing_if = "Duration::is_zero")]
     #[schema(value_type = String)]
     pub delay: Duration,
-    /// Counts from the time that this expression yields instead of from the event.
+    /// Relative to the time that this expression returns instead of the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// How long before `at`.
+    /// Duration before `at`.
     #[serde(default, with = "humantime_serde", skip_serializing_if = "Duration::is_zero")]
     #[schema(value_type = String)]
     pub before: Duration,
-    /// Only within these hours: `{from, until, days}`.
+    /// Send only within these hours: `{from, until, days}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub window: Option<Hours>,
-    /// Never within these hours.
+    /// Never send within these hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub quiet: Option<Hours>,
-    /// The hours' time zone, such as `Europe/Berlin`; UTC if none is named.
+    /// The time zone of these hours, such as `Europe/Berlin`; UTC if omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// Whether a person's own time zone is used where it is known.
+    /// Whether to use the recipient's time zone if known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recipient_zone: bool,
     /// OneSignal's own timing: `timezone` or `last-active`.
@@ -91,25 +91,25 @@ pub struct RuleForm {
     /// The time of day for `deliver = "timezone"`, such as `9:00AM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_of_day: Option<String>,
-    /// How long after it is due it is worth sending at most.
+    /// Expires this long after it was due.
     #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub expires_in: Option<Duration>,
-    /// How often a person may get it.
+    /// Maximum frequency per recipient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<ThrottleForm>,
-    /// Gathers many events into one message.
+    /// Combine events into one message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<DigestForm>,
 }
 
-/// A part of the recipients that gets another version.
+/// A share of the recipients that gets another version.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CanaryForm {
     /// The version's number.
     pub version: i32,
-    /// How many in a hundred.
+    /// Percentage of the recipients.
     pub percent: u8,
 }
 
@@ -124,13 +124,13 @@ pub struct TrackForm {
     pub properties: BTreeMap<String, String>,
 }
 
-/// How often a person may get something.
+/// A maximum frequency per recipient.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ThrottleForm {
-    /// Messages at most, …
+    /// Maximum number of messages …
     pub max: u32,
-    /// … within each stretch of this length, such as `1h`.
+    /// … within each period of this length, such as `1h`.
     #[serde(with = "humantime_serde")]
     #[schema(value_type = String)]
     pub within: Duration,
@@ -145,7 +145,7 @@ fn yes() -> bool {
 }
 
 impl RuleForm {
-    /// The form of a rule; `app` is what people call its app.
+    /// The form of a rule; `app` is the app's name.
     pub fn of(rule: &Rule, app: Option<String>) -> Self {
         let Definition { description, condition, action, priority, timing, throttle, digest, .. } =
             rule.definition.clone();
@@ -208,7 +208,7 @@ impl RuleForm {
         }
     }
 
-    /// What the rule says (its app is not filled in), with everything that is wrong with its form.
+    /// Parses the rule (its app is not resolved yet), with all problems.
     pub fn read(self) -> (Option<Definition>, Vec<FormProblem>) {
         let mut problems = Vec::new();
         if !is_pattern(&self.event) {
@@ -393,10 +393,10 @@ impl RuleForm {
     }
 }
 
-/// The longest stretch of a throttle: counts are kept a little longer than that.
+/// The longest period of a throttle: counters are kept slightly longer.
 const LONGEST_THROTTLE: Duration = Duration::from_hours(31 * 24);
 
-/// Names that OneSignal's Liquid keeps for itself.
+/// Names reserved by OneSignal's Liquid.
 const RESERVED_TAGS: [&str; 11] = [
     "message",
     "notification",
@@ -411,7 +411,7 @@ const RESERVED_TAGS: [&str; 11] = [
     "custom_data",
 ];
 
-/// Whether OneSignal can read it: `9:00AM`, `21:45` or `09:45:30`.
+/// Whether OneSignal accepts it: `9:00AM`, `21:45` or `09:45:30`.
 fn is_time_of_day(text: &str) -> bool {
     ["%I:%M%p", "%H:%M", "%H:%M:%S"].iter().any(|form| NaiveTime::parse_from_str(text, form).is_ok())
 }

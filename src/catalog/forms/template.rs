@@ -1,4 +1,4 @@
-//! What stands beside a template's copy, as it is written.
+//! The written form of a template's settings.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,34 +7,34 @@ use crate::catalog::manifest::TemplateAbout;
 use crate::domain::channel::Channel;
 use crate::domain::template::{Content, LanguageBy, Mode, Template};
 
-/// `template.toml`: everything but the copy.
+/// `template.toml`: everything except the content.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateForm {
-    /// Where its messages appear.
+    /// The channel.
     pub channel: Channel,
-    /// What it is for.
+    /// Description.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Who looks after it.
+    /// Owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// The event type that it is written for, beside those of the rules that send it.
+    /// The event type that it is written for, in addition to those of its rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
     /// Whether a second person has to approve a draft before it goes live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needs_approval: bool,
-    /// How the copy reaches OneSignal.
+    /// `provider`: rendered by OneSignal; `inline`: rendered by Herald.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
     /// Who chooses the language: `herald`, or `onesignal` for push.
     #[serde(default, rename = "locale", skip_serializing_if = "LanguageBy::is_herald")]
     pub language_by: LanguageBy,
-    /// Where the fallback chain ends.
+    /// The last fallback locale.
     #[serde(default = "english")]
     pub default_locale: String,
-    /// The partial that an email's body stands in.
+    /// The partial that wraps an email's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
     /// Static OneSignal fields.
@@ -67,7 +67,7 @@ impl TemplateForm {
         }
     }
 
-    /// What stands beside the copy, and the content without its copy.
+    /// The settings, and the content without its fields.
     pub(in crate::catalog) fn split(self) -> (TemplateAbout, Content) {
         let about = TemplateAbout {
             description: self.description,

@@ -1,4 +1,4 @@
-//! Bringing templates that were written in OneSignal's dashboard into the catalog's files.
+//! Importing templates from OneSignal's dashboard as catalog files.
 
 mod translate;
 
@@ -21,48 +21,48 @@ use crate::provider::{ProviderError, RemoteTemplate, TemplatePage};
 use crate::templating;
 use translate::translate;
 
-/// What to bring in.
+/// What to import.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// One channel alone.
+    /// Only this channel.
     pub channel: Option<Channel>,
-    /// Names that begin so alone.
+    /// Only names that start with this.
     pub prefix: String,
-    /// Keys that are not to be used.
+    /// Keys that are already used.
     pub taken: BTreeSet<String>,
-    /// Where to go on: a channel and how many of its templates were dealt with.
+    /// Where to continue: a channel and the number of its processed templates.
     pub from: Option<(Channel, usize)>,
-    /// How many templates are read at most.
+    /// Maximum number of templates to read.
     pub max: usize,
 }
 
-/// Something that a person has to look at.
+/// A note that needs a manual review.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ImportNote {
     /// The template's name in OneSignal.
     pub name: String,
-    /// The file that it is in, if there is one.
+    /// The file, if there is one.
     pub file: Option<String>,
-    /// The field, by Herald's name.
+    /// Herald's name of the field.
     pub field: Option<String>,
     /// From 1, within the field.
     pub line: Option<usize>,
-    /// What could not be brought over, and what to do.
+    /// What could not be imported, and how to fix it.
     pub message: String,
 }
 
-/// What was brought in.
+/// The result of an import.
 #[derive(Debug, Clone, Default)]
 pub struct Imported {
     /// The catalog's files.
     pub files: Files,
-    /// What a person has to look at.
+    /// Notes that need a manual review.
     pub notes: Vec<ImportNote>,
-    /// How many names were left alone: Herald's own, and those that were not asked for.
+    /// Number of skipped templates: Herald's own, and those that don't match the request.
     pub skipped: usize,
     /// Keys that are used already.
     pub taken: BTreeSet<String>,
-    /// Where to go on.
+    /// Where to continue.
     pub next: Option<(Channel, usize)>,
 }
 
@@ -78,10 +78,10 @@ impl Publisher {
         Ok(self.store.apps().await?.into_iter().find(|app| app.is_called(name)))
     }
 
-    /// Reads templates of an app in OneSignal and writes them as the catalog's files; nothing is stored.
+    /// Converts an app's templates in OneSignal to catalog files; nothing is stored.
     ///
     /// # Errors
-    /// [`DriftError`] when OneSignal does not answer; trying again helps.
+    /// [`DriftError`] if OneSignal does not respond; retrying helps.
     pub async fn import(&self, app: &App, wanted: &Wanted) -> Result<Imported, DriftError> {
         let mut imported = Imported { taken: wanted.taken.clone(), ..Imported::default() };
         let mut left = wanted.max;
@@ -101,7 +101,7 @@ impl Publisher {
         Ok(imported)
     }
 
-    /// Brings in one channel's templates; returns where to go on if not all were read.
+    /// Imports one channel's templates; returns where to continue if not all were read.
     async fn import_channel(
         &self,
         app: &App,
@@ -147,7 +147,7 @@ impl Publisher {
         }
     }
 
-    /// A page of the list; `None` once there is no time left for it.
+    /// A page of the list; `None` if there is no time left.
     async fn list_page(
         &self,
         app: &App,
@@ -168,7 +168,7 @@ impl Publisher {
         }
     }
 
-    /// A template, if it is still there; `None` once there is no time left for it.
+    /// A template, if it still exists; `None` if there is no time left.
     async fn read_template(
         &self,
         app: &App,
@@ -194,7 +194,7 @@ fn failed(app: &App, name: String) -> impl FnOnce(ProviderError) -> DriftError {
 }
 
 impl Imported {
-    /// Brings in one template.
+    /// Imports one template.
     fn add(&mut self, there: &RemoteTemplate, budget: &Budget) {
         let key = self.free_key(&there.name);
         let folder = format!("templates/{key}");
@@ -261,7 +261,7 @@ impl Imported {
         self.notes.push(ImportNote { name, file, field: field.cloned(), line, message });
     }
 
-    /// A key that is made of a name and that nothing has yet.
+    /// An unused key derived from a name.
     fn free_key(&mut self, name: &str) -> String {
         let first = key_of(name);
         let mut key = first.clone();

@@ -1,10 +1,10 @@
-//! OneSignal's names for an event's values as Herald's: `message.custom_data.x` becomes `data.x`.
+//! Translates OneSignal's names of values to Herald's: `message.custom_data.x` becomes `data.x`.
 
 use std::ops::Range;
 
-/// OneSignal's name of the values that travel with a message.
+/// OneSignal's name of the values of a message.
 const VALUES: &str = "message.custom_data";
-/// How one person's part of them is looked up.
+/// How a recipient's values are looked up.
 const MINE: [&str; 2] = ["users[subscription.external_id]", "users[user.external_id]"];
 
 /// The text with Herald's names, and what could not be translated: its line, from 1, and what to do.
@@ -32,7 +32,7 @@ pub(super) fn translate(text: &str) -> (String, Vec<(usize, String)>) {
     (out, left)
 }
 
-/// Where the outputs and tags of a text are, but for what stands in `raw`.
+/// The positions of outputs and tags in a text, except in `raw` blocks.
 fn tags(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let (mut at, mut raw) = (0, false);
@@ -61,7 +61,7 @@ fn tags(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The name that an `assign` gives to a person's values, or to all of them.
+/// The name that an `assign` gives to a recipient's values, or to all of them.
 fn assigned(tag: &str) -> Option<&str> {
     let inner = tag.strip_prefix("{%")?.strip_suffix("%}")?.trim_matches('-').trim();
     let (name, value) = inner.strip_prefix("assign ")?.split_once('=')?;
@@ -74,7 +74,7 @@ fn assigned(tag: &str) -> Option<&str> {
     value.split("|default:").all(mine).then(|| name.trim())
 }
 
-/// A tag with Herald's names for what it reads; what stands in quotes stays.
+/// A tag with Herald's names; quoted strings are unchanged.
 fn with_names(tag: &str, names: &[&str]) -> String {
     let mut out = String::with_capacity(tag.len());
     let mut rest = tag;
@@ -97,7 +97,7 @@ fn with_names(tag: &str, names: &[&str]) -> String {
     out
 }
 
-/// How long the name of the event's values is that `rest` begins with, if a path below them follows.
+/// The length of the name of the event's values at the start of `rest`, if a path follows.
 fn values_at(rest: &str, names: &[&str]) -> Option<usize> {
     let below = |length: usize| rest[length..].starts_with(['.', '[']).then_some(length);
     if let Some(after) = rest.strip_prefix(VALUES) {
@@ -108,7 +108,7 @@ fn values_at(rest: &str, names: &[&str]) -> Option<usize> {
                 return Some(length);
             }
         }
-        // Another person's values are nobody's business.
+        // Values of other recipients must not be used.
         return if after.starts_with(".users[") { None } else { below(VALUES.len()) };
     }
     let named = |name: &&&str| rest.strip_prefix(**name).is_some_and(|after| after.starts_with(['.', '[']));

@@ -1,6 +1,6 @@
-//! A JSON Schema from events as they really came: a beginning for a person to go on from.
+//! Infers a JSON Schema from real events, as a starting point.
 //!
-//! It says what held for every event that was looked at and guesses no bounds, so every one of them fits it.
+//! It describes what is common to all these events without guessing limits, so all of them match it.
 
 mod shape;
 mod texts;
@@ -14,17 +14,17 @@ use crate::domain::event::EventTypeName;
 use shape::Shape;
 use texts::Formats;
 
-/// A schema, and what it is made of.
+/// A schema, and what it is based on.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct Inferred {
-    /// How many events were looked at.
+    /// Number of events that were used.
     pub based_on: usize,
     /// JSON Schema (2020-12) of `data`.
     #[schema(value_type = Object)]
     pub schema: Value,
 }
 
-/// The schema that all of these `data` fit, or as many of them as the budget lasts for. Values that were masked may be
+/// A schema that all of these `data` match, or as many of them as the budget allows. Masked values may be
 /// anything.
 pub fn infer<'d>(events: impl IntoIterator<Item = &'d Value>, budget: &Budget) -> Inferred {
     let formats = Formats::new();
@@ -43,10 +43,10 @@ pub fn infer<'d>(events: impl IntoIterator<Item = &'d Value>, budget: &Budget) -
 }
 
 impl Publisher {
-    /// The schema that the last `last` events of a type fit.
+    /// A schema that the last `last` events of a type match.
     ///
     /// # Errors
-    /// [`ApplyError::Store`] when the database is away, [`ApplyError::Compute`] when it can't be made now.
+    /// [`ApplyError::Store`] if the database is unavailable, [`ApplyError::Compute`] if it can't be computed now.
     pub async fn infer(&self, event_type: &EventTypeName, last: u32) -> Result<Inferred, ApplyError> {
         let types = [event_type.as_str().to_owned()];
         let events = self.store.last_events(&types, last.clamp(1, MAX_EVENTS).into()).await?;

@@ -1,4 +1,4 @@
-//! What the values in one place were.
+//! The values seen at one position.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use super::texts::{Formats, Texts};
 use crate::domain::budget::{Budget, Spent};
 use crate::domain::event::MASK;
 
-/// So many different members, none of them in all objects, and the object is a dictionary.
+/// With this many different members, none of which is in all objects, the object is treated as a dictionary.
 const MANY_MEMBERS: usize = 40;
 
-/// The values that were seen in one place.
+/// The values seen at one position.
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
     count: usize,
@@ -25,10 +25,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Takes one more value into account.
+    /// Adds a value.
     ///
     /// # Errors
-    /// [`Spent`]: it was not, or not all of it.
+    /// [`Spent`]: it was not added, or not completely.
     pub fn add(&mut self, value: &Value, formats: &Formats, budget: &Budget) -> Result<(), Spent> {
         budget.steps(1)?;
         self.count += 1;
@@ -56,7 +56,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Takes the values of another place into account.
+    /// Adds the values of another position.
     fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.masked |= other.masked;
@@ -71,7 +71,7 @@ impl Shape {
         }
     }
 
-    /// The schema of the place; `name` is that of the member that it is.
+    /// The schema of the position; `name` is its member name.
     pub fn schema(&self, name: &str) -> Value {
         let mut schema = Map::new();
         if self.masked || self.count == 0 {

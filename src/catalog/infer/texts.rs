@@ -1,16 +1,16 @@
-//! What texts have in common.
+//! Common properties of strings.
 
 use std::collections::BTreeSet;
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-/// The formats that are looked for, the narrowest first.
+/// The formats to detect, the most specific first.
 const FORMATS: [&str; 5] = ["uuid", "date-time", "date", "email", "uri"];
-/// Words that are listed at most, and how many texts have to be seen before any are.
+/// Maximum number of enum values, and the minimum number of strings before any are listed.
 const MAX_WORDS: usize = 8;
 const MIN_TEXTS: usize = 50;
-/// Words in the names of members whose values are nobody else's business, or as many as there are people.
+/// Words in member names whose values are private or unique per person.
 const PRIVATE: [&str; 31] = [
     "code",
     "token",
@@ -45,11 +45,11 @@ const PRIVATE: [&str; 31] = [
     "ssn",
 ];
 
-/// Tells whether a text has a format, as the check of events does.
+/// Detects formats like the validation of events.
 pub struct Formats(Vec<(&'static str, Validator)>);
 
 impl Formats {
-    /// Makes ready for every format.
+    /// Prepares every format.
     pub fn new() -> Self {
         let validator = |format: &'static str| {
             let schema = json!({ "format": format });
@@ -70,7 +70,7 @@ impl Formats {
     }
 }
 
-/// Texts in one place.
+/// The strings seen at one position.
 #[derive(Debug, Clone, Default)]
 pub struct Texts {
     count: usize,
@@ -78,12 +78,12 @@ pub struct Texts {
     blank: bool,
     /// The formats that all of them have.
     formats: BTreeSet<&'static str>,
-    /// The different ones, up to one more than are ever listed.
+    /// The distinct values, up to one more than are listed.
     words: BTreeSet<String>,
 }
 
 impl Texts {
-    /// Takes one more into account.
+    /// Adds a string.
     pub fn add(&mut self, text: &str, formats: &Formats) {
         if self.count == 0 {
             self.formats = formats.of(text);
@@ -98,7 +98,7 @@ impl Texts {
         }
     }
 
-    /// Takes those of another place into account.
+    /// Adds those of another position.
     pub fn merge(&mut self, other: &Self) {
         if self.count == 0 {
             self.formats.clone_from(&other.formats);
@@ -115,7 +115,7 @@ impl Texts {
         self.count > 0
     }
 
-    /// The words, if there are few and each place of this name may have them shown.
+    /// The values, if there are few and the member name is not private.
     pub fn words(&self, name: &str) -> Option<&BTreeSet<String>> {
         let few = self.words.len() <= MAX_WORDS && self.count >= MIN_TEXTS && self.formats.is_empty();
         (few && !self.blank && !is_private(name)).then_some(&self.words)
@@ -132,7 +132,7 @@ impl Texts {
     }
 }
 
-/// Whether a member's name says that its values are private: `resetToken`, `reset_token`.
+/// Whether a member's name indicates private values: `resetToken`, `reset_token`.
 fn is_private(name: &str) -> bool {
     let mut words = vec![String::new()];
     for c in name.chars() {
