@@ -1,4 +1,4 @@
-//! The service's own role in Postgres: it serves, and it changes neither tables nor the record of changes.
+//! The service's own role in Postgres: it serves, and it changes neither tables nor the audit log.
 
 use std::time::Duration;
 

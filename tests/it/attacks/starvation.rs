@@ -38,7 +38,7 @@ fn password_reset(id: &str) -> Value {
 async fn pages_that_hang_leave_the_workers_and_health_checks_their_connections() {
     let app = Arc::new(TestApp::start().await);
     let viewer = Arc::new(Visitor::with_role(&app, Role::Viewer).await);
-    // Every page of the record of changes now waits for the database, and holds a connection.
+    // Every page of the audit log now waits for the database, and holds a connection.
     let lock = transaction(&app, "LOCK TABLE audit_log IN ACCESS EXCLUSIVE MODE").await;
     let mut pages = tokio::task::JoinSet::new();
     for _ in 0..40 {
