@@ -1,8 +1,8 @@
-# The builder has the tools; the image has one binary, its TLS roots, no shell, and nobody to log in as.
+# The builder has the tools; the image has one binary, root certificates, no shell, and no login accounts.
 #
-# The bases are named here alone. To pin one to what it is today, and to renew that: ask for its digest with
+# The base images are only defined here. To pin one, or to update the pin, get its digest with
 #   docker buildx imagetools inspect rust:1.95-bookworm --format '{{.Manifest.Digest}}'
-# and write it behind the tag (rust:1.95-bookworm@sha256:…), or pass it: --build-arg BUILD_IMAGE=…
+# and append it to the tag (rust:1.95-bookworm@sha256:…), or pass it: --build-arg BUILD_IMAGE=…
 ARG BUILD_IMAGE=rust:1.95-bookworm
 ARG ROOTS_IMAGE=debian:bookworm-slim
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12
@@ -10,7 +10,7 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
-# Crates and what was built of them stay in the builder's cache, so that the next build makes Herald alone.
+# Dependencies stay in the builder's cache, so that the next build only compiles Herald.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --features oidc && cp target/release/herald /herald && strip --strip-debug /herald
@@ -20,12 +20,12 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 
 FROM ${RUNTIME_IMAGE} AS base
 COPY --from=roots /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-# A volume that is mounted here belongs to Herald's user; the service itself writes no file.
+# A volume mounted here belongs to Herald's user; the service itself writes no files.
 COPY --from=roots --chown=65532:65532 /data /data
 COPY --from=build /herald /usr/local/bin/herald
 USER 65532:65532
 
-# The OneSignal sandbox by itself: docker build --target sandbox. Containers that reach it by a name need `--host NAME`.
+# The standalone OneSignal sandbox: docker build --target sandbox. Containers that access it by name need `--host NAME`.
 FROM base AS sandbox
 EXPOSE 8081
 STOPSIGNAL SIGTERM
@@ -35,7 +35,7 @@ FROM base
 ENV HERALD_LISTEN=0.0.0.0:8080 HERALD_LOG__FORMAT=json
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Whoever changes the port of HERALD_LISTEN sets HERALD_URL, too: the probe asks there.
+# If you change the port in HERALD_LISTEN, also set HERALD_URL, which the health check uses.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=20s CMD ["/usr/local/bin/herald", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/herald"]
 CMD ["serve"]

@@ -280,9 +280,9 @@ impl World {
             self.count("SELECT count(*) FROM deliveries WHERE state = 'unknown'").await.unwrap_or_default();
         println!("acknowledged {}, stored {stored}, arrived {}", acknowledged.len(), arrived.len());
         println!("lost {lost}, twice {twice}, unknown {unknown}, drained: {drained}");
-        let report = self.herald(free_port(), "doctor").arg("--ledger").stdout(Stdio::piped()).output();
+        let report = self.herald(free_port(), "doctor").arg("--consistency").stdout(Stdio::piped()).output();
         let report = report.expect("the consistency check ran");
-        println!("herald doctor --ledger\n{}", String::from_utf8_lossy(&report.stdout));
+        println!("herald doctor --consistency\n{}", String::from_utf8_lossy(&report.stdout));
         let is_well = lost == 0 && twice == 0 && drained && report.status.success();
         assert!(is_well, "the books don't balance");
         println!("nothing lost, nothing doubled, all accounted for");

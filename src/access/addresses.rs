@@ -1,10 +1,10 @@
-//! Where a request comes from: the connection's other end, or what a trusted proxy says about it.
+//! The client address of a request: the connection's peer, or the header of a trusted proxy.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-/// Which header of a trusted proxy names the client.
+/// The header with the client address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`.
@@ -14,18 +14,18 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-/// A setting of proxies that can't be used.
+/// An invalid proxy setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// No address and no network.
+    /// Not an address or network.
     #[error("`{0}` is not an address or network such as 10.0.0.7 or 10.0.0.0/8")]
     Network(String),
-    /// No header that is known.
+    /// An unknown header.
     #[error("`{0}` is not supported; use X-Forwarded-For or Forwarded")]
     Header(String),
 }
 
-/// Proxies whose word about the client is taken, and the header that they say it in.
+/// Trusted proxies, and their client address header.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
@@ -33,10 +33,10 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Reads a comma-separated list of addresses and networks, and a header's name.
+    /// Parses a comma-separated list of addresses and networks, and a header name.
     ///
     /// # Errors
-    /// [`ProxyError`] names the part that can't be read.
+    /// [`ProxyError`] names the invalid part.
     pub fn parse(networks: &str, header: &str) -> Result<Self, ProxyError> {
         let parts = networks.split(',').map(str::trim).filter(|part| !part.is_empty());
         let networks = parts
@@ -61,8 +61,8 @@ impl TrustedProxies {
         }
     }
 
-    /// The client behind a connection from `peer`, by that header's `values` in the order in which they came: the
-    /// right-most address that is no trusted proxy. What stands left of it anybody can have written.
+    /// The client behind a connection from `peer`, from that header's `values` in order: the right-most address that is
+    /// not a trusted proxy. Anything to its left can be forged.
     pub fn client<'a>(&self, peer: IpAddr, values: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
         let mut client = peer.to_canonical();
         for hop in values.rev().flat_map(|value| value.rsplit(',')) {
@@ -95,7 +95,7 @@ impl TrustedProxies {
     }
 }
 
-/// What tries are counted by: an IPv4 address, or the /64 network that one subscriber of IPv6 has to choose from.
+/// The unit for counting attempts: an IPv4 address, or the /64 network of an IPv6 subscriber.
 pub(super) fn network_of(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_string(),

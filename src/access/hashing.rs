@@ -1,4 +1,4 @@
-//! Argon2id over passwords: a few at once, a few more that wait, and no more.
+//! Argon2id password hashing with limited concurrency and a bounded queue.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Passwords that are hashed at once: each takes 19 MiB and a core for a moment.
+/// Maximum concurrent hashes: each briefly takes 19 MiB and a core.
 const AT_ONCE: usize = 2;
-/// Requests that may wait for a hash. Those beyond are sent away, so that a flood of log-ins delays nobody for long.
+/// Maximum requests waiting for a hash. Further ones are rejected, so that a flood of logins causes no long delays.
 const WAITING: usize = 50;
 /// Memory in KiB, passes and degree of parallelism, as OWASP recommends for argon2id.
 const COST: (u32, u32, u32) = (19 * 1_024, 2, 1);
 
-/// Hashes and compares, away from the threads that answer.
+/// Hashes and verifies on separate threads.
 #[derive(Debug)]
 pub(super) struct Hashing {
     queue: Arc<Semaphore>,
@@ -63,7 +63,8 @@ impl Hashing {
         .ok()?
     }
 
-    /// Whether a password has this hash. Without one it takes as long and says no, so that nobody learns who exists.
+    /// Whether a password matches this hash. Without a hash it takes equally long and returns `false`, so that timing
+    /// doesn't reveal accounts.
     pub async fn matches(&self, queued: Queued, password: SecretString, hash: Option<String>) -> bool {
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return false };
         let compared = tokio::task::spawn_blocking(move || {

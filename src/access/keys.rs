@@ -1,4 +1,4 @@
-//! API keys: made once, shown once, found by hash.
+//! API keys: shown once, stored and found by hash.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::store::sources::Source;
 use crate::store::{Store, StoreError};
 use crate::vault::sha256;
 
-/// How long a key that was found is believed without looking again: what a revocation takes at most.
+/// How long a key is cached: the maximum delay of a revocation.
 const BELIEVED: TimeDelta = TimeDelta::seconds(2);
-/// How exactly the last use of a key is kept: each use would be a write otherwise.
+/// Precision of a key's last use, which avoids a write for each use.
 const USED_WITHIN: TimeDelta = TimeDelta::minutes(1);
-/// Keys in memory at most.
+/// Maximum cached keys.
 const KEYS_IN_MEMORY: usize = 10_000;
 
 /// Who is asking.
@@ -36,7 +36,7 @@ pub struct Identity {
     pub source_name: String,
     /// Reaches sandbox apps only.
     pub is_test: bool,
-    /// The locale of the source's events, if they don't say.
+    /// The default locale of the source's events.
     pub default_locale: Option<String>,
     scopes: Vec<Scope>,
     key_types: Option<Vec<String>>,
@@ -52,12 +52,12 @@ impl Identity {
         what.needs().iter().all(|scope| self.scopes.contains(scope))
     }
 
-    /// Whether the key sees the events of some sources only.
+    /// Whether the key is limited to the events of some sources.
     pub fn is_limited(&self) -> bool {
         self.visible_sources.is_some()
     }
 
-    /// Whether the key may let others post these event types (`None`: all): not more than it may post itself.
+    /// Whether the key may grant these event types (`None`: all): only ones that it may post itself.
     pub fn may_grant(&self, types: Option<&[String]>) -> bool {
         match (&self.key_types, types) {
             (None, _) => true,
@@ -78,8 +78,8 @@ impl Identity {
 }
 
 impl Identity {
-    /// A source that proved itself otherwise than by an API key: it may post events, and nothing else. `key` names
-    /// what it proved itself with.
+    /// A source authenticated without an API key, which may only post events. `key` identifies the credential
+    /// that was used.
     pub fn of_source(source: &Source, key: KeyId, is_test: bool) -> Self {
         Self {
             key,
@@ -115,25 +115,25 @@ impl From<KnownKey> for Identity {
     }
 }
 
-/// What a new key is to be.
+/// A key to create.
 #[derive(Debug, Clone)]
 pub struct KeyRequest {
-    /// The source that will use it; it is entered if it is new.
+    /// The source that will use it; created if new.
     pub source: String,
     /// Reaches sandbox apps only.
     pub is_test: bool,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Vec<Scope>,
-    /// The event types it may post; `None`: all that its source may.
+    /// The event types that it may post; `None`: all of its source.
     pub allowed_types: Option<Vec<String>>,
-    /// The names of the sources whose events it may see; `None`: all.
+    /// The names of the sources whose events it may access; `None`: all.
     pub allowed_sources: Option<Vec<String>>,
-    /// When it ends; `None`: when it is revoked.
+    /// When it expires; `None`: never.
     pub expires_at: Option<Timestamp>,
 }
 
 impl KeyRequest {
-    /// A key of a source that may do what these scopes say, without further limits.
+    /// A key of a source with these scopes and no further limits.
     pub fn new(source: &str, is_test: bool, scopes: Vec<Scope>) -> Self {
         let (allowed_types, allowed_sources, expires_at) = (None, None, None);
         Self { source: source.to_owned(), is_test, scopes, allowed_types, allowed_sources, expires_at }
@@ -147,21 +147,21 @@ pub struct CreatedKey {
     pub id: KeyId,
     /// Its text.
     pub text: SecretString,
-    /// What may be shown of it.
+    /// A hint that may be shown.
     pub hint: String,
 }
 
-/// A text that can't be a key.
+/// Invalid key format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a key must be `hk_test_` or `hk_live_` followed by letters, digits or `_`, 32 to 128 characters in total"
 )]
 pub struct KeyTextError;
 
-/// Whether `text` can be a key; returns whether it is a test key.
+/// Validates the format of a key; returns whether it is a test key.
 ///
 /// # Errors
-/// [`KeyTextError`] says what a key looks like.
+/// [`KeyTextError`] describes the format.
 pub fn check_key_text(text: &str) -> Result<bool, KeyTextError> {
     let is_test = text.starts_with("hk_test_");
     let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -173,7 +173,7 @@ pub fn check_key_text(text: &str) -> Result<bool, KeyTextError> {
 
 type Found = HashMap<[u8; 32], (Timestamp, Arc<Identity>)>;
 
-/// Finds out who is asking.
+/// Authenticates API keys.
 pub struct Access {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -183,15 +183,15 @@ pub struct Access {
 }
 
 impl Access {
-    /// Knows nobody yet.
+    /// Starts with an empty cache.
     pub fn new(store: Store, clock: Arc<dyn Clock>, ids: Arc<IdSource>) -> Self {
         Self { store, clock, ids, found: Mutex::default(), limits: RateLimits::default() }
     }
 
-    /// Whose key this is, if it is one and not revoked.
+    /// The identity of a key, if it is valid and not revoked.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] if the database is unavailable; retrying helps.
     pub async fn identify(&self, key: &str) -> Result<Option<Arc<Identity>>, StoreError> {
         if check_key_text(key).is_err() {
             return Ok(None);
@@ -208,7 +208,7 @@ impl Access {
         if let Some(known) = &known
             && known.last_used_at.is_none_or(|at| at + USED_WITHIN < now)
         {
-            // Who asks does not wait for it; the next look says it again.
+            // The request does not wait for it; the next look-up retries.
             let (store, id) = (self.store.clone(), known.id);
             tokio::spawn(async move { store.touch_key(id, now).await });
         }
@@ -224,10 +224,10 @@ impl Access {
         Ok(known)
     }
 
-    /// What a key may do with a use of the API, and the events that it may see: the one rule for all keys.
+    /// Whether a key permits a use of the API, and the events that it may access: the single rule for all keys.
     ///
     /// # Errors
-    /// [`Denied`] says why not; or the database is away.
+    /// [`Denied`] with the reason; or the database is unavailable.
     pub async fn permit(
         &self,
         identity: &Identity,
@@ -255,7 +255,7 @@ impl Access {
         Ok(Ok(visible))
     }
 
-    /// Whether this key was found to be good a moment ago. Asks nobody.
+    /// Whether this key is in the cache. Does not query the database.
     pub fn is_known(&self, key: &str) -> bool {
         let now = self.clock.now();
         check_key_text(key).is_ok()
@@ -265,7 +265,7 @@ impl Access {
     /// Counts `events` against the source's rate limit, if it has one.
     ///
     /// # Errors
-    /// How long the source has to wait.
+    /// The time to wait.
     pub fn count(&self, identity: &Identity, events: usize) -> Result<(), Duration> {
         let Some(limit) = identity.events_per_second else { return Ok(()) };
         self.limits.take(identity.source, limit, events, self.clock.now())
@@ -281,7 +281,7 @@ impl Access {
         self.store_key(request, SecretString::from(format!("hk_{kind}_{random}"))).await
     }
 
-    /// Makes the key with this text known, such as the development key. The text has been checked before.
+    /// Registers a key with this text, such as the development key. The text must have been validated.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -308,7 +308,7 @@ impl Access {
         Ok(CreatedKey { id: key.id, text, hint })
     }
 
-    /// Revokes a key; `false` if there is none that could be. Other processes refuse it within two seconds.
+    /// Revokes a key; `false` if there is no such active key. Other processes reject it within two seconds.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -319,24 +319,24 @@ impl Access {
     }
 }
 
-/// Whether every type that `narrow` names is one that `wide` names.
+/// Whether `wide` covers every type of `narrow`.
 fn includes(wide: &str, narrow: &str) -> bool {
     let family = |pattern: &str| pattern.strip_suffix('*').map(str::to_owned);
     wide == narrow || family(wide).is_some_and(|prefix| narrow.starts_with(&prefix))
 }
 
-/// Why a key may not do something.
+/// Why a key is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// It lacks this scope.
     MissingScope(Scope),
-    /// It is a test key, and something live would be touched.
+    /// It is a test key, and something live would be affected.
     TestKey,
-    /// It is limited to the events of some sources, and more would be touched.
+    /// It is limited to the events of some sources, and others would be affected.
     LimitedKey,
 }
 
-/// What may be shown of a key: its kind and its last two characters.
+/// The hint of a key: its kind and its last two characters.
 fn hint(text: &str) -> String {
     let (kind, rest) = text.split_at(8.min(text.len()));
     format!("{kind}…{}", &rest[rest.len().saturating_sub(2)..])

@@ -1,4 +1,4 @@
-//! A source's rate limit: a token bucket a source, in this process.
+//! Rate limits: one token bucket per source and process.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl RateLimits {
     /// Takes `events` tokens of a source that may post `per_second`; at most a second's worth is saved up.
     ///
     /// # Errors
-    /// How long to wait until they are there. A batch larger than a second's worth waits until the bucket is full.
+    /// The time until they are available. A batch larger than a second's worth waits until the bucket is full.
     pub fn take(
         &self,
         source: SourceId,
@@ -43,7 +43,7 @@ impl RateLimits {
         if bucket.tokens < needed {
             return Err(Duration::from_secs_f64((needed - bucket.tokens) / rate));
         }
-        // What goes beyond a second's worth is owed, and paid before the next.
+        // Anything beyond a second's worth becomes a debt for the next request.
         bucket.tokens -= events;
         Ok(())
     }

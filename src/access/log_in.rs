@@ -1,4 +1,4 @@
-//! Logging in: guesses are counted before a password is looked at, and nobody learns whose account there is.
+//! Login: attempts are counted before a password is checked, and responses don't reveal whether an account exists.
 
 use std::time::Duration;
 
@@ -14,36 +14,36 @@ use crate::domain::id::MemberId;
 use crate::store::{StoreError, Tx, log_ins};
 use crate::vault::sha256;
 
-/// How long a log-in waits for its second factor.
+/// How long a login may wait for its second factor.
 const CODE_TIME: TimeDelta = TimeDelta::minutes(10);
-/// When to try again if too many wait for a hash.
+/// When to retry if too many requests wait for a hash.
 const BUSY_FOR: Duration = Duration::from_secs(5);
 
-/// Why somebody is not let in.
+/// Why a login was denied.
 #[derive(Debug, thiserror::Error)]
 pub enum LogInError {
-    /// The address or the password is wrong, or the person may not log in any more. It is never said which.
+    /// Wrong address or password, or the member is deactivated. It is never revealed which.
     #[error("wrong email or password")]
     Refused,
     /// The code is wrong, or was used before.
     #[error("the code is wrong or was already used")]
     WrongCode,
-    /// The log-in was not finished in time.
+    /// The login was not completed in time.
     #[error("the login took too long: start over")]
     Over,
-    /// Passwords are switched off.
+    /// Password login is disabled.
     #[error("password login is disabled: log in through your provider")]
     PasswordsOff,
     /// Too many guesses.
     #[error("too many attempts; try again later")]
     Throttled {
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// Too many log-ins at once.
+    /// Too many concurrent logins.
     #[error("too many logins are in progress; try again in a moment")]
     Busy {
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
     /// The database.
@@ -57,25 +57,25 @@ impl LogInError {
     }
 }
 
-/// How far a log-in came.
+/// The state of a login.
 #[derive(Debug)]
 pub enum LoggedIn {
-    /// All the way.
+    /// Completed.
     Session(NewSession),
-    /// The second factor is asked for.
+    /// The second factor is required.
     NeedsCode(PendingLogIn),
 }
 
-/// A log-in that lacks the second factor.
+/// A login that still requires the second factor.
 #[derive(Debug)]
 pub struct PendingLogIn {
-    /// What the browser keeps until the code is entered.
+    /// The token stored in the browser until the code is entered.
     pub token: SecretString,
     /// Until when.
     pub ends_at: Timestamp,
 }
 
-/// How somebody who is logged in proves once more who they are.
+/// How a member confirms their identity.
 #[derive(Debug)]
 pub enum Proof {
     /// The password.
@@ -84,19 +84,19 @@ pub enum Proof {
     Code(SecretString),
 }
 
-/// Who somebody is, as far as a log-in has come.
+/// The member of a login, and its state.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Proven {
     member: MemberId,
     method: Method,
-    /// They proved it just now.
+    /// Just authenticated.
     is_fresh: bool,
-    /// They have a second factor, which is asked for.
+    /// A second factor is required.
     needs_code: bool,
 }
 
 impl Team {
-    /// Lets somebody in who knows the password, or asks them for the second factor.
+    /// Logs in with a password, or requires the second factor.
     ///
     /// # Errors
     /// [`LogInError`].
@@ -120,7 +120,7 @@ impl Team {
         Ok(done)
     }
 
-    /// Who has this password. Tries are counted before it is looked at, and a right one is taken out of the counts.
+    /// Checks a password. Attempts are counted before the check, and a successful one is subtracted.
     pub(super) async fn who_knows(
         &self,
         email: &str,
@@ -154,14 +154,15 @@ impl Team {
         Ok(member)
     }
 
-    /// One line for a log-in that failed: which account (as a keyed hash), from where, and how often of late.
+    /// Logs a failed login: account (as a keyed hash), client address, and recent attempts.
     pub(super) fn log_failure(&self, what: &str, email: &str, client: &Client<'_>, tries: Option<i32>) {
         let account = self.account_hash(email);
         let (address, tries) = (client.address, tries.unwrap_or_default());
         tracing::warn!(account.hash = account, client.address = %address, tries, "{what}");
     }
 
-    /// What a log-in has come to without the second factor. It is read before the transaction that ends the log-in, which
+    /// What a log-in has come to without the second factor. It is read before the transaction that ends the log-in,
+    /// which
     /// has the one connection that a log-in may hold.
     pub(super) async fn proven(
         &self,
@@ -174,7 +175,7 @@ impl Team {
         Ok(Proven { member, method, is_fresh, needs_code })
     }
 
-    /// Begins the session of a member who has proved who they are, or asks for the second factor that they have.
+    /// Starts the session of an authenticated member, or requires their second factor.
     pub(super) async fn complete(
         &self,
         tx: &mut Tx,
@@ -193,10 +194,10 @@ impl Team {
         Ok(LoggedIn::NeedsCode(PendingLogIn { token, ends_at }))
     }
 
-    /// Lets somebody in whose log-in lacked the second factor.
+    /// Completes a login with the second factor.
     ///
     /// # Errors
-    /// [`LogInError::WrongCode`] leaves the log-in as it was; [`LogInError::Over`] if there is none any more.
+    /// [`LogInError::WrongCode`] keeps the login open; [`LogInError::Over`] if it has ended.
     pub async fn enter_code(
         &self,
         pending: &str,
@@ -235,10 +236,10 @@ impl Team {
         Ok(session)
     }
 
-    /// Takes a proof of somebody who is logged in, so that for some minutes they may change keys, roles and apps.
+    /// Confirms a member's identity, so that they may change keys, roles and apps for some minutes.
     ///
     /// # Errors
-    /// [`LogInError`]: wrong proofs are counted like guesses at the log-in.
+    /// [`LogInError`]: failures are counted like login attempts.
     pub async fn confirm(
         &self,
         person: &Person,

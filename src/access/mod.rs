@@ -1,7 +1,7 @@
-//! Who may do what: API keys with scopes, people with roles, and a table for each of what every use needs.
+//! Authorization: API keys with scopes, people with roles, and a permission table for each.
 //!
-//! The texts of keys, tokens, passwords and codes are seen here and nowhere else; Postgres holds their hashes, or seals
-//! them. A revoked key is refused within seconds, a session that was ended at once.
+//! Keys, tokens, passwords and codes in plain text are only handled here; Postgres stores hashes or encrypted values. A
+//! revoked key is rejected within seconds, an ended session immediately.
 
 mod addresses;
 mod hashing;
@@ -35,7 +35,7 @@ pub use sessions::{Method, NewSession, Person, SessionTimes};
 pub use team::{Member, NewMember, Team, TeamError, TeamOptions, plain_email};
 pub use throttle::Client;
 
-/// Marks the response to a client that proved who it is, by a key or a session: its connection is worth more than one
-/// of a client that nobody knows.
+/// Marks the response to an authenticated client (key or session): its connection is preferred over those of
+/// unauthenticated clients.
 #[derive(Debug, Clone, Copy)]
 pub struct KnownClient;

@@ -1,4 +1,4 @@
-//! Somebody who is logged in takes another password.
+//! Changing one's own password.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::team::{Team, TeamError};
 use super::throttle::Client;
 use crate::store::{StoreError, sessions, team as rows};
 
-/// Why the password stays as it was.
+/// Why the password was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangePasswordError {
-    /// The old one is wrong.
+    /// The current one is wrong.
     #[error("the current password is wrong")]
     OldOne,
-    /// Too many tries.
+    /// Too many attempts.
     #[error("too many attempts; try again in 15 minutes")]
     Throttled {
-        /// When to try again.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// The new one is no good.
+    /// The new one is too weak.
     #[error(transparent)]
     NewOne(#[from] TeamError),
 }
@@ -48,11 +48,11 @@ impl From<LogInError> for ChangePasswordError {
 }
 
 impl Team {
-    /// Changes the password of whoever knows the old one, ends their sessions everywhere, and begins a new one here. Tries
-    /// with a wrong old one are counted like guesses at the log-in: an open browser is no way to a password.
+    /// Changes the password after checking the current one, ends all sessions, and starts a new one. Attempts with a
+    /// wrong one are counted like login attempts, so that an unlocked browser can't be used for guessing.
     ///
     /// # Errors
-    /// [`ChangePasswordError`]; the old password holds then.
+    /// [`ChangePasswordError`]; the password is then unchanged.
     pub async fn change_password(
         &self,
         email: &str,

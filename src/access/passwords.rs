@@ -1,20 +1,20 @@
-//! Which passwords are good enough.
+//! Password strength.
 
 use secrecy::{ExposeSecret, SecretString};
 use zxcvbn::Score;
 
 /// Characters of a password.
 const LENGTH: std::ops::RangeInclusive<usize> = 12..=128;
-/// Words that are tried first here.
+/// Context-specific words that count as weak.
 const OURS: [&str; 3] = ["herald", "onesignal", "console"];
 
-/// Why a password is not taken.
+/// Why a password is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// Its length.
     #[error("a password must have 12 to 128 characters; four or five unrelated words are easy to remember")]
     Length,
-    /// It is on the lists that are tried first, or close to one of their entries.
+    /// It is common, or similar to a common one.
     #[error(
         "this password is easy to guess: it is common, or consists of common words, names, dates or keyboard patterns with \
          little added; use four or five unrelated words, or a password manager"
@@ -22,14 +22,14 @@ pub enum PasswordError {
     Common,
 }
 
-/// Whether a password is good enough for this address: fewer than ten thousand million guesses are not, counted from
-/// lists of leaked passwords, words, names, dates and keyboard rows, with the substitutions that people make.
+/// Whether a password is strong enough for this address: at least ten billion guesses, estimated from lists of leaked
+/// passwords, words, names, dates and keyboard patterns with common substitutions.
 ///
 /// # Errors
-/// [`PasswordError`] says what a good one is.
+/// [`PasswordError`] describes the requirements.
 pub(super) async fn check(password: &SecretString, email: &str) -> Result<(), PasswordError> {
     let (password, email) = (password.clone(), email.to_owned());
-    // A long one takes some milliseconds.
+    // A long one takes a few milliseconds.
     let checked = tokio::task::spawn_blocking(move || check_text(password.expose_secret(), &email));
     checked.await.unwrap_or(Err(PasswordError::Common))
 }

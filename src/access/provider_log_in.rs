@@ -1,4 +1,4 @@
-//! Logging in through an OpenID Connect provider: what Herald keeps while the browser is there, and who the answer is.
+//! Login through an OpenID Connect provider: the pending state, and matching the response to a member.
 //!
 //! The protocol itself is behind the port [`LogInProvider`]; `oidc` is its adapter.
 
@@ -19,63 +19,63 @@ use crate::domain::id::MemberId;
 use crate::store::{StoreError, team as rows};
 use crate::vault::sha256;
 
-/// How long somebody may stay at the provider.
+/// How long a login at the provider may take.
 const AT_PROVIDER: TimeDelta = TimeDelta::minutes(10);
-/// What rows of log-ins at the provider are sealed for.
+/// The encryption context of pending provider logins.
 const PLACE: &str = "oidc_log_ins";
 
-/// Why the provider could not be used, or what is wrong with its answer. No part of a token is in it.
+/// Why the provider is unavailable, or its response invalid. Contains no part of a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
-    /// It does not answer, or not as OpenID Connect says.
+    /// It does not respond, or violates the protocol.
     #[error("the login provider is unavailable: {0}")]
     Unusable(String),
-    /// It refused the code, or its token is not good.
+    /// It rejected the code, or its token is invalid.
     #[error("invalid response from the login provider: {0}")]
     BadAnswer(String),
 }
 
-/// Where the browser is sent, and what has to come back.
+/// The redirect to the provider, with the expected values.
 #[derive(Debug)]
 pub struct Redirect {
     /// The provider's page.
     pub url: Url,
-    /// Comes back with the browser.
+    /// Returned with the callback.
     pub state: SecretString,
-    /// Stands in the token.
+    /// Contained in the token.
     pub nonce: SecretString,
-    /// Proves that the code was asked for here (PKCE).
+    /// The PKCE verifier.
     pub verifier: SecretString,
 }
 
-/// Who the provider says that somebody is. Signature, issuer, audience, times and nonce have been checked.
+/// The verified identity from the provider. Signature, issuer, audience, times and nonce have been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderAnswer {
-    /// Their account there: issuer and subject. It never passes to another person.
+    /// Their account: issuer and subject, which are never reassigned.
     pub account: String,
     /// Their address.
     pub email: Option<String>,
     /// Whether the provider has verified that it is theirs.
     pub email_verified: bool,
-    /// What to call them.
+    /// Display name.
     pub name: Option<String>,
-    /// When they last proved who they are there.
+    /// When they last authenticated there.
     pub authenticated_at: Option<Timestamp>,
 }
 
 /// An OpenID Connect provider.
 #[async_trait]
 pub trait LogInProvider: Send + Sync {
-    /// Where to send the browser. `again`: the person has to prove who they are, even if the provider knows them.
+    /// The redirect for the browser. `again`: the person has to authenticate even with an existing provider session.
     ///
     /// # Errors
-    /// [`ProviderError::Unusable`]; trying again may help.
+    /// [`ProviderError::Unusable`]; retrying may help.
     async fn redirect(&self, again: bool, now: Timestamp) -> Result<Redirect, ProviderError>;
 
-    /// Exchanges the code that came back, and checks the token.
+    /// Exchanges the returned code, and verifies the token.
     ///
     /// # Errors
-    /// [`ProviderError`]; the log-in has to begin again.
+    /// [`ProviderError`]; the login has to be restarted.
     async fn answer(
         &self,
         code: &str,
@@ -85,19 +85,19 @@ pub trait LogInProvider: Send + Sync {
     ) -> Result<ProviderAnswer, ProviderError>;
 }
 
-/// Whom a provider's word lets in.
+/// Who may log in through the provider.
 #[derive(Debug, Clone, Default)]
 pub struct OidcPolicy {
-    /// Domains of addresses that are let in; empty: all.
+    /// Allowed email domains; empty: all.
     pub domains: Vec<String>,
-    /// The role of people who are not in the team yet; `None`: they are not let in.
+    /// The role of people who are not members yet; `None`: they are rejected.
     pub default_role: Option<Role>,
 }
 
-/// Why a log-in through the provider did not work.
+/// Why a login through the provider failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderLogInError {
-    /// The answer belongs to no log-in of this browser, or to one that is over.
+    /// The response doesn't belong to a login of this browser, or the login has expired.
     #[error(
         "this response doesn't belong to a login that this browser started within ten minutes: start over"
     )]
@@ -105,7 +105,7 @@ pub enum ProviderLogInError {
     /// The provider.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// The address may not log in. It is never said why.
+    /// The address may not log in. The reason is not revealed.
     #[error("no member can log in with this account; an admin can invite its address")]
     NotInTeam,
     /// Too many.
@@ -119,7 +119,7 @@ impl From<StoreError> for ProviderLogInError {
     }
 }
 
-/// What Herald keeps while the browser is at the provider.
+/// The pending state of a provider login.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     nonce: String,
@@ -129,17 +129,17 @@ struct Kept {
     session: Option<String>,
 }
 
-/// A log-in that came back from the provider.
+/// A login returned from the provider.
 #[derive(Debug)]
 pub struct ProviderLogIn {
-    /// How far it came.
+    /// Its state.
     pub logged_in: LoggedIn,
-    /// Where the person meant to go.
+    /// The target after login.
     pub next: String,
 }
 
 impl Team {
-    /// Begins a log-in at the provider: where to send the browser, and the state that it has to keep.
+    /// Starts a login at the provider: returns the redirect, and the state for the browser.
     ///
     /// # Errors
     /// [`ProviderLogInError`].
@@ -167,10 +167,10 @@ impl Team {
         Ok((redirect.url, redirect.state))
     }
 
-    /// Ends a log-in at the provider: `kept` is the state that the browser kept, `state` and `code` came back with it.
+    /// Completes a login at the provider: `kept` is the browser's state, `state` and `code` were returned.
     ///
     /// # Errors
-    /// [`ProviderLogInError`]; the same answer is good once.
+    /// [`ProviderLogInError`]; a response is valid only once.
     pub async fn finish_at_provider(
         &self,
         provider: &dyn LogInProvider,
@@ -200,7 +200,7 @@ impl Team {
         Ok(ProviderLogIn { logged_in, next: kept.next })
     }
 
-    /// The member that the provider speaks of, entered if they are new and the policy says so.
+    /// The member of the verified identity, created if new and allowed by the policy.
     async fn member_of(
         &self,
         answer: &ProviderAnswer,

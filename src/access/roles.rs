@@ -1,19 +1,19 @@
-//! What people may do: five roles, and one table of the roles that each use needs.
+//! Roles and their permission table.
 
 use super::scopes::Use;
 
-/// What a person of the team is there for. The words are what the database and the commands know them by.
+/// A member's role. The names are used by the database and the commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Looks.
+    /// Read-only.
     Viewer,
-    /// Writes copy: drafts, never what goes out.
+    /// Edits drafts, without publishing.
     Editor,
-    /// Decides what goes out: publishes, and changes rules and event types.
+    /// Publishes, and changes rules and event types.
     Publisher,
-    /// Keeps it going: releases, cancels, replays, stops.
+    /// Operates: releases, cancels, replays, pauses.
     Operator,
-    /// Everything, and who may do what.
+    /// Full access, including team management.
     Admin,
 }
 
@@ -21,7 +21,7 @@ impl Role {
     /// Every role.
     pub const ALL: [Self; 5] = [Self::Viewer, Self::Editor, Self::Publisher, Self::Operator, Self::Admin];
 
-    /// The word for it.
+    /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -32,12 +32,12 @@ impl Role {
         }
     }
 
-    /// Reads a role's word.
+    /// Parses a role.
     pub fn find(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 
-    /// What it is there for, in a few words.
+    /// A short description.
     pub fn about(self) -> &'static str {
         match self {
             Self::Viewer => "views everything except secrets",

@@ -1,6 +1,6 @@
-//! Scopes, and the table of what each use of the API needs.
+//! Scopes, and the permission table of the API.
 
-/// What a key may do.
+/// A scope of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// Post events.
@@ -21,12 +21,12 @@ pub enum Scope {
     AppsRead,
     /// Change apps and their keys, and close and open gates.
     AppsWrite,
-    /// Read sources, and try their mappings.
+    /// Read sources, and test their mappings.
     SourcesRead,
-    /// Change sources and their secrets, and replay what they sent; with `events:write`, since a source's mapping and
-    /// secrets make events.
+    /// Change sources and their secrets, and reprocess bodies; requires `events:write` as well, since mappings and
+    /// secrets can create events.
     SourcesWrite,
-    /// Read the bodies that webhooks received: they may hold personal data.
+    /// Read received webhook bodies, which may contain personal data.
     BodiesRead,
     /// Read metrics.
     MetricsRead,
@@ -50,7 +50,7 @@ impl Scope {
         Self::MetricsRead,
     ];
 
-    /// The word for it.
+    /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EventsWrite => "events:write",
@@ -69,7 +69,7 @@ impl Scope {
         }
     }
 
-    /// Reads a scope's word.
+    /// Parses a scope.
     pub fn find(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == word)
     }
@@ -148,7 +148,7 @@ impl Use {
         Self::BeLoggedIn,
     ];
 
-    /// The permission table for keys: the scopes that each use needs, all of them. `Role::may` is the one for people.
+    /// The permission table for keys: all scopes that each use requires. `Role::may` is the one for people.
     pub fn needs(self) -> &'static [Scope] {
         match self {
             Self::PostEvent | Self::CancelWaiting => &[Scope::EventsWrite],
@@ -182,21 +182,21 @@ impl Use {
     }
 }
 
-/// What a key with a narrow view may do with a use of the API: a test key where there are live apps, or a key that is
-/// limited to the events of some sources.
+/// What a restricted key may do with a use of the API: a test key while live apps exist, or a key limited to the
+/// events of some sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NarrowUse {
-    /// Everything: it shows and touches nobody's events. What a test key posts or sends is marked as a test, and
+    /// Everything: it neither shows nor affects others' events. What a test key posts or sends is marked as a test, and
     /// reaches sandbox apps only.
     Allowed,
-    /// What it says, for the events that the key may see: those posted with a test key, or by its sources.
+    /// Only for the events that the key may access: those posted with a test key, or by its sources.
     OwnEvents,
-    /// Nothing: it shows or changes what all events have in common.
+    /// Nothing: it shows or changes what is common to all events.
     Refused,
 }
 
 impl Use {
-    /// The table for test keys where there are live apps.
+    /// The table for test keys while live apps exist.
     pub fn by_test_key(self) -> NarrowUse {
         match self {
             Self::PostEvent
@@ -233,7 +233,7 @@ impl Use {
         }
     }
 
-    /// The table for keys that are limited to the events of some sources. What it refuses would show or reach the
+    /// The table for keys limited to the events of some sources. Refused uses would show or affect the
     /// events of others.
     pub fn by_limited_key(self) -> NarrowUse {
         match self {

@@ -1,6 +1,6 @@
 //! The second factor: codes of an authenticator app (TOTP, RFC 6238), and recovery codes for when it is lost.
 //!
-//! The secret is sealed; recovery codes are kept as hashes and shown once. No code is good twice.
+//! The secret is encrypted; recovery codes are stored as hashes and shown once. No code works twice.
 
 use secrecy::{ExposeSecret, SecretString};
 use totp_rs::{Builder, Totp};
@@ -17,32 +17,32 @@ use crate::vault::sha256;
 
 /// Bytes of a secret: what RFC 4226 recommends.
 const SECRET_LEN: usize = 20;
-/// Recovery codes that are made at once.
+/// Number of recovery codes.
 const RECOVERY_CODES: usize = 10;
-/// Letters of recovery codes: none that are taken for each other.
+/// Letters of recovery codes, without ambiguous ones.
 const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
-/// What authenticator apps show beside the account.
+/// The issuer shown by authenticator apps.
 const ISSUER: &str = "Herald";
 
-/// A second factor that is in place.
+/// An active second factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SecondFactor {
-    /// Since when it is asked for.
+    /// When it was activated.
     pub active_since: Timestamp,
-    /// Recovery codes that were not used.
+    /// Number of unused recovery codes.
     pub recovery_codes: i64,
 }
 
-/// What an authenticator app is given, once.
+/// The data for an authenticator app, shown once.
 #[derive(Debug)]
 pub struct Enrolment {
-    /// The secret as text, to be typed in.
+    /// The secret as text.
     pub secret: SecretString,
-    /// The same as an `otpauth:` address, to be read from a picture.
+    /// The `otpauth:` URL for the QR code.
     pub url: SecretString,
 }
 
-/// Why the second factor stays as it was.
+/// Why the second factor was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SecondFactorError {
     /// There is one.
@@ -51,7 +51,7 @@ pub enum SecondFactorError {
     /// There is none.
     #[error("there is no second factor")]
     None,
-    /// The code is wrong, or there were too many.
+    /// The code is wrong, or there were too many attempts.
     #[error(transparent)]
     Code(#[from] LogInError),
     /// The authenticator can't be set up.
@@ -68,7 +68,7 @@ impl From<StoreError> for SecondFactorError {
     }
 }
 
-/// The authenticator's rules with a secret: six digits of SHA-1 each 30 seconds, which every app knows, and one step of
+/// The TOTP parameters: six digits of SHA-1 per 30 seconds, which every app supports, and one step of
 /// tolerance.
 fn totp(secret: &[u8], account: &str) -> Option<Totp> {
     let account = account.replace(':', " ");
@@ -89,19 +89,19 @@ fn enrolment(secret: &[u8], email: &str) -> Option<Enrolment> {
     })
 }
 
-/// The step that a code belongs to.
+/// The time step of a code.
 fn step_of(secret: &[u8], code: &str, now: Timestamp) -> Option<i64> {
     let time = u64::try_from(now.timestamp()).ok()?;
     i64::try_from(totp(secret, "")?.check(code, time)?).ok()
 }
 
-/// A code as it is compared: people write blanks and dashes as they are shown.
+/// Normalizes a code: spaces and dashes are ignored.
 fn plain(code: &str) -> String {
     code.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase()
 }
 
 impl Team {
-    /// A member's second factor, if it is in place.
+    /// A member's second factor, if active.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -112,7 +112,7 @@ impl Team {
         }))
     }
 
-    /// Makes the secret of a second factor, which counts once a code of it was entered.
+    /// Creates the secret of a second factor, which becomes active after the first code.
     ///
     /// # Errors
     /// [`SecondFactorError::Active`] if there is one.
@@ -125,7 +125,7 @@ impl Team {
         enrolment(secret, &person.email).ok_or(SecondFactorError::Secret)
     }
 
-    /// The secret that was made and waits for its first code.
+    /// The secret that is waiting for its first code.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -135,7 +135,7 @@ impl Team {
         Ok(waiting.and_then(|row| enrolment(&row.secret, &person.email)))
     }
 
-    /// Puts the second factor in place, by a code that shows that the authenticator has it; returns the recovery codes.
+    /// Activates the second factor with a code from the authenticator; returns the recovery codes.
     ///
     /// # Errors
     /// [`SecondFactorError`].
@@ -161,7 +161,7 @@ impl Team {
         Ok(codes)
     }
 
-    /// Makes recovery codes anew; the ones before are good no more.
+    /// Replaces the recovery codes.
     ///
     /// # Errors
     /// [`SecondFactorError::None`] without a second factor.
@@ -175,7 +175,7 @@ impl Team {
         Ok(codes)
     }
 
-    /// Removes somebody's own second factor.
+    /// Removes one's own second factor.
     ///
     /// # Errors
     /// [`SecondFactorError::None`] if there is none.
@@ -215,7 +215,7 @@ impl Team {
     }
 }
 
-/// Takes a code of a member's authenticator, or a recovery code: `false` if it is wrong or was taken before.
+/// Consumes an authenticator or recovery code: `false` if it is wrong or was already used.
 pub(super) async fn take_code(
     tx: &mut Tx,
     (member, factor): (MemberId, Option<SecondFactorRow>),

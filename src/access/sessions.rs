@@ -1,4 +1,4 @@
-//! Who is logged in.
+//! Sessions.
 
 use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
@@ -13,17 +13,17 @@ use crate::store::sessions::NewSessionRow;
 use crate::store::{StoreError, Tx, log_ins, sessions};
 use crate::vault::sha256;
 
-/// How exactly the last use of a session is kept: each look would be a write otherwise.
+/// Precision of a session's last use, which avoids a write for each request.
 const SEEN_WITHIN: TimeDelta = TimeDelta::minutes(1);
-/// How long somebody who proved who they are may change keys, roles and apps without being asked again.
+/// How long an identity confirmation is valid for changing keys, roles and apps.
 pub(super) const CONFIRMED_FOR: TimeDelta = TimeDelta::minutes(10);
 
 /// How long sessions last.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionTimes {
-    /// Without being used.
+    /// Without use.
     pub idle: TimeDelta,
-    /// In all.
+    /// In total.
     pub max: TimeDelta,
 }
 
@@ -33,7 +33,7 @@ impl Default for SessionTimes {
     }
 }
 
-/// How somebody logged in.
+/// The login method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// With a password.
@@ -45,7 +45,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The word for it.
+    /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Password => "password",
@@ -54,26 +54,26 @@ impl Method {
         }
     }
 
-    /// Reads a method's word.
+    /// Parses a method.
     pub fn find(word: &str) -> Option<Self> {
         [Self::Password, Self::Oidc, Self::Local].into_iter().find(|method| method.as_str() == word)
     }
 }
 
-/// Somebody who is logged in.
+/// A logged-in member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// Who.
+    /// The member.
     pub id: MemberId,
-    /// What to log in with, and what the record of changes calls them.
+    /// Email address, also used in the audit log.
     pub email: String,
-    /// What to call them.
+    /// Display name.
     pub name: String,
-    /// What they are there for.
+    /// The role.
     pub role: Role,
-    /// How they logged in.
+    /// The login method.
     pub method: Method,
-    /// Until when they count as having just proved who they are.
+    /// When the identity confirmation expires.
     pub confirmed_until: Option<Timestamp>,
     /// Has a password.
     pub has_password: bool,
@@ -82,34 +82,34 @@ pub struct Person {
 }
 
 impl Person {
-    /// Whether the person's role allows this use.
+    /// Whether the member's role allows this use.
     pub fn may(&self, what: Use) -> bool {
         self.role.may(what)
     }
 
-    /// Whether they proved who they are within the last minutes.
+    /// Whether the identity was recently confirmed.
     pub fn is_confirmed(&self, now: Timestamp) -> bool {
         self.confirmed_until.is_some_and(|until| until > now)
     }
 }
 
-/// A session that has just begun.
+/// A new session.
 #[derive(Debug)]
 pub struct NewSession {
-    /// What the browser keeps. Nobody else ever sees it again.
+    /// The token stored in the browser, and nowhere else.
     pub token: SecretString,
-    /// When it ends, used or not.
+    /// When it ends regardless of use.
     pub ends_at: Timestamp,
-    /// What the browser keeps beyond the session, so that its failed log-ins are counted apart from everybody's.
+    /// The token of a known browser, so that its failed logins are counted separately.
     pub browser: Option<SecretString>,
 }
 
 impl Team {
-    /// Who holds this session, if it is good. `is_use`: a person did something, so that the session goes on; a page that
-    /// refreshes itself is no use.
+    /// The member of a valid session. `is_use`: the request extends the session; automatic refreshes do
+    /// not.
     ///
     /// # Errors
-    /// [`StoreError`] when the database is away; trying again helps.
+    /// [`StoreError`] if the database is unavailable; retrying helps.
     pub async fn who_is(&self, token: &str, is_use: bool) -> Result<Option<Person>, StoreError> {
         if token.len() != 64 {
             return Ok(None);
@@ -136,7 +136,7 @@ impl Team {
         }))
     }
 
-    /// Ends a session at once.
+    /// Ends a session immediately.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -144,7 +144,7 @@ impl Team {
         self.store.end_session(&sha256(token.as_bytes())).await
     }
 
-    /// Begins a session within a transaction, ends the one that the browser held, and remembers the browser.
+    /// Starts a session within a transaction, ends the browser's previous one, and registers the browser.
     pub(super) async fn begin_session(
         &self,
         tx: &mut Tx,

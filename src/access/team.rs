@@ -1,4 +1,4 @@
-//! The team: the first admin by a one-time token, everybody else by an admin's invitation. There is no open sign-up.
+//! The team: the first admin uses a one-time token, everyone else is invited. There is no open sign-up.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -20,64 +20,64 @@ use crate::store::team::{self as rows, MemberRow};
 use crate::store::{Store, StoreError, Tx, sessions};
 use crate::vault::sha256;
 
-/// How long the token of the first log-in is good.
+/// Validity of the set-up token.
 const SET_UP_TIME: TimeDelta = TimeDelta::hours(24);
-/// How long an invitation is good.
+/// Validity of an invitation.
 const INVITATION_TIME: TimeDelta = TimeDelta::days(7);
-/// Characters of an address and of a name at most.
+/// Maximum length of an address and of a name.
 const LONGEST: usize = 200;
 
-/// A person of the team, as it is listed.
+/// A member in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Their row.
     pub row: MemberRow,
-    /// What they are there for.
+    /// The role.
     pub role: Role,
 }
 
-/// Somebody to be entered.
+/// A member to create.
 #[derive(Debug, Clone)]
 pub struct NewMember<'a> {
-    /// What to log in with.
+    /// Email address.
     pub email: &'a str,
-    /// What to call them.
+    /// Display name.
     pub name: &'a str,
-    /// What they are there for.
+    /// The role.
     pub role: Role,
 }
 
 /// Why the team was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TeamError {
-    /// The token is wrong, was used, or is too old.
+    /// The token is wrong, used, or expired.
     #[error("this link or token has expired or was already used; an admin can create a new one")]
     Token,
-    /// No address.
+    /// Invalid address.
     #[error("`{0}` is not a valid email address")]
     Email(String),
-    /// No name.
+    /// Invalid name.
     #[error("a name must have 1 to 200 characters")]
     Name,
-    /// The address is taken.
+    /// The address is already used.
     #[error("there is already a member with the address {0}")]
     Known(String),
-    /// There is nobody with it.
+    /// There is no such member.
     #[error("there is no member with the address {0}")]
     Unknown(String),
-    /// Somebody has to be left who can let others in.
+    /// At least one admin has to remain.
     #[error("{0} is the last admin: make someone else an admin first")]
     LastAdmin(String),
-    /// The password is no good.
+    /// The password is too weak.
     #[error(transparent)]
     Password(#[from] PasswordError),
-    /// Passwords are switched off.
+    /// Password login is disabled.
     #[error("password login is disabled: log in through your provider")]
     PasswordsOff,
-    /// Too many wait for a hash.
+    /// Too many requests wait for a hash.
     #[error("too many password checks are in progress; try again in a moment")]
     Busy,
-    /// The machine has no memory for a hash.
+    /// Out of memory for a hash.
     #[error("the password could not be hashed: out of memory")]
     Hash,
     /// The database.
@@ -90,7 +90,7 @@ pub enum TeamError {
 pub struct TeamOptions {
     /// How long sessions last.
     pub times: SessionTimes,
-    /// Whether passwords are taken. The first admin sets one in any case.
+    /// Whether password login is enabled. The first admin sets one in any case.
     pub password_log_in: bool,
 }
 
@@ -100,7 +100,7 @@ impl Default for TeamOptions {
     }
 }
 
-/// The people who use the console.
+/// The members.
 pub struct Team {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
@@ -109,7 +109,7 @@ pub struct Team {
     pub(super) hashing: Hashing,
 }
 
-/// An address as it is kept and compared.
+/// Normalizes an address.
 pub fn plain_email(email: &str) -> String {
     email.trim().to_lowercase()
 }
@@ -136,12 +136,12 @@ impl Team {
         Self { store, clock, ids, options, hashing: Hashing::default() }
     }
 
-    /// Whether passwords are taken.
+    /// Whether password login is enabled.
     pub fn takes_passwords(&self) -> bool {
         self.options.password_log_in
     }
 
-    /// Everybody, by name.
+    /// All members, by name.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -149,7 +149,7 @@ impl Team {
         self.store.members().await?.into_iter().map(member).collect()
     }
 
-    /// Whether nobody can log in as an admin yet.
+    /// Whether there is no admin yet.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -157,8 +157,9 @@ impl Team {
         Ok(!self.store.has_admin().await?)
     }
 
-    /// The token that the first admin logs in with, good for a day; `None` once there is an admin. Those from before are
-    /// good for nothing any more.
+    /// Creates the set-up token for the first admin, valid for a day; `None` if there is an admin. Earlier tokens
+    /// become
+    /// invalid.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -174,10 +175,10 @@ impl Team {
         Ok(Some(token))
     }
 
-    /// Enters the first admin, by the token that the service printed, and logs them in.
+    /// Creates the first admin with the set-up token, and logs them in.
     ///
     /// # Errors
-    /// [`TeamError::Token`] if it is not good, or there is an admin already; others say what is wrong with the rest.
+    /// [`TeamError::Token`] if it is invalid, or there is already an admin; other variants for invalid input.
     pub async fn set_up(
         &self,
         token: &str,
@@ -211,7 +212,7 @@ impl Team {
         Ok(session)
     }
 
-    /// Enters somebody; the token lets them choose a password, once, within a week.
+    /// Invites a member; the token allows choosing a password once within a week.
     ///
     /// # Errors
     /// [`TeamError`].
@@ -229,7 +230,7 @@ impl Team {
         Ok(token)
     }
 
-    /// A new link for somebody who has lost the password or the invitation. Until it is used, the old password stands.
+    /// Creates a new link for a member who lost the password or the invitation. The password is valid until it is used.
     ///
     /// # Errors
     /// [`TeamError`].
@@ -243,11 +244,11 @@ impl Team {
         Ok(token)
     }
 
-    /// Sets the password of whoever holds this token, ends their other sessions, and logs them in; a second factor that
-    /// they have is asked for.
+    /// Sets the password of a token's member, ends their other sessions, and logs them in; an existing second factor is
+    /// required.
     ///
     /// # Errors
-    /// [`TeamError::Token`] if it is not good any more; the password's errors leave it good.
+    /// [`TeamError::Token`] if it is invalid; after a password error it remains valid.
     pub async fn accept(
         &self,
         token: &str,
@@ -280,10 +281,10 @@ impl Team {
         Ok(done)
     }
 
-    /// Gives somebody another role, or shuts them out (and their sessions end at once), or lets them in again.
+    /// Changes a member's role, deactivates them (ending their sessions immediately), or reactivates them.
     ///
     /// # Errors
-    /// [`TeamError::LastAdmin`] if nobody would be left who can let others in.
+    /// [`TeamError::LastAdmin`] if no admin would remain.
     pub async fn change(
         &self,
         actor: &str,
@@ -322,7 +323,7 @@ impl Team {
         Ok(Member { row: MemberRow { role: role.as_str().to_owned(), disabled_at, ..found.row }, role })
     }
 
-    /// Logs in the one who runs Herald on their own machine, and enters them first if they are new. For `herald dev` only.
+    /// Logs in the local user, creating the member if needed. For `herald dev` only.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -335,7 +336,7 @@ impl Team {
         let found = self.store.find_member(EMAIL).await?;
         let found = found.ok_or_else(|| StoreError::corrupt("team_members", "email", EMAIL))?;
         let mut tx = self.store.begin().await?;
-        // Whoever sits at the machine is asked for nothing.
+        // The local user needs no further authentication.
         let confirmed = Some(now + self.options.times.max);
         let client = Client::at(Ipv4Addr::LOCALHOST.into());
         let session = self.begin_session(&mut tx, found.id, Method::Local, confirmed, &client).await?;

@@ -1,4 +1,4 @@
-//! Counting tries before anything is looked at: guesses at passwords, codes and tokens.
+//! Limits of attempts at passwords, codes and tokens, counted before any check.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,45 +11,45 @@ use crate::store::StoreError;
 use crate::store::log_ins::ATTEMPT_WINDOW;
 use crate::vault::sha256;
 
-/// Guesses at one account from one address, or from a browser that its owner has logged in with.
+/// Maximum attempts per account and address, or per known browser.
 const OWN_GUESSES: i32 = 10;
-/// Guesses at one account from all addresses where its owner never logged in: who guesses from everywhere still gets few.
+/// Maximum attempts per account from all unknown browsers, against distributed guessing.
 const ACCOUNT_GUESSES: i32 = 60;
-/// Guesses from one address at all accounts.
+/// Maximum attempts per address.
 const ADDRESS_GUESSES: i32 = 100;
-/// Tries at one-time tokens from one address.
+/// Maximum attempts at one-time tokens per address.
 const TOKEN_TRIES: i32 = 30;
 
-/// What a request says about the browser that it comes from.
+/// The client of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Client<'a> {
     /// Its address.
     pub address: IpAddr,
-    /// What a browser keeps that somebody logged in with before.
+    /// The token of a known browser.
     pub browser: Option<&'a str>,
-    /// The session that it holds, good or not: another log-in ends it.
+    /// Its session token, valid or not: another login ends it.
     pub session: Option<&'a str>,
 }
 
 impl Client<'_> {
-    /// Somebody at this address of whom nothing else is known.
+    /// An unknown client at this address.
     pub fn at(address: IpAddr) -> Self {
         Self { address, browser: None, session: None }
     }
 
-    /// The hash that the browser is known by.
+    /// The hash of the browser token.
     pub(super) fn browser_hash(&self) -> Option<[u8; 32]> {
         self.browser.filter(|token| token.len() == 64).map(|token| sha256(token.as_bytes()))
     }
 }
 
-/// A guess that was counted.
+/// A counted attempt.
 pub(super) struct Counted {
-    /// How many there were, of the narrowest count.
+    /// The number of attempts in the narrowest count.
     pub tries: i32,
-    /// Counts that a right guess ends.
+    /// Counts that a successful attempt resets.
     own: Vec<[u8; 32]>,
-    /// Counts that a right guess is taken out of.
+    /// Counts that a successful attempt is subtracted from.
     shared: Vec<[u8; 32]>,
 }
 
@@ -58,8 +58,8 @@ fn throttled() -> LogInError {
 }
 
 impl Team {
-    /// Counts a guess at an account's password. A browser that the account's owner has logged in with has a count of its
-    /// own, which nobody else can use up.
+    /// Counts an attempt at an account's password. A known browser of the account's owner has a separate count, which
+    /// no one else can use up.
     ///
     /// # Errors
     /// [`LogInError::Throttled`] after too many.
@@ -67,7 +67,7 @@ impl Team {
         self.count("password", email, email, client).await
     }
 
-    /// Counts a guess at a member's second factor, in the same way.
+    /// Counts an attempt at a member's second factor in the same way.
     ///
     /// # Errors
     /// [`LogInError::Throttled`] after too many.
@@ -95,7 +95,7 @@ impl Team {
             return Ok(Counted { tries, own: vec![own], shared: Vec::new() });
         }
         let network = network_of(client.address);
-        // First of all, so that one address fills no table with the accounts that it tries.
+        // Checked first, so that one address can't fill the table with accounts.
         let address = self.subject(&["address", &network]);
         self.add(address, ADDRESS_GUESSES).await?;
         let own = self.subject(&[kind, "pair", &network, account]);
@@ -114,12 +114,12 @@ impl Team {
         Ok(tries)
     }
 
-    /// Takes a right guess out of the counts.
+    /// Subtracts a successful attempt.
     pub(super) async fn forgive(&self, counted: &Counted) -> Result<(), StoreError> {
         self.store.forgive_attempts(&counted.own, &counted.shared).await
     }
 
-    /// Counts a try at a one-time token.
+    /// Counts an attempt at a one-time token.
     ///
     /// # Errors
     /// [`LogInError::Throttled`] after too many from one address.
@@ -129,7 +129,7 @@ impl Team {
         Ok(())
     }
 
-    /// Counts the start of a log-in at the provider, which costs Herald a call.
+    /// Counts the start of a login at the provider, which costs a call.
     ///
     /// # Errors
     /// [`LogInError::Throttled`] after too many from one address.
@@ -139,13 +139,13 @@ impl Team {
         Ok(())
     }
 
-    /// What is counted, in a form that says nothing about whom it is about to somebody who reads the table.
+    /// The counted subject as a keyed hash, which doesn't reveal the account.
     fn subject(&self, parts: &[&str]) -> [u8; 32] {
         let content = format!("log-in attempts\n{}", parts.join("\n"));
         sha256(&self.store.vault().fingerprint(content.as_bytes()))
     }
 
-    /// What the log calls an account: the same for the same address, and of no use without the secret key.
+    /// The account's hash in the log: the same for the same address, and useless without the secret key.
     pub(super) fn account_hash(&self, email: &str) -> String {
         use std::fmt::Write;
         let hash = self.subject(&["logged account", email]);

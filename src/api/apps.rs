@@ -44,7 +44,8 @@ pub(super) struct AppBody {
     subscriptions: Option<u32>,
     /// Why it is paused; `null` if it isn't.
     paused: Option<String>,
-    /// The alias labels of its users, besides OneSignal's own; `null` if not declared, in which case any label is accepted.
+    /// The alias labels of its users, besides OneSignal's own; `null` if not declared, in which case any label is
+    /// accepted.
     alias_labels: Option<Vec<String>>,
 }
 

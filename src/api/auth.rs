@@ -18,7 +18,8 @@ impl Api {
     /// The identity behind a request, if its key allows this use for all events.
     ///
     /// # Errors
-    /// 401 without a valid key, 403 if its scopes don't allow it or it is limited to some events, 503 if the database is
+    /// 401 without a valid key, 403 if its scopes don't allow it or it is limited to some events, 503 if the database
+    /// is
     /// unavailable.
     pub(super) async fn allow(&self, headers: &HeaderMap, what: Use) -> Result<Arc<Identity>, Problem> {
         let (identity, visible) = self.allow_visible(headers, what).await?;
@@ -29,7 +30,8 @@ impl Api {
         Err(self.denial(&identity, what, denied))
     }
 
-    /// The identity behind a request, if its key allows this use, and the events that it may access: the caller must not
+    /// The identity behind a request, if its key allows this use, and the events that it may access: the caller must
+    /// not
     /// show or change any others.
     ///
     /// # Errors

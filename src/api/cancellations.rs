@@ -50,7 +50,8 @@ pub(super) struct CancelledBody {
     rule: String,
     /// Its current state.
     state: &'static str,
-    /// `cancelled`; `taken_out`; `recalling`; or too late: `being_sent`, `may_have_been_sent`, `accepted`, or `shares_call` (scheduled
+    /// `cancelled`; `taken_out`; `recalling`; or too late: `being_sent`, `may_have_been_sent`, `accepted`, or
+    /// `shares_call` (scheduled
     /// at OneSignal in one message with others that are not cancelled); `over`: it had already ended without a message.
     outcome: &'static str,
 }

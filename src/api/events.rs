@@ -170,9 +170,12 @@ impl AcceptedBody {
 
 /// Posts one event: plain JSON, or a CloudEvent in structured or binary mode.
 ///
-/// A CloudEvent's `id` and `source` together are the event's key, `source|id`. Its recipient and Herald's optional fields
-/// are extension attributes: `recipient` with `recipientlabel` (`external_id` if it is left out), `locale`, `sendafter`,
-/// `expiresat`, `cancellationkey`, `collapsekey`, `sequence`, `orderingkey`, `traceparent`. Other attributes are not kept.
+/// A CloudEvent's `id` and `source` together are the event's key, `source|id`. Its recipient and Herald's optional
+/// fields
+/// are extension attributes: `recipient` with `recipientlabel` (`external_id` if it is left out), `locale`,
+/// `sendafter`,
+/// `expiresat`, `cancellationkey`, `collapsekey`, `sequence`, `orderingkey`, `traceparent`. Other attributes are not
+/// kept.
 #[utoipa::path(
     post, path = "/v1/events", tag = "events", params(WriteQuery),
     request_body(content(
@@ -278,11 +281,13 @@ pub(super) struct BatchBody {
 
 /// Posts up to 1,000 events with up to 10,000 recipients in total. A rejected event does not affect the others.
 ///
-/// The response lists up to 500 errors and 10,000 deliveries and decisions in total; see `GET /v1/events/{id}` for the rest.
+/// The response lists up to 500 errors and 10,000 deliveries and decisions in total; see `GET /v1/events/{id}` for the
+/// rest.
 ///
 /// Each event has the format of `POST /v1/events`; an invalid one is rejected with its own problem.
 ///
-/// The body is a JSON array, one JSON document per line (`application/x-ndjson`; empty lines are ignored), or a list of CloudEvents.
+/// The body is a JSON array, one JSON document per line (`application/x-ndjson`; empty lines are ignored), or a list of
+/// CloudEvents.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "events", params(WriteQuery),
     request_body(content(

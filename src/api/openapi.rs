@@ -1,4 +1,5 @@
-//! The routes and their OpenAPI description, from the same table. `/docs` renders it without scripts or third-party hosts.
+//! The routes and their OpenAPI description, from the same table. `/docs` renders it without scripts or third-party
+//! hosts.
 
 use std::sync::Arc;
 

@@ -188,7 +188,8 @@ impl From<ReplayRow> for ReplayListed {
     }
 }
 
-/// Replays the deliveries that match a filter. `?dry_run=true` returns the plan, with the number of possible duplicates.
+/// Replays the deliveries that match a filter. `?dry_run=true` returns the plan, with the number of possible
+/// duplicates.
 #[utoipa::path(
     post, path = "/v1/replays", tag = "deliveries", request_body = ReplayRequest, params(WriteQuery),
     responses(

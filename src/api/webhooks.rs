@@ -60,7 +60,8 @@ pub(super) struct ChallengeBody {
 /// Receives a webhook's body.
 ///
 /// Authenticated by the source's secrets according to its settings, not by an API key: the method of a known sender,
-/// `Authorization: Bearer …`, an HMAC of the body in a header, or Standard Webhooks. Every failure returns the same 401;
+/// `Authorization: Bearer …`, an HMAC of the body in a header, or Standard Webhooks. Every failure returns the same
+/// 401;
 /// see `GET /v1/sources/{name}` for the reason. Slack's URL verification (`challenge`) is answered.
 #[utoipa::path(
     post, path = "/v1/hooks/{source}", tag = "webhooks", security(()),
@@ -212,7 +213,8 @@ pub(super) fn ready(known: &KnownWebhook) -> Option<Ready> {
     Some(Ready { settings: Arc::new(settings), auth })
 }
 
-/// What a source's mappings make of a call; `trial` is its name where the sender calls it nothing. `Err` says why its body
+/// What a source's mappings make of a call; `trial` is its name where the sender calls it nothing. `Err` says why its
+/// body
 /// can't be read.
 ///
 /// # Errors
@@ -241,7 +243,8 @@ fn identity(known: &KnownWebhook, secret: &WebhookSecret) -> Identity {
 /// Applies the mapping to a body, ingests the resulting event, and records the result in `received`.
 ///
 /// # Errors
-/// What passes: 429 or 503. The same body helps later, and nothing is stored of it. Anything else is a reason to keep the
+/// What passes: 429 or 503. The same body helps later, and nothing is stored of it. Anything else is a reason to keep
+/// the
 /// body: sent again, it would fail in the same way.
 pub(super) async fn settle(
     api: &Api,

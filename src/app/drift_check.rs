@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 
 /// How often a process asks whether an app's time has come.
 const ASK_EVERY: Duration = Duration::from_mins(10);
-/// Who does it, in the record of changes.
+/// The actor in the audit log.
 const BY: By<'_> = By::unlimited("herald", "");
 
 impl Herald {

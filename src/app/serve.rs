@@ -128,7 +128,8 @@ impl Running {
     }
 }
 
-/// What has to be known of the database before anything is accepted or sent: after a restore, each delivery is sent alone.
+/// What has to be known of the database before anything is accepted or sent: after a restore, each delivery is sent
+/// alone.
 async fn prepare_database(herald: &Herald) -> anyhow::Result<()> {
     // So that the first health check finds a connection.
     herald.api.health.health().await.context("the database is unreachable")?;

@@ -1,4 +1,5 @@
-//! `apps/<name>.toml`: the part of an app that belongs to the catalog, which is its alias labels. Keys, base URLs and rates
+//! `apps/<name>.toml`: the part of an app that belongs to the catalog, which is its alias labels. Keys, base URLs and
+//! rates
 //! differ between deployments and are never in files.
 
 use serde::{Deserialize, Serialize};

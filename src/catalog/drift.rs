@@ -217,7 +217,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Deletes an app's templates in OneSignal whose versions have been unused for `keep`: not live, not used by a canary
+    /// Deletes an app's templates in OneSignal whose versions have been unused for `keep`: not live, not used by a
+    /// canary
     /// or an open delivery. Returns how many. A version that is used again is uploaded again.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use crate::domain::gate::GateSubject;
 use crate::store::StoreError;
 
 impl Publisher {
-    /// Closes the gates of this name until they are opened; `false` if there is no such subject. Calls in progress are not
+    /// Closes the gates of this name until they are opened; `false` if there is no such subject. Calls in progress are
+    /// not
     /// aborted.
     ///
     /// # Errors

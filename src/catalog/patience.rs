@@ -54,7 +54,8 @@ impl Patience {
         self.0.passed()
     }
 
-    /// After a failed step: waits if the rate limit was the cause, and returns whether to retry. `false` if there is not
+    /// After a failed step: waits if the rate limit was the cause, and returns whether to retry. `false` if there is
+    /// not
     /// enough time left.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! `herald doctor --ledger`: the consistency check of everything that was accepted.
+//! `herald doctor --consistency`: the consistency check of everything that was accepted.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! The commands, one file each. `dev`, `serve`, `migrate`, `doctor`, `restored`, `team` and the first `keys create` use the database;
+//! The commands, one file each. `dev`, `serve`, `migrate`, `doctor`, `restored`, `team` and the first `keys create` use
+//! the database;
 //! `sandbox`, `healthcheck` and `catalog check` need nothing; the others are clients of the HTTP API.
 //!
 //! Results go to standard output; progress and logs go to standard error.

@@ -1,4 +1,5 @@
-//! `herald restored`: after a database restore, deliveries are sent individually instead of in batches, until it is ended.
+//! `herald restored`: after a database restore, deliveries are sent individually instead of in batches, until it is
+//! ended.
 
 use std::process::ExitCode;
 

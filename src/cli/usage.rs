@@ -4,7 +4,8 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Command, CommandFactory};
 
-/// Prints a usage error and exits. Its usage line is the command's own: clap's lists every argument that has a value, also
+/// Prints a usage error and exits. Its usage line is the command's own: clap's lists every argument that has a value,
+/// also
 /// those that the environment set.
 pub(super) fn exit(mut error: clap::Error) -> ! {
     if error.get(ContextKind::Usage).is_some() {

@@ -1,4 +1,4 @@
-//! What the pages load: in the binary, under names that change with their content.
+//! Static assets: embedded in the binary, with content hashes in their names.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::failure::Failure;
 use crate::vault::sha256;
 
-/// Every asset: its name, its type, its bytes.
+/// Every asset: name, type, bytes.
 const ASSETS: [(&str, &str, &[u8]); 6] = [
     ("console.css", "text/css; charset=utf-8", include_bytes!("assets/console.css")),
     ("console.js", "text/javascript; charset=utf-8", include_bytes!("assets/console.js")),
@@ -36,7 +36,7 @@ pub(super) fn url(name: &str) -> &'static str {
     place.and_then(|place| URLS.get(place)).map_or("/assets/missing", String::as_str)
 }
 
-/// Serves an asset. Its name has its hash in it, so browsers may keep it for ever.
+/// Serves an asset. Its name contains its hash, so browsers may cache it forever.
 pub(super) async fn serve(Path(asked): Path<String>) -> Result<Response, Failure> {
     let place = URLS.iter().position(|url| url.strip_prefix("/assets/") == Some(asked.as_str()));
     let Some((_, kind, bytes)) = place.and_then(|place| ASSETS.get(place)) else {

@@ -1,4 +1,4 @@
-//! Who sends a request: from which address, with which browser, and from which page.
+//! The caller of a request: address, browser, and origin page.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,10 +11,10 @@ use super::cookies::Cookie;
 use super::failure::Failure;
 use crate::access::Client;
 
-/// What a request says about the browser that it comes from. The guard makes it.
+/// The caller of a request, set by the guard.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    /// Its address, as far as trusted proxies say.
+    /// Its address, according to trusted proxies.
     pub address: IpAddr,
     browser: Option<String>,
     session: Option<String>,
@@ -32,7 +32,7 @@ impl Caller {
         }
     }
 
-    /// The same for the log-in.
+    /// The caller in the form that login needs.
     pub fn client(&self) -> Client<'_> {
         Client { address: self.address, browser: self.browser.as_deref(), session: self.session.as_deref() }
     }
@@ -62,8 +62,8 @@ fn address(console: &Console, request: &Request) -> IpAddr {
     proxies.client(peer, values.into_iter())
 }
 
-/// Whether a form comes from a page of ours. Browsers name the page's origin, and say themselves whether it is the one
-/// that the form goes to. Where people open the console is known: no other origin is ours, whatever `Host` says.
+/// Whether a form comes from the console. Browsers send the page's origin, and whether it is the same as the form's
+/// target. If `console.public_url` is set, no other origin is accepted, regardless of `Host`.
 pub(super) fn is_from_here(console: &Console, headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let (site, origin) = (text("sec-fetch-site"), text(header::ORIGIN.as_str()));
@@ -95,13 +95,13 @@ pub(super) fn is_local(host: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Whether somebody followed a link on another site, so that the browser left out the strict cookies.
+/// Whether the request follows a link on another site, so that the browser omitted strict cookies.
 pub(super) fn follows_foreign_link(headers: &HeaderMap) -> bool {
     let is = |name, wanted: &[u8]| headers.get(name).is_some_and(|value| value.as_bytes() == wanted);
     is("sec-fetch-site", b"cross-site") && is("sec-fetch-mode", b"navigate")
 }
 
-/// A place of ours to go on to: never another site's.
+/// A redirect target within the console, never on another site.
 pub(super) fn own_place(next: &str) -> &str {
     let is_ours = next.starts_with('/')
         && !next.starts_with("//")

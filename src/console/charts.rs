@@ -1,4 +1,4 @@
-//! Charts, drawn on the server: no script, no style of their own, readable by who can't see them.
+//! Charts rendered on the server, without scripts and inline styles, and accessible as tables.
 
 use maud::{Markup, html};
 
@@ -7,7 +7,7 @@ use super::components::number;
 /// Width and height of a chart in its own units.
 const SIZE: (usize, usize) = (600, 80);
 
-/// Bars over time, the newest at the right, with a table for readers of the page's text.
+/// A bar chart over time, the latest at the right, with a table for screen readers.
 pub(super) fn bars(title: &str, unit: &str, values: &[(String, i64)]) -> Markup {
     let max = values.iter().map(|(_, value)| *value).max().unwrap_or(0).max(1);
     let step = SIZE.0 / values.len().max(1);

@@ -18,14 +18,14 @@ pub(super) fn chip(state: &str) -> Markup {
     html! { span.chip.(kind) { span aria-hidden="true" { (shape) } " " (state) } }
 }
 
-/// A moment, relative to now; the exact one when it is pointed at.
+/// A time relative to now, with the exact time on hover.
 pub(super) fn when(at: Timestamp, now: Timestamp) -> Markup {
     html! {
         time datetime=(at.to_rfc3339()) title=(at.format("%Y-%m-%d %H:%M:%S%.3f UTC")) { (ago(at, now)) }
     }
 }
 
-/// The exact moment of a day, to the millisecond.
+/// The exact time of day, to the millisecond.
 pub(super) fn clock_time(at: Timestamp) -> Markup {
     html! {
         time.exact datetime=(at.to_rfc3339()) title=(at.format("%Y-%m-%d %H:%M:%S%.3f UTC")) { (at.format("%H:%M:%S%.3f")) }
@@ -43,7 +43,7 @@ pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A stretch of time in its largest unit.
+/// A duration in its largest unit.
 pub(super) fn span(gap: TimeDelta) -> String {
     match gap.num_seconds() {
         seconds @ ..60 => format!("{} s", seconds.max(0)),
@@ -53,12 +53,12 @@ pub(super) fn span(gap: TimeDelta) -> String {
     }
 }
 
-/// What would be here, and what makes it appear.
+/// An empty state, with a next step.
 pub(super) fn empty(title: &str, rest: &Markup) -> Markup {
     html! { div.empty { h2 { (title) } (rest) } }
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 pub(super) fn number(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::new();

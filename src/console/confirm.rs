@@ -18,14 +18,14 @@ use super::page_context::{Crumb, Shown, View};
 use super::{Console, forms};
 use crate::access::{LogInError, Method, Proof};
 
-/// Where somebody meant to go.
+/// The target after login.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Next {
     #[serde(default)]
     next: String,
 }
 
-/// What is sent: one of the two proofs.
+/// The form: one of two proofs.
 #[derive(Deserialize)]
 pub(super) struct ConfirmForm {
     #[serde(default)]
@@ -43,7 +43,7 @@ fn form(view: &View, next: &str, problem: Option<&str>) -> Markup {
         @if let Some(problem) = problem { p.problem role="alert" { "▲ " (problem) } }
         @if has_password {
             form.stack method="post" action="/confirm" {
-                // Password managers look for the account beside the password.
+                // Password managers expect the account next to the password.
                 input type="email" name="email" value=(person.email) autocomplete="username" hidden;
                 label { "Your password" input type="password" name="password" required maxlength="128" autocomplete="current-password" autofocus; }
                 input type="hidden" name="next" value=(next);
@@ -116,7 +116,7 @@ async fn refused(view: &View, next: &str, error: LogInError) -> Shown {
     Ok(status_of(&error, page))
 }
 
-/// A page with the status that goes with an error.
+/// A page with an error's status.
 pub(super) fn status_of(error: &LogInError, page: Response) -> Response {
     match error {
         LogInError::Throttled { retry_after } | LogInError::Busy { retry_after } => {

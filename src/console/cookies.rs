@@ -1,4 +1,4 @@
-//! The console's cookies: what each is for, how long it lives, and which requests bring it along.
+//! The console's cookies: purpose, lifetime and `SameSite` policy.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
@@ -12,27 +12,27 @@ use crate::domain::clock::Timestamp;
 /// A cookie of the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cookie {
-    /// Who is logged in.
+    /// The session.
     Session,
-    /// A word from one page to the next.
+    /// A flash message for the next page.
     Notice,
-    /// A browser that somebody logged in with before: its failed log-ins are counted apart.
+    /// A browser with a previous login: its failed logins are counted separately.
     Browser,
-    /// A log-in that lacks the second factor.
+    /// A login that still requires the second factor.
     Pending,
-    /// A log-in that is at the provider.
+    /// A login in progress at the provider.
     Provider,
 }
 
-/// How long a browser keeps that somebody logged in with it.
+/// Lifetime of the cookie of known browsers.
 const BROWSER_STAYS: TimeDelta = TimeDelta::days(180);
-/// How long a word waits for the next page.
+/// Lifetime of a flash message.
 const NOTICE_STAYS: TimeDelta = TimeDelta::minutes(1);
-/// How long somebody may stay at the provider.
+/// How long a login at the provider may take.
 const PROVIDER_STAYS: TimeDelta = TimeDelta::minutes(10);
 
 impl Cookie {
-    /// Its name. With https browsers themselves see to it that no other name of the domain can set it.
+    /// Its name. With https, the `__Host-` prefix prevents other hosts of the domain from setting it.
     fn name(self, console: &Console) -> &'static str {
         match (self, console.is_secure()) {
             (Self::Session, true) => "__Host-herald",
@@ -48,8 +48,8 @@ impl Cookie {
         }
     }
 
-    /// The provider sends the browser back from its own site, which brings along no strict cookie. That cookie alone
-    /// opens nothing.
+    /// The provider redirects the browser from its own site, where strict cookies are omitted. This cookie grants
+    /// nothing by itself.
     fn same_site(self) -> &'static str {
         if self == Self::Provider { "Lax" } else { "Strict" }
     }
@@ -59,7 +59,7 @@ impl Cookie {
         find(headers, self.name(console)).filter(|value| !value.is_empty())
     }
 
-    /// Hands it to the browser.
+    /// Sets it.
     pub fn set(self, console: &Console, response: &mut Response, value: &str, stays: TimeDelta) {
         let (name, site) = (self.name(console), self.same_site());
         let secure = if console.is_secure() { "; Secure" } else { "" };
@@ -71,7 +71,7 @@ impl Cookie {
         }
     }
 
-    /// Takes it out of the browser.
+    /// Deletes it.
     pub fn clear(self, console: &Console, response: &mut Response) {
         self.set(console, response, "", TimeDelta::zero());
     }
@@ -86,7 +86,7 @@ fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Hands the browser its session.
+/// Sets the session cookie.
 pub(super) fn set_session(console: &Console, response: &mut Response, session: &NewSession) {
     let left = |until: Timestamp| until - console.clock.now();
     Cookie::Session.set(console, response, session.token.expose_secret(), left(session.ends_at));
@@ -96,7 +96,7 @@ pub(super) fn set_session(console: &Console, response: &mut Response, session: &
     Cookie::Pending.clear(console, response);
 }
 
-/// Hands the browser what a log-in led to.
+/// Sets the cookies for the result of a login.
 pub(super) fn set_logged_in(console: &Console, response: &mut Response, logged_in: &LoggedIn) {
     match logged_in {
         LoggedIn::Session(session) => set_session(console, response, session),
@@ -107,20 +107,20 @@ pub(super) fn set_logged_in(console: &Console, response: &mut Response, logged_i
     }
 }
 
-/// Hands the browser a word for the next page.
+/// Sets a flash message.
 pub(super) fn set_notice(console: &Console, response: &mut Response, text: &str) {
     let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     Cookie::Notice.set(console, response, &text, NOTICE_STAYS);
 }
 
-/// The word that the page before left.
+/// The flash message of the previous page.
 pub(super) fn notice(console: &Console, headers: &HeaderMap) -> Option<String> {
     let text = Cookie::Notice.of(console, headers)?;
     let (text, _) = url::form_urlencoded::parse(text.as_bytes()).next()?;
     Some(text.into_owned())
 }
 
-/// Keeps the state of a log-in that goes to the provider.
+/// Stores the state of a login at the provider.
 pub(super) fn set_provider(console: &Console, response: &mut Response, state: &str) {
     Cookie::Provider.set(console, response, state, PROVIDER_STAYS);
 }

@@ -1,4 +1,4 @@
-//! The log of refused pages: the first of a burst, then one line a second that counts the rest.
+//! The log of denied requests: the first of a burst, then a count per second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use crate::access::{Person, Use};
 
-/// How often refused pages are logged.
+/// The log interval.
 const GAP: Duration = Duration::from_secs(1);
 
-/// Logs refused pages.
+/// Logs denied requests.
 #[derive(Debug, Clone, Default)]
 pub struct Denials(Arc<Mutex<State>>);
 
@@ -19,12 +19,12 @@ pub struct Denials(Arc<Mutex<State>>);
 struct State {
     /// A line was written within the last second.
     is_quiet: bool,
-    /// Refused since then.
+    /// Denied since then.
     uncounted: u64,
 }
 
 impl Denials {
-    /// Notes that a page was refused to somebody who is logged in.
+    /// Records a request denied to a member.
     pub(super) fn note(&self, person: &Person, needs: Use, (method, route): (&Method, &str)) {
         if self.is_first() {
             let (id, role) = (person.id, person.role.as_str());
@@ -32,7 +32,7 @@ impl Denials {
         }
     }
 
-    /// Notes that a form was refused because it came from another site.
+    /// Records a cross-site form that was rejected.
     pub(super) fn note_foreign(&self, (method, route): (&Method, &str)) {
         if self.is_first() {
             tracing::warn!(route, "{method} {route} was rejected: cross-site request");
@@ -51,7 +51,7 @@ impl Denials {
     }
 }
 
-/// Counts what was refused, each second until there is nothing to count.
+/// Logs the count every second until it is zero.
 async fn summarise(state: Arc<Mutex<State>>) {
     loop {
         tokio::time::sleep(GAP).await;

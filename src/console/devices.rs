@@ -1,4 +1,4 @@
-//! A message as its reader sees it: a phone's notification, a mail, a text.
+//! Device previews: phone notification, email, SMS.
 
 use std::collections::BTreeMap;
 
@@ -100,26 +100,26 @@ fn sms(fields: &Fields<'_>) -> Markup {
     }
 }
 
-/// Whether a mail names images, which it would load from elsewhere.
+/// Whether an email refers to external images.
 fn loads_images(body: &str) -> bool {
     let body = body.to_ascii_lowercase();
     let names_one = ["src=", "srcset=", "background=", "url("].iter().any(|part| body.contains(part));
     names_one && body.contains("//")
 }
 
-/// What the frame of a mail may do: show the mail's own styles, and images that stand in it. Its script is the one that
-/// puts the mail in.
+/// The policy of an email's frame: inline styles and embedded images. Its only script inserts the
+/// email.
 const FRAME_POLICY: &str = "sandbox allow-scripts; default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; \
      img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'self'";
 
-/// Whether somebody asked for the images.
+/// Whether to load images.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct FrameQuery {
     #[serde(default)]
     images: String,
 }
 
-/// The empty page that a mail is put into: what mails bring along has no rights on pages of ours.
+/// The empty page that an email is inserted into, without any permissions in the console.
 pub(super) async fn mail_frame(Query(query): Query<FrameQuery>) -> Response {
     let page = html! { (DOCTYPE) html { head { script src=(assets::url("mail-frame.js")) {} } body {} } };
     let policy = match query.images.as_str() {

@@ -1,4 +1,4 @@
-//! One event: what came, what was decided about it, and its deliveries.
+//! An event: data, decisions and deliveries.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{EventId, made_at};
 use crate::store::delivery_reads::{DecisionRow, DeliveryRow};
 
-/// Deliveries and recipients that are listed: an event may be for thousands of people.
+/// Maximum listed deliveries and recipients.
 const SHOWN: usize = 100;
 const PEOPLE: usize = 20;
 
@@ -95,7 +95,7 @@ fn facts(event: &Event, source: Option<&str>) -> Markup {
 fn table(deliveries: &[DeliveryRow], decisions: &[DecisionRow], now: Timestamp) -> Markup {
     let last: HashMap<_, _> =
         decisions.iter().filter_map(|decision| Some((decision.delivery?, decision))).collect();
-    // Of many, those that went wrong are worth a look.
+    // List failed deliveries first.
     let mut shown: Vec<&DeliveryRow> = deliveries.iter().collect();
     shown.sort_by_key(|delivery| delivery.state.as_str() == "accepted");
     html! {
@@ -119,7 +119,7 @@ fn table(deliveries: &[DeliveryRow], decisions: &[DecisionRow], now: Timestamp) 
     }
 }
 
-/// How many deliveries stand how.
+/// The number of deliveries by state.
 fn by_state(deliveries: &[DeliveryRow], now: Timestamp) -> BTreeMap<&'static str, i64> {
     let mut counted = BTreeMap::new();
     for delivery in deliveries {
@@ -132,19 +132,19 @@ fn uuid(decision: &DecisionRow) -> uuid::Uuid {
     crate::domain::id::TypedId::uuid(decision.id)
 }
 
-/// JSON as people read it.
+/// Pretty-printed JSON.
 pub(super) fn pretty(value: &serde_json::Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// A text as one step of an address.
+/// Encodes a text as a path segment.
 pub(super) fn path_segment(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         use std::fmt::Write;
         if byte.is_ascii_alphanumeric() || b"-_.~@:".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            // Writing to a text does not fail.
+            // Writing to a string does not fail.
             let _ = write!(out, "%{byte:02X}");
         }
         out

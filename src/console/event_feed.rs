@@ -1,4 +1,4 @@
-//! Live: events as they come, with a chip for each delivery.
+//! Live: incoming events, with a chip for each delivery.
 
 use axum::extract::Query;
 use axum::response::{IntoResponse, Redirect};
@@ -15,19 +15,19 @@ use crate::domain::id::{DeliveryId, EventId, TypedId};
 use crate::store::event_summaries::EventOutcome;
 use crate::store::events::StoredEvent;
 
-/// What the page is asked for.
+/// Query parameters.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct LiveQuery {
-    /// Words of the search.
+    /// The search text.
     #[serde(default)]
     q: String,
     /// Older than this event.
     before: Option<String>,
-    /// The newest event that the page showed before: what is newer fades in.
+    /// The latest event shown before: newer ones fade in.
     newest: Option<String>,
 }
 
-/// One event with what became of it.
+/// An event with its deliveries.
 struct Row {
     event: StoredEvent,
     outcome: EventOutcome,
@@ -57,14 +57,14 @@ pub(super) async fn page(view: View, Query(query): Query<LiveQuery>) -> Shown {
     view.page(Place::Live, &[Crumb::here("Live")], body).await
 }
 
-/// The rows alone, for a page that keeps itself fresh.
+/// Only the rows, for automatic refreshes.
 pub(super) async fn rows(view: View, Query(query): Query<LiveQuery>) -> Shown {
     let mut search = Search::read(&query.q, view.now());
     named(&view, &mut search).await?;
     Ok(list(&view, &search, &query).await?.into_response())
 }
 
-/// Where to go for an id that stands alone. A key of the poster's own narrows the list instead.
+/// The redirect target for a search that is a Herald ID. A source's own event ID filters the list instead.
 async fn named(view: &View, search: &mut Search) -> Result<Option<String>, Failure> {
     let Some(named) = search.named.clone() else { return Ok(None) };
     if named.parse::<EventId>().is_ok() {

@@ -1,4 +1,4 @@
-//! What can go wrong on a page, in words for its reader.
+//! Errors of pages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,48 +15,48 @@ use crate::compute::ComputeError;
 use crate::pipeline::operator::preview::PreviewError;
 use crate::store::StoreError;
 
-/// Why a page is not shown, or something was not done.
+/// Why a page could not be shown, or an action was not performed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There is no such thing.
+    /// Not found.
     NotFound(String),
-    /// The person may not.
+    /// Not permitted.
     Forbidden(String),
-    /// What was sent can't be used.
+    /// Invalid input.
     Invalid(String),
-    /// Something else came first.
+    /// A conflict with another change.
     Conflict(String),
-    /// There was too much of it; it is not looked at before this time is over.
+    /// Rate limited until this time.
     TooMany(Duration),
-    /// A form is larger than so many KiB.
+    /// A form is larger than this many KiB.
     TooLarge(usize),
     /// A form did not arrive in time.
     TooSlow,
-    /// The database is away.
+    /// The database is unavailable.
     Unavailable,
     /// The page took too long.
     OutOfTime,
-    /// Too much is being worked on, or too many pages are being made; later helps.
+    /// Overloaded; retrying later helps.
     Busy,
-    /// A fault of ours.
+    /// An internal error.
     Internal,
 }
 
-/// What a failure tells its reader; the guard makes a page of it, or leaves it as text for a part of one.
+/// The message of a failure; the guard renders it as a page, or as text for a partial request.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     /// The status.
     pub status: StatusCode,
     /// What happened, in a few words.
     pub title: &'static str,
-    /// What happened exactly, and what to do.
+    /// Details, and what to do.
     pub detail: String,
-    /// When to try again, if that is known.
+    /// When to retry, if known.
     pub retry_after: Option<Duration>,
 }
 
 impl Told {
-    /// A page that says so, with its status.
+    /// The error page.
     pub fn answer(&self, page: Markup) -> Response {
         let mut response = (self.status, page).into_response();
         if let Some(after) = self.retry_after {
@@ -119,7 +119,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// A time to wait, in words.
+/// A duration to wait, as text.
 fn wait(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..60 => format!("{} seconds", seconds.max(1)),
@@ -175,7 +175,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Shows a page to a browser that came to an address where nothing is; programs get the API's own words.
+/// The 404 page for browsers; other clients get the API's problem.
 pub async fn page_for_people(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let is_person = accepts.contains("text/html") && !request.uri().path().starts_with("/v1/");

@@ -1,14 +1,14 @@
-//! Reading forms: what a browser sends, with words for what it can't have sent.
+//! Parsing forms.
 
 use axum::body::{Body, to_bytes};
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 
-/// Reads a form, whose size and time the guard has bounded.
+/// Parses a form, whose size and time the guard has limited.
 ///
 /// # Errors
-/// [`Failure::Invalid`] for what is no form.
+/// [`Failure::Invalid`] if it is not a form.
 pub(super) async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
     let bytes = to_bytes(body, usize::MAX)
         .await

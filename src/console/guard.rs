@@ -1,4 +1,4 @@
-//! Before every page: who asks, whether they may, and that the request comes from the console itself.
+//! The guard of every page: authentication, permission, and origin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +23,13 @@ use crate::access::{KnownClient, NewSession, Person, Use};
 const PAGE_TIME: Duration = Duration::from_secs(30);
 /// How long a form may take to arrive.
 const FORM_TIME: Duration = Duration::from_secs(15);
-/// Bytes of a form at most: a template's copy with room to spare.
+/// Maximum form size in bytes, sufficient for large templates.
 const MAX_FORM: usize = 2 * 1_024 * 1_024;
-/// Bytes of a form at most of somebody who is not logged in.
+/// Maximum form size without a login.
 const MAX_OPEN_FORM: usize = 16 * 1_024;
-/// Pages that refresh parts of themselves: nobody has to be there for that.
+/// Pages with automatic refreshes, which don't count as use.
 const REFRESHED: [&str; 2] = ["/live/rows", "/health/parts"];
-/// Where somebody sets up a second factor, which has to be reached without one.
+/// The page to set up a second factor, which is accessible without one.
 const SECOND_FACTOR: &str = "/settings/second-factor";
 
 /// A page's guard.
@@ -37,14 +37,14 @@ const SECOND_FACTOR: &str = "/settings/second-factor";
 pub(super) struct Gate {
     /// The console.
     pub console: Arc<Console>,
-    /// The route that it stands before.
+    /// The guarded route.
     pub path: &'static str,
-    /// What the person's role has to allow.
+    /// The required permission.
     pub needs: Option<Use>,
 }
 
 impl Gate {
-    /// Whether somebody must have proved who they are within the last minutes.
+    /// Whether a recent identity confirmation is required.
     fn asks_again(&self) -> bool {
         let is_sensitive = matches!(self.needs, Some(Use::ManageKeys | Use::ManageTeam | Use::ChangeApp));
         is_sensitive || self.path.starts_with(SECOND_FACTOR)
@@ -87,7 +87,7 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     response
 }
 
-/// Runs a page for somebody who is logged in, if their role and their session allow it.
+/// Runs a page for a member, if their role and session allow it.
 async fn show(gate: &Gate, needs: Use, view: &View, mut request: Request, next: Next) -> Response {
     if !view.person.may(needs) {
         gate.console.denials.note(&view.person, needs, (request.method(), gate.path));
@@ -105,7 +105,7 @@ async fn show(gate: &Gate, needs: Use, view: &View, mut request: Request, next: 
     }
 }
 
-/// Where somebody has to go before they may go on: to set up a second factor, or to confirm who they are.
+/// A required page before continuing: setting up a second factor, or confirming the identity.
 fn first_elsewhere(gate: &Gate, view: &View, request: &Request) -> Option<Response> {
     let (console, person) = (&gate.console, &view.person);
     let is_free = gate.path.starts_with(SECOND_FACTOR) || ["/log-out", "/confirm"].contains(&gate.path);
@@ -135,19 +135,19 @@ fn first_elsewhere(gate: &Gate, view: &View, request: &Request) -> Option<Respon
     Some(response)
 }
 
-/// The path and query that somebody asked for.
+/// The requested path and query.
 fn whole(uri: &Uri) -> String {
     own_place(uri.path_and_query().map_or("/", |whole| whole.as_str())).to_owned()
 }
 
-/// The page of ours that a form was sent from.
+/// The console page that a form was sent from.
 fn referring_page(headers: &HeaderMap) -> String {
     let referrer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
     let page = referrer.and_then(|text| text.parse::<Url>().ok());
     page.map_or_else(|| "/settings".to_owned(), |url| own_place(url.path()).to_owned())
 }
 
-/// That a form comes from a page of ours, and that no parameter holds what no text of ours does.
+/// Checks that a form comes from the console, and that no parameter contains NUL.
 fn check_origin(gate: &Gate, request: &Request) -> Result<(), Failure> {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     if !is_read && !is_from_here(&gate.console, request.headers()) {
@@ -164,7 +164,7 @@ fn nul() -> Failure {
     Failure::Invalid("The form contains a NUL character, which is not allowed.".to_owned())
 }
 
-/// Takes in a form, within its time and up to its size.
+/// Receives a form, within its time and size limits.
 async fn with_form(request: Request, max: usize) -> Result<Request, Failure> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(request);
@@ -178,7 +178,7 @@ async fn with_form(request: Request, max: usize) -> Result<Request, Failure> {
     Ok(Request::from_parts(head, Body::from(bytes)))
 }
 
-/// Why a form could not be taken in: the connection gives up on a slow one, too.
+/// Why a form could not be received; the connection also times out.
 fn unread(error: &axum::Error, max: usize) -> Failure {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -191,7 +191,7 @@ fn unread(error: &axum::Error, max: usize) -> Failure {
     Failure::TooLarge(max / 1_024)
 }
 
-/// Runs a page within its time.
+/// Runs a page with a timeout.
 async fn run(console: &Console, request: Request, next: Next) -> Response {
     let ran = tokio::time::timeout(PAGE_TIME, next.run(request)).await;
     let mut response = ran.unwrap_or_else(|_| Failure::OutOfTime.into_response());
@@ -201,7 +201,7 @@ async fn run(console: &Console, request: Request, next: Next) -> Response {
     response
 }
 
-/// Who holds the session that the request brings, or a new one where local people are let in.
+/// The member of the request's session, or of a new one if local users are logged in automatically.
 async fn find_person(
     console: &Console,
     headers: &HeaderMap,
@@ -223,12 +223,12 @@ async fn find_person(
     Ok(person.map(|person| (person, Some(session))))
 }
 
-/// The page that asked for a part of itself goes elsewhere as a whole.
+/// Redirects the whole page of a partial request.
 fn whole_page_to(place: &str) -> Response {
     (StatusCode::UNAUTHORIZED, [("hx-redirect", place)]).into_response()
 }
 
-/// The page that somebody asked for who is not logged in.
+/// The page that was requested without a login.
 struct Asked {
     page: String,
     from_elsewhere: bool,
@@ -242,12 +242,12 @@ impl Asked {
     }
 }
 
-/// To the log-in, and from there to the page that was asked for.
+/// Redirects to the login, and from there to the requested page.
 async fn to_log_in(console: &Console, Asked { page: asked, from_elsewhere }: Asked) -> Response {
     if from_elsewhere {
         return come_again(&asked);
     }
-    // Where there is a provider, an admin may log in without ever having set a password.
+    // With single sign-on, an admin may log in without ever having set a password.
     if console.provider.is_none() && console.team.needs_set_up().await.unwrap_or(false) {
         return Redirect::to("/set-up").into_response();
     }
@@ -258,8 +258,8 @@ async fn to_log_in(console: &Console, Asked { page: asked, from_elsewhere }: Ask
     Redirect::to(&format!("/log-in?{query}")).into_response()
 }
 
-/// A page that asks for a page of ours by itself. The session's cookie is strict: a browser that comes from a link on
-/// another site leaves it out, but a page of ours that goes on brings it along.
+/// A page that redirects within the console. The session cookie is strict: a browser that follows a link on another
+/// site omits it, but a redirect from our own page includes it.
 pub(super) fn come_again(place: &str) -> Response {
     let page = html! {
         (DOCTYPE)

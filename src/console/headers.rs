@@ -6,7 +6,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{Console, POLICY};
 
-/// Puts the security headers on every response of a router, its errors among them. What a page has set itself stays.
+/// Adds the security headers to every response of a router, including errors. Headers set by a page are kept.
 pub fn with_security_headers(router: Router, console: &Console) -> Router {
     let set = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))

@@ -1,4 +1,4 @@
-//! Health: what waits, what goes out, how OneSignal answers, how much of its limits is used.
+//! Health: queue, throughput, OneSignal's responses, and usage of its limits.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ use crate::domain::clock::Timestamp;
 use crate::store::health::Backlog;
 use crate::store::health_metrics::{Answers, MinuteVolume};
 
-/// Rows of the queue that are counted at most.
+/// Maximum counted queue rows.
 const COUNTED: i64 = 20_000;
 /// Minutes of the chart.
 const MINUTES: i64 = 60;
 /// OneSignal disables an app that sends ten times its subscriptions within this time.
 const GUARDED: TimeDelta = TimeDelta::minutes(15);
-/// How far back answers are looked at.
+/// Time range of responses.
 const ANSWERS: TimeDelta = TimeDelta::minutes(15);
 
 pub(super) async fn page(view: View) -> Shown {
@@ -34,7 +34,7 @@ pub(super) async fn page(view: View) -> Shown {
     view.page(Place::Health, &[Crumb::here("Health")], body).await
 }
 
-/// What changes, for a page that keeps itself fresh.
+/// The part with automatic refreshes.
 pub(super) async fn fresh(view: View) -> Shown {
     Ok(parts(&view).await?.into_response())
 }

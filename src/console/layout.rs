@@ -1,4 +1,4 @@
-//! The frame around every page: the rail, the way to it, the search.
+//! The layout of every page: navigation, breadcrumbs, search.
 
 use axum::response::Response;
 use maud::{DOCTYPE, Markup, html};
@@ -9,7 +9,7 @@ use super::failure::Told;
 use super::page_context::{Crumb, View};
 use crate::access::Use;
 
-/// A place of the rail.
+/// A section of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Live,
@@ -37,17 +37,17 @@ impl Place {
     ];
 }
 
-/// What the frame shows.
+/// The data of the layout.
 pub(super) struct Frame<'a> {
-    /// Who looks.
+    /// The member.
     pub view: &'a View,
-    /// Where it stands in the rail.
+    /// The current section.
     pub place: Place,
-    /// The way to the page.
+    /// The breadcrumbs.
     pub crumbs: &'a [Crumb<'a>],
     /// Held deliveries, counted up to a thousand.
     pub held: i64,
-    /// What was just done.
+    /// The flash message.
     pub notice: Option<&'a str>,
 }
 
@@ -168,7 +168,7 @@ fn palette(frame: &Frame<'_>) -> Markup {
     }
 }
 
-/// A page for somebody who is not logged in.
+/// A page without a login.
 pub(super) fn login_page(console: &Console, title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -184,7 +184,7 @@ pub(super) fn login_page(console: &Console, title: &str, body: &Markup) -> Marku
     }
 }
 
-/// What went wrong, for somebody who is not logged in.
+/// An error page without a login.
 pub(super) fn plain_failure(console: &Console, told: &Told) -> Response {
     let body = html! {
         h1 { (told.title) }

@@ -1,4 +1,4 @@
-//! Coming in and going out: the log-in, the very first one, an invitation's welcome, the log-out.
+//! Login, first set-up, invitations, and logout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use super::page_context::View;
 use super::{Console, forms, second_step};
 use crate::access::{LogInError, LoggedIn, TeamError};
 
-/// Where somebody meant to go.
+/// The target after login.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Next {
     next: Option<String>,
 }
 
-/// What a log-in sends.
+/// The login form.
 #[derive(Deserialize)]
 pub(super) struct LogInForm {
     email: String,
@@ -34,7 +34,7 @@ pub(super) struct LogInForm {
     next: String,
 }
 
-/// What the first log-in sends.
+/// The set-up form.
 #[derive(Deserialize)]
 pub(super) struct SetUpForm {
     token: String,
@@ -43,7 +43,7 @@ pub(super) struct SetUpForm {
     password: SecretString,
 }
 
-/// What an invitation's welcome sends.
+/// The invitation form.
 #[derive(Deserialize)]
 pub(super) struct WelcomeForm {
     token: String,
@@ -120,7 +120,7 @@ pub(super) async fn log_in(
     }
 }
 
-/// On to where somebody meant to go, or to the second step.
+/// Redirects to the target, or to the second step.
 fn logged_in_page(console: &Console, logged_in: &LoggedIn, next: &str) -> Response {
     let mut response = match logged_in {
         LoggedIn::Session(_) => Redirect::to(next).into_response(),
@@ -130,7 +130,7 @@ fn logged_in_page(console: &Console, logged_in: &LoggedIn, next: &str) -> Respon
     response
 }
 
-/// A page that says 429, and when to try again.
+/// A 429 page with `Retry-After`.
 pub(super) fn retry_later(page: Response, after: Duration) -> Response {
     let mut response = (StatusCode::TOO_MANY_REQUESTS, page).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -216,7 +216,7 @@ pub(super) async fn welcome(
     }
 }
 
-/// An error's words as a sentence.
+/// An error message as a sentence.
 pub(super) fn sentence(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     let mut letters = text.chars();

@@ -1,7 +1,7 @@
-//! The console: pages rendered on the server, for the people who keep the messages right.
+//! The console: server-rendered pages.
 //!
-//! It asks the same use cases as the JSON edge. Every page belongs to a use of the permission table (`routes`), and the
-//! guard before it knows who asks. Reading works without JavaScript; with it, pages stay fresh by themselves.
+//! It calls the same use cases as the API. Every page has an entry in the permission table (`routes`), enforced by the
+//! guard. Reading works without JavaScript; with it, pages refresh automatically.
 
 mod assets;
 mod caller;
@@ -60,7 +60,7 @@ pub use routes::{RouteInfo, table};
 
 use failure::Failure;
 
-/// What the pages work with.
+/// The state shared by all pages.
 pub struct Console {
     /// Reads.
     pub store: Store,
@@ -78,39 +78,39 @@ pub struct Console {
     pub clock: Arc<dyn Clock>,
     /// Ids of changes.
     pub ids: Arc<IdSource>,
-    /// What this installation is called.
+    /// The name of this installation.
     pub environment: String,
-    /// Where people open it, if that is known.
+    /// The public URL, if configured.
     pub public_url: Option<Url>,
-    /// Whoever opens it from this machine is let in: `herald dev` only.
+    /// Whether local users are logged in automatically: `herald dev` only.
     pub lets_local_in: bool,
-    /// Proxies whose word about a client's address is taken.
+    /// Proxies whose client address header is trusted.
     pub proxies: TrustedProxies,
     /// Whether people who log in with a password need a second factor.
     pub require_second_factor: bool,
-    /// The provider that people can log in through.
+    /// The single sign-on provider.
     pub provider: Option<Provider>,
-    /// Logs refused pages.
+    /// Logs denied requests.
     pub denials: Denials,
 }
 
 impl Console {
-    /// Whether people open it over https.
+    /// Whether its public URL uses https.
     fn is_secure(&self) -> bool {
         self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
     }
 }
 
-/// What a page may load: only what comes with the binary. Frames hold rendered mail, which has no rights at all.
+/// The content security policy: only embedded assets. Frames contain rendered emails without any permissions.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; font-src 'self'; form-action 'self'; frame-src 'self'; base-uri 'none'; frame-ancestors 'self'";
 
-/// The policy of a page whose script makes styles of its own, as the editor does: those that carry `nonce` hold.
+/// The policy of a page whose script creates styles, such as the editor: those with `nonce` are allowed.
 fn policy_with_styles(nonce: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     HeaderValue::from_str(&POLICY.replace("style-src 'self'", &format!("style-src 'self' 'nonce-{nonce}'")))
 }
 
-/// The console's pages. [`with_security_headers`] goes around them and whatever stands beside them.
+/// The console's routes, to be wrapped in [`with_security_headers`].
 pub fn router(console: Arc<Console>) -> Router {
     routes::build(&console)
         .with_state(console)

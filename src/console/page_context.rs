@@ -1,4 +1,4 @@
-//! What every page knows: who looks, from where, and what it tells them at its top.
+//! The context of every page: member, caller and flash message.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::access::{Person, Use};
 use crate::catalog::{By, Rights};
 use crate::domain::clock::Timestamp;
 
-/// A word for the next page, on its way to the guard, which hands it to the browser.
+/// A flash message for the next page, which the guard stores in the browser.
 #[derive(Debug, Clone)]
 pub(super) struct Notice(pub String);
 
-/// What every page knows. The guard makes it.
+/// The context of a page, created by the guard.
 #[derive(Clone)]
 pub(super) struct View {
     /// The console.
     pub console: Arc<Console>,
-    /// Who looks.
+    /// The member.
     pub person: Person,
-    /// What was just done.
+    /// The flash message.
     notice: Option<String>,
-    /// A page asks for a part of itself.
+    /// Whether it is a partial request.
     wants_part: bool,
 }
 
@@ -48,12 +48,12 @@ impl View {
         Self { console, person, notice, wants_part: headers.contains_key("hx-request") }
     }
 
-    /// The present moment.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.console.clock.now()
     }
 
-    /// In whose name something is changed, and why.
+    /// The author and reason of a change.
     pub fn by<'a>(&'a self, note: &'a str) -> By<'a> {
         let may = |what| self.person.may(what);
         let rights = Rights {
@@ -79,7 +79,7 @@ impl View {
         Ok(response)
     }
 
-    /// A part of a page, for the page that asked for it; a whole page for whoever followed its link.
+    /// A fragment for a partial request; otherwise a whole page.
     ///
     /// # Errors
     /// [`Failure::Unavailable`].
@@ -87,7 +87,7 @@ impl View {
         if self.wants_part { Ok(part.into_response()) } else { self.page(place, crumbs, part).await }
     }
 
-    /// What went wrong, as a page.
+    /// An error page.
     pub async fn failure(&self, told: &Told) -> Response {
         let body = html! {
             div.empty {
@@ -104,19 +104,19 @@ impl View {
     }
 }
 
-/// On to another page, which says what was done.
+/// Redirects to another page with a flash message.
 pub(super) fn done(to: &str, what: &str) -> Response {
     let mut response = Redirect::to(to).into_response();
     response.extensions_mut().insert(Notice(what.to_owned()));
     response
 }
 
-/// A step of the way to a page.
+/// A breadcrumb.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Crumb<'a> {
-    /// What it says.
+    /// Its label.
     pub text: &'a str,
-    /// Where it leads; `None`: here.
+    /// Its target; `None` for the current page.
     pub href: Option<&'a str>,
 }
 
@@ -126,11 +126,11 @@ impl<'a> Crumb<'a> {
         Self { text, href: None }
     }
 
-    /// A page above.
+    /// A parent page.
     pub fn to(text: &'a str, href: &'a str) -> Self {
         Self { text, href: Some(href) }
     }
 }
 
-/// What a handler answers with.
+/// The result of a handler.
 pub(super) type Shown = Result<Response, Failure>;

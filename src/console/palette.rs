@@ -1,4 +1,4 @@
-//! What "go to anything" finds beside the places: templates, rules, event types, ids.
+//! Command palette results: templates, rules, event types, IDs.
 
 use axum::extract::Query;
 use axum::response::IntoResponse;
@@ -8,10 +8,10 @@ use serde::Deserialize;
 use super::event::path_segment;
 use super::page_context::{Shown, View};
 
-/// Things of a kind that are shown at most.
+/// Maximum results per kind.
 const MAX: i64 = 6;
 
-/// What is looked for.
+/// The search text.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct PaletteQuery {
     #[serde(default)]

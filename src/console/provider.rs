@@ -1,4 +1,4 @@
-//! Logging in through an OpenID Connect provider: the way there, and the way back.
+//! Login through an OpenID Connect provider: redirect and callback.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use super::login::{retry_later, sentence};
 use super::{Console, forms, second_step};
 use crate::access::{LogInError, LogInProvider, LoggedIn, OidcPolicy, ProviderLogInError};
 
-/// A provider that people log in through.
+/// A single sign-on provider.
 pub struct Provider {
-    /// What its button says.
+    /// Its name on the button.
     pub name: String,
-    /// The way to it.
+    /// The adapter.
     pub port: Arc<dyn LogInProvider>,
-    /// Whom its word lets in.
+    /// Who may log in.
     pub policy: OidcPolicy,
 }
 
-/// What the button sends.
+/// The button's form.
 #[derive(Debug, Deserialize)]
 pub(super) struct ProviderForm {
     #[serde(default)]
@@ -38,7 +38,7 @@ pub(super) struct ProviderForm {
     again: String,
 }
 
-/// What the provider sends back.
+/// The callback's query parameters.
 #[derive(Deserialize)]
 pub(super) struct Answer {
     #[serde(default)]
@@ -64,7 +64,7 @@ pub(super) async fn begin(
     let wish = (own_place(&form.next), form.again == "yes");
     match console.team.begin_at_provider(provider.port.as_ref(), wish, &caller.client()).await {
         Ok((url, state)) => {
-            // A redirect in answer to a form would need the provider's address in the policy of the form's page.
+            // A redirect in response to a form would require the provider's origin in `form-action`.
             let mut response = come_again(url.as_str());
             set_provider(&console, &mut response, state.expose_secret());
             Ok(response)

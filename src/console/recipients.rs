@@ -1,4 +1,4 @@
-//! One person's story: everything that was planned for them, and what came for them and led to nothing, newest first.
+//! A recipient: all deliveries, and events without a delivery, newest first.
 
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Redirect};
@@ -20,7 +20,7 @@ use crate::store::events::StoredEvent;
 /// Rows of a page.
 const PAGE: i64 = 50;
 
-/// Whom to look for.
+/// Query parameters.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct FindQuery {
     #[serde(default)]
@@ -51,7 +51,7 @@ pub(super) async fn find(view: View, Query(query): Query<FindQuery>) -> Shown {
     view.page(Place::Recipients, &[Crumb::here("Recipients")], body).await
 }
 
-/// Whom a text may mean: who has it as an id, else whom it looks like.
+/// The recipients that a text may refer to: by exact ID, else by format.
 async fn people(view: &View, text: &str) -> Result<Vec<Recipient>, Failure> {
     let parse = |label: &str, id: &str| {
         Recipient::parse(label, id).map_err(|error| Failure::Invalid(format!("{error}.")))
@@ -83,7 +83,7 @@ pub(super) struct StoryQuery {
     before: Option<Uuid>,
 }
 
-/// A step of somebody's story.
+/// A row of a recipient's history.
 enum Step {
     Planned(DeliveryRow, Option<String>),
     /// An event for which nothing was planned, and why.
@@ -99,7 +99,7 @@ impl Step {
     }
 }
 
-/// The newest steps before an id, and whether there are more behind them.
+/// The latest rows before an ID, and whether there are more.
 async fn story(view: &View, names: &[Recipient], before: Uuid) -> Result<(Vec<Step>, bool), Failure> {
     let store = &view.console.store;
     let deliveries = store.deliveries_to(names, before, PAGE + 1).await?;
@@ -163,7 +163,7 @@ pub(super) async fn page(
         .await
 }
 
-/// What is known of a person besides their messages.
+/// A recipient's profile.
 async fn facts(view: &View, person: &Recipient, names: &[Recipient]) -> Result<Markup, Failure> {
     let facts = view.console.store.facts(std::slice::from_ref(person)).await?;
     let Some(known) = facts.of(person) else { return Ok(html! {}) };

@@ -1,4 +1,4 @@
-//! Every page and action, with the use of the permission table that it is. A route that is not here does not exist.
+//! All pages and actions with their permissions. A route that is not listed here does not exist.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use super::{
 };
 use crate::access::Use;
 
-/// Pages that are made at once, for everybody together. The rest is refused at once: a page that is late is asked for
-/// again and makes things worse.
+/// Maximum pages rendered concurrently. Further requests are rejected immediately: users reload slow pages, which makes
+/// an overload worse.
 const PAGES_AT_ONCE: usize = 32;
 
 /// One method of one path.
@@ -31,11 +31,11 @@ pub struct RouteInfo {
     pub method: Method,
     /// The path, with `{names}`.
     pub path: &'static str,
-    /// What a person's role has to allow; `None`: it is open to who is not logged in.
+    /// The required permission; `None` if no login is required.
     pub needs: Option<Use>,
 }
 
-/// Routes as they are gathered.
+/// Builds the routes.
 pub(super) struct Routes<'a> {
     console: Option<&'a Arc<Console>>,
     router: Router<Arc<Console>>,
@@ -53,7 +53,7 @@ impl Routes<'_> {
         self.add((Method::GET, MethodFilter::GET), path, Some(needs), handler)
     }
 
-    /// Something that is done.
+    /// An action.
     pub fn post<H, T>(self, path: &'static str, needs: Use, handler: H) -> Self
     where
         H: Handler<T, Arc<Console>>,
@@ -62,7 +62,7 @@ impl Routes<'_> {
         self.add((Method::POST, MethodFilter::POST), path, Some(needs), handler)
     }
 
-    /// A page for people who are not logged in.
+    /// A page without a login.
     pub fn open_get<H, T>(self, path: &'static str, handler: H) -> Self
     where
         H: Handler<T, Arc<Console>>,
@@ -71,7 +71,7 @@ impl Routes<'_> {
         self.add((Method::GET, MethodFilter::GET), path, None, handler)
     }
 
-    /// Something that people do who are not logged in.
+    /// An action without a login.
     pub fn open_post<H, T>(self, path: &'static str, handler: H) -> Self
     where
         H: Handler<T, Arc<Console>>,
@@ -114,7 +114,7 @@ fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
     house(answers(copy(operations(stories(login_and_assets(routes))))))
 }
 
-/// Coming in and going out, and what pages load.
+/// Login, logout and assets.
 fn login_and_assets(routes: Routes<'_>) -> Routes<'_> {
     routes
         .open_get("/assets/{name}", assets::serve)
@@ -134,7 +134,7 @@ fn login_and_assets(routes: Routes<'_>) -> Routes<'_> {
         .post("/log-out", Use::BeLoggedIn, login::log_out)
 }
 
-/// What happened, and to whom.
+/// Events, deliveries and recipients.
 fn stories(routes: Routes<'_>) -> Routes<'_> {
     routes
         .get("/", Use::ReadEvents, event_feed::page)
@@ -149,7 +149,7 @@ fn stories(routes: Routes<'_>) -> Routes<'_> {
         .get("/recipients/{label}/{id}", Use::ReadDeliveries, recipients::page)
 }
 
-/// What needs a person, and how it goes.
+/// Issues and health.
 fn operations(routes: Routes<'_>) -> Routes<'_> {
     routes
         .get("/issues", Use::ReadDeliveries, issues::page)
@@ -184,7 +184,7 @@ fn copy(routes: Routes<'_>) -> Routes<'_> {
         .post("/templates/{key}/rollback", Use::Publish, templates::roll_back)
 }
 
-/// What answers what.
+/// Rules and event types.
 fn answers(routes: Routes<'_>) -> Routes<'_> {
     routes
         .get("/rules", Use::ReadCatalog, rules::list)
@@ -202,7 +202,7 @@ fn answers(routes: Routes<'_>) -> Routes<'_> {
         .post("/event-types/{name}/delete", Use::ChangeCatalog, event_types::delete)
 }
 
-/// Who and with what.
+/// Settings.
 fn house(routes: Routes<'_>) -> Routes<'_> {
     routes
         .get("/settings", Use::BeLoggedIn, settings::page)
@@ -231,7 +231,7 @@ pub(super) fn build(console: &Arc<Console>) -> Router<Arc<Console>> {
     all(Some(console)).router
 }
 
-/// Every route, for the test that holds the permission table against them.
+/// All routes, for the test of the permission table.
 pub fn table() -> Vec<RouteInfo> {
     all(None).table
 }

@@ -1,5 +1,5 @@
-//! The words of a search: `type:order.* state:held to:user-42 since:2d`. They stand in the address, and each can be
-//! taken away again.
+//! Search filters: `type:order.* state:held to:user-42 since:2d`. They are part of the URL, and each can be
+//! removed.
 
 use chrono::{DateTime, TimeDelta};
 
@@ -11,21 +11,21 @@ use crate::store::search::ListFilter;
 /// Rows of a page.
 const PAGE: i64 = 50;
 
-/// A search that was read.
+/// A parsed search.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Search {
-    /// The words as they were written, each once.
+    /// The distinct words as written.
     pub words: Vec<String>,
-    /// What they mean.
+    /// The filter.
     pub filter: ListFilter,
-    /// What could not be understood, and what could be written instead.
+    /// Invalid parts, with suggestions.
     pub problems: Vec<String>,
-    /// An id or a key that stands alone: what it names is shown at once.
+    /// A single ID or key, which is opened directly.
     pub named: Option<String>,
 }
 
 impl Search {
-    /// Reads the words.
+    /// Parses a search.
     pub fn read(text: &str, now: Timestamp) -> Self {
         let mut search =
             Self { filter: ListFilter { limit: PAGE, ..ListFilter::default() }, ..Self::default() };

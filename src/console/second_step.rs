@@ -1,4 +1,4 @@
-//! The second step of a log-in: the code of an authenticator, or a recovery code.
+//! The second step of a login: an authenticator code or a recovery code.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::login::{retry_later, sentence};
 use super::{Console, forms};
 use crate::access::LogInError;
 
-/// Where somebody meant to go.
+/// The target after login.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Next {
     #[serde(default)]

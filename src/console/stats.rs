@@ -1,4 +1,4 @@
-//! OneSignal's counts of a message, in words.
+//! OneSignal's message statistics.
 
 use super::components::number;
 use crate::domain::answer::MessageStats;
@@ -27,7 +27,7 @@ pub(super) fn words_of(figures: &MessageStats) -> Vec<(&'static str, String)> {
     words
 }
 
-/// Why there are no counts, as a sentence with what to do.
+/// Why there are no statistics, and what to do.
 pub(super) fn why_none(error: &MessageStatsError) -> String {
     match error {
         MessageStatsError::AppGone => format!("No statistics: {error}."),
@@ -38,7 +38,7 @@ pub(super) fn why_none(error: &MessageStatsError) -> String {
     }
 }
 
-/// A part of a whole, as a share in percent with one digit behind the point.
+/// A percentage with one decimal place.
 pub(super) fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "–".to_owned();

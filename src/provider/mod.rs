@@ -1,7 +1,8 @@
-//! The port to whoever carries the messages, and OneSignal's adapter for it.
+//! The port to the message provider, and OneSignal's adapter.
 //!
-//! What comes in is a frozen batch or a compiled template; what goes out is a classified answer. Nothing here retries,
-//! waits or decides: one method call is one HTTP call. Answers keep their raw body, since OneSignal's are polymorphic.
+//! The input is a frozen batch or a compiled template; the output is a classified response. Nothing here retries,
+//! waits or decides: one method call is one HTTP call. Responses keep their raw body, since OneSignal's are
+//! polymorphic.
 
 pub mod onesignal;
 
@@ -18,38 +19,38 @@ use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::template::Fields;
 
-/// Carries messages. Implementations make one call a method and never try again by themselves.
+/// Sends messages. Implementations make one HTTP call per method and never retry.
 #[async_trait]
 pub trait MessageProvider: Send + Sync + 'static {
-    /// Sends a frozen batch. `now` tells how long push messages may still wait for their device.
+    /// Sends a frozen batch. `now` determines the remaining `ttl` of push messages.
     async fn send(&self, batch: &Batch, now: Timestamp) -> BatchAnswer;
 
-    /// The request that [`Self::send`] would make of a batch, for people to look at. It holds no secret.
+    /// The request that [`Self::send`] would make for a batch, for display. It contains no secret.
     fn request(&self, batch: &Batch, now: Timestamp) -> Value;
 
-    /// Takes a message back that the provider holds until its time.
+    /// Cancels a message that is scheduled at the provider.
     async fn cancel(&self, app: &App, message: &ProviderMessageId) -> Recall;
 
-    /// What became of a message, as the provider counts it; `None` if it knows none of this id (any more).
+    /// The provider's statistics of a message; `None` if it has no message with this id (any more).
     ///
     /// # Errors
-    /// [`ProviderError`]; trying again helps.
+    /// [`ProviderError`]; retrying helps.
     async fn message(
         &self,
         app: &App,
         message: &ProviderMessageId,
     ) -> Result<Option<MessageStats>, ProviderError>;
 
-    /// Creates a template and returns the provider's id of it.
+    /// Creates a template and returns the provider's template ID.
     ///
     /// # Errors
-    /// [`ProviderError::Unclear`] when it may exist now: look it up by name before trying again.
+    /// [`ProviderError::Unclear`] if it may exist now: look it up by name before retrying.
     async fn create_template(&self, app: &App, upload: &TemplateUpload) -> Result<String, ProviderError>;
 
     /// Finds the id of the template with this name.
     ///
     /// # Errors
-    /// [`ProviderError`]; trying again helps when it is not [`ProviderError::Refused`].
+    /// [`ProviderError`]; retrying helps unless it is [`ProviderError::Refused`].
     async fn find_template(
         &self,
         app: &App,
@@ -68,16 +69,16 @@ pub trait MessageProvider: Send + Sync + 'static {
         offset: usize,
     ) -> Result<TemplatePage, ProviderError>;
 
-    /// What the provider holds of a template; `None` if it has no such template.
+    /// A template at the provider; `None` if it doesn't exist.
     ///
     /// # Errors
     /// [`ProviderError`], as for [`MessageProvider::find_template`].
     async fn get_template(&self, app: &App, id: &str) -> Result<Option<RemoteTemplate>, ProviderError>;
 
-    /// Has a template say something else, at once and under the same id.
+    /// Updates a template's content under the same ID, with immediate effect.
     ///
     /// # Errors
-    /// [`ProviderError`]; the same call again does no harm.
+    /// [`ProviderError`]; the call can safely be repeated.
     async fn update_template(
         &self,
         app: &App,
@@ -85,7 +86,7 @@ pub trait MessageProvider: Send + Sync + 'static {
         upload: &TemplateUpload,
     ) -> Result<(), ProviderError>;
 
-    /// Deletes a template; one that is gone already is no error.
+    /// Deletes a template; a missing one is not an error.
     ///
     /// # Errors
     /// [`ProviderError`], as for [`MessageProvider::find_template`].
@@ -98,55 +99,56 @@ pub trait MessageProvider: Send + Sync + 'static {
     async fn check_app(&self, app: &App) -> Result<(), ProviderError>;
 }
 
-/// One locale of one version, compiled, as it is uploaded.
+/// One compiled locale of a version, for upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateUpload {
-    /// The name that it is found by.
+    /// The unique name.
     pub name: String,
-    /// Where its messages appear.
+    /// The channel.
     pub channel: Channel,
-    /// The compiled fields that the provider can hold, by language and Herald's names; `en` is always there and holds
-    /// what is not kept by language.
+    /// The compiled fields that the provider supports, by language and Herald's names; `en` is always present and
+    /// contains
+    /// fields without a language.
     pub contents: BTreeMap<String, Fields>,
 }
 
-/// Templates as they are listed: without their contents.
+/// A list of templates, without contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TemplatePage {
     /// Their ids and names.
     pub templates: Vec<(String, String)>,
-    /// Whether there are more behind them.
+    /// Whether there are more.
     pub has_more: bool,
 }
 
-/// A template as the provider holds it.
+/// A template at the provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteTemplate {
-    /// The name that people see there.
+    /// The display name.
     pub name: String,
-    /// Where its messages appear.
+    /// The channel.
     pub channel: Channel,
-    /// Its fields by language, by Herald's names; what has no language stands under `en`.
+    /// Its fields by language and Herald's names; fields without a language are under `en`.
     pub contents: BTreeMap<String, Fields>,
-    /// The provider's names of fields that say something and that Herald's templates don't have.
+    /// Names of non-empty provider fields that Herald's templates don't have.
     pub others: Vec<String>,
 }
 
-/// Why a template or an app could not be dealt with.
+/// An error of a template or app call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
-    /// The provider said no.
+    /// The provider rejected the request.
     #[error("OneSignal rejected it with status {status}: {detail}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// OneSignal's words.
+        /// OneSignal's message.
         detail: String,
     },
     /// Nothing was done: too many calls.
     #[error("OneSignal's rate limit is reached")]
     RateLimited {
-        /// How long OneSignal asks to wait.
+        /// The requested delay.
         retry_after: Option<Duration>,
     },
     /// Nothing was done: no connection.

@@ -1,4 +1,5 @@
-//! What protects an app from itself: it is switched off after ten messages for each subscription in a quarter of an hour.
+//! What protects an app from itself: it is switched off after ten messages for each subscription in a quarter of an
+//! hour.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 

@@ -1,4 +1,5 @@
-//! Which names the sandbox answers to. A page on the web can have a name of its own point to this machine and would then
+//! Which names the sandbox answers to. A page on the web can have a name of its own point to this machine and would
+//! then
 //! read what the sandbox shows (DNS rebinding); an address or a name that was allowed is never such a name.
 
 use std::net::{IpAddr, SocketAddr};

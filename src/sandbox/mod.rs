@@ -1,12 +1,15 @@
 //! A server that speaks OneSignal's contract: for development, tests and load, without an account.
 //!
-//! It checks calls as OneSignal does, records what it accepted, renders it the way OneSignal would, shows it in an inbox
-//! page and plays scripted faults. It reads the contract on its own and shares no code with Herald's client, so that each
+//! It checks calls as OneSignal does, records what it accepted, renders it the way OneSignal would, shows it in an
+//! inbox
+//! page and plays scripted faults. It reads the contract on its own and shares no code with Herald's client, so that
+//! each
 //! can catch the other's mistakes. It sends nothing to anybody but Event Streams to the address that they were given.
 //!
 //! Requests come in through `http`. OneSignal's paths are `create`, `notifications`, `templates`, `users`, `segments`,
 //! `custom_events`, `exports` and `outcomes`; `control` and `inbox` are the sandbox's own. `state` holds what was
-//! accepted, and `journal` keeps it in a file when there is one; `sending` lets messages go out at their time, `acts` is
+//! accepted, and `journal` keeps it in a file when there is one; `sending` lets messages go out at their time, `acts`
+//! is
 //! what recipients do with them, `streams` tells of both.
 //! Texts that the contract doesn't give are our own, with OneSignal's status.
 

@@ -33,8 +33,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn check_consistency(&self, since: Timestamp) -> Result<Vec<ConsistencyLine>, StoreError> {
-        let rows =
-            sqlx::query(include_str!("sql/ledger.sql")).bind(floor(since)).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(include_str!("sql/consistency.sql"))
+            .bind(floor(since))
+            .fetch_all(self.pool())
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(ConsistencyLine {

@@ -1,13 +1,13 @@
-//! From a webhook's bytes to a value. What is stored is the bytes; what can't be read here can be read again once the
-//! source's settings or Herald are repaired.
+//! Parses a webhook's bytes. The raw bytes are stored, so that a body can be reprocessed after the source's settings or
+//! Herald are fixed.
 //!
-//! Nobody can make a sender write better JSON, so what two readers could read in two ways is no reason to refuse the whole
-//! body. It is noted with its place, and matters only where a mapping reads it:
+//! Senders can't be made to produce better JSON, so ambiguous parts are no reason to reject the whole body. They are
+//! recorded with their position, and matter only if a mapping reads them:
 //!
-//! - a name that stands twice in an object (the last one counts, and is noted), and what is nested deeper than
-//!   [`MAX_DEPTH`] (left out, and noted);
-//! - half of a surrogate pair, a NUL and bytes that are no UTF-8, which no text can hold, become U+FFFD;
-//! - a number that 64 bits can't hold is a text of its digits.
+//! - duplicate keys in an object (the last one is used, and recorded), and values nested deeper than [`MAX_DEPTH`]
+//!   (omitted, and recorded);
+//! - unpaired surrogates, NUL and invalid UTF-8, which can't be stored, become U+FFFD;
+//! - a number beyond 64 bits becomes a string of its digits.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -19,39 +19,39 @@ use super::Headers;
 use super::signature::is_form;
 use crate::expressions::Expression;
 
-/// How deep a body is read.
+/// Maximum nesting depth of a body.
 pub const MAX_DEPTH: usize = 64;
-/// Places that are noted; with more of them the whole body is in doubt.
+/// Maximum recorded positions; with more, the whole body is ambiguous.
 const MAX_DOUBTS: usize = 100;
 
-/// A body as mappings read it.
+/// A body in the form for mappings.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Body {
-    /// What it says.
+    /// The parsed value.
     pub value: Value,
     doubts: Vec<Doubt>,
 }
 
-/// A place whose value is in doubt.
+/// A position with an ambiguous value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Doubt {
-    /// The way from `body` down.
+    /// The path below `body`.
     pub path: Vec<String>,
-    /// What is wrong there, with no value of it.
+    /// What is wrong, without the value.
     pub what: &'static str,
 }
 
 impl Body {
-    /// Reads a body: JSON, or a form, by its content type. A form with `payload` alone is the JSON that stands in it.
+    /// Parses a body: JSON or a form, according to its content type. A form with only `payload` is parsed as its JSON.
     ///
     /// # Errors
-    /// Why it can't be read, with no value of it.
+    /// Why it can't be parsed, without any value.
     pub fn read(bytes: &[u8], headers: &Headers) -> Result<Self, String> {
         let json = || Self::of_json(&String::from_utf8_lossy(bytes));
         if !headers.get("content-type").is_some_and(|kind| is_form(kind)) {
             return json();
         }
-        // Some programs say that of whatever they send.
+        // Some senders use this content type for everything.
         let looks_like_json = bytes.trim_ascii_start().first().is_some_and(|byte| b"{[".contains(byte));
         let read = if looks_like_json { json().ok() } else { None };
         Ok(read.unwrap_or_else(|| Self::of_form(bytes)))
@@ -87,7 +87,7 @@ impl Body {
         inner.unwrap_or_else(|| Self { value: Value::Object(fields), doubts: Vec::new() })
     }
 
-    /// The first place in doubt that an expression reads.
+    /// The first ambiguous position that an expression reads.
     pub(super) fn doubt_in(&self, expression: &Expression) -> Option<&Doubt> {
         let read = expression.first_read(self.doubts.iter().map(|doubt| doubt.path.as_slice()))?;
         self.doubts.iter().find(|doubt| doubt.path == read)
@@ -100,12 +100,12 @@ impl From<Value> for Body {
     }
 }
 
-/// A text without what no database holds.
+/// Replaces characters that Postgres can't store.
 fn held(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// JSON text in which halves of surrogate pairs and NULs are U+FFFD, and numbers that 64 bits can't hold are texts.
+/// JSON text with unpaired surrogates and NUL replaced by U+FFFD, and numbers beyond 64 bits as strings.
 fn repaired(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut made = String::with_capacity(text.len());
@@ -137,13 +137,13 @@ fn repaired(text: &str) -> String {
     made
 }
 
-/// Where the string that begins at `start` ends, behind its closing quote.
+/// The end of the string that starts at `start`, after its closing quote.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while at < bytes.len() && bytes[at] != b'"' {
         at += if bytes[at] == b'\\' { 2 } else { 1 };
     }
-    // A backslash at the very end may stand before a character of several bytes: that is no JSON, and no boundary.
+    // A trailing backslash may precede a multi-byte character: that is invalid JSON, and not a char boundary.
     let mut end = (at + 1).min(bytes.len());
     while end < bytes.len() && (bytes[end] & 0xc0) == 0x80 {
         end += 1;
@@ -151,7 +151,7 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
     end
 }
 
-/// Whether a number is one that JSON allows and 64 bits can't hold.
+/// Whether a number is valid JSON but exceeds 64 bits.
 fn is_beyond_64_bits(number: &str) -> bool {
     let is_whole = !number.contains(['.', 'e', 'E']);
     let digits = number.strip_prefix('-').unwrap_or(number);
@@ -166,7 +166,7 @@ fn is_beyond_64_bits(number: &str) -> bool {
     }
 }
 
-/// Writes a JSON string with its broken escapes repaired.
+/// Writes a JSON string with invalid escapes fixed.
 fn repair_string(text: &str, made: &mut String) {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
@@ -182,7 +182,7 @@ fn repair_string(text: &str, made: &mut String) {
                 6
             }
             _ => {
-                // An escape is a backslash and one character more.
+                // An escape is a backslash and one more character.
                 let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
                 made.push_str(&rest[..length]);
                 length
@@ -193,21 +193,21 @@ fn repair_string(text: &str, made: &mut String) {
     made.push_str(rest);
 }
 
-/// The code unit that `\uXXXX` stands for.
+/// The code unit of `\uXXXX`.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hex.then(|| u16::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Reads whatever JSON it is given, and notes what is in doubt.
+/// Deserializes any JSON, and records ambiguous positions.
 #[derive(Clone, Copy)]
 struct Lenient<'a> {
     doubts: &'a RefCell<Vec<Doubt>>,
     place: Place<'a>,
 }
 
-/// A place in the body: a step below another place.
+/// A position in the body, as a step below its parent.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     above: Option<&'a Place<'a>>,
@@ -221,7 +221,7 @@ enum Step<'a> {
     Entry(usize),
 }
 
-/// Where every body begins.
+/// The root.
 const ROOT: Place<'static> = Place { above: None, step: Step::Member("body"), depth: 0 };
 
 impl Place<'_> {
@@ -254,7 +254,7 @@ impl<'de> DeserializeSeed<'de> for Lenient<'_> {
     type Value = Value;
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         if self.place.depth > MAX_DEPTH {
-            // Passes over it without going down.
+            // Skips it without descending.
             deserializer.deserialize_ignored_any(IgnoredAny)?;
             self.doubt("is nested too deeply");
             return Ok(Value::Null);

@@ -1,4 +1,4 @@
-//! Checks of what is said about a source, before anything is received.
+//! Validation of a source's settings.
 
 use serde_json::Value;
 
@@ -9,12 +9,12 @@ use crate::domain::event::is_pattern;
 use crate::domain::template::is_locale;
 use crate::expressions::{Expression, Kind};
 
-/// Mappings of one source at most.
+/// Maximum mappings per source.
 pub(super) const MAX_MAPPINGS: usize = 100;
-/// Expressions in one table of data at most.
+/// Maximum expressions in a data table.
 const MAX_LEAVES: usize = 200;
 
-/// Gathers what is wrong with a source's settings.
+/// Collects problems of a source's settings.
 pub(super) struct Checker<'b> {
     pub problems: Vec<SettingsProblem>,
     pub budget: &'b Budget,
@@ -38,7 +38,7 @@ impl Checker<'_> {
         }
     }
 
-    /// `None` once a problem is noted.
+    /// `None` after recording a problem.
     pub fn mapping(&mut self, place: &str, settings: &MappingSettings, has_id: bool) -> Option<Mapping> {
         let before = self.problems.len();
         if settings.id.is_none() && !has_id {

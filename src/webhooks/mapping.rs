@@ -1,4 +1,4 @@
-//! From a foreign body to an event in Herald's own form.
+//! Converts an external body to an event.
 
 use std::collections::BTreeMap;
 
@@ -13,41 +13,41 @@ use crate::domain::event::EventTypeName;
 use crate::domain::locale;
 use crate::expressions::{EvaluationError, Expression};
 
-/// How deep an event may be nested: no deeper than a posted one.
+/// Maximum nesting depth of an event, as for posted ones.
 const MAX_EVENT_DEPTH: usize = 32;
-/// Fields that tell events, people and places in line apart: a text that came broken must not become one.
+/// Fields that identify events, recipients and order: they must not contain corrupted text.
 const NAMES: [&str; 8] =
     ["id", "type", "recipient", "recipients", "cancellation_key", "collapse_key", "ordering_key", "sequence"];
 
-/// A source's webhook, checked and ready.
+/// A validated webhook of a source.
 #[derive(Debug, Clone)]
 pub struct Webhook {
     auth: Auth,
     mappings: Vec<Mapping>,
 }
 
-/// What became of a body.
+/// The result of a mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mapped {
-    /// An event, in the form that `POST /v1/events` takes.
+    /// An event, in the format of `POST /v1/events`.
     Event {
-        /// Which mapping fit, by its place from 0.
+        /// Index of the matching mapping, from 0.
         mapping: usize,
         /// The event.
         event: Map<String, Value>,
     },
-    /// No mapping fits.
+    /// No mapping matches.
     Unmatched {
-        /// What hindered each, in plain words; empty if all said no.
+        /// Errors of the conditions; empty if all were false.
         detail: String,
     },
-    /// A mapping fits, but one of its expressions yields nothing usable.
+    /// A mapping matches, but one of its expressions has no valid value.
     Failed {
-        /// Which mapping, by its place from 0.
+        /// Index of the mapping, from 0.
         mapping: usize,
         /// Which of its fields: `id`, `data.total`.
         field: String,
-        /// Why, in plain words.
+        /// The reason.
         detail: String,
     },
 }
@@ -77,10 +77,10 @@ pub(super) enum Data {
 }
 
 impl Webhook {
-    /// Checks what is said about a source's webhook.
+    /// Validates the settings of a source's webhook.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems.
     pub fn new(settings: &SourceSettings, budget: &Budget) -> Result<Self, Vec<SettingsProblem>> {
         let mut checker = Checker { problems: Vec::new(), budget };
         checker.source(settings);
@@ -105,8 +105,9 @@ impl Webhook {
         }
     }
 
-    /// Makes an event of a body by the first mapping that fits. What the sender calls the call is the event's id if the
-    /// mapping gives none; `trial` stands for it where nothing does.
+    /// Converts a body to an event with the first matching mapping. The sender's call id is the event's id if the
+    /// mapping
+    /// gives none; `trial` replaces it in tests.
     pub fn map(&self, body: &Body, headers: &Headers, trial: Option<&str>, budget: &Budget) -> Mapped {
         let call_id = self.auth.call_id(headers, &body.value).or_else(|| trial.map(str::to_owned));
         let headers = Value::from(
@@ -130,7 +131,7 @@ impl Webhook {
         Mapped::Unmatched { detail: hindrances.join("; ") }
     }
 
-    /// The event types that mappings write out.
+    /// The literal event types in mappings.
     pub fn fixed_types(settings: &SourceSettings) -> Vec<(usize, EventTypeName)> {
         let fixed =
             |mapping: &MappingSettings| fixed_type(&mapping.r#type).and_then(|name| name.parse().ok());
@@ -138,10 +139,10 @@ impl Webhook {
     }
 }
 
-/// Checks what is said about a source that has no webhook.
+/// Validates the settings of a source without a webhook.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems.
 pub(super) fn check_without_webhook(
     settings: &SourceSettings,
     budget: &Budget,
@@ -154,10 +155,10 @@ pub(super) fn check_without_webhook(
     if checker.problems.is_empty() { Ok(()) } else { Err(checker.problems) }
 }
 
-/// Which field, and why it has no value.
+/// A field, and why it has no value.
 type Failure = (String, String);
 
-/// What expressions read, and what they are paid from.
+/// The input of expressions, and their budget.
 struct Reading<'a> {
     body: &'a Body,
     globals: &'a [(&'a str, &'a Value)],
@@ -165,7 +166,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Whether a condition holds. What is not there does not hold; most bodies of another kind lack something.
+    /// Whether a condition is true. A missing value makes it false, which is normal for other kinds of bodies.
     fn holds(&self, when: &Expression) -> Result<bool, String> {
         self.refuse_doubts(when)?;
         match when.holds(self.globals, self.budget) {
@@ -182,7 +183,7 @@ impl Reading<'_> {
         yielded.map_err(|detail| (field.to_owned(), detail))
     }
 
-    /// Refuses to read what two readers could read in two ways.
+    /// Rejects ambiguous values.
     fn refuse_doubts(&self, expression: &Expression) -> Result<(), String> {
         match self.body.doubt_in(expression) {
             Some(doubt) => Err(format!("`{}` {}", doubt.path.join("."), doubt.what)),
@@ -242,7 +243,7 @@ impl Data {
     }
 }
 
-/// Refuses an event that no posted one could be.
+/// Rejects an event that could not be posted.
 fn whole(event: Map<String, Value>) -> Result<Map<String, Value>, Failure> {
     let refuse = |name: &str, detail: &str| Err((name.to_owned(), detail.to_owned()));
     for (name, value) in &event {
@@ -279,12 +280,12 @@ fn has_character(value: &Value, character: char) -> bool {
     }
 }
 
-/// A locale however the sender writes it; null, and with it the source's own, if nobody can tell which is meant.
+/// Normalizes a sender's locale; null, which means the source's default, if it is not recognized.
 fn as_locale(value: &Value) -> Value {
     value.as_str().and_then(locale::understood).map_or(Value::Null, Value::String)
 }
 
-/// Ids are texts here and often numbers elsewhere.
+/// Converts an id to a string: in other systems they are often numbers.
 fn as_text(value: Value) -> Value {
     match value {
         Value::Number(number) => {
@@ -295,7 +296,7 @@ fn as_text(value: Value) -> Value {
     }
 }
 
-/// A type that is written out: words joined by dots that don't begin at `body` or `headers`.
+/// A literal event type: words joined by dots that don't start with `body` or `headers`.
 pub(super) fn fixed_type(text: &str) -> Option<&str> {
     let first = text.split('.').next().unwrap_or_default();
     let is_path = first == "body" || first == "headers";

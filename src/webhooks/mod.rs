@@ -1,8 +1,10 @@
-//! Webhooks in: how a foreign system's calls are told from others', and how its JSON becomes an event.
+//! Incoming webhooks: authenticating an external system's calls, and converting its JSON to an event.
 //!
-//! [`SourceSettings`] is what `sources/<name>.toml` and the API say; [`Webhook`] is the same, checked and ready.
-//! [`Auth::verify`] looks at signature and age, [`Body::read`] makes a value of bytes, [`Webhook::map`] an event of that. All of it is pure: bodies,
-//! headers, secrets and the time come in as arguments. No error holds a value from a body or a secret.
+//! [`SourceSettings`] is the form in `sources/<name>.toml` and the API; [`Webhook`] is the validated form.
+//! [`Auth::verify`] checks signature and age, [`Body::read`] parses the bytes, [`Webhook::map`] converts them to an
+//! event.
+//! All of it is pure: bodies, headers, secrets and the time are arguments. No error contains a value from a body or a
+//! secret.
 
 mod body;
 mod checks;
@@ -21,10 +23,10 @@ use std::collections::BTreeMap;
 
 use crate::domain::budget::Budget;
 
-/// Headers by lower-case name; one that stands several times is joined with commas.
+/// Headers by lower-case name; repeated ones are joined with commas.
 pub type Headers = BTreeMap<String, String>;
 
-/// Everything that is wrong with what is said about a source, its webhook included if it has one.
+/// All problems of a source's settings, including its webhook if it has one.
 pub fn check(settings: &SourceSettings, budget: &Budget) -> Vec<SettingsProblem> {
     let checked = match settings.webhook {
         Some(_) => Webhook::new(settings, budget).map(|_| ()),

@@ -1,12 +1,12 @@
-//! The senders that Herald knows by name: what each signs, with which key, where it puts the signature, and what names
-//! one of its calls.
+//! Known senders: what each signs, with which key, where the signature is, and what identifies a
+//! call.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Headers;
 
-/// A sender whose way of signing is known.
+/// A known sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
@@ -22,11 +22,11 @@ pub enum Scheme {
     Segment,
     /// `X-Slack-Signature: v0=…` over time and body.
     Slack,
-    /// `X-Twilio-Signature` over the address and the form's fields.
+    /// `X-Twilio-Signature` over the URL and the form's fields.
     Twilio,
 }
 
-/// Headers that hold a signature: a mapping never sees them and they are not kept.
+/// Signature headers, which are not stored and not available to mappings.
 pub(super) const SIGNATURE_HEADERS: [&str; 10] = [
     "stripe-signature",
     "x-hub-signature",
@@ -41,7 +41,7 @@ pub(super) const SIGNATURE_HEADERS: [&str; 10] = [
 ];
 
 impl Scheme {
-    /// The word for it.
+    /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stripe => "stripe",
@@ -54,12 +54,12 @@ impl Scheme {
         }
     }
 
-    /// Whether each of its calls names itself, so that a mapping needs no `id`.
+    /// Whether its calls have an id, so that a mapping needs no `id`.
     pub(super) fn names_its_calls(self) -> bool {
         self != Self::Twilio
     }
 
-    /// What the sender calls this call: the same again when it is repeated.
+    /// The sender's id of this call, which is the same for retries.
     pub(super) fn call_id(self, headers: &Headers, body: &Value) -> Option<String> {
         let member = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
         match self {
@@ -73,7 +73,7 @@ impl Scheme {
         }
     }
 
-    /// The sender that alone puts its signature into this header.
+    /// The only sender that uses this signature header.
     pub(super) fn of_header(header: &str) -> Option<Self> {
         match header {
             "stripe-signature" => Some(Self::Stripe),

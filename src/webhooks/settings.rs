@@ -1,4 +1,4 @@
-//! What can be said about a source: in `sources/<name>.toml` and in the API alike.
+//! The settings of a source, in `sources/<name>.toml` and in the API.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,25 @@ use url::Url;
 
 use super::scheme::Scheme;
 
-/// All that is said about one source.
+/// The settings of a source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSettings {
-    /// The event types that it may send, such as `order.*`; all if nothing is said.
+    /// The event types that it may post, such as `order.*`; all if omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_types: Option<Vec<String>>,
-    /// The locale of its events, if they don't say.
+    /// The default locale of its events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_locale: Option<String>,
-    /// How its webhooks are signed; without it, it has none.
+    /// The signature of its webhook; omitted if it has no webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookSettings>,
-    /// How its bodies are read: the first whose `when` holds is taken.
+    /// Mappings of bodies to events: the first whose `when` is true is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mapping: Vec<MappingSettings>,
 }
 
-/// How a source's webhooks are signed: `scheme` for a sender that Herald knows, else `auth`.
+/// The signature of a source's webhook: `scheme` for a known sender, else `auth`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
@@ -36,24 +36,24 @@ pub struct WebhookSettings {
     /// `bearer`, `hmac` or `standard_webhooks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthKind>,
-    /// The header that holds the signature, for `hmac`.
+    /// The signature header, for `hmac`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<String>,
-    /// `sha256` (as if nothing is said), `sha512` or `sha1`, for `hmac`.
+    /// `sha256` (default), `sha512` or `sha1`, for `hmac`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
-    /// `hex` (as if nothing is said) or `base64`, for `hmac`.
+    /// `hex` (default) or `base64`, for `hmac`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
-    /// What stands before the signature in its header, such as `sha256=`.
+    /// The prefix of the signature in its header, such as `sha256=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// The address of this webhook as it was entered at the sender, without a query, for `twilio`, which signs it.
+    /// The URL of this webhook exactly as configured at the sender, without a query, for `twilio`, which signs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// The ways to sign.
+/// Signature methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthKind {
@@ -65,7 +65,7 @@ pub enum AuthKind {
     StandardWebhooks,
 }
 
-/// The hash below an HMAC.
+/// The hash of an HMAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
@@ -73,11 +73,11 @@ pub enum Algorithm {
     Sha256,
     /// SHA-512.
     Sha512,
-    /// SHA-1, for senders that have nothing better.
+    /// SHA-1, for senders that support nothing better.
     Sha1,
 }
 
-/// How a signature is written.
+/// The encoding of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
@@ -87,55 +87,55 @@ pub enum Encoding {
     Base64,
 }
 
-/// How one kind of body becomes an event. Every text is an expression over `body` and `headers`.
+/// Maps one kind of body to an event. Every string is an expression over `body` and `headers`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MappingSettings {
-    /// Whether this is that kind of body; always if nothing is said. What is missing in the body does not hold.
+    /// Whether this mapping applies; always if omitted. False if a value is missing in the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// The event type: written out (`order.shipped`), or an expression.
+    /// The event type: a literal (`order.shipped`) or an expression.
     pub r#type: String,
-    /// The event's id; what the sender calls its call if nothing is said and the sender calls it something.
+    /// The event's id; if omitted, the sender's call id, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// A label with the expression of its id: `{external_id = "body.customer.id"}`.
+    /// A label with an expression for its id: `{external_id = "body.customer.id"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<BTreeMap<String, String>>,
-    /// An expression that yields a list of recipients.
+    /// An expression that returns a list of recipients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipients: Option<String>,
-    /// An expression that yields an object, or a table of expressions; a member that yields null is left out.
+    /// An expression that returns an object, or a table of expressions; null values are omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub data: Option<Value>,
-    /// When it happened.
+    /// When the event happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
-    /// The locale to write in.
+    /// Locale of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
-    /// Not before this.
+    /// Don't send before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_after: Option<String>,
-    /// Not after this.
+    /// Don't send after this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
-    /// What a later cancellation can name.
+    /// Key for cancelling the deliveries later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancellation_key: Option<String>,
-    /// A newer event with the same key replaces an older one still waiting.
+    /// A newer event with the same key replaces an older one that is still pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collapse_key: Option<String>,
-    /// Tells newer from older.
+    /// Determines which event is newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<String>,
-    /// Events with the same key go out one after the other.
+    /// Events with the same key are sent in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordering_key: Option<String>,
 }
 
-/// How a request is told from others', once its settings make sense.
+/// The validated authentication of requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// The secret as a bearer token.
@@ -153,25 +153,25 @@ pub enum Auth {
     },
     /// Standard Webhooks.
     StandardWebhooks,
-    /// The way of a sender that is known.
+    /// A known sender.
     Scheme(Scheme),
-    /// Twilio's way, for a webhook with this address.
+    /// Twilio, for a webhook with this URL.
     Twilio {
-        /// The address as the sender has it.
+        /// The URL as configured at the sender.
         url: Url,
     },
 }
 
-/// What is wrong with a source's settings.
+/// A problem in a source's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsProblem {
-    /// Where: `webhook.header`, `mapping[0].when`.
+    /// The position: `webhook.header`, `mapping[0].when`.
     pub place: String,
     /// A stable code.
     pub code: &'static str,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
@@ -186,10 +186,10 @@ impl SettingsProblem {
 }
 
 impl WebhookSettings {
-    /// The way to sign.
+    /// Validates the signature settings.
     ///
     /// # Errors
-    /// What is wrong with it: it makes no sense, or no call could ever verify.
+    /// If it is invalid, or no call could ever be verified.
     pub fn auth(&self) -> Result<Auth, SettingsProblem> {
         self.refuse_unused()?;
         match (self.scheme, self.auth) {
@@ -270,7 +270,7 @@ impl WebhookSettings {
     }
 }
 
-/// Refuses what is known never to verify: a header whose sender signs in another way.
+/// Rejects a header of a known sender that uses another signature.
 fn never_verifies(
     header: &str,
     algorithm: Algorithm,
@@ -281,7 +281,7 @@ fn never_verifies(
     let is_its_way = match sender {
         Scheme::Github => (algorithm, encoding, prefix) == (Algorithm::Sha256, Encoding::Hex, "sha256="),
         Scheme::Shopify => (algorithm, encoding, prefix) == (Algorithm::Sha256, Encoding::Base64, ""),
-        // These sign more than the body.
+        // These also sign other parts.
         Scheme::Stripe | Scheme::Svix | Scheme::Slack | Scheme::Twilio => false,
         Scheme::Segment => true,
     };

@@ -1,5 +1,4 @@
-//! Whether a request comes from who knows the secret: compared in constant time, and each reason to refuse looks the same
-//! to the one who called.
+//! Verifying signatures in constant time. All failures look the same to the caller.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -16,11 +15,11 @@ use super::settings::{Algorithm, Auth, Encoding};
 use crate::domain::clock::Timestamp;
 use crate::domain::rejection::Rejection;
 
-/// How far a signed time may be from ours, either way.
+/// Tolerance for a signed timestamp, in both directions.
 pub const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
-/// Characters that a secret has at least, blanks aside.
+/// Minimum length of a secret, without spaces.
 const MIN_VISIBLE: usize = 16;
-/// Base64 as the official libraries of Standard Webhooks take it: with padding or without.
+/// Base64 as accepted by the official Standard Webhooks libraries: with or without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -33,23 +32,23 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 pub struct Call<'a> {
     /// Its headers.
     pub headers: &'a Headers,
-    /// The query of its address, without the `?`.
+    /// The query of its URL, without the `?`.
     pub query: &'a str,
-    /// Its body, byte by byte as it came.
+    /// Its raw body.
     pub body: &'a [u8],
-    /// When it came.
+    /// When it was received.
     pub now: Timestamp,
 }
 
-/// A call whose signature holds.
+/// A verified call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// Which of the secrets it was, by its place.
+    /// The index of the secret.
     pub secret: usize,
 }
 
 impl Auth {
-    /// Why no signature can hold for a secret; `None` if one can.
+    /// Why a secret can never verify a signature; `None` if it can.
     pub fn refuses(&self, secret: &str) -> Option<&'static str> {
         let visible = secret.bytes().filter(u8::is_ascii_graphic).count();
         if visible < MIN_VISIBLE || secret.trim() != secret {
@@ -71,7 +70,7 @@ impl Auth {
         matches!(self, Self::StandardWebhooks | Self::Scheme(Scheme::Svix))
     }
 
-    /// Whether the sender calls each call something, so that a mapping needs no `id`.
+    /// Whether calls have an id, so that a mapping needs no `id`.
     pub(super) fn names_its_calls(&self) -> bool {
         match self {
             Self::StandardWebhooks => true,
@@ -80,7 +79,7 @@ impl Auth {
         }
     }
 
-    /// What the sender calls a call, if it calls it something.
+    /// The sender's call id, if there is one.
     pub fn call_id(&self, headers: &Headers, body: &Value) -> Option<String> {
         match self {
             Self::StandardWebhooks => headers.get("webhook-id").cloned(),
@@ -89,7 +88,7 @@ impl Auth {
         }
     }
 
-    /// Whether one of these secrets signed the call, and not too long ago.
+    /// Verifies that one of these secrets signed the call recently.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -127,12 +126,12 @@ impl Auth {
                 Signatures { algorithm: Algorithm::Sha256, signatures }.find(&signed, secrets, raw_key)
             }
             Self::Twilio { url } => twilio(url, header("x-twilio-signature")?, call, secrets),
-            // Its settings always lead to the variant above.
+            // Its settings always result in the variant above.
             Self::Scheme(Scheme::Twilio) => Err(Rejection::NoWebhook),
         }
     }
 
-    /// The headers that a mapping may see and that are kept: none that could hold a secret.
+    /// The headers that are stored and available to mappings, without secrets.
     pub fn visible(&self, headers: &Headers) -> Headers {
         let own = match self {
             Auth::Hmac { header, .. } => header.as_str(),
@@ -145,7 +144,7 @@ impl Auth {
     }
 }
 
-/// The signatures that a call brings, and the hash below them.
+/// The signatures of a call, and their hash.
 struct Signatures {
     algorithm: Algorithm,
     signatures: Vec<Vec<u8>>,
@@ -196,7 +195,7 @@ fn bearer(header: &str, secrets: &[String]) -> Result<Signed, Rejection> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Rejection::UnreadableSignature);
     }
-    // Comparing MACs of both under one key takes the same time whatever they hold.
+    // Comparing MACs of both under one key takes constant time.
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"herald bearer");
     let tag = hmac::sign(&key, token.trim().as_bytes());
     let is_it = |secret: &String| hmac::verify(&key, secret.as_bytes(), tag.as_ref()).is_ok();
@@ -205,7 +204,7 @@ fn bearer(header: &str, secrets: &[String]) -> Result<Signed, Rejection> {
     fitting.first().map(|secret| Signed { secret: *secret }).ok_or(Rejection::WrongSignature)
 }
 
-/// Whether a signed time, in seconds since 1970, is near enough to ours.
+/// Whether a signed timestamp, in seconds since 1970, is within the tolerance.
 fn timely(sent: &str, now: Timestamp) -> Result<(), Rejection> {
     let seconds: i64 = sent.parse().map_err(|_| Rejection::UnreadableSignature)?;
     let age = now.timestamp().checked_sub(seconds).ok_or(Rejection::UnreadableSignature)?;
@@ -216,7 +215,7 @@ fn timely(sent: &str, now: Timestamp) -> Result<(), Rejection> {
     }
 }
 
-/// Standard Webhooks: id, time and body signed together, in headers that begin with `webhook` or `svix`.
+/// Standard Webhooks: id, time and body signed together, in headers that start with `webhook` or `svix`.
 fn standard(headers: &str, call: &Call<'_>, secrets: &[String]) -> Result<Signed, Rejection> {
     let header = |name: &str| call.headers.get(&format!("{headers}-{name}")).ok_or(Rejection::NoSignature);
     let (id, sent, signatures) = (header("id")?, header("timestamp")?, header("signature")?);
@@ -232,8 +231,8 @@ fn standard(headers: &str, call: &Call<'_>, secrets: &[String]) -> Result<Signed
     Signatures { algorithm: Algorithm::Sha256, signatures }.find(&signed, secrets, standard_keys)
 }
 
-/// The keys that a secret of Standard Webhooks may stand for: base64 after `whsec_`; without that, base64 or the text itself.
-/// The official libraries differ in how they read `-` and `_`, so both ways are tried.
+/// The possible keys of a Standard Webhooks secret: base64 after `whsec_`; without that, base64 or the text itself.
+/// The official libraries interpret `-` and `_` differently, so both ways are tried.
 fn standard_keys(secret: &str) -> Vec<Vec<u8>> {
     let decoded = |text: String| LENIENT.decode(text).ok().filter(|key| !key.is_empty());
     let text = secret.strip_prefix("whsec_").unwrap_or(secret);
@@ -258,7 +257,8 @@ fn stripe(header: &str, call: &Call<'_>, secrets: &[String]) -> Result<Signed, R
     Signatures { algorithm: Algorithm::Sha256, signatures }.find(&signed, secrets, raw_key)
 }
 
-/// The address with its query, and the form's fields by name; a body that is no form is named by its hash in the query.
+/// The URL with its query, and the form's fields by name; a body that is not a form is identified by its hash in the
+/// query.
 fn twilio(url: &Url, signature: &str, call: &Call<'_>, secrets: &[String]) -> Result<Signed, Rejection> {
     let is_form = call.headers.get("content-type").is_some_and(|kind| is_form(kind));
     let fields = if is_form { form_fields(call.body) } else { String::new() };
@@ -270,7 +270,7 @@ fn twilio(url: &Url, signature: &str, call: &Call<'_>, secrets: &[String]) -> Re
                 return Err(Rejection::WrongSignature);
             }
         }
-        // Without its hash a body would not be signed.
+        // Without its hash the body would not be signed.
         None if !is_form && !call.body.is_empty() => return Err(Rejection::UnreadableSignature),
         _ => {}
     }
@@ -281,7 +281,7 @@ fn twilio(url: &Url, signature: &str, call: &Call<'_>, secrets: &[String]) -> Re
     tried.into_iter().reduce(Result::or).unwrap_or(Err(Rejection::WrongSignature))
 }
 
-/// The address as Twilio may have written it: with its usual port, or without.
+/// The URL as Twilio may have signed it: with or without the default port.
 fn addresses(url: &Url, query: &str) -> [String; 2] {
     let host = url.host_str().unwrap_or_default();
     let (scheme, path) = (url.scheme(), url.path());

@@ -385,11 +385,11 @@ async fn doctor_and_healthcheck_say_what_is_ill_and_what_helps() {
     assert!(out(&well).contains("ok   app default"), "{}", out(&well));
     processes.post(&crate::support::app::payment_failed("p-1", "u")).await.expect("accepted");
     processes.wait_until_drained().await;
-    let report = run(&["doctor", "--ledger"], &base).await;
+    let report = run(&["doctor", "--consistency"], &base).await;
     assert!(report.status.success(), "{}", out(&report));
     assert!(out(&report).contains("everything is accounted for"), "{}", out(&report));
     processes.count("WITH gone AS (DELETE FROM attempts RETURNING 1) SELECT count(*) FROM gone").await;
-    let wrong = run(&["doctor", "--ledger", "--json"], &base).await;
+    let wrong = run(&["doctor", "--consistency", "--json"], &base).await;
     let wrong_lines: Value = serde_json::from_str(&out(&wrong)).unwrap();
     assert_eq!((wrong.status.code(), &wrong_lines["is_well"]), (Some(1), &json!(false)), "{wrong_lines}");
     let strict = run(&["doctor", "--json"], &base[..3]).await;

@@ -61,7 +61,7 @@ const RULES: [Rule; 52] = [
     Rule("11.3.2-4", "Sensitive values and keys are sealed, and the secret key can be rotated", By(&["codes_and_secrets_are_in_the_database_in_no_form_that_can_be_read", "after_a_rotation_the_earlier_key_can_be_taken_out"])),
     Rule("11.5.1", "Tokens come from the system's random numbers; ids are no secrets", By(&["a_key_is_shown_once_and_kept_as_a_hash"])),
     Rule("12.3", "TLS is verified; the database's unless it is on this machine", By(&["a_database_elsewhere_proves_who_it_is_unless_the_address_says_otherwise"])),
-    Rule("13.2.2", "The service's role changes neither tables nor the record of changes", By(&["a_role_with_the_service_s_rights_serves_and_can_t_change_what_was_recorded"])),
+    Rule("13.2.2", "The service's role changes neither tables nor the audit log", By(&["a_role_with_the_service_s_rights_serves_and_can_t_change_what_was_recorded"])),
     Rule("13.3.1", "Secrets come from files or the environment, never from arguments", By(&["help_names_every_command_and_no_secret_is_taken_as_an_argument", "a_secret_comes_from_a_file_without_its_line_end"])),
     Rule("13.4", "No debug output and no listings; metrics need a key unless they are asked for on this machine", By(&["metrics_behind_a_proxy_need_a_key"])),
     Rule("14.2.1, 14.3.2", "No secret is in a URL, and no page is cached", By(&["every_response_carries_the_security_headers_errors_among_them"])),
@@ -71,7 +71,7 @@ const RULES: [Rule; 52] = [
     Rule("", "The image has no shell, runs as nobody, read-only", By(&["the_image_has_no_shell_and_its_bases_are_named_at_one_place", "every_service_of_the_compose_file_has_limits"])),
     Rule("16.2.5", "Logs hold nothing secret and nobody's values", By(&["the_log_at_its_loudest_holds_no_secret_and_no_value"])),
     Rule("16.3.1-2", "Log-ins and refusals are logged", By(&["refused_pages_are_logged_with_member_permission_and_route_and_a_burst_is_counted", "failed_log_ins_are_logged_with_account_address_and_count_and_no_secret"])),
-    Rule("16.4.2", "The record of changes is appended to, and names the key", By(&["nobody_changes_the_record_by_sql", "a_key_shows_its_source_and_its_last_use_and_what_it_changed"])),
+    Rule("16.4.2", "The audit log is append-only, and names the key", By(&["nobody_changes_the_record_by_sql", "a_key_shows_its_source_and_its_last_use_and_what_it_changed"])),
     Rule("16.5.1", "Errors are general and carry the request's id", By(&["every_response_has_its_request_id_and_restricts_browsers"])),
     Rule("16.5.3", "What fails is closed", By(&["without_a_key_every_address_says_the_same_and_what_is_public_is_open"])),
 ];

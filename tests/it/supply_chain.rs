@@ -1,7 +1,11 @@
 //! Where what is built comes from, and what the image is made of.
 
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn file(name: &str) -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let path = root().join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -10,8 +14,13 @@ fn every_dependency_comes_from_the_registry_with_a_checksum() {
     for lock in ["Cargo.lock", "tests/fuzz/Cargo.lock"] {
         let lock: toml::Value = toml::from_str(&file(lock)).expect("TOML");
         let packages = lock["package"].as_array().expect("packages");
-        let is_ours =
-            |package: &&toml::Value| package["name"].as_str().is_some_and(|name| name.starts_with("herald"));
+        let crates = std::fs::read_dir(root().join("crates")).expect("a folder").flatten();
+        let ours: Vec<String> =
+            crates.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let is_ours = |package: &&toml::Value| {
+            let name = package["name"].as_str().unwrap_or_default();
+            name.starts_with("herald") || ours.iter().any(|own| own == name)
+        };
         for package in packages.iter().filter(|package| !is_ours(package)) {
             let source = package.get("source").and_then(toml::Value::as_str).unwrap_or_default();
             let is_registry = source == "registry+https://github.com/rust-lang/crates.io-index";

@@ -286,7 +286,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// The consistency check that `herald doctor --ledger` runs.
+    /// The consistency check that `herald doctor --consistency` runs.
     async fn consistency_check_passes(&mut self) {
         let store = self.run.world.store();
         let lines = store

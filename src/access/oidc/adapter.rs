@@ -1,4 +1,4 @@
-//! The adapter of an OpenID Connect provider: one HTTP call at a time, answers read to a bound, redirects not followed.
+//! The adapter for OpenID Connect providers: responses have a size limit, redirects are not followed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::domain::clock::Timestamp;
 
 /// How long a call to the provider may take.
 const CALL_TIME: Duration = Duration::from_secs(10);
-/// Bytes of an answer at most.
+/// Maximum response size in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// How long the provider's description of itself and its keys are used.
+/// How long the provider's metadata and keys are cached.
 const DESCRIPTION_STAYS: TimeDelta = TimeDelta::minutes(5);
 
 /// A provider, reached over HTTP.
@@ -37,10 +37,10 @@ struct Oidc {
     description: Mutex<Option<(Timestamp, CoreProviderMetadata)>>,
 }
 
-/// Prepares the provider with this issuer for a client of it; answers come back to `callback`. No call is made.
+/// Prepares the provider with this issuer for a client; responses go to `callback`. Makes no call.
 ///
 /// # Errors
-/// [`OidcSetUpError`]; trying again does not help.
+/// [`OidcSetUpError`]; retrying does not help.
 pub fn connect_provider(
     issuer: &Url,
     (client_id, client_secret): (&str, &SecretString),
@@ -57,7 +57,7 @@ pub fn connect_provider(
         .build()
         .map_err(|error| OidcSetUpError::Connection(error.into()))?;
     let secret = client_secret.expose_secret();
-    // An address without a path ends with a slash here, but not where the issuer says it.
+    // A URL without a path ends with a slash here, but not in the issuer.
     let issuer = issuer.as_str().trim_end_matches('/').to_owned();
     Ok(Arc::new(Oidc {
         http,
@@ -69,7 +69,7 @@ pub fn connect_provider(
     }))
 }
 
-/// A call that did not come through.
+/// A failed call.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
     #[error("no response")]
@@ -94,7 +94,7 @@ async fn call(http: reqwest::Client, request: HttpRequest) -> Result<HttpRespons
     built.body(body).map_err(|_| CallError::Unusable)
 }
 
-/// What an error says, without what it quotes.
+/// An error message without quoted values.
 fn unusable(what: &str) -> ProviderError {
     ProviderError::Unusable(what.to_owned())
 }
@@ -177,7 +177,7 @@ impl LogInProvider for Oidc {
             .await
             .map_err(|_| bad("it rejected the code"))?;
         let token = response.id_token().ok_or_else(|| bad("it has no ID token"))?;
-        // Signed with a key that the provider publishes: never by a shared secret, never not at all.
+        // Only signatures with a published key are accepted: no shared secrets, no `none`.
         let verifier = client.id_token_verifier().set_time_fn(move || now).set_allowed_algs([
             CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
             CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,

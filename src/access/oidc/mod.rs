@@ -1,4 +1,5 @@
-//! OpenID Connect: discovery, the authorization code flow with PKCE, and the checks of the ID token. Built with the cargo
+//! OpenID Connect: discovery, the authorization code flow with PKCE, and the checks of the ID token. Built with the
+//! cargo
 //! feature `oidc`; without it [`connect_provider`] says so.
 
 #[cfg(feature = "oidc")]
@@ -7,10 +8,10 @@ mod adapter;
 #[cfg(feature = "oidc")]
 pub use adapter::connect_provider;
 
-/// A provider that can't be set up.
+/// Invalid provider settings.
 #[derive(Debug, thiserror::Error)]
 pub enum OidcSetUpError {
-    /// This build can't do it.
+    /// Not supported by this build.
     #[error("oidc.issuer is set, but this Herald was built without the cargo feature `oidc`")]
     NotBuilt,
     /// The issuer.
@@ -21,7 +22,7 @@ pub enum OidcSetUpError {
     Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Prepares the provider with this issuer for a client of it; answers come back to `callback`. No call is made.
+/// Prepares the provider with this issuer for a client; responses go to `callback`. Makes no call.
 ///
 /// # Errors
 /// [`OidcSetUpError::NotBuilt`].

@@ -54,7 +54,8 @@ struct CopyFile<'t> {
     unclosed: Option<usize>,
 }
 
-/// Splits a content file into fields and body. The fields are between two `+++` lines; empty lines may precede the first.
+/// Splits a content file into fields and body. The fields are between two `+++` lines; empty lines may precede the
+/// first.
 fn split_front(text: &str) -> CopyFile<'_> {
     let whole = CopyFile { front: "", body: text, lines_above: 0, unclosed: None };
     let is_fence = |line: &str| line.trim() == "+++";

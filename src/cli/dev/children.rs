@@ -50,7 +50,8 @@ pub async fn wait_for_port(address: SocketAddr, flag: &str) -> anyhow::Result<()
 /// The sandbox, as a child process running the same binary.
 pub struct Sandbox {
     child: Mutex<Child>,
-    /// The sandbox runs as long as this end of the pipe is open. Kept separately because waiting for a child closes its input.
+    /// The sandbox runs as long as this end of the pipe is open. Kept separately because waiting for a child closes its
+    /// input.
     lifeline: Option<ChildStdin>,
     url: String,
     http: reqwest::Client,

@@ -26,9 +26,9 @@ pub struct DoctorArgs {
     json: bool,
     /// Run only the consistency check: is everything that was accepted accounted for? (exit code 1 if not)
     #[arg(long)]
-    ledger: bool,
+    consistency: bool,
     /// Start of the consistency check (RFC 3339) [default: 24 hours ago]
-    #[arg(long, requires = "ledger", value_name = "TIME")]
+    #[arg(long, requires = "consistency", value_name = "TIME")]
     since: Option<chrono::DateTime<chrono::Utc>>,
 }
 
@@ -57,7 +57,7 @@ impl Findings {
 }
 
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
-    if args.ledger {
+    if args.consistency {
         return super::consistency::run(args.since, args.json).await;
     }
     let mut findings = Findings::default();

@@ -1,4 +1,4 @@
-//! What a person can do with a delivery: release it, or cancel it.
+//! Actions on a delivery: release and cancel.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -14,7 +14,7 @@ use crate::domain::id::TypedId;
 use crate::pipeline::operator::cancel::Unwanted;
 use crate::pipeline::operator::release::{Release, ReleaseError};
 
-/// Values that a person lays over an event's data.
+/// Values to merge into an event's data.
 pub(in super::super) fn read_values(text: &str) -> Result<Option<Value>, Failure> {
     if text.trim().is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! One delivery: its story as a timeline, what it says, what OneSignal was asked and answered, and what can be done.
+//! A delivery: timeline, message, calls to OneSignal, and actions.
 
 mod actions;
 mod outcomes;
@@ -28,7 +28,7 @@ use crate::store::delivery_reads::{AttemptRow, DecisionRow, DeliveryRow};
 use crate::store::events::StoredEvent;
 use crate::store::gates::NamedGate;
 
-/// Everything that its page shows.
+/// The data of the page.
 struct Story {
     row: DeliveryRow,
     event: Option<StoredEvent>,
@@ -62,7 +62,7 @@ async fn story(view: &View, id: &str) -> Result<Story, Failure> {
     Ok(Story { row, event, decisions, attempts, gate, preview })
 }
 
-/// What it says to its recipient, made again from the event.
+/// The message for its recipient, rendered again from the event.
 async fn preview(view: &View, row: &DeliveryRow, stored: &StoredEvent) -> Result<Option<Previewed>, Failure> {
     let (Some((version, _)), Some(recipient)) = (row.version, row.recipient.clone()) else { return Ok(None) };
     let Some(version) = view.console.store.find_version(version).await? else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! What became of a delivery's message on devices and in mailboxes, asked of OneSignal when somebody looks.
+//! Engagement of a delivery's message, requested from OneSignal on demand.
 
 use axum::extract::Path;
 use maud::{Markup, html};
@@ -13,14 +13,14 @@ use crate::domain::app::AppId;
 use crate::domain::id::DeliveryId;
 use crate::store::delivery_reads::AttemptRow;
 
-/// The attempt that OneSignal took.
+/// The attempt that OneSignal accepted.
 fn taken(attempts: &[AttemptRow]) -> Option<(&AttemptRow, ProviderMessageId)> {
     attempts
         .iter()
         .find_map(|attempt| Some((attempt, ProviderMessageId(attempt.provider_message_id.clone()?))))
 }
 
-/// The tab: it asks once it is opened.
+/// The tab, which loads when it is opened.
 pub(super) fn tab(story: &Story) -> Markup {
     let href = address(story.row.id);
     html! {

@@ -1,4 +1,4 @@
-//! What a delivery says, what OneSignal was asked and what it answered.
+//! The tabs of a delivery: message, request and responses.
 
 use maud::{Markup, html};
 use serde_json::Value;

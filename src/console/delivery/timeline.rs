@@ -1,4 +1,4 @@
-//! A delivery's story, step by step.
+//! A delivery's timeline.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -77,7 +77,7 @@ fn answer(attempt: &AttemptRow, at: Timestamp) -> Markup {
     }
 }
 
-/// What it waits for, as long as it is open.
+/// What an open delivery is waiting for.
 fn what_next(story: &Story, now: Timestamp) -> Markup {
     let row = &story.row;
     let text = match (row.state.as_str(), &story.gate, row.due_at) {

@@ -1,4 +1,4 @@
-//! What a developer needs to post an event: its values as a table, and code to copy.
+//! Posting an event: a table of its fields, and code examples.
 
 use maud::{Markup, html};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::event::pretty;
 use super::super::templates::walk;
 
-/// The values that a schema describes.
+/// The fields of a schema.
 pub(super) fn schema_table(schema: &Value, sensitive: &[String]) -> Markup {
     let mut rows: Vec<(String, String, bool)> = Vec::new();
     walk(schema, "", &mut |path, kind, is_required| {
@@ -32,7 +32,7 @@ pub(super) fn schema_table(schema: &Value, sensitive: &[String]) -> Markup {
     }
 }
 
-/// Code that posts an event, in four ways.
+/// Code examples that post an event.
 pub(super) fn code(base: &str, event_type: &str, sample: &Value) -> Markup {
     let event = json!({
         "id": "an-id-of-yours-that-stays-the-same-when-you-try-again",

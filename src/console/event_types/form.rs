@@ -14,7 +14,7 @@ use crate::catalog::entries::Entry;
 use crate::catalog::forms::EventTypeForm;
 use crate::domain::snapshot::EventTypeEntry;
 
-/// What a new schema begins with.
+/// The initial schema.
 fn first_schema() -> Value {
     json!({
         "type": "object",

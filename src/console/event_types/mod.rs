@@ -1,4 +1,4 @@
-//! Event types: the list, the page that developers post by, the schema's editor.
+//! Event types: list, page with code examples, schema editor.
 
 mod examples;
 mod form;

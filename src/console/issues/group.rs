@@ -1,4 +1,4 @@
-//! The deliveries of one issue, page by page, and the same as a CSV file.
+//! The deliveries of an issue, as pages and as a CSV file.
 
 use axum::extract::Query;
 use axum::http::header;
@@ -22,7 +22,7 @@ use crate::store::issues::{DECISIONS, IssueKey, IssueMember};
 /// Rows of a page.
 const PAGE: i64 = 50;
 
-/// Which group, as it stands in an address or a form.
+/// The group in a URL or a form.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(in super::super) struct GroupName {
@@ -30,7 +30,7 @@ pub(in super::super) struct GroupName {
     pub code: String,
     pub rule: String,
     pub template: String,
-    /// The words of the decision, where they are the reason.
+    /// The decision's detail, if it is the reason.
     pub detail: String,
 }
 
@@ -45,7 +45,7 @@ impl GroupName {
         }
     }
 
-    /// The fields of a form that names it.
+    /// Hidden form fields that identify it.
     pub fn hidden(&self) -> Markup {
         html! {
             @for (name, value) in [("state", &self.state), ("code", &self.code), ("rule", &self.rule), ("template", &self.template), ("detail", &self.detail)] {
@@ -55,7 +55,7 @@ impl GroupName {
     }
 }
 
-/// The address of what is done about a group.
+/// The URL of an action on a group.
 pub(super) fn address(action: &str, key: &IssueKey) -> String {
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("state", &key.state)
@@ -67,7 +67,7 @@ pub(super) fn address(action: &str, key: &IssueKey) -> String {
     format!("/issues/{action}?{query}")
 }
 
-/// What a person can do about a group.
+/// The actions on a group.
 pub(super) fn buttons(view: &View, key: &IssueKey, how_many: &str) -> Markup {
     let is_held = key.state == "held";
     let is_over = matches!(key.state.as_str(), "rejected" | "exhausted" | "unknown" | "expired");
@@ -88,7 +88,7 @@ pub(super) fn buttons(view: &View, key: &IssueKey, how_many: &str) -> Markup {
     }
 }
 
-/// Which part of which group.
+/// Query parameters.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct GroupQuery {
     #[serde(flatten)]
@@ -158,7 +158,7 @@ pub(in super::super) async fn export(view: View, Query(query): Query<GroupQuery>
     Ok((headers, file).into_response())
 }
 
-/// A name that no header and no file system takes amiss.
+/// A name that is safe in headers and file systems.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect()
 }
@@ -201,11 +201,12 @@ fn csv_of(key: &IssueKey, members: &[IssueMember]) -> Result<Vec<u8>, csv::Error
     writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
 }
 
-/// What a spreadsheet takes for the beginning of a formula, in the full-width form too.
+/// Characters that start a formula in spreadsheets, including full-width forms.
 const FORMULA_STARTS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
-/// A text that no spreadsheet runs as a formula: an apostrophe stands before what begins like one, at the start and after
-/// each `;`, where some split cells. A number with its sign, as a phone number is, stays as it is.
+/// Prevents CSV injection: an apostrophe is inserted before the start of a formula, at the beginning and after each
+/// `;`,
+/// where some spreadsheets split cells. A signed number, such as a phone number, is unchanged.
 fn harmless(text: &str) -> String {
     let is_number = text
         .strip_prefix(['+', '-'])

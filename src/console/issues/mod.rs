@@ -1,4 +1,4 @@
-//! Issues: what needs a person, grouped by its reason, with what to do; and the switches that stop sending.
+//! Issues by reason with suggested fixes, and the controls that pause sending.
 
 mod group;
 mod release;
@@ -23,7 +23,7 @@ use crate::domain::remedy::remedy;
 use crate::store::issues::IssueGroup;
 use group::{address, buttons};
 
-/// How far back is looked.
+/// Time range.
 const LOOK_BACK: TimeDelta = TimeDelta::days(7);
 
 pub(super) async fn page(view: View) -> Shown {

@@ -1,4 +1,4 @@
-//! Releasing all held deliveries of one reason: how many first, then each on its own.
+//! Releasing all held deliveries of an issue: a confirmation, then each delivery individually.
 
 use axum::body::Body;
 use axum::extract::Query;
@@ -16,7 +16,7 @@ use super::group::GroupName;
 use crate::domain::id::TypedId;
 use crate::pipeline::operator::release::{Release, ReleaseError};
 
-/// Deliveries that are released at once.
+/// Maximum deliveries per release.
 const MAX: i64 = 1_000;
 
 pub(in super::super) async fn plan(view: View, Query(group): Query<GroupName>) -> Shown {

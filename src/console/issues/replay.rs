@@ -1,4 +1,4 @@
-//! Replaying: the plan with its numbers first, then the deliveries, made again for a reason.
+//! Replaying: first the plan, then the replay with a reason.
 
 use axum::body::Body;
 use axum::extract::Query;
@@ -19,10 +19,10 @@ use crate::domain::id::TypedId;
 use crate::pipeline::operator::replay::{Candidate, MAX, ReplayPlan, ReplayVersion, ReplayWish, ReplayedBy};
 use crate::store::replays::ReplayFilter;
 
-/// Deliveries that are shown of a plan.
+/// Maximum deliveries shown in a plan.
 const SAMPLE: usize = 10;
 
-/// What is to be made again, and how.
+/// The deliveries to replay, and options.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(in super::super) struct ReplayForm {
@@ -51,7 +51,7 @@ impl ReplayForm {
             filter.deliveries = vec![id.map_err(|_| Failure::NotFound("Delivery not found.".to_owned()))?];
         }
         if !group.detail.is_empty() {
-            // Words are no filter of a replay's: those whom they are about are named one by one.
+            // A replay can't filter by detail, so the deliveries are listed individually.
             let max = i64::try_from(MAX).unwrap_or(i64::MAX);
             let since = view.now() - LOOK_BACK;
             let members = view.console.store.issue_members(&group.key(), since, Uuid::max(), max).await?;
@@ -60,7 +60,7 @@ impl ReplayForm {
                 return Err(Failure::Conflict("This issue is resolved.".to_owned()));
             }
         }
-        // One that is named is made again however it ended.
+        // A delivery given by id is replayed whatever its final state.
         filter.states = StateName::ALL
             .into_iter()
             .filter(|state| !state.is_open() && state.as_str() != "skipped")
@@ -180,7 +180,7 @@ pub(in super::super) async fn replay(view: View, body: Body) -> Shown {
         return Err(Failure::Invalid("Enter a reason. It is recorded with the replay.".to_owned()));
     }
     let request = json!({"console": form});
-    // A form that is sent twice makes nothing twice.
+    // Submitting a form twice replays only once.
     let request_key =
         (!form.request_key.is_empty()).then(|| format!("{}:{}", view.person.id, form.request_key));
     let by = ReplayedBy {

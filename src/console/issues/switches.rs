@@ -1,4 +1,4 @@
-//! The switches: everything, an app, a rule or a version stops sending, with who and why.
+//! Pausing everything, an app, a rule or a version, with author and reason.
 
 use axum::body::Body;
 use maud::{Markup, html};
@@ -12,7 +12,7 @@ use crate::access::Use;
 use crate::domain::clock::Timestamp;
 use crate::store::gates::NamedGate;
 
-/// What is stopped now, and how to stop more.
+/// The paused subjects, and a form to pause more.
 pub(super) fn list(view: &View, gates: &[NamedGate], now: Timestamp) -> Markup {
     let may = view.person.may(Use::ChangeGate);
     html! {
@@ -68,7 +68,7 @@ fn is_for_good(gate: &NamedGate, now: Timestamp) -> bool {
     gate.closed_until - now > chrono::TimeDelta::days(365)
 }
 
-/// What is to be stopped.
+/// What to pause.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct CloseForm {
     what: String,
@@ -94,7 +94,7 @@ pub(in super::super) async fn close(view: View, body: Body) -> Shown {
     Ok(done("/issues#switches", &format!("{} {name} is paused.", scope.replace('_', " "))))
 }
 
-/// What is to go again.
+/// What to resume.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct OpenForm {
     scope: String,

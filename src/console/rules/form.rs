@@ -1,4 +1,4 @@
-//! A rule's form: what most rules need in boxes, what few need as JSON beside them.
+//! A rule's form: common fields as inputs, the rest as JSON.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -16,7 +16,7 @@ use crate::catalog::entries::{Entry, entry_version, rule_form};
 use crate::catalog::forms::RuleForm;
 use crate::domain::snapshot::CatalogSnapshot;
 
-/// What has a box of its own; everything else stands in the JSON.
+/// Fields with their own input; all others are in the JSON.
 const BOXES: [&str; 9] = [
     "event",
     "description",
@@ -143,7 +143,7 @@ fn sheet(view: &View, snapshot: &CatalogSnapshot, key: Option<&str>, form: &Valu
     }
 }
 
-/// Puts a condition together from the event's values, and shows the expression that it makes.
+/// The condition builder.
 fn builder(snapshot: &CatalogSnapshot, event: &str) -> Markup {
     let mut paths: Vec<(String, String)> = Vec::new();
     for entry in snapshot
@@ -176,7 +176,7 @@ fn builder(snapshot: &CatalogSnapshot, event: &str) -> Markup {
     }
 }
 
-/// The form as it was sent, as the catalog's form.
+/// Converts the submitted form to the catalog's form.
 pub(super) fn read(sent: &Sent) -> Result<RuleForm, Failure> {
     let rest = sent.text("rest").trim();
     let mut form: Map<String, Value> = if rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Rules: the list, and each as a form in plain words, tried against past events before it is saved.
+//! Rules: list and form, with a test against past events.
 
 mod form;
 mod try_out;
@@ -45,7 +45,7 @@ pub(super) async fn list(view: View) -> Shown {
     view.page(Place::Rules, &[Crumb::here("Rules")], body).await
 }
 
-/// What a rule does, in a few words.
+/// A summary of a rule's action.
 fn does(rule: &Rule) -> String {
     match &rule.definition.action {
         Action::Tag { .. } => "set tags".to_owned(),

@@ -1,4 +1,4 @@
-//! What a condition says to past events: how many it would have matched, and which.
+//! Testing a condition against past events.
 
 use axum::body::Body;
 use axum::response::IntoResponse;
@@ -16,9 +16,9 @@ use crate::domain::id::{EventId, TypedId, made_at};
 use crate::expressions::Expression;
 use crate::store::traffic::PastEvent;
 
-/// Past events that are looked at.
+/// Number of past events.
 const EVENTS: i64 = 500;
-/// Events that are shown.
+/// Number of events shown.
 const SHOWN: usize = 5;
 
 pub(in super::super) async fn show(view: View, body: Body) -> Shown {
@@ -57,19 +57,19 @@ async fn tried(view: &View, pattern: &str, when: &str) -> Result<Markup, Failure
     })
 }
 
-/// What a condition says to past events.
+/// The result of a test.
 struct Found {
     total: usize,
     matched: Vec<(EventId, String)>,
     failed: usize,
-    /// Why one of those failed that did.
+    /// An example error.
     example: Option<String>,
 }
 
-/// Holds a condition against past events; none holds for each.
+/// Tests a condition against past events; no condition matches all.
 ///
 /// # Errors
-/// What is wrong with the condition, or that trying it takes too much.
+/// The errors of the condition, or that it exceeds the budget.
 fn try_on(when: &str, events: &[PastEvent], budget: &Budget) -> Result<Found, String> {
     let parse = |text| Expression::parse(text, budget).map_err(|problem| format!("{}.", problem.message));
     let condition = if when.is_empty() { None } else { Some(parse(when)?) };

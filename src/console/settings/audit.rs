@@ -1,4 +1,4 @@
-//! The record of changes: appended to, never changed.
+//! The audit log, which is append-only.
 
 use axum::extract::Query;
 use maud::html;
@@ -13,7 +13,7 @@ use super::below;
 /// Changes of a page.
 const PAGE: i64 = 100;
 
-/// What the record is narrowed to.
+/// Filters of the audit log.
 #[derive(Debug, Default, Deserialize)]
 pub(in super::super) struct AuditQuery {
     kind: Option<String>,

@@ -60,7 +60,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
     below(&view, "Sources and keys", body).await
 }
 
-/// A key to be made.
+/// A key to create.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct KeyForm {
     source: String,

@@ -1,4 +1,4 @@
-//! Settings: apps, keys, the team, the record of changes.
+//! Settings: apps, keys, the team, the audit log.
 
 mod apps;
 mod audit;

@@ -40,7 +40,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
     below(&view, "Your password", body).await
 }
 
-/// The old password, and the new one twice.
+/// The current password, and the new one twice.
 #[derive(Deserialize)]
 pub(in super::super) struct PasswordForm {
     old: SecretString,

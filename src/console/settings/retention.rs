@@ -1,4 +1,4 @@
-//! What is kept, how long, and how much room each day takes.
+//! Retention, and storage used per day.
 
 use chrono::{Days, NaiveDate};
 use maud::{Markup, html};
@@ -9,14 +9,14 @@ use super::below;
 use crate::pipeline::KeepDays;
 use crate::store::retention::KeptDay;
 
-/// Days that are listed, newest first.
+/// Number of listed days, newest first.
 const LISTED: usize = 60;
 
 pub(in super::super) async fn page(view: View) -> Shown {
     let kept = view.console.store.kept_days().await?;
     let KeepDays { history: days, payloads, keys } = view.console.pipeline.kept_days();
     let today = view.now().date_naive();
-    // Days that are made ahead are empty.
+    // Partitions created in advance are empty.
     let past: Vec<&KeptDay> = kept.iter().filter(|kept| kept.day <= today).collect();
     let body = html! {
         h1 { "Retention" }
@@ -55,7 +55,7 @@ fn table(past: &[&KeptDay], (today, days): (NaiveDate, u64)) -> Markup {
     }
 }
 
-/// Bytes as people say them.
+/// A human-readable size.
 fn size(bytes: i64) -> String {
     const STEP: i64 = 1_024;
     match bytes {

@@ -91,7 +91,7 @@ fn enrolment_form(enrolment: &Enrolment, problem: Option<&str>) -> Markup {
     }
 }
 
-/// The picture that authenticators read.
+/// The QR code.
 fn picture(url: &str) -> Markup {
     let Ok(code) = QrCode::with_error_correction_level(url, EcLevel::M) else { return html! {} };
     let image = code
@@ -100,7 +100,7 @@ fn picture(url: &str) -> Markup {
         .dark_color(svg::Color("#000"))
         .light_color(svg::Color("#fff"))
         .build();
-    // The crate writes an XML declaration first, which HTML has no use for.
+    // The crate emits an XML declaration, which is not valid in HTML.
     let image = image.find("<svg").map_or("", |start| &image[start..]);
     html! { div.qr role="img" aria-label="QR code with the key" { (PreEscaped(image)) } }
 }
@@ -162,7 +162,7 @@ pub(in super::super) async fn remove(view: View) -> Shown {
     Ok(done(HERE, "Second factor removed. Only your password is required to log in."))
 }
 
-/// Whose second factor is reset.
+/// The member whose second factor is reset.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct ResetForm {
     email: String,

@@ -1,4 +1,4 @@
-//! The team: who may log in, and what they may do.
+//! The team: members and roles.
 
 use axum::body::Body;
 use maud::{Markup, html};
@@ -101,7 +101,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
     below(&view, "Team", body).await
 }
 
-/// The link of an invitation. Its token stands behind the hash: it reaches no server and no log by itself.
+/// The link of an invitation. Its token is in the URL fragment, which is not sent to servers.
 async fn link_page(view: &View, email: &str, token: &SecretString) -> Shown {
     let base = view
         .console
@@ -122,7 +122,7 @@ async fn link_page(view: &View, email: &str, token: &SecretString) -> Shown {
     below(view, "Link", body).await
 }
 
-/// Somebody new.
+/// A new member.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct InviteForm {
     name: String,
@@ -141,7 +141,7 @@ pub(in super::super) async fn invite(view: View, body: Body) -> Shown {
     link_page(&view, &form.email, &token).await
 }
 
-/// Somebody who is known.
+/// An existing member.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct MemberForm {
     email: String,

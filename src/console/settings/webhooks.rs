@@ -1,4 +1,4 @@
-//! What other systems send to webhooks, and what of it is not taken.
+//! Received webhook calls, and rejected ones.
 
 use maud::{Markup, html};
 

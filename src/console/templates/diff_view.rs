@@ -1,4 +1,4 @@
-//! Two texts side by side, with what differs marked.
+//! A side-by-side diff.
 
 use maud::{Markup, html};
 
@@ -10,7 +10,7 @@ pub(super) fn diff_view(changes: &[FieldDiff]) -> Markup {
     html! {
         @for change in changes {
             @let (before, after) = (lines(change, "gone"), lines(change, "new"));
-            // Lines that took each other's place are held against each other.
+            // Replaced lines are compared with each other.
             @let pairs = before.len() == after.len();
             div.diff {
                 p.soft { (change.locale.as_deref().unwrap_or("setting")) " · " (label(&change.field)) }
@@ -27,7 +27,7 @@ fn lines<'a>(change: &'a FieldDiff, op: &str) -> Vec<&'a LineDiff> {
     change.lines.iter().filter(|line| line.op == op).collect()
 }
 
-/// The lines of one side: those that are the same, and its own ones, each held against its counterpart.
+/// The lines of one side: unchanged ones, and its own ones compared with their counterparts.
 fn side(change: &FieldDiff, own: &str, others: &[&LineDiff], pairs: bool) -> Markup {
     let mut counterparts = others.iter();
     html! {
@@ -47,7 +47,7 @@ fn side(change: &FieldDiff, own: &str, others: &[&LineDiff], pairs: bool) -> Mar
     }
 }
 
-/// A text in three parts: as the other one begins, what differs, as the other one ends.
+/// A text in three parts: common prefix, difference, common suffix.
 fn differing<'a>(text: &'a str, other: &str) -> (&'a str, &'a str, &'a str) {
     let same = |(mine, theirs): &(char, char)| mine == theirs;
     let start: usize = text.chars().zip(other.chars()).take_while(same).map(|(c, _)| c.len_utf8()).sum();

@@ -1,4 +1,4 @@
-//! The editor: copy at the left, devices at the right. Saving never loses what somebody else has saved.
+//! The editor: content on the left, device previews on the right. Saving never overwrites someone else's changes.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -32,11 +32,11 @@ const EVENTS: i64 = 20;
 struct Sheet<'a> {
     known: &'a Known,
     draft: Option<&'a Draft>,
-    /// What stands in the boxes.
+    /// The content of the fields.
     content: &'a Content,
-    /// The draft's revision that saving is over.
+    /// The draft's revision that saving is based on.
     revision: i32,
-    /// What somebody else has saved meanwhile.
+    /// What someone else saved in the meantime.
     theirs: Option<&'a Draft>,
 }
 
@@ -49,7 +49,7 @@ pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown
     show(&view, &sheet).await
 }
 
-/// What is edited: the draft, else what is live, else an empty sheet.
+/// The edited content: the draft, else the live version, else empty.
 fn present(known: &Known, draft: Option<&Draft>) -> Content {
     let live = || known.live().map(|live| live.content.clone());
     let mut content = draft.map(|draft| draft.content.clone()).or_else(live).unwrap_or_default();
@@ -109,11 +109,11 @@ async fn show(view: &View, sheet: &Sheet<'_>) -> Shown {
     Ok(page)
 }
 
-/// What is edited, how it stands, and where one can go from here.
+/// The header: title, status and actions.
 fn heading(view: &View, sheet: &Sheet<'_>, (base, may_edit): (&str, bool)) -> Markup {
     let template = &sheet.known.template;
     html! {
-        // Enter in a field of one line saves: browsers take the first button of the form, and that is this one.
+        // Enter in a single-line field saves: browsers use the first button of the form.
         @if may_edit { button form="editor" hidden { "Save draft" } }
         div.heading {
             h1 { (template.key) }
@@ -141,7 +141,7 @@ fn layouts(known: &Known) -> Vec<&str> {
     }
 }
 
-/// The event's values for completion: paths with their types.
+/// Event fields for completion: paths with types.
 fn variables(sheet: &Sheet<'_>) -> String {
     let mut found: Vec<Value> = Vec::new();
     for entry in types_of(&sheet.known.snapshot, &sheet.known.template.key) {
@@ -152,7 +152,7 @@ fn variables(sheet: &Sheet<'_>) -> String {
     Value::Array(found).to_string()
 }
 
-/// What the preview is shown with: samples, the last real events, own values.
+/// The preview data: samples, recent events, custom data.
 pub(super) async fn samples(view: &View, known: &Known) -> Result<Markup, Failure> {
     let types = types_of(&known.snapshot, &known.template.key);
     let names: Vec<String> = types.iter().map(|entry| entry.name.to_string()).collect();
@@ -181,7 +181,7 @@ pub(in super::super) async fn save(view: View, Path(key): Path<String>, body: Bo
     let base = format!("/templates/{}", path_segment(&key));
     let to_publish = sent.text("then") == "publish";
     if to_publish {
-        // Saving what is saved already would take an approval away.
+        // Saving unchanged content would revoke an approval.
         let known = Known::find(&view, &key).await?;
         let draft = view.console.store.find_draft(known.template.id).await?;
         let is_saved =

@@ -1,4 +1,4 @@
-//! A template's form and its content: one box for each field of each locale, and the settings beside them.
+//! A template's form: one input per field and locale, and settings.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use super::super::failure::Failure;
 use crate::domain::channel::Channel;
 use crate::domain::template::{Content, FieldKind, FieldSpec, Fields, fields_of, main_field};
 
-/// A form as it was sent: names with values.
+/// A submitted form: names with values.
 pub(in super::super) struct Sent(BTreeMap<String, String>);
 
 impl Sent {
-    /// Reads a form, whose size and time the guard has bounded.
+    /// Parses a form, whose size and time the guard has limited.
     ///
     /// # Errors
-    /// [`Failure::Invalid`] when it does not arrive whole.
+    /// [`Failure::Invalid`] if it is incomplete.
     pub async fn read(body: Body) -> Result<Self, Failure> {
         let bytes = to_bytes(body, usize::MAX)
             .await
             .map_err(|_| Failure::Invalid("The form was incomplete.".to_owned()))?;
-        // Browsers send line ends as they did forty years ago.
+        // Browsers send CRLF line endings.
         let pairs = url::form_urlencoded::parse(&bytes);
         Ok(Self(pairs.map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n"))).collect()))
     }
@@ -32,7 +32,7 @@ impl Sent {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    /// The draft's revision that the form was made from.
+    /// The draft's revision that the form is based on.
     ///
     /// # Errors
     /// [`Failure::Invalid`].
@@ -42,10 +42,10 @@ impl Sent {
             .map_err(|_| Failure::Invalid("The form has no revision: reload the page.".to_owned()))
     }
 
-    /// The content that the form says.
+    /// The content of the form.
     ///
     /// # Errors
-    /// [`Failure::Invalid`] for options that are no JSON object.
+    /// [`Failure::Invalid`] if the options are not a JSON object.
     pub fn content(&self) -> Result<Content, Failure> {
         let mut content =
             Content { default_locale: self.text("default_locale").trim().to_owned(), ..Content::default() };
@@ -73,7 +73,7 @@ impl Sent {
         }
         let added = self.text("add_locale").trim();
         if !added.is_empty() && !content.contents.contains_key(added) {
-            // A translation begins with what is translated.
+            // A new locale starts with the default locale's content.
             let copy = content.contents.get(&content.default_locale).cloned().unwrap_or_default();
             content.contents.insert(added.to_owned(), copy);
         }
@@ -98,7 +98,7 @@ fn name_of(locale: &str, field: &str) -> String {
     format!("copy.{locale}.{field}")
 }
 
-/// What people call a field.
+/// The label of a field.
 pub(super) fn label(field: &str) -> String {
     if field == "url" {
         return "Link (URL)".to_owned();
@@ -110,7 +110,7 @@ pub(super) fn label(field: &str) -> String {
     letters
 }
 
-/// The main field first or last: mail is read subject first, a push title first.
+/// The order of fields: an email's subject and a push title come first.
 fn in_order(channel: Channel) -> Vec<&'static FieldSpec> {
     let rank = |field: &FieldSpec| match field.name {
         "headings" | "subject" => 0,
@@ -124,7 +124,7 @@ fn in_order(channel: Channel) -> Vec<&'static FieldSpec> {
     fields
 }
 
-/// The boxes of every locale.
+/// The inputs of every locale.
 pub(super) fn boxes(channel: Channel, content: &Content, theirs: Option<&Content>) -> Markup {
     let several = content.contents.len() > 1;
     html! {
@@ -161,7 +161,7 @@ fn text_of<'a>(fields: &'a Fields, field: &FieldSpec) -> &'a str {
     fields.get(field.name).map_or("", String::as_str)
 }
 
-/// Whether a field's box is shown at once: most copy needs it, or this copy has it.
+/// Whether a field is shown by default: it is common, or has a value.
 fn is_usual(channel: Channel, field: &FieldSpec, fields: &Fields) -> bool {
     let is_common = matches!(field.name, "headings" | "subject" | "preheader" | "url")
         || field.name == main_field(channel);
@@ -199,7 +199,7 @@ fn one(locale: &str, field: &FieldSpec, text: &str, theirs: Option<&Content>) ->
     }
 }
 
-/// The settings beside the copy.
+/// The settings.
 pub(super) fn settings(content: &Content, layouts: &[&str]) -> Markup {
     let mode = serde_json::to_value(content.mode).ok();
     let mode = mode.as_ref().and_then(Value::as_str).unwrap_or("provider");

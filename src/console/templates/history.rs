@@ -1,4 +1,4 @@
-//! A template's versions: who, when, why, what changed; what became of each; and going back.
+//! A template's versions: author, time, note, changes, results, and rollback.
 
 use axum::body::Body;
 use axum::extract::{Path, Query};
@@ -39,7 +39,7 @@ pub(in super::super) async fn page(
     let base = format!("/templates/{}", path_segment(&key));
     let shown = records.len().min(usize::try_from(PAGE).unwrap_or(usize::MAX));
     let contents: Vec<_> = records.iter().map(|record| record.version.content.clone()).collect();
-    // Each version against the one before it; the oldest has none.
+    // Each version is compared with the previous one; the oldest has none.
     let compare = move |_: &Budget| -> Vec<Vec<FieldDiff>> {
         contents.windows(2).map(|pair| diff(&pair[1], &pair[0])).collect()
     };
@@ -97,7 +97,7 @@ fn version(
     }
 }
 
-/// Which version to go back to.
+/// The version to roll back to.
 #[derive(Debug, Deserialize)]
 pub(in super::super) struct BackForm {
     version: i32,

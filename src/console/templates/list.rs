@@ -1,4 +1,4 @@
-//! The list of templates, and entering a new one.
+//! The list of templates, and creating one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use crate::domain::template::Content;
 /// How far back issues are counted.
 const LOOK_BACK: TimeDelta = TimeDelta::hours(24);
 
-/// The locales, the default one first; those that say less than it with how much of it they have.
+/// The locales, the default one first; incomplete ones with the share of translated fields.
 fn locales(content: &Content) -> Markup {
     let whole = content.contents.get(&content.default_locale);
     let fields = |locale: &str| {

@@ -26,7 +26,7 @@ use crate::catalog::templates::TemplateError;
 use crate::domain::snapshot::CatalogSnapshot;
 use crate::domain::template::{Template, TemplateVersion};
 
-/// A template with what is live of it.
+/// A template with its live version.
 struct Known {
     snapshot: CatalogSnapshot,
     template: Template,

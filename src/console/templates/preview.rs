@@ -1,4 +1,4 @@
-//! The preview beside the editor: devices, problems with their places, meters, the event's values.
+//! The editor's preview: devices, problems with positions, meters, event fields.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -23,7 +23,7 @@ use crate::domain::template::Content;
 use crate::pipeline::operator::preview::{PreviewWish, Previewed};
 use crate::templating::check::{Meter, Unit, meters};
 
-/// How deep a schema's values are listed.
+/// The maximum depth of listed fields.
 const DEPTH: usize = 4;
 
 pub(in super::super) async fn show(view: View, Path(key): Path<String>, body: Body) -> Shown {
@@ -88,13 +88,13 @@ fn unit(meter: &Meter) -> &'static str {
     }
 }
 
-/// Bytes of one person's values in the call.
+/// The size of one recipient's values in the call.
 fn custom_data(shown: &Previewed) -> Option<usize> {
     let data = shown.request.as_ref()?.get("custom_data")?;
     Some(data.to_string().len())
 }
 
-/// The values that the form names, or what is wrong with its own ones.
+/// The selected preview data, or the error in the custom data.
 pub(super) async fn example(
     view: &View,
     known: &Known,
@@ -127,7 +127,7 @@ pub(super) async fn example(
     Ok(Ok(sample.or_else(first).cloned().unwrap_or_else(|| json!({}))))
 }
 
-/// Copy that a digest sends sees many events.
+/// A digest's template gets several events.
 fn gathered(known: &Known, data: Value) -> Value {
     let is_gathered = known
         .snapshot
@@ -137,7 +137,7 @@ fn gathered(known: &Known, data: Value) -> Value {
     if is_gathered && data.get(digest::ITEMS).is_none() { digest::gathered(vec![data], 1) } else { data }
 }
 
-/// Problems, errors first, with their places.
+/// Problems with positions, errors first.
 pub(super) fn problem_list(problems: &[CatalogProblem]) -> Markup {
     let errors = problems.iter().filter(|problem| problem.is_error());
     let rest = problems.iter().filter(|problem| !problem.is_error());
@@ -170,14 +170,14 @@ struct Variable {
     path: String,
     kind: String,
     is_required: bool,
-    /// How often the copy uses it.
+    /// How often the content uses it.
     used: usize,
 }
 
-/// Values that are listed at most.
+/// Maximum listed fields.
 const MAX_VARIABLES: usize = 1_000;
 
-/// The event's values, with how often the copy uses each.
+/// Event fields, with the number of uses.
 async fn variables_of(view: &View, known: &Known, content: &Content) -> Result<Vec<Variable>, Failure> {
     let texts: Vec<&str> =
         content.contents.values().flat_map(|fields| fields.values()).map(String::as_str).collect();
@@ -221,7 +221,7 @@ fn variables(rows: &[Variable]) -> Markup {
     }
 }
 
-/// How often copy names a path, and not a longer one that begins with it.
+/// How often content uses exactly this path.
 fn uses(copy: &str, path: &str) -> usize {
     copy.match_indices(path)
         .filter(|(at, _)| {
@@ -231,7 +231,7 @@ fn uses(copy: &str, path: &str) -> usize {
         .count()
 }
 
-/// Tells every value that a schema describes: its path, its type, whether it is always there.
+/// Lists the fields of a schema: path, type, whether it is required.
 pub(in super::super) fn walk(schema: &Value, path: &str, tell: &mut impl FnMut(&str, &str, bool)) {
     walk_to(schema, path, DEPTH, tell);
 }

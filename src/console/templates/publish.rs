@@ -1,4 +1,4 @@
-//! Publishing: what changes, what the checks say, what real traffic says, and only then the button.
+//! Publishing: changes, checks, comparison with real traffic, and then the button.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -22,7 +22,7 @@ use crate::compute::Purpose;
 use crate::domain::template::Content;
 use crate::store::templates::Draft;
 
-/// Differences that are shown.
+/// Maximum differences shown.
 const SHOWN: usize = 5;
 
 async fn draft_of(view: &View, known: &Known) -> Result<Draft, Failure> {

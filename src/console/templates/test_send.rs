@@ -1,4 +1,4 @@
-//! A test send: the draft, or what is live, to one person on the list, marked as a test.
+//! A test send of the draft or live version to one test recipient.
 
 use axum::body::Body;
 use axum::extract::Path;
@@ -19,7 +19,7 @@ use crate::domain::id::{KeyId, TypedId};
 use crate::pipeline::ingest::IngestError;
 use crate::pipeline::operator::test_send::{TestSend, TestSendError};
 
-/// The source that test sends of people belong to.
+/// The source of test sends from the console.
 const SOURCE: &str = "console";
 
 pub(in super::super) async fn page(view: View, Path(key): Path<String>) -> Shown {

@@ -1,4 +1,4 @@
-//! What happened after a version was published, against the version before.
+//! Comparison of the live version's results with the previous version's.
 
 use axum::extract::Path;
 use maud::{Markup, html};
@@ -13,19 +13,19 @@ use super::Known;
 use crate::domain::template::TemplateVersion;
 use crate::store::version_stats::VersionStats;
 
-/// The last deliveries of each version that are looked at.
+/// Number of recent deliveries per version.
 const LAST: i64 = 1_000;
-/// The last messages of each version that OneSignal is asked about: of two versions that makes ten.
+/// Number of recent messages per version for which clicks are loaded: ten for two versions.
 const MESSAGES: i64 = 5;
 
-/// The live version and the one before it.
+/// The live version and the previous one.
 async fn pair(view: &View, known: &Known) -> Result<Vec<TemplateVersion>, Failure> {
     let Some(live) = known.live() else { return Ok(Vec::new()) };
     let records = view.console.store.version_records(&known.template.key, Some(live.number + 1), 2).await?;
     Ok(records.into_iter().map(|record| record.version).collect())
 }
 
-/// The comparison; empty as long as nothing is live.
+/// The comparison; empty without a live version.
 pub(super) async fn section(view: &View, known: &Known) -> Result<Markup, Failure> {
     let versions = pair(view, known).await?;
     let Some(live) = versions.first() else { return Ok(html! {}) };
@@ -63,7 +63,7 @@ fn row(version: i32, figures: &VersionStats) -> Markup {
     }
 }
 
-/// Clicks of both versions, as OneSignal counts them.
+/// Clicks of both versions according to OneSignal.
 pub(in super::super) async fn clicks(view: View, Path(key): Path<String>) -> Shown {
     let known = Known::find(&view, &key).await?;
     let mut lines = Vec::new();

@@ -1,5 +1,5 @@
-//! Turns HTTP into answers: the retry table, and nothing else. OneSignal's answers are polymorphic, so bodies are read
-//! as untyped JSON and what can't be read counts as "may have been sent".
+//! Classifies HTTP responses: the retry table, and nothing else. OneSignal's responses are polymorphic, so bodies are
+//! parsed as untyped JSON, and an unparsable one counts as "may have been sent".
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use serde_json::Value;
 
 use crate::domain::answer::{BatchAnswer, ProviderMessageId, Recall, Verdict};
 
-/// How much of a raw answer is kept, in bytes.
+/// How much of a raw response is stored, in bytes.
 const KEPT_BODY: usize = 4 * 1024;
-/// How much of OneSignal's words goes into a decision, in characters.
+/// Maximum length of OneSignal's message in a decision, in characters.
 const DETAIL_CHARS: usize = 300;
 
-/// An HTTP answer as far as it was read.
+/// An HTTP response, as far as it was received.
 #[derive(Debug, Clone)]
 pub struct RawAnswer {
     /// The status.
     pub status: u16,
-    /// `Retry-After`, if it was there in seconds.
+    /// `Retry-After`, if present and in seconds.
     pub retry_after: Option<Duration>,
     /// `Idempotent-Replayed: true`.
     pub is_replay: bool,
-    /// The whole body, or why it could not be read to its end.
+    /// The whole body, or why it is incomplete.
     pub body: Result<Vec<u8>, String>,
 }
 
-/// Classifies the answer to Create message.
+/// Classifies the response to Create message.
 pub fn create_message(answer: &RawAnswer) -> BatchAnswer {
     let verdict = verdict(answer);
     let body = answer.body.as_ref().ok().map(|bytes| kept(bytes));
@@ -62,7 +62,7 @@ fn verdict(answer: &RawAnswer) -> Verdict {
     }
 }
 
-/// Classifies the answer to Cancel message.
+/// Classifies the response to Cancel message.
 pub fn cancel_message(answer: &RawAnswer) -> Recall {
     let body = answer.body.as_deref().unwrap_or_default();
     let detail = detail(body);
@@ -79,7 +79,7 @@ pub fn cancel_message(answer: &RawAnswer) -> Recall {
     }
 }
 
-/// Statuses that say "not done" whatever the body says.
+/// Statuses that mean "not done" regardless of the body.
 fn definite_non_send(status: u16) -> bool {
     matches!(status, 300..=401 | 403 | 404 | 409 | 413 | 422 | 429)
 }
@@ -101,7 +101,7 @@ fn accepted(body: &[u8]) -> Verdict {
             unreachable: answer.get("errors").map(unreachable).unwrap_or_default(),
         },
         Some(Value::String(id)) if id.is_empty() => Verdict::NobodySubscribed { detail: detail(body) },
-        // Without an id it takes OneSignal's own words to believe that nothing was sent.
+        // Without an id, only an explicit message from OneSignal proves that nothing was sent.
         Some(Value::Null) | None if answer.contains_key("errors") => {
             Verdict::NobodySubscribed { detail: detail(body) }
         }
@@ -113,7 +113,7 @@ fn accepted(body: &[u8]) -> Verdict {
     }
 }
 
-/// Whether a text can be OneSignal's id of a message.
+/// Whether a text is a valid OneSignal message ID.
 fn is_message_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -142,7 +142,7 @@ fn collect_texts(value: &Value, into: &mut BTreeSet<String>) {
     }
 }
 
-/// OneSignal's words: from either envelope, or the start of whatever came.
+/// OneSignal's message: from either envelope, or the start of the body.
 pub fn detail(body: &[u8]) -> String {
     let words = match serde_json::from_slice::<Value>(body) {
         Ok(answer) => match answer.get("errors") {
@@ -167,7 +167,7 @@ fn words_of(error: &Value) -> String {
     }
 }
 
-/// The start of a body as text that Postgres can keep.
+/// The start of a body as text that Postgres can store.
 fn kept(body: &[u8]) -> String {
     let cut = &body[..body.len().min(KEPT_BODY)];
     String::from_utf8_lossy(cut).replace('\0', "\u{fffd}")

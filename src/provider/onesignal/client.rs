@@ -1,4 +1,4 @@
-//! One HTTP call a method, over kept-alive connections. Redirects are never followed and bodies are read to a bound.
+//! One HTTP call per method, over keep-alive connections. Redirects are never followed and body sizes are limited.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ use crate::domain::channel::{Channel, Priority};
 use crate::domain::clock::Timestamp;
 use crate::provider::{MessageProvider, ProviderError, RemoteTemplate, TemplatePage, TemplateUpload};
 
-/// A longer answer is not OneSignal's.
+/// Maximum response size; OneSignal's responses are smaller.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// Pages that are looked through at most.
+/// Maximum number of pages to search.
 const TEMPLATE_PAGES: usize = 40;
 
-/// How long calls may take.
+/// Timeouts of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientTimeouts {
-    /// Until a connection stands.
+    /// Connecting.
     pub connect: Duration,
     /// A whole call.
     pub call: Duration,
@@ -87,14 +87,14 @@ impl OneSignal {
     }
 }
 
-/// The address below `base`, which may itself have a path.
+/// A URL below `base`, which may itself have a path.
 fn join(base: &Url, path: &str) -> Result<Url, String> {
     format!("{}/{path}", base.as_str().trim_end_matches('/'))
         .parse()
         .map_err(|_| "the app's base URL is invalid".into())
 }
 
-/// What went wrong with a call, without its address.
+/// The error of a call, without its URL.
 fn describe(error: &reqwest::Error) -> String {
     use std::error::Error;
     if error.is_timeout() {
@@ -107,7 +107,7 @@ fn describe(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// What a call that brought no answer means.
+/// The verdict for a call without a response.
 fn failed(error: &reqwest::Error) -> Verdict {
     let detail = describe(error);
     if error.is_builder() {
@@ -122,7 +122,7 @@ fn failed(error: &reqwest::Error) -> Verdict {
     Verdict::NotConnected { detail }
 }
 
-/// Reads an answer to a bound.
+/// Reads a response with a size limit.
 async fn read(mut response: Response) -> RawAnswer {
     let status = response.status().as_u16();
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -140,7 +140,7 @@ async fn read(mut response: Response) -> RawAnswer {
     RawAnswer { status, retry_after: retry_after.map(Duration::from_secs), is_replay, body }
 }
 
-/// The JSON of an answer that says yes.
+/// The JSON of a successful response.
 pub(super) fn expect_json(answer: &RawAnswer, changes: bool) -> Result<Value, ProviderError> {
     let unreadable = |cause: String| {
         if changes { ProviderError::Unclear(cause) } else { ProviderError::Unreachable(cause) }

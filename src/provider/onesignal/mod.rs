@@ -1,4 +1,4 @@
-//! OneSignal's API: `wire` is what is said, `client` says it, `classify` understands the answer.
+//! OneSignal's API: `wire` defines requests and responses, `client` makes the calls, `classify` interprets responses.
 
 pub mod classify;
 mod client;

@@ -1,4 +1,4 @@
-//! OneSignal's Templates API, one HTTP call a function.
+//! OneSignal's Templates API, one HTTP call per function.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::domain::app::App;
 use crate::domain::channel::Channel;
 use crate::provider::{ProviderError, RemoteTemplate, TemplatePage, TemplateUpload};
 
-/// Templates on one page of a list: the most that OneSignal gives.
+/// Page size of the template list: OneSignal's maximum.
 pub(super) const TEMPLATE_PAGE: usize = 50;
 
 impl OneSignal {

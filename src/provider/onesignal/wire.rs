@@ -1,4 +1,4 @@
-//! The JSON that OneSignal takes.
+//! OneSignal's JSON format.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::template::{Fields, fields_of};
 use crate::provider::{RemoteTemplate, TemplatePage, TemplateUpload};
 
-/// OneSignal's longest `ttl`, in seconds.
+/// OneSignal's maximum `ttl`, in seconds.
 const MAX_TTL_S: i64 = 2_419_200;
 
 /// The body of Create message.
@@ -34,7 +34,7 @@ pub fn create_message(batch: &Batch, now: Timestamp) -> Value {
     insert_targets(&mut body, content);
     insert_fields(&mut body, content.channel, |name| content.fields.get(name));
     if content.channel == Channel::Push {
-        // A message lives from when it is sent.
+        // The `ttl` starts when the message is sent.
         let sent_at = content.send_after.map_or(now, |after| after.max(now));
         let left = (batch.expires_at - sent_at).num_seconds().clamp(0, MAX_TTL_S);
         body.insert("ttl".into(), json!(left));
@@ -70,7 +70,7 @@ fn insert(body: &mut Map<String, Value>, name: &str, ids: &[String]) {
     body.insert(name.into(), json!(ids));
 }
 
-/// Enters the channel's fields under OneSignal's names, those that OneSignal keeps by language under `en`.
+/// Adds the channel's fields with OneSignal's names; fields with a language are under `en`.
 fn insert_fields<'a>(
     body: &mut Map<String, Value>,
     channel: Channel,
@@ -111,7 +111,7 @@ pub fn create_template(app: AppId, upload: &TemplateUpload) -> Value {
     Value::Object(body)
 }
 
-/// The body of Update template: what the template has and the upload lacks is emptied.
+/// The body of Update template: fields that the upload doesn't have are cleared.
 pub fn update_template(app: AppId, upload: &TemplateUpload) -> Value {
     let mut body = create_template(app, upload);
     for field in fields_of(upload.channel).iter().filter(|field| field.in_template) {
@@ -122,7 +122,7 @@ pub fn update_template(app: AppId, upload: &TemplateUpload) -> Value {
     body
 }
 
-/// What View message tells of a message. Counts that are missing or null are none.
+/// The statistics from View message. Missing or null counts are `None`.
 pub fn message_stats(shown: &Value) -> MessageStats {
     let count = |name: &str| shown.get(name).and_then(Value::as_u64);
     MessageStats {
@@ -146,7 +146,7 @@ pub fn template_page(list: &Value, full: usize) -> TemplatePage {
     }
 }
 
-/// A template as OneSignal shows it; `None` if that is none.
+/// Parses a template from OneSignal; `None` if it is invalid.
 pub fn template(shown: &Value) -> Option<RemoteTemplate> {
     let content = shown.get("content").and_then(Value::as_object)?;
     let flag = |name: &str| content.get(name) == Some(&Value::Bool(true));

@@ -212,7 +212,8 @@ impl Members<'_> {
     }
 }
 
-/// Who is in segments, or meets filters: those who were made known and are subscribed, else the audience of the options.
+/// Who is in segments, or meets filters: those who were made known and are subscribed, else the audience of the
+/// options.
 fn audience(channel: Channel, people: &People, options: &SandboxOptions, members: &Members<'_>) -> Resolved {
     let mut reached = Vec::new();
     if people.is_empty() && !options.strict_users {
