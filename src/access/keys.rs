@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_told_from_other_texts() {
+    fn a_key_is_distinguished_from_other_texts() {
         assert_eq!(check_key_text("hk_test_0123456789abcdef0123456789"), Ok(true));
         assert_eq!(check_key_text("hk_live_0123456789abcdef0123456789"), Ok(false));
         for bad in

@@ -57,7 +57,7 @@ mod tests {
     use crate::domain::id::TypedId;
 
     #[test]
-    fn a_source_gets_its_rate_and_is_told_how_long_to_wait() {
+    fn a_source_gets_its_rate_and_learns_how_long_to_wait() {
         let limits = RateLimits::default();
         let source = SourceId::from_uuid(uuid::Uuid::from_u128(1));
         let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();

@@ -407,7 +407,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_told_from_other_texts() {
+    fn an_address_is_distinguished_from_other_texts() {
         assert_eq!(check_email(" Anna.Lindt@Shop.example ").unwrap(), "anna.lindt@shop.example");
         for bad in ["", "anna", "@shop.example", "anna@", "a@b@c", "anna lindt@shop.example", "<a@b>"] {
             assert!(check_email(bad).is_err(), "{bad}");

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cloudevent_is_told_from_plain_json_and_from_a_batch() {
+    fn a_cloudevent_is_distinguished_from_plain_json_and_from_a_batch() {
         let known = [Media::Json, Media::CloudEvent];
         let kind = "application/cloudevents+json; charset=\"UTF-8\"";
         assert_eq!(media(kind, &known), Ok(Media::CloudEvent));

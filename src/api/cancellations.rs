@@ -57,21 +57,21 @@ pub(super) struct CancelledBody {
 }
 
 impl CancellationBody {
-    fn new(mut told: Vec<Cancellation>) -> Self {
-        let count = |is: fn(Outcome) -> bool| told.iter().filter(|one| is(one.outcome)).count();
+    fn new(mut reported: Vec<Cancellation>) -> Self {
+        let count = |is: fn(Outcome) -> bool| reported.iter().filter(|one| is(one.outcome)).count();
         let cancelled = count(|outcome| outcome == Outcome::Cancelled);
         let taken_out = count(|outcome| outcome == Outcome::TakenOut);
         let recalling = count(|outcome| outcome == Outcome::Recalling);
         let too_late = count(Outcome::is_too_late);
         let over = count(|outcome| outcome == Outcome::Over);
-        told.sort_by_key(|one| !one.outcome.is_too_late());
+        reported.sort_by_key(|one| !one.outcome.is_too_late());
         let body = |one: Cancellation| CancelledBody {
             id: one.delivery,
             rule: one.rule,
             state: one.state.as_str(),
             outcome: one.outcome.as_str(),
         };
-        let deliveries = told.into_iter().take(LISTED_DELIVERIES).map(body).collect();
+        let deliveries = reported.into_iter().take(LISTED_DELIVERIES).map(body).collect();
         Self { cancelled, taken_out, recalling, too_late, over, deliveries }
     }
 }
@@ -100,8 +100,8 @@ pub(super) async fn cancel_waiting(
     let why = by(&identity, &format!(" through the key {}", request.key));
     let space = KeySpace { source: identity.source, is_test: identity.is_test };
     let unwanted = Unwanted::Key(space, &request.key);
-    let told = api.pipeline.cancel(unwanted, &why, query.dry_run).await?;
-    Ok(Json(CancellationBody::new(told)))
+    let reported = api.pipeline.cancel(unwanted, &why, query.dry_run).await?;
+    Ok(Json(CancellationBody::new(reported)))
 }
 
 /// Cancels the pending deliveries of an event. Repeating the request has no effect and returns the current state.
@@ -132,8 +132,8 @@ pub(super) async fn cancel_event(
     if !is_own || !visible.has(stored.event.source, stored.event.is_test) {
         return Err(unknown());
     }
-    let told = api.pipeline.cancel(Unwanted::Event(event), &by(&identity, ""), query.dry_run).await?;
-    Ok(Json(CancellationBody::new(told)))
+    let reported = api.pipeline.cancel(Unwanted::Event(event), &by(&identity, ""), query.dry_run).await?;
+    Ok(Json(CancellationBody::new(reported)))
 }
 
 /// Cancels a pending delivery. Repeating the request has no effect and returns the current state.
@@ -155,9 +155,9 @@ pub(super) async fn cancel_delivery(
     let unknown = || Problem::new(Code::NotFound, format!("there is no delivery {id}"));
     let delivery = api.visible_delivery(&id, &visible).await?.id;
     let unwanted = Unwanted::Deliveries(&[delivery]);
-    let told = api.pipeline.cancel(unwanted, &by(&identity, ""), query.dry_run).await?;
-    if told.is_empty() {
+    let reported = api.pipeline.cancel(unwanted, &by(&identity, ""), query.dry_run).await?;
+    if reported.is_empty() {
         return Err(unknown());
     }
-    Ok(Json(CancellationBody::new(told)))
+    Ok(Json(CancellationBody::new(reported)))
 }

@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_name_of_ours_is_told_from_an_extension_of_somebody_else() {
+    fn a_misspelt_name_of_ours_is_distinguished_from_an_extension_of_somebody_else() {
         for ours in ["recipent", "expireat", "send_after", "sendAfter", "recipient_label", "orderingkeys"] {
             assert!(slip(ours).is_some(), "{ours}");
         }

@@ -1,7 +1,7 @@
 //! The composition root: builds database, clock, provider, pipeline and router from the settings, starts them, and
 //! stops them in order.
 //!
-//! No rule of the domain lives here; whoever needs one asks the room that has it.
+//! No rule of the domain lives here; a caller that needs one asks the module that has it.
 
 mod drift_check;
 mod http;

@@ -62,7 +62,7 @@ pub struct Overrides {
     pub provider: Option<Arc<dyn MessageProvider>>,
     /// Where metrics are collected.
     pub metrics: Option<PrometheusHandle>,
-    /// Whoever opens the console from this machine is let in.
+    /// Anyone who opens the console from this machine is let in.
     pub lets_local_in: bool,
 }
 

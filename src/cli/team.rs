@@ -1,4 +1,4 @@
-//! `herald team`: who may log in to the console. It works at the database, like the first key: whoever has that is
+//! `herald team`: who may log in to the console. It works at the database, like the first key: anyone who has that is
 //! trusted with everything anyway.
 
 use std::process::ExitCode;

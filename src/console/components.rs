@@ -81,15 +81,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_their_largest_unit() {
+    fn times_are_shown_in_their_largest_unit() {
         let now: Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
-        let told = |seconds| ago(now - TimeDelta::seconds(seconds), now);
-        assert_eq!(told(0), "now");
-        assert_eq!(told(59), "59 s ago");
-        assert_eq!(told(61), "1 min ago");
-        assert_eq!(told(3_700), "1 h ago");
-        assert_eq!(told(200_000), "2 d ago");
-        assert_eq!(told(-90), "in 1 min");
+        let reported = |seconds| ago(now - TimeDelta::seconds(seconds), now);
+        assert_eq!(reported(0), "now");
+        assert_eq!(reported(59), "59 s ago");
+        assert_eq!(reported(61), "1 min ago");
+        assert_eq!(reported(3_700), "1 h ago");
+        assert_eq!(reported(200_000), "2 d ago");
+        assert_eq!(reported(-90), "in 1 min");
     }
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_never_told_by_colour_alone() {
+    fn a_state_is_never_shown_by_colour_alone() {
         for state in ["accepted", "held", "failed", "queued", "skipped", "<b>"] {
             let text = chip(state).into_string();
             assert!(text.contains(&state.replace('<', "&lt;").replace('>', "&gt;")), "{text}");

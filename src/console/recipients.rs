@@ -124,14 +124,14 @@ async fn story(view: &View, names: &[Recipient], before: Uuid) -> Result<(Vec<St
 }
 
 fn why_nothing(decisions: &[DecisionRow]) -> String {
-    let told: Vec<String> = decisions
+    let reported: Vec<String> = decisions
         .iter()
         .map(|decision| match &decision.rule {
             Some(rule) => format!("{rule}: {}", decision.detail),
             None => decision.detail.clone(),
         })
         .collect();
-    if told.is_empty() { "no matching rule".to_owned() } else { told.join("; ") }
+    if reported.is_empty() { "no matching rule".to_owned() } else { reported.join("; ") }
 }
 
 pub(super) async fn page(

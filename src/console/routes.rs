@@ -111,7 +111,7 @@ impl Routes<'_> {
 fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
     let at_once = GlobalConcurrencyLimitLayer::new(PAGES_AT_ONCE);
     let routes = Routes { console, router: Router::new(), table: Vec::new(), at_once };
-    house(answers(copy(operations(stories(login_and_assets(routes))))))
+    settings_routes(answers(copy(operations(stories(login_and_assets(routes))))))
 }
 
 /// Login, logout and assets.
@@ -203,7 +203,7 @@ fn answers(routes: Routes<'_>) -> Routes<'_> {
 }
 
 /// Settings.
-fn house(routes: Routes<'_>) -> Routes<'_> {
+fn settings_routes(routes: Routes<'_>) -> Routes<'_> {
     routes
         .get("/settings", Use::BeLoggedIn, settings::page)
         .get("/settings/apps", Use::ReadApps, settings::apps_page)

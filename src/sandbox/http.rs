@@ -90,7 +90,7 @@ async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next
     if !strike.delay.is_zero() {
         tokio::time::sleep(strike.delay).await;
     }
-    // Counted before the answer goes out, so that whoever has the answer also finds the count.
+    // Counted before the answer goes out, so that a client that has the response also finds the count.
     let lost = || sandbox.stats.lock().count(endpoint, None);
     let answer = match strike.fault {
         None => observed(&sandbox, &route, request, next).await,

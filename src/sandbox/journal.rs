@@ -236,7 +236,7 @@ impl Journal {
     pub(super) fn rewrite(&mut self, lines: Vec<Line>) -> Result<(), SandboxError> {
         let Some(open) = &mut self.0 else { return Ok(()) };
         let fresh_path = beside(&open.path, "new");
-        // Messages hold people's values: they are for whoever runs the sandbox alone.
+        // Messages hold people's values: only the person who runs the sandbox reads them.
         let fresh = File::options()
             .write(true)
             .create(true)

@@ -54,9 +54,9 @@ impl Sandbox {
             let everybody = render::recipients(&message, &request, usize::MAX);
             let times = everybody.iter().enumerate().map(|(place, to)| (place, schedule.due(place, to), to));
             let (out, later): (Vec<_>, Vec<_>) =
-                times.filter(|(_, at, _)| *at > due.told).partition(|(_, at, _)| *at <= now);
+                times.filter(|(_, at, _)| *at > due.reported).partition(|(_, at, _)| *at <= now);
             if let Some(next) = later.iter().map(|(_, at, _)| *at).min() {
-                state.wait(Due { at: next, told: now, sequence: due.sequence });
+                state.wait(Due { at: next, reported: now, sequence: due.sequence });
             }
             let mut capped = Vec::new();
             if let Some(cap) = capping {

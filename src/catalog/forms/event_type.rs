@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_schema_is_told_with_its_place() {
+    fn what_is_no_json_schema_is_reported_with_its_place() {
         let (message, _) = problem(&json!({"properties": {"total": {"type": "money"}}})).unwrap();
         assert!(message.contains("#/properties/total"), "{message}");
         let (message, _) = problem(&json!({"required": "a"})).unwrap();

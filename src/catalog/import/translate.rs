@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_counterpart_stays_and_is_told_with_its_line() {
+    fn what_has_no_counterpart_stays_and_is_reported_with_its_line() {
         for text in ["a\n{{ message.custom_data }}", "a\n{{ message.custom_data.users['bob'].name }}"] {
             let (found, left) = translate(text);
             assert_eq!((found.as_str(), left.len(), left[0].0), (text, 1, 2));

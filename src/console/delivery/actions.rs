@@ -69,8 +69,8 @@ pub(in super::super) async fn cancel(view: View, Path(id): Path<String>, body: B
     let form: CancelForm = forms::read(body).await?;
     let row = find(&view, &id).await?;
     let why = format!("{}: {}", view.person.email, form.why.trim().chars().take(300).collect::<String>());
-    let told = view.console.pipeline.cancel(Unwanted::Deliveries(&[row.id]), &why, false).await?;
-    let said = match told.first().map(|one| one.outcome) {
+    let reported = view.console.pipeline.cancel(Unwanted::Deliveries(&[row.id]), &why, false).await?;
+    let said = match reported.first().map(|one| one.outcome) {
         Some(outcome) if outcome.is_too_late() => "Too late: it was, or may have been, sent to OneSignal.",
         Some(crate::pipeline::operator::cancel::Outcome::Recalling) => "It is being cancelled at OneSignal.",
         Some(crate::pipeline::operator::cancel::Outcome::Over) | None => "It had already ended.",

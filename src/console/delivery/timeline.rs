@@ -12,22 +12,22 @@ use crate::store::delivery_reads::{AttemptRow, DecisionRow};
 
 pub(super) fn steps(story: &Story, now: Timestamp) -> Markup {
     let row = &story.row;
-    let mut told: Vec<(Timestamp, Markup)> = vec![(
+    let mut reported: Vec<(Timestamp, Markup)> = vec![(
         row.created_at,
         html! { li { (clock_time(row.created_at)) span.what { "planned" } span.detail { "rule " (row.rule.1) " matched" } } },
     )];
-    told.extend(
+    reported.extend(
         story.decisions.iter().map(|decision| (made_at(decision.id.uuid()), timeline_entry(decision))),
     );
     for attempt in &story.attempts {
-        told.push((attempt.started_at, call(attempt)));
+        reported.push((attempt.started_at, call(attempt)));
         if let Some(at) = attempt.answered_at {
-            told.push((at, answer(attempt, at)));
+            reported.push((at, answer(attempt, at)));
         }
     }
-    told.sort_by_key(|(at, _)| *at);
+    reported.sort_by_key(|(at, _)| *at);
     html! {
-        @for (_, entry) in &told { (entry) }
+        @for (_, entry) in &reported { (entry) }
         (what_next(story, now))
     }
 }

@@ -270,10 +270,10 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_s_values_are_told_with_type_and_need() {
+    fn a_schema_s_values_are_reported_with_type_and_need() {
         let schema = json!({"required": ["a"], "properties": {"a": {"type": "string"}, "b": {"type": ["object", "null"], "properties": {"c": {"type": "number"}}}}});
-        let mut told = Vec::new();
-        walk(&schema, "data", &mut |path, kind, need| told.push(format!("{path} {kind} {need}")));
-        assert_eq!(told, ["data.a string true", "data.b object or null false", "data.b.c number false"]);
+        let mut reported = Vec::new();
+        walk(&schema, "data", &mut |path, kind, need| reported.push(format!("{path} {kind} {need}")));
+        assert_eq!(reported, ["data.a string true", "data.b object or null false", "data.b.c number false"]);
     }
 }

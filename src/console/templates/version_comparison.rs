@@ -75,10 +75,10 @@ pub(in super::super) async fn clicks(view: View, Path(key): Path<String>) -> Sho
                 return clicks_part(&view, &key, html! { p.problem { "▲ " (why_none(&error)) } }).await;
             }
         };
-        let told: Vec<_> = figures.into_iter().flatten().collect();
-        let clicked = told.iter().map(|message| message.clicked).sum();
-        let reached = told.iter().map(|message| message.successful).sum();
-        lines.push((version.number, told.len(), clicked, reached));
+        let reported: Vec<_> = figures.into_iter().flatten().collect();
+        let clicked = reported.iter().map(|message| message.clicked).sum();
+        let reached = reported.iter().map(|message| message.successful).sum();
+        lines.push((version.number, reported.len(), clicked, reached));
     }
     let figure = |value: u64| number(i64::try_from(value).unwrap_or(i64::MAX));
     let markup = html! {

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_of_taking_a_message_back_is_told_apart() {
+    fn what_came_of_taking_a_message_back_is_distinguished() {
         let said = |status, body: &str| {
             let body = Ok(body.as_bytes().to_vec());
             cancel_message(&RawAnswer { status, retry_after: None, is_replay: false, body }).code()
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_retry_table_is_told_apart() {
+    fn every_row_of_the_retry_table_is_distinguished() {
         let denied = r#"{"errors":["Access denied.  Please include an 'Authorization: ...' header with a valid API key"]}"#;
         for (status, body, expected) in [
             (200, r#"{"id":"b15ba6e5","external_id":null}"#, "accepted"),

@@ -69,7 +69,7 @@ impl Search {
         *self == Self::default()
     }
 
-    /// Whether the message may fit, as far as that can be told without rendering it.
+    /// Whether the message may fit, as far as that can be determined without rendering it.
     pub(super) fn may_fit(&self, message: &Message, now: Timestamp) -> bool {
         let state = |state: &State| match state {
             State::Scheduled => message.is_waiting(now),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_names_are_told_apart() {
+    fn words_and_names_are_distinguished() {
         let search = Search::parse("shipped to:Anna channel:push is:blank after:2h", now()).unwrap();
         assert_eq!(
             (search.words.as_slice(), search.to.as_slice()),

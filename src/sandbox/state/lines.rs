@@ -17,10 +17,10 @@ impl State {
     pub(super) fn wait_again(&mut self) {
         self.waiting.clear();
         let timed = self.messages.values().filter(|message| !message.canceled).filter_map(|message| {
-            let told = self.sent.get(&message.sequence).copied();
-            let waits = message.paced || (message.send_after.is_some() && told.is_none());
+            let reported = self.sent.get(&message.sequence).copied();
+            let waits = message.paced || (message.send_after.is_some() && reported.is_none());
             let at = message.send_after.unwrap_or(message.received_at);
-            waits.then(|| ((at, message.sequence), told.unwrap_or(Timestamp::MIN_UTC)))
+            waits.then(|| ((at, message.sequence), reported.unwrap_or(Timestamp::MIN_UTC)))
         });
         self.waiting = timed.collect();
     }

@@ -49,8 +49,8 @@ pub(super) struct Accepted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
     pub at: Timestamp,
-    /// Whoever was due by then has got it.
-    pub told: Timestamp,
+    /// Anyone who was due by then has got it.
+    pub reported: Timestamp,
     pub sequence: u64,
 }
 
@@ -228,8 +228,8 @@ impl State {
     /// Takes the next message that is due by `now`.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Option<Due> {
         let entry = self.waiting.first_entry().filter(|entry| entry.key().0 <= now)?;
-        let ((at, sequence), told) = entry.remove_entry();
-        Some(Due { at, told, sequence })
+        let ((at, sequence), reported) = entry.remove_entry();
+        Some(Due { at, reported, sequence })
     }
 
     pub(super) fn next_due(&self) -> Option<Timestamp> {
@@ -237,10 +237,10 @@ impl State {
     }
 
     pub(super) fn wait(&mut self, due: Due) {
-        self.waiting.insert((due.at, due.sequence), due.told);
+        self.waiting.insert((due.at, due.sequence), due.reported);
     }
 
-    /// Notes that whoever was due by `until` has got a scheduled message.
+    /// Notes that everyone who was due by `until` has got a scheduled message.
     pub(super) fn sent(&mut self, sequence: u64, until: Timestamp) -> Result<(), SandboxError> {
         self.record(Line::Sent { sequence, until })
     }
@@ -392,7 +392,7 @@ impl State {
     fn keep_message(&mut self, message: Message) {
         self.newest = message.sequence;
         let at = message.send_after.unwrap_or(message.received_at);
-        self.wait(Due { at, told: Timestamp::MIN_UTC, sequence: message.sequence });
+        self.wait(Due { at, reported: Timestamp::MIN_UTC, sequence: message.sequence });
         self.bytes += message.weight();
         self.by_id.insert(message.id, message.sequence);
         self.messages.insert(message.sequence, Arc::new(message));

@@ -29,9 +29,9 @@ use super::state::State;
 pub(super) enum By<'a> {
     /// `users/by/{label}/{id}`
     Alias { label: &'a str, id: &'a str },
-    /// `subscriptions/{id}`: whoever has it.
+    /// `subscriptions/{id}`: its owner.
     Subscription(&'a str),
-    /// `subscriptions_by_token/{type}/{token}`: whoever has it.
+    /// `subscriptions_by_token/{type}/{token}`: its owner.
     Token { kind: &'a str, token: &'a str },
 }
 
@@ -133,7 +133,7 @@ impl Sandbox {
         Ok((StatusCode::ACCEPTED, Json(json!({"identity": person.identity()}))).into_response())
     }
 
-    /// Changes one user and keeps them; with them whoever lost something by it, whom `change` gives back.
+    /// Changes one user and keeps them; with them the users who lost something by it, whom `change` gives back.
     fn change_user(
         &self,
         app: &SandboxApp,
@@ -199,7 +199,7 @@ impl Sandbox {
             app_id: Some(app),
             onesignal_id: Some(random_uuid()),
             subscriptions: Some(Vec::new()),
-            // Whoever was reached before anybody made them known is reached afterwards, too.
+            // Anyone who was reached before anybody made them known is reached afterwards, too.
             everywhere: !self.options.strict_users && field(request, "subscriptions").is_none(),
             created_at: Some(self.now()),
             ..Person::default()
