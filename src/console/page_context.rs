@@ -10,7 +10,7 @@ use maud::{Markup, html};
 
 use super::Console;
 use super::cookies::{Cookie, notice};
-use super::failure::{Failure, Told};
+use super::failure::{ErrorText, Failure};
 use super::layout::{Frame, Place, frame};
 use crate::access::{Person, Use};
 use crate::catalog::{By, Rights};
@@ -88,7 +88,7 @@ impl View {
     }
 
     /// An error page.
-    pub async fn failure(&self, told: &Told) -> Response {
+    pub async fn failure(&self, told: &ErrorText) -> Response {
         let body = html! {
             div.empty {
                 h1 { (told.title) }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::LocalPostgresError;
 
-/// What to do when there is none: the three ways out.
+/// The options if there is none.
 pub(super) const NOT_INSTALLED: &str = "no Postgres found (looked in $PG_BIN, $PATH and the usual folders). Options:
   1. install it:      apt install postgresql   |   brew install postgresql@17   |   dnf install postgresql-server
   2. run it in Docker: docker run -d -p 5432:5432 -e POSTGRES_PASSWORD=herald postgres:17
@@ -30,7 +30,7 @@ impl Programs {
         &self.version[..end]
     }
 
-    /// The programs in `folder`, when both are there and tell their version.
+    /// The programs in `folder`, if both exist and report their version.
     fn in_folder(folder: &Path) -> Option<Self> {
         // Debian and others link single programs into a folder of the PATH; their siblings are where the link leads.
         let initdb = folder.join("initdb").canonicalize().ok()?;
@@ -67,7 +67,7 @@ pub(super) fn programs(data_dir: &Path, wanted: Option<&str>) -> Result<Programs
     })
 }
 
-/// Where to look, best first. `PG_BIN` is a decision: when it is set, nothing else counts.
+/// Where to search, best first. If `PG_BIN` is set, only that is used.
 fn folders() -> Result<Vec<PathBuf>, LocalPostgresError> {
     if let Some(path) = std::env::var_os("PG_BIN").filter(|path| !path.is_empty()).map(PathBuf::from) {
         return match Programs::in_folder(&path) {

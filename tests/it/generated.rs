@@ -46,7 +46,7 @@ fn the_configuration_page_says_what_can_be_set() {
 fn the_states_page_names_every_state_once() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/delivery-states.md");
     let page = std::fs::read_to_string(path).expect("the page");
-    let table = page.split("## Moves").next().expect("the table");
+    let table = page.split("## Transitions").next().expect("the table");
     let rows: Vec<&str> =
         table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let states: Vec<&str> = herald::domain::delivery::StateName::ALL

@@ -21,7 +21,7 @@ pub(super) struct After {
 }
 
 /// Server-sent events: `message` with a card for each message after the one in `Last-Event-ID` or `?after=`, and
-/// `reset` when everything was thrown away.
+/// `reset` after a reset.
 pub(super) async fn events(
     State(sandbox): State<Arc<Sandbox>>,
     Extension(closing): Extension<Closing>,
@@ -45,7 +45,7 @@ pub(super) async fn events(
 struct Listening {
     sandbox: Arc<Sandbox>,
     news: watch::Receiver<News>,
-    /// The last message that it was told of.
+    /// The last message that was sent to it.
     told: u64,
     resets: u64,
 }
@@ -68,7 +68,7 @@ impl Listening {
     }
 
     fn untold(&mut self, newest: u64) -> Vec<Event> {
-        // Under load nobody reads along: what the page would push out at once is not even sent.
+        // Under load, messages that would immediately scroll off the page are not sent.
         let from = self.told.max(newest.saturating_sub(PAGE as u64));
         let found = self.sandbox.state.lock().messages_after(from, PAGE);
         self.told = found.last().map_or(self.told, |message| message.sequence);
