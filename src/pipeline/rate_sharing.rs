@@ -10,7 +10,7 @@ use super::compiled::CompiledCatalog;
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::store::StoreError;
-use crate::store::rate_shares::{ErrorText, RateReport};
+use crate::store::rate_shares::{RateReport, Told};
 use crate::telemetry::names;
 
 /// How long minutes of the volume guard are kept.
@@ -46,7 +46,7 @@ impl Pipeline {
         Ok(())
     }
 
-    fn hear(&self, said: AppReport, told: &ErrorText, catalog: &CompiledCatalog, now: Timestamp) {
+    fn hear(&self, said: AppReport, told: &Told, catalog: &CompiledCatalog, now: Timestamp) {
         let app = catalog.app(Some(said.app));
         let heard = AppShare {
             others: Others {

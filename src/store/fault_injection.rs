@@ -44,9 +44,9 @@ pub enum Fate {
 pub trait Faults: Send + Sync {
     /// Asked before it is done.
     async fn before(&self, place: Place) -> Fate;
-    /// ErrorText once it is done.
+    /// Told once it is done.
     async fn after(&self, place: Place);
-    /// ErrorText when a named crash point is passed.
+    /// Told when a named crash point is passed.
     fn pass(&self, point: &'static str);
 }
 

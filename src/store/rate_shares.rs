@@ -23,7 +23,7 @@ pub struct RateReport {
 
 /// What the others have written, and all have sent.
 #[derive(Debug, Clone, Default)]
-pub struct ErrorText {
+pub struct Told {
     /// Replicas that are alive beside this one.
     pub others: usize,
     /// The sum of their demands, by app.
@@ -45,7 +45,7 @@ impl Store {
         worker: WorkerId,
         reports: &[RateReport],
         (now, minute, since): (Timestamp, Timestamp, Timestamp),
-    ) -> Result<ErrorText, StoreError> {
+    ) -> Result<Told, StoreError> {
         #[expect(clippy::cast_possible_truncation, reason = "a share between 0 and 1")]
         let demands: Vec<f32> = reports.iter().map(|t| t.demand as f32).collect();
         let row = sqlx::query(SHARE_RATES)
@@ -59,8 +59,7 @@ impl Store {
             .fetch_one(self.pool())
             .await?;
         let others: i64 = row.try_get("others")?;
-        let mut told =
-            ErrorText { others: usize::try_from(others).unwrap_or_default(), ..ErrorText::default() };
+        let mut told = Told { others: usize::try_from(others).unwrap_or_default(), ..Told::default() };
         let demands: Vec<Uuid> = row.try_get("demand_apps")?;
         let sums: Vec<f64> = row.try_get("demands")?;
         told.demands = demands.into_iter().map(AppId).zip(sums).collect();

@@ -241,7 +241,7 @@ async fn the_team_is_made_from_the_shell_and_the_last_admin_stays() {
     );
     assert!(refusal(&team(&["role", "anna@shop.example", "boss"]).await).contains("publisher (publishes"));
     assert!(refusal(&team(&["disable", "nobody@shop.example"]).await).contains("there is no member"));
-    assert!(out(&team(&["role", "anna@shop.example", "publisher"]).await).contains("is publisher now"));
+    assert!(out(&team(&["role", "anna@shop.example", "publisher"]).await).contains("is now publisher"));
     let none = team(&["reset-second-factor", "anna@shop.example"]).await;
     assert!(refusal(&none).contains("no second factor"));
     let listed = json_of(&team(&["list", "--json"]).await);
@@ -325,7 +325,7 @@ async fn events_are_read_from_lists_and_lines_whatever_wrote_the_file() {
     }
     let broken = format!("{}\n{}\n{{\"id\": }}\n", event("l-4"), event("l-5"));
     let sent = processes.client_reading(&["events", "send", "-"], &broken).await;
-    assert!(err(&sent).contains("line 3 is no JSON object"), "{sent:?}");
+    assert!(err(&sent).contains("line 3 is not a JSON object"), "{sent:?}");
     let sent = processes.client_reading(&["events", "send", "-"], "id;type\n1;x\n").await;
     assert!(err(&sent).contains("one event, a list of events, or one event per line"), "{sent:?}");
     assert_eq!(processes.count("SELECT count(*) FROM events").await, 3, "nothing is half sent");

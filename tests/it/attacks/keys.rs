@@ -474,7 +474,7 @@ async fn refused_calls_are_logged_with_key_and_permission_and_without_the_key_it
     let posted = Some(order_shipped("o-1", "u"));
     assert_eq!(app.call(Method::POST, "/v1/events", Some(&reader), posted.as_ref()).await.0, 403);
     assert_eq!(app.call(Method::GET, "/v1/events", Some("hk_live_guessed"), None).await.0, 401);
-    let refused = log.wait_for("was refused PostEvent").await;
+    let refused = log.wait_for("was denied PostEvent").await;
     assert!(refused.contains("permission=PostEvent") && refused.contains("key key_"), "{refused}");
     let text = log.wait_for("invalid, revoked or expired key").await;
     assert!(!text.contains(&reader) && !text.contains("hk_live_guessed"), "{text}");

@@ -39,10 +39,10 @@ async fn a_template_goes_from_a_draft_over_its_checks_to_live_and_back() {
     assert!(
         history.contains("shorter")
             && history.contains("publisher@shop.example")
-            && history.contains("Go back to v1")
+            && history.contains("Roll back to v1")
     );
     assert_eq!(publisher.post(&format!("{PUSH}/rollback"), &[("version", "1")]).await.status, 303);
-    assert!(publisher.get(&format!("{PUSH}/history")).await.text.contains("says again what v1 said"));
+    assert!(publisher.get(&format!("{PUSH}/history")).await.text.contains("restores v1"));
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn a_delivery_s_outcomes_are_what_onesignal_counts_or_why_it_does_not() {
     assert!(viewer.get(&path).await.text.contains("there are no statistics"));
     app.run_until_idle().await;
     let seen = viewer.get(&path).await.text;
-    assert!(seen.contains("<dt>Sent on</dt><dd>1</dd><dt>Clicked</dt><dd>0</dd>"), "{seen}");
+    assert!(seen.contains("<dt>Sent</dt><dd>1</dd><dt>Clicked</dt><dd>0</dd>"), "{seen}");
     assert!(viewer.get(&format!("/deliveries/{delivery}")).await.text.contains(&path));
     app.fault(
         serde_json::json!({"endpoint": "notifications", "kind": "status", "status": 429, "probability": 1.0}),
