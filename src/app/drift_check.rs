@@ -1,4 +1,4 @@
-//! The daily look at the templates in OneSignal: one process does it for an app.
+//! The daily drift check of templates in OneSignal: one process per app.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::catalog::drift::{DriftError, Look};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
 
-/// How often a process asks whether an app's time has come.
+/// How often a process checks whether an app is due.
 const ASK_EVERY: Duration = Duration::from_mins(10);
 /// The actor in the audit log.
 const BY: By<'_> = By::unlimited("herald", "");
 
 impl Herald {
-    /// Looks after the templates of each app whose time has come; returns how many apps that were.
+    /// Checks the templates of each due app; returns the number of apps.
     ///
     /// # Errors
-    /// [`DriftError`] when the database is away. What OneSignal does not answer is logged and waits for the next time.
+    /// [`DriftError`] if the database is unavailable. Errors from OneSignal are logged and retried the next time.
     pub async fn check_templates(&self) -> Result<usize, DriftError> {
         let every =
             TimeDelta::from_std(self.settings.templates.drift_check_interval).unwrap_or(TimeDelta::MAX);
@@ -52,7 +52,7 @@ impl Herald {
     }
 }
 
-/// Looks after templates for as long as the process runs.
+/// Runs drift checks until the process stops.
 pub(super) async fn keep_caring(herald: Arc<Herald>) {
     loop {
         tokio::time::sleep(ASK_EVERY).await;

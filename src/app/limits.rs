@@ -1,11 +1,11 @@
-//! From settings to the pipeline's figures.
+//! Converts settings to the pipeline's limits.
 
 use crate::config::{DeliverySettings, Settings};
 use crate::domain::retry::{PriorityRetry, RetryPolicy};
 use crate::pipeline::rate::budget::BreakerPolicy;
 use crate::pipeline::{KeepDays, PipelineLimits};
 
-/// The pipeline's figures as set.
+/// The pipeline's limits from the settings.
 pub fn pipeline_limits(settings: &Settings) -> PipelineLimits {
     let (ingest, delivery) = (&settings.ingest, &settings.delivery);
     PipelineLimits {

@@ -1,4 +1,4 @@
-//! How people log in to the console, as the settings say.
+//! Console login according to the settings.
 
 use anyhow::{Context, bail};
 use url::Url;
@@ -8,10 +8,10 @@ use crate::config::Settings;
 use crate::console::Provider;
 use crate::domain::retry::delta;
 
-/// Where the provider sends the browser back to, below the console's address.
+/// The path of the provider's callback.
 const CALLBACK: &str = "log-in/provider/callback";
 
-/// How long sessions last, and whether passwords are taken.
+/// Session lifetimes, and whether password login is enabled.
 pub fn team_options(settings: &Settings) -> TeamOptions {
     let console = &settings.console;
     TeamOptions {
@@ -20,14 +20,14 @@ pub fn team_options(settings: &Settings) -> TeamOptions {
     }
 }
 
-/// Proxies whose word about a client's address is taken.
+/// Proxies whose client address header is trusted.
 pub(super) fn proxies(settings: &Settings) -> anyhow::Result<TrustedProxies> {
     let console = &settings.console;
     TrustedProxies::parse(&console.trusted_proxies, &console.client_address_header)
         .context("invalid console.trusted_proxies or console.client_address_header")
 }
 
-/// Where people open the console.
+/// The console's public URL.
 pub(super) fn public_url(settings: &Settings) -> anyhow::Result<Option<Url>> {
     match settings.console.public_url.trim() {
         "" => Ok(None),
@@ -42,7 +42,7 @@ pub(super) fn public_url(settings: &Settings) -> anyhow::Result<Option<Url>> {
     }
 }
 
-/// The provider that people can log in through, if one is set.
+/// The single sign-on provider, if configured.
 pub(super) fn provider(settings: &Settings, public_url: Option<&Url>) -> anyhow::Result<Option<Provider>> {
     let oidc = &settings.oidc;
     if oidc.issuer.trim().is_empty() {

@@ -1,7 +1,7 @@
 //! The composition root: builds database, clock, provider, pipeline and router from the settings, starts them, and
-//! stops them in order.
+//! shuts them down in order.
 //!
-//! No rule of the domain lives here; a caller that needs one asks the module that has it.
+//! It contains no domain rules.
 
 mod drift_check;
 mod http;
@@ -21,6 +21,6 @@ pub use signals::{Stop, stop_signal};
 
 /// Chooses the one TLS implementation; a second call changes nothing.
 pub fn choose_tls() {
-    // It fails only if one was chosen before, which is this one.
+    // It only fails if one was already chosen, which is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

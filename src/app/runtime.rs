@@ -1,4 +1,4 @@
-//! Building everything that a process works with.
+//! Building all components of a process.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,13 +29,13 @@ use crate::store::{DatabaseTls, Store, StoreOptions, User};
 use crate::telemetry::Sampled;
 use crate::vault::Vault;
 
-/// Everything that a process works with.
+/// All components of a process.
 pub struct Herald {
     /// The settings it was built from.
     pub settings: Settings,
     /// The database.
     pub store: Store,
-    /// The time, if it is Postgres'; tests have their own.
+    /// Postgres' clock; `None` in tests, which have their own.
     pub(super) pg_clock: Option<Arc<PgClock>>,
     /// Events and deliveries.
     pub pipeline: Arc<Pipeline>,
@@ -51,25 +51,25 @@ pub struct Herald {
     pub console: Arc<Console>,
 }
 
-/// What a test puts in place of the real thing.
+/// Test doubles.
 #[derive(Default)]
 pub struct Overrides {
     /// A clock that the test moves.
     pub clock: Option<Arc<dyn Clock>>,
     /// Ids from a seed.
     pub ids: Option<Arc<IdSource>>,
-    /// Another carrier than OneSignal.
+    /// A provider other than OneSignal.
     pub provider: Option<Arc<dyn MessageProvider>>,
-    /// Where metrics are collected.
+    /// The metrics recorder.
     pub metrics: Option<PrometheusHandle>,
-    /// Anyone who opens the console from this machine is let in.
+    /// Whether local users are logged in automatically.
     pub lets_local_in: bool,
 }
 
-/// Opens the database that the settings name. No connection is made yet.
+/// Opens the configured database. Makes no connection yet.
 ///
 /// # Errors
-/// In one line, what is missing or malformed and how to set it.
+/// A one-line message about what is missing or invalid and how to set it.
 pub fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let Some(url) = Settings::given(&settings.database_url) else {
         bail!(
@@ -100,10 +100,10 @@ pub fn open_store(settings: &Settings) -> anyhow::Result<Store> {
 }
 
 impl Herald {
-    /// Builds everything, after the checks that come before serving. Nothing runs yet.
+    /// Builds everything after checking the preconditions. Nothing runs yet.
     ///
     /// # Errors
-    /// In one line, what keeps this process from serving and what to do.
+    /// A one-line message about what prevents this process from serving and how to fix it.
     pub async fn build(settings: Settings, overrides: Overrides) -> anyhow::Result<Self> {
         super::choose_tls();
         let store = open_store(&settings)?;
@@ -177,7 +177,7 @@ fn start_compute() -> anyhow::Result<Arc<Compute>> {
     Ok(Arc::new(Compute::start(ComputeOptions::default()).context("threads could not be started")?))
 }
 
-/// What a publisher shares with the rest.
+/// Dependencies of a publisher.
 type Shared<'a> = (&'a Arc<dyn Clock>, &'a Arc<IdSource>, &'a Arc<dyn MessageProvider>, &'a Arc<Compute>);
 
 fn publisher(store: &Store, (clock, ids, provider, compute): Shared<'_>) -> Publisher {
@@ -215,7 +215,7 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
     })
 }
 
-/// The addresses that apps may have, and whether live ones may be entered.
+/// The base URLs that apps may have, and whether live ones may be created.
 fn app_policy(settings: &Settings) -> anyhow::Result<AppPolicy> {
     let listed = settings.onesignal.allowed_base_urls.split(',').map(str::trim).filter(|url| !url.is_empty());
     let mut base_urls = listed
@@ -225,7 +225,7 @@ fn app_policy(settings: &Settings) -> anyhow::Result<AppPolicy> {
     Ok(AppPolicy { base_urls, sandboxes_only: Settings::given(&settings.dev_key).is_some() })
 }
 
-/// What the console's header calls this installation.
+/// The installation's name in the console's header.
 fn environment(settings: &Settings) -> String {
     match settings.console.environment.trim() {
         "" if App::is_sandbox_key(&settings.onesignal.api_key) => "sandbox".to_owned(),
@@ -234,7 +234,7 @@ fn environment(settings: &Settings) -> String {
     }
 }
 
-/// Refuses a database that is behind, or that can lose what it has committed.
+/// Rejects a database with an outdated schema, or one that can lose commits.
 async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()> {
     match store.schema_state().await.context("the database is unreachable; check `database_url`")? {
         SchemaState::Current => {}
@@ -251,7 +251,7 @@ async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()
     Ok(())
 }
 
-/// Enters the app that the settings name, if they name one.
+/// Stores the app from the settings, if there is one.
 async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock) -> anyhow::Result<()> {
     if let Some(app) = default_app(settings)? {
         store.upsert_app(&app, clock.now()).await?;
@@ -259,10 +259,10 @@ async fn enter_default_app(store: &Store, settings: &Settings, clock: &dyn Clock
     Ok(())
 }
 
-/// The app that the settings name, if they name one.
+/// The app from the settings, if there is one.
 ///
 /// # Errors
-/// In one line, which of its settings is missing or wrong.
+/// A one-line message about which of its settings is missing or invalid.
 pub fn default_app(settings: &Settings) -> anyhow::Result<Option<App>> {
     let onesignal = &settings.onesignal;
     if onesignal.app_id.is_empty() {
@@ -282,12 +282,12 @@ pub fn default_app(settings: &Settings) -> anyhow::Result<Option<App>> {
         calls_per_second: onesignal.calls_per_second.max(1),
         subscriptions: Some(onesignal.subscriptions).filter(|count| *count > 0),
         paused: None,
-        // Of an app that is known already, what was said of it stays.
+        // An existing app keeps its other values.
         alias_labels: Some(Vec::new()),
     }))
 }
 
-/// Makes the development key known. It is good for a sandbox only: a key in an environment variable is no secret.
+/// Registers the development key. For a sandbox only: a key in an environment variable is not secret.
 async fn enter_dev_key(access: &Access, store: &Store, settings: &Settings) -> anyhow::Result<()> {
     let Some(key) = Settings::given(&settings.dev_key) else { return Ok(()) };
     let is_test = check_key_text(key.expose_secret()).context("invalid dev_key")?;

@@ -1,4 +1,4 @@
-//! Running: HTTP, group commits and the worker, and stopping them in order.
+//! Running HTTP, group commits and the worker, and shutting them down in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::pipeline::ingest::intake::Committing;
 use crate::pipeline::worker::Worker;
 use crate::store::clock::PgClock;
 
-/// How long a process that a supervisor stops goes on answering, so that a load balancer hears of it.
+/// How long a process keeps serving after SIGTERM, so that load balancers notice that it is not ready.
 const NOTICE: Duration = Duration::from_secs(5);
-/// How long requests that are under way may take once no new ones are taken.
+/// How long requests in progress may take once no new ones are accepted.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
 /// Which parts of the service a process runs.
@@ -46,7 +46,7 @@ impl Roles {
 /// A running service.
 pub struct Running {
     herald: Arc<Herald>,
-    /// Where it answers, if it does.
+    /// The HTTP address, if it serves HTTP.
     pub address: Option<SocketAddr>,
     http: Option<tokio::task::JoinHandle<()>>,
     stop_http: CancellationToken,
@@ -58,10 +58,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts the service on a listener that is bound already; `None` for a process without HTTP.
+    /// Starts the service on a bound listener; `None` for a process without HTTP.
     ///
     /// # Errors
-    /// When the database is away or the listener can't be used.
+    /// If the database is unavailable or the listener can't be used.
     pub async fn start(herald: Herald, listener: Option<TcpListener>, workers: bool) -> anyhow::Result<Self> {
         let herald = Arc::new(herald);
         prepare_database(&herald).await?;
@@ -95,12 +95,12 @@ impl Running {
         Ok(Self { herald, address, http, stop_http, commits, stop_commits, worker, clock, care })
     }
 
-    /// What it runs on.
+    /// Its components.
     pub fn herald(&self) -> &Herald {
         &self.herald
     }
 
-    /// Stops in order: no longer ready, no new requests, the last commits, what is under way, the database.
+    /// Shuts down in order: readiness, new requests, the last commits, calls in progress, the database.
     pub async fn stop(mut self, how: Stop) {
         self.herald.api.stop_being_ready();
         if how == Stop::Terminate && self.http.is_some() {
@@ -117,7 +117,7 @@ impl Running {
         self.stop_commits.cancel();
         while self.commits.join_next().await.is_some() {}
         if let Some(worker) = self.worker.take() {
-            // The notice and the last requests come out of the same half minute.
+            // The notice period and the last requests share the same half minute.
             worker.stop(self.herald.settings.delivery.shutdown_grace.saturating_sub(NOTICE)).await;
         }
         for task in [self.clock.take(), self.care.take()].into_iter().flatten() {
@@ -128,10 +128,10 @@ impl Running {
     }
 }
 
-/// What has to be known of the database before anything is accepted or sent: after a restore, each delivery is sent
-/// alone.
+/// Checks the database's identity before anything is accepted or sent: after a restore, deliveries are sent
+/// individually.
 async fn prepare_database(herald: &Herald) -> anyhow::Result<()> {
-    // So that the first health check finds a connection.
+    // Opens the connection for the first health check.
     herald.api.health.health().await.context("the database is unreachable")?;
     match herald.pipeline.watch_database().await {
         // Some hosted databases show neither their identity nor their timeline.
@@ -147,7 +147,7 @@ async fn prepare_database(herald: &Herald) -> anyhow::Result<()> {
     }
 }
 
-/// Follows the database's clock, and notices restores.
+/// Follows the database's clock, and detects restores.
 async fn keep_watching(herald: Arc<Herald>, clock: Arc<PgClock>) {
     let mut logged = String::new();
     loop {
@@ -168,7 +168,7 @@ async fn keep_watching(herald: Arc<Herald>, clock: Arc<PgClock>) {
     }
 }
 
-/// Everything that is answered: the console's pages, and the API beside them.
+/// The router of the console and the API.
 pub fn router(herald: &Herald) -> Router {
     let console = Arc::clone(&herald.console);
     let api = api::router(Arc::clone(&herald.api))
@@ -177,8 +177,8 @@ pub fn router(herald: &Herald) -> Router {
     console::with_security_headers(router, &console)
 }
 
-/// Which addresses are proxies of ours: those that the console trusts. Settings that can't be read name none; building
-/// Herald refuses them.
+/// The trusted proxies. Invalid settings result in none; building Herald rejects
+/// them.
 pub fn is_proxy(settings: &Settings) -> IsProxy {
     let proxies = log_in::proxies(settings).unwrap_or_default();
     Arc::new(move |address| proxies.trusts(address))

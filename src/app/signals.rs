@@ -1,13 +1,13 @@
-//! What asks a process to stop.
+//! Stop signals.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How a process was asked to stop.
+/// The stop signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Ctrl-C: a person waits.
+    /// Ctrl-C: stop immediately, a person is waiting.
     Interrupt,
-    /// SIGTERM: a supervisor does, and a load balancer should hear of it first.
+    /// SIGTERM from a supervisor: load balancers should notice first.
     Terminate,
 }
 

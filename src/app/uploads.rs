@@ -1,4 +1,4 @@
-//! Lets the pipeline have templates uploaded again, which is the catalog's work.
+//! Adapter through which the pipeline has templates uploaded again by the catalog.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::catalog::Publisher;
 use crate::domain::snapshot::UploadKey;
 use crate::pipeline::TemplateUploads;
 
-/// The catalog's publisher, as the pipeline needs it.
+/// The catalog's publisher, behind the pipeline's port.
 pub struct Uploads(pub Arc<Publisher>);
 
 #[async_trait]

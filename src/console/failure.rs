@@ -12,7 +12,7 @@ use maud::Markup;
 use super::Console;
 use crate::access::LogInError;
 use crate::compute::ComputeError;
-use crate::pipeline::operator::preview::PreviewError;
+use crate::pipeline::preview::PreviewError;
 use crate::store::StoreError;
 
 /// Why a page could not be shown, or an action was not performed.
@@ -44,7 +44,7 @@ pub(super) enum Failure {
 
 /// The message of a failure; the guard renders it as a page, or as text for a partial request.
 #[derive(Debug, Clone)]
-pub(super) struct Explanation {
+pub(super) struct ErrorText {
     /// The status.
     pub status: StatusCode,
     /// What happened, in a few words.
@@ -55,7 +55,7 @@ pub(super) struct Explanation {
     pub retry_after: Option<Duration>,
 }
 
-impl Explanation {
+impl ErrorText {
     /// The error page.
     pub fn answer(&self, page: Markup) -> Response {
         let mut response = (self.status, page).into_response();
@@ -111,7 +111,7 @@ impl IntoResponse for Failure {
             ),
         };
         let mut response = (status, format!("{title}: {detail}")).into_response();
-        response.extensions_mut().insert(Explanation { status, title, detail, retry_after });
+        response.extensions_mut().insert(ErrorText { status, title, detail, retry_after });
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
@@ -183,13 +183,13 @@ pub async fn page_for_people(State(console): State<Arc<Console>>, request: Reque
     if !is_person || response.status() != StatusCode::NOT_FOUND {
         return response;
     }
-    let explanation = Explanation {
+    let text = ErrorText {
         status: StatusCode::NOT_FOUND,
         title: "Not found",
         detail: "This page does not exist. The address may be mistyped, or the item was deleted.".to_owned(),
         retry_after: None,
     };
-    let mut page = super::layout::plain_failure(&console, &explanation);
+    let mut page = super::layout::plain_failure(&console, &text);
     page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(super::POLICY));
     page
 }

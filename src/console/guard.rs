@@ -15,7 +15,7 @@ use url::Url;
 use super::Console;
 use super::caller::{Caller, follows_foreign_link, host, is_from_here, is_local, own_place};
 use super::cookies::{Cookie, set_notice, set_session};
-use super::failure::{Explanation, Failure};
+use super::failure::{ErrorText, Failure};
 use super::page_context::{Notice, View};
 use crate::access::{KnownClient, NewSession, Person, Use};
 
@@ -75,10 +75,10 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     };
     let view = View::new(Arc::clone(console), person, request.headers());
     let mut response = show(&gate, needs, &view, request, next).await;
-    if let Some(explanation) = response.extensions().get::<Explanation>().cloned()
+    if let Some(told) = response.extensions().get::<ErrorText>().cloned()
         && !is_fragment
     {
-        response = view.failure(&explanation).await;
+        response = view.failure(&told).await;
     }
     response.extensions_mut().insert(KnownClient);
     if let Some(session) = fresh {
@@ -278,8 +278,8 @@ pub(super) fn come_again(place: &str) -> Response {
 }
 
 fn show_plainly(console: &Console, response: Response) -> Response {
-    match response.extensions().get::<Explanation>().cloned() {
-        Some(explanation) => super::layout::plain_failure(console, &explanation),
+    match response.extensions().get::<ErrorText>().cloned() {
+        Some(told) => super::layout::plain_failure(console, &told),
         None => response,
     }
 }

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::Console;
 use super::assets;
-use super::failure::Explanation;
+use super::failure::ErrorText;
 use super::page_context::{Crumb, View};
 use crate::access::Use;
 
@@ -185,11 +185,11 @@ pub(super) fn login_page(console: &Console, title: &str, body: &Markup) -> Marku
 }
 
 /// An error page without a login.
-pub(super) fn plain_failure(console: &Console, explanation: &Explanation) -> Response {
+pub(super) fn plain_failure(console: &Console, shown: &ErrorText) -> Response {
     let body = html! {
-        h1 { (explanation.title) }
-        p { (explanation.detail) }
+        h1 { (shown.title) }
+        p { (shown.detail) }
         p { a href="/" { "Back to the console" } }
     };
-    explanation.answer(login_page(console, explanation.title, &body))
+    shown.answer(login_page(console, shown.title, &body))
 }

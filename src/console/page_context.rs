@@ -10,7 +10,7 @@ use maud::{Markup, html};
 
 use super::Console;
 use super::cookies::{Cookie, notice};
-use super::failure::{Explanation, Failure};
+use super::failure::{ErrorText, Failure};
 use super::layout::{Frame, Place, frame};
 use crate::access::{Person, Use};
 use crate::catalog::{By, Rights};
@@ -88,19 +88,19 @@ impl View {
     }
 
     /// An error page.
-    pub async fn failure(&self, explanation: &Explanation) -> Response {
+    pub async fn failure(&self, told: &ErrorText) -> Response {
         let body = html! {
             div.empty {
-                h1 { (explanation.title) }
-                p { (explanation.detail) }
+                h1 { (told.title) }
+                p { (told.detail) }
                 p { a.button href="/" { "Back to Live" } }
             }
         };
         let held = self.console.store.count_held(1_000).await.unwrap_or_default();
-        let crumbs = [Crumb::here(explanation.title)];
+        let crumbs = [Crumb::here(told.title)];
         let page =
             frame(&Frame { view: self, place: Place::Elsewhere, crumbs: &crumbs, held, notice: None }, &body);
-        explanation.answer(page)
+        told.answer(page)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may call: the app in the request and the key in the header have to belong together.
+//! Authentication: the app in the request and the key in the header must match.
 
 use axum::http::{HeaderMap, header};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What recipients do with a message: open it, click it, send it back.
+//! Recipient actions: open, click, bounce.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::message::Channel;
 use crate::domain::clock::Timestamp;
 
-/// How many acts are kept on each message.
+/// Maximum stored actions per message.
 const KEPT: usize = 20_000;
 
-/// What a recipient, or their mailbox or phone company, does.
+/// An action of a recipient, their mailbox or their carrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RecipientAction {
@@ -38,7 +38,7 @@ impl RecipientAction {
         Self::Subscribe,
     ];
 
-    /// As it stands in paths.
+    /// Its name in paths.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -55,7 +55,7 @@ impl RecipientAction {
         Self::ALL.into_iter().find(|deed| deed.name() == text)
     }
 
-    /// Whether somebody can do it with a message of this channel.
+    /// Whether it is possible for a message of this channel.
     pub(super) fn fits(self, channel: Channel) -> bool {
         match self {
             Self::Open | Self::Bounce | Self::ReportSpam => channel == Channel::Email,
@@ -64,7 +64,7 @@ impl RecipientAction {
         }
     }
 
-    /// What Event Streams call it: the end of `message.push.clicked`; `None` where they say nothing.
+    /// Its name in Event Streams: the end of `message.push.clicked`; `None` if there is no event.
     pub(super) fn event(self, channel: Channel) -> Option<&'static str> {
         match self {
             Self::Open => Some("opened"),
@@ -78,7 +78,7 @@ impl RecipientAction {
         }
     }
 
-    /// What becomes of the subscription; `None`: it stays as it is.
+    /// The new state of the subscription; `None`: unchanged.
     pub(super) fn switches(self) -> Option<bool> {
         match self {
             Self::Subscribe => Some(true),
@@ -98,7 +98,7 @@ pub(super) struct Act {
     pub at: Timestamp,
 }
 
-/// The deeds with the messages that are kept.
+/// Actions of stored messages.
 #[derive(Debug, Default)]
 pub(super) struct Acts(HashMap<Uuid, Vec<Act>>);
 

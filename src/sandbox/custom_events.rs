@@ -21,7 +21,7 @@ const REQUEST_LIMIT: usize = 1024 * 1024;
 const NAME_LIMIT: usize = 128;
 /// How long a repeated key is dropped.
 const KEY_LIFE: TimeDelta = TimeDelta::hours(4);
-/// How many events are kept; the oldest go first.
+/// Maximum stored events; the oldest are deleted first.
 const KEPT: usize = 10_000;
 
 /// A custom event that was taken.
@@ -37,7 +37,7 @@ pub struct ReceivedCustomEvent {
     pub onesignal_id: Option<Uuid>,
     /// When it happened: never in the future.
     pub timestamp: Timestamp,
-    /// What it says.
+    /// Its content.
     pub properties: Value,
     /// The key that repeats are known by.
     pub idempotency_key: Option<String>,
@@ -80,7 +80,7 @@ impl Sandbox {
         app_id: &str,
         body: &[u8],
     ) -> Result<Response, Refusal> {
-        // The one endpoint that says nothing when it refuses a key or a body.
+        // The only endpoint with an empty body for invalid keys or bodies.
         let app = self.app_of_path(headers, app_id).map_err(|_| Refusal::empty(StatusCode::UNAUTHORIZED))?.id;
         if !self.options.plan.custom_events {
             return Err(Refusal::not_on_plan());
@@ -107,7 +107,7 @@ impl Sandbox {
         Ok((StatusCode::ACCEPTED, Json(body)).into_response())
     }
 
-    /// Every custom event that is still kept, oldest first.
+    /// All stored custom events, oldest first.
     pub fn custom_events(&self) -> Vec<ReceivedCustomEvent> {
         self.custom_events.lock().all().cloned().collect()
     }

@@ -28,7 +28,7 @@ use crate::domain::clock::Timestamp;
 
 const ROWS_PER_SECOND: usize = 2_000;
 const KEPT_FOR: TimeDelta = TimeDelta::days(3);
-/// How many files are kept; the oldest go first.
+/// Maximum stored files; the oldest are deleted first.
 const KEPT: usize = 20;
 const HISTORY_LIFE: TimeDelta = TimeDelta::days(7);
 /// A history of `sent` is made from so many recipients on.
@@ -69,7 +69,7 @@ pub(super) struct Exports(VecDeque<Export>);
 struct Export {
     name: String,
     ready_at: Timestamp,
-    /// What stands there until it is ready.
+    /// The response until it is ready.
     early: StatusCode,
     file: Vec<u8>,
 }
@@ -254,7 +254,7 @@ fn event_rows(state: &State, message: &Message, now: Timestamp) -> Vec<Vec<Strin
         .collect()
 }
 
-/// What an export of subscriptions is asked for.
+/// An export request.
 struct Wanted {
     extra: Vec<String>,
     since: Option<i64>,

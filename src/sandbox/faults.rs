@@ -15,7 +15,7 @@ use super::rate::Window;
 pub(super) enum Kind {
     /// Answers `status` without accepting.
     Status,
-    /// Waits `delay_ms`, then goes on as usual.
+    /// Waits `delay_ms`, then continues normally.
     #[serde(alias = "slow")]
     Delay,
     /// Never answers.
@@ -54,7 +54,7 @@ impl Kind {
         Self::AppDisabled,
     ];
 
-    /// In words.
+    /// A description.
     pub(super) fn about(self) -> &'static str {
         match self {
             Self::Status => "returns an error status without accepting",
@@ -132,7 +132,7 @@ impl Family {
     }
 }
 
-/// A fault as it is asked for.
+/// A fault request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fault {
@@ -145,7 +145,7 @@ pub(super) struct Fault {
     /// The same seed strikes the same calls, counted from when the fault was set.
     #[serde(default)]
     pub seed: u64,
-    /// How often it strikes at most.
+    /// Maximum number of occurrences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,7 +171,7 @@ impl Fault {
         1.0
     }
 
-    /// What is wrong with it, in words.
+    /// Validation errors.
     pub(super) fn check(&self) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.probability) {
             return Err("`probability` must be between 0 and 1".to_owned());
@@ -224,7 +224,7 @@ pub(super) struct Faults {
     set: u64,
 }
 
-/// What a call meets.
+/// The fault for a call.
 #[derive(Debug, Default)]
 pub(super) struct Strike {
     /// How long it waits first.
@@ -250,7 +250,7 @@ impl Faults {
         &self.armed
     }
 
-    /// Clears all, or the one with `id`; tells how many there were.
+    /// Removes all, or the one with `id`; returns how many there were.
     pub(super) fn clear(&mut self, id: Option<u64>) -> usize {
         let before = self.armed.len();
         self.armed.retain(|armed| id.is_some_and(|id| id != armed.id));

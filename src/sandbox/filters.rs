@@ -1,4 +1,4 @@
-//! Filters: who of an app's people a segment or a message is for.
+//! Filters: which of an app's users a segment or a message targets.
 
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ const RELATIONS: [&str; 10] = [
     "not_in_array",
 ];
 
-/// Says what is wrong with a list of filters.
+/// Validates a list of filters.
 pub(super) fn check(filters: &Value) -> Result<Vec<Value>, String> {
     let entries = filters.as_array().filter(|entries| (1..=MAX).contains(&entries.len()));
     let entries = entries.ok_or_else(|| format!("filters must be a list of 1 to {MAX} objects."))?;
@@ -111,7 +111,7 @@ fn holds(filter: &Value, person: &Person, now: Timestamp) -> bool {
     }
 }
 
-/// What the person has there, as text.
+/// The user's value, as text.
 fn actual(field: &str, filter: &Value, person: &Person) -> Option<String> {
     match field {
         "tag" => person.tags.get(filter["key"].as_str()?).and_then(text),

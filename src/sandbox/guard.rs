@@ -20,13 +20,13 @@ pub(super) struct Guard {
 
 #[derive(Debug, Default)]
 struct Window {
-    /// By the second, which bounds what is kept.
+    /// Per second, which limits the stored size.
     seconds: VecDeque<(Timestamp, u64)>,
     sum: u64,
 }
 
 impl Guard {
-    /// Counts delivered messages; tells whether the app has had too many for its `subscribed` subscriptions.
+    /// Counts delivered messages; returns whether there were too many for `subscribed` subscriptions.
     pub(super) fn count(&mut self, app: Uuid, messages: u64, subscribed: u64, now: Timestamp) -> bool {
         let window = self.delivered.entry(app).or_default();
         window.add(messages, now);

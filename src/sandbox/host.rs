@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::Sandbox;
 
-/// Answers what was sent to a name of this machine, to an address, or to a name that the options allow.
+/// Accepts requests to loopback names, IP addresses, and allowed names.
 pub(super) async fn check(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
     let named = request.headers().get(header::HOST).map(|value| value.to_str().unwrap_or_default());
     // Every browser sends it.

@@ -25,7 +25,7 @@ const BODY_LIMIT: usize = 8 * 1024 * 1024;
 const UNAVAILABLE_PAGE: &str = "<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head>\
     <body><center><h1>502 Bad Gateway</h1></center><hr><center>cloudflare</center></body></html>";
 
-/// Says when the server stops, so that what would wait for ever ends then.
+/// Signals that the server is stopping, so that hanging calls end.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Closing(pub CancellationToken);
 
@@ -76,7 +76,7 @@ async fn unknown_path(method: Method, request: Request) -> Response {
     (StatusCode::NOT_FOUND, Json(json!({"errors": [text]}))).into_response()
 }
 
-/// Plays the faults around a call, and counts it.
+/// Applies faults to a call, and counts it.
 async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
     let route =
         request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
@@ -90,7 +90,7 @@ async fn stage(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next
     if !strike.delay.is_zero() {
         tokio::time::sleep(strike.delay).await;
     }
-    // Counted before the answer goes out, so that a client that has the response also finds the count.
+    // Counted before the response is sent, so that clients with the response also see the count.
     let lost = || sandbox.stats.lock().count(endpoint, None);
     let answer = match strike.fault {
         None => observed(&sandbox, &route, request, next).await,
@@ -188,7 +188,7 @@ async fn truncated(whole: Response) -> Response {
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     parts.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
     let half = bytes.slice(..bytes.len() / 2);
-    // The first half goes out while the body waits its turn; then the error ends the connection.
+    // The first half is sent; then the error closes the connection.
     let pieces = stream::unfold(Some(half), |half| async move {
         match half {
             Some(half) if !half.is_empty() => Some((Ok(half), Some(Bytes::new()))),

@@ -24,13 +24,13 @@ use super::streams::Stream;
 use super::templates::Template;
 use crate::domain::clock::Timestamp;
 
-/// Why the data file can't be used. Trying again helps with none of these.
+/// Why the data file can't be used. Retrying never helps.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The file system said no.
     #[error("can't {action} {path}")]
     Io {
-        /// What we tried.
+        /// The action.
         action: &'static str,
         /// On what.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum SandboxError {
         /// The data file.
         path: PathBuf,
     },
-    /// It holds something that no sandbox wrote.
+    /// It contains invalid data.
     #[error("{path}, line {line}: invalid sandbox data; move the file away to start empty")]
     Damaged {
         /// The data file.
@@ -55,7 +55,7 @@ pub enum SandboxError {
     },
 }
 
-/// One thing that happened.
+/// A journal entry.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Line {
@@ -64,9 +64,9 @@ pub(super) enum Line {
         id: Uuid,
     },
     Person(Arc<Person>),
-    /// People who changed together: a token that moves is never with both, or with nobody.
+    /// Users changed atomically: a moved token never belongs to both, or to none.
     People(Vec<Arc<Person>>),
-    /// People who were deleted, by all their names.
+    /// Deleted users, with all their names.
     Gone {
         app_id: Uuid,
         names: Vec<Name>,
@@ -80,7 +80,7 @@ pub(super) enum Line {
         id: Uuid,
     },
     Act(Act),
-    /// An app was switched off or on again.
+    /// An app was disabled or enabled.
     App {
         app_id: Uuid,
         disabled: bool,
@@ -90,7 +90,7 @@ pub(super) enum Line {
         sequence: u64,
         until: Timestamp,
     },
-    /// Recipients who did not get a message because they had enough of them.
+    /// Recipients skipped because of the frequency cap.
     Capped {
         sequence: u64,
         recipients: Vec<usize>,
@@ -104,13 +104,13 @@ pub(super) enum Line {
     Advanced {
         microseconds: u64,
     },
-    /// Everything before was forgotten; the messages go on after this one.
+    /// A reset; message sequences continue after this one.
     Cleared {
         newest: u64,
     },
 }
 
-/// A message as it is written.
+/// A message in the journal.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StoredMessage {
     sequence: u64,
@@ -186,7 +186,7 @@ impl StoredMessage {
     }
 }
 
-/// The open data file, or nothing at all when the sandbox keeps none.
+/// The open data file, if there is one.
 #[derive(Debug)]
 pub(super) struct Journal(Option<OpenFile>);
 
@@ -201,7 +201,7 @@ struct OpenFile {
 }
 
 impl Journal {
-    /// Opens the file, made when missing, and reads what it holds.
+    /// Opens or creates the file, and reads it.
     pub(super) fn open(path: Option<&Path>) -> Result<(Self, Vec<Line>), SandboxError> {
         let Some(path) = path else { return Ok((Self(None), Vec::new())) };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -219,12 +219,12 @@ impl Journal {
         self.0.is_some()
     }
 
-    /// Appends a line. When that fails, nothing of it stays in the file.
+    /// Appends a line atomically.
     pub(super) fn write(&mut self, line: &Line) -> Result<(), SandboxError> {
         let Some(open) = &mut self.0 else { return Ok(()) };
         let bytes = to_bytes(line, &open.path)?;
         if let Err(error) = open.file.write_all(&bytes) {
-            // Half a line must not stand before the next one.
+            // A partial line must not precede the next one.
             let _ = open.file.set_len(open.length);
             return Err(failed("write to", &open.path)(error));
         }
@@ -232,11 +232,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Puts `lines` in place of everything; a crash leaves either the old file or the new one.
+    /// Replaces the content with `lines` atomically.
     pub(super) fn rewrite(&mut self, lines: Vec<Line>) -> Result<(), SandboxError> {
         let Some(open) = &mut self.0 else { return Ok(()) };
         let fresh_path = beside(&open.path, "new");
-        // Messages hold people's values: only the person who runs the sandbox reads them.
+        // Messages contain personal data: only the sandbox's user may read them.
         let fresh = File::options()
             .write(true)
             .create(true)

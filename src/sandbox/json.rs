@@ -15,7 +15,7 @@ pub(super) fn text<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
     field(object, name).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
 }
 
-/// Whether the field says anything: not absent, `null`, or an empty list, object or text.
+/// Whether the field has a value: not absent, `null`, or an empty list, object or string.
 pub(super) fn says_something(object: &Object, name: &str) -> bool {
     match object.get(name) {
         None | Some(Value::Null) => false,

@@ -1,4 +1,4 @@
-//! What was accepted, as it is kept and as it is shown.
+//! Accepted messages: the stored and the displayed form.
 
 use std::sync::Arc;
 
@@ -75,16 +75,16 @@ impl<'de> Deserialize<'de> for Channel {
 /// One person, device or address that a message reached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Recipient {
-    /// What the request named it by: an alias label, `subscription_id`, `email` or `phone_number`.
+    /// The label in the request: an alias label, `subscription_id`, `email` or `phone_number`.
     pub label: String,
     pub id: String,
-    /// As they were known when the message was accepted; `None` for somebody made up.
+    /// The user when the message was accepted; `None` if implicit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub person: Option<Arc<Person>>,
 }
 
 impl Recipient {
-    /// Somebody who was never made known.
+    /// An implicit user.
     pub(super) fn made_up(label: &str, id: &str) -> Self {
         Self { label: label.to_owned(), id: id.to_owned(), person: None }
     }
@@ -100,7 +100,7 @@ impl Recipient {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Reached {
-    /// Every target in the request, all of them made up: the usual case, kept without repeating them.
+    /// All targets of the request, all implicit: the common case, stored without repeating them.
     EveryTarget,
     /// These.
     Only(Vec<Recipient>),
@@ -115,19 +115,19 @@ pub(super) struct Message {
     pub app_id: Uuid,
     pub idempotency_key: Option<Uuid>,
     pub channel: Channel,
-    /// The template as it was then.
+    /// The template at that time.
     pub template: Option<Arc<Template>>,
     pub received_at: Timestamp,
-    /// When it goes out, if later than it came.
+    /// When it is sent, if scheduled.
     pub send_after: Option<Timestamp>,
     /// The JSON body; as text, which takes a third of the room.
     pub request: Box<str>,
     pub reached: Reached,
     pub recipients: usize,
-    /// What is odd about it although OneSignal takes it.
+    /// Warnings.
     pub notes: Vec<String>,
     pub canceled: bool,
-    /// The places of recipients who did not get it because of the app's frequency cap, ascending.
+    /// The indexes of recipients skipped because of the app's frequency cap, ascending.
     pub capped: Vec<usize>,
     /// Whether its recipients get it at different times.
     pub paced: bool,
@@ -183,9 +183,9 @@ pub struct ReceivedMessage {
     pub template_id: Option<Uuid>,
     /// That template's name.
     pub template_name: Option<String>,
-    /// When it came.
+    /// When it was accepted.
     pub received_at: Timestamp,
-    /// When it goes out, if later.
+    /// When it is sent, if scheduled.
     pub send_after: Option<Timestamp>,
     /// Whether it was cancelled in time.
     pub canceled: bool,
@@ -193,7 +193,7 @@ pub struct ReceivedMessage {
     pub request: Value,
     /// Whom it reached.
     pub recipients: Vec<ReceivedRecipient>,
-    /// What is odd about it although OneSignal takes it, such as fields that OneSignal does not know.
+    /// Warnings about accepted messages, such as unknown fields.
     pub notes: Vec<String>,
 }
 
@@ -202,7 +202,7 @@ pub struct ReceivedMessage {
 pub struct ReceivedRecipient {
     /// Their External ID, when they have one.
     pub external_id: Option<String>,
-    /// What the request named them by: an alias label, `subscription_id`, `email` or `phone_number`.
+    /// The label in the request: an alias label, `subscription_id`, `email` or `phone_number`.
     pub label: String,
     /// The id or address under that label.
     pub id: String,

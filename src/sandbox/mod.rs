@@ -78,7 +78,7 @@ pub struct Sandbox {
     news: watch::Sender<News>,
 }
 
-/// What the live inbox waits for: the newest message, and how often everything was thrown away.
+/// Updates for the live inbox: the latest message, and the number of resets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct News {
     newest: u64,
@@ -86,10 +86,10 @@ struct News {
 }
 
 impl Sandbox {
-    /// Opens the sandbox, with what its data file holds when it has one.
+    /// Opens the sandbox, with the content of its data file, if there is one.
     ///
     /// # Errors
-    /// [`SandboxError`] when the data file can't be used; trying again does not help.
+    /// [`SandboxError`] if the data file can't be used; retrying does not help.
     pub fn open(options: SandboxOptions) -> Result<Arc<Self>, SandboxError> {
         let state = state::State::open(&options)?;
         let clock = SystemClock::new();
@@ -114,7 +114,7 @@ impl Sandbox {
         }))
     }
 
-    /// Every accepted message that is still kept, oldest first, rendered for each recipient.
+    /// All stored messages, oldest first, rendered for each recipient.
     pub fn messages(&self) -> Vec<ReceivedMessage> {
         let kept = self.state.lock().messages_after(0, usize::MAX);
         kept.iter().map(|message| self.received(message)).collect()
@@ -163,7 +163,7 @@ impl Sandbox {
         self.admits_call(Bucket::Messages, app, self.options.calls_per_second)
     }
 
-    /// Whether the app may look at one more thing.
+    /// Whether the app's view rate limit allows another call.
     fn admits_view(&self, app: Uuid) -> bool {
         self.admits_call(Bucket::Views, app, self.options.views_per_second)
     }

@@ -103,7 +103,7 @@ impl Sandbox {
         }
         let (limit, offset) = page(query)?;
         let template = wanted_template(query)?;
-        // Everything here came through the API, which is kind 1 (0: the dashboard, 3: automatic).
+        // All messages came through the API, which is kind 1 (0: dashboard, 3: automatic).
         let none_of_that_kind = query.get("kind").is_some_and(|kind| kind != "1");
         let now = self.now();
         let state = self.state.lock();

@@ -8,21 +8,21 @@ use uuid::Uuid;
 
 pub use super::plan::SandboxPlan;
 
-/// The app that a development sandbox plays.
+/// The app of a development sandbox.
 const DEV_APP: Uuid = Uuid::from_u128(0x5a0d_0000_0000_4000_8000_0000_0000_0001);
 
-/// An app that the sandbox plays.
+/// A simulated app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxApp {
     /// The app's id.
     pub id: Uuid,
     /// The App API key that calls have to carry.
     pub key: String,
-    /// What `{{ app.name }}` shows.
+    /// The value of `{{ app.name }}`.
     pub name: String,
 }
 
-/// A call of OneSignal's and its answer, as they went over the wire.
+/// A call to OneSignal's API with its response.
 #[derive(Debug)]
 pub struct Exchange<'a> {
     /// `POST` and the like.
@@ -39,7 +39,7 @@ pub struct Exchange<'a> {
     pub answer: &'a [u8],
 }
 
-/// Somebody who is shown every exchange that no fault met.
+/// An observer of every exchange without a fault.
 #[derive(Clone)]
 pub struct Observer(pub Arc<dyn Fn(&Exchange<'_>) + Send + Sync>);
 
@@ -67,7 +67,7 @@ pub struct SandboxOptions {
     pub hosts: Vec<String>,
     /// The key that copies templates between apps, the Organization API key.
     pub organization_key: String,
-    /// What the plan allows beside the rate of calls.
+    /// The plan's limits other than the rate limit.
     pub plan: SandboxPlan,
     /// Create and cancel calls per second and app before `429`; `0` lifts the limit.
     pub calls_per_second: u32,
@@ -80,26 +80,26 @@ pub struct SandboxOptions {
     /// How many subscriptions the app counts as having: above ten messages for each in a quarter of an hour it is
     /// switched off. `None`: those that were made known while `strict_users` holds, else no limit.
     pub subscriptions: Option<u64>,
-    /// The most pushes with `enable_frequency_cap` that a recipient gets in so many hours.
+    /// The maximum pushes with `enable_frequency_cap` per recipient within this many hours.
     pub frequency_cap: Option<FrequencyCap>,
-    /// The most targets of one Create message: 20,000 in OneSignal's documentation, 2,000 in its SDKs.
+    /// Maximum targets of one Create message: 20,000 in OneSignal's documentation, 2,000 in its SDKs.
     pub targets_per_call: usize,
-    /// Where messages, keys, templates and people are kept; `None` keeps them in memory alone.
+    /// The data file; `None` keeps data only in memory.
     pub data_file: Option<PathBuf>,
     /// `true`: only people made known with `POST /_sandbox/users` exist. `false`: everybody else exists too and is
     /// subscribed on every channel.
     pub strict_users: bool,
-    /// The external ids that segments and filters reach while nobody was made known.
+    /// The external IDs that segments and filters reach while there are no explicit users.
     pub audience: Vec<String>,
     /// Whether an answer with an empty id is remembered with its idempotency key, which the contract leaves open.
     pub remember_empty_answers: bool,
-    /// Is shown every call and its answer: tests hold them against OneSignal's own description.
+    /// Receives every call and response: tests validate them against OneSignal's description.
     pub observer: Option<Observer>,
     /// How many people each app keeps; those made known first go first.
     pub keep_people: usize,
-    /// How many messages are kept; the oldest go first.
+    /// Maximum stored messages; the oldest are deleted first.
     pub keep_messages: usize,
-    /// How many bytes of messages are kept, about; the oldest go first.
+    /// Approximate maximum size of stored messages in bytes; the oldest are deleted first.
     pub keep_bytes: usize,
     /// How many idempotency keys are remembered (for 30 days); the oldest go first.
     pub keep_keys: usize,

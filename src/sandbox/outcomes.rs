@@ -34,14 +34,14 @@ impl Sandbox {
     }
 }
 
-/// The outcomes that a query asks for.
+/// The requested outcomes.
 pub(super) struct Wanted {
     names: Vec<(String, &'static str)>,
     within: TimeDelta,
 }
 
 impl Wanted {
-    /// Reads `outcome_names` and `outcome_time_range`; `None` when no outcomes are asked for.
+    /// Parses `outcome_names` and `outcome_time_range`; `None` if no outcomes are requested.
     pub(super) fn read(query: &Query) -> Result<Option<Self>, Refusal> {
         let names = query.get("outcome_names").or_else(|| query.get("outcome_names[]"));
         let Some(names) = names.filter(|names| !names.is_empty()) else { return Ok(None) };

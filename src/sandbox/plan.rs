@@ -1,13 +1,13 @@
 //! OneSignal's plans, as far as they limit the API.
 
-/// What a plan allows.
+/// A plan's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SandboxPlan {
-    /// The most tags of a user; `None`: no limit.
+    /// Maximum tags per user; `None`: no limit.
     pub tags_per_user: Option<usize>,
     /// Whether custom events are taken.
     pub custom_events: bool,
-    /// The most segments that the API makes; `None`: no limit, `Some(0)`: none at all.
+    /// Maximum segments created by API; `None`: no limit, `Some(0)`: not allowed.
     pub segments: Option<usize>,
     /// Whether a message's history can be exported.
     pub history: bool,

@@ -1,4 +1,4 @@
-//! Rate limits: at most so many calls in any second.
+//! Rate limits in calls per second.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 const SECOND: Duration = Duration::from_secs(1);
 const VIEWS_AT_ONCE: u32 = 10;
-/// Above so many windows, those that nobody uses any more are thrown away.
+/// Above this many windows, unused ones are removed.
 const MANY: usize = 10_000;
 
-/// What is limited by itself.
+/// The subject of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Bucket {
     /// Create and cancel message, of an app.
@@ -23,7 +23,7 @@ pub(super) enum Bucket {
     OneUser,
 }
 
-/// The calls of the last moments, by what they count against.
+/// Recent calls by subject.
 #[derive(Debug, Default)]
 pub(super) struct Rates(HashMap<(Bucket, Uuid), Window>);
 

@@ -110,7 +110,7 @@ impl Refusal {
         Self { status, body: Body::Json(json!({})) }
     }
 
-    /// A status and nothing at all.
+    /// A status with an empty body.
     pub(super) fn empty(status: StatusCode) -> Self {
         Self { status, body: Body::Empty }
     }
@@ -123,7 +123,7 @@ impl Refusal {
         self
     }
 
-    /// 503: the sandbox itself can't keep what it was sent.
+    /// 503: the sandbox can't store the call.
     pub(super) fn not_kept(error: &super::SandboxError) -> Self {
         tracing::error!("the sandbox could not store a call: {error}");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable")
@@ -160,7 +160,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// 429 as OneSignal words it.
+/// 429 in OneSignal's format.
 pub(super) fn rate_limited(retry_after_seconds: u64) -> Response {
     let headers = [(header::RETRY_AFTER, retry_after_seconds.to_string())];
     let body = json!({"errors": ["API rate limit exceeded"]});

@@ -11,7 +11,7 @@ use super::people::{Kind, made_up_uuid};
 use crate::domain::budget::Budget;
 use crate::templating::liquid::{Strictness, Template as Liquid};
 
-/// The fields that OneSignal runs Liquid over.
+/// The fields that OneSignal renders with Liquid.
 const PUSH_FIELDS: [&str; 13] = [
     "headings",
     "subtitle",
@@ -208,7 +208,7 @@ fn user(recipient: &Recipient, channel: Channel) -> Value {
     })
 }
 
-/// The device or address that a message goes to; for somebody made up, one that leads nowhere.
+/// The device or address of a message; a fake one for an implicit user.
 pub(super) struct Device {
     pub kind: Kind,
     pub subscription_id: String,

@@ -1,4 +1,4 @@
-//! OneSignal's own paths, each with what answers it and the name that it is counted and struck by.
+//! OneSignal's paths, each with its handler and its name for statistics and faults.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ type This = State<Arc<Sandbox>>;
 type Asked = Query<Parameters>;
 type Routed = MethodRouter<Arc<Sandbox>>;
 
-/// Routes everything that OneSignal has and the sandbox plays.
+/// The routes of the simulated API.
 pub(super) fn routes() -> Router<Arc<Sandbox>> {
     messages().merge(templates()).merge(users()).merge(subscriptions()).merge(the_rest())
 }
@@ -268,7 +268,7 @@ fn the_rest() -> Router<Arc<Sandbox>> {
         .route("/players/csv_export", players)
 }
 
-/// An export reads everybody, which takes a while; other calls must not wait for it.
+/// An export reads all users, which takes a while; other calls must not wait for it.
 async fn export_subscriptions(
     State(sandbox): This,
     headers: HeaderMap,

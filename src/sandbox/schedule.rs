@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 pub(super) struct Schedule {
     base: Timestamp,
     per_minute: Option<usize>,
-    /// The clock time at which everybody gets it where they are.
+    /// The local time at which every recipient gets it.
     local: Option<NaiveTime>,
 }
 
@@ -40,13 +40,13 @@ impl Schedule {
         base + TimeDelta::minutes(i64::try_from(minutes).unwrap_or(i64::MAX / 100_000).min(10_000_000))
     }
 
-    /// Whether everybody gets it at the same moment, and when.
+    /// Whether all recipients get it at the same time, and when.
     pub(super) fn at_once(&self) -> Option<Timestamp> {
         (self.per_minute.is_none() && self.local.is_none()).then_some(self.base)
     }
 }
 
-/// Whether a request spreads its recipients over time.
+/// Whether a request distributes its recipients over time.
 pub(super) fn is_paced(request: &Object) -> bool {
     let by_zone = field(request, "delayed_option").and_then(Value::as_str) == Some("timezone");
     by_zone || per_minute(request).is_some()

@@ -15,7 +15,7 @@ use super::templates::Query;
 use super::{Sandbox, filters};
 use crate::domain::clock::Timestamp;
 
-/// The segments that every app has; all of them hold everybody who is subscribed.
+/// The default segments of every app, which contain all subscribed users.
 const DEFAULT: [&str; 6] = [
     "All",
     "Total Subscriptions",

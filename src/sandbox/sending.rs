@@ -1,4 +1,4 @@
-//! The moment at which an accepted message goes out: the frequency cap, the volume guard, the first events.
+//! Sending an accepted message: the frequency cap, the volume guard, the first events.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{Sandbox, SandboxError};
 use crate::domain::clock::Timestamp;
 
 impl Sandbox {
-    /// Sends everything that is due by now.
+    /// Sends everything that is due.
     pub(super) fn send_due(&self) {
         let now = self.now();
         let mut events = Vec::new();
@@ -80,7 +80,7 @@ impl Sandbox {
         Ok(events)
     }
 
-    /// Counts what went out, and switches the app off when that was too much for its subscriptions.
+    /// Counts sent messages, and disables the app if there were too many for its subscriptions.
     fn count_volume(
         &self,
         state: &mut State,
@@ -97,7 +97,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Lets a recipient do something with a message: it counts in the views, and Event Streams hear of it.
+    /// Applies a recipient action to a message: it is counted in the views and sent to Event Streams.
     pub(super) fn act(
         &self,
         message: &Arc<Message>,
@@ -114,7 +114,7 @@ impl Sandbox {
         let mut events = Vec::new();
         {
             let mut state = self.state.lock();
-            // Nobody clicks in a mail without having opened it.
+            // A click in an email implies an open.
             let opened = state
                 .acts()
                 .of(message.id)
@@ -148,7 +148,7 @@ impl Sandbox {
     }
 }
 
-/// What happens to a message by itself once it is sent.
+/// Automatic actions after sending.
 fn first_events(channel: Channel) -> &'static [&'static str] {
     match channel {
         Channel::Push | Channel::Email => &["sent", "received"],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What happened since the start or the last reset.
+/// Statistics since the start or the last reset.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Stats {
     /// By endpoint, then by status. `lost` is a call whose reply was never sent, whether or not it was accepted.
@@ -13,9 +13,9 @@ pub(super) struct Stats {
     pub messages: u64,
     /// People that they reached.
     pub recipients: u64,
-    /// Answers given again for a known idempotency key.
+    /// Responses repeated for a known idempotency key.
     pub idempotent_replays: u64,
-    /// Of those, how many came with another body: a mistake of the caller.
+    /// Of those, how many had a different body, which is an error of the caller.
     pub idempotency_mismatches: u64,
     /// Calls that met a fault, by its kind.
     pub faults: BTreeMap<&'static str, u64>,

@@ -21,7 +21,7 @@ const NAME_LIMIT: usize = 128;
 const BCC_LIMIT: usize = 5;
 const PAGE_LIMIT: usize = 50;
 const NOT_FOUND: &str = "template not found";
-/// What a template holds. OneSignal ignores every other field of a message here.
+/// The fields of a template. OneSignal ignores all others here.
 const CONTENT: [&str; 7] =
     ["contents", "headings", "subtitle", "email_subject", "email_body", "email_bcc", "dynamic_content"];
 

@@ -1,4 +1,4 @@
-//! Connections that can be cut: some faults are not answers but a line that goes dead.
+//! Connections that can be reset: some faults are connection failures.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub(super) struct Scissors(Arc<AtomicBool>);
 
 impl Scissors {
-    /// From here on nothing is written; the connection ends with a reset.
+    /// Stops writing and resets the connection.
     pub(super) fn cut(&self) {
         self.0.store(true, Ordering::SeqCst);
     }

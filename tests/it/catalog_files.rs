@@ -117,7 +117,7 @@ async fn a_folder_goes_round_by_the_command_line_with_exit_codes_that_mean_somet
     assert!(pull(&app).await.get("rules/paid-tag.toml").is_some());
     let silent = herald(&["catalog", "apply", dir, "--delete"]).await;
     assert!(
-        silent.0 == 1 && silent.2.contains("say --yes"),
+        silent.0 == 1 && silent.2.contains("pass --yes"),
         "nobody is asked without a terminal: {silent:?}"
     );
     assert!(pull(&app).await.get("rules/paid-tag.toml").is_some());

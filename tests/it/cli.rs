@@ -49,19 +49,19 @@ async fn serve_refuses_to_start_with_one_clear_line() {
         (vec![at, ("HERALD_DATABASE_URL", &*empty), secret, risky], "run `herald migrate`"),
         (
             vec![at, ("HERALD_DATABASE_URL", "postgres://nobody@127.0.0.1:1/x"), secret, risky],
-            "database can't be reached",
+            "database is unreachable",
         ),
         (
             vec![at, ("HERALD_DATABASE_URL", "mysql://x"), secret, risky],
-            "database_url is no Postgres address",
+            "`database_url` is not a valid Postgres address",
         ),
-        (vec![("HERALD_LISTEN", taken_port.as_str()), db, secret, risky], "is taken by another program"),
+        (vec![("HERALD_LISTEN", taken_port.as_str()), db, secret, risky], "is in use by another program"),
         (vec![at, db, secret, ("HERALD_DELIVERY__LAESE", "2s")], "did you mean `delivery.lease`?"),
         (vec![at, db, secret, ("HERALD_DELIVERY__LEASE", "9s")], "at least twice `delivery.lease_renewal`"),
         (vec![at, db, secret, ("HERALD_DELIVERY__LEASE", "soon")], "delivery.lease"),
         (vec![at, db, secret, risky, ("HERALD_ONESIGNAL__APP_ID", "x")], "onesignal.app_id is not a UUID"),
         (vec![at, db, secret, risky, ("HERALD_DEV_KEY", "hk_test_short")], "invalid dev_key"),
-        (vec![at, db, secret, risky, ("HERALD_DEV_KEY", KEY)], "the default app is no sandbox"),
+        (vec![at, db, secret, risky, ("HERALD_DEV_KEY", KEY)], "the default app is not a sandbox"),
     ] {
         let line = refusal(&run(&["serve"], &variables).await);
         assert!(line.contains(words), "{variables:?}: {line}");
@@ -95,14 +95,14 @@ async fn clients_say_what_is_missing() {
     let url = ("HERALD_URL", nobody.as_str());
     assert!(refusal(&run(&["why", "evt_x"], &[url]).await).contains("set HERALD_KEY"));
     let line = refusal(&run(&["why", "evt_x"], &[url, ("HERALD_KEY", KEY)]).await);
-    assert!(line.contains("nothing answers at") && line.contains("HERALD_URL"), "{line}");
+    assert!(line.contains("no response from") && line.contains("HERALD_URL"), "{line}");
     assert!(
         refusal(&run(&["why", "order-1"], &[url, ("HERALD_KEY", KEY)]).await).contains("neither an event")
     );
     assert!(
         refusal(&run(&["events", "send"], &[url, ("HERALD_KEY", KEY)]).await).contains("nothing to send")
     );
-    assert!(refusal(&run(&["healthcheck"], &[url]).await).contains("nothing answers"));
+    assert!(refusal(&run(&["healthcheck"], &[url]).await).contains("no response"));
     assert!(!run(&["no-such-command"], &[]).await.status.success());
 }
 
@@ -120,7 +120,7 @@ async fn a_catalog_is_checked_without_any_service() {
     write("README.md", "read by people alone");
     let dir = folder.to_str().unwrap();
     let good = run(&["catalog", "check", dir], &[]).await;
-    assert_eq!((good.status.code(), out(&good).as_str()), (Some(0), "nothing is wrong\n"));
+    assert_eq!((good.status.code(), out(&good).as_str()), (Some(0), "no problems found\n"));
     write("templates/payment-failed-sms/sms.en.liquid", "{{ data.invoice | upcas }}");
     let bad = run(&["catalog", "check", dir], &[]).await;
     assert_eq!(bad.status.code(), Some(2));
@@ -208,7 +208,7 @@ async fn a_batch_from_a_file_reports_which_events_were_rejected() {
     )
     .unwrap();
     let sent = processes.client(&["events", "send", path_text]).await;
-    assert!(!sent.status.success() && out(&sent).starts_with("1 accepted, 1 refused"), "{sent:?}");
+    assert!(!sent.status.success() && out(&sent).starts_with("1 accepted, 1 rejected"), "{sent:?}");
     assert!(out(&sent).contains("event 1: "), "{}", out(&sent));
     std::fs::write(&path, "{").unwrap();
     assert!(refusal(&processes.client(&["events", "send", path_text]).await).contains("is not JSON"));
@@ -232,16 +232,16 @@ async fn the_team_is_made_from_the_shell_and_the_last_admin_stays() {
     let database = database::fresh().await;
     let variables = [("HERALD_DATABASE_URL", &*database), ("HERALD_SECRET_KEY", database::SECRET_KEY)];
     let team = async |arguments: &[&str]| run(&[&["team"], arguments].concat(), &variables).await;
-    assert!(out(&team(&["list"]).await).contains("nobody yet"));
+    assert!(out(&team(&["list"]).await).contains("no members yet"));
     assert_eq!(out(&team(&["set-up"]).await).trim().len(), 64);
     let invited = team(&["invite", "Anna@Shop.example", "--name", "Anna", "--role", "editor"]).await;
     assert!(out(&invited).starts_with("http://127.0.0.1:8080/welcome#"), "{}", err(&invited));
     assert!(
-        refusal(&team(&["invite", "anna@shop.example", "--name", "A"]).await).contains("in the team already")
+        refusal(&team(&["invite", "anna@shop.example", "--name", "A"]).await).contains("already a member")
     );
     assert!(refusal(&team(&["role", "anna@shop.example", "boss"]).await).contains("publisher (publishes"));
-    assert!(refusal(&team(&["disable", "nobody@shop.example"]).await).contains("nobody in the team"));
-    assert!(out(&team(&["role", "anna@shop.example", "publisher"]).await).contains("is publisher now"));
+    assert!(refusal(&team(&["disable", "nobody@shop.example"]).await).contains("there is no member"));
+    assert!(out(&team(&["role", "anna@shop.example", "publisher"]).await).contains("is now publisher"));
     let none = team(&["reset-second-factor", "anna@shop.example"]).await;
     assert!(refusal(&none).contains("no second factor"));
     let listed = json_of(&team(&["list", "--json"]).await);
@@ -268,7 +268,7 @@ async fn a_webhook_is_connected_from_the_shell() {
     std::fs::write(&body, r#"{"id": 7, "user": 42, "eta": "2026-11-25"}"#).unwrap();
     let (folder, file, body) = (folder.to_str().unwrap(), file.to_str().unwrap(), body.to_str().unwrap());
     let tried = processes.client(&["sources", "test", "webshop", body, "--mapping", file]).await;
-    assert!(tried.status.success() && out(&tried).contains("would be taken"), "{tried:?}");
+    assert!(tried.status.success() && out(&tried).contains("would be accepted"), "{tried:?}");
     assert!(out(&processes.client(&["catalog", "apply", folder]).await).contains("source webshop"));
     let made = json_of(&processes.client(&["sources", "secret", "add", "webshop", "--json"]).await);
     let own = "the sender's own secret";
@@ -321,13 +321,13 @@ async fn events_are_read_from_lists_and_lines_whatever_wrote_the_file() {
         (format!("{}\r\n\r\n{}\n", event("l-2"), event("l-3")), 2),
     ] {
         let sent = processes.client_reading(&["events", "send", "-"], &input).await;
-        assert_eq!(out(&sent), format!("{count} accepted, 0 refused\n"), "{sent:?}");
+        assert_eq!(out(&sent), format!("{count} accepted, 0 rejected\n"), "{sent:?}");
     }
     let broken = format!("{}\n{}\n{{\"id\": }}\n", event("l-4"), event("l-5"));
     let sent = processes.client_reading(&["events", "send", "-"], &broken).await;
-    assert!(err(&sent).contains("line 3 is no JSON object"), "{sent:?}");
+    assert!(err(&sent).contains("line 3 is not a JSON object"), "{sent:?}");
     let sent = processes.client_reading(&["events", "send", "-"], "id;type\n1;x\n").await;
-    assert!(err(&sent).contains("one event, a list of events, or one event a line"), "{sent:?}");
+    assert!(err(&sent).contains("one event, a list of events, or one event per line"), "{sent:?}");
     assert_eq!(processes.count("SELECT count(*) FROM events").await, 3, "nothing is half sent");
 }
 
@@ -341,7 +341,7 @@ async fn a_rotation_is_not_complete_while_a_process_seals_with_the_earlier_key()
     ];
     let rotated = run(&["keys", "rotate-secret"], &present).await;
     assert_eq!(rotated.status.code(), Some(1), "{rotated:?}");
-    assert!(err(&rotated).contains("still seals with an earlier key: restart it"), "{rotated:?}");
+    assert!(err(&rotated).contains("still encrypts with a previous key: restart it"), "{rotated:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

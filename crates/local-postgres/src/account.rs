@@ -1,4 +1,4 @@
-//! Who the server runs as: Postgres refuses root.
+//! The account of the server: Postgres refuses to run as root.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -13,14 +13,14 @@ use super::{LocalPostgresError, io_error};
 /// The account that runs initdb and the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Account {
-    /// Whoever runs us.
+    /// The current user.
     Own,
-    /// An account that root steps down to.
+    /// An account that root switches to.
     Other { name: String, uid: Uid, gid: Gid },
 }
 
 impl Account {
-    /// Ourselves, unless we are root: then the owner of the cluster that is there, else `postgres`, else `nobody`.
+    /// The current user, unless root: then the owner of the existing cluster, else `postgres`, else `nobody`.
     ///
     /// # Errors
     /// [`LocalPostgresError::NoAccount`] when root finds none of them.
@@ -39,8 +39,8 @@ impl Account {
             .ok_or(LocalPostgresError::NoAccount)
     }
 
-    /// A command that runs as this account, in a process group of its own (so that Ctrl-C reaches us first), from a
-    /// folder that everybody may enter, and deaf to the `PG…` variables of our own environment.
+    /// A command that runs as this account, in its own process group (so that Ctrl-C only reaches us), in a folder that
+    /// everyone can access, and without the `PG…` variables of our environment.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.process_group(0).current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
@@ -53,10 +53,10 @@ impl Account {
         command
     }
 
-    /// Makes `folder` for this account alone.
+    /// Creates `folder` with access only for this account.
     ///
     /// # Errors
-    /// [`LocalPostgresError::Io`], also when it is there already.
+    /// [`LocalPostgresError::Io`], also if it already exists.
     pub(super) fn make_private_folder(&self, folder: &Path) -> Result<(), LocalPostgresError> {
         fs::DirBuilder::new().mode(0o700).create(folder).map_err(io_error("create the folder", folder))?;
         if let Self::Other { uid, gid, .. } = self {

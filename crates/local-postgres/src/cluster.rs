@@ -1,4 +1,4 @@
-//! The cluster on disk: what is in its folder, and `initdb`.
+//! The cluster on disk, and `initdb`.
 
 use std::fs;
 use std::io;
@@ -26,8 +26,8 @@ pub(super) fn version_of(data_dir: &Path) -> Result<Option<String>, LocalPostgre
     }
 }
 
-/// Makes the cluster. It is made beside its place and moved in when complete, so that an `initdb` that was killed
-/// half-way never looks like a cluster.
+/// Creates the cluster. It is created next to its final location and moved when complete, so that a killed `initdb`
+/// never leaves something that looks like a cluster.
 ///
 /// # Errors
 /// [`LocalPostgresError::Initdb`] with what it said, or [`LocalPostgresError::Io`].
@@ -72,7 +72,7 @@ fn initdb(
     Err(LocalPostgresError::Initdb { data_dir: folder.to_owned(), output })
 }
 
-/// The file `<folder>.<suffix>` beside a folder.
+/// The file `<folder>.<suffix>` next to a folder.
 pub(super) fn beside(folder: &Path, suffix: &str) -> PathBuf {
     let mut name = folder.file_name().unwrap_or_default().to_owned();
     name.push(".");
@@ -80,11 +80,11 @@ pub(super) fn beside(folder: &Path, suffix: &str) -> PathBuf {
     folder.with_file_name(name)
 }
 
-/// What `postmaster.pid` says.
+/// The content of `postmaster.pid`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PidFile {
     pub pid: i32,
-    /// Whether the server takes connections.
+    /// Whether the server accepts connections.
     pub ready: bool,
 }
 

@@ -27,7 +27,7 @@ impl Programs {
         &self.version[..end]
     }
 
-    /// The programs in `folder`, when both are there and tell their version.
+    /// The programs in `folder`, if both exist and report their version.
     fn in_folder(folder: &Path) -> Option<Self> {
         // Debian and others link single programs into a folder of the PATH; their siblings are where the link leads.
         let initdb = folder.join("initdb").canonicalize().ok()?;
@@ -64,7 +64,7 @@ pub(super) fn programs(data_dir: &Path, wanted: Option<&str>) -> Result<Programs
     })
 }
 
-/// Where to look, best first. `PG_BIN` is a decision: when it is set, nothing else counts.
+/// Where to search, best first. If `PG_BIN` is set, only that is used.
 fn folders() -> Result<Vec<PathBuf>, LocalPostgresError> {
     if let Some(path) = std::env::var_os("PG_BIN").filter(|path| !path.is_empty()).map(PathBuf::from) {
         return match Programs::in_folder(&path) {

@@ -1,8 +1,8 @@
-//! A private Postgres for development and for tests: finds the programs, makes a cluster, starts and stops it.
+//! A private Postgres for development and for tests: finds the programs, creates a cluster, starts and stops it.
 //!
-//! It listens on a Unix socket alone, runs in a process group of its own and stops when this process ends, however
-//! it ends. It never installs anything, never downloads, and touches no cluster but the one in the folder it is
-//! given. Beside the data folder it keeps `<folder>.log` and `<folder>.lock`.
+//! It only listens on a Unix socket, runs in its own process group and stops when this process ends for any reason.
+//! It never installs or downloads anything, and only uses the cluster in the given folder. Next to the data folder it
+//! keeps `<folder>.log` and `<folder>.lock`.
 
 mod account;
 mod cluster;
@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 
 pub use server::LocalPostgres;
 
-/// Where a private Postgres lives and how careful it is.
+/// Options of a private Postgres.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The cluster's folder, made when missing. Its parent has to be writable, and as root every folder above it has
     /// to be open (`x`) for the account that the server runs as.
     pub data_dir: PathBuf,
-    /// `false` leaves out every wait for the disk: for tests, whose data nobody misses.
+    /// `false` disables all syncing to disk: for tests with disposable data.
     pub durable: bool,
     /// Server settings on top of ours, as `name` and `value`; the last one wins.
     pub settings: Vec<(String, String)>,
@@ -33,13 +33,13 @@ impl Options {
         Self { data_dir: data_dir.into(), durable: true, settings: Vec::new() }
     }
 
-    /// A server for tests in `data_dir`: fast, and broken by a power cut.
+    /// A server for tests in `data_dir`: fast, but not crash-safe.
     pub fn throwaway(data_dir: impl Into<PathBuf>) -> Self {
         Self { durable: false, ..Self::durable(data_dir) }
     }
 }
 
-/// Why a private Postgres can't run. No variant is repaired by trying again without a change.
+/// Why a private Postgres can't run. Retrying without a change never helps.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalPostgresError {
     /// No Postgres programs anywhere we look.
@@ -48,7 +48,7 @@ pub enum LocalPostgresError {
     /// `PG_BIN` names a folder without the programs.
     #[error("PG_BIN is {path}, but it contains no working `initdb` and `postgres`")]
     WrongPgBin {
-        /// What `PG_BIN` says.
+        /// The value of `PG_BIN`.
         path: PathBuf,
     },
     /// The folder was made by a Postgres of another major version.
@@ -64,7 +64,7 @@ pub enum LocalPostgresError {
         /// The major versions found.
         installed: String,
     },
-    /// The folder holds something that is no cluster.
+    /// The folder contains something else.
     #[error("{data_dir} is not empty and contains no Postgres cluster; choose another data folder")]
     NotACluster {
         /// The folder.
@@ -76,26 +76,26 @@ pub enum LocalPostgresError {
         /// The cluster's folder.
         data_dir: PathBuf,
     },
-    /// As root: there is nobody to run the server as.
+    /// As root: there is no account to run the server as.
     #[error(
         "Postgres refuses to run as root, and this system has neither a `postgres` nor a `nobody` account"
     )]
     NoAccount,
-    /// As root: the server's account can't get to the folder.
+    /// As root: the server's account has no access to the folder.
     #[error(
         "account {account} has no access to {folder}; choose another data folder (such as one in /var/lib or /tmp), or \
          allow access with `chmod o+x {folder}`"
     )]
     Unreachable {
-        /// Who runs the server.
+        /// The server's account.
         account: String,
-        /// The first folder that is closed to them.
+        /// The first inaccessible folder.
         folder: PathBuf,
     },
     /// No folder with a path short enough for a Unix socket.
     #[error("no folder with a path short enough for a Unix socket; set TMPDIR to a short one such as /tmp")]
     NoSocketFolder,
-    /// `initdb` refused.
+    /// `initdb` failed.
     #[error("initdb failed in {data_dir}:\n{output}")]
     Initdb {
         /// The cluster's folder.
@@ -121,19 +121,19 @@ pub enum LocalPostgresError {
         /// The server's process.
         pid: i32,
     },
-    /// The file system or the process table said no.
+    /// An I/O error.
     #[error("can't {action} {path}")]
     Io {
-        /// What we tried.
+        /// The action.
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Adds what was tried, and on what, to an I/O error.
+/// Adds the action and the path to an I/O error.
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LocalPostgresError {
     let path = path.to_owned();
     move |source| LocalPostgresError::Io { action, path, source }

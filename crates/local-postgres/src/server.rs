@@ -18,15 +18,15 @@ use super::{LocalPostgresError, Options, io_error};
 
 /// Long enough for the recovery of a development database on a slow disk.
 const START_PATIENCE: Duration = Duration::from_mins(1);
-/// How long each signal may take before the next, harder one.
+/// How long to wait after each signal before the next, stronger one.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(5);
 const PORT: u16 = 5432;
-/// The longest socket path is 104 bytes on macOS and 108 on Linux, and `/.s.PGSQL.5432` comes on top.
+/// The longest socket path is 104 bytes on macOS and 108 on Linux, including `/.s.PGSQL.5432`.
 const SOCKET_FOLDER_LIMIT: usize = 88;
 const LOG_TAIL_BYTES: u64 = 4096;
 
-/// A running private server. Dropping it stops it as well as it can; [`LocalPostgres::stop`] tells whether that worked.
+/// A running private server. Dropping it stops it on a best-effort basis; [`LocalPostgres::stop`] reports errors.
 #[derive(Debug)]
 pub struct LocalPostgres {
     pub(super) data_dir: PathBuf,
@@ -35,7 +35,7 @@ pub struct LocalPostgres {
     /// `None` once it has stopped.
     pub(super) child: Option<Child>,
     pub(super) watchdog: Watchdog,
-    /// Held until we end, so that a second process neither shares nor stops this server.
+    /// Held until we exit, so that a second process neither shares nor stops this server.
     pub(super) lock: File,
 }
 
@@ -46,7 +46,7 @@ impl LocalPostgres {
     /// Blocks for as long as it takes (a second or two for a new cluster); from async code use `spawn_blocking`.
     ///
     /// # Errors
-    /// See [`LocalPostgresError`]; each text says what to do.
+    /// See [`LocalPostgresError`]; each message says what to do.
     pub fn start(options: &Options) -> Result<Self, LocalPostgresError> {
         let options = &Options { data_dir: absolute(&options.data_dir)?, ..options.clone() };
         let data_dir = &options.data_dir;
@@ -109,7 +109,7 @@ impl LocalPostgres {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         let stopped = stop_child(&mut child, &self.data_dir);
         self.watchdog.dismiss();
-        // Closing the file would do; saying it keeps the order plain: first stopped, then free for others.
+        // Closing the file would be enough; an explicit unlock shows the order: first stopped, then unlocked.
         let _ = self.lock.unlock();
         stopped
     }
@@ -151,7 +151,7 @@ fn absolute(data_dir: &Path) -> Result<PathBuf, LocalPostgresError> {
     Ok(parent.join(name))
 }
 
-/// Takes the lock that says: this folder's server belongs to a living process. The kernel lets go of it when we end.
+/// Acquires the lock that marks this folder's server as owned by a running process. The kernel releases it when we exit.
 fn lock(data_dir: &Path) -> Result<File, LocalPostgresError> {
     let path = beside(data_dir, "lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -206,7 +206,7 @@ fn settings(options: &Options) -> impl Iterator<Item = (&str, &str)> {
     ALWAYS.into_iter().chain(careless.iter().copied()).chain(own)
 }
 
-/// Where the socket lies: in the cluster's folder, or in a private one with a shorter path that we remove again.
+/// The socket's folder: the cluster's, or a temporary private one with a shorter path.
 #[derive(Debug)]
 struct SocketFolder {
     path: PathBuf,
@@ -219,7 +219,7 @@ impl SocketFolder {
             return Ok(Self { path: data_dir.to_owned(), temporary: false });
         }
         for parent in [std::env::temp_dir(), PathBuf::from("/tmp")] {
-            // Nobody else's folder is used: making it fails when the name is taken.
+            // Never uses an existing folder: creating it fails if the name exists.
             for n in 0..100 {
                 let path = parent.join(format!("herald-{}-{n}", std::process::id()));
                 let fits =
@@ -240,13 +240,13 @@ impl SocketFolder {
 impl Drop for SocketFolder {
     fn drop(&mut self) {
         if self.temporary {
-            // What stays behind is an empty folder in the temporary one.
+            // Only an empty temporary folder may remain.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// Stops the server of a process that was killed, and clears a pid file whose number belongs to somebody else by now.
+/// Stops the server of a killed process, and removes a pid file whose process id was reused.
 fn stop_leftover(data_dir: &Path) -> Result<(), LocalPostgresError> {
     let Some(PidFile { pid, .. }) = PidFile::find(data_dir) else { return Ok(()) };
     if serves(pid, data_dir) {
@@ -273,13 +273,13 @@ fn stop_child(child: &mut Child, data_dir: &Path) -> Result<(), LocalPostgresErr
     stop(pid_of(child), data_dir, || !matches!(child.try_wait(), Ok(None)))
 }
 
-/// Asks for a fast shutdown, then for an immediate one, then kills; waits after each.
+/// Requests a fast shutdown, then an immediate one, then kills; waits after each.
 fn stop(pid: i32, data_dir: &Path, mut ended: impl FnMut() -> bool) -> Result<(), LocalPostgresError> {
     for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL] {
         if ended() {
             return Ok(());
         }
-        // It may end between the question and the signal.
+        // It may exit between the check and the signal.
         let _ = kill(Pid::from_raw(pid), signal);
         let patience = Instant::now() + STOP_PATIENCE;
         while Instant::now() < patience {

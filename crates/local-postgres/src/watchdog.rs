@@ -1,7 +1,7 @@
-//! A shell that stops the server when we are gone.
+//! A shell that stops the server after we exit.
 //!
-//! It waits on a pipe that only this process holds open. When the kernel closes the pipe, however we ended (a kill
-//! that nothing can catch included), the shell sends the server a fast shutdown and, ten seconds later, a harder one.
+//! It waits on a pipe that only this process holds open. When the kernel closes the pipe, even after SIGKILL, the shell
+//! sends the server a fast shutdown and, ten seconds later, an immediate one.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,8 +10,8 @@ use std::process::{Child, Stdio};
 use super::account::Account;
 use super::{LocalPostgresError, io_error};
 
-/// `$1` is the server's process, `$2` its folder. A line on the pipe means: not needed any more. The pid file has to
-/// name the same process, so that a number used again by somebody else is never signalled.
+/// `$1` is the server's process, `$2` its folder. A line on the pipe means that it is no longer needed. The pid file must
+/// contain the same process, so that a reused process id is never signalled.
 const SCRIPT: &str = r#"
 read -r _ && exit 0
 tries=0
@@ -43,16 +43,16 @@ impl Watchdog {
         command.spawn().map(Self).map_err(io_error("run", shell))
     }
 
-    /// Sends it home: the server has stopped.
+    /// Dismisses it: the server has stopped.
     pub(super) fn dismiss(&mut self) {
         if let Some(mut pipe) = self.0.stdin.take() {
-            // A shell that is gone already needs no word.
+            // The shell may already have exited.
             let _ = pipe.write_all(b"stopped\n");
         }
         let _ = self.0.wait();
     }
 
-    /// Ends it without a word, as if there had never been one.
+    /// Kills it, as if it had never been started.
     #[cfg(test)]
     pub(super) fn kill(&mut self) {
         self.0.kill().unwrap();

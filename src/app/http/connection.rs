@@ -1,4 +1,4 @@
-//! One client's stream: it may be idle between requests, but a request's head and a response's bytes have to move.
+//! A client's stream: it may be idle between requests, but a request's head and a response's bytes have timeouts.
 
 use std::io;
 use std::pin::Pin;
@@ -13,25 +13,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a client may take, at each point of a connection.
+/// Timeouts for each phase of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClientTimes {
     /// From the first byte of a request to the end of its head.
     pub head: Duration,
     /// Between two requests, and before the first.
     pub idle: Duration,
-    /// Until the next bytes of a response are taken.
+    /// Until the next bytes of a response are read.
     pub write: Duration,
 }
 
-/// Where a connection is.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// No byte of the next request has come.
+    /// No byte of the next request has arrived.
     Idle,
-    /// A request's head has begun.
+    /// Receiving a request's head.
     Head,
-    /// A request is being answered.
+    /// Processing a request.
     Busy,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct TimedStream {
     stream: TcpStream,
     times: ClientTimes,
     phase: Arc<PhaseCell>,
-    /// The phase that `read_deadline` was set for.
+    /// The phase of `read_deadline`.
     timed: Option<Phase>,
     read_deadline: Pin<Box<Sleep>>,
     write_deadline: Option<Pin<Box<Sleep>>>,
@@ -75,7 +75,7 @@ impl TimedStream {
         Self { stream, times, phase, timed: None, read_deadline, write_deadline: None }
     }
 
-    /// Fails once the deadline of the present phase has passed. A phase's deadline is set when it is first seen.
+    /// Fails once the deadline of the current phase has passed. The deadline is set when a phase is first seen.
     fn check_read_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let phase = self.phase.get();
         if self.timed != Some(phase) {
@@ -123,7 +123,7 @@ impl AsyncRead for TimedStream {
             // The deadline of an earlier request's head is not this one's.
             self.timed = None;
         }
-        // Also when bytes came: a head that arrives one byte at a time is late all the same.
+        // Even if bytes arrived: a head that arrives one byte at a time has to meet the deadline, too.
         self.check_read_deadline(cx)?;
         result
     }
@@ -158,7 +158,7 @@ impl AsyncWrite for TimedStream {
     }
 }
 
-/// A request's body that has to arrive within a time.
+/// A request body with a timeout.
 pub(super) struct TimedBody<B> {
     body: B,
     deadline: Pin<Box<Sleep>>,
@@ -197,7 +197,7 @@ where
     }
 }
 
-/// A response's body; the connection is idle again once it is gone.
+/// A response body; dropping it makes the connection idle again.
 pub(super) struct TrackedBody {
     body: axum::body::Body,
     phase: Arc<PhaseCell>,

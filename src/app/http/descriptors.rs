@@ -1,23 +1,23 @@
-//! File descriptors: every connection takes one, and so do the database and the calls to OneSignal.
+//! File descriptors, which are used by connections, the database and calls to OneSignal.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Descriptors that connections of clients leave alone: for the database, for calls to OneSignal, and for files.
+/// Descriptors reserved for the database, calls to OneSignal, and files.
 const RESERVED: u64 = 256;
-/// Fewer than this are worth a warning.
+/// The limit below which to warn.
 const ENOUGH: u64 = 4_096;
 
-/// How many file descriptors the process may have.
+/// The process's file descriptor limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DescriptorLimit {
-    /// In force.
+    /// The soft limit.
     pub soft: u64,
-    /// What the process may raise it to.
+    /// The hard limit.
     pub hard: u64,
 }
 
 impl DescriptorLimit {
-    /// The process's own; `None` if the system does not say.
+    /// The current limits; `None` if the system doesn't report them.
     pub fn read() -> Option<Self> {
         getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, hard)| Self { soft, hard })
     }
@@ -47,7 +47,7 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// How many connections there can be: as many as are wanted, within what the descriptors allow.
+/// The connection limit: the configured number, or fewer if there are not enough descriptors.
 pub(super) fn connections_within(wanted: usize) -> usize {
     let Some(limit) = DescriptorLimit::read() else { return wanted };
     let room = limit.soft.saturating_sub(RESERVED).max(limit.soft / 2).max(1);

@@ -1,5 +1,5 @@
-//! The HTTP server: takes connections, bounds their number and how long each may be slow, and answers health checks
-//! when there is no room for anything else.
+//! The HTTP server: limits the number of connections and their timeouts, and answers health checks when all
+//! connections are in use.
 
 mod connection;
 mod descriptors;
@@ -30,22 +30,22 @@ use crate::telemetry::{Sampled, names};
 
 pub use self::descriptors::{DescriptorLimit, raise_descriptor_limit};
 
-/// Bytes of a request's head at most.
+/// Maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Header fields of a request at most.
+/// Maximum number of header fields.
 const MAX_HEADERS: usize = 100;
-/// Bytes of a connection that are kept in memory at once.
+/// Buffer size per connection, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// How long the server rests when the system has no descriptor for a new connection.
+/// How long to wait when there is no descriptor for a new connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// What is answered whatever the load.
+/// Paths that are answered regardless of the load.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Whether an address is a proxy of ours, which stands for many clients.
+/// Whether an address is a trusted proxy, which represents many clients.
 pub type IsProxy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// Serves `router` on `listener` until `stop`, and then until every request under way is answered.
+/// Serves `router` on `listener` until `stop`, and then until all requests in progress are answered.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -66,7 +66,7 @@ pub async fn serve(
                     connections.spawn(server.serve_connection(stream, address, place, stop.clone()));
                 }
             }
-            // A connection that was closed before it was taken is its client's affair; anything else lasts.
+            // A connection closed before it was accepted can be ignored; other errors persist.
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "no connection could be accepted");
@@ -151,7 +151,7 @@ impl Server {
         let mut is_stopping = false;
         loop {
             tokio::select! {
-                // However it ended, the client knows as much as we do.
+                // Errors are not logged: the client sees them, too.
                 _ = serving.as_mut() => return,
                 () = client.close.cancelled() => return,
                 () = stop.cancelled(), if !is_stopping => {
@@ -187,7 +187,7 @@ impl Server {
     }
 }
 
-/// What a connection beyond the limit gets.
+/// The response to a connection beyond the limit.
 fn no_room() -> Response<Body> {
     let mut response = Response::new(Body::from("too many connections; try again in a moment\n"));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -195,7 +195,7 @@ fn no_room() -> Response<Body> {
     response
 }
 
-/// Counts connections that were closed or refused for want of room, and logs them.
+/// Counts and logs connections that were closed or rejected because of the limits.
 #[derive(Default)]
 struct TurnedAway {
     displaced: Sampled,

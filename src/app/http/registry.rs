@@ -1,4 +1,4 @@
-//! Which connections are open, and which one has to go when there is no room for another.
+//! Open connections, and which one to close when a limit is reached.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -10,17 +10,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Phase, PhaseCell};
 
-/// Connections beyond the limit that are answered about health only.
+/// Connections beyond the limit, for health checks only.
 const RESERVE: usize = 32;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
-    /// In all.
+    /// In total.
     pub total: usize,
-    /// From one address.
+    /// Per address.
     pub per_address: usize,
-    /// From one address, of clients that have not proved who they are.
+    /// Per address, for unauthenticated clients.
     pub anonymous_per_address: usize,
 }
 
@@ -41,11 +41,11 @@ struct Open {
     admission: Admission,
 }
 
-/// What a connection's service and the registry both know of it.
+/// State shared by a connection's service and the registry.
 #[derive(Debug, Default)]
 pub(super) struct Client {
     pub phase: Arc<PhaseCell>,
-    /// Set once a request on this connection proved who sent it.
+    /// Set once a request on this connection was authenticated.
     pub is_known: AtomicBool,
     /// Cancelled to close the connection.
     pub close: CancellationToken,
@@ -56,7 +56,7 @@ impl Client {
         self.is_known.load(Ordering::Relaxed)
     }
 
-    /// Whether it only holds a place: nobody known, and no request under way.
+    /// Whether it can be closed: unauthenticated, and no request in progress.
     fn is_expendable(&self) -> bool {
         !self.is_known() && self.phase.get() != Phase::Busy && !self.close.is_cancelled()
     }
@@ -65,7 +65,7 @@ impl Client {
 #[derive(Debug, Default)]
 struct Connections {
     next: u64,
-    /// By the order in which they came.
+    /// By order of arrival.
     open: BTreeMap<u64, Open>,
     by_address: HashMap<IpAddr, usize>,
     health_only: usize,
@@ -78,23 +78,23 @@ pub(super) struct Registry {
     connections: Mutex<Connections>,
 }
 
-/// What became of a new connection.
+/// The result for a new connection.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// It is in; dropping the place takes it out.
+    /// Admitted; dropping the slot removes it.
     Admitted(Place),
-    /// There is no room, not even in the reserve.
+    /// Rejected: even the reserve is used up.
     Refused,
 }
 
-/// A connection's place.
+/// A connection's slot.
 #[derive(Debug)]
 pub(super) struct Place {
     registry: Arc<Registry>,
     number: u64,
     pub client: Arc<Client>,
     pub admission: Admission,
-    /// Another connection was closed to make room.
+    /// Another connection was closed for it.
     pub has_displaced: bool,
 }
 
@@ -103,8 +103,8 @@ impl Registry {
         Arc::new(Self { limits, connections: Mutex::default() })
     }
 
-    /// Makes room for a connection from `address`. Where a limit is reached, the oldest connection that only holds a
-    /// place is closed: a client that sends its request at once gets in, one that holds connections open loses them.
+    /// Admits a connection from `address`. If a limit is reached, the oldest closable connection is closed: a client that
+    /// sends its request immediately is served, one that keeps connections open loses them.
     pub fn enter(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Entry {
         let mut connections = self.connections.lock();
         let mut has_displaced = false;
@@ -172,7 +172,7 @@ impl Registry {
     }
 }
 
-/// Closes the oldest expendable connection of those that `is_one_of` takes. Returns whether there was one.
+/// Closes the oldest closable connection that matches `is_one_of`. Returns whether there was one.
 fn close_oldest(connections: &Connections, is_one_of: impl Fn(&Open) -> bool) -> bool {
     let oldest = connections.open.values().find(|open| is_one_of(open) && open.client.is_expendable());
     oldest.inspect(|open| open.client.close.cancel()).is_some()

@@ -12,22 +12,22 @@ use crate::store::delivery_reads::{AttemptRow, DecisionRow};
 
 pub(super) fn steps(story: &Story, now: Timestamp) -> Markup {
     let row = &story.row;
-    let mut reported: Vec<(Timestamp, Markup)> = vec![(
+    let mut entries: Vec<(Timestamp, Markup)> = vec![(
         row.created_at,
         html! { li { (clock_time(row.created_at)) span.what { "planned" } span.detail { "rule " (row.rule.1) " matched" } } },
     )];
-    reported.extend(
+    entries.extend(
         story.decisions.iter().map(|decision| (made_at(decision.id.uuid()), timeline_entry(decision))),
     );
     for attempt in &story.attempts {
-        reported.push((attempt.started_at, call(attempt)));
+        entries.push((attempt.started_at, call(attempt)));
         if let Some(at) = attempt.answered_at {
-            reported.push((at, answer(attempt, at)));
+            entries.push((at, answer(attempt, at)));
         }
     }
-    reported.sort_by_key(|(at, _)| *at);
+    entries.sort_by_key(|(at, _)| *at);
     html! {
-        @for (_, entry) in &reported { (entry) }
+        @for (_, entry) in &entries { (entry) }
         (what_next(story, now))
     }
 }

@@ -1,4 +1,4 @@
-//! People and apps: making somebody known, playing what they do, switching an app off and on.
+//! Users and apps: creating users, simulating actions, enabling and disabling an app.
 
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ async fn act(
     Ok(Json(json!({"success": true})))
 }
 
-/// Reads what somebody does with a message, if they can.
+/// Parses a recipient action, if it is possible.
 fn action_of(message: &Message, text: &str) -> Result<RecipientAction, Unclear> {
     let names = || RecipientAction::ALL.map(RecipientAction::name).join(", ");
     let deed =

@@ -1,4 +1,4 @@
-//! Event Streams, which OneSignal sets up in its dashboard, and the custom events that came in.
+//! Event Streams, which OneSignal configures in its dashboard, and received custom events.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) fn routes() -> Router<Arc<Sandbox>> {
         .route("/_sandbox/custom-events", routing::get(custom_events))
 }
 
-/// Sets a stream up; with the `id` of one, changes it or switches it on again.
+/// Creates a stream; with an `id`, changes or re-enables it.
 async fn put_stream(
     State(sandbox): State<Arc<Sandbox>>,
     body: Bytes,

@@ -1,4 +1,4 @@
-//! What a Create message may say: channel, fields, sizes.
+//! Validation of Create message: channel, fields, sizes.
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta};
 use serde_json::Value;
@@ -47,7 +47,7 @@ pub(super) fn template_id(request: &Object) -> Result<Option<Uuid>, Refusal> {
     id.map(Some).ok_or_else(|| Refusal::bad("Incorrect template_id format (not a valid UUID)."))
 }
 
-/// Checks everything that can be checked without knowing who exists.
+/// Validates everything that doesn't depend on users.
 pub(super) fn check(
     request: &Object,
     template: Option<&Template>,
@@ -100,7 +100,7 @@ fn channel(request: &Object, targets: &Targets, template: Option<&Template>) -> 
     Ok(first)
 }
 
-/// The text: what has to be there without a template, and what is there has to be right.
+/// Validates the text: required without a template, and well-formed.
 fn content(request: &Object, channel: Channel, has_template: bool) -> Result<(), Refusal> {
     match channel {
         Channel::Email => {
@@ -145,7 +145,7 @@ fn custom_data(request: &Object, channel: Channel) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// When the message goes out; `None` for now. A time without an offset is taken as UTC-11, as OneSignal does.
+/// When the message is sent; `None` for now. A time without an offset is taken as UTC-11, as OneSignal does.
 fn send_after(
     request: &Object,
     now: Timestamp,

@@ -6,11 +6,11 @@ use super::super::json::{Object, field, says_something};
 use super::super::message::Channel;
 use super::super::refusal::Refusal;
 
-/// Fields that mean email and nothing else.
+/// Email-only fields.
 const EMAIL: &str = "email_subject email_body email_preheader email_from_name email_from_address email_sender_domain \
     email_reply_to_address email_bcc include_unsubscribed disable_email_click_tracking";
 const SMS: &str = "sms_from sms_media_urls";
-/// Fields that mean push and nothing else.
+/// Push-only fields.
 const PUSH: &str = "headings subtitle data buttons web_buttons url web_url app_url ios_attachments big_picture \
     chrome_web_image small_icon large_icon chrome_web_icon firefox_icon chrome_web_badge priority collapse_id \
     web_push_topic thread_id android_group android_channel_id existing_android_channel_id ios_interruption_level \
@@ -28,13 +28,13 @@ const OTHERS: &str = "app_id template_id custom_data name send_after delayed_opt
     android_group_message adm_group adm_group_message summary_arg summary_arg_count ios_relevance_score \
     huawei_badge_class huawei_badge_add_num huawei_badge_set_num huawei_category huawei_bi_tag isEmail isSMS";
 
-/// The most characters of a text.
+/// Maximum length of a string.
 const LENGTHS: [(&str, usize); 3] = [("name", 128), ("collapse_id", 64), ("web_push_topic", 64)];
-/// The most entries of a list.
+/// Maximum entries of a list.
 const COUNTS: [(&str, usize); 3] = [("buttons", 3), ("web_buttons", 2), ("email_bcc", 5)];
-/// The least and the most of a whole number.
+/// Minimum and maximum of an integer.
 const RANGES: [(&str, i64, i64); 1] = [("ttl", 0, 2_419_200)];
-/// What a text may say.
+/// Allowed values of a string.
 const CHOICES: [(&str, &[&str]); 2] = [
     ("ios_interruption_level", &["active", "passive", "time_sensitive", "critical"]),
     ("ios_badgeType", &["None", "SetTo", "Increase"]),
@@ -86,7 +86,7 @@ pub(super) fn channels(request: &Object) -> Vec<Channel> {
     by_name.map(|(_, channel)| channel).chain(by_flag.map(|(_, channel)| channel)).collect()
 }
 
-/// Notes the fields that OneSignal does not know and therefore ignores: a typing mistake, most often.
+/// Warns about unknown fields, which OneSignal ignores: usually typos.
 pub(super) fn unknown(request: &Object) -> Vec<String> {
     let known = |wanted: &str| {
         [OTHERS, PUSH, EMAIL, SMS].iter().any(|names| names.split_whitespace().any(|name| name == wanted))

@@ -18,7 +18,7 @@ pub(in crate::sandbox) fn texts<'a>(object: &'a Object, name: &str) -> Result<Op
     Ok(Some(texts).filter(|texts| !texts.is_empty()))
 }
 
-/// Checks `contents`, `headings` and `subtitle`; tells whether there are contents.
+/// Validates `contents`, `headings` and `subtitle`; returns whether there are contents.
 pub(in crate::sandbox) fn check(object: &Object) -> Result<bool, Refusal> {
     let contents = texts(object, "contents")?;
     if contents.is_some_and(|contents| !says(contents, "en")) {

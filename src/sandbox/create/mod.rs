@@ -1,4 +1,4 @@
-//! Create message: checks, idempotency, and who is reached.
+//! Create message: validation, idempotency, and recipients.
 
 mod checks;
 mod fields;
@@ -62,7 +62,7 @@ impl Sandbox {
         Some(self.replay(call, &remembered))
     }
 
-    /// Gives the first answer again. Another body under the same key is ignored, as OneSignal does, but counted.
+    /// Repeats the first response. A different body with the same key is ignored, as with OneSignal, but counted.
     fn replay(&self, call: &Call<'_>, first: &Remembered) -> Response {
         let mut stats = self.stats.lock();
         stats.idempotent_replays += 1;
@@ -78,7 +78,7 @@ impl Sandbox {
         found.map(Some).ok_or_else(|| Refusal::not_found("template not found"))
     }
 
-    /// Accepts the message, unless nobody is reached or a call with the same key was faster: all under one lock, so
+    /// Accepts the message, unless there is no recipient or a call with the same key was faster: all under one lock, so
     /// that two calls with one key make one message.
     fn accept(
         &self,
@@ -158,7 +158,7 @@ impl Sandbox {
     }
 }
 
-/// Tells bodies apart by what they say, not by how they are spaced.
+/// Compares bodies by content, ignoring whitespace.
 ///
 /// `ttl` is left out: it is the time that is left, so a retry of the same message has a smaller one.
 fn digest_of(request: &Object) -> String {

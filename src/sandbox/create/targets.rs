@@ -34,7 +34,7 @@ pub(in crate::sandbox) enum Targets {
     Subscriptions(Vec<String>),
     Emails(Vec<String>),
     Phones(Vec<String>),
-    /// Everybody in one of the first segments and in none of the second.
+    /// All users in one of the first segments and in none of the second.
     Segments {
         included: Vec<String>,
         excluded: Vec<String>,
@@ -42,7 +42,7 @@ pub(in crate::sandbox) enum Targets {
     Filters(Vec<Value>),
 }
 
-/// What became of the targets.
+/// The resolved targets.
 #[derive(Debug, PartialEq)]
 pub(in crate::sandbox) struct Resolved {
     pub reached: Reached,
@@ -123,7 +123,7 @@ impl Targets {
         matches!(self, Self::Segments { .. } | Self::Filters(_))
     }
 
-    /// Finds out who is reached on `channel`.
+    /// Resolves the recipients on `channel`.
     pub(in crate::sandbox) fn resolve(
         &self,
         channel: Channel,
@@ -178,7 +178,7 @@ impl Targets {
     }
 }
 
-/// Decides who of the known people belongs to an audience.
+/// Decides which explicit users belong to an audience.
 struct Members<'a> {
     targets: &'a Targets,
     state: &'a State,

@@ -1,4 +1,4 @@
-//! The page of faults: what goes wrong, and how often it did.
+//! The page of faults.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn show(State(sandbox): State<Arc<Sandbox>>) -> Response {
     framed(&page::frame("Faults", &view(sandbox.faults.lock().armed(), None)))
 }
 
-/// The form's fields; what is left empty is not said.
+/// The form's fields; empty ones are omitted.
 type Fields = Form<Vec<(String, String)>>;
 
 async fn add(State(sandbox): State<Arc<Sandbox>>, Form(fields): Fields) -> Response {

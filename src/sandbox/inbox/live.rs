@@ -21,7 +21,7 @@ pub(super) struct After {
 }
 
 /// Server-sent events: `message` with a card for each message after the one in `Last-Event-ID` or `?after=`, and
-/// `reset` when everything was thrown away.
+/// `reset` after a reset.
 pub(super) async fn events(
     State(sandbox): State<Arc<Sandbox>>,
     Extension(closing): Extension<Closing>,
@@ -31,8 +31,8 @@ pub(super) async fn events(
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let news = sandbox.news.subscribe();
     let now = *news.borrow();
-    let reported = last.or(query.after).unwrap_or(now.newest);
-    let listening = Listening { sandbox, news, reported, resets: now.resets };
+    let told = last.or(query.after).unwrap_or(now.newest);
+    let listening = Listening { sandbox, news, told, resets: now.resets };
     let batches = stream::unfold(listening, |mut listening| async move {
         let events = listening.next().await?;
         Some((stream::iter(events.into_iter().map(Ok)), listening))
@@ -45,8 +45,8 @@ pub(super) async fn events(
 struct Listening {
     sandbox: Arc<Sandbox>,
     news: watch::Receiver<News>,
-    /// The last message that it has reported.
-    reported: u64,
+    /// The last message that was sent to it.
+    told: u64,
     resets: u64,
 }
 
@@ -68,10 +68,10 @@ impl Listening {
     }
 
     fn untold(&mut self, newest: u64) -> Vec<Event> {
-        // Under load nobody reads along: what the page would push out at once is not even sent.
-        let from = self.reported.max(newest.saturating_sub(PAGE as u64));
+        // Under load, messages that would immediately scroll off the page are not sent.
+        let from = self.told.max(newest.saturating_sub(PAGE as u64));
         let found = self.sandbox.state.lock().messages_after(from, PAGE);
-        self.reported = found.last().map_or(self.reported, |message| message.sequence);
+        self.told = found.last().map_or(self.told, |message| message.sequence);
         let event = |sequence: u64| Event::default().event("message").id(sequence.to_string());
         found
             .iter()

@@ -1,4 +1,4 @@
-//! One message, as one of its recipients sees it, and what that recipient may do with it.
+//! A message as one of its recipients sees it, with recipient actions.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ use crate::templating::liquid::{Strictness, Template as Liquid};
 
 /// How many recipients can be chosen from.
 const LISTED: usize = 200;
-/// What an SMS of one part holds, and each part of a longer one: in the phone alphabet, and in any other.
+/// Characters of a single-part SMS, and of each part of a longer one: GSM alphabet, and others.
 const PARTS: [(usize, usize); 2] = [(160, 153), (70, 67)];
 
-/// What mails escape most; the ampersand last, since it begins the others.
+/// Common HTML entities; the ampersand last, since it starts the others.
 const ENTITIES: [(&str, &str); 6] =
     [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
 
@@ -208,7 +208,7 @@ fn sms_parts(text: &str) -> (usize, usize) {
     (length, if length <= one { 1 } else { length.div_ceil(each) })
 }
 
-/// What is left of a mail without its markup.
+/// An email as plain text.
 fn plain(html: &str) -> String {
     let body = Value::String(html.to_owned());
     let stripped = Liquid::parse("{{ body | strip_html }}", &Budget::default())
@@ -251,7 +251,7 @@ fn in_words(deed: RecipientAction) -> &'static str {
 
 /// The call as a developer would make it by hand.
 fn curl(shown: &Shown<'_>) -> String {
-    // A quote inside single quotes ends them, stands by itself, and opens them again.
+    // Shell quoting: a quote ends the single-quoted string, is escaped, and starts a new one.
     let body = shown.seen.request.to_string().replace('\'', r"'\''");
     format!(
         "curl http://{}/notifications \\\n  -H 'Authorization: Key {}' \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'",

@@ -1,7 +1,7 @@
 //! The inbox: a page that shows every message as its recipient sees it, live.
 //!
-//! Rendered here, brought in by a small script that listens to `/_sandbox/events`. Nothing comes from elsewhere, and
-//! nothing from a message runs: texts are escaped, emails lie in a sandboxed frame.
+//! Rendered on the server and updated by a small script that listens to `/_sandbox/events`. No external resources are
+//! loaded, and no message content runs: texts are escaped, emails are in a sandboxed frame.
 
 mod card;
 mod faults;
@@ -29,7 +29,7 @@ const SCRIPT: &str = include_str!("inbox.js");
 const STYLE: &str = include_str!("inbox.css");
 /// How many messages a page shows, and how far the live list may be behind before it skips some.
 const PAGE: usize = 50;
-/// How many messages one search looks through; the next page goes on from there.
+/// Maximum messages per search; the next page continues from there.
 const LOOKED_THROUGH: usize = 5_000;
 /// How many recipients a card shows.
 const RECIPIENTS_SHOWN: usize = 10;

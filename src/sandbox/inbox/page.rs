@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::super::options::SandboxApp;
 
-/// What a page shows.
+/// The data of a page.
 pub(super) struct View<'a> {
     pub cards: Vec<Markup>,
     pub newest: u64,
@@ -14,7 +14,7 @@ pub(super) struct View<'a> {
     pub live: bool,
     pub host: String,
     pub app: Option<&'a SandboxApp>,
-    /// What is looked for, as it was typed, and why it could not be followed.
+    /// The search text, and its errors.
     pub asked: &'a str,
     pub wrong: Option<String>,
 }
@@ -104,7 +104,7 @@ fn body(view: &View<'_>) -> Markup {
     }
 }
 
-/// What stands there before the first message: how to make one appear.
+/// The empty state.
 fn empty(view: &View<'_>) -> Markup {
     let (id, key) = view.app.map_or_else(Default::default, |app| (app.id.to_string(), app.key.as_str()));
     html! {

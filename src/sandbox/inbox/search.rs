@@ -1,4 +1,4 @@
-//! What is looked for in the inbox: words, and `to: template: channel: is: after:`.
+//! Search in the inbox: words, and `to: template: channel: is: after:`.
 
 use chrono::{DateTime, NaiveDate, TimeDelta};
 
@@ -6,7 +6,7 @@ use super::super::actions::{Acts, RecipientAction};
 use super::super::message::{Channel, Message, ReceivedMessage};
 use crate::domain::clock::Timestamp;
 
-/// A search as it was typed. Every part of it has to fit.
+/// A parsed search. All parts must match.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Search {
     words: Vec<String>,
@@ -35,7 +35,7 @@ const STATES: [(&str, State); 5] = [
 ];
 
 impl Search {
-    /// Reads a search; what it can't follow comes back in words.
+    /// Parses a search; returns errors as text.
     pub(super) fn parse(text: &str, now: Timestamp) -> Result<Self, String> {
         let mut search = Self::default();
         for part in text.split_whitespace() {
@@ -64,12 +64,12 @@ impl Search {
         Ok(search)
     }
 
-    /// Whether everything is looked for.
+    /// Whether the search is empty.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether the message may fit, as far as that can be determined without rendering it.
+    /// Whether the message may match, without rendering it.
     pub(super) fn may_fit(&self, message: &Message, now: Timestamp) -> bool {
         let state = |state: &State| match state {
             State::Scheduled => message.is_waiting(now),
@@ -113,7 +113,7 @@ fn is_template(message: &Message, wanted: &str) -> bool {
     })
 }
 
-/// Whether an id or something that a recipient saw has the word in it.
+/// Whether an id or a rendered text contains the word.
 fn says(seen: &ReceivedMessage, word: &str) -> bool {
     seen.id.to_string().contains(word)
         || seen.template_name.as_ref().is_some_and(|name| name.to_lowercase().contains(word))
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_names_are_distinguished() {
+    fn words_and_names_are_told_apart() {
         let search = Search::parse("shipped to:Anna channel:push is:blank after:2h", now()).unwrap();
         assert_eq!(
             (search.words.as_slice(), search.to.as_slice()),

@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// The usual kind of a channel: somebody made up has an iPhone.
+    /// The default kind of a channel: implicit users have an iPhone.
     pub(in crate::sandbox) fn usual(channel: Channel) -> Self {
         match channel {
             Channel::Email => Self::Email,

@@ -1,4 +1,4 @@
-//! Who exists in an app, and where each can be reached.
+//! An app's users and their subscriptions.
 
 mod kinds;
 mod person;
@@ -15,7 +15,7 @@ pub(super) use person::{BLOCKED_EXTERNAL_IDS, Person, Subscription, token_label}
 /// A label and the id under it: an alias, a subscription's id or its token.
 pub(super) type Name = (String, String);
 
-/// How many deleted people are remembered, so that they aren't made up again.
+/// Maximum remembered deleted users, which must not exist implicitly.
 const GONE_KEPT: usize = 100_000;
 
 /// Whether a target gets the message.
@@ -34,7 +34,7 @@ pub(super) fn made_up_uuid(kind: &str, name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("sandbox:{kind}:{name}").as_bytes())
 }
 
-/// Everybody whom an app knows, by each of their names.
+/// An app's users, by each of their names.
 #[derive(Debug, Default)]
 pub(super) struct People {
     by_name: HashMap<Name, u64>,
@@ -84,7 +84,7 @@ impl People {
         }
     }
 
-    /// The names of those who are gone.
+    /// Names of deleted users.
     pub(super) fn gone(&self) -> impl Iterator<Item = &Name> {
         self.gone.iter()
     }
@@ -104,22 +104,22 @@ impl People {
         self.known.get(self.by_name.get(&(label.to_owned(), id.to_owned()))?)
     }
 
-    /// Whether the person was deleted and not made known again.
+    /// Whether the user was deleted and not created again.
     pub(super) fn is_gone(&self, label: &str, id: &str) -> bool {
         self.gone.contains(&(label.to_owned(), id.to_owned()))
     }
 
-    /// Everybody, in the order in which they were made known.
+    /// All users, in order of creation.
     pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = &Arc<Person>> {
         self.known.values()
     }
 
-    /// Whether nobody was made known.
+    /// Whether there are no explicit users.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// How many subscriptions are switched on: what OneSignal measures an app's volume by.
+    /// Number of enabled subscriptions, which determines the volume limit.
     pub(super) fn subscribed(&self) -> usize {
         self.all().map(|person| person.subscribed()).sum()
     }

@@ -12,7 +12,7 @@ use super::kinds::Kind;
 use super::{Name, Reach, made_up_uuid};
 use crate::domain::clock::Timestamp;
 
-/// Ids that OneSignal gives to nobody.
+/// IDs that OneSignal doesn't allow.
 pub(in crate::sandbox) const BLOCKED_EXTERNAL_IDS: [&str; 9] =
     ["", "null", "NULL", "NA", "undefined", "0", "-1", "all", "00000000-0000-0000-0000-000000000000"];
 
@@ -89,7 +89,7 @@ pub(in crate::sandbox) fn token_label(kind: Kind) -> String {
 }
 
 impl Person {
-    /// Fills in what may be left out, and says what is wrong with the rest.
+    /// Fills in defaults and validates.
     pub(in crate::sandbox) fn complete(mut self) -> Result<Self, String> {
         if self.external_id.is_none() && self.aliases.is_empty() {
             return Err("a user requires an `external_id` or one of `aliases`".to_owned());

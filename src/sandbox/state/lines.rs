@@ -1,4 +1,4 @@
-//! The state as lines of a file: doing what a line says, and the lines that make the state again.
+//! The state as journal lines: applying a line, and the lines that recreate the state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl State {
         self.waiting = timed.collect();
     }
 
-    /// Writes a line, then does what it says.
+    /// Writes a line, then applies it.
     pub(super) fn record(&mut self, line: Line) -> Result<(), SandboxError> {
         self.journal.write(&line)?;
         self.apply(line);
@@ -113,7 +113,7 @@ impl State {
         }
     }
 
-    /// The lines that make this state again.
+    /// The lines that recreate this state.
     pub(super) fn lines(&self) -> Vec<Line> {
         let mut lines = vec![
             Line::Advanced { microseconds: micros(self.advanced) },

@@ -1,4 +1,4 @@
-//! What the sandbox knows, and the order in which it is written down: first the file, then the memory.
+//! The sandbox's state, which is first written to the file and then to memory.
 
 mod lines;
 
@@ -54,7 +54,7 @@ pub(super) struct Due {
     pub sequence: u64,
 }
 
-/// Everything that outlives a call.
+/// The persistent state.
 #[derive(Debug)]
 pub(super) struct State {
     journal: Journal,
@@ -89,7 +89,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Reads the data file, when there is one, and writes it anew without what is no longer needed.
+    /// Reads the data file, if there is one, and compacts it.
     pub(super) fn open(options: &SandboxOptions) -> Result<Self, SandboxError> {
         let (journal, lines) = Journal::open(options.data_file.as_deref())?;
         let mut state = Self {
@@ -128,7 +128,7 @@ impl State {
         Ok(state)
     }
 
-    /// By how much the clock was moved, over all runs.
+    /// The total offset of the clock, over all runs.
     pub(super) fn advanced(&self) -> Duration {
         self.advanced
     }
@@ -142,7 +142,7 @@ impl State {
         self.newest + 1
     }
 
-    /// Everybody whom the app knows.
+    /// The app's users.
     pub(super) fn people(&self, app: Uuid) -> &People {
         self.people.get(&app).unwrap_or(&self.nobody)
     }
@@ -213,7 +213,7 @@ impl State {
         self.guard.count(app, messages, subscribed, now)
     }
 
-    /// Switches an app off or on. What waits for its time is cancelled when it goes off.
+    /// Disables or enables an app. Disabling cancels scheduled messages.
     pub(super) fn disable(&mut self, app_id: Uuid, disabled: bool) -> Result<(), SandboxError> {
         self.record(Line::App { app_id, disabled })?;
         if !disabled {
@@ -245,7 +245,7 @@ impl State {
         self.record(Line::Sent { sequence, until })
     }
 
-    /// Notes who does not get a message because of the frequency cap.
+    /// Records recipients skipped because of the frequency cap.
     pub(super) fn cap(&mut self, sequence: u64, recipients: Vec<usize>) -> Result<(), SandboxError> {
         if recipients.is_empty() { Ok(()) } else { self.record(Line::Capped { sequence, recipients }) }
     }
@@ -368,7 +368,7 @@ impl State {
         Ok(())
     }
 
-    /// Forgets everything but the clock. Sequences go on, so that a cursor from before never shows a later message.
+    /// Deletes everything except the clock. Sequences continue, so that an old cursor never shows a later message.
     pub(super) fn clear(&mut self) -> Result<(), SandboxError> {
         let clock = Line::Advanced { microseconds: micros(self.advanced) };
         self.journal.rewrite(vec![clock, Line::Cleared { newest: self.newest }])?;

@@ -1,4 +1,4 @@
-//! Event Streams: what happens to messages is posted to a configured address, one request per event.
+//! Event Streams: message events are posted to a configured URL, one request per event.
 //!
 //! `queue` holds what is to be posted and decides about retries; `worker` posts. A receiver that fails or dawdles too
 //! often is switched off, as OneSignal does.
@@ -22,7 +22,7 @@ use crate::domain::clock::Timestamp;
 use crate::templating::liquid::{Strictness, Template as Liquid};
 pub(super) use queue::Streams;
 
-/// What is posted unless the stream says otherwise: no free text, so that it is always valid JSON.
+/// The default body: without free text, so that it is always valid JSON.
 const DEFAULT_BODY: &str = r#"{"kind":"{{ event.kind }}","event_id":"{{ event.id }}","ts":{{ event.timestamp }},"app_id":"{{ event.app_id }}","message_id":"{{ message.id }}","template_id":"{{ message.template_id }}","subscription_id":"{{ event.subscription_id }}","device":"{{ event.subscription_device_type }}","onesignal_id":"{{ event.onesignal_id }}","external_id":"{{ event.external_id }}"}"#;
 
 /// An address that events are posted to.
@@ -37,7 +37,7 @@ pub(super) struct Stream {
     pub url: Url,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// In Liquid; what comes out has to be JSON.
+    /// A Liquid template that renders JSON.
     #[serde(default = "default_body")]
     pub body: String,
     /// Kinds such as `message.push.clicked`; none: all.
@@ -52,7 +52,7 @@ fn default_body() -> String {
 }
 
 impl Stream {
-    /// Says what is wrong with it.
+    /// Validates it.
     pub(super) fn check(&self) -> Result<(), String> {
         if !matches!(self.url.scheme(), "http" | "https") {
             return Err("`url` must start with http:// or https://".to_owned());
@@ -79,7 +79,7 @@ impl Stream {
         rendered.map(|rendered| rendered.text).map_err(|error| error.to_string())
     }
 
-    /// As it is shown: what its headers say stays secret.
+    /// The public form, without header values.
     pub(super) fn view(&self) -> Value {
         let headers: BTreeMap<&str, &str> = self.headers.keys().map(|name| (name.as_str(), "…")).collect();
         json!({
@@ -89,7 +89,7 @@ impl Stream {
     }
 }
 
-/// Something that happened to a message at one recipient.
+/// An event of a message at one recipient.
 #[derive(Debug, Clone)]
 pub(super) struct StreamEvent {
     pub id: Uuid,
@@ -106,7 +106,7 @@ impl StreamEvent {
         format!("message.{}.{}", self.message.channel.name(), self.what)
     }
 
-    /// What the body's Liquid sees as `event` and `message`. Values of `custom_data` are not among it.
+    /// The values of `event` and `message` for the body, without `custom_data`.
     fn values(&self) -> (Value, Value) {
         let device = render::device(&self.recipient, self.message.channel);
         let event = json!({

@@ -1,4 +1,4 @@
-//! What is still to be posted, and what came of the rest.
+//! The queue of pending posts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{Stream, StreamEvent};
 const WAITING: usize = 10_000;
 /// How many posts of one stream are under way at once.
 const AT_ONCE: usize = 8;
-/// How long after a failure the next try comes; then the event is dropped.
+/// Retry delays; then the event is dropped.
 const RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
 /// An answer that takes longer counts as slow.
 const SLOW: Duration = Duration::from_secs(2);
@@ -40,10 +40,10 @@ pub(super) struct Result {
 struct Line {
     stream: Arc<Stream>,
     ready: VecDeque<Post>,
-    /// Failed ones, by when they are tried again.
+    /// Failed posts by retry time.
     later: BTreeMap<(Instant, u64), Post>,
     under_way: usize,
-    /// Failed or slow posts since the last good one.
+    /// Consecutive failed or slow posts.
     bad_in_a_row: u32,
     delivered: u64,
     failed: u64,
@@ -58,7 +58,7 @@ pub(in crate::sandbox) struct Streams {
 }
 
 impl Streams {
-    /// Sets a stream up, or changes it; what waits for it stays.
+    /// Creates or changes a stream; pending posts are kept.
     pub(in crate::sandbox) fn put(&mut self, stream: Stream) {
         let stream = Arc::new(stream);
         let line = self.lines.entry(stream.id).or_insert_with(|| Line {
@@ -131,7 +131,7 @@ impl Streams {
         None
     }
 
-    /// When the next failed post is tried again.
+    /// The next retry time.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let first = |line: &Line| line.later.first_key_value().map(|((due, _), _)| *due);
         self.lines.values().filter_map(first).min()

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 type Posting = FuturesUnordered<BoxFuture<'static, (Post, Result)>>;
 
 impl Sandbox {
-    /// Works until `stop`. Nothing is looked for in between: a new message, a moved clock and a new event wake it.
+    /// Runs until `stop`, without polling: it is woken by a new message, a moved clock and a new event.
     pub(in crate::sandbox) async fn work(self: Arc<Self>, stop: CancellationToken) {
         let client = match reqwest::Client::builder().timeout(PATIENCE).build() {
             Ok(client) => client,
@@ -47,7 +47,7 @@ impl Sandbox {
         }
     }
 
-    /// How long nothing is due.
+    /// The time until something is due.
     fn rest(&self) -> Duration {
         let hour = Duration::from_hours(1);
         let message =

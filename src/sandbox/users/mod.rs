@@ -35,7 +35,7 @@ pub(super) enum By<'a> {
     Token { kind: &'a str, token: &'a str },
 }
 
-/// What becomes of a change to somebody whom nobody made known.
+/// The result of a change to an implicit user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unknown {
     /// They exist for messages, so they exist here: unless the sandbox is strict.
@@ -119,7 +119,7 @@ impl Sandbox {
             }
             Ok(None)
         })?;
-        // OneSignal names what was asked for, and applies it later.
+        // OneSignal returns the requested values, and applies them later.
         Ok((StatusCode::ACCEPTED, Json(json!({"properties": wanted}))).into_response())
     }
 
@@ -206,7 +206,7 @@ impl Sandbox {
         })
     }
 
-    /// Somebody who exists for messages without having been made known.
+    /// An implicit user, which exists for messages without having been created.
     fn made_up(&self, people: &People, app: &SandboxApp, label: &str, id: &str) -> Option<Arc<Person>> {
         let may_be = !self.options.strict_users && !people.is_gone(label, id);
         if !may_be || label != "external_id" || BLOCKED_EXTERNAL_IDS.contains(&id) {

@@ -7,9 +7,9 @@ use super::super::json::Object;
 use super::super::people::Person;
 use super::super::refusal::Refusal;
 
-/// The most properties and tags that one request changes.
+/// Maximum properties and tags changed in one request.
 const MAX_CHANGES: usize = 100;
-/// What Liquid already means something by.
+/// Reserved names in Liquid.
 const RESERVED_TAGS: [&str; 11] = [
     "message",
     "notification",
@@ -84,7 +84,7 @@ pub(super) fn view(person: &Person) -> Value {
     Value::Object(shown)
 }
 
-/// Sets tags, takes those with an empty text away, and refuses the whole change above the plan's number.
+/// Sets tags, removes those with an empty value, and rejects the whole change above the plan's limit.
 fn change_tags(tags: &mut Object, wanted: &Object, max: Option<usize>) -> Result<(), Refusal> {
     let mut adds = false;
     for (key, value) in wanted {

@@ -196,7 +196,7 @@ pub(super) fn list(request: &Object) -> Result<Vec<Wanted>, Refusal> {
     objects.map(|object| Wanted::read(object?, true)).collect()
 }
 
-/// Gives the person a subscription; the user who had its token comes back without it.
+/// Adds a subscription to a user; returns the previous owner of the token, without it.
 pub(super) fn add(people: &People, person: &mut Person, wanted: &Wanted) -> Result<Option<Person>, Refusal> {
     let (Some(kind), Some((label, token))) = (wanted.kind, wanted.token_name()) else {
         return Err(refused("A subscription needs type and token"));

@@ -222,7 +222,7 @@ async fn a_condition_that_multiplies_is_tried_on_past_events_and_fails_there_alo
     ] {
         let seen = viewer.post("/rules/try", &[("event", "heavy.posted"), ("when", when)]).await;
         assert_eq!(seen.status, 200, "{when}: {:.300}", seen.text);
-        assert!(seen.text.contains("it could not be worked out"), "{when}: {:.500}", seen.text);
+        assert!(seen.text.contains("it could not be evaluated"), "{when}: {:.500}", seen.text);
     }
     assert_well(&app, "after-conditions").await;
 }

@@ -207,7 +207,7 @@ async fn a_stored_key_is_never_sent_to_another_address() {
     let moved = json!({"name": "live", "base_url": "https://proxy.example/onesignal"});
     let (status, problem) = put_app(&app, &app.key, LIVE_APP, moved).await;
     assert_eq!((status, pointers(&problem)), (422, BTreeSet::from(["/base_url"])), "{problem}");
-    assert!(problem.to_string().contains("needs the App API key again"), "{problem}");
+    assert!(problem.to_string().contains("changing the base URL requires"), "{problem}");
     let moved =
         json!({"name": "live", "base_url": "https://proxy.example/onesignal", "api_key": "os_v2_app_new"});
     assert_eq!(put_app(&app, &app.key, LIVE_APP, moved).await.0, 200, "with the key it may");
@@ -474,8 +474,8 @@ async fn refused_calls_are_logged_with_key_and_permission_and_without_the_key_it
     let posted = Some(order_shipped("o-1", "u"));
     assert_eq!(app.call(Method::POST, "/v1/events", Some(&reader), posted.as_ref()).await.0, 403);
     assert_eq!(app.call(Method::GET, "/v1/events", Some("hk_live_guessed"), None).await.0, 401);
-    let refused = log.wait_for("was refused PostEvent").await;
+    let refused = log.wait_for("was denied PostEvent").await;
     assert!(refused.contains("permission=PostEvent") && refused.contains("key key_"), "{refused}");
-    let text = log.wait_for("wrong, revoked or expired key").await;
+    let text = log.wait_for("invalid, revoked or expired key").await;
     assert!(!text.contains(&reader) && !text.contains("hk_live_guessed"), "{text}");
 }

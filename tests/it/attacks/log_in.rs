@@ -343,8 +343,8 @@ async fn refused_pages_are_logged_with_member_permission_and_route_and_a_burst_i
     for _ in 0..5 {
         assert_eq!(viewer.get("/settings/keys").await.status, 403);
     }
-    let summary = log.wait_for("4 more pages were refused").await;
-    let first: Vec<&str> = summary.lines().filter(|line| line.contains("was refused to")).collect();
+    let summary = log.wait_for("4 more requests were denied").await;
+    let first: Vec<&str> = summary.lines().filter(|line| line.contains("was denied to")).collect();
     assert_eq!(first.len(), 1, "{summary}");
     for part in ["permission=ManageKeys", "/settings/keys", "member.id=mem_"] {
         assert!(first[0].contains(part), "{part}: {}", first[0]);

@@ -27,7 +27,7 @@ async fn a_template_goes_from_a_draft_over_its_checks_to_live_and_back() {
         303
     );
     let page = publisher.get(&format!("{PUSH}/publish")).await.text;
-    assert!(page.contains("Publish version 2") && page.contains("What changes"), "{page}");
+    assert!(page.contains("Publish version 2") && page.contains("Changes"), "{page}");
     let seen = publisher.post(&format!("{PUSH}/publish"), &[("revision", "1"), ("note", "shorter")]).await;
     assert_eq!(seen.status, 303, "{}", seen.text);
     app.accept(&order_shipped("order-1", "user-42")).await;
@@ -39,10 +39,10 @@ async fn a_template_goes_from_a_draft_over_its_checks_to_live_and_back() {
     assert!(
         history.contains("shorter")
             && history.contains("publisher@shop.example")
-            && history.contains("Go back to v1")
+            && history.contains("Roll back to v1")
     );
     assert_eq!(publisher.post(&format!("{PUSH}/rollback"), &[("version", "1")]).await.status, 303);
-    assert!(publisher.get(&format!("{PUSH}/history")).await.text.contains("says again what v1 said"));
+    assert!(publisher.get(&format!("{PUSH}/history")).await.text.contains("restores v1"));
 }
 
 #[tokio::test]
@@ -89,12 +89,16 @@ async fn copy_with_errors_is_saved_but_not_published() {
         303
     );
     assert!(
-        publisher.get(&format!("{PUSH}/publish")).await.text.contains("has to go before it can be published")
+        publisher
+            .get(&format!("{PUSH}/publish"))
+            .await
+            .text
+            .contains("has to be fixed before it can be published")
             || publisher
                 .get(&format!("{PUSH}/publish"))
                 .await
                 .text
-                .contains("to go before it can be published")
+                .contains("to be fixed before it can be published")
     );
     assert_eq!(publisher.post(&format!("{PUSH}/publish"), &[("revision", "1")]).await.status, 422);
     assert_eq!(
@@ -170,7 +174,7 @@ async fn an_event_type_shows_what_to_post_and_is_changed_with_its_schema() {
 async fn a_test_goes_to_people_on_the_list_alone_and_its_story_is_shown() {
     let app = TestApp::start().await;
     let editor = Visitor::with_role(&app, Role::Editor).await;
-    assert!(editor.get(&format!("{PUSH}/test")).await.text.contains("Nobody is on the list"));
+    assert!(editor.get(&format!("{PUSH}/test")).await.text.contains("No test recipients"));
     assert_eq!(editor.post(&format!("{PUSH}/test"), &[("to", "external_id=user-42")]).await.status, 422);
     app.execute("INSERT INTO test_recipients (label, id, note) VALUES ('external_id', 'user-42', 'Anna')")
         .await;
@@ -198,7 +202,7 @@ async fn the_history_holds_the_live_version_against_the_one_before_and_asks_ones
     publisher.post(&format!("{PUSH}/draft"), &copy("0", "Hello {{ data.carrier }}")).await;
     publisher.post(&format!("{PUSH}/publish"), &[("revision", "1")]).await;
     let empty = publisher.get(&format!("{PUSH}/history")).await.text;
-    assert!(empty.contains("Since version 2 went live") && empty.contains("<td>v1</td>"), "{empty}");
+    assert!(empty.contains("Performance of version 2") && empty.contains("<td>v1</td>"), "{empty}");
     app.accept(&order_shipped("after", "user-9")).await;
     app.run_until_idle().await;
     let message = app
@@ -226,21 +230,21 @@ async fn a_delivery_s_outcomes_are_what_onesignal_counts_or_why_it_does_not() {
     let delivery = app.delivery(&accepted, "order-shipped-push").await["id"].as_str().unwrap().to_owned();
     let viewer = Visitor::with_role(&app, Role::Viewer).await;
     let path = format!("/deliveries/{delivery}/outcomes");
-    assert!(viewer.get(&path).await.text.contains("nothing to count"));
+    assert!(viewer.get(&path).await.text.contains("there are no statistics"));
     app.run_until_idle().await;
     let seen = viewer.get(&path).await.text;
-    assert!(seen.contains("<dt>Sent on</dt><dd>1</dd><dt>Clicked</dt><dd>0</dd>"), "{seen}");
+    assert!(seen.contains("<dt>Sent</dt><dd>1</dd><dt>Clicked</dt><dd>0</dd>"), "{seen}");
     assert!(viewer.get(&format!("/deliveries/{delivery}")).await.text.contains(&path));
     app.fault(
         serde_json::json!({"endpoint": "notifications", "kind": "status", "status": 429, "probability": 1.0}),
     )
     .await;
-    assert!(viewer.get(&path).await.text.contains("There are no counts now"), "{seen}");
+    assert!(viewer.get(&path).await.text.contains("Statistics are unavailable"), "{seen}");
     app.clear_faults().await;
     app.sandbox_call(reqwest::Method::POST, "/_sandbox/clock", Some(serde_json::json!({"advance": "31d"})))
         .await;
     let seen = viewer.get(&path).await.text;
-    assert!(seen.contains("tells of one for 30 days"), "{seen}");
+    assert!(seen.contains("keeps them for 30 days"), "{seen}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn a_form_that_comes_too_late_changes_nothing_and_leads_back_to_its_page()
     let headers = [("sec-fetch-site", "same-origin"), ("referer", page.as_str())];
     let seen = admin.post_from("/settings/keys", &form, &headers).await;
     assert_eq!(seen.location.as_deref(), Some("/confirm?next=%2Fsettings%2Fkeys"));
-    assert!(admin.get("/confirm?next=/settings/keys").await.text.contains("No changes yet"));
+    assert!(admin.get("/confirm?next=/settings/keys").await.text.contains("Nothing was changed yet"));
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM sources WHERE name = 'billing'").await, 0);
 }
 
@@ -42,7 +42,7 @@ async fn the_right_password_opens_them_for_ten_minutes_and_a_wrong_one_does_not(
     let admin = Visitor::with_role(&app, Role::Admin).await;
     app.clock.advance(LATER);
     let wrong = admin.post("/confirm", &[("password", "not my password"), ("next", "/settings/keys")]).await;
-    assert!(wrong.status == 422 && wrong.text.contains("This is not your password"), "{}", wrong.text);
+    assert!(wrong.status == 422 && wrong.text.contains("Wrong password"), "{}", wrong.text);
     assert_eq!(admin.get("/settings/keys").await.status, 303);
     let right = [("password", PASSWORD), ("next", "/settings/keys")];
     assert_eq!(admin.post("/confirm", &right).await.location.as_deref(), Some("/settings/keys"));

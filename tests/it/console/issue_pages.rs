@@ -55,7 +55,7 @@ async fn a_group_of_held_ones_is_released_at_once_and_counted_first() {
     assert!(operator.get("/issues").await.text.contains("Released 3 deliveries."));
     app.run_until_idle().await;
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM deliveries WHERE state = 'accepted'").await, 3);
-    assert!(operator.get(plan).await.text.contains("Nothing is held"));
+    assert!(operator.get(plan).await.text.contains("This issue is resolved"));
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn what_is_missing_sets_groups_apart_and_each_is_shown_and_released_alone(
     assert!(issues.contains(&of_carrier("group").replace('&', "&amp;")), "{issues}");
     let page = operator.get(&of_carrier("group")).await.text;
     assert!(page.contains("carrier-0") && page.contains("carrier-1") && !page.contains("order-9"), "{page}");
-    assert!(page.contains("Give a default"), "{page}");
+    assert!(page.contains("Add a default"), "{page}");
     assert!(operator.get(&of_carrier("release")).await.text.contains("Release 2 deliveries"));
     let detail = "`data.carrier` is missing in the event, and `contents` of order-shipped-push version 1 has no default for it";
     let form = [
@@ -85,7 +85,7 @@ async fn what_is_missing_sets_groups_apart_and_each_is_shown_and_released_alone(
     assert_eq!(operator.post("/issues/release", &form).await.status, 303);
     assert!(operator.get("/issues").await.text.contains("Released 2 deliveries."));
     app.run_until_idle().await;
-    assert!(operator.get(&of_carrier("group")).await.text.contains("No delivery has this issue"));
+    assert!(operator.get(&of_carrier("group")).await.text.contains("This issue is resolved"));
     assert!(operator.get("/issues").await.text.contains("order_id"), "the other one is still held");
 }
 
@@ -125,5 +125,5 @@ async fn refused_ones_of_one_reason_are_replayed_and_those_of_another_are_not() 
     let address = issues[start..].split('"').next().unwrap().replace("&amp;", "&");
     assert!(address.contains("detail="), "{address}");
     let plan = operator.get(&address).await.text;
-    assert!(plan.contains("<strong>1 delivery</strong> would be made again"), "{plan}");
+    assert!(plan.contains("<strong>1 delivery</strong> will be replayed"), "{plan}");
 }

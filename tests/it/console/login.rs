@@ -50,7 +50,7 @@ async fn the_first_admin_comes_in_by_the_token_that_was_printed_and_it_is_good_o
     let again = Visitor::stranger(&app);
     let form = form(token.expose_secret(), PASSWORD);
     let pairs: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    assert!(again.post("/set-up", &pairs).await.text.contains("not good any more"));
+    assert!(again.post("/set-up", &pairs).await.text.contains("expired or was already used"));
     assert!(app.herald.team.offer_set_up().await.unwrap().is_none());
 }
 
@@ -176,7 +176,7 @@ async fn a_member_who_knows_the_old_password_sets_a_new_one_and_is_logged_out_el
     };
     for (form, says) in [
         (form("not the old password", new, new), "The old password is not this one"),
-        (form(PASSWORD, new, "five small words in a bow"), "not written the same twice"),
+        (form(PASSWORD, new, "five small words in a bow"), "new passwords do not match"),
         (form(PASSWORD, "short", "short"), "12 to 128 characters"),
     ] {
         let seen = here.post("/settings/password", &form).await;
@@ -203,7 +203,7 @@ async fn an_open_browser_is_no_way_to_guess_a_password() {
             .await
             .text;
     }
-    assert!(last.contains("too many tries"), "{last}");
+    assert!(last.contains("too many attempts"), "{last}");
     let form = [("old", PASSWORD), ("new", new), ("again", new)];
     assert_eq!(visitor.post("/settings/password", &form).await.status, 429, "not even the right one");
 }

@@ -51,7 +51,7 @@ async fn live_shows_events_with_their_outcomes_and_finds_them_by_id_key_person_a
     assert_eq!(visitor.get("/?q=order-1").await.location, Some(format!("/events/{id}")));
     assert!(visitor.get("/?q=to:user-42+state:accepted").await.text.contains("order-1"));
     assert!(visitor.get("/?q=to:nobody").await.text.contains("No matching events"));
-    assert!(visitor.get("/?q=state:lost").await.text.contains("there is no state"));
+    assert!(visitor.get("/?q=state:lost").await.text.contains("unknown state"));
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_replay_shows_its_plan_first_wants_a_reason_and_a_form_sent_twice_make
     let plan = operator.get(&format!("/issues/replay?delivery={delivery}")).await.text;
     assert!(plan.contains("0 deliveries") && plan.contains("the first box below"), "{plan}");
     let plan = operator.get(&format!("/issues/replay?delivery={delivery}&may_duplicate=yes")).await.text;
-    assert!(plan.contains("1 person may get a second copy"), "{plan}");
+    assert!(plan.contains("1 recipient may get a duplicate"), "{plan}");
     let form = |reason: &'static str| {
         [("delivery", delivery), ("may_duplicate", "yes"), ("reason", reason), ("request_key", "k1")]
     };

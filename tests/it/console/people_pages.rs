@@ -67,7 +67,7 @@ async fn an_event_that_led_to_nothing_is_in_its_person_s_story_with_the_reason()
     let viewer = Visitor::with_role(&app, Role::Viewer).await;
     let story = viewer.get("/recipients/external_id/anna").await.text;
     assert!(
-        story.contains("order-1") && story.contains("nothing sent") && story.contains("order-shipped-push:"),
+        story.contains("order-1") && story.contains("not sent") && story.contains("order-shipped-push:"),
         "{story}"
     );
     // The same id under another label is someone else.

@@ -14,7 +14,7 @@ pub struct Authenticator(Totp);
 impl Authenticator {
     /// Reads the key from the page that shows it.
     fn reading(page: &str) -> Self {
-        let key = page.split("Or type the key in</summary>").nth(1).expect("the key");
+        let key = page.split("Or enter the key manually</summary>").nth(1).expect("the key");
         let key = key.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).expect("the key");
         let secret = Secret::try_from_base32(key.replace(' ', "")).expect("base32");
         Self(Builder::new().with_secret(secret).build().expect("rules"))
@@ -105,7 +105,7 @@ async fn a_wrong_first_code_turns_nothing_on() {
     let visitor = Visitor::with_role(&app, Role::Editor).await;
     visitor.post("/settings/second-factor", &[]).await;
     let seen = visitor.post("/settings/second-factor/activate", &[("code", "123456")]).await;
-    assert!(seen.status == 422 && seen.text.contains("This code is not right"), "{}", seen.text);
+    assert!(seen.status == 422 && seen.text.contains("Wrong code"), "{}", seen.text);
     let other = Visitor::stranger(&app);
     assert_eq!(other.log_in("editor@shop.example", PASSWORD).await.location.as_deref(), Some("/"));
 }

@@ -45,13 +45,13 @@ async fn a_message_shows_what_came_and_what_was_seen() {
 async fn unclear_requests_are_refused_with_the_reason() {
     let served = Served::start().await;
     for (path, body, text) in [
-        ("/_sandbox/clock", json!({"advance": "31"}), "`advance` is a number with"),
+        ("/_sandbox/clock", json!({"advance": "31"}), "`advance` must be a number with"),
         ("/_sandbox/clock", json!({"advnace": "31d"}), "unknown field `advnace`"),
         ("/_sandbox/faults", json!({"kind": "explode"}), "unknown variant `explode`"),
         ("/_sandbox/faults", json!({"kind": "hang", "often": 1}), "unknown field `often`"),
         ("/_sandbox/users", json!({"external_id": "u", "tag": {}}), "unknown field `tag`"),
-        ("/_sandbox/users", json!({"tags": {}}), "needs an `external_id`"),
-        ("/_sandbox/users", json!({"external_id": "undefined"}), "gives to nobody"),
+        ("/_sandbox/users", json!({"tags": {}}), "requires an `external_id`"),
+        ("/_sandbox/users", json!({"external_id": "undefined"}), "is not allowed as an external ID"),
     ] {
         let answer = served.post(path, &body).await;
         assert_eq!(answer.status, 400, "{path} {body}");

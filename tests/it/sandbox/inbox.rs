@@ -33,7 +33,7 @@ async fn what_a_message_says_is_shown_as_text_and_its_blanks_as_a_warning() {
     let page = served.get("/").await.text;
     assert!(!page.contains("<script>alert"), "{page}");
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
-    assert!(page.contains("Blank in this message") && page.contains("message.custom_data.gone"));
+    assert!(page.contains("Empty values in this message") && page.contains("message.custom_data.gone"));
     assert!(page.contains("srcdoc=\"&lt;p title=&quot;x&quot;&gt;") && page.contains("sandbox=\"\""));
 }
 

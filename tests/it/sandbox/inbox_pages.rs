@@ -38,7 +38,7 @@ async fn a_search_finds_by_words_people_template_channel_and_state() {
         ("parcel+to:anna", false, false),
     ] {
         let shown = page(&served, &format!("/?q={query}")).await;
-        let found = (shown.contains("A parcel for you"), shown.contains("Blank in this message"));
+        let found = (shown.contains("A parcel for you"), shown.contains("Empty values in this message"));
         assert_eq!(found, (parcel, blank), "{query}");
     }
     assert!(page(&served, "/?q=channel:pigeon").await.contains("channel: must be push, email or sms"));
@@ -94,7 +94,7 @@ async fn what_a_recipient_does_is_played_by_buttons() {
 #[tokio::test]
 async fn faults_are_set_and_cleared_on_their_page() {
     let served = Served::start().await;
-    assert!(page(&served, "/faults").await.contains("No faults are set"));
+    assert!(page(&served, "/faults").await.contains("No active faults"));
     let wrong = form(&served, "/faults", &[("kind", "status"), ("endpoint", "all")]).await;
     assert!(wrong.status == 422 && wrong.text.contains("needs `status`"), "{}", wrong.text);
     let fields =

@@ -42,7 +42,7 @@ async fn a_first_admin_sets_up_edits_sees_a_problem_fixes_it_publishes_and_goes_
     browser.click("form[action$='/rollback'] button").await;
     assert!(browser.client.get_alert_text().await.unwrap().contains("version 1"));
     browser.client.accept_alert().await.unwrap();
-    browser.says("says again what v1 said").await;
+    browser.says("restores v1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,7 +56,7 @@ async fn unsaved_work_outlives_a_reload() {
     browser.says("Unsaved changes").await;
     browser.client.execute("window.onbeforeunload = null; location.reload()", vec![]).await.ok();
     browser.client.accept_alert().await.ok();
-    browser.says("Not saved since").await;
+    browser.says("Unsaved changes from").await;
     browser.click("[data-saved] button").await;
     assert_eq!(browser.copy("en.contents").await, "Half a thought");
 }

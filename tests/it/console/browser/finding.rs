@@ -81,10 +81,10 @@ async fn a_replay_shows_its_plan_before_it_asks_for_a_reason() {
     browser.says("0 deliveries").await;
     browser.click("[name=may_duplicate]").await;
     browser.click("form[method=get][action='/issues/replay'] button").await;
-    browser.says("1 person may get a second copy").await;
+    browser.says("1 recipient may get a duplicate").await;
     browser.write("[name=reason]", "the customer asked for it").await;
     browser.click("form[method=post][action='/issues/replay'] button.primary").await;
-    browser.says("Made again from").await;
+    browser.says("Replay of").await;
     app.run_until_idle().await;
     assert_eq!(app.messages().await.len(), before + 1);
 }

@@ -41,7 +41,7 @@ async fn a_viewer_sees_a_draft_and_can_neither_save_nor_publish_it() {
     browser.says("New words").await;
     assert!(browser.client.find(Locator::Css("#editor button.save")).await.is_err());
     browser.client.goto(&format!("{}/templates/order-shipped-push/publish", app.url)).await.unwrap();
-    browser.says("Your role does not publish").await;
+    browser.says("Your role does not allow publishing").await;
     let post = "const done = arguments[0]; fetch('/templates/order-shipped-push/publish',
         { method: 'POST', body: new URLSearchParams({ revision: 1 }) }).then((answer) => done(answer.status));";
     assert_eq!(browser.client.execute_async(post, vec![]).await.unwrap(), json!(403));
