@@ -12,7 +12,7 @@ use maud::Markup;
 use super::Console;
 use crate::access::LogInError;
 use crate::compute::ComputeError;
-use crate::pipeline::preview::PreviewError;
+use crate::pipeline::operator::preview::PreviewError;
 use crate::store::StoreError;
 
 /// Why a page could not be shown, or an action was not performed.
