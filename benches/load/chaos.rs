@@ -1,6 +1,6 @@
-//! Everything at once, on real processes: two replicas under load while OneSignal loses replies, replicas are killed,
-//! frozen and replaced, Postgres dies, and its disk runs full. Afterwards the results have to be consistent: each acknowledged
-//! event reached its recipient once, and no one got a message that was not posted.
+//! Everything at once, on real processes: two replicas under load while OneSignal loses responses, replicas are killed,
+//! frozen and replaced, Postgres dies, and its disk runs full. Afterwards the results have to be consistent: each
+//! acknowledged event reached its recipient once, and no one got a message that was not posted.
 
 use std::collections::{HashMap, HashSet};
 use std::process::{Child, Command, Stdio};

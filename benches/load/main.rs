@@ -1,9 +1,8 @@
-//! The load figures. `cargo bench --bench load` prints a table; `-- packing` shows how deliveries share calls at
-//! OneSignal's free plan; `-- backlog` how urgent ones fare while a million bulk deliveries drain, and what rest costs; `-- console`
-//! how long its pages take beside as many; `-- attack` how long one-time codes take while an attacker does everything at
-//! once; `-- hanging` how long they take while one call in twenty hangs; `-- chaos` whether the results are consistent after
-//! everything failed at once.
-//! Only ratios within one run mean anything on a shared machine.
+//! The load benchmarks. `cargo bench --bench load` prints a table; `-- packing` shows how deliveries share calls at
+//! OneSignal's free plan; `-- backlog` how urgent ones fare while a million bulk deliveries drain, and the cost of
+//! being idle; `-- console` how long its pages take beside as many; `-- attack` how long one-time codes take during an
+//! attack; `-- hanging` how long they take while one call in twenty hangs; `-- chaos` whether the results are
+//! consistent after everything failed at once. Only ratios within one run mean anything on a shared machine.
 
 #![expect(
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Cancelling by event, by delivery and by key: pending deliveries end, those that may have been sent stay and are reported.
+//! Cancelling by event, by delivery and by key: pending deliveries end, those that may have been sent stay and are
+//! reported.
 
 use std::time::Duration;
 

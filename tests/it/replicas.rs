@@ -1,4 +1,5 @@
-//! Several processes on one database: whose claims count, whose catalog, and what a short outage of the database leaves behind.
+//! Several processes on one database: whose claims count, whose catalog, and what a short outage of the database leaves
+//! behind.
 
 use std::time::Duration;
 

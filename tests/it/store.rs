@@ -1,4 +1,5 @@
-//! The schema and the SQL: every statement matches the schema, no time comes from the database's clock, and old partitions are dropped.
+//! The schema and the SQL: every statement matches the schema, no time comes from the database's clock, and old
+//! partitions are dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -112,7 +112,9 @@ fn words_are_found_in_identifiers_and_in_texts() {
 fn code_and_documents_use_plain_words() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
-    READ.iter().for_each(|path| files(&root.join(path), &mut paths));
+    for path in READ {
+        files(&root.join(path), &mut paths);
+    }
     paths.sort();
     let found: Vec<String> = paths
         .iter()

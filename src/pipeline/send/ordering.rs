@@ -1,8 +1,8 @@
 //! Ordered delivery: one at a time for each source, ordering key and recipient.
 //!
-//! Only the head of such a ordering lane can be claimed; the others are due in the far future. When a head ends, the next
-//! delivery is unblocked in the same transaction. A head that does not end is taken out of its ordering lane after a while, and
-//! the others proceed without it.
+//! Only the head of such an ordering lane can be claimed; the others are due in the far future. When a head ends, the
+//! next delivery is unblocked in the same transaction. A head that does not end is taken out of its ordering lane after
+//! a while, and the others proceed without it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -159,7 +159,8 @@ impl Pipeline {
         Ok(held_up.len())
     }
 
-    /// Notes on each delivery that was taken out of its ordering lane whether it blocked others, or whether later ones go first.
+    /// Notes on each delivery that was taken out of its ordering lane whether it blocked others, or whether later ones
+    /// go first.
     async fn note_overtaken(
         &self,
         tx: &mut Tx,
