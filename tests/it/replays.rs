@@ -62,7 +62,7 @@ async fn a_replay_is_a_new_delivery_that_names_the_old_one_and_both_tell_who_and
         app.get(&format!("/v1/deliveries/{}", ids[0])).await,
         app.get(&format!("/v1/deliveries/{new}")).await,
     );
-    for (delivery, words) in [(&old, "made again as dlv_"), (&new, "once more")] {
+    for (delivery, words) in [(&old, "replayed as dlv_"), (&new, "a replay of dlv_")] {
         let decisions = delivery["decisions"].as_array().unwrap();
         let replayed = decisions.iter().find(|d| d["code"] == "replayed").expect("a decision");
         let detail = replayed["detail"].as_str().unwrap();
