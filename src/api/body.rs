@@ -250,7 +250,7 @@ mod tests {
         let kind = "application/cloudevents+json; charset=\"UTF-8\"";
         assert_eq!(media(kind, &known), Ok(Media::CloudEvent));
         let batch = media("application/cloudevents-batch+json", &known).unwrap_err();
-        assert!(batch.ends_with("a batch is posted to /v1/events/batch"), "{batch}");
+        assert!(batch.ends_with("post a batch to /v1/events/batch"), "{batch}");
     }
 
     #[tokio::test]

@@ -346,7 +346,7 @@ mod tests {
             FieldError::new("/recipient", "required", "").hint(r#"add "recipient": {"external_id": "…"}"#);
         assert_eq!(
             as_attribute(error, true).hint.unwrap(),
-            "send the recipient's id as text in `ce-recipient`"
+            "send the recipient's ID as a string in `ce-recipient`"
         );
     }
 

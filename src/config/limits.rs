@@ -64,7 +64,7 @@ mod tests {
             (
                 "HERALD_DELIVERY__LEASE",
                 "15s",
-                "`delivery.lease` has to be at least twice `delivery.lease_renewal`",
+                "`delivery.lease` must be at least twice `delivery.lease_renewal`",
             ),
             ("HERALD_DELIVERY__PLAN_SHARE", "1.5", "above 0 and at most 1"),
             ("HERALD_DELIVERY__MAX_TARGETS", "0", "between 1 and 20000"),

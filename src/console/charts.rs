@@ -58,7 +58,7 @@ mod tests {
         let text = bars("Messages", "a minute", &values).into_string();
         assert_eq!(text.matches("<rect").count(), 60);
         assert!(text.contains("height=\"80\"") && !text.contains("height=\"81\""), "{text}");
-        assert!(bars("None", "a minute", &[]).into_string().contains("at most 1"));
+        assert!(bars("None", "a minute", &[]).into_string().contains("peak: 1"));
     }
 
     #[test]

@@ -132,7 +132,7 @@ mod tests {
     fn what_can_t_be_understood_is_said_and_hides_nothing() {
         for (text, part) in [
             ("state:lost", "states are queued"),
-            ("colour:red", "there are type:"),
+            ("colour:red", "filters are type:"),
             ("since:yesterday", "write 30m"),
             ("since:99999999999d", "write 30m"),
             ("since:4294967295d", "write 30m"),

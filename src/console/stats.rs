@@ -65,10 +65,7 @@ mod tests {
         let names =
             |figures: &MessageStats| words_of(figures).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         let done = MessageStats { successful: 3, remaining: Some(0), ..MessageStats::default() };
-        assert_eq!(
-            names(&done),
-            ["Sent on", "Clicked", "Not subscribed any more", "Refused by the platform"]
-        );
-        assert!(names(&MessageStats { remaining: None, ..done }).contains(&"Still to go"));
+        assert_eq!(names(&done), ["Sent", "Clicked", "Unsubscribed", "Failed"]);
+        assert!(names(&MessageStats { remaining: None, ..done }).contains(&"Remaining"));
     }
 }

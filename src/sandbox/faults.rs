@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_fault_without_what_its_kind_needs_is_refused() {
-        assert!(fault(r#"{"kind":"status"}"#).check().unwrap_err().contains("needs `status`"));
+        assert!(fault(r#"{"kind":"status"}"#).check().unwrap_err().contains("requires `status`"));
         assert!(fault(r#"{"kind":"status","status":99}"#).check().is_err());
         assert!(fault(r#"{"kind":"hang","probability":1.5}"#).check().is_err());
         assert!(serde_json::from_str::<Fault>(r#"{"kind":"hang","porbability":1}"#).is_err());

@@ -19,8 +19,9 @@ pub struct Orphan {
 }
 
 /// Locks up to `limit` rows of workers whose lease has expired: queued ones at once, sending ones `call_timeout` later
-/// (so that the dead worker's last call has certainly ended). None while the caller's time is from before the database's
-/// clock went back: leases have been shortened since, and those of live workers would look expired.
+/// (so that the dead worker's last call has certainly ended). None if the database's clock went back at another time than
+/// `known_step`: the caller's time may be from before the step, and leases have been shortened since, so that those of live
+/// workers would look expired.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -28,6 +29,7 @@ pub async fn lock_orphans(
     connection: &mut PgConnection,
     queued_lapsed_before: Timestamp,
     sending_lapsed_before: Timestamp,
+    known_step: Option<Timestamp>,
     limit: i64,
 ) -> Result<Vec<Orphan>, StoreError> {
     let query = format!(
@@ -36,11 +38,7 @@ pub async fn lock_orphans(
          FROM workers w
          JOIN queue q ON q.worker_id = w.id
          WHERE w.lease_until < $1 AND (q.state = 'queued' OR w.lease_until < $2)
-           AND NOT EXISTS (
-             SELECT 1 FROM database_watch d
-             WHERE d.read_at < $1 - interval '1 minute'
-               AND d.stepped_at + (d.stepped_us + 600000000) * interval '1 microsecond' > $1
-           )
+           AND NOT EXISTS (SELECT 1 FROM database_watch d WHERE d.stepped_at IS DISTINCT FROM $4)
          ORDER BY q.delivery_id
          LIMIT $3
          FOR UPDATE OF q SKIP LOCKED"
@@ -49,6 +47,7 @@ pub async fn lock_orphans(
         .bind(queued_lapsed_before)
         .bind(sending_lapsed_before)
         .bind(limit)
+        .bind(known_step)
         .fetch_all(connection)
         .await?;
     rows.iter().map(read_orphan).collect()

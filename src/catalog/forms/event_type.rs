@@ -240,7 +240,7 @@ mod tests {
             other,
         ] {
             let (message, _) = problem(&never).unwrap();
-            assert!(message.contains("never takes one"), "{never}: {message}");
+            assert!(message.contains("never accepts"), "{never}: {message}");
         }
         for good in [
             json!({}),

@@ -375,7 +375,7 @@ mod tests {
         let said = |text: &str| imported.notes.iter().find(|note| note.message.contains(text)).expect(text);
         assert_eq!(said("`message.custom_data`").line, Some(2));
         assert_eq!(said("there is no `org`").field.as_deref(), Some("headings"));
-        said("`english` is no locale");
+        said("`english` is not a locale");
         said("not brought over: dynamic_content");
     }
 }

@@ -41,10 +41,12 @@ impl Pipeline {
     /// # Errors
     /// [`StoreError`] when the database is unavailable; retrying helps.
     pub async fn rescue(&self) -> Result<usize, StoreError> {
+        // Before the time is read: a step that is known has been followed by this process's clock.
+        let known_step = self.watch.load().step.map(|step| step.at);
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let sending_before = now - delta(self.limits.call_timeout);
-        let orphans = orphans::lock_orphans(&mut tx, now, sending_before, ROWS_AT_ONCE).await?;
+        let orphans = orphans::lock_orphans(&mut tx, now, sending_before, known_step, ROWS_AT_ONCE).await?;
         if orphans.is_empty() {
             return Ok(0);
         }

@@ -175,8 +175,8 @@ mod tests {
         for (text, why) in [
             ("channel:pigeon", "push, email or sms"),
             ("is:odd-ish", "blank"),
-            ("after:é", "ago"),
-            ("after:", "ago"),
+            ("after:é", "an age such as 10m"),
+            ("after:", "an age such as 10m"),
         ] {
             assert!(Search::parse(text, now()).unwrap_err().contains(why), "{text}");
         }

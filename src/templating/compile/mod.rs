@@ -350,7 +350,7 @@ impl CompiledContent {
         }
         let mut entry = Map::new();
         let globals = [("data", data)];
-        for field in self.fields.iter().filter(|field| !field.ops.is_empty()) {
+        for field in self.fields.iter().filter(|field| !field.ops.is_empty() || field.may_be_blank) {
             let mut evaluator = field.evaluator(&globals, budget);
             plan::run(&mut evaluator, &field.ops, &mut entry)
                 .map_err(|error| self.value_error(field, error))?;
