@@ -280,7 +280,7 @@ async fn a_webhook_is_connected_from_the_shell() {
     }
     let shown = out(&processes.client(&["sources", "show", "webshop"]).await);
     assert!(
-        shown.contains("/v1/hooks/webshop") && shown.contains("in use") && shown.contains("body.user"),
+        shown.contains("/v1/hooks/webshop") && shown.contains("active") && shown.contains("body.user"),
         "{shown}"
     );
     let url = format!("http://127.0.0.1:{}/v1/hooks/webshop", processes.port);

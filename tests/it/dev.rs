@@ -177,7 +177,7 @@ async fn a_port_that_is_taken_is_named_with_the_flag_that_changes_it() {
         command.arg("dev").args(arguments).arg("--data").arg(&data);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && words.contains(&format!("port {port} is taken")), "{words}");
+        assert!(!output.status.success() && words.contains(&format!("port {port} is in use")), "{words}");
         assert!(words.contains(&format!("with {flag}")), "{words}");
     }
 }

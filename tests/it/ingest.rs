@@ -101,7 +101,7 @@ async fn what_is_not_json_or_can_t_be_kept_is_refused_with_400() {
         ("", "empty"),
         ("{", "ends too early"),
         ("[]", "JSON object"),
-        (r#"{"id":"x","id":"y"}"#, "stands twice"),
+        (r#"{"id":"x","id":"y"}"#, "duplicate key `id`"),
         (r#"{"id":"x","type":"a","data":{"n":99999999999999999999}}"#, "beyond 64 bits"),
         (r#"{"id":"x\u0000"}"#, "NUL"),
         (deep.as_str(), "deeper than 32"),

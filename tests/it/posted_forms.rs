@@ -89,7 +89,7 @@ async fn an_error_uses_the_terms_of_the_sender() {
         [("ce-specversion", "1.0"), ("ce-id", "1"), ("ce-source", "/shop"), ("ce-type", "order.shipped")];
     let (_, missing) = post(&app, &headers, order_shipped("1", "u")["data"].to_string()).await;
     assert_eq!(missing["errors"][0]["pointer"], "ce-recipient");
-    assert_eq!(missing["errors"][0]["hint"], "send the recipient's id as text in `ce-recipient`");
+    assert_eq!(missing["errors"][0]["hint"], "send the recipient's ID as a string in `ce-recipient`");
     for (kind, hint) in
         [("com.github.pull_request.opened", None), ("order.shiped", Some("did you mean `order.shipped`?"))]
     {
@@ -136,7 +136,7 @@ async fn a_repeat_that_means_the_same_is_a_repeat_and_another_says_what_differs(
     later["time"] = json!("2026-11-24T09:00:01Z");
     let (_, problem) = app.post(&later).await;
     assert!(problem["detail"].as_str().unwrap().ends_with("with another `/time`"), "{problem}");
-    assert!(problem["errors"][0]["hint"].as_str().unwrap().contains("the present time"), "{problem}");
+    assert!(problem["errors"][0]["hint"].as_str().unwrap().contains("the current time"), "{problem}");
 }
 
 #[tokio::test]

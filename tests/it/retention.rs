@@ -49,7 +49,7 @@ async fn a_replay_without_the_event_s_values_is_left_out_and_says_so() {
     let wish = json!({"reason": "x", "may_duplicate": true, "even_if_expired": true});
     let (status, problem) = app.call(Method::POST, &path, Some(&app.key), Some(&wish)).await;
     assert_eq!((status, &problem["code"]), (409, &json!("not_replayable")), "{problem}");
-    assert!(problem["detail"].as_str().expect("words").contains("its event is not kept"), "{problem}");
+    assert!(problem["detail"].as_str().expect("words").contains("its event is no longer kept"), "{problem}");
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ async fn a_replay_does_not_say_what_nobody_approved() {
     let wish = json!({"reason": "x", "version": version, "may_duplicate": true});
     let (status, problem) = app.call(Method::POST, &path, Some(&key), Some(&wish)).await;
     assert_eq!((status, &problem["code"]), (409, &json!("not_replayable")), "{problem}");
-    assert!(problem["detail"].as_str().expect("words").contains("nobody approved this version"), "{problem}");
+    assert!(problem["detail"].as_str().expect("words").contains("this version is not approved"), "{problem}");
     app.run_until_idle().await;
     assert!(!messages_to(&app, "customer").await.concat().contains("EVIL"));
 }

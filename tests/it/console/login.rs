@@ -175,7 +175,7 @@ async fn a_member_who_knows_the_old_password_sets_a_new_one_and_is_logged_out_el
         [("old", old), ("new", new), ("again", again)]
     };
     for (form, says) in [
-        (form("not the old password", new, new), "The old password is not this one"),
+        (form("not the old password", new, new), "The current password is wrong"),
         (form(PASSWORD, new, "five small words in a bow"), "new passwords do not match"),
         (form(PASSWORD, "short", "short"), "12 to 128 characters"),
     ] {
@@ -203,7 +203,7 @@ async fn an_open_browser_is_no_way_to_guess_a_password() {
             .await
             .text;
     }
-    assert!(last.contains("too many attempts"), "{last}");
+    assert!(last.contains("Too many attempts"), "{last}");
     let form = [("old", PASSWORD), ("new", new), ("again", new)];
     assert_eq!(visitor.post("/settings/password", &form).await.status, 429, "not even the right one");
 }

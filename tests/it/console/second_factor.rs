@@ -73,7 +73,7 @@ async fn a_recovery_code_replaces_the_authenticator_once() {
         other.log_in("editor@shop.example", PASSWORD).await;
         assert_eq!(other.post("/log-in/code", &[("code", &lost)]).await.status, expected);
     }
-    assert!(visitor.get("/settings/second-factor").await.text.contains("9 of 10 are left"));
+    assert!(visitor.get("/settings/second-factor").await.text.contains("9 of 10 left"));
     let anew = visitor.post("/settings/second-factor/codes", &[]).await.text;
     assert!(!anew.contains(&codes[4]));
     let other = Visitor::stranger(&app);

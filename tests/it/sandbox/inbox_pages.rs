@@ -96,7 +96,7 @@ async fn faults_are_set_and_cleared_on_their_page() {
     let served = Served::start().await;
     assert!(page(&served, "/faults").await.contains("No active faults"));
     let wrong = form(&served, "/faults", &[("kind", "status"), ("endpoint", "all")]).await;
-    assert!(wrong.status == 422 && wrong.text.contains("needs `status`"), "{}", wrong.text);
+    assert!(wrong.status == 422 && wrong.text.contains("requires `status`"), "{}", wrong.text);
     let fields =
         [("kind", "status"), ("endpoint", "notifications"), ("status", "503"), ("times", "1"), ("seed", "")];
     assert_eq!(form(&served, "/faults", &fields).await.status, 200);
