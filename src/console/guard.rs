@@ -75,10 +75,10 @@ pub(super) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     };
     let view = View::new(Arc::clone(console), person, request.headers());
     let mut response = show(&gate, needs, &view, request, next).await;
-    if let Some(told) = response.extensions().get::<ErrorText>().cloned()
+    if let Some(text) = response.extensions().get::<ErrorText>().cloned()
         && !is_fragment
     {
-        response = view.failure(&told).await;
+        response = view.failure(&text).await;
     }
     response.extensions_mut().insert(KnownClient);
     if let Some(session) = fresh {
@@ -279,7 +279,7 @@ pub(super) fn come_again(place: &str) -> Response {
 
 fn show_plainly(console: &Console, response: Response) -> Response {
     match response.extensions().get::<ErrorText>().cloned() {
-        Some(told) => super::layout::plain_failure(console, &told),
+        Some(text) => super::layout::plain_failure(console, &text),
         None => response,
     }
 }

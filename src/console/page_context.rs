@@ -88,19 +88,19 @@ impl View {
     }
 
     /// An error page.
-    pub async fn failure(&self, told: &ErrorText) -> Response {
+    pub async fn failure(&self, text: &ErrorText) -> Response {
         let body = html! {
             div.empty {
-                h1 { (told.title) }
-                p { (told.detail) }
+                h1 { (text.title) }
+                p { (text.detail) }
                 p { a.button href="/" { "Back to Live" } }
             }
         };
         let held = self.console.store.count_held(1_000).await.unwrap_or_default();
-        let crumbs = [Crumb::here(told.title)];
+        let crumbs = [Crumb::here(text.title)];
         let page =
             frame(&Frame { view: self, place: Place::Elsewhere, crumbs: &crumbs, held, notice: None }, &body);
-        told.answer(page)
+        text.answer(page)
     }
 }
 

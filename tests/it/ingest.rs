@@ -106,7 +106,7 @@ async fn what_is_not_json_or_can_t_be_kept_is_refused_with_400() {
         (r#"{"id":"x\u0000"}"#, "NUL"),
         (deep.as_str(), "deeper than 32"),
         (r#"{"id":"x","tpye":"order.shipped"}"#, "`tpye`"),
-        (r#"{"type":"order.shipped"}"#, "needs an id"),
+        (r#"{"type":"order.shipped"}"#, "requires an id"),
     ] {
         let answer = app.post_raw("/v1/events", &[JSON], body.to_owned()).await;
         assert_eq!(answer.status(), 400, "{body}");

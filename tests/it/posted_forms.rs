@@ -135,7 +135,7 @@ async fn a_repeat_that_means_the_same_is_a_repeat_and_another_says_what_differs(
     let mut later = first.clone();
     later["time"] = json!("2026-11-24T09:00:01Z");
     let (_, problem) = app.post(&later).await;
-    assert!(problem["detail"].as_str().unwrap().ends_with("with another `/time`"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().ends_with("with a different `/time`"), "{problem}");
     assert!(problem["errors"][0]["hint"].as_str().unwrap().contains("the current time"), "{problem}");
 }
 

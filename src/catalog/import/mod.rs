@@ -376,6 +376,6 @@ mod tests {
         assert_eq!(said("`message.custom_data`").line, Some(2));
         assert_eq!(said("there is no `org`").field.as_deref(), Some("headings"));
         said("`english` is not a locale");
-        said("not brought over: dynamic_content");
+        said("not imported: dynamic_content");
     }
 }

@@ -31,8 +31,8 @@ pub(super) async fn events(
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let news = sandbox.news.subscribe();
     let now = *news.borrow();
-    let told = last.or(query.after).unwrap_or(now.newest);
-    let listening = Listening { sandbox, news, told, resets: now.resets };
+    let reported = last.or(query.after).unwrap_or(now.newest);
+    let listening = Listening { sandbox, news, reported, resets: now.resets };
     let batches = stream::unfold(listening, |mut listening| async move {
         let events = listening.next().await?;
         Some((stream::iter(events.into_iter().map(Ok)), listening))
@@ -46,7 +46,7 @@ struct Listening {
     sandbox: Arc<Sandbox>,
     news: watch::Receiver<News>,
     /// The last message that was sent to it.
-    told: u64,
+    reported: u64,
     resets: u64,
 }
 
@@ -69,9 +69,9 @@ impl Listening {
 
     fn untold(&mut self, newest: u64) -> Vec<Event> {
         // Under load, messages that would immediately scroll off the page are not sent.
-        let from = self.told.max(newest.saturating_sub(PAGE as u64));
+        let from = self.reported.max(newest.saturating_sub(PAGE as u64));
         let found = self.sandbox.state.lock().messages_after(from, PAGE);
-        self.told = found.last().map_or(self.told, |message| message.sequence);
+        self.reported = found.last().map_or(self.reported, |message| message.sequence);
         let event = |sequence: u64| Event::default().event("message").id(sequence.to_string());
         found
             .iter()

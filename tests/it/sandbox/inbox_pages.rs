@@ -56,7 +56,7 @@ async fn a_message_is_shown_on_devices_with_its_request_and_a_curl_line() {
     assert!(!shown.contains(hostile));
     for unknown in ["/inbox/0190a5b0-0000-4000-8000-00000000000a", "/inbox/nothing"] {
         let answer = served.get(unknown).await;
-        assert!(answer.status == 404 && answer.text.contains("not here"), "{unknown}");
+        assert!(answer.status == 404 && answer.text.contains("Message not found"), "{unknown}");
     }
     for odd in [format!("/inbox/{id}?to=x"), format!("/inbox/{id}?to=99"), "/?before=x".to_owned()] {
         page(&served, &odd).await;
@@ -101,7 +101,7 @@ async fn faults_are_set_and_cleared_on_their_page() {
         [("kind", "status"), ("endpoint", "notifications"), ("status", "503"), ("times", "1"), ("seed", "")];
     assert_eq!(form(&served, "/faults", &fields).await.status, 200);
     assert_eq!(served.send(&push(json!({}))).await.status, 503);
-    assert!(page(&served, "/faults").await.contains("struck 1 of 1 calls"));
+    assert!(page(&served, "/faults").await.contains("triggered 1/1"));
     form(&served, "/faults/clear", &[]).await;
     assert_eq!(served.get("/_sandbox/faults").await.json()["data"], json!([]));
 }
