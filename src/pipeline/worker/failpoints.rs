@@ -1,5 +1,5 @@
 //! Named points at which a test can make the process die, in debug builds only: the whole process through a variable,
-//! or one replica of a simulation through the [`faults`](crate::store::faults) around its steps.
+//! or one replica of a simulation through the [`faults`](crate::store::fault_injection) around its steps.
 
 /// The points, as `HERALD_CRASH_POINT` names them.
 pub const POINTS: [&str; 5] = ["after_commit", "after_freeze", "after_call", "after_claim", "after_recall"];

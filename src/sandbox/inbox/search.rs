@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_names_are_told_apart() {
+    fn words_and_names_are_distinguished() {
         let search = Search::parse("shipped to:Anna channel:push is:blank after:2h", now()).unwrap();
         assert_eq!(
             (search.words.as_slice(), search.to.as_slice()),
