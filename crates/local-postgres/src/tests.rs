@@ -114,7 +114,7 @@ fn hold_a_server_until_killed() {
 fn a_killed_process_leaves_no_server() {
     let folder = open_folder();
     let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "local_postgres::tests::hold_a_server_until_killed", "--ignored", "--nocapture"])
+        .args(["--exact", "tests::hold_a_server_until_killed", "--ignored", "--nocapture"])
         .env("HELD_DATA_DIR", folder.path().join("data"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
