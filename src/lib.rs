@@ -13,6 +13,7 @@ pub mod config;
 pub mod console;
 pub mod domain;
 pub mod expressions;
+pub mod people;
 pub mod pipeline;
 pub mod provider;
 pub mod sandbox;

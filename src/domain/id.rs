@@ -151,6 +151,10 @@ typed_id!(
     MemberId, "mem"
 );
 typed_id!(
+    /// A user: a person at OneSignal.
+    UserId, "usr"
+);
+typed_id!(
     /// One run of a process that sends.
     WorkerId, "wrk"
 );

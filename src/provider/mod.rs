@@ -17,7 +17,9 @@ use crate::domain::app::App;
 use crate::domain::batch::Batch;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
+use crate::domain::custom_event::{CustomEvent, CustomEventsAnswer};
 use crate::domain::template::Fields;
+use crate::domain::user::{UserAnswer, UserCall};
 
 /// Sends messages. Implementations make one HTTP call per method and never retry.
 #[async_trait]
@@ -97,6 +99,19 @@ pub trait MessageProvider: Send + Sync + 'static {
     /// # Errors
     /// [`ProviderError::Refused`] when it does not.
     async fn check_app(&self, app: &App) -> Result<(), ProviderError>;
+}
+
+/// Writes users and custom events. Implementations make one HTTP call per method and never retry.
+#[async_trait]
+pub trait PeopleProvider: Send + Sync + 'static {
+    /// Writes one user.
+    async fn write_user(&self, app: &App, call: &UserCall) -> UserAnswer;
+
+    /// The request that [`Self::write_user`] would make, for display: method, path and body. It contains no secret.
+    fn user_request(&self, app: &App, call: &UserCall) -> (&'static str, String, Option<Value>);
+
+    /// Sends custom events in one request.
+    async fn send_custom_events(&self, app: &App, events: &[CustomEvent]) -> CustomEventsAnswer;
 }
 
 /// One compiled locale of a version, for upload.

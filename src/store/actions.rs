@@ -1,14 +1,15 @@
 //! Actions of `tag` and `track` rules on people at OneSignal.
 
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::types::Json;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Recipient;
-use crate::domain::id::{EventId, TypedId};
+use crate::domain::id::{EventId, TypedId, same_millisecond};
 
 /// One planned action.
 #[derive(Debug)]
@@ -57,4 +58,153 @@ pub async fn insert_all(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndState {
+    /// OneSignal confirmed it.
+    Done,
+    /// OneSignal refused it.
+    Refused,
+    /// OneSignal did not confirm it in time.
+    Expired,
+}
+
+impl EndState {
+    /// The state as it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// The end of an action.
+#[derive(Debug, Clone)]
+pub struct ActionEnd {
+    /// The action.
+    pub action: Uuid,
+    /// How it ended.
+    pub state: EndState,
+    /// Why; empty if it is done.
+    pub detail: String,
+}
+
+/// A tag action that waits for a write of its person.
+#[derive(Debug, Clone, Copy)]
+pub struct TagAction {
+    /// The action.
+    pub action: Uuid,
+    /// The app.
+    pub app: AppId,
+    /// The person.
+    pub user: Uuid,
+    /// The version of the write that carries its tags.
+    pub version: i64,
+}
+
+/// Stores which writes tag actions wait for.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn await_writes(connection: &mut PgConnection, actions: &[TagAction]) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO tag_actions (action_id, app_id, user_id, version)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[])",
+    )
+    .bind(actions.iter().map(|action| action.action).collect::<Vec<_>>())
+    .bind(actions.iter().map(|action| action.app.0).collect::<Vec<_>>())
+    .bind(actions.iter().map(|action| action.user).collect::<Vec<_>>())
+    .bind(actions.iter().map(|action| action.version).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// An event's action, with what became of it.
+#[derive(Debug, Clone)]
+pub struct StoredAction {
+    /// Its id.
+    pub id: Uuid,
+    /// The rule's key.
+    pub rule: String,
+    /// The app.
+    pub app: AppId,
+    /// `tag` or `track`.
+    pub kind: String,
+    /// The person: label and id.
+    pub recipient: (String, String),
+    /// The tags, or the custom event's name and properties.
+    pub body: Value,
+    /// `planned`, `done`, `refused` or `expired`.
+    pub state: String,
+    /// Why it ended so; empty if it is done or planned.
+    pub detail: String,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// Records how actions ended; one that has already ended is left alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn end_actions(&self, ends: &[ActionEnd], now: Timestamp) -> Result<(), StoreError> {
+        let bounds = ends.iter().map(|end| end.action);
+        let (Some(first), Some(last)) = (bounds.clone().min(), bounds.max()) else { return Ok(()) };
+        sqlx::query(
+            "UPDATE planned_actions p
+             SET state = e.state, detail = e.detail, finished_at = $4
+             FROM unnest($1::uuid[], $2::text[], $3::text[]) AS e (id, state, detail)
+             WHERE p.id = e.id AND p.id BETWEEN $5 AND $6 AND p.state = 'planned'",
+        )
+        .bind(ends.iter().map(|end| end.action).collect::<Vec<_>>())
+        .bind(ends.iter().map(|end| end.state.as_str()).collect::<Vec<_>>())
+        .bind(ends.iter().map(|end| end.detail.as_str()).collect::<Vec<_>>())
+        .bind(now)
+        .bind(first)
+        .bind(last)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// The first actions of an event, up to `limit`. They were created in the same millisecond as the event.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn actions_of(&self, event: EventId, limit: i64) -> Result<Vec<StoredAction>, StoreError> {
+        let (first, end) = same_millisecond(event.uuid());
+        let rows = sqlx::query(
+            "SELECT id, rule_key, app_id, kind, recipient_label, recipient_id, body, state, detail, finished_at
+             FROM planned_actions
+             WHERE event_id = $1 AND id >= $2 AND id < $3
+             ORDER BY id
+             LIMIT $4",
+        )
+        .bind(event.uuid())
+        .bind(first)
+        .bind(end)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        let read = rows.iter().map(|row| {
+            let Json(body) = row.try_get("body")?;
+            Ok(StoredAction {
+                id: row.try_get("id")?,
+                rule: row.try_get("rule_key")?,
+                app: AppId(row.try_get("app_id")?),
+                kind: row.try_get("kind")?,
+                recipient: (row.try_get("recipient_label")?, row.try_get("recipient_id")?),
+                body,
+                state: row.try_get("state")?,
+                detail: row.try_get("detail")?,
+                finished_at: row.try_get("finished_at")?,
+            })
+        });
+        read.collect()
+    }
 }

@@ -1,13 +1,11 @@
-//! What is known about users and decides whether and how messages are sent to them.
+//! What is known about recipients and decides whether and how messages are sent to them.
 
 use serde::Deserialize;
 
-use super::{Store, StoreError, Tx};
+use super::{Store, StoreError};
 use crate::domain::channel::Channel;
-use crate::domain::clock::Timestamp;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::facts::{Facts, RecipientFacts};
-use uuid::Uuid;
 
 /// One recipient's facts as `claim_keys.sql` returns them.
 #[derive(Debug, Deserialize)]
@@ -55,63 +53,4 @@ impl Store {
         .await?;
         Ok(rows.map(|rows| rows.0.into_iter().map(FactsRow::into_pair).collect()).unwrap_or_default())
     }
-}
-
-/// Finds a person by this alias or inserts them, and sets the locale they read.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn upsert(
-    tx: &mut Tx,
-    id: Uuid,
-    recipient: &Recipient,
-    locale: Option<&str>,
-    now: Timestamp,
-) -> Result<Uuid, StoreError> {
-    let known: Option<Uuid> =
-        sqlx::query_scalar("SELECT user_id FROM user_aliases WHERE label = $1 AND alias = $2")
-            .bind(recipient.label.as_str())
-            .bind(&recipient.id)
-            .fetch_optional(&mut **tx)
-            .await?;
-    if let Some(known) = known {
-        sqlx::query("UPDATE users SET locale = coalesce($2, locale), updated_at = $3 WHERE id = $1")
-            .bind(known)
-            .bind(locale)
-            .bind(now)
-            .execute(&mut **tx)
-            .await?;
-        return Ok(known);
-    }
-    sqlx::query("INSERT INTO users (id, locale, created_at, updated_at) VALUES ($1, $2, $3, $3)")
-        .bind(id)
-        .bind(locale)
-        .bind(now)
-        .execute(&mut **tx)
-        .await?;
-    sqlx::query("INSERT INTO user_aliases (label, alias, user_id) VALUES ($1, $2, $3)")
-        .bind(recipient.label.as_str())
-        .bind(&recipient.id)
-        .bind(id)
-        .execute(&mut **tx)
-        .await?;
-    Ok(id)
-}
-
-/// Records that a person opted out of a channel.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn opt_out(tx: &mut Tx, user: Uuid, channel: Channel, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO user_opt_outs (user_id, channel, since)
-         VALUES ($1, $2::channel, $3)
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(user)
-    .bind(channel.as_str())
-    .bind(now)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
 }

@@ -48,6 +48,19 @@ impl Store {
         Ok(())
     }
 
+    /// The number of workers whose lease has not expired.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn live_workers(&self, now: Timestamp) -> Result<u32, StoreError> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM workers WHERE lease_until > $1 AND fenced_at IS NULL")
+                .bind(now)
+                .fetch_one(self.pool())
+                .await?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
     /// Hosts whose workers are alive and seal with a different secret key than this process.
     ///
     /// # Errors

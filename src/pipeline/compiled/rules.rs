@@ -12,6 +12,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::event::Event;
 use crate::domain::rule::{Action, Audience, Filter, Rule, plain_text};
+use crate::domain::tag;
 use crate::expressions::{EvaluationError, Expression};
 
 /// A rule with its expressions parsed. A rule that does not parse fails for each event, with a decision.
@@ -121,6 +122,16 @@ impl CompiledRule {
                 DecisionCode::ExpressionFailed,
                 format!("`{text}` is not a string, number or boolean"),
             )
+        })
+    }
+
+    /// The tag value that an expression yields.
+    ///
+    /// # Errors
+    /// The decision: it can't be evaluated, or is a list or an object.
+    pub fn tag(&self, text: &str, globals: &Globals<'_>) -> Result<String, Decision> {
+        tag::text_of(&self.value(text, globals)?).map_err(|error| {
+            Decision::new(DecisionCode::ExpressionFailed, format!("`{text}` can't be a tag: {error}"))
         })
     }
 

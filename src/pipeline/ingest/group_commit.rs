@@ -15,7 +15,7 @@ use crate::compute::Purpose;
 use crate::domain::budget::Budget as Work;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, Recipient};
-use crate::domain::facts::Facts;
+use crate::domain::facts::{Facts, RecipientFacts};
 use crate::domain::id::{EventId, SourceId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::compiled::CompiledCatalog;
@@ -189,7 +189,10 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<(), Issues> {
         let is_stale = |pending: &Pending| {
-            let is_known = |recipient: &Recipient| facts.of(recipient).is_some();
+            // About most people nothing is known that a plan depends on.
+            let is_known = |recipient: &Recipient| {
+                facts.of(recipient).is_some_and(|facts| *facts != RecipientFacts::default())
+            };
             pending.plan.0 != catalog.revision
                 || pending.plan.1.depends_on_others
                 || pending.event.recipients.iter().any(is_known)

@@ -7,15 +7,17 @@ pub mod message;
 pub mod redaction;
 pub mod send_rule;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::domain::app::{App, AppId};
 use crate::domain::budget::Budget as Work;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
+use crate::domain::custom_event::MAX_EVENT_BYTES;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::event::{Event, Recipient, RecipientLabel};
 use crate::domain::facts::Facts;
@@ -27,6 +29,9 @@ use crate::pipeline::compiled::{CompiledCatalog, CompiledVersion};
 use crate::pipeline::plan::message::Message;
 use crate::pipeline::plan::send_rule::{RulePlan, Send};
 use crate::store::ordering_lanes::Place;
+
+/// The bytes of a custom event besides its name, properties and person: field names, time and key.
+const ENVELOPE_BYTES: usize = 160;
 
 /// What planning needs besides the event.
 #[derive(Clone, Copy)]
@@ -69,12 +74,51 @@ pub struct PlannedAction {
     pub rule: Arc<Rule>,
     /// The app.
     pub app: AppId,
-    /// `tag` or `track`.
-    pub kind: &'static str,
     /// The person.
     pub recipient: Recipient,
-    /// The tags, or the event's name and properties.
-    pub body: Arc<Value>,
+    /// What is done.
+    pub body: Arc<ActionBody>,
+}
+
+/// What an action does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ActionBody {
+    /// Sets tags; an empty text removes one.
+    Tags(BTreeMap<String, String>),
+    /// Sends a custom event.
+    Track {
+        /// Its name.
+        name: String,
+        /// Its properties.
+        properties: Map<String, Value>,
+    },
+}
+
+impl ActionBody {
+    /// The kind of rule that does it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Tags(_) => "tag",
+            Self::Track { .. } => "track",
+        }
+    }
+
+    /// The body as it is stored and shown.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Tags(tags) => json!(tags),
+            Self::Track { name, properties } => json!({"name": name, "properties": properties}),
+        }
+    }
+
+    /// Whether it can be done to a recipient of this label.
+    fn fits(&self, label: &RecipientLabel) -> bool {
+        match label {
+            RecipientLabel::ExternalId | RecipientLabel::OnesignalId => true,
+            RecipientLabel::Alias(_) => matches!(self, Self::Tags(_)),
+            RecipientLabel::SubscriptionId | RecipientLabel::Email | RecipientLabel::Phone => false,
+        }
+    }
 }
 
 /// The initial state of a planned delivery.
@@ -200,14 +244,15 @@ fn plan_rule(
             Ok(())
         }
         Action::Tag(tags) => {
-            let texts = tags.iter().map(|(name, text)| Ok((name.clone(), rule.text(text, globals)?.into())));
-            let body = Value::Object(texts.collect::<Result<_, Decision>>()?);
-            act(planner, event, rule, facts, ("tag", body), plan)
+            let texts = tags.iter().map(|(name, text)| Ok((name.clone(), rule.tag(text, globals)?)));
+            let body = ActionBody::Tags(texts.collect::<Result<_, Decision>>()?);
+            act(planner, event, rule, facts, body, plan)
         }
         Action::Track { name, properties } => {
-            let properties = rule.values(properties, globals)?;
-            let body = serde_json::json!({"name": name, "properties": properties});
-            act(planner, event, rule, facts, ("track", body), plan)
+            let body =
+                ActionBody::Track { name: name.clone(), properties: rule.values(properties, globals)? };
+            check_size(event, &body)?;
+            act(planner, event, rule, facts, body, plan)
         }
         Action::Send { template, audience, canary } => {
             let audience = rule.audience(audience, globals)?;
@@ -226,7 +271,7 @@ fn act(
     event: &Event,
     rule: &CompiledRule,
     facts: &Facts,
-    (kind, body): (&'static str, Value),
+    body: ActionBody,
     plan: &mut Plan,
 ) -> Result<(), Decision> {
     let app = app_for(planner, event, &rule.rule)?;
@@ -242,10 +287,13 @@ fn act(
             plan.decisions.push(erased.of_rule(&rule.rule.key));
             continue;
         }
+        if !body.fits(&recipient.label) {
+            plan.decisions.push(unfit(&body, &recipient.label).of_rule(&rule.rule.key));
+            continue;
+        }
         plan.actions.push(PlannedAction {
             rule: Arc::clone(&rule.rule),
             app: app.id,
-            kind,
             recipient: recipient.clone(),
             body: Arc::clone(&body),
         });
@@ -254,10 +302,42 @@ fn act(
     if people == 0 {
         return Ok(());
     }
-    let what = if kind == "tag" { "tags were planned" } else { "a custom event was planned" };
+    let what = match body.as_ref() {
+        ActionBody::Tags(_) => "tags were planned",
+        ActionBody::Track { .. } => "a custom event was planned",
+    };
     let detail = format!("{what} for {people} {}", if people == 1 { "person" } else { "people" });
     plan.decisions.push(Decision::new(DecisionCode::ActionPlanned, detail).of_rule(&rule.rule.key));
     Ok(())
+}
+
+/// Why an action can't be done to a recipient of this label.
+fn unfit(body: &ActionBody, label: &RecipientLabel) -> Decision {
+    let detail = match body {
+        ActionBody::Tags(_) => {
+            format!("a user is tagged by External ID, OneSignal ID or an alias, not by `{}`", label.as_str())
+        }
+        ActionBody::Track { .. } => {
+            format!(
+                "a custom event needs the External ID or OneSignal ID of the user, not `{}`",
+                label.as_str()
+            )
+        }
+    };
+    Decision::new(DecisionCode::WrongChannel, detail)
+}
+
+/// Checks a custom event against OneSignal's limit.
+fn check_size(event: &Event, body: &ActionBody) -> Result<(), Decision> {
+    let longest_id = event.recipients.iter().map(|recipient| recipient.id.len()).max().unwrap_or_default();
+    let bytes = body.to_json().to_string().len() + longest_id + ENVELOPE_BYTES;
+    if bytes <= MAX_EVENT_BYTES {
+        return Ok(());
+    }
+    let detail = format!(
+        "the custom event has {bytes} bytes, and OneSignal accepts {MAX_EVENT_BYTES}: send fewer properties"
+    );
+    Err(Decision::new(DecisionCode::TooLarge, detail))
 }
 
 /// The app that a rule acts through, if this event may use it.

@@ -95,7 +95,7 @@ fn join(base: &Url, path: &str) -> Result<Url, String> {
 }
 
 /// The error of a call, without its URL.
-fn describe(error: &reqwest::Error) -> String {
+pub(super) fn describe(error: &reqwest::Error) -> String {
     use std::error::Error;
     if error.is_timeout() {
         return "timed out".into();
@@ -123,7 +123,7 @@ fn failed(error: &reqwest::Error) -> Verdict {
 }
 
 /// Reads a response with a size limit.
-async fn read(mut response: Response) -> RawAnswer {
+pub(super) async fn read(mut response: Response) -> RawAnswer {
     let status = response.status().as_u16();
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let retry_after = header(RETRY_AFTER.as_str()).and_then(|value| value.trim().parse::<u64>().ok());

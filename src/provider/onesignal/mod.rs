@@ -2,6 +2,7 @@
 
 pub mod classify;
 mod client;
+mod people;
 mod templates;
 mod wire;
 

@@ -1,0 +1,108 @@
+//! People: users, aliases, subscriptions and tags, in sync with OneSignal; custom events for Journeys.
+//!
+//! Changes come from the API, from events, and from imports. `document` checks them, `accept` stores them in one outbox
+//! per person and app, where newer ones replace older ones. `outbox` writes each person at most once a second, only what
+//! changed, and records what OneSignal confirmed or refused. `custom_events` sends what `track` rules planned. Messages
+//! are not sent here.
+
+pub mod accept;
+pub mod custom_events;
+pub mod document;
+pub mod identity;
+mod outbox;
+pub mod outcome;
+mod pace;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::domain::app::App;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::id::IdSource;
+use crate::provider::PeopleProvider;
+use crate::store::{Store, StoreError};
+
+/// The limits of the outbox.
+#[derive(Debug, Clone, Copy)]
+pub struct PeopleLimits {
+    /// Calls about users per second and app, over all processes (OneSignal's limit is 1,000).
+    pub user_calls_per_second: u32,
+    /// Requests with custom events per second and app, over all processes.
+    pub event_calls_per_second: u32,
+    /// The maximum number of concurrent calls.
+    pub calls_in_flight: usize,
+    /// The longest call.
+    pub call_timeout: Duration,
+    /// How long OneSignal may not know a user or subscription that it has just created.
+    pub visible_after: Duration,
+    /// How long no second call is made about a user who was just created.
+    pub cool_down: Duration,
+}
+
+impl Default for PeopleLimits {
+    fn default() -> Self {
+        Self {
+            user_calls_per_second: 1_000,
+            event_calls_per_second: 50,
+            calls_in_flight: 64,
+            call_timeout: Duration::from_mins(1),
+            visible_after: Duration::from_mins(1),
+            cool_down: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the people's use cases share.
+pub struct People {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    ids: Arc<IdSource>,
+    provider: Arc<dyn PeopleProvider>,
+    limits: PeopleLimits,
+    paces: Mutex<pace::Paces>,
+    /// Notified when changes or custom events were stored.
+    wake: Notify,
+}
+
+impl std::fmt::Debug for People {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("People")
+    }
+}
+
+impl People {
+    /// Builds it; nothing runs yet.
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        ids: Arc<IdSource>,
+        provider: Arc<dyn PeopleProvider>,
+        limits: PeopleLimits,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            clock,
+            ids,
+            provider,
+            limits,
+            paces: Mutex::new(pace::Paces::default()),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Wakes the worker of this process: something is due.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// The apps that calls may be made through now.
+    async fn open_apps(&self, now: Timestamp) -> Result<Vec<App>, StoreError> {
+        let apps = self.store.apps().await?;
+        let paces = self.paces.lock();
+        Ok(apps.into_iter().filter(|app| app.paused.is_none() && !paces.is_closed(app.id, now)).collect())
+    }
+}

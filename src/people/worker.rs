@@ -1,0 +1,71 @@
+//! The loop of one process: runs when something is due or was just stored, and sleeps otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::People;
+use crate::domain::clock::Timestamp;
+use crate::store::StoreError;
+
+/// How often changes that other processes have stored are looked for.
+const POLL: Duration = Duration::from_secs(1);
+/// How long the loop pauses after the database was unavailable.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+impl People {
+    /// Writes what is due, for every app. Returns how much was done, and when to look again.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database is unavailable; what was claimed is claimed again later.
+    pub async fn run_once(&self) -> Result<(usize, Option<Timestamp>), StoreError> {
+        let now = self.clock.now();
+        let share = 1.0 / f64::from(self.store.live_workers(now).await?.max(1));
+        let (mut done, mut next) = (0, None);
+        for app in self.open_apps(now).await? {
+            for (count, due) in
+                [self.write_users(&app, share).await?, self.send_custom_events(&app, share).await?]
+            {
+                done += count;
+                next = earlier(next, due);
+            }
+        }
+        Ok((done, next))
+    }
+
+    /// Runs until `stop`.
+    pub async fn keep_writing(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let wait = match self.run_once().await {
+                Ok((0, next)) => self.until(next),
+                Ok((_, _)) => continue,
+                Err(error) => {
+                    let error = error.with_causes();
+                    tracing::warn!(
+                        error,
+                        "users could not be written because the database is unavailable; retrying"
+                    );
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.wake.notified() => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    fn until(&self, next: Option<Timestamp>) -> Duration {
+        let until = next.map_or(POLL, |next| (next - self.clock.now()).to_std().unwrap_or_default());
+        until.clamp(Duration::from_millis(5), POLL)
+    }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,69 @@
+-- $1 the app, $2 a list of results, $3 now.
+WITH results AS MATERIALIZED (
+    SELECT *
+    FROM jsonb_to_recordset($2) AS r (
+        user_id uuid, epoch integer, version bigint, settled jsonb, is_settled boolean, due_at timestamptz,
+        attempts smallint, max_new_tags smallint, is_in_doubt boolean, is_called boolean, confirm jsonb,
+        forgets boolean, refuse jsonb, onesignal_id uuid, does_exist boolean, next_at timestamptz, answer text,
+        detail text
+    )
+),
+held AS MATERIALIZED (
+    SELECT w.changes AS present, r.*
+    FROM user_writes w
+    JOIN results r ON r.user_id = w.user_id AND r.epoch = w.claim_epoch
+    WHERE w.app_id = $1
+    ORDER BY w.user_id
+    FOR UPDATE OF w
+),
+-- A part that was changed again in the meantime has another value, and stays.
+rest AS MATERIALIZED (
+    SELECT h.*, coalesce(open.changes, '{}') AS changes
+    FROM held h
+    CROSS JOIN LATERAL (
+        SELECT jsonb_object_agg(c.key, c.value) AS changes
+        FROM jsonb_each(h.present) c
+        WHERE h.settled -> c.key IS DISTINCT FROM c.value
+    ) AS open
+),
+gone AS (
+    DELETE FROM user_writes w
+    USING rest
+    WHERE w.app_id = $1 AND w.user_id = rest.user_id AND rest.changes = '{}'
+),
+kept AS (
+    UPDATE user_writes w
+    SET changes = rest.changes, due_at = rest.due_at, attempts = rest.attempts, max_new_tags = rest.max_new_tags,
+        is_in_doubt = rest.is_in_doubt
+    FROM rest
+    WHERE w.app_id = $1 AND w.user_id = rest.user_id AND rest.changes <> '{}'
+),
+known AS (
+    UPDATE user_syncs s
+    SET confirmed = CASE WHEN rest.forgets THEN '{}' ELSE s.confirmed END || rest.confirm,
+        refused = (
+            SELECT coalesce(jsonb_object_agg(f.key, f.value), '{}')
+            FROM jsonb_each(s.refused || rest.refuse) f
+            WHERE NOT rest.confirm ? f.key
+        ),
+        onesignal_id = coalesce(rest.onesignal_id, s.onesignal_id),
+        exists_since = CASE WHEN rest.forgets THEN NULL WHEN rest.does_exist THEN coalesce(s.exists_since, $3) ELSE s.exists_since END,
+        next_at = rest.next_at, answer = rest.answer, detail = rest.detail, answered_at = $3
+    FROM rest
+    WHERE s.app_id = $1 AND s.user_id = rest.user_id AND rest.is_called
+    RETURNING s.user_id
+),
+new AS (
+    INSERT INTO user_syncs (app_id, user_id, confirmed, refused, onesignal_id, exists_since, next_at, answer, detail,
+        answered_at)
+    SELECT $1, user_id, confirm, refuse, onesignal_id, CASE WHEN does_exist THEN $3 END, next_at, answer, detail, $3
+    FROM rest
+    WHERE is_called AND NOT EXISTS (SELECT 1 FROM user_syncs s WHERE s.app_id = $1 AND s.user_id = rest.user_id)
+),
+finished AS (
+    DELETE FROM tag_actions t
+    USING rest
+    WHERE t.app_id = $1 AND t.user_id = rest.user_id AND rest.is_settled AND t.version <= rest.version
+    RETURNING t.action_id, rest.refuse
+)
+SELECT action_id, refuse FROM finished
