@@ -60,6 +60,7 @@ impl Role {
             | Use::PlanCatalog
             | Use::ReadSources
             | Use::ReadMetrics
+            | Use::ReadUsers
             | Use::BeLoggedIn => true,
             Use::EditDraft | Use::TestSend => matches!(self, Self::Editor | Self::Publisher | Self::Admin),
             Use::ChangeCatalog | Use::ApplyCatalog | Use::Publish => {
@@ -71,6 +72,7 @@ impl Role {
             | Use::CancelDelivery
             | Use::CancelWaiting
             | Use::ChangeGate
+            | Use::ChangeUsers
             | Use::ReadBodies => matches!(self, Self::Operator | Self::Admin),
             Use::PostEvent
             | Use::ChangeApp

@@ -30,11 +30,15 @@ pub enum Scope {
     BodiesRead,
     /// Read metrics.
     MetricsRead,
+    /// Read users.
+    UsersRead,
+    /// Change users, and import them.
+    UsersWrite,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::EventsWrite,
         Self::EventsRead,
         Self::DeliveriesRead,
@@ -48,6 +52,8 @@ impl Scope {
         Self::SourcesWrite,
         Self::BodiesRead,
         Self::MetricsRead,
+        Self::UsersRead,
+        Self::UsersWrite,
     ];
 
     /// The name.
@@ -66,6 +72,8 @@ impl Scope {
             Self::SourcesWrite => "sources:write",
             Self::BodiesRead => "bodies:read",
             Self::MetricsRead => "metrics:read",
+            Self::UsersRead => "users:read",
+            Self::UsersWrite => "users:write",
         }
     }
 
@@ -106,6 +114,8 @@ pub enum Use {
     RevokeSecret,
     ReadBodies,
     ReadMetrics,
+    ReadUsers,
+    ChangeUsers,
     EditDraft,
     Publish,
     ManageTeam,
@@ -114,7 +124,7 @@ pub enum Use {
 
 impl Use {
     /// Every use.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::PostEvent,
         Self::ReadEvents,
         Self::InferSchemas,
@@ -142,6 +152,8 @@ impl Use {
         Self::RevokeSecret,
         Self::ReadBodies,
         Self::ReadMetrics,
+        Self::ReadUsers,
+        Self::ChangeUsers,
         Self::EditDraft,
         Self::Publish,
         Self::ManageTeam,
@@ -178,6 +190,8 @@ impl Use {
             Self::RevokeSecret => &[Scope::SourcesWrite],
             Self::ReadBodies => &[Scope::BodiesRead],
             Self::ReadMetrics => &[Scope::MetricsRead],
+            Self::ReadUsers => &[Scope::UsersRead],
+            Self::ChangeUsers => &[Scope::UsersWrite],
         }
     }
 }
@@ -226,6 +240,8 @@ impl Use {
             | Self::ChangeSource
             | Self::RevokeSecret
             | Self::ReadBodies
+            | Self::ReadUsers
+            | Self::ChangeUsers
             | Self::EditDraft
             | Self::Publish
             | Self::ManageTeam
@@ -266,6 +282,8 @@ impl Use {
             | Self::ChangeSource
             | Self::RevokeSecret
             | Self::ReadBodies
+            | Self::ReadUsers
+            | Self::ChangeUsers
             | Self::ManageTeam
             | Self::BeLoggedIn => NarrowUse::Refused,
         }

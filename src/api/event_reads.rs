@@ -14,8 +14,13 @@ use super::listing::{DecisionBody, DeliveryBody, Page, RawListQuery, delivery_bo
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, Problem};
 use crate::access::Use;
+use crate::domain::app::AppId;
 use crate::domain::event::{Event, Recipient};
 use crate::domain::id::EventId;
+use crate::store::actions::StoredAction;
+
+/// The maximum number of actions shown with an event.
+const LISTED_ACTIONS: i64 = 100;
 
 /// An event. Sensitive values are masked.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -77,6 +82,44 @@ pub(super) struct EventTrace {
     event: EventBody,
     deliveries: Vec<DeliveryBody>,
     decisions: Vec<DecisionBody>,
+    /// What `tag` and `track` rules do for the event's recipients: the first 100.
+    actions: Vec<ActionBody>,
+}
+
+/// A tag or a custom event of a rule.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct ActionBody {
+    rule: String,
+    #[schema(value_type = String)]
+    app: AppId,
+    /// `tag` or `track`.
+    kind: String,
+    #[schema(value_type = Object)]
+    recipient: Value,
+    /// The tags, or the custom event's name and properties.
+    #[schema(value_type = Object)]
+    body: Value,
+    /// `planned`; `done`: OneSignal confirmed it; `refused`; or `expired`: it was not confirmed in time.
+    state: String,
+    /// Why it was refused or expired.
+    detail: String,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<StoredAction> for ActionBody {
+    fn from(action: StoredAction) -> Self {
+        let (label, id) = action.recipient;
+        Self {
+            rule: action.rule,
+            app: action.app,
+            kind: action.kind,
+            recipient: serde_json::json!({ label: id }),
+            body: action.body,
+            state: action.state,
+            detail: action.detail,
+            finished_at: action.finished_at,
+        }
+    }
 }
 
 /// Lists events, newest first.
@@ -118,10 +161,12 @@ pub(super) async fn get_event(
         return Err(unknown());
     }
     let (deliveries, decisions) = api.store.trace_of(id).await?;
+    let actions = api.store.actions_of(id, LISTED_ACTIONS).await?;
     let now = api.clock.now();
     Ok(Json(EventTrace {
         event: stored.event.into(),
         deliveries: deliveries.into_iter().map(|row| delivery_body(row, now)).collect(),
         decisions: decisions.into_iter().map(DecisionBody::from).collect(),
+        actions: actions.into_iter().map(ActionBody::from).collect(),
     }))
 }

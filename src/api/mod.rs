@@ -36,6 +36,7 @@ mod strict_json;
 mod templates;
 mod trace;
 mod uploads;
+mod users;
 mod webhook_deliveries;
 mod webhooks;
 
@@ -58,6 +59,7 @@ use crate::compute::{Compute, ComputeError, Purpose};
 use crate::domain::budget::Budget;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
+use crate::people::People;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 use crate::telemetry::Sampled;
@@ -81,6 +83,8 @@ pub struct Api {
     pub health: Store,
     /// Events and deliveries.
     pub pipeline: Arc<Pipeline>,
+    /// Users.
+    pub people: Arc<People>,
     /// Keys.
     pub access: Arc<Access>,
     /// The catalog.

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use super::{
     Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, deliveries, event_reads,
-    events, gates, health, infer, issues, keys, replays, sources, templates, uploads, webhook_deliveries,
-    webhooks,
+    events, gates, health, infer, issues, keys, replays, sources, templates, uploads, users,
+    webhook_deliveries, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -73,6 +73,8 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(webhook_deliveries::list_bodies))
         .routes(routes!(webhook_deliveries::replay_body))
         .routes(routes!(webhook_deliveries::test_source))
+        .routes(routes!(users::put_user, users::patch_user, users::get_user))
+        .routes(routes!(users::post_users))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

@@ -114,6 +114,10 @@ codes! {
     Stale = 412 "stale" "Conflict: saved by someone else",
     /// Changes need `If-Match`.
     MatchRequired = 428 "match_required" "If-Match required",
+    /// An alias belongs to another user.
+    AliasTaken = 409 "alias_taken" "The alias belongs to another user",
+    /// The person was erased.
+    Erased = 409 "erased" "The person was erased",
     /// The delivery is not held.
     NotHeld = 409 "not_held" "The delivery is not held",
     /// The delivery can't be replayed, or only with an explicit confirmation.

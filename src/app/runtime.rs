@@ -20,9 +20,10 @@ use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
+use crate::people::{People, PeopleLimits};
 use crate::pipeline::{Parts, Pipeline};
-use crate::provider::MessageProvider;
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
+use crate::provider::{MessageProvider, PeopleProvider};
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
 use crate::store::{DatabaseTls, Store, StoreOptions, User};
@@ -39,6 +40,8 @@ pub struct Herald {
     pub(super) pg_clock: Option<Arc<PgClock>>,
     /// Events and deliveries.
     pub pipeline: Arc<Pipeline>,
+    /// Users and custom events.
+    pub people: Arc<People>,
     /// Keys.
     pub access: Arc<Access>,
     /// The catalog.
@@ -60,6 +63,8 @@ pub struct Overrides {
     pub ids: Option<Arc<IdSource>>,
     /// A provider other than OneSignal.
     pub provider: Option<Arc<dyn MessageProvider>>,
+    /// A provider of users and custom events other than OneSignal.
+    pub people_provider: Option<Arc<dyn PeopleProvider>>,
     /// The metrics recorder.
     pub metrics: Option<PrometheusHandle>,
     /// Whether local users are logged in automatically.
@@ -110,10 +115,9 @@ impl Herald {
         check_database(&store, &settings).await?;
         let (clock, pg_clock) = choose_clock(overrides.clock, &store).await?;
         let ids = overrides.ids.unwrap_or_else(|| Arc::new(IdSource::random()));
-        let provider = match overrides.provider {
-            Some(provider) => provider,
-            None => Arc::new(OneSignal::new(timeouts(&settings)).context("TLS is unavailable")?),
-        };
+        let onesignal = Arc::new(OneSignal::new(timeouts(&settings)).context("TLS is unavailable")?);
+        let people_provider = overrides.people_provider.unwrap_or_else(|| Arc::clone(&onesignal) as _);
+        let provider = overrides.provider.unwrap_or(onesignal);
         store.ensure_partitions(clock.now()).await?;
         let compute = start_compute()?;
         let publisher = publisher(&store, (&clock, &ids, &provider, &compute));
@@ -131,6 +135,7 @@ impl Herald {
             limits: pipeline_limits(&settings),
             namespace: store.namespace().await?,
         });
+        let people = people(&store, (&clock, &ids), people_provider, &settings);
         let team = Arc::new(Team::new(
             store.of(User::Access),
             Arc::clone(&clock),
@@ -141,6 +146,7 @@ impl Herald {
             store: store.of(User::Api),
             health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
+            people: Arc::clone(&people),
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
             compute,
@@ -157,7 +163,7 @@ impl Herald {
             is_ready: AtomicBool::new(true),
         });
         let console = Arc::new(console(&api, &team, &settings, overrides.lets_local_in)?);
-        Ok(Self { settings, store, pg_clock, pipeline, access, publisher, team, api, console })
+        Ok(Self { settings, store, pg_clock, pipeline, people, access, publisher, team, api, console })
     }
 }
 
@@ -183,6 +189,22 @@ type Shared<'a> = (&'a Arc<dyn Clock>, &'a Arc<IdSource>, &'a Arc<dyn MessagePro
 fn publisher(store: &Store, (clock, ids, provider, compute): Shared<'_>) -> Publisher {
     let (clock, ids, provider) = (Arc::clone(clock), Arc::clone(ids), Arc::clone(provider));
     Publisher::new(store.of(User::Api), clock, ids, provider, Arc::clone(compute))
+}
+
+fn people(
+    store: &Store,
+    (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>),
+    provider: Arc<dyn PeopleProvider>,
+    settings: &Settings,
+) -> Arc<People> {
+    let limits = PeopleLimits {
+        user_calls_per_second: settings.people.user_calls_per_second.max(1),
+        event_calls_per_second: settings.people.event_calls_per_second.max(1),
+        calls_in_flight: settings.people.calls_in_flight.max(1),
+        call_timeout: settings.delivery.call_timeout,
+        ..PeopleLimits::default()
+    };
+    People::new(store.of(User::People), Arc::clone(clock), Arc::clone(ids), provider, limits)
 }
 
 fn timeouts(settings: &Settings) -> ClientTimeouts {

@@ -55,6 +55,8 @@ pub struct Running {
     worker: Option<Worker>,
     clock: Option<tokio::task::JoinHandle<()>>,
     care: Option<tokio::task::JoinHandle<()>>,
+    people: Option<tokio::task::JoinHandle<()>>,
+    stop_people: CancellationToken,
 }
 
 impl Running {
@@ -79,6 +81,9 @@ impl Running {
         } else {
             None
         };
+        let stop_people = CancellationToken::new();
+        let people =
+            workers.then(|| tokio::spawn(Arc::clone(&herald.people).keep_writing(stop_people.clone())));
         let care = workers.then(|| tokio::spawn(keep_caring(Arc::clone(&herald))));
         let clock =
             herald.pg_clock.clone().map(|clock| tokio::spawn(keep_watching(Arc::clone(&herald), clock)));
@@ -92,7 +97,19 @@ impl Running {
             }
             None => None,
         };
-        Ok(Self { herald, address, http, stop_http, commits, stop_commits, worker, clock, care })
+        Ok(Self {
+            herald,
+            address,
+            http,
+            stop_http,
+            commits,
+            stop_commits,
+            worker,
+            clock,
+            care,
+            people,
+            stop_people,
+        })
     }
 
     /// Its components.
@@ -116,6 +133,16 @@ impl Running {
         }
         self.stop_commits.cancel();
         while self.commits.join_next().await.is_some() {}
+        self.stop_people.cancel();
+        if let Some(people) = self.people.take() {
+            let abort = people.abort_handle();
+            if tokio::time::timeout(LAST_REQUESTS, people).await.is_err() {
+                tracing::warn!(
+                    "users were still being written at shutdown; another process will write them again"
+                );
+                abort.abort();
+            }
+        }
         if let Some(worker) = self.worker.take() {
             // The notice period and the last requests share the same half minute.
             worker.stop(self.herald.settings.delivery.shutdown_grace.saturating_sub(NOTICE)).await;

@@ -22,6 +22,7 @@ pub struct Settings {
     pub onesignal: OneSignalSettings,
     pub ingest: IngestSettings,
     pub delivery: DeliverySettings,
+    pub people: PeopleSettings,
     pub retry: RetrySettings,
     pub retention: RetentionSettings,
     pub templates: TemplateSettings,
@@ -161,6 +162,16 @@ pub struct OidcSettings {
     pub name: String,
     pub allowed_domains: String,
     pub default_role: String,
+}
+
+/// Limits of writing users and custom events.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct PeopleSettings {
+    pub user_calls_per_second: u32,
+    pub event_calls_per_second: u32,
+    pub calls_in_flight: usize,
 }
 
 /// Retries.

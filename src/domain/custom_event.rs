@@ -38,12 +38,17 @@ pub enum CustomEventsAnswer {
         /// The refused events.
         refused: Vec<(Uuid, String)>,
     },
+    /// The app's plan has no custom events.
+    NotOnPlan {
+        /// OneSignal's text.
+        detail: String,
+    },
     /// OneSignal refuses the request; repeating it does not help.
     Refused {
         /// OneSignal's text.
         detail: String,
     },
-    /// The app's key is refused, its plan has no custom events, or the app can't be called at all.
+    /// The app's key is refused, or the app can't be called at all.
     AppUnusable {
         /// OneSignal's text.
         detail: String,

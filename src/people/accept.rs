@@ -26,6 +26,8 @@ const TRIES: usize = 5;
 pub enum Mode {
     /// Adds to what is known. A user whom OneSignal does not know is not created for properties alone.
     Merge,
+    /// Adds to what is known, and creates the user if needed.
+    Upsert,
     /// Creates the user if needed; the tags, if any are mentioned, replace all that Herald has written.
     Replace,
 }
@@ -183,7 +185,7 @@ impl People {
         let mut writes: BTreeMap<Uuid, NewWrite> = BTreeMap::new();
         for (change, result) in changes.iter().zip(results) {
             let Ok((user, _)) = result else { continue };
-            let creates = change.mode == Mode::Replace || change.input.names_identity();
+            let creates = change.mode != Mode::Merge || change.input.names_identity();
             let mut parts = change.input.changes(creates, |text| self.hash(text));
             let mentioned = tags.entry(*user).or_default();
             if let Some(wanted) = &change.input.tags {

@@ -91,6 +91,9 @@ impl People {
                 })
                 .await
             }
+            CustomEventsAnswer::NotOnPlan { detail } => {
+                self.end(sent, now, |_| (EndState::Refused, detail.clone())).await
+            }
             // One bad event must not take the others with it.
             CustomEventsAnswer::Refused { detail } if sent.len() == 1 => {
                 self.end(sent, now, |_| (EndState::Refused, detail.clone())).await

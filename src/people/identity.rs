@@ -14,6 +14,9 @@ pub enum IdentityError {
     /// Not an id.
     #[error(transparent)]
     Recipient(#[from] RecipientError),
+    /// `.` and `..` are steps of a path.
+    #[error("`{0}` can't be an id: OneSignal's API names users in paths")]
+    Dots(String),
     /// A spreadsheet has written the id as a number.
     #[error(
         "`{0}` looks like an id that a spreadsheet has written as a number; format the column as text and export it again"
@@ -27,6 +30,9 @@ pub enum IdentityError {
 /// [`IdentityError`].
 pub fn name(label: &str, id: &str) -> Result<Recipient, IdentityError> {
     let named = Recipient::parse(label, id)?;
+    if id == "." || id == ".." {
+        return Err(IdentityError::Dots(id.to_owned()));
+    }
     match named.label {
         RecipientLabel::ExternalId | RecipientLabel::Alias(_) if is_damaged(id) => {
             Err(IdentityError::Damaged(id.to_owned()))

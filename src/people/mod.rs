@@ -106,3 +106,22 @@ impl People {
         Ok(apps.into_iter().filter(|app| app.paused.is_none() && !paces.is_closed(app.id, now)).collect())
     }
 }
+
+/// What to do about a refused part of a user, by the refusal's code.
+pub fn remedy(code: &str) -> &'static str {
+    match code {
+        "alias_conflict" => {
+            "another user at OneSignal has this alias: remove it there, or delete that user, and write it again"
+        }
+        "tag_limit" => {
+            "the plan's number of tags per user is reached: remove tags that nobody uses, or upgrade the plan"
+        }
+        "subscription_limit" => {
+            "the user has the maximum number of subscriptions: remove one at OneSignal first"
+        }
+        "unknown_user" => {
+            "OneSignal does not know this user: create them with PUT, or let the app log them in first"
+        }
+        _ => "correct the value, and write it again",
+    }
+}

@@ -195,6 +195,8 @@ pub enum User {
     Access,
     /// Reads of the API, and changes of the catalog.
     Api,
+    /// Users and custom events.
+    People,
     /// Pages of the console.
     Pages,
     /// Health checks.
@@ -208,6 +210,7 @@ struct Pools {
     pipeline: PgPool,
     access: PgPool,
     api: PgPool,
+    people: PgPool,
     pages: PgPool,
     health: PgPool,
 }
@@ -229,6 +232,7 @@ pub const SESSION: [(&str, &str); 5] = [
 const PIPELINE_CONNECTIONS: u32 = 10;
 const ACCESS_CONNECTIONS: u32 = 4;
 const API_CONNECTIONS: u32 = 8;
+const PEOPLE_CONNECTIONS: u32 = 6;
 const PAGE_CONNECTIONS: u32 = 6;
 const HEALTH_CONNECTIONS: u32 = 1;
 /// How long an unused connection is kept.
@@ -298,6 +302,7 @@ impl Store {
             pipeline: ordinary(PIPELINE_CONNECTIONS),
             access: ordinary(ACCESS_CONNECTIONS),
             api: ordinary(API_CONNECTIONS),
+            people: ordinary(PEOPLE_CONNECTIONS),
             pages: pool(PAGE_CONNECTIONS, options.page_statement_timeout, options.lock_timeout),
             health: ordinary(HEALTH_CONNECTIONS),
         };
@@ -311,6 +316,7 @@ impl Store {
             User::Pipeline => &self.pools.pipeline,
             User::Access => &self.pools.access,
             User::Api => &self.pools.api,
+            User::People => &self.pools.people,
             User::Pages => &self.pools.pages,
             User::Health => &self.pools.health,
         };
@@ -362,8 +368,8 @@ impl Store {
 
     /// Closes every connection.
     pub async fn close(&self) {
-        let Pools { ingest, pipeline, access, api, pages, health } = self.pools.as_ref();
-        for pool in [ingest, pipeline, access, api, pages, health] {
+        let Pools { ingest, pipeline, access, api, people, pages, health } = self.pools.as_ref();
+        for pool in [ingest, pipeline, access, api, people, pages, health] {
             pool.close().await;
         }
     }

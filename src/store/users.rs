@@ -305,6 +305,18 @@ pub struct AppState {
     pub last: Option<LastAnswer>,
 }
 
+impl AppState {
+    /// The state in one word: `in_sync`, `pending`, `retrying` or `refused`.
+    pub fn label(&self) -> &'static str {
+        match (&self.pending, &self.last) {
+            (Some(pending), _) if pending.attempts > 0 => "retrying",
+            (Some(_), _) => "pending",
+            (None, Some(last)) if !last.refused.is_empty() => "refused",
+            (None, _) => "in_sync",
+        }
+    }
+}
+
 /// Changes that OneSignal has not confirmed.
 #[derive(Debug, Clone)]
 pub struct PendingChanges {

@@ -45,6 +45,7 @@ mod ordering;
 mod outages;
 mod pacing;
 mod partials;
+mod people;
 mod planning;
 mod posted_forms;
 mod previews;

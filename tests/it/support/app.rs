@@ -174,6 +174,34 @@ impl TestApp {
     /// Runs every step until nothing is left to do at the clock's current time.
     pub async fn run_until_idle(&self) {
         self.herald.pipeline.run_until_idle().await.expect("the database answers");
+        self.herald.people.run_until_idle().await.expect("the database answers");
+        // Messages that waited for their people.
+        self.herald.pipeline.run_until_idle().await.expect("the database answers");
+    }
+
+    /// Advances the clock second by second, and runs every step at each: people are written once a second.
+    pub async fn run_for(&self, seconds: u32) {
+        for _ in 0..seconds {
+            self.run_until_idle().await;
+            self.advance(Duration::from_secs(1)).await;
+        }
+        self.run_until_idle().await;
+    }
+
+    /// A user as OneSignal has them; `null` if it knows none.
+    pub async fn onesignal_user(&self, label: &str, id: &str) -> Value {
+        let app = "5a0d0000-0000-4000-8000-000000000001";
+        let url = format!("{}/apps/{app}/users/by/{label}/{id}", self.sandbox_url);
+        let request = self.http.get(url).header("authorization", "Key os_v2_app_sandbox");
+        read(request.send().await.expect("the sandbox answers")).await.1
+    }
+
+    /// Writes a user; the answer has to be good.
+    pub async fn put_user(&self, path: &str, user: &Value) -> Value {
+        let path = format!("/v1/users/{path}");
+        let (status, body) = self.call(Method::PUT, &path, Some(&self.key), Some(user)).await;
+        assert_eq!(status, 202, "{body}");
+        body
     }
 
     /// Calls the API with any key, headers and body.
