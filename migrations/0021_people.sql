@@ -71,3 +71,47 @@ CREATE TABLE tag_actions (
     version    bigint NOT NULL
 );
 CREATE INDEX tag_actions_user ON tag_actions (app_id, user_id, version);
+
+-- A row: a CSV file of users. Its rows are staged and checked as a whole before the first of them is accepted.
+CREATE TABLE imports (
+    id              uuid PRIMARY KEY,
+    app_id          uuid NOT NULL,
+    name            text NOT NULL,
+    author          text NOT NULL,
+    state           text NOT NULL CHECK (state IN ('uploading', 'checking', 'ready', 'stopped', 'running', 'done', 'cancelled')),
+    settings        json NOT NULL,                  -- mapping and limits, as they were requested
+    format          json,                           -- encoding, delimiter and columns, once they are known
+    received_bytes  bigint NOT NULL DEFAULT 0,
+    tail            bytea NOT NULL DEFAULT '',      -- received bytes that are not a whole record yet
+    next_line       bigint NOT NULL DEFAULT 1,      -- the physical line that `tail` begins with
+    records         bigint NOT NULL DEFAULT 0,
+    rejected        bigint NOT NULL DEFAULT 0,
+    position        bigint NOT NULL DEFAULT 0,      -- the line up to which rows are checked, or accepted
+    new_users       bigint NOT NULL DEFAULT 0,
+    changed         bigint NOT NULL DEFAULT 0,      -- people with something to write, new ones included
+    unchanged       bigint NOT NULL DEFAULT 0,
+    conflicts       bigint NOT NULL DEFAULT 0,      -- rows whose aliases belong to different people
+    removed_tags    bigint NOT NULL DEFAULT 0,
+    accepted        bigint NOT NULL DEFAULT 0,      -- people in the outbox, or through it
+    sent            bigint NOT NULL DEFAULT 0,
+    refused         bigint NOT NULL DEFAULT 0,
+    detail          text NOT NULL DEFAULT '',       -- why it was stopped
+    created_at      timestamptz NOT NULL,
+    started_at      timestamptz,
+    finished_at     timestamptz
+);
+CREATE INDEX imports_active ON imports (created_at) WHERE state IN ('checking', 'running');
+CREATE INDEX imports_created ON imports (created_at);
+
+-- A row: one record of a file, with what is wrong with it. Rows without a problem are deleted once they are accepted.
+CREATE TABLE import_rows (
+    import_id  uuid NOT NULL REFERENCES imports (id) ON DELETE CASCADE,
+    line       bigint NOT NULL,
+    raw        text NOT NULL,
+    problem    json,                                -- column and reason
+    PRIMARY KEY (import_id, line)
+);
+CREATE INDEX import_rows_rejected ON import_rows (import_id, line) WHERE problem IS NOT NULL;
+
+ALTER TABLE user_writes ADD COLUMN import_id uuid;
+CREATE INDEX user_writes_import ON user_writes (import_id) WHERE import_id IS NOT NULL;

@@ -167,10 +167,12 @@ pub struct OidcSettings {
 /// Limits of writing users and custom events.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "default.toml explains every key")]
 pub struct PeopleSettings {
+    /// Calls about users that write, per second and app.
     pub user_calls_per_second: u32,
+    /// Requests with custom events, per second and app.
     pub event_calls_per_second: u32,
+    /// Concurrent calls.
     pub calls_in_flight: usize,
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::People;
@@ -87,6 +88,29 @@ pub enum AcceptError {
 /// The result for each change, in the order of the request.
 pub type Results = Vec<Result<AcceptedUser, ChangeError>>;
 
+/// How changes are accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accepting {
+    /// The app.
+    pub app: AppId,
+    /// Where they come from.
+    pub origin: Origin,
+    /// Whether people with nothing to write get no outbox row.
+    pub skips_unchanged: bool,
+    /// Whether nothing is written: only what would happen is computed.
+    pub is_dry: bool,
+}
+
+/// What a transaction accepted.
+pub(super) struct Accepted {
+    /// The result for each change.
+    pub results: Results,
+    /// People with something to write.
+    pub changed: BTreeSet<Uuid>,
+    /// The number of tags that are removed.
+    pub removed_tags: usize,
+}
+
 impl People {
     /// Accepts changes for one app, in one transaction. A change that conflicts does not affect the others; later
     /// changes of the same person replace earlier ones.
@@ -99,16 +123,16 @@ impl People {
         changes: &[UserChange],
         origin: Origin,
     ) -> Result<Results, AcceptError> {
+        let how = Accepting { app, origin, skips_unchanged: false, is_dry: false };
         for _ in 0..TRIES {
             let mut tx = self.store.begin().await?;
-            let Some(results) = self.try_accept(&mut tx, app, changes, origin, self.clock.now()).await?
-            else {
+            let Some(accepted) = self.try_accept(&mut tx, how, changes, self.clock.now()).await? else {
                 continue;
             };
             return match commit(tx).await {
                 Committed::Yes => {
                     self.wake();
-                    Ok(results)
+                    Ok(accepted.results)
                 }
                 Committed::No(error) | Committed::Unclear(error) => Err(error.into()),
             };
@@ -126,53 +150,83 @@ impl People {
         changes: &[UserChange],
         origin: Origin,
     ) -> Result<Results, AcceptError> {
+        let how = Accepting { app, origin, skips_unchanged: false, is_dry: true };
         for _ in 0..TRIES {
             let mut tx = self.store.begin().await?;
-            if let Some(results) = self.try_accept(&mut tx, app, changes, origin, self.clock.now()).await? {
-                return Ok(results);
+            if let Some(accepted) = self.try_accept(&mut tx, how, changes, self.clock.now()).await? {
+                return Ok(accepted.results);
             }
         }
         Err(AcceptError::Busy)
     }
 
-    /// `None`: someone else changed the same aliases; the transaction has to be repeated.
-    async fn try_accept(
+    /// Accepts changes within a transaction. `None`: someone else changed the same aliases; it has to be repeated.
+    pub(super) async fn try_accept(
         &self,
         tx: &mut Tx,
-        app: AppId,
+        how: Accepting,
         changes: &[UserChange],
-        origin: Origin,
         now: Timestamp,
-    ) -> Result<Option<Results>, StoreError> {
+    ) -> Result<Option<Accepted>, StoreError> {
         let named: BTreeSet<Alias> = changes.iter().flat_map(|change| aliases_of(&change.input)).collect();
         let before = users::resolve(tx, &named).await?;
-        let erased = users::lock(tx, &before.values().copied().collect()).await?;
+        let known: BTreeSet<Uuid> = before.values().copied().collect();
+        let erased = users::lock(tx, &known).await?;
         if users::resolve(tx, &named).await? != before {
             return Ok(None);
         }
-        let known: BTreeSet<Uuid> = before.values().copied().collect();
         let counts = users::count_aliases(tx, &known).await?;
         let mut draft = Draft { named: before, erased, counts, ..Draft::default() };
         let results: Vec<Result<(Uuid, bool), ChangeError>> = changes
             .iter()
             .map(|change| draft.add(&change.input, || self.ids.next::<UserId>(now).uuid()))
             .collect();
-        users::insert(tx, &draft.new, now).await?;
-        users::remove_aliases(tx, &draft.removed).await?;
-        if users::set_aliases(tx, &draft.set).await? < draft.set.len() {
-            return Ok(None);
+        let tags = users::known_tags(tx, how.app, &draft.replaced(changes, &results)).await?;
+        let mut writes = self.writes(changes, &results, tags);
+        if how.skips_unchanged {
+            self.drop_unchanged(tx, how.app, &known, &mut writes).await?;
         }
-        users::update(tx, &draft.rows, now).await?;
-        let tags = users::known_tags(tx, app, &draft.replaced(changes, &results)).await?;
-        let writes = self.writes(changes, &results, tags);
-        let versions: HashMap<Uuid, i64> =
-            user_writes::accept(tx, app, &writes, origin, now).await?.into_iter().collect();
-        let accepted = |(user, is_new): (Uuid, bool)| AcceptedUser {
+        let is_removal =
+            |(key, value): (&PartKey, &Value)| matches!(key, PartKey::Tag(_)) && *value == json!("");
+        let mut accepted = Accepted {
+            results: Vec::new(),
+            changed: writes.iter().map(|write| write.user).collect(),
+            removed_tags: writes
+                .iter()
+                .map(|write| write.changes.0.iter().filter(|part| is_removal(*part)).count())
+                .sum(),
+        };
+        let versions = if how.is_dry {
+            HashMap::new()
+        } else {
+            let Some(versions) = store(tx, how, &draft, &writes, now).await? else { return Ok(None) };
+            versions
+        };
+        let of = |(user, is_new): (Uuid, bool)| AcceptedUser {
             user: UserId::from_uuid(user),
             is_new,
             version: versions.get(&user).copied().unwrap_or_default(),
         };
-        Ok(Some(results.into_iter().map(|result| result.map(accepted)).collect()))
+        accepted.results = results.into_iter().map(|result| result.map(of)).collect();
+        Ok(Some(accepted))
+    }
+
+    /// Drops people about whom OneSignal has confirmed everything, unless something else is about to be written.
+    async fn drop_unchanged(
+        &self,
+        tx: &mut Tx,
+        app: AppId,
+        known: &BTreeSet<Uuid>,
+        writes: &mut Vec<NewWrite>,
+    ) -> Result<(), StoreError> {
+        let confirmed = users::confirmed(tx, app, known).await?;
+        writes.retain(|write| {
+            let Some(confirmed) = confirmed.get(&write.user) else { return true };
+            write.changes.0.iter().any(|(key, value)| {
+                confirmed.get(&key.to_string()).is_none_or(|known| *known != self.hash(&value.to_string()))
+            })
+        });
+        Ok(())
     }
 
     /// The outbox rows: one per person, with later changes over earlier ones.
@@ -215,6 +269,24 @@ impl People {
             written
         })
     }
+}
+
+/// Writes what a transaction accepted; returns the version of each person's changes. `None`: someone else took an alias.
+async fn store(
+    tx: &mut Tx,
+    how: Accepting,
+    draft: &Draft,
+    writes: &[NewWrite],
+    now: Timestamp,
+) -> Result<Option<HashMap<Uuid, i64>>, StoreError> {
+    users::insert(tx, &draft.new, now).await?;
+    users::remove_aliases(tx, &draft.removed).await?;
+    if users::set_aliases(tx, &draft.set).await? < draft.set.len() {
+        return Ok(None);
+    }
+    users::update(tx, &draft.rows, now).await?;
+    let versions = user_writes::accept(tx, how.app, writes, how.origin, now).await?;
+    Ok(Some(versions.into_iter().collect()))
 }
 
 /// How much of a keyed hash is kept: the key's id and twelve bytes.

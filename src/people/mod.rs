@@ -9,6 +9,7 @@ pub mod accept;
 pub mod custom_events;
 pub mod document;
 pub mod identity;
+pub mod import;
 mod outbox;
 pub mod outcome;
 mod pace;

@@ -22,7 +22,7 @@ impl People {
     pub async fn run_once(&self) -> Result<(usize, Option<Timestamp>), StoreError> {
         let now = self.clock.now();
         let share = 1.0 / f64::from(self.store.live_workers(now).await?.max(1));
-        let (mut done, mut next) = (0, None);
+        let (mut done, mut next) = (self.import_step().await?, None);
         for app in self.open_apps(now).await? {
             for (count, due) in
                 [self.write_users(&app, share).await?, self.send_custom_events(&app, share).await?]

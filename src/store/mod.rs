@@ -26,6 +26,7 @@ pub mod gates;
 pub mod grants;
 pub mod health;
 pub mod health_metrics;
+pub mod imports;
 pub mod issues;
 pub mod keys;
 pub mod log_ins;

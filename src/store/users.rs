@@ -273,6 +273,33 @@ pub async fn known_tags(
     Ok(known)
 }
 
+/// Hashes of the values that OneSignal has confirmed, by part, of those people about whom nothing is pending.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn confirmed(
+    connection: &mut PgConnection,
+    app: AppId,
+    users: &BTreeSet<Uuid>,
+) -> Result<HashMap<Uuid, BTreeMap<String, String>>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT s.user_id, s.confirmed
+         FROM user_syncs s
+         WHERE s.app_id = $1 AND s.user_id = ANY($2)
+           AND NOT EXISTS (SELECT 1 FROM user_writes w WHERE w.app_id = $1 AND w.user_id = s.user_id)",
+    )
+    .bind(app.0)
+    .bind(users.iter().copied().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let Json(confirmed) = row.try_get("confirmed")?;
+            Ok((row.try_get("user_id")?, confirmed))
+        })
+        .collect()
+}
+
 /// What Herald holds about a person.
 #[derive(Debug, Clone)]
 pub struct StoredUser {

@@ -9,7 +9,7 @@ WITH results AS MATERIALIZED (
     )
 ),
 held AS MATERIALIZED (
-    SELECT w.changes AS present, r.*
+    SELECT w.changes AS present, w.import_id, r.*
     FROM user_writes w
     JOIN results r ON r.user_id = w.user_id AND r.epoch = w.claim_epoch
     WHERE w.app_id = $1
@@ -59,6 +59,17 @@ new AS (
     SELECT $1, user_id, confirm, refuse, onesignal_id, CASE WHEN does_exist THEN $3 END, next_at, answer, detail, $3
     FROM rest
     WHERE is_called AND NOT EXISTS (SELECT 1 FROM user_syncs s WHERE s.app_id = $1 AND s.user_id = rest.user_id)
+),
+imported AS (
+    UPDATE imports i
+    SET sent = i.sent + c.sent, refused = i.refused + c.refused
+    FROM (
+        SELECT import_id, count(*) FILTER (WHERE refuse = '{}') AS sent, count(*) FILTER (WHERE refuse <> '{}') AS refused
+        FROM rest
+        WHERE import_id IS NOT NULL AND changes = '{}'
+        GROUP BY import_id
+    ) AS c
+    WHERE i.id = c.import_id
 ),
 finished AS (
     DELETE FROM tag_actions t

@@ -196,7 +196,10 @@ async fn an_id_that_no_path_can_express_is_refused() {
     let batch = json!([{"user": {"external_id": ".."}}]);
     let (_, answer) = app.call(Method::POST, "/v1/users/batch", Some(&app.key), Some(&batch)).await;
     assert_eq!(answer["rejected"], 1, "{answer}");
-    assert!(answer["results"][0]["problem"]["errors"][0]["detail"].as_str().unwrap().contains("path"), "{answer}");
+    assert!(
+        answer["results"][0]["problem"]["errors"][0]["detail"].as_str().unwrap().contains("path"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,188 @@
+//! Checking and running imports: a chunk of rows per transaction, together with the position.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::Format;
+use super::mapping::{Mapping, RowProblem};
+use super::records;
+use super::stage::{read_settings, stop};
+use crate::domain::app::App;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::TypedId;
+use crate::domain::user::Origin;
+use crate::people::People;
+use crate::people::accept::{AcceptedUser, Accepting, ChangeError, Mode, UserChange};
+use crate::store::imports::{self, Import, ImportState, StagedRow};
+use crate::store::{StoreError, Tx};
+
+/// Rows that are checked or accepted in one transaction.
+const CHUNK: i64 = 1_000;
+/// People of imports in an app's outbox above which no more are accepted.
+const MAX_WAITING: i64 = 5_000;
+
+impl People {
+    /// Takes the next step of the oldest import that has work to do. Returns the number of rows.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the step is repeated then.
+    pub(in crate::people) async fn import_step(&self) -> Result<usize, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let Some(mut import) = imports::lock_active(&mut tx).await? else { return Ok(0) };
+        let Some(app) = self.store.apps().await?.into_iter().find(|app| app.id == import.app) else {
+            return Ok(0);
+        };
+        let now = self.clock.now();
+        let runs = import.state == ImportState::Running;
+        if runs && imports::count_waiting(&mut tx, app.id, MAX_WAITING + 1).await? > MAX_WAITING {
+            return Ok(0);
+        }
+        let rows = imports::next_rows(&mut tx, import.id, import.position, CHUNK).await?;
+        let count = rows.len();
+        if let Some(last) = rows.last() {
+            import.position = last.line;
+            if !self.take_rows(&mut tx, &mut import, &app, &rows, runs).await? {
+                return Ok(0);
+            }
+        }
+        if i64::try_from(count).unwrap_or(i64::MAX) < CHUNK {
+            self.end_of_rows(&mut tx, &mut import, now).await?;
+        }
+        imports::update(&mut tx, &import).await?;
+        tx.commit().await?;
+        Ok(count)
+    }
+
+    /// Compares rows with what is known, and accepts what changed if the import runs. `false`: someone else changed the
+    /// same people; the step has to be repeated.
+    async fn take_rows(
+        &self,
+        tx: &mut Tx,
+        import: &mut Import,
+        app: &App,
+        rows: &[StagedRow],
+        runs: bool,
+    ) -> Result<bool, StoreError> {
+        let (changes, lines) = changes_of(import, app, rows)?;
+        let accepting =
+            Accepting { app: app.id, origin: Origin::Import, skips_unchanged: true, is_dry: !runs };
+        let Some(accepted) = self.try_accept(tx, accepting, &changes, self.clock.now()).await? else {
+            return Ok(false);
+        };
+        let mut rejected = Vec::new();
+        for (result, line) in accepted.results.iter().zip(&lines) {
+            if let Err(error) = result {
+                rejected.push((*line, json!(RowProblem { column: String::new(), reason: reason_of(error) })));
+            }
+        }
+        let changed: Vec<Uuid> = accepted.changed.iter().copied().collect();
+        if runs {
+            import.counts.accepted += count(changed.len());
+            imports::mark(tx, import.id, app.id, &changed).await?;
+            imports::reject(tx, import.id, &rejected).await?;
+            return Ok(true);
+        }
+        let is_new =
+            |result: &&Result<AcceptedUser, ChangeError>| result.as_ref().is_ok_and(|user| user.is_new);
+        let people: std::collections::BTreeSet<_> =
+            accepted.results.iter().filter_map(|result| Some(result.as_ref().ok()?.user.uuid())).collect();
+        let counts = &mut import.counts;
+        counts.conflicts += count(rejected.len());
+        counts.changed += count(changed.len());
+        counts.unchanged += count(people.len()) - count(changed.len());
+        let new: std::collections::BTreeSet<_> = accepted
+            .results
+            .iter()
+            .filter(is_new)
+            .filter_map(|result| Some(result.as_ref().ok()?.user.uuid()))
+            .collect();
+        counts.new_users += count(new.len());
+        counts.removed_tags += count(accepted.removed_tags);
+        Ok(true)
+    }
+
+    /// After the last row: what was checked is ready, what was accepted is done once it left the outbox.
+    async fn end_of_rows(&self, tx: &mut Tx, import: &mut Import, now: Timestamp) -> Result<(), StoreError> {
+        if import.state == ImportState::Checking {
+            import.position = 0;
+            import.state = ImportState::Ready;
+            let max = read_settings(import)?.max_removed_tags;
+            if max.is_some_and(|max| import.counts.removed_tags > max) {
+                let removed = import.counts.removed_tags;
+                stop(import, format!("{removed} tags would be removed, more than `max_removed_tags`"));
+            }
+        } else if !imports::is_waiting(tx, import.id).await? {
+            import.state = ImportState::Done;
+            import.finished_at = Some(now);
+            imports::delete_good_rows(tx, import.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts an import that is ready. Returns whether it was.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn start_import(&self, import: Uuid) -> Result<Option<ImportState>, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let Some(mut import) = imports::lock(&mut tx, import).await? else { return Ok(None) };
+        if import.state == ImportState::Ready {
+            import.state = ImportState::Running;
+            import.started_at = Some(self.clock.now());
+            imports::update(&mut tx, &import).await?;
+        }
+        tx.commit().await?;
+        self.wake();
+        Ok(Some(import.state))
+    }
+
+    /// Cancels an import that has not ended; what was accepted before is written nevertheless. Returns its state.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cancel_import(&self, import: Uuid) -> Result<Option<ImportState>, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let Some(mut import) = imports::lock(&mut tx, import).await? else { return Ok(None) };
+        if !matches!(import.state, ImportState::Done | ImportState::Cancelled) {
+            import.state = ImportState::Cancelled;
+            import.finished_at = Some(self.clock.now());
+            import.tail = Vec::new();
+            imports::update(&mut tx, &import).await?;
+            imports::delete_good_rows(&mut tx, import.id).await?;
+        }
+        tx.commit().await?;
+        Ok(Some(import.state))
+    }
+}
+
+/// The changes of rows, with the lines that they come from. Rows were checked when they were staged; one that is not
+/// readable any more, because the app's labels changed, is left out.
+fn changes_of(
+    import: &Import,
+    app: &App,
+    rows: &[StagedRow],
+) -> Result<(Vec<UserChange>, Vec<i64>), StoreError> {
+    let corrupt = |column| StoreError::corrupt("imports", column, import.id);
+    let format: Format = import
+        .format
+        .clone()
+        .and_then(|format| serde_json::from_value(format).ok())
+        .ok_or_else(|| corrupt("format"))?;
+    let settings = read_settings(import)?;
+    let mapping =
+        Mapping::of(&format.header, &settings, app.alias_labels.clone()).map_err(|_| corrupt("settings"))?;
+    let read = rows.iter().filter_map(|row| {
+        let fields = records::fields(&row.raw, format.delimiter_byte());
+        let input = mapping.user(&fields).ok()?;
+        Some((UserChange { input, mode: Mode::Upsert }, row.line))
+    });
+    Ok(read.unzip())
+}
+
+fn reason_of(error: &ChangeError) -> String {
+    error.to_string()
+}
+
+fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
