@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use super::{
     Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, deliveries, event_reads,
-    events, gates, health, infer, issues, keys, replays, sources, templates, uploads, users,
-    webhook_deliveries, webhooks,
+    events, gates, health, imports, infer, issues, keys, preferences, replays, sources, templates, uploads,
+    users, webhook_deliveries, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -75,6 +75,13 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(webhook_deliveries::test_source))
         .routes(routes!(users::put_user, users::patch_user, users::get_user))
         .routes(routes!(users::post_users))
+        .routes(routes!(preferences::get_preferences, preferences::put_preferences))
+        .routes(routes!(imports::create_import, imports::list_imports))
+        .routes(routes!(imports::get_import))
+        .routes(routes!(imports::put_part))
+        .routes(routes!(imports::start_import))
+        .routes(routes!(imports::cancel_import))
+        .routes(routes!(imports::get_rejected))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

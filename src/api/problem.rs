@@ -116,6 +116,12 @@ codes! {
     MatchRequired = 428 "match_required" "If-Match required",
     /// An alias belongs to another user.
     AliasTaken = 409 "alias_taken" "The alias belongs to another user",
+    /// An import that is not in the state for this.
+    NotReady = 409 "not_ready" "The import is not ready",
+    /// A part of a file that is not the next one.
+    WrongOffset = 409 "wrong_offset" "Another part of the file is next",
+    /// A file that can't be imported.
+    BadFile = 422 "bad_file" "The file can't be imported",
     /// The person was erased.
     Erased = 409 "erased" "The person was erased",
     /// The delivery is not held.

@@ -384,7 +384,7 @@ impl Api {
     ///
     /// # Errors
     /// 422 if there is none.
-    async fn app_named(&self, name: Option<&str>) -> Result<App, Problem> {
+    pub(super) async fn app_named(&self, name: Option<&str>) -> Result<App, Problem> {
         let apps = self.store.apps().await?;
         let found = match name {
             Some(name) => apps.into_iter().find(|app| app.is_called(name)),

@@ -29,10 +29,7 @@ impl ClientArgs {
     /// # Errors
     /// A readable message: no response, no key, or the problem with its fields.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let Some(key) = self.key.as_ref().filter(|key| !key.expose_secret().is_empty()) else {
-            bail!("no API key: set HERALD_KEY (`herald dev` prints one, `herald keys create` makes one)");
-        };
-        Connection::new(&self.url, key.clone())?.call(method, path, body).await
+        self.connection()?.call(method, path, body).await
     }
 
     /// Like [`ClientArgs::call`], but only if the resource is still at this version (`If-Match`).
@@ -48,6 +45,34 @@ impl ClientArgs {
     ) -> anyhow::Result<Value> {
         let Some(key) = self.key.as_ref() else { return self.call(method, path, body).await };
         Connection::new(&self.url, key.clone())?.call_with(method, path, Some(version), body).await
+    }
+
+    /// Sends bytes, such as a part of a file.
+    ///
+    /// # Errors
+    /// As for [`ClientArgs::call`].
+    pub async fn put_bytes(&self, path: &str, bytes: Vec<u8>) -> anyhow::Result<Value> {
+        let request = |connection: &Connection| {
+            let request = connection.http.put(format!("{}{path}", connection.url));
+            request.header("content-type", "text/csv").body(bytes.clone())
+        };
+        let text = self.connection()?.send(request).await?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// Reads a text, such as a file.
+    ///
+    /// # Errors
+    /// As for [`ClientArgs::call`].
+    pub async fn get_text(&self, path: &str) -> anyhow::Result<String> {
+        self.connection()?.send(|connection| connection.http.get(format!("{}{path}", connection.url))).await
+    }
+
+    fn connection(&self) -> anyhow::Result<Connection> {
+        let Some(key) = self.key.as_ref().filter(|key| !key.expose_secret().is_empty()) else {
+            bail!("no API key: set HERALD_KEY (`herald dev` prints one, `herald keys create` makes one)");
+        };
+        Connection::new(&self.url, key.clone())
     }
 
     /// Creates or replaces a resource; if it exists, based on its current version.
@@ -108,14 +133,23 @@ impl Connection {
         version: Option<i64>,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
-        request = request.bearer_auth(self.key.expose_secret());
-        if let Some(version) = version {
-            request = request.header("if-match", format!("\"{version}\""));
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = |connection: &Self| {
+            let mut request = connection.http.request(method.clone(), format!("{}{path}", connection.url));
+            if let Some(version) = version {
+                request = request.header("if-match", format!("\"{version}\""));
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            request
+        };
+        let text = self.send(request).await?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// Sends a request with the key; returns the text of a successful response.
+    async fn send(&self, request: impl Fn(&Self) -> reqwest::RequestBuilder) -> anyhow::Result<String> {
+        let request = request(self).bearer_auth(self.key.expose_secret());
         let answer = request.send().await.map_err(|error| {
             if error.is_builder() {
                 anyhow::anyhow!(
@@ -133,7 +167,7 @@ impl Connection {
         let status = answer.status();
         let text = answer.text().await.context("the response was incomplete")?;
         if status.is_success() {
-            return Ok(serde_json::from_str(&text).unwrap_or(Value::Null));
+            return Ok(text);
         }
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         if problem["code"].is_null() {

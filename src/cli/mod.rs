@@ -28,6 +28,7 @@ mod sources;
 mod team;
 mod templates;
 mod usage;
+mod users;
 mod why;
 
 use std::process::ExitCode;
@@ -88,6 +89,9 @@ enum Command {
     /// Cancel pending deliveries
     #[command(subcommand)]
     Deliveries(deliveries::DeliveriesCommand),
+    /// Import users from CSV; show what Herald holds about one
+    #[command(subcommand)]
+    Users(users::UsersCommand),
     /// Explain what happened to an event, a delivery or a recipient
     Why(why::WhyArgs),
     /// Manage the catalog as files
@@ -134,6 +138,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(args).await,
         Command::Restored(command) => restored::run(command).await,
         Command::Deliveries(command) => deliveries::run(command).await,
+        Command::Users(command) => users::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,
         Command::Templates(command) => templates::run(command).await,

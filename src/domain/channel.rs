@@ -18,6 +18,9 @@ pub enum Channel {
 }
 
 impl Channel {
+    /// Every channel.
+    pub const ALL: [Self; 3] = [Self::Push, Self::Email, Self::Sms];
+
     /// Its name in the API, in Postgres and as OneSignal's `target_channel`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -155,6 +155,10 @@ typed_id!(
     UserId, "usr"
 );
 typed_id!(
+    /// An import of users.
+    ImportId, "imp"
+);
+typed_id!(
     /// One run of a process that sends.
     WorkerId, "wrk"
 );

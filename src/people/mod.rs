@@ -13,6 +13,7 @@ pub mod import;
 mod outbox;
 pub mod outcome;
 mod pace;
+pub mod preferences;
 mod worker;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
+use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::user::{Changes, PartKey};
 
@@ -238,6 +239,43 @@ pub async fn update(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Sets whether a person may be sent messages on channels; `true` is an opt-out. Returns whether anything changed.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn set_opt_outs(
+    connection: &mut PgConnection,
+    user: Uuid,
+    opt_outs: &BTreeMap<Channel, bool>,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let changed: i64 = sqlx::query_scalar(
+        "WITH wanted AS (
+            SELECT channel::channel, is_out FROM unnest($2::text[], $3::boolean[]) AS n (channel, is_out)
+         ),
+         added AS (
+            INSERT INTO user_opt_outs (user_id, channel, since)
+            SELECT $1, channel, $4 FROM wanted WHERE is_out
+            ON CONFLICT DO NOTHING
+            RETURNING 1
+         ),
+         removed AS (
+            DELETE FROM user_opt_outs o
+            USING wanted w
+            WHERE o.user_id = $1 AND o.channel = w.channel AND NOT w.is_out
+            RETURNING 1
+         )
+         SELECT (SELECT count(*) FROM added) + (SELECT count(*) FROM removed)",
+    )
+    .bind(user)
+    .bind(opt_outs.keys().map(|channel| channel.as_str()).collect::<Vec<_>>())
+    .bind(opt_outs.values().copied().collect::<Vec<_>>())
+    .bind(now)
+    .fetch_one(connection)
+    .await?;
+    Ok(changed > 0)
 }
 
 /// The tags that Herald has written, or is about to write, for these people in an app.

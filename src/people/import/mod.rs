@@ -7,6 +7,7 @@
 pub mod encoding;
 pub mod mapping;
 pub mod records;
+pub mod rejects;
 mod run;
 mod stage;
 

@@ -1,12 +1,12 @@
 //! Checking and running imports: a chunk of rows per transaction, together with the position.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Format;
 use super::mapping::{Mapping, RowProblem};
 use super::records;
-use super::stage::{read_settings, stop};
+use super::stage::{read_format, read_settings, stop};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TypedId;
@@ -155,6 +155,37 @@ impl People {
     }
 }
 
+impl People {
+    /// What each column of an import means, and the parts that its first good rows would write.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn preview(
+        &self,
+        import: &Import,
+        app: &App,
+        rows: i64,
+    ) -> Result<(Vec<(String, String)>, Vec<(i64, Value)>), StoreError> {
+        if import.format.is_none() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let (_, mapping) = mapping_of(import, app)?;
+        let rows = self.store.import_rows(import.id, false, 0, rows).await?;
+        let (changes, lines) = changes_of(import, app, &rows)?;
+        let written =
+            changes.iter().map(|change| change.input.changes(true, |text| self.hash(text)).to_json());
+        Ok((mapping.described(), lines.into_iter().zip(written).collect()))
+    }
+}
+
+fn mapping_of(import: &Import, app: &App) -> Result<(Format, Mapping), StoreError> {
+    let corrupt = |column| StoreError::corrupt("imports", column, import.id);
+    let format = read_format(import, import.format.as_ref().ok_or_else(|| corrupt("format"))?)?;
+    let settings = read_settings(import)?;
+    let mapping = Mapping::of(&format.header, &settings, app.alias_labels.clone());
+    Ok((format, mapping.map_err(|_| corrupt("settings"))?))
+}
+
 /// The changes of rows, with the lines that they come from. Rows were checked when they were staged; one that is not
 /// readable any more, because the app's labels changed, is left out.
 fn changes_of(
@@ -162,15 +193,7 @@ fn changes_of(
     app: &App,
     rows: &[StagedRow],
 ) -> Result<(Vec<UserChange>, Vec<i64>), StoreError> {
-    let corrupt = |column| StoreError::corrupt("imports", column, import.id);
-    let format: Format = import
-        .format
-        .clone()
-        .and_then(|format| serde_json::from_value(format).ok())
-        .ok_or_else(|| corrupt("format"))?;
-    let settings = read_settings(import)?;
-    let mapping =
-        Mapping::of(&format.header, &settings, app.alias_labels.clone()).map_err(|_| corrupt("settings"))?;
+    let (format, mapping) = mapping_of(import, app)?;
     let read = rows.iter().filter_map(|row| {
         let fields = records::fields(&row.raw, format.delimiter_byte());
         let input = mapping.user(&fields).ok()?;

@@ -109,7 +109,8 @@ async fn finish(tx: Tx, import: &Import) -> Result<Received, PartError> {
     Ok(Received { state: import.state, received_bytes: import.received_bytes })
 }
 
-fn read_format(import: &Import, format: &Value) -> Result<Format, StoreError> {
+/// The form of an import's file.
+pub(super) fn read_format(import: &Import, format: &Value) -> Result<Format, StoreError> {
     serde_json::from_value(format.clone()).map_err(|_| StoreError::corrupt("imports", "format", import.id))
 }
 

@@ -1,6 +1,8 @@
 //! People: users by API, their outbox, and what rules do to them.
 
+mod imports;
 mod outbox;
+mod preferences;
 mod rules;
 mod users;
 
