@@ -201,6 +201,7 @@ fn people(
         user_calls_per_second: settings.people.user_calls_per_second.max(1),
         event_calls_per_second: settings.people.event_calls_per_second.max(1),
         calls_in_flight: settings.people.calls_in_flight.max(1),
+        import_days: settings.retention.payload_days,
         call_timeout: settings.delivery.call_timeout,
         ..PeopleLimits::default()
     };

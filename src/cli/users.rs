@@ -316,46 +316,65 @@ async fn list(client: &ClientArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(user: &str, client: &ClientArgs) -> anyhow::Result<ExitCode> {
-    let (label, id) = user.split_once('=').unwrap_or(("external_id", user));
-    let encode = |text: &str| {
-        text.bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                    char::from(byte).to_string()
-                }
-                other => format!("%{other:02X}"),
-            })
-            .collect::<String>()
-    };
-    let shown =
-        client.call(Method::GET, &format!("/v1/users/{}/{}", encode(label), encode(id)), None).await?;
+    let shown = get(user, client).await?;
     if client.json {
         println!("{shown:#}");
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        print(&shown);
     }
-    println!("{} {}", plain(&shown["id"]), shown["aliases"]);
-    println!("language {}, time zone {}", plain(&shown["language"]), plain(&shown["time_zone"]));
-    for app in shown["apps"].as_array().into_iter().flatten() {
-        println!("{}: {}", plain(&app["app"]), plain(&app["state"]));
-        if app["pending"].as_object().is_some_and(|pending| !pending.is_empty()) {
-            println!("  pending, next call at {}: {}", plain(&app["next_call_at"]), app["pending"]);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What Herald holds about a user, such as `external_id=user-42`.
+pub(super) async fn get(user: &str, client: &ClientArgs) -> anyhow::Result<Value> {
+    let (label, id) = user.split_once('=').unwrap_or(("external_id", user));
+    client.call(Method::GET, &format!("/v1/users/{}/{}", segment(label), segment(id)), None).await
+}
+
+/// One segment of a path.
+fn segment(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut written, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            written.push(char::from(byte));
+        } else {
+            written.push_str(&format!("%{byte:02X}"));
         }
-        println!(
-            "  confirmed: {}",
-            app["confirmed"]
-                .as_array()
-                .map(|parts| parts.iter().map(plain).collect::<Vec<_>>().join(", "))
-                .unwrap_or_default()
-        );
+        written
+    })
+}
+
+/// Prints what Herald holds about a user.
+pub(super) fn print(user: &Value) {
+    let names = user["aliases"].as_object().into_iter().flatten();
+    let names: Vec<String> = names.map(|(label, id)| format!("{label}={}", plain(id))).collect();
+    println!("{} {}", plain(&user["id"]), names.join(", "));
+    println!("  language {}, time zone {}", plain(&user["language"]), plain(&user["time_zone"]));
+    let opted_out = texts(&user["opted_out"]);
+    if !opted_out.is_empty() {
+        println!("  opted out of {opted_out}");
+    }
+    for app in user["apps"].as_array().into_iter().flatten() {
+        println!("  app {}: {}", plain(&app["app"]), plain(&app["state"]));
+        if app["pending"].as_object().is_some_and(|pending| !pending.is_empty()) {
+            println!("    pending, next call at {}: {}", plain(&app["next_call_at"]), app["pending"]);
+        }
+        let confirmed = texts(&app["confirmed"]);
+        if !confirmed.is_empty() {
+            println!("    confirmed: {confirmed}");
+        }
         for part in app["refused"].as_array().into_iter().flatten() {
             println!(
-                "  refused: {} ({}): {}",
+                "    refused: {} ({}): {}",
                 plain(&part["part"]),
                 plain(&part["code"]),
                 plain(&part["detail"])
             );
-            println!("  -> {}", plain(&part["remedy"]));
+            println!("    -> {}", plain(&part["remedy"]));
         }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// A list of texts, joined.
+fn texts(list: &Value) -> String {
+    list.as_array().into_iter().flatten().map(plain).collect::<Vec<_>>().join(", ")
 }

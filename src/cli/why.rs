@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::client::{ClientArgs, plain};
 use super::usage::recipient;
+use super::users;
 
 #[derive(Debug, Args)]
 pub struct WhyArgs {
@@ -46,6 +47,9 @@ pub(super) async fn print_event(client: &ClientArgs, id: &str) -> anyhow::Result
     for decision in event["decisions"].as_array().into_iter().flatten().filter(|d| d["delivery"].is_null()) {
         print_decision("  ", decision);
     }
+    for action in event["actions"].as_array().into_iter().flatten() {
+        print_action(action);
+    }
     for delivery in event["deliveries"].as_array().into_iter().flatten() {
         println!();
         let id = plain(&delivery["id"]);
@@ -53,6 +57,21 @@ pub(super) async fn print_event(client: &ClientArgs, id: &str) -> anyhow::Result
         print_delivery(&trace);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A tag or custom event of a rule.
+fn print_action(action: &Value) {
+    let reason = match plain(&action["detail"]) {
+        text if text.is_empty() => String::new(),
+        text => format!(": {text}"),
+    };
+    println!(
+        "  {} {} for {} (rule {}){reason}",
+        plain(&action["kind"]),
+        plain(&action["state"]).to_uppercase(),
+        action["recipient"],
+        plain(&action["rule"])
+    );
 }
 
 async fn print_delivery_by_id(client: &ClientArgs, id: &str) -> anyhow::Result<ExitCode> {
@@ -72,6 +91,10 @@ async fn print_recipient(client: &ClientArgs, recipient: &str) -> anyhow::Result
     if client.json {
         println!("{page:#}");
         return Ok(ExitCode::SUCCESS);
+    }
+    // A key without `users:read` shows the deliveries alone.
+    if let Ok(user) = users::get(recipient, client).await {
+        users::print(&user);
     }
     let deliveries = page["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     if deliveries.is_empty() {

@@ -8,9 +8,9 @@ use crate::domain::clock::Timestamp;
 /// A state as a chip: a shape, a word and a colour.
 pub(super) fn chip(state: &str) -> Markup {
     let (kind, shape) = match state {
-        "accepted" => ("good", "●"),
+        "accepted" | "done" | "in_sync" => ("good", "●"),
         "held" => ("held", "◆"),
-        "rejected" | "exhausted" | "unknown" => ("bad", "▲"),
+        "rejected" | "exhausted" | "unknown" | "refused" => ("bad", "▲"),
         "unreachable" => ("warn", "▲"),
         "skipped" | "cancelled" | "expired" => ("off", "–"),
         _ => ("wait", "◌"),

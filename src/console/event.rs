@@ -13,11 +13,13 @@ use super::page_context::{Crumb, Shown, View};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, made_at};
+use crate::store::actions::StoredAction;
 use crate::store::delivery_reads::{DecisionRow, DeliveryRow};
 
 /// Maximum listed deliveries and recipients.
 const SHOWN: usize = 100;
 const PEOPLE: usize = 20;
+const LISTED_ACTIONS: i64 = 100;
 
 pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
     let unknown = || {
@@ -28,6 +30,7 @@ pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
     let parsed: EventId = id.parse().map_err(|_| unknown())?;
     let stored = view.console.store.find_event(parsed).await?.ok_or_else(unknown)?;
     let (deliveries, decisions) = view.console.store.trace_of(parsed).await?;
+    let actions = view.console.store.actions_of(parsed, LISTED_ACTIONS).await?;
     let sources = view.console.store.sources().await?;
     let event = &stored.event;
     let source = sources.into_iter().find(|source| source.id == event.source).map(|source| source.name);
@@ -56,6 +59,10 @@ pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
         } @else {
             (table(&deliveries, &decisions, now))
         }
+        @if !actions.is_empty() {
+            h2 { "Tags and custom events" }
+            (actions_table(&actions))
+        }
         h2 { "Data" }
         p.soft { "As posted, without the values of sensitive fields." }
         pre.json tabindex="0" { code { (pretty(&event.data)) } }
@@ -65,6 +72,26 @@ pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
         }
     };
     view.page(Place::Live, &[Crumb::to("Live", "/"), Crumb::here(&event.event_key)], body).await
+}
+
+/// What rules do to the event's recipients at OneSignal.
+fn actions_table(actions: &[StoredAction]) -> Markup {
+    html! {
+        table.rows {
+            thead { tr { th { "State" } th { "Rule" } th { "Recipient" } th { "What" } th { "Why" } } }
+            tbody {
+                @for action in actions {
+                    tr {
+                        td { (chip(&action.state)) }
+                        td { (action.rule) }
+                        td { a.whole href={ "/recipients/" (path_segment(&action.recipient.0)) "/" (path_segment(&action.recipient.1)) } { (action.recipient.1) } }
+                        td { (action.kind) " " code { (action.body) } }
+                        td.why { (action.detail) }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn facts(event: &Event, source: Option<&str>) -> Markup {

@@ -34,6 +34,7 @@ mod second_step;
 mod settings;
 mod stats;
 mod templates;
+mod user_state;
 
 use std::sync::Arc;
 

@@ -11,6 +11,7 @@ use super::event::path_segment;
 use super::failure::Failure;
 use super::layout::Place;
 use super::page_context::{Crumb, Shown, View};
+use super::user_state;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{TypedId, made_at};
@@ -143,10 +144,12 @@ pub(super) async fn page(
     let names = view.console.store.names_of(&person).await?;
     let (steps, has_more) = story(&view, &names, query.before.unwrap_or(Uuid::max())).await?;
     let facts = facts(&view, &person, &names).await?;
+    let at_onesignal = user_state::section(&view, &person).await?;
     let now = view.now();
     let body = html! {
         div.heading { h1 { (person.id) } span.soft { (label_words(&person.label)) } }
         (facts)
+        (at_onesignal)
         @if steps.is_empty() {
             (empty("No messages for this recipient", &html! {
                 p { "No event had this recipient within the retention period." }

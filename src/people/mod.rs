@@ -37,6 +37,8 @@ pub struct PeopleLimits {
     pub event_calls_per_second: u32,
     /// The maximum number of concurrent calls.
     pub calls_in_flight: usize,
+    /// How long imports are kept with their rejected rows, in days.
+    pub import_days: u32,
     /// The longest call.
     pub call_timeout: Duration,
     /// How long OneSignal may not know a user or subscription that it has just created.
@@ -51,6 +53,7 @@ impl Default for PeopleLimits {
             user_calls_per_second: 1_000,
             event_calls_per_second: 50,
             calls_in_flight: 64,
+            import_days: 30,
             call_timeout: Duration::from_mins(1),
             visible_after: Duration::from_mins(1),
             cool_down: Duration::from_secs(5),
@@ -66,6 +69,8 @@ pub struct People {
     provider: Arc<dyn PeopleProvider>,
     limits: PeopleLimits,
     paces: Mutex<pace::Paces>,
+    /// When old imports were last deleted.
+    pruned_at: Mutex<Option<Timestamp>>,
     /// Notified when changes or custom events were stored.
     wake: Notify,
 }
@@ -92,6 +97,7 @@ impl People {
             provider,
             limits,
             paces: Mutex::new(pace::Paces::default()),
+            pruned_at: Mutex::new(None),
             wake: Notify::new(),
         })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
 use super::People;
@@ -11,6 +12,10 @@ use crate::store::StoreError;
 
 /// How often changes that other processes have stored are looked for.
 const POLL: Duration = Duration::from_secs(1);
+/// How often old imports are deleted.
+const PRUNE_EVERY: TimeDelta = TimeDelta::minutes(10);
+/// How long an import that was not started is kept.
+const UNFINISHED: TimeDelta = TimeDelta::days(7);
 /// How long the loop pauses after the database was unavailable.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
@@ -21,6 +26,7 @@ impl People {
     /// [`StoreError`] when the database is unavailable; what was claimed is claimed again later.
     pub async fn run_once(&self) -> Result<(usize, Option<Timestamp>), StoreError> {
         let now = self.clock.now();
+        self.prune(now).await?;
         let share = 1.0 / f64::from(self.store.live_workers(now).await?.max(1));
         let (mut done, mut next) = (self.import_step().await?, None);
         for app in self.open_apps(now).await? {
@@ -55,6 +61,17 @@ impl People {
                 () = stop.cancelled() => {}
             }
         }
+    }
+
+    /// Deletes old imports, now and then: rejected rows are personal data.
+    async fn prune(&self, now: Timestamp) -> Result<(), StoreError> {
+        let is_time = self.pruned_at.lock().is_none_or(|at| at + PRUNE_EVERY <= now || at > now);
+        if is_time {
+            let kept = TimeDelta::days(i64::from(self.limits.import_days));
+            self.store.prune_imports(now - kept, now - UNFINISHED, now).await?;
+            *self.pruned_at.lock() = Some(now);
+        }
+        Ok(())
     }
 
     fn until(&self, next: Option<Timestamp>) -> Duration {

@@ -339,6 +339,43 @@ pub async fn count_waiting(connection: &mut PgConnection, app: AppId, limit: i64
 }
 
 impl Store {
+    /// Deletes imports with their rejected rows that were created before a time, and ends uploads that were left
+    /// unfinished before another. A small number at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn prune_imports(
+        &self,
+        created_before: Timestamp,
+        unfinished_before: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "WITH ended AS (
+                UPDATE imports SET state = 'cancelled', tail = '', finished_at = $2
+                WHERE state IN ('uploading', 'ready', 'stopped') AND created_at < $1
+                RETURNING id
+             )
+             DELETE FROM import_rows r USING ended WHERE r.import_id = ended.id AND r.problem IS NULL",
+        )
+        .bind(unfinished_before)
+        .bind(now)
+        .execute(self.pool())
+        .await?;
+        sqlx::query(
+            "DELETE FROM imports
+             WHERE id IN (
+                SELECT id FROM imports
+                WHERE created_at < $1 AND state IN ('done', 'cancelled', 'stopped')
+                ORDER BY created_at LIMIT 10
+             )",
+        )
+        .bind(created_before)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Creates an import that waits for its file.
     ///
     /// # Errors

@@ -56,6 +56,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "access",
             "catalog",
             "pipeline",
+            "people",
             "templating",
             "expressions",
             "store",

@@ -240,6 +240,22 @@ async fn an_import_goes_on_where_a_process_died_and_counts_nobody_twice() {
 }
 
 #[tokio::test]
+async fn rejected_rows_are_deleted_with_the_retention_and_an_import_that_nobody_starts_ends() {
+    let app = with_strict_onesignal().await;
+    let file = format!("{}bad row\n", crm(40));
+    let checked = import(&app, plan_is_a_tag(), file.as_bytes()).await;
+    assert_eq!(checked["state"], "ready", "{checked}");
+    app.advance(std::time::Duration::from_hours(8 * 24)).await;
+    app.run_until_idle().await;
+    let id = checked["id"].as_str().unwrap();
+    assert_eq!(get(&app, id).await["state"], "cancelled");
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM import_rows").await, 1, "the rejected one");
+    app.advance(std::time::Duration::from_hours(23 * 24)).await;
+    app.run_until_idle().await;
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM import_rows").await, 0);
+}
+
+#[tokio::test]
 async fn a_cancelled_import_accepts_nothing_more() {
     let app = with_strict_onesignal().await;
     let checked = import(&app, plan_is_a_tag(), crm(10).as_bytes()).await;
