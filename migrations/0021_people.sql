@@ -115,3 +115,14 @@ CREATE INDEX import_rows_rejected ON import_rows (import_id, line) WHERE problem
 
 ALTER TABLE user_writes ADD COLUMN import_id uuid;
 CREATE INDEX user_writes_import ON user_writes (import_id) WHERE import_id IS NOT NULL;
+
+-- A row: a delivery that waits until a write of its recipient is done. Its row in `queue` is due when the wait ends at the
+-- latest; the write's result makes it due earlier.
+CREATE TABLE fact_waits (
+    delivery_id  uuid PRIMARY KEY,
+    app_id       uuid NOT NULL,
+    user_id      uuid NOT NULL,
+    version      bigint NOT NULL,
+    due_at       timestamptz NOT NULL
+);
+CREATE INDEX fact_waits_user ON fact_waits (app_id, user_id, version);

@@ -2,14 +2,17 @@
 
 use axum::http::HeaderMap;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::problem::{Code, FieldError, Problem};
 use super::trace::traceparent;
 use crate::access::Identity;
 use crate::domain::clock::{Timestamp, truncate};
 use crate::domain::event::{EventTypeName, Recipient};
+use crate::domain::facts::GivenFacts;
 use crate::domain::locale;
+use crate::domain::user::Property;
+use crate::people::document::{UserInput, UserProblem};
 use crate::pipeline::ingest::repeats::{Plain, plain};
 use crate::pipeline::ingest::{Content, NewEvent};
 
@@ -29,6 +32,8 @@ const FIELDS: [&str; 13] = [
     "sequence",
     "ordering_key",
 ];
+/// What a recipient may say about the person, beside their label.
+const FACTS: [&str; 5] = ["email", "phone", "tags", "language", "time_zone"];
 /// Maximum recipients of one event.
 const MAX_RECIPIENTS: usize = 2_000;
 
@@ -41,11 +46,12 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
         return Err(Problem::new(Code::BadJson, "an event must be a JSON object"));
     };
     refuse_unknown(&members)?;
-    let mut fields = Fields { members, errors: Vec::new() };
+    let mut fields = Fields { members, facts: Vec::new(), errors: Vec::new() };
     let event_key = fields.event_key(headers)?;
     let as_posted = fields.canonical();
     let event_type = fields.event_type();
     let recipients = fields.recipients();
+    let facts = std::mem::take(&mut fields.facts);
     let locale = fields.locale();
     let mut new = NewEvent {
         source: identity.source,
@@ -68,6 +74,7 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
             Some(_) | None => return Err(Problem::fields(Code::InvalidFields, fields.errors)),
         },
         recipients,
+        facts,
     };
     new.content = Content { meaning: meaning(&new), as_posted };
     new.locale = new.locale.or_else(|| identity.default_locale.clone());
@@ -86,6 +93,8 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
 struct Meaning<'a> {
     r#type: &'a str,
     recipients: Vec<(&'a str, &'a str)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    facts: Vec<Value>,
     data: Plain<'a>,
     time: Option<Timestamp>,
     locale: &'a Option<String>,
@@ -101,6 +110,7 @@ fn meaning(new: &NewEvent) -> Vec<u8> {
     let said = Meaning {
         r#type: new.event_type.as_str(),
         recipients,
+        facts: new.facts.iter().map(|facts| json!([facts.recipient.id, facts.changes.to_json()])).collect(),
         data: Plain(&new.data),
         time: new.occurred_at,
         locale: &new.locale,
@@ -110,6 +120,51 @@ fn meaning(new: &NewEvent) -> Vec<u8> {
         sequence: new.sequence,
     };
     serde_json::to_vec(&said).unwrap_or_default()
+}
+
+/// What a recipient says about the person.
+///
+/// # Errors
+/// What is wrong, with pointers into the recipient.
+fn facts_of(recipient: &Recipient, facts: Map<String, Value>) -> Result<GivenFacts, Vec<UserProblem>> {
+    let mut user = Map::new();
+    let mut addresses = Vec::new();
+    for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_null()) {
+        match name.as_str() {
+            "email" | "phone" => {
+                let kind = if name == "email" { "email" } else { "sms" };
+                addresses.push((name, json!({"type": kind, "token": value})));
+            }
+            _ => {
+                user.insert(name, value);
+            }
+        }
+    }
+    let subscriptions = addresses.iter().map(|(_, address)| address.clone()).collect();
+    user.insert("subscriptions".to_owned(), Value::Array(subscriptions));
+    let form = serde_json::from_value(Value::Object(user)).map_err(|error| {
+        vec![UserProblem { pointer: String::new(), code: "bad_recipient", detail: error.to_string() }]
+    })?;
+    let name = (recipient.label.as_str(), recipient.id.as_str());
+    let input = UserInput::check(name, form, None).map_err(|problems| {
+        let at = |problem: UserProblem| {
+            let address = addresses.iter().enumerate().find_map(|(place, (name, _))| {
+                problem.pointer.starts_with(&format!("/subscriptions/{place}")).then(|| format!("/{name}"))
+            });
+            UserProblem { pointer: address.unwrap_or(problem.pointer), ..problem }
+        };
+        problems.into_iter().map(at).collect::<Vec<_>>()
+    })?;
+    let text = |property: Property| {
+        input.properties.get(&property).and_then(|value| value.as_str()).map(str::to_owned)
+    };
+    Ok(GivenFacts {
+        recipient: recipient.clone(),
+        locale: text(Property::Language),
+        time_zone: text(Property::TimeZone),
+        // The pipeline stores a hash of what names a subscription.
+        changes: input.changes(true, str::to_owned),
+    })
 }
 
 fn refuse_unknown(members: &Map<String, Value>) -> Result<(), Problem> {
@@ -138,6 +193,7 @@ fn refuse_unknown(members: &Map<String, Value>) -> Result<(), Problem> {
 
 struct Fields {
     members: Map<String, Value>,
+    facts: Vec<GivenFacts>,
     errors: Vec<FieldError>,
 }
 
@@ -241,7 +297,34 @@ impl Fields {
         recipients
     }
 
+    /// One recipient: a label with an id. Beside an External ID or an alias there may be facts about the person.
     fn recipient(&mut self, pointer: &str, value: &Value) -> Option<Recipient> {
+        let Value::Object(members) = value else { return self.label(pointer, value) };
+        let is_fact = |name: &str| FACTS.contains(&name);
+        let (facts, names): (Map<_, _>, Map<_, _>) = members
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .partition(|(name, _)| is_fact(name));
+        if names.len() != 1 || facts.is_empty() {
+            return self.label(pointer, value);
+        }
+        let recipient = self.label(pointer, &Value::Object(names))?;
+        match facts_of(&recipient, facts) {
+            Ok(facts) => {
+                self.facts.push(facts);
+                Some(recipient)
+            }
+            Err(problems) => {
+                let errors = problems.into_iter().map(|problem| {
+                    FieldError::new(format!("{pointer}{}", problem.pointer), problem.code, problem.detail)
+                });
+                self.errors.extend(errors);
+                None
+            }
+        }
+    }
+
+    fn label(&mut self, pointer: &str, value: &Value) -> Option<Recipient> {
         let hint = r#"write it as {"external_id": "user-42"}"#;
         let mut refuse = |detail: String| {
             self.errors.push(FieldError::new(pointer, "bad_recipient", detail).hint(hint));

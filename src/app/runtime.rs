@@ -135,7 +135,7 @@ impl Herald {
             limits: pipeline_limits(&settings),
             namespace: store.namespace().await?,
         });
-        let people = people(&store, (&clock, &ids), people_provider, &settings);
+        let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
         let team = Arc::new(Team::new(
             store.of(User::Access),
             Arc::clone(&clock),
@@ -192,7 +192,7 @@ fn publisher(store: &Store, (clock, ids, provider, compute): Shared<'_>) -> Publ
 }
 
 fn people(
-    store: &Store,
+    pipeline: &Arc<Pipeline>,
     (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>),
     provider: Arc<dyn PeopleProvider>,
     settings: &Settings,
@@ -205,7 +205,9 @@ fn people(
         call_timeout: settings.delivery.call_timeout,
         ..PeopleLimits::default()
     };
-    People::new(store.of(User::People), Arc::clone(clock), Arc::clone(ids), provider, limits)
+    let store = pipeline.store.of(User::People);
+    let sender = Arc::clone(pipeline);
+    People::new(store, Arc::clone(clock), Arc::clone(ids), provider, limits, move || sender.wake())
 }
 
 fn timeouts(settings: &Settings) -> ClientTimeouts {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::channel::Channel;
 use super::event::Recipient;
+use super::user::Changes;
 
 /// What is known of one person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +17,19 @@ pub struct RecipientFacts {
     pub opted_out: BTreeSet<Channel>,
     /// They were erased.
     pub is_erased: bool,
+}
+
+/// What an event says about one of its recipients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GivenFacts {
+    /// The person.
+    pub recipient: Recipient,
+    /// What is to be written to OneSignal. Subscriptions are named by type and token; whoever stores them uses a hash.
+    pub changes: Changes,
+    /// The locale that they read.
+    pub locale: Option<String>,
+    /// Their time zone's IANA name.
+    pub time_zone: Option<String>,
 }
 
 /// What is known about the recipients of an event; most are unknown, which is fine.
@@ -31,6 +45,20 @@ impl Facts {
             return None;
         }
         self.known.get(recipient)
+    }
+}
+
+impl Facts {
+    /// The same, with what an event says itself.
+    #[must_use]
+    pub fn with(&self, given: &[GivenFacts]) -> Self {
+        let mut all = self.clone();
+        for facts in given {
+            let known = all.known.entry(facts.recipient.clone()).or_default();
+            known.locale = facts.locale.clone().or(known.locale.take());
+            known.time_zone = facts.time_zone.clone().or(known.time_zone.take());
+        }
+        all
     }
 }
 

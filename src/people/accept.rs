@@ -262,12 +262,7 @@ impl People {
 
     /// A keyed hash of personal data, as hexadecimal text.
     pub(super) fn hash(&self, text: &str) -> String {
-        use std::fmt::Write;
-        let print = self.store.vault().fingerprint(text.as_bytes());
-        print.iter().take(HASH_BYTES).fold(String::new(), |mut written, byte| {
-            let _ = write!(written, "{byte:02x}");
-            written
-        })
+        self.store.vault().short_fingerprint(text)
     }
 }
 
@@ -288,9 +283,6 @@ async fn store(
     let versions = user_writes::accept(tx, how.app, writes, how.origin, now).await?;
     Ok(Some(versions.into_iter().collect()))
 }
-
-/// How much of a keyed hash is kept: the key's id and twelve bytes.
-const HASH_BYTES: usize = 16;
 
 fn aliases_of(input: &UserInput) -> impl Iterator<Item = Alias> {
     let name = alias_of(&input.name);

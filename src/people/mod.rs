@@ -69,6 +69,8 @@ pub struct People {
     provider: Arc<dyn PeopleProvider>,
     limits: PeopleLimits,
     paces: Mutex<pace::Paces>,
+    /// Called when deliveries that waited for their recipients may be sent.
+    on_freed: Box<dyn Fn() + Send + Sync>,
     /// When old imports were last deleted.
     pruned_at: Mutex<Option<Timestamp>>,
     /// Notified when changes or custom events were stored.
@@ -82,13 +84,14 @@ impl std::fmt::Debug for People {
 }
 
 impl People {
-    /// Builds it; nothing runs yet.
+    /// Builds it; nothing runs yet. `on_freed` is called when deliveries that waited for their recipients may be sent.
     pub fn new(
         store: Store,
         clock: Arc<dyn Clock>,
         ids: Arc<IdSource>,
         provider: Arc<dyn PeopleProvider>,
         limits: PeopleLimits,
+        on_freed: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -97,6 +100,7 @@ impl People {
             provider,
             limits,
             paces: Mutex::new(pace::Paces::default()),
+            on_freed: Box::new(on_freed),
             pruned_at: Mutex::new(None),
             wake: Notify::new(),
         })

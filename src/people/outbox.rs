@@ -110,11 +110,14 @@ impl People {
         }
         let now = self.clock.now();
         let finished = self.store.record_user_writes(app.id, results, now).await?;
-        if finished.is_empty() {
+        if finished.freed > 0 {
+            (self.on_freed)();
+        }
+        if finished.actions.is_empty() {
             return Ok(());
         }
         let ends: Vec<ActionEnd> =
-            finished.into_iter().map(|(action, refused)| end_of(action, &refused)).collect();
+            finished.actions.into_iter().map(|(action, refused)| end_of(action, &refused)).collect();
         self.store.end_actions(&ends, now).await
     }
 }

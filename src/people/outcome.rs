@@ -112,6 +112,7 @@ impl Answered<'_> {
         if self.claim.exists_since.is_none() && matches!(self.planned.call, Some(UserCall::Upsert { .. })) {
             result.next_at = self.now + delta(self.limits.cool_down);
             result.due_at = result.next_at;
+            result.holds_until = Some(result.next_at);
         }
         settle(result, self.claim, &self.planned.covers);
         result.is_in_doubt &= !result.is_settled;
@@ -223,6 +224,7 @@ fn empty(claim: &ClaimedWrite, now: Timestamp) -> WriteResult {
         onesignal_id: None,
         does_exist: false,
         next_at: now + USER_GAP,
+        holds_until: None,
         answer: "done",
         detail: String::new(),
     }

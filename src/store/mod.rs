@@ -20,6 +20,7 @@ pub mod delivery_reads;
 pub mod digest_windows;
 pub mod event_summaries;
 pub mod events;
+pub mod fact_waits;
 #[cfg(debug_assertions)]
 pub mod fault_injection;
 pub mod gates;

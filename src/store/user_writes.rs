@@ -91,10 +91,21 @@ pub struct WriteResult {
     pub does_exist: bool,
     /// Not before this time another call for this user.
     pub next_at: Timestamp,
+    /// Not before this time messages to a user who was just created.
+    pub holds_until: Option<Timestamp>,
     /// The answer's code.
     pub answer: &'static str,
     /// OneSignal's text.
     pub detail: String,
+}
+
+/// What recorded results finish.
+#[derive(Debug, Clone, Default)]
+pub struct Finished {
+    /// Rules' actions, each with the parts that were refused in the same write.
+    pub actions: Vec<(Uuid, Map<String, Value>)>,
+    /// The number of deliveries that waited for their recipients, and may be sent now.
+    pub freed: i64,
 }
 
 /// Adds changes to the outbox of an app, one element per person; returns each person's new version.
@@ -142,7 +153,7 @@ impl Store {
         rows.iter().map(read_claim).collect()
     }
 
-    /// Records results, and returns the rules' actions that they finish, each with the parts that were refused.
+    /// Records results, and returns what they finish.
     ///
     /// # Errors
     /// [`StoreError::Database`]; nothing is recorded then, and the claims expire.
@@ -151,19 +162,22 @@ impl Store {
         app: AppId,
         results: &[WriteResult],
         now: Timestamp,
-    ) -> Result<Vec<(Uuid, Map<String, Value>)>, StoreError> {
+    ) -> Result<Finished, StoreError> {
         let rows = sqlx::query(include_str!("sql/record_user_writes.sql"))
             .bind(app.0)
             .bind(Json(results))
             .bind(now)
             .fetch_all(self.pool())
             .await?;
-        rows.iter()
-            .map(|row| {
-                let refused: Json<Map<String, Value>> = row.try_get("refuse")?;
-                Ok((row.try_get("action_id")?, refused.0))
-            })
-            .collect()
+        let mut finished = Finished::default();
+        for row in &rows {
+            let refused: Option<Json<Map<String, Value>>> = row.try_get("refuse")?;
+            match (row.try_get::<Option<Uuid>, _>("action_id")?, refused) {
+                (Some(action), Some(Json(refused))) => finished.actions.push((action, refused)),
+                (Some(_) | None, _) => finished.freed += row.try_get::<i64, _>("freed")?,
+            }
+        }
+        Ok(finished)
     }
 
     /// When the next change of any app is due; `None` if there are none.

@@ -11,6 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 const FORMAT: u8 = 1;
+/// Bytes of a short fingerprint.
+const SHORT_BYTES: usize = 16;
 const KEY_ID_LEN: usize = 4;
 const TAG_LEN: usize = 32;
 const HEADER_LEN: usize = 1 + KEY_ID_LEN + aead::NONCE_LEN;
@@ -155,6 +157,17 @@ impl Vault {
     /// key's id.
     pub fn fingerprint(&self, content: &[u8]) -> Vec<u8> {
         [self.present.id.as_slice(), &tag(&self.present, content)].concat()
+    }
+
+    /// The start of a fingerprint as hexadecimal text: the key's id and 96 bits, for comparing values of one person.
+    pub fn short_fingerprint(&self, text: &str) -> String {
+        use std::fmt::Write;
+        let print = self.fingerprint(text.as_bytes());
+        print.iter().take(SHORT_BYTES).fold(String::with_capacity(2 * SHORT_BYTES), |mut written, byte| {
+            // Writing to a text does not fail.
+            let _ = write!(written, "{byte:02x}");
+            written
+        })
     }
 
     /// Whether `fingerprint` was made of `content`.

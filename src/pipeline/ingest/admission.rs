@@ -44,6 +44,8 @@ pub(in crate::pipeline) struct Admissions {
     leased: Vec<Ready>,
     admitted_as: HashMap<DeliveryId, Admission>,
     audiences: HashMap<DeliveryId, Value>,
+    /// Deliveries that wait for their recipient's facts, with the time until which they do.
+    waiting: HashMap<DeliveryId, Timestamp>,
 }
 
 impl Admissions {
@@ -89,7 +91,10 @@ impl Admissions {
     fn admission(&self, planned: &PlannedDelivery) -> Admission {
         match (self.admitted_as.get(&planned.id), &planned.initial) {
             (Some(admission), _) => *admission,
-            (None, InitialState::Due { at, .. }) => Admission::Queued { due_at: *at, lease: None },
+            (None, InitialState::Due { at, .. }) => {
+                let due_at = self.waiting.get(&planned.id).copied().unwrap_or(*at);
+                Admission::Queued { due_at, lease: None }
+            }
             (None, InitialState::Held) => Admission::Held,
             (None, InitialState::Skipped) => Admission::Skipped,
         }
@@ -104,16 +109,16 @@ impl Pipeline {
     pub(in crate::pipeline) fn decide_admissions(
         &self,
         winners: &[&Pending],
-        gated: &[Uuid],
+        (gated, waiting): (&[Uuid], HashMap<DeliveryId, Timestamp>),
         lease: Option<WorkerLease>,
         now: Timestamp,
     ) -> Admissions {
         let planned = || winners.iter().flat_map(|p| &p.plan.1.deliveries);
         let audiences = planned().filter_map(|d| Some((d.id, audience_json(&d.to)?))).collect();
-        let mut admissions = Admissions { audiences, ..Admissions::default() };
+        let mut admissions = Admissions { audiences, waiting, ..Admissions::default() };
         if let Some(lease) = lease {
             admissions.worker = Some(lease.id);
-            for (key, (app, line)) in due_now(winners, &self.stops, now) {
+            for (key, (app, line)) in due_now(winners, (&self.stops, &admissions.waiting), now) {
                 // Deliveries behind a closed gate would fill memory that others need: they are claimed once the gate
                 // opens.
                 if gated.contains(&app.id.0) {
@@ -206,14 +211,18 @@ impl Pipeline {
 }
 
 /// Due deliveries, grouped by what they must have in common to share a call.
-fn due_now(winners: &[&Pending], stops: &Stops, now: Timestamp) -> Lines {
+fn due_now(
+    winners: &[&Pending],
+    (stops, waiting): (&Stops, &HashMap<DeliveryId, Timestamp>),
+    now: Timestamp,
+) -> Lines {
     let mut lines = Lines::new();
     for pending in winners {
         let posted: (_, Arc<str>) = (pending.event.source, pending.event.own_name().as_ref().into());
         let trace: Option<Arc<str>> = pending.event.traceparent.as_deref().map(Into::into);
         for planned in &pending.plan.1.deliveries {
             let InitialState::Due { at, message } = &planned.initial else { continue };
-            if planned.turn.is_some_and(|turn| turn.is_blocked) {
+            if planned.turn.is_some_and(|turn| turn.is_blocked) || waiting.contains_key(&planned.id) {
                 continue;
             }
             let Some((version, locale)) = planned.pinned.as_ref().filter(|_| *at <= now) else { continue };

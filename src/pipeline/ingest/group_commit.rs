@@ -21,6 +21,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::compiled::CompiledCatalog;
 use crate::pipeline::ingest::admission::Admissions;
 use crate::pipeline::ingest::consider::{Circumstances, Evaluated};
+use crate::pipeline::ingest::given_facts;
 use crate::pipeline::ingest::intake::{Committing, Pending};
 use crate::pipeline::ingest::repeats::Content;
 use crate::pipeline::ingest::{
@@ -149,9 +150,15 @@ impl Pipeline {
         let facts = Arc::new(std::mem::take(&mut claimed.facts));
         self.plan_anew(group, &won, (&catalog, facts), now).await?;
         self.settle_among_others(&mut tx, group, &won, now).await?;
+        let facts = self.write_facts(&mut tx, group, &won, now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
-        let admissions = self.decide_admissions(&winners, &claimed.gated_apps, lease, now);
-        let replies = match self.write(&mut tx, group, &winners, &admissions, now).await {
+        let waiting = given_facts::waiting(&winners, &facts);
+        let admissions = self.decide_admissions(&winners, (&claimed.gated_apps, waiting), lease, now);
+        let written = async {
+            self.write_fact_waits(&mut tx, &winners, &facts).await?;
+            self.write(&mut tx, group, &winners, &admissions, now).await
+        };
+        let replies = match written.await {
             Ok(replies) => replies,
             Err(error) => {
                 self.abandon(&admissions, now);
@@ -207,7 +214,9 @@ impl Pipeline {
             .iter()
             .map(|index| {
                 let (catalog, test_of) = (Arc::clone(catalog), group[*index].test_of.clone());
-                let around = Circumstances { catalog, test_of, facts: Arc::clone(&facts), now };
+                let given = &group[*index].facts;
+                let facts = if given.is_empty() { Arc::clone(&facts) } else { Arc::new(facts.with(given)) };
+                let around = Circumstances { catalog, test_of, facts, now };
                 (Arc::clone(&group[*index].event), around)
             })
             .collect();

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::domain::channel::Priority;
 use crate::domain::event::Event;
+use crate::domain::facts::GivenFacts;
 use crate::pipeline::compiled::CompiledVersion;
 use crate::pipeline::ingest::group_commit::Reply;
 use crate::pipeline::ingest::repeats::Content;
@@ -23,6 +24,8 @@ pub(in crate::pipeline) struct Pending {
     pub event: Arc<Event>,
     pub claim: KeyClaim,
     pub content: Content,
+    /// What it says about its recipients.
+    pub facts: Arc<[GivenFacts]>,
     /// The plan, and the catalog's revision that it was made on.
     pub plan: (i64, Plan),
     /// The version, if it is a test send.

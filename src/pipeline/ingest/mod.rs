@@ -5,6 +5,7 @@ pub mod admission;
 pub mod collapse;
 pub mod consider;
 pub mod digest;
+pub mod given_facts;
 pub mod group_commit;
 pub mod intake;
 pub mod overload;
@@ -22,6 +23,7 @@ use crate::domain::budget::Spent;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Event, EventTypeName, Recipient};
+use crate::domain::facts::{Facts, GivenFacts};
 use crate::domain::id::{DeliveryId, EventId, KeyId, SourceId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::compiled::CompiledVersion;
@@ -44,6 +46,8 @@ pub struct NewEvent {
     pub event_key: String,
     pub event_type: EventTypeName,
     pub recipients: Vec<Recipient>,
+    /// What it says about its recipients.
+    pub facts: Vec<GivenFacts>,
     pub data: Value,
     pub occurred_at: Option<Timestamp>,
     pub locale: Option<String>,
@@ -287,9 +291,11 @@ impl Pipeline {
         let now = self.clock.now();
         let slot = self.intake.enter().ok_or(Err(IngestError::Busy))?;
         let content = std::mem::take(&mut new.content);
+        let facts: Arc<[GivenFacts]> = std::mem::take(&mut new.facts).into();
         let event = Arc::new(self.event(new, now));
         let catalog = self.catalog.get(&self.store).await.map_err(|_| Err(IngestError::Unavailable))?;
-        let mut around = Circumstances { catalog, test_of, facts: Arc::default(), now };
+        let known = if facts.is_empty() { Arc::default() } else { Arc::new(Facts::default().with(&facts)) };
+        let mut around = Circumstances { catalog, test_of, facts: known, now };
         let evaluated = match self.evaluate_with_newest(&event, &mut around, is_of_batch).await {
             Ok(evaluated) => evaluated,
             Err(refused) => return Err(self.answer_to_repeat((&event, &content), refused, now).await),
@@ -311,6 +317,7 @@ impl Pipeline {
             event,
             claim,
             content,
+            facts,
             plan: (around.catalog.revision, plan),
             test_of: around.test_of,
             data,
@@ -348,6 +355,7 @@ impl Pipeline {
         let now = self.clock.now();
         let content = std::mem::take(&mut new.content);
         let facts = self.store.facts(&new.recipients).await.map_err(|_| IngestError::Unavailable)?;
+        let facts = facts.with(&new.facts);
         let event = Arc::new(self.event(new, now));
         let catalog = self.catalog.get(&self.store).await.map_err(|_| IngestError::Unavailable)?;
         let mut around = Circumstances { catalog, test_of: None, facts: Arc::new(facts), now };

@@ -77,6 +77,7 @@ impl Pipeline {
         let now = self.clock.now();
         let key = format!("test-send-{}", self.ids.next::<DeliveryId>(now));
         let new = NewEvent {
+            facts: Vec::new(),
             source: test.by.0,
             key: test.by.1,
             is_test: test.is_test,

@@ -4,7 +4,7 @@ WITH results AS MATERIALIZED (
     FROM jsonb_to_recordset($2) AS r (
         user_id uuid, epoch integer, version bigint, settled jsonb, is_settled boolean, due_at timestamptz,
         attempts smallint, max_new_tags smallint, is_in_doubt boolean, is_called boolean, confirm jsonb,
-        forgets boolean, refuse jsonb, onesignal_id uuid, does_exist boolean, next_at timestamptz, answer text,
+        forgets boolean, refuse jsonb, onesignal_id uuid, does_exist boolean, next_at timestamptz, holds_until timestamptz, answer text,
         detail text
     )
 ),
@@ -76,5 +76,26 @@ finished AS (
     USING rest
     WHERE t.app_id = $1 AND t.user_id = rest.user_id AND rest.is_settled AND t.version <= rest.version
     RETURNING t.action_id, rest.refuse
+),
+released AS (
+    DELETE FROM fact_waits f
+    USING rest
+    WHERE f.app_id = $1 AND f.user_id = rest.user_id AND rest.is_settled AND f.version <= rest.version
+    RETURNING f.delivery_id, f.due_at, rest.holds_until
+),
+freed AS (
+    UPDATE queue q
+    SET due_at = CASE WHEN q.blocked_due_at IS NULL THEN new.due_at ELSE q.due_at END,
+        blocked_due_at = CASE WHEN q.blocked_due_at IS NOT NULL THEN new.due_at END
+    FROM released r
+    JOIN queue w ON w.delivery_id = r.delivery_id
+    CROSS JOIN LATERAL (
+        -- A code does not wait until OneSignal shows a new user everywhere: it is rechecked if it reaches nobody.
+        SELECT greatest(r.due_at, $3, CASE WHEN w.priority <> 'urgent' THEN r.holds_until END) AS due_at
+    ) AS new
+    WHERE q.delivery_id = r.delivery_id AND q.state = 'queued' AND q.worker_id IS NULL
+    RETURNING q.delivery_id
 )
-SELECT action_id, refuse FROM finished
+SELECT action_id, refuse, 0 AS freed FROM finished
+UNION ALL
+SELECT NULL, NULL, count(*) FROM freed

@@ -93,6 +93,7 @@ impl Run<'_> {
         let data = json!({"n": posted.mark, "code": format!("canary-{number}"), "stops": posted.stops,
             "x": "javascript:alert(1)"});
         NewEvent {
+            facts: Vec::new(),
             source: self.world.source,
             key: key(),
             is_test: false,
