@@ -58,6 +58,8 @@ pub(super) struct EventRequest {
     #[schema(example = "order.shipped")]
     r#type: String,
     /// One label with one ID: `external_id`, `onesignal_id`, `subscription_id`, `email`, `phone`, or an alias label.
+    /// Beside an External ID or an alias, facts about the person: `email`, `phone`, `tags`, `language`, `time_zone`. They
+    /// are written to OneSignal before the message is sent.
     #[schema(example = json!({"external_id": "user-42"}))]
     recipient: Option<Value>,
     /// Up to 2,000 recipients.

@@ -337,7 +337,8 @@ fn segment(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             written.push(char::from(byte));
         } else {
-            written.push_str(&format!("%{byte:02X}"));
+            // Writing to a text does not fail.
+            let _ = std::fmt::Write::write_fmt(&mut written, format_args!("%{byte:02X}"));
         }
         written
     })

@@ -58,6 +58,7 @@ pub struct ClaimedWrite {
 
 /// The result of a claim, to be recorded.
 #[derive(Debug, Clone, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "columns of a recordset, independent of each other")]
 pub struct WriteResult {
     /// The person.
     pub user_id: Uuid,
