@@ -36,6 +36,7 @@ mod stats;
 mod templates;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::HeaderValue;
@@ -92,6 +93,8 @@ pub struct Console {
     pub provider: Option<Provider>,
     /// Logs denied requests.
     pub denials: Denials,
+    /// How long a page may take.
+    pub request_timeout: Duration,
 }
 
 impl Console {
