@@ -140,7 +140,7 @@ CREATE TABLE rules (
     app_id         uuid REFERENCES apps (id),       -- NULL: the default app
     template_key   text NOT NULL,
     audience       json NOT NULL,
-    priority           priority NOT NULL,
+    priority       priority NOT NULL,
     delay_s        integer NOT NULL CHECK (delay_s >= 0),
     expires_in_s   integer CHECK (expires_in_s > 0),
     is_enabled     boolean NOT NULL,

@@ -63,7 +63,7 @@ CREATE TABLE deliveries (
     rule_key             text NOT NULL,
     app_id               uuid NOT NULL,
     channel              channel NOT NULL,
-    priority                 priority NOT NULL,
+    priority             priority NOT NULL,
     template_key         text NOT NULL,
     template_version_id  uuid,                      -- NULL: held, no version was live
     template_version     integer,
@@ -135,7 +135,7 @@ CREATE TABLE attempts (
 CREATE TABLE queue (
     delivery_id         uuid PRIMARY KEY,
     state               delivery_state NOT NULL CHECK (state IN ('queued', 'sending', 'retrying', 'held')),
-    priority                priority NOT NULL,
+    priority            priority NOT NULL,
     app_id              uuid NOT NULL,
     due_at              timestamptz NOT NULL,
     expires_at          timestamptz NOT NULL,

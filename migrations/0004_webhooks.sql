@@ -35,4 +35,4 @@ CREATE TABLE webhook_deliveries (
     CHECK ((event_id IS NOT NULL) = (state = 'accepted')),
     CHECK (sealed IS NOT NULL OR state = 'accepted')
 );
-CREATE INDEX received_bodies_source ON webhook_deliveries (source_id, id);
+CREATE INDEX webhook_deliveries_source ON webhook_deliveries (source_id, id);

@@ -1,4 +1,4 @@
--- Time and order: what a newer event replaces, what waits for its predecessor, what OneSignal holds until its time, and
+-- Time and order: what a newer event replaces, which deliveries follow one another, what OneSignal holds until its time, and
 -- what is collected into one message.
 
 -- `collapse_digest` finds what a newer event replaces: SHA-256 of source, collapse key, rule and recipient.
@@ -21,7 +21,7 @@ CREATE TABLE collapse_heads (
     sequence  bigint,                               -- NULL: none of its events had one
     seen_at   timestamptz NOT NULL
 ) WITH (fillfactor = 80);
-CREATE INDEX collapses_age ON collapse_heads USING brin (seen_at);
+CREATE INDEX collapse_heads_age ON collapse_heads USING brin (seen_at);
 
 -- Ordering lanes: a row while any of an order digest's deliveries is open. `moved_at` is when the current head became
 -- the head.
@@ -30,7 +30,7 @@ CREATE TABLE ordering_lanes (
     last_place  bigint NOT NULL,
     moved_at    timestamptz NOT NULL
 ) WITH (fillfactor = 80);
-CREATE INDEX orderings_age ON ordering_lanes (moved_at);
+CREATE INDEX ordering_lanes_age ON ordering_lanes (moved_at);
 
 -- When OneSignal is to send what is submitted before its time.
 ALTER TABLE deliveries ADD COLUMN send_after timestamptz;

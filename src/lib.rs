@@ -1,6 +1,6 @@
 //! Herald turns domain events into OneSignal messages.
 //!
-//! Each module is a room with its own rules about what it may import; `docs/architecture.md` draws them and
+//! Each module has its own rules about what it may import; `docs/architecture.md` draws them and
 //! `tests/it/architecture.rs` enforces them.
 
 pub mod access;

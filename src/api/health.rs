@@ -59,6 +59,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
             (StatusCode::OK, Json(ReadyBody { ready: true, reason: None, failover_is_loss_free }))
         }
         Readiness::SchemaBehind => not("the schema is outdated: run `herald migrate`"),
+        Readiness::SchemaDiffers => not("the schema was created by other migrations: use another database"),
         Readiness::ReadOnly => not("the database is read-only"),
         Readiness::Unreachable => not("the database is unreachable"),
     }
@@ -69,6 +70,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> (StatusCode, Json<Rea
 enum Readiness {
     Ready { failover_is_loss_free: bool },
     SchemaBehind,
+    SchemaDiffers,
     ReadOnly,
     Unreachable,
 }
@@ -104,7 +106,8 @@ async fn look(store: &Store) -> Readiness {
             Readiness::Ready { failover_is_loss_free: health.has_synchronous_standby }
         }
         Ok(Ok((_, SchemaState::Behind(_)))) => Readiness::SchemaBehind,
-        Ok(Ok(_)) => Readiness::ReadOnly,
+        Ok(Ok((_, SchemaState::Different(_)))) => Readiness::SchemaDiffers,
+        Ok(Ok((_, SchemaState::Current))) => Readiness::ReadOnly,
         Ok(Err(_)) | Err(_) => Readiness::Unreachable,
     }
 }

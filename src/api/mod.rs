@@ -74,9 +74,6 @@ pub use problem::{Code, FieldError, Problem};
 pub use rejections::Rejections;
 pub use strict_json::parse as parse_json;
 
-/// Request timeout.
-const REQUEST_TIME: Duration = Duration::from_secs(30);
-
 /// The state shared by all handlers.
 pub struct Api {
     /// Reads.
@@ -109,6 +106,8 @@ pub struct Api {
     pub metrics: Option<PrometheusHandle>,
     /// Which apps may be created.
     pub app_policy: AppPolicy,
+    /// How long a request may take.
+    pub request_timeout: Duration,
     /// Whether `/metrics` needs a key.
     pub metrics_need_key: bool,
     /// Size limits of an event and a batch, in bytes.
@@ -194,8 +193,9 @@ async fn with_request_id(
         response.headers_mut().insert(NAME, id);
         return response;
     }
-    let mut response = tokio::time::timeout(REQUEST_TIME, next.run(request)).await.unwrap_or_else(|_| {
-        Problem::new(Code::Unavailable, "the request took too long; post it again with the same id")
+    let ran = tokio::time::timeout(api.request_timeout, next.run(request)).await;
+    let mut response = ran.unwrap_or_else(|_| {
+        Problem::new(Code::Unavailable, "the request took too long; send it again, an event with the same id")
             .retry_after(Duration::from_secs(1))
             .into_response()
     });

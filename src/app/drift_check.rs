@@ -53,7 +53,7 @@ impl Herald {
 }
 
 /// Runs drift checks until the process stops.
-pub(super) async fn keep_caring(herald: Arc<Herald>) {
+pub(super) async fn keep_checking_drift(herald: Arc<Herald>) {
     loop {
         tokio::time::sleep(ASK_EVERY).await;
         if let Err(error) = herald.check_templates().await {

@@ -26,7 +26,7 @@ use crate::provider::onesignal::{ClientTimeouts, OneSignal};
 use crate::provider::{MessageProvider, PeopleProvider};
 use crate::store::clock::PgClock;
 use crate::store::schema::SchemaState;
-use crate::store::{DatabaseTls, Store, StoreOptions, User};
+use crate::store::{DatabaseTls, Store, StoreError, StoreOptions, User};
 use crate::telemetry::Sampled;
 use crate::vault::Vault;
 
@@ -157,6 +157,7 @@ impl Herald {
             rejections: Rejections::default(),
             readiness: SharedReadiness::default(),
             app_policy: app_policy(&settings)?,
+            request_timeout: settings.http.request_timeout,
             metrics: overrides.metrics,
             metrics_need_key: !settings.listen.ip().is_loopback() || !settings.console.public_url.is_empty(),
             max_bytes: (settings.ingest.max_event_bytes, settings.ingest.max_batch_bytes),
@@ -237,6 +238,7 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
         proxies: log_in::proxies(settings)?,
         require_second_factor: settings.console.require_second_factor,
         denials: console::Denials::default(),
+        request_timeout: settings.http.request_timeout,
     })
 }
 
@@ -264,6 +266,10 @@ async fn check_database(store: &Store, settings: &Settings) -> anyhow::Result<()
     match store.schema_state().await.context("the database is unreachable; check `database_url`")? {
         SchemaState::Current => {}
         SchemaState::Behind(missing) => bail!("{missing} migrations are missing: run `herald migrate`"),
+        SchemaState::Different(version) => bail!(
+            "{}: create an empty database, name it in `database_url`, and run `herald migrate`",
+            StoreError::OtherMigrations { version }
+        ),
     }
     if store.tls() == DatabaseTls::Unverified {
         tracing::warn!(

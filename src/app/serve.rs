@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::drift_check::keep_caring;
+use super::drift_check::keep_checking_drift;
 use super::http::{self, IsProxy};
 use super::log_in;
 use super::runtime::Herald;
@@ -54,7 +54,7 @@ pub struct Running {
     stop_commits: CancellationToken,
     worker: Option<Worker>,
     clock: Option<tokio::task::JoinHandle<()>>,
-    care: Option<tokio::task::JoinHandle<()>>,
+    drift_check: Option<tokio::task::JoinHandle<()>>,
     people: Option<tokio::task::JoinHandle<()>>,
     stop_people: CancellationToken,
 }
@@ -84,7 +84,7 @@ impl Running {
         let stop_people = CancellationToken::new();
         let people =
             workers.then(|| tokio::spawn(Arc::clone(&herald.people).keep_writing(stop_people.clone())));
-        let care = workers.then(|| tokio::spawn(keep_caring(Arc::clone(&herald))));
+        let drift_check = workers.then(|| tokio::spawn(keep_checking_drift(Arc::clone(&herald))));
         let clock =
             herald.pg_clock.clone().map(|clock| tokio::spawn(keep_watching(Arc::clone(&herald), clock)));
         let stop_http = CancellationToken::new();
@@ -106,7 +106,7 @@ impl Running {
             stop_commits,
             worker,
             clock,
-            care,
+            drift_check,
             people,
             stop_people,
         })
@@ -147,7 +147,7 @@ impl Running {
             // The notice period and the last requests share the same half minute.
             worker.stop(self.herald.settings.delivery.shutdown_grace.saturating_sub(NOTICE)).await;
         }
-        for task in [self.clock.take(), self.care.take()].into_iter().flatten() {
+        for task in [self.clock.take(), self.drift_check.take()].into_iter().flatten() {
             task.abort();
         }
         self.herald.store.close().await;

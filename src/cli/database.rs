@@ -19,8 +19,15 @@ pub(super) fn unusable(error: StoreError) -> anyhow::Error {
     anyhow::Error::new(error).context("the database is unavailable")
 }
 
-/// An error of a migration, with its remedy.
-pub(super) fn not_migrated(error: StoreError) -> anyhow::Error {
+/// An error of a migration, with its remedy; `other_database` is the remedy for a database with other migrations.
+pub(super) fn not_migrated(error: StoreError, other_database: &str) -> anyhow::Error {
+    match error {
+        StoreError::OtherMigrations { .. } => return anyhow::anyhow!("{error}: {other_database}"),
+        StoreError::UnknownMigration { .. } => {
+            return anyhow::anyhow!("{error}: use that version or a newer one, or {other_database}");
+        }
+        _ => {}
+    }
     let text = causes(&error);
     if text.contains("permission denied") || text.contains("must be owner") {
         return anyhow::anyhow!(

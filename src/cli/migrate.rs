@@ -26,9 +26,9 @@ pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     super::start_logs(&settings);
     let store = open_store(&settings)?;
     let before = store.schema_state().await.context("the database is unreachable; check `database_url`")?;
-    migrate(&store).await?;
+    migrate(&store, "create an empty database and name it in `database_url`").await?;
     match before {
-        SchemaState::Current => println!("the schema is up to date"),
+        SchemaState::Current | SchemaState::Different(_) => println!("the schema is up to date"),
         SchemaState::Behind(missing) => println!("applied {missing} migrations"),
     }
     if let Some(role) = args.grants {
@@ -39,14 +39,15 @@ pub(super) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Applies pending migrations, using the database's clock.
-pub(super) async fn migrate(store: &Store) -> anyhow::Result<()> {
+/// Applies pending migrations, using the database's clock. `remedy` is what to do about a database that other
+/// migrations have created.
+pub(super) async fn migrate(store: &Store, remedy: &str) -> anyhow::Result<()> {
     let now = match PgClock::start(store).await {
         Ok(clock) => clock.now(),
         Err(_) => SystemClock::new().now(),
     };
     let namespace = uuid::Builder::from_random_bytes(first_half(IdSource::random().secret())).into_uuid();
-    store.migrate(namespace, now).await.map_err(super::database::not_migrated)
+    store.migrate(namespace, now).await.map_err(|error| super::database::not_migrated(error, remedy))
 }
 
 fn first_half(random: [u8; 32]) -> [u8; 16] {

@@ -1,5 +1,6 @@
 //! `herald keys rotate-secret`: re-encrypts values from previous secret keys, without downtime.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -27,13 +28,17 @@ pub struct RotateArgs {
 pub(super) async fn run(args: RotateArgs) -> anyhow::Result<ExitCode> {
     let settings = super::settings(&[])?;
     let store = open_store(&settings)?;
+    let clock = PgClock::start(&store).await.map_err(super::database::unusable)?;
+    let behind = async || store.hosts_with_another_key(clock.now()).await.map_err(super::database::unusable);
+    // Before: a process that ends meanwhile may have encrypted values after the last pass. After: one that has started.
+    let mut hosts: BTreeSet<String> = behind().await?.into_iter().collect();
     let mut sealed = Vec::new();
     for kind in SEALED_KINDS {
         sealed.push((kind.name, seal_all_again(&store, kind).await?));
     }
     let left = left(&store).await?;
-    let clock = PgClock::start(&store).await.map_err(super::database::unusable)?;
-    let behind = store.hosts_with_another_key(clock.now()).await.map_err(super::database::unusable)?;
+    hosts.extend(behind().await?);
+    let behind: Vec<String> = hosts.into_iter().collect();
     store.close().await;
     let total: usize = sealed.iter().map(|(_, count)| count).sum();
     if args.json {

@@ -67,6 +67,8 @@ pub struct HttpSettings {
     pub idle_timeout: Duration,
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
 }
 
 /// Ingesting events.

@@ -19,8 +19,6 @@ use super::failure::{ErrorText, Failure};
 use super::page_context::{Notice, View};
 use crate::access::{KnownClient, NewSession, Person, Use};
 
-/// How long a page may take.
-const PAGE_TIME: Duration = Duration::from_secs(30);
 /// How long a form may take to arrive.
 const FORM_TIME: Duration = Duration::from_secs(15);
 /// Maximum form size in bytes, sufficient for large templates.
@@ -193,7 +191,7 @@ fn unread(error: &axum::Error, max: usize) -> Failure {
 
 /// Runs a page with a timeout.
 async fn run(console: &Console, request: Request, next: Next) -> Response {
-    let ran = tokio::time::timeout(PAGE_TIME, next.run(request)).await;
+    let ran = tokio::time::timeout(console.request_timeout, next.run(request)).await;
     let mut response = ran.unwrap_or_else(|_| Failure::OutOfTime.into_response());
     if let Some(Notice(text)) = response.extensions().get::<Notice>().cloned() {
         set_notice(console, &mut response, &text);

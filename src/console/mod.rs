@@ -37,6 +37,7 @@ mod templates;
 mod user_state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::HeaderValue;
@@ -93,6 +94,8 @@ pub struct Console {
     pub provider: Option<Provider>,
     /// Logs denied requests.
     pub denials: Denials,
+    /// How long a page may take.
+    pub request_timeout: Duration,
 }
 
 impl Console {

@@ -111,7 +111,7 @@ impl Routes<'_> {
 fn all(console: Option<&Arc<Console>>) -> Routes<'_> {
     let at_once = GlobalConcurrencyLimitLayer::new(PAGES_AT_ONCE);
     let routes = Routes { console, router: Router::new(), table: Vec::new(), at_once };
-    settings_routes(answers(copy(operations(stories(login_and_assets(routes))))))
+    settings_routes(answers(copy(operations(event_pages(login_and_assets(routes))))))
 }
 
 /// Login, logout and assets.
@@ -135,7 +135,7 @@ fn login_and_assets(routes: Routes<'_>) -> Routes<'_> {
 }
 
 /// Events, deliveries and recipients.
-fn stories(routes: Routes<'_>) -> Routes<'_> {
+fn event_pages(routes: Routes<'_>) -> Routes<'_> {
     routes
         .get("/", Use::ReadEvents, event_feed::page)
         .get("/live/rows", Use::ReadEvents, event_feed::rows)

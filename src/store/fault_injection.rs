@@ -190,11 +190,4 @@ impl<'p> Executor<'p> for Statements<'p> {
     {
         self.0.prepare_with(sql, parameters)
     }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
-    where
-        'p: 'e,
-    {
-        self.0.describe(sql)
-    }
 }

@@ -31,6 +31,7 @@ pub mod imports;
 pub mod issues;
 pub mod keys;
 pub mod log_ins;
+mod migrations;
 pub mod names;
 pub mod ordering_lanes;
 pub mod orphans;
@@ -71,6 +72,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Postgres, Transaction};
 
@@ -106,9 +108,23 @@ pub enum StoreError {
     /// A sealed value can't be unsealed.
     #[error("failed to unseal a value")]
     Sealed(#[from] VaultError),
-    /// The migrations don't match.
+    /// A migration failed.
     #[error("failed to migrate the schema")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(#[source] MigrateError),
+    /// An applied migration is not the one of that number here.
+    #[error(
+        "a development version of Herald created this database with other migrations (migration {version} differs)"
+    )]
+    OtherMigrations {
+        /// The number of the migration.
+        version: i64,
+    },
+    /// An applied migration does not exist here.
+    #[error("another version of Herald migrated this database (migration {version} is unknown here)")]
+    UnknownMigration {
+        /// The number of the migration.
+        version: i64,
+    },
     /// The server's settings could lose commits.
     #[error(
         "`{setting}` is off: this Postgres can lose commits; switch it on, or set allow_unsafe_postgres for a throw-away cluster"
@@ -131,6 +147,16 @@ impl From<sqlx::Error> for StoreError {
             return Self::Tls(error);
         }
         Self::Database(error)
+    }
+}
+
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::VersionMismatch(version) => Self::OtherMigrations { version },
+            MigrateError::VersionMissing(version) => Self::UnknownMigration { version },
+            error => Self::Migration(error),
+        }
     }
 }
 
@@ -283,7 +309,8 @@ impl Store {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(sqlx::Error::Configuration("it does not start with postgres://".into()).into());
         }
-        let (connect, tls) = tls::verified(url.parse::<PgConnectOptions>()?.application_name("herald"), url);
+        let name = session_name(&vault);
+        let (connect, tls) = tls::verified(url.parse::<PgConnectOptions>()?.application_name(&name), url);
         let pool = |connections, statement: Duration, lock: Duration| {
             let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
             let connect = connect
@@ -375,6 +402,14 @@ impl Store {
             pool.close().await;
         }
     }
+}
+
+/// The name of a process's sessions in Postgres: which secret key it encrypts with, and its host, so that a rotation of
+/// the key sees every process that is connected.
+fn session_name(vault: &Vault) -> String {
+    let key = u32::from_be_bytes(vault.present_id());
+    let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
+    format!("herald {key:08x} {}", host.as_deref().unwrap_or("unknown"))
 }
 
 #[cfg(not(debug_assertions))]

@@ -204,7 +204,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
-    pub async fn stuck_orderings(&self, since: Timestamp, limit: i64) -> Result<OrderDigests, StoreError> {
+    pub async fn stuck_ordering_lanes(
+        &self,
+        since: Timestamp,
+        limit: i64,
+    ) -> Result<OrderDigests, StoreError> {
         let rows =
             sqlx::query("SELECT digest FROM ordering_lanes WHERE moved_at <= $1 ORDER BY moved_at LIMIT $2")
                 .bind(since)

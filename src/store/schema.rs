@@ -1,13 +1,14 @@
 //! Migrations, partitions and the checks before serving.
 
+use std::collections::HashMap;
+
 use chrono::{NaiveDate, TimeDelta};
-use sqlx::migrate::Migrator;
 use uuid::Uuid;
 
+use super::migrations::MIGRATIONS;
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// How many days ahead partitions are created.
 const DAYS_AHEAD: i64 = 3;
 
@@ -18,6 +19,8 @@ pub enum SchemaState {
     Current,
     /// This many are missing.
     Behind(usize),
+    /// The applied migration of this number is another one: a development version of Herald created the database.
+    Different(i64),
 }
 
 impl Store {
@@ -44,14 +47,23 @@ impl Store {
         let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
             .fetch_one(self.pool())
             .await?;
-        let applied: i64 = if exists {
-            sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations WHERE success")
-                .fetch_one(self.pool())
+        let applied: HashMap<i64, Vec<u8>> = if exists {
+            sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+                .fetch_all(self.pool())
                 .await?
+                .into_iter()
+                .collect()
         } else {
-            0
+            HashMap::new()
         };
-        let missing = MIGRATIONS.iter().count().saturating_sub(usize::try_from(applied).unwrap_or_default());
+        let mut missing = 0;
+        for migration in MIGRATIONS.iter() {
+            match applied.get(&migration.version) {
+                Some(checksum) if *checksum == *migration.checksum => {}
+                Some(_) => return Ok(SchemaState::Different(migration.version)),
+                None => missing += 1,
+            }
+        }
         Ok(if missing == 0 { SchemaState::Current } else { SchemaState::Behind(missing) })
     }
 

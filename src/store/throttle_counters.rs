@@ -115,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn prune_throttles(&self, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
+    pub async fn prune_throttle_counters(&self, before: Timestamp, limit: i64) -> Result<u64, StoreError> {
         let gone = sqlx::query(
             "DELETE FROM throttle_counters
              WHERE ctid = ANY (ARRAY(SELECT ctid FROM throttle_counters WHERE window_start < $1 LIMIT $2))",

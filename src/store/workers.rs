@@ -61,15 +61,21 @@ impl Store {
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
-    /// Hosts whose workers are alive and seal with a different secret key than this process.
+    /// Hosts of processes that seal with a different secret key than this one: of workers that are alive, and of all
+    /// processes that are connected to the database.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn hosts_with_another_key(&self, now: Timestamp) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar(
-            "SELECT DISTINCT host
+            "SELECT host
              FROM workers
              WHERE lease_until > $1 AND sealing_key IS DISTINCT FROM $2
+             UNION
+             SELECT split_part(application_name, ' ', 3)
+             FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name LIKE 'herald %'
+                 AND split_part(application_name, ' ', 2) <> encode($2, 'hex')
              ORDER BY host",
         )
         .bind(now)

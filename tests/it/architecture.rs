@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use reading::{climbs, paths, read};
 
 /// A module, and which of our modules it may import besides itself and `telemetry::names`. `*` is everything but `cli`.
-const ROOMS: [(&str, &[&str]); 22] = [
+const MODULES: [(&str, &[&str]); 22] = [
     ("domain", &[]),
     ("config", &[]),
     ("telemetry", &[]),
@@ -121,7 +121,7 @@ fn files(folder: &str, end: &str) -> Vec<(String, String)> {
     found.into_iter().map(read).collect()
 }
 
-fn room_of(file: &str) -> &str {
+fn module_of(file: &str) -> &str {
     file.split('/').next().unwrap_or(file)
 }
 
@@ -146,15 +146,16 @@ fn is_below(path: &str, rule: &str) -> bool {
     path == rule || path.starts_with(&format!("{rule}::"))
 }
 
-/// Whether `room` may use `path`, according to the two tables of our own modules.
-fn is_arrow_allowed(room: &str, allowed: &[&str], path: &str) -> bool {
+/// Whether `module` may use `path`, according to the two tables of our own modules.
+fn is_import_allowed(module: &str, allowed: &[&str], path: &str) -> bool {
     let target = path.split("::").next().unwrap_or_default();
-    let is_inside = INSIDES.iter().any(|(inside, rooms)| is_below(path, inside) && !rooms.contains(&room));
+    let is_inside =
+        INSIDES.iter().any(|(inside, modules)| is_below(path, inside) && !modules.contains(&module));
     let is_allowed = |rule: &&str| match *rule {
         "*" => target != "cli" && target != "*",
         rule => is_below(path, rule),
     };
-    let is_free = target == room || is_below(path, "telemetry::names");
+    let is_free = target == module || is_below(path, "telemetry::names");
     !is_inside && (is_free || allowed.iter().any(is_allowed))
 }
 
@@ -162,14 +163,14 @@ fn is_arrow_allowed(room: &str, allowed: &[&str], path: &str) -> bool {
 fn arrows_point_down_the_table_and_never_up() {
     let mut broken = String::new();
     for (file, text) in files("src", "rs") {
-        let room = room_of(&file);
-        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
-            let _ = writeln!(broken, "src/{file}: the room `{room}` is in no table");
+        let module = module_of(&file);
+        let Some((_, allowed)) = MODULES.iter().find(|(name, _)| *name == module) else {
+            let _ = writeln!(broken, "src/{file}: the module `{module}` is in no table");
             continue;
         };
         for (line, path) in ours(&file, &text) {
-            if !is_arrow_allowed(room, allowed, &path) {
-                let _ = writeln!(broken, "src/{file}:{line}: {room} -> {path}");
+            if !is_import_allowed(module, allowed, &path) {
+                let _ = writeln!(broken, "src/{file}:{line}: {module} -> {path}");
             }
         }
     }
@@ -178,11 +179,11 @@ fn arrows_point_down_the_table_and_never_up() {
 
 #[test]
 fn the_table_itself_has_no_circle() {
-    let names = ROOMS.map(|(name, _)| name);
-    for (place, (room, allowed)) in ROOMS.iter().enumerate() {
-        for target in allowed.iter().map(|rule| room_of(rule).split("::").next().unwrap_or_default()) {
+    let names = MODULES.map(|(name, _)| name);
+    for (place, (module, allowed)) in MODULES.iter().enumerate() {
+        for target in allowed.iter().map(|rule| module_of(rule).split("::").next().unwrap_or_default()) {
             let is_below = names[..place].contains(&target) || target == "*" || target == "cli";
-            assert!(is_below, "{room} -> {target} points up, or at no room");
+            assert!(is_below, "{module} -> {target} points up, or at no module");
         }
     }
 }
@@ -192,19 +193,19 @@ fn other_people_s_crates_stay_behind_their_walls() {
     let mut broken = String::new();
     for (file, text) in files("src", "rs") {
         let code = read(&text).code;
-        for (name, rooms) in WALLS {
-            if rooms.iter().any(|room| file.starts_with(&format!("{room}/"))) {
+        for (name, modules) in WALLS {
+            if modules.iter().any(|module| file.starts_with(&format!("{module}/"))) {
                 continue;
             }
             for (place, line) in code.lines().enumerate() {
                 let is_imported = line.trim_start().starts_with(&format!("use {name}"));
                 if is_imported || !paths(line, name).is_empty() {
-                    let _ = writeln!(broken, "src/{file}:{}: {} -> {name}", place + 1, room_of(&file));
+                    let _ = writeln!(broken, "src/{file}:{}: {} -> {name}", place + 1, module_of(&file));
                 }
             }
         }
     }
-    assert!(broken.is_empty(), "these crates are named outside their rooms:\n{broken}");
+    assert!(broken.is_empty(), "these crates are named outside their modules:\n{broken}");
 }
 
 /// SQL without its comments.
@@ -224,7 +225,7 @@ fn asks_server_time(sql: &str) -> Option<&'static str> {
 fn time_comes_from_the_clock_and_never_from_sql() {
     let mut broken = String::new();
     for (file, text) in files("src", "rs") {
-        if file == "store/clock.rs" || !["store", "local_postgres"].contains(&room_of(&file)) {
+        if file == "store/clock.rs" || !["store", "local_postgres"].contains(&module_of(&file)) {
             continue;
         }
         for (line, literal) in read(&text).literals {
@@ -254,7 +255,7 @@ fn no_column_makes_up_a_time() {
 }
 
 #[test]
-fn every_room_says_what_it_does_and_no_name_is_empty() {
+fn every_module_says_what_it_does_and_no_name_is_empty() {
     let mut broken = String::new();
     for folder in ["src", "tests", "benches"] {
         for (file, text) in files(folder, "rs") {
@@ -291,7 +292,7 @@ fn a_literal_hides_no_code_behind_it() {
 }
 
 #[test]
-fn a_climb_out_of_the_room_is_seen() {
+fn a_climb_out_of_the_module_is_seen() {
     assert_eq!(named("store/mod.rs", "use super::api;"), ["1 api"]);
     assert_eq!(named("store/x.rs", "use super::y;\nuse super::super::{api, cli};"), ["2 api", "2 cli"]);
     assert!(named("store/x.rs", "mod tests { use super::super::y; }").is_empty());
@@ -300,9 +301,9 @@ fn a_climb_out_of_the_room_is_seen() {
 
 #[test]
 fn a_port_is_open_where_its_adapter_is_not() {
-    assert!(is_arrow_allowed("pipeline", &["provider"], "provider::MessageProvider"));
-    assert!(!is_arrow_allowed("pipeline", &["provider"], "provider::onesignal::OneSignal"));
-    assert!(!is_arrow_allowed("sandbox", &["domain::clock"], "domain::id"));
-    assert!(!is_arrow_allowed("app", &["*"], "cli::run"));
-    assert!(!is_arrow_allowed("app", &["*"], "*"));
+    assert!(is_import_allowed("pipeline", &["provider"], "provider::MessageProvider"));
+    assert!(!is_import_allowed("pipeline", &["provider"], "provider::onesignal::OneSignal"));
+    assert!(!is_import_allowed("sandbox", &["domain::clock"], "domain::id"));
+    assert!(!is_import_allowed("app", &["*"], "cli::run"));
+    assert!(!is_import_allowed("app", &["*"], "*"));
 }

@@ -42,6 +42,7 @@ mod metrics;
 mod onesignal_import;
 mod open_secrets;
 mod ordering;
+mod other_migrations;
 mod outages;
 mod pacing;
 mod partials;

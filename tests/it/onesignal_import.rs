@@ -97,7 +97,7 @@ async fn an_import_that_takes_longer_than_a_request_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn an_import_is_for_whoever_may_change_the_catalog() {
+async fn an_import_requires_permission_to_change_the_catalog() {
     let app = quick().await;
     let key = app.key_with(vec![Scope::CatalogRead]).await;
     let body = json!({"app": "default"});

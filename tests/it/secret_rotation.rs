@@ -31,6 +31,8 @@ async fn after_a_rotation_the_earlier_key_can_be_taken_out() {
     });
     let accepted = app.accept(&reset).await;
     let first = app.accept(&order_shipped("o-1", "user-42")).await;
+    // The process with the earlier key ends.
+    app.herald.store.close().await;
     let (good, report, errors) = rotate(&app, NEW_KEY, SECRET_KEY);
     assert!(good && report["is_complete"] == true, "{report} {errors}");
     assert_eq!(report["sealed_again"]["apps' keys"], 1, "{report}");
@@ -47,6 +49,20 @@ async fn after_a_rotation_the_earlier_key_can_be_taken_out() {
     // What was posted before is a repeat, though its fingerprint can't be compared any more.
     let (status, repeat) = after.post(&order_shipped("o-1", "user-42")).await;
     assert_eq!((status, &repeat["duplicate"], &repeat["id"]), (202, &json!(true), &first["id"]));
+}
+
+#[tokio::test]
+async fn a_rotation_is_not_complete_while_a_process_without_workers_has_the_earlier_key() {
+    let app = TestApp::start().await;
+    // Like a process with `--no-workers`: connected, and no worker.
+    app.execute("DELETE FROM workers").await;
+    let (good, report, errors) = rotate(&app, NEW_KEY, SECRET_KEY);
+    let hosts = report["hosts_with_another_key"].as_array().map(Vec::len);
+    assert_eq!((good, hosts, &report["is_complete"]), (false, Some(1), &json!(false)), "{report}");
+    assert!(errors.contains("still encrypts with a previous key: restart it with the new one"), "{errors}");
+    app.herald.store.close().await;
+    let (good, report, errors) = rotate(&app, NEW_KEY, SECRET_KEY);
+    assert!(good && report["is_complete"] == true, "{report} {errors}");
 }
 
 #[tokio::test]

@@ -61,7 +61,6 @@ async fn run_seed(world: &World, seed: u64, plant: &Plant) -> (Vec<Finding>, Rep
     report.add(&run.onesignal.take_report());
     for replica in &run.replicas {
         report.add(&replica.kit.control.take_report());
-        replica.kit.store.close().await;
     }
     world.execute(plant.undo).await;
     (findings, report)

@@ -25,7 +25,7 @@ use crate::plants::Plant;
 use crate::provider::Provider;
 use crate::replica::{Driven, Ended, Kind, Kit, Replica, Running};
 use crate::report::Report;
-use crate::world::{World, start_of_time};
+use crate::world::{REPLICAS, World, start_of_time};
 
 use self::clock::{DatabaseClock, Step};
 use self::restore::{Backup, Restored};
@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
         let plan = DatabasePlan::of(seed);
         let mut random = StdRng::seed_from_u64(seed);
         let odds = weather(&mut random);
-        let count = random.random_range(2..=3);
+        let count = random.random_range(2..=REPLICAS);
         let replicas =
             (0..count).map(|slot| replica(seed, slot, odds, world, plant, &clock, &onesignal)).collect();
         // A jump of 31 days would end the time in which deliveries are sent alone after a restore.
@@ -458,7 +458,7 @@ fn replica(
     };
     Replica::new(Kit {
         slot,
-        store: world.store(),
+        store: world.store(slot),
         clock: plant.clock_of(slot, clock),
         control,
         provider: provider as Arc<dyn MessageProvider>,

@@ -30,11 +30,14 @@ pub fn start_of_time() -> Timestamp {
 }
 
 const BY: By<'_> = By::unlimited("simulation", "");
+/// The most replicas of a seed.
+pub const REPLICAS: usize = 3;
 const SECOND_APP: &str = "5a0d0000-0000-4000-8000-000000000002";
 
 /// One database, to be used by one seed after the other.
 pub struct World {
-    pub database: Database,
+    /// Dropped with its last user.
+    _database: Database,
     /// Sees everything and meets no fault.
     pub books: PgPool,
     pub adapter: Arc<Adapter>,
@@ -43,6 +46,9 @@ pub struct World {
     pub namespace: Uuid,
     /// What OneSignal holds at the start.
     pub templates: BTreeMap<String, (String, String)>,
+    /// The connections of each replica, kept from one seed to the next: a new connection costs Postgres as much as
+    /// hundreds of statements, since it reads the catalog of every partition and prepares every statement.
+    stores: Vec<Store>,
 }
 
 impl World {
@@ -85,18 +91,22 @@ impl World {
         let namespace = herald.store.namespace().await.expect("a namespace");
         herald.store.close().await;
         sqlx::raw_sql(include_str!("watch.sql")).execute(&books).await.expect("a watch");
-        Self { database, books, adapter, source, limits, namespace, templates: onesignal.templates() }
+        let stores = (0..REPLICAS).map(|_| store(&database)).collect();
+        Self {
+            _database: database,
+            books,
+            adapter,
+            source,
+            limits,
+            namespace,
+            templates: onesignal.templates(),
+            stores,
+        }
     }
 
-    /// The way to the database of one replica.
-    pub fn store(&self) -> Store {
-        let vault = Vault::new(&database::SECRET_KEY.into(), &[]).expect("a vault");
-        let options = StoreOptions {
-            lock_timeout: Duration::from_millis(60),
-            ingest_lock_timeout: Duration::from_millis(60),
-            ..StoreOptions::default()
-        };
-        Store::new(&self.database.to_string().into(), vault.into(), options).expect("a store")
+    /// The connections of one replica.
+    pub fn store(&self, slot: usize) -> Store {
+        self.stores[slot].clone()
     }
 
     /// Empties everything that a seed leaves behind.
@@ -115,6 +125,16 @@ impl World {
             WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
         sqlx::query(query).execute(&self.books).await.expect("ended");
     }
+}
+
+fn store(database: &str) -> Store {
+    let vault = Vault::new(&database::SECRET_KEY.into(), &[]).expect("a vault");
+    let options = StoreOptions {
+        lock_timeout: Duration::from_millis(60),
+        ingest_lock_timeout: Duration::from_millis(60),
+        ..StoreOptions::default()
+    };
+    Store::new(&database.to_owned().into(), vault.into(), options).expect("a store")
 }
 
 /// The key of every post.

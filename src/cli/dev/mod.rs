@@ -96,7 +96,14 @@ async fn run_all(
     }
     let sandbox = Sandbox::start(folder, args.sandbox_port).await?;
     step(&format!("Sandbox ready on {}", sandbox.url()));
-    let running = start_herald(settings, listener).await?;
+    let other_database = match postgres {
+        Some(_) => format!(
+            "start over with `--fresh`, which deletes all data in {}, or choose another folder with `--data`",
+            folder.path().display()
+        ),
+        None => "create an empty database and name it in `database_url`".to_owned(),
+    };
+    let running = start_herald(settings, listener, &other_database).await?;
     let outcome = show_and_wait(&running, &sandbox, began).await;
     let how = outcome.as_ref().map_or(Stop::Interrupt, |how| *how);
     eprintln!("\nStopping …");
@@ -109,9 +116,14 @@ async fn run_all(
 /// The author of the sample catalog in the version history.
 const BY: By<'_> = By::unlimited("herald dev", "the sample catalog");
 
-async fn start_herald(settings: Settings, listener: tokio::net::TcpListener) -> anyhow::Result<Running> {
+/// Migrates the database and starts Herald. `other_database` is what to do if other migrations have created it.
+async fn start_herald(
+    settings: Settings,
+    listener: tokio::net::TcpListener,
+    other_database: &str,
+) -> anyhow::Result<Running> {
     let store = open_store(&settings)?;
-    super::migrate::migrate(&store).await?;
+    super::migrate::migrate(&store, other_database).await?;
     store.close().await;
     let metrics = telemetry::collect_metrics().ok();
     let herald =

@@ -144,6 +144,12 @@ async fn examine_database(settings: &Settings, store: &Store, findings: &mut Fin
             findings.ill("schema", format!("{missing} migrations are missing"), "run `herald migrate`");
             false
         }
+        Ok(SchemaState::Different(version)) => {
+            let text =
+                format!("a development version of Herald created it, with another migration {version}");
+            findings.ill("schema", text, "create an empty database and run `herald migrate`");
+            false
+        }
         Err(_) => {
             findings.ill("schema", "it can't be read", "check the privileges of the database user");
             false

@@ -114,7 +114,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Releases what waits behind the gate of its version or its rule: it is due again once that may have opened.
+    /// Releases deliveries whose version or rule has a closed gate: they are due again once the gate may have opened.
     pub(in crate::pipeline) async fn turn_back_stopped(
         &self,
         lease: WorkerLease,

@@ -139,7 +139,7 @@ impl Pipeline {
     pub async fn overtake(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let since = now - LONGEST_HOLD;
-        let old = self.store.stuck_orderings(since, AT_ONCE).await?;
+        let old = self.store.stuck_ordering_lanes(since, AT_ONCE).await?;
         if old.is_empty() {
             return Ok(0);
         }

@@ -178,7 +178,7 @@ impl Pipeline {
         Ok(stopped)
     }
 
-    /// Releases what waits for an app that nothing can be sent through: it would fill memory that others need.
+    /// Releases deliveries through apps that are paused or have a closed gate: they would fill memory that others need.
     async fn release_stopped(&self, lease: WorkerLease, now: Timestamp) -> Result<(), StoreError> {
         self.turn_back_stopped(lease, now).await?;
         let stopped = self.stopped_apps(now).await?;

@@ -159,7 +159,7 @@ impl Pipeline {
         self.store.prune_event_keys(now - TimeDelta::days(i64::from(keys)), 1_000).await?;
         self.forget_scheduled(now).await?;
         self.store.prune_collapses(now - COLLAPSES_KEPT, 10_000).await?;
-        self.store.prune_throttles(now - THROTTLES_KEPT, 10_000).await?;
+        self.store.prune_throttle_counters(now - THROTTLES_KEPT, 10_000).await?;
         self.prune_rate_shares(now).await?;
         self.store.prune_received(now - BODIES_KEPT, 1_000).await?;
         self.store.prune_rejected_calls(now - BODIES_KEPT).await?;

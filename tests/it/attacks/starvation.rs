@@ -22,7 +22,7 @@ async fn transaction(app: &TestApp, statement: &'static str) -> PgConnection {
 /// Waits until so many of Herald's statements wait for a lock.
 async fn until_blocked(app: &TestApp, count: i64) {
     let counted = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'herald'";
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name LIKE 'herald %'";
     let waiting = async { while app.sql::<i64>(counted).await < count {} };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("statements wait for the lock");
 }

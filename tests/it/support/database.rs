@@ -1,7 +1,7 @@
 //! One throw-away cluster for the test process, a migrated template, and a database of its own for each test, dropped
 //! when the test is over. `TEST_DATABASE_URL` (a superuser's, of any database) uses that server instead.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -134,9 +134,21 @@ pub async fn migrate(url: &str) {
     store.close().await;
 }
 
-/// A folder for a server of a test's own.
+/// A folder for a server of a test's own: in memory where there is enough, since each database is hundreds of files that
+/// are created and soon deleted.
 pub fn server_folder() -> PathBuf {
-    clean_folder().join(format!("postgres-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+    let root = if free_bytes(MEMORY) >= ENOUGH_MEMORY { MEMORY.into() } else { std::env::temp_dir() };
+    clean_folder_in(&root).join(format!("postgres-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Linux keeps the files of this folder in memory.
+const MEMORY: &str = "/dev/shm";
+const ENOUGH_MEMORY: u64 = 6 << 30;
+
+/// How much can be written into a folder; 0 if there is none.
+fn free_bytes(folder: &str) -> u64 {
+    nix::sys::statvfs::statvfs(folder)
+        .map_or(0, |found| u64::from(found.blocks_available()) * u64::from(found.fragment_size()))
 }
 
 /// Starts a server in a folder, or starts again the one that was stopped there. It dies with this process.
@@ -149,8 +161,11 @@ pub async fn start_in(folder: PathBuf, settings: &[(&str, &str)]) -> LocalPostgr
 
 /// A folder for this process; those of processes that are gone are removed.
 pub fn clean_folder() -> PathBuf {
-    let root = std::env::temp_dir();
-    for entry in std::fs::read_dir(&root).expect("a folder for temporary files").flatten() {
+    clean_folder_in(&std::env::temp_dir())
+}
+
+fn clean_folder_in(root: &Path) -> PathBuf {
+    for entry in std::fs::read_dir(root).expect("a folder for temporary files").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(pid) = name.strip_prefix("herald-test-").and_then(|pid| pid.parse::<u32>().ok()) else {
             continue;

@@ -172,7 +172,7 @@ impl Run<'_> {
         found
     }
 
-    /// When next to see what waits for the clock, by the database's clock.
+    /// When deliveries must next have stopped waiting for the clock, by the database's clock.
     pub fn next_look_at_the_clock(&self, calm_since: Timestamp) -> Option<Timestamp> {
         let (step, now) = (self.step.as_ref()?, self.true_now());
         let looks = step.waiting.values().map(|due_at| overdue_at(*due_at, calm_since));
@@ -185,7 +185,7 @@ impl Run<'_> {
     }
 }
 
-/// When what waited must be gone, in true time, if it has been calm since `calm_since`.
+/// When a delivery that waited must have been sent, in true time, if it has been calm since `calm_since`.
 fn overdue_at(due_at: Timestamp, calm_since: Timestamp) -> Timestamp {
     due_at.max(calm_since) + PATIENCE
 }
