@@ -225,6 +225,7 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
     Ok(Console {
         store: api.store.of(User::Pages),
         pipeline: Arc::clone(&api.pipeline),
+        people: Arc::clone(&api.people),
         publisher: Arc::clone(&api.publisher),
         compute: Arc::clone(&api.compute),
         access: Arc::clone(&api.access),

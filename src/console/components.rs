@@ -12,7 +12,7 @@ pub(super) fn chip(state: &str) -> Markup {
         "held" => ("held", "◆"),
         "rejected" | "exhausted" | "unknown" | "refused" => ("bad", "▲"),
         "unreachable" => ("warn", "▲"),
-        "skipped" | "cancelled" | "expired" => ("off", "–"),
+        "skipped" | "cancelled" | "expired" | "stopped" => ("off", "–"),
         _ => ("wait", "◌"),
     };
     html! { span.chip.(kind) { span aria-hidden="true" { (shape) } " " (state) } }

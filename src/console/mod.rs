@@ -20,6 +20,7 @@ mod forms;
 mod guard;
 mod headers;
 mod health;
+mod imports;
 mod issues;
 mod layout;
 mod login;
@@ -51,6 +52,7 @@ use crate::catalog::Publisher;
 use crate::compute::Compute;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
+use crate::people::People;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
@@ -68,6 +70,8 @@ pub struct Console {
     pub store: Store,
     /// Events and deliveries.
     pub pipeline: Arc<Pipeline>,
+    /// Users, and imports of them.
+    pub people: Arc<People>,
     /// The catalog.
     pub publisher: Arc<Publisher>,
     /// The threads for work on input.

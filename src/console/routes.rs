@@ -15,8 +15,8 @@ use tower::load_shed::LoadShedLayer;
 use super::failure::Failure;
 use super::guard::{self, Gate};
 use super::{
-    Console, assets, confirm, delivery, devices, event, event_feed, event_types, health, issues, login,
-    palette, provider, recipients, rules, second_step, settings, templates,
+    Console, assets, confirm, delivery, devices, event, event_feed, event_types, health, imports, issues,
+    login, palette, provider, recipients, rules, second_step, settings, templates,
 };
 use crate::access::Use;
 
@@ -147,6 +147,11 @@ fn event_pages(routes: Routes<'_>) -> Routes<'_> {
         .get("/palette", Use::ReadCatalog, palette::find)
         .get("/recipients", Use::ReadDeliveries, recipients::find)
         .get("/recipients/{label}/{id}", Use::ReadDeliveries, recipients::page)
+        .get("/imports", Use::ReadUsers, imports::list)
+        // Its rows are personal data.
+        .get("/imports/{id}", Use::ChangeUsers, imports::page)
+        .post("/imports/{id}/start", Use::ChangeUsers, imports::start)
+        .post("/imports/{id}/cancel", Use::ChangeUsers, imports::cancel)
 }
 
 /// Issues and health.

@@ -160,6 +160,7 @@ async fn every_page_is_shown_on_an_empty_installation() {
         "/event-types",
         "/event-types/new",
         "/recipients",
+        "/imports",
         "/issues",
         "/health",
         "/settings",

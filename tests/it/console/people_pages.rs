@@ -101,3 +101,39 @@ async fn a_story_goes_on_behind_its_first_page_and_shows_nothing_twice() {
     }
     assert_eq!((seen.len(), pages), (60, 2));
 }
+
+#[tokio::test]
+async fn an_import_is_shown_with_what_it_would_write_and_started_by_an_operator() {
+    let app = TestApp::start().await;
+    let request = serde_json::json!({
+        "name": "crm.csv",
+        "settings": {"columns": {"Plan": "tag:plan"}, "max_rejected_percent": 50},
+    });
+    let (_, created) =
+        app.call(reqwest::Method::POST, "/v1/users/imports", Some(&app.key), Some(&request)).await;
+    let id = created["id"].as_str().expect("an id");
+    let url = format!("{}/v1/users/imports/{id}/content?last=true", app.url);
+    let file = "external_id,Plan\nann,gold\nnull,gold\n";
+    let sent =
+        reqwest::Client::new().put(url).bearer_auth(&app.key).header("content-type", "text/csv").body(file);
+    assert_eq!(sent.send().await.expect("an answer").status(), 202);
+    app.run_until_idle().await;
+    let viewer = Visitor::with_role(&app, Role::Viewer).await;
+    assert!(viewer.get("/imports").await.text.contains("crm.csv"));
+    assert_eq!(viewer.get(&format!("/imports/{id}")).await.status, 403, "its rows are personal data");
+    let operator = Visitor::with_role(&app, Role::Operator).await;
+    let page = operator.get(&format!("/imports/{id}")).await.text;
+    assert!(
+        page.contains("Write 1 user") && page.contains("tag/plan") && page.contains("OneSignal would match"),
+        "{page}"
+    );
+    operator.post(&format!("/imports/{id}/start"), &[]).await;
+    app.run_for(8).await;
+    let page = operator.get(&format!("/imports/{id}")).await.text;
+    assert!(page.contains("done") && page.contains("1 of 1"), "{page}");
+    let person = operator.get("/recipients/external_id/ann").await.text;
+    assert!(
+        person.contains("At OneSignal") && person.contains("tag/plan") && person.contains("in_sync"),
+        "{person}"
+    );
+}

@@ -197,3 +197,45 @@ async fn a_user_who_was_deleted_at_onesignal_is_created_again_by_the_next_put() 
     app.run_for(10).await;
     assert_eq!(tags(&app, "ann").await, json!({"n": "1"}));
 }
+
+#[tokio::test]
+async fn with_many_writers_lost_replies_and_two_processes_the_last_write_of_each_wins() {
+    const USERS: usize = 40;
+    const CLIENTS: usize = 3;
+    const WRITES: usize = 5;
+    let app = with_strict_onesignal().await;
+    let other = app.replica().await;
+    app.fault(json!({"endpoint": "users", "kind": "reset_after", "probability": 0.15, "seed": 7})).await;
+    let writes = (0..CLIENTS).map(async |client| {
+        for n in 0..WRITES {
+            for user in 0..USERS {
+                // The clients meet the users in different orders.
+                let user = (user * (client + 1) + client) % USERS;
+                let path = format!("/v1/users/external_id/u{user}");
+                let tags = json!({"tags": {format!("client{client}"): n}, "language": "de"});
+                let method = if n == 0 { Method::PUT } else { Method::PATCH };
+                let body = if n == 0 { json!({"language": "de"}) } else { tags };
+                let (status, answer) = app.call(method, &path, Some(&app.key), Some(&body)).await;
+                assert_eq!(status, 202, "{answer}");
+            }
+        }
+    });
+    let send = async |app: &TestApp| {
+        for _ in 0..40 {
+            app.herald.people.run_once().await.expect("the database answers");
+            app.clock.advance(Duration::from_millis(500));
+        }
+    };
+    let posted = async { futures_util::future::join_all(writes).await };
+    tokio::join!(posted, send(&app), send(&other));
+    app.clear_faults().await;
+    app.run_for(120).await;
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM user_writes").await, 0);
+    let last = (WRITES - 1).to_string();
+    for user in 0..USERS {
+        let tags = tags(&app, &format!("u{user}")).await;
+        for client in 0..CLIENTS {
+            assert_eq!(tags[format!("client{client}")], last, "u{user}: {tags}");
+        }
+    }
+}
