@@ -125,7 +125,7 @@ fn facts(import: &Import, app: &str, now: Timestamp) -> Markup {
 
 /// The buttons that fit the state.
 fn actions(view: &View, import: &Import, id: &str) -> Markup {
-    let may = view.may(Use::ChangeUsers);
+    let may = view.person.may(Use::ChangeUsers);
     let is_open = !matches!(import.state, ImportState::Done | ImportState::Cancelled);
     html! {
         @if may && is_open {
