@@ -5,6 +5,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::days::{Days, parts};
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
@@ -153,22 +154,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn end_actions(&self, ends: &[ActionEnd], now: Timestamp) -> Result<(), StoreError> {
-        let bounds = ends.iter().map(|end| end.action);
-        let (Some(first), Some(last)) = (bounds.clone().min(), bounds.max()) else { return Ok(()) };
-        sqlx::query(
-            "UPDATE planned_actions p
-             SET state = e.state, detail = e.detail, finished_at = $4
-             FROM unnest($1::uuid[], $2::text[], $3::text[]) AS e (id, state, detail)
-             WHERE p.id = e.id AND p.id BETWEEN $5 AND $6 AND p.state = 'planned'",
-        )
-        .bind(ends.iter().map(|end| end.action).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| end.state.as_str()).collect::<Vec<_>>())
-        .bind(ends.iter().map(|end| end.detail.as_str()).collect::<Vec<_>>())
-        .bind(now)
-        .bind(first)
-        .bind(last)
-        .execute(self.pool())
-        .await?;
+        // The ids are sorted and none occurs twice: see finish_deliveries.sql.
+        let query = "UPDATE planned_actions p
+            SET state = ($2::text[])[width_bucket(p.id, $1)], detail = ($3::text[])[width_bucket(p.id, $1)],
+                finished_at = $4
+            WHERE p.id = ANY ($1::uuid[]) AND {days of p.id} AND p.state = 'planned'";
+        for (days, ends) in parts(ends, |end| end.action) {
+            sqlx::query(days.fill(query))
+                .bind(ends.iter().map(|end| end.action).collect::<Vec<_>>())
+                .bind(ends.iter().map(|end| end.state.as_str()).collect::<Vec<_>>())
+                .bind(ends.iter().map(|end| end.detail.as_str()).collect::<Vec<_>>())
+                .bind(now)
+                .execute(self.pool())
+                .await?;
+        }
         Ok(())
     }
 
@@ -178,13 +177,13 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn actions_of(&self, event: EventId, limit: i64) -> Result<Vec<StoredAction>, StoreError> {
         let (first, end) = same_millisecond(event.uuid());
-        let rows = sqlx::query(
+        let rows = sqlx::query(Days::of(event.uuid()).fill(
             "SELECT id, rule_key, app_id, kind, recipient_label, recipient_id, body, state, detail, finished_at
              FROM planned_actions
-             WHERE event_id = $1 AND id >= $2 AND id < $3
+             WHERE event_id = $1 AND id >= $2 AND id < $3 AND {days of id}
              ORDER BY id
              LIMIT $4",
-        )
+        ))
         .bind(event.uuid())
         .bind(first)
         .bind(end)

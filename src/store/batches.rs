@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::days::{parts, parts_of};
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
@@ -67,12 +68,44 @@ pub async fn insert_all(
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn void(connection: &mut PgConnection, ids: &[BatchId]) -> Result<(), StoreError> {
-    sqlx::query("UPDATE batches SET is_void = true WHERE id = ANY ($1)")
-        .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-        .execute(connection)
-        .await?;
+    for (days, ids) in parts_of(ids.iter().map(|id| id.uuid())) {
+        sqlx::query(days.fill("UPDATE batches SET is_void = true WHERE id = ANY ($1) AND {days of id}"))
+            .bind(ids)
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
+
+// The batches are sorted and none occurs twice: see finish_deliveries.sql.
+const BEGIN_ANEW: &str = "UPDATE attempts a
+    SET started_at = $4
+    WHERE a.batch_id = ANY ($1::uuid[]) AND {days of a.batch_id}
+      AND a.n = ($2::integer[])[width_bucket(a.batch_id, $1)]
+      AND a.worker_id = ($3::uuid[])[width_bucket(a.batch_id, $1)]
+      AND a.answered_at IS NULL
+      AND EXISTS (SELECT 1 FROM workers w WHERE w.id = a.worker_id AND w.lease_until > $4 OFFSET 0)
+      -- IS TRUE: not a join, but one look at the workers' rows.
+      AND ((a.worker_id, a.batch_id) IN (
+        SELECT q.worker_id, q.batch_id FROM queue q WHERE q.worker_id = ANY ($3) AND q.state = 'sending'
+      )) IS TRUE
+    RETURNING a.batch_id, a.n";
+const FORGET_ATTEMPTS: &str = "DELETE FROM attempts a
+    WHERE a.batch_id = ANY ($1::uuid[]) AND {days of a.batch_id}
+      AND a.n = ($2::integer[])[width_bucket(a.batch_id, $1)]
+      AND a.worker_id = ($3::uuid[])[width_bucket(a.batch_id, $1)]
+      AND a.answered_at IS NULL";
+const FIND_BATCHES: &str = "SELECT b.*, a.n, a.started_at, a.worker_id
+    FROM batches b
+    JOIN LATERAL (
+        SELECT a.n, a.started_at, a.worker_id
+        FROM attempts a
+        WHERE a.batch_id = b.id AND {days of a.batch_id}
+        ORDER BY a.n DESC
+        LIMIT 1
+    ) AS a ON true
+    WHERE b.id = ANY ($1) AND {days of b.id}
+    ORDER BY b.id";
 
 /// A stored frozen batch.
 #[derive(Debug, Clone)]
@@ -92,34 +125,24 @@ impl Store {
     /// still hold under a valid lease.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; no attempt was restarted then.
+    /// [`StoreError::Database`]; none of their calls may be made then.
     pub async fn begin_anew(
         &self,
         attempts: &[(BatchId, i32, WorkerId)],
         now: Timestamp,
     ) -> Result<HashSet<(BatchId, i32)>, StoreError> {
-        let begun: Vec<(Uuid, i32)> = sqlx::query_as(
-            "UPDATE attempts a
-             SET started_at = $4
-             FROM unnest($1::uuid[], $2::integer[], $3::uuid[]) AS r (batch_id, n, worker_id)
-             JOIN workers w ON w.id = r.worker_id AND w.lease_until > $4
-             WHERE a.batch_id = r.batch_id AND a.n = r.n AND a.worker_id = r.worker_id AND a.answered_at IS NULL
-               AND a.batch_id >= $5 AND a.batch_id <= $6
-               AND EXISTS (
-                SELECT 1 FROM queue q
-                WHERE q.worker_id = r.worker_id AND q.batch_id = r.batch_id AND q.state = 'sending'
-               )
-             RETURNING a.batch_id, a.n",
-        )
-        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|(_, _, worker)| worker.uuid()).collect::<Vec<_>>())
-        .bind(now)
-        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).min().unwrap_or_default())
-        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).max().unwrap_or_default())
-        .fetch_all(self.pool())
-        .await?;
-        Ok(begun.into_iter().map(|(batch, n)| (BatchId::from_uuid(batch), n)).collect())
+        let mut begun = HashSet::new();
+        for (days, attempts) in parts(attempts, |(batch, _, _)| batch.uuid()) {
+            let found: Vec<(Uuid, i32)> = sqlx::query_as(days.fill(BEGIN_ANEW))
+                .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).collect::<Vec<_>>())
+                .bind(attempts.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
+                .bind(attempts.iter().map(|(_, _, worker)| worker.uuid()).collect::<Vec<_>>())
+                .bind(now)
+                .fetch_all(self.pool())
+                .await?;
+            begun.extend(found.into_iter().map(|(batch, n)| (BatchId::from_uuid(batch), n)));
+        }
+        Ok(begun)
     }
 
     /// Deletes attempts that were recorded for this worker and not made.
@@ -127,22 +150,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn forget_attempts(&self, attempts: &[(BatchId, i32, WorkerId)]) -> Result<(), StoreError> {
-        if attempts.is_empty() {
-            return Ok(());
+        for (days, attempts) in parts(attempts, |(batch, _, _)| batch.uuid()) {
+            sqlx::query(days.fill(FORGET_ATTEMPTS))
+                .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).collect::<Vec<_>>())
+                .bind(attempts.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
+                .bind(attempts.iter().map(|(_, _, worker)| worker.uuid()).collect::<Vec<_>>())
+                .execute(self.pool())
+                .await?;
         }
-        sqlx::query(
-            "DELETE FROM attempts a
-             USING unnest($1::uuid[], $2::integer[], $3::uuid[]) AS r (batch_id, n, worker_id)
-             WHERE a.batch_id = r.batch_id AND a.n = r.n AND a.worker_id = r.worker_id AND a.answered_at IS NULL
-               AND a.batch_id >= $4 AND a.batch_id <= $5",
-        )
-        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|(_, _, worker)| worker.uuid()).collect::<Vec<_>>())
-        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).min().unwrap_or_default())
-        .bind(attempts.iter().map(|(batch, _, _)| batch.uuid()).max().unwrap_or_default())
-        .execute(self.pool())
-        .await?;
         Ok(())
     }
 
@@ -151,19 +166,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn find_batches(&self, ids: &[BatchId]) -> Result<Vec<StoredBatch>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT b.*, a.n, a.started_at, a.worker_id
-             FROM batches b
-             JOIN LATERAL (
-                SELECT a.n, a.started_at, a.worker_id FROM attempts a WHERE a.batch_id = b.id ORDER BY a.n DESC LIMIT 1
-             ) AS a ON true
-             WHERE b.id = ANY ($1)
-             ORDER BY b.id",
-        )
-        .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-        .fetch_all(self.pool())
-        .await?;
-        rows.iter().map(read_batch).collect()
+        let mut found = Vec::with_capacity(ids.len());
+        for (days, ids) in parts_of(ids.iter().map(|id| id.uuid())) {
+            let rows = sqlx::query(days.fill(FIND_BATCHES)).bind(ids).fetch_all(self.pool()).await?;
+            for row in &rows {
+                found.push(read_batch(row)?);
+            }
+        }
+        Ok(found)
     }
 }
 

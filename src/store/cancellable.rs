@@ -1,9 +1,12 @@
 //! Pending deliveries that have certainly not been sent: locked, so that the caller can end them.
 
+use std::collections::HashMap;
+
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::days::parts_of;
 use super::queue::{CLAIM_COLUMNS, Claim, read_claim};
 use crate::domain::id::{DeliveryId, EventId, TypedId, WorkerId};
 
@@ -65,10 +68,9 @@ async fn find_with(
             UNION
             SELECT id FROM unnest($3::uuid[]) AS i (id)
          )
-         SELECT {CLAIM_COLUMNS}, q.worker_id, q.cancel_digest, q.collapse_digest, d.event_id, d.rule_key
+         SELECT {CLAIM_COLUMNS}, q.worker_id, q.cancel_digest, q.collapse_digest
          FROM named n
          JOIN queue q ON q.delivery_id = n.delivery_id
-         JOIN deliveries d ON d.id = q.delivery_id
          WHERE q.state IN ('queued', 'retrying', 'held') AND q.first_ambiguous_at IS NULL
          ORDER BY q.delivery_id
          {locking}"
@@ -77,10 +79,20 @@ async fn find_with(
         .bind(bytes(named.cancel))
         .bind(bytes(named.collapse))
         .bind(named.ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
+    let ids = rows.iter().map(|row| row.try_get("delivery_id")).collect::<Result<Vec<Uuid>, _>>()?;
+    let mut planned: HashMap<Uuid, (Uuid, String)> = HashMap::new();
+    for (days, ids) in parts_of(ids.iter().copied()) {
+        let query = "SELECT id, event_id, rule_key FROM deliveries WHERE id = ANY ($1) AND {days of id}";
+        let found: Vec<(Uuid, Uuid, String)> =
+            sqlx::query_as(days.fill(query)).bind(ids).fetch_all(&mut *connection).await?;
+        planned.extend(found.into_iter().map(|(id, event, rule)| (id, (event, rule))));
+    }
     rows.iter()
-        .map(|row| {
+        .zip(ids)
+        .filter_map(|(row, id)| Some((row, planned.remove(&id)?)))
+        .map(|(row, (event, rule))| {
             let claim = read_claim(row)?;
             let digest = |column| -> Result<Option<[u8; 32]>, StoreError> {
                 let found: Option<Vec<u8>> = row.try_get(column)?;
@@ -91,8 +103,8 @@ async fn find_with(
                 cancel: digest("cancel_digest")?,
                 collapse: digest("collapse_digest")?,
                 worker: row.try_get::<Option<Uuid>, _>("worker_id")?.map(WorkerId::from_uuid),
-                event: EventId::from_uuid(row.try_get("event_id")?),
-                rule: row.try_get("rule_key")?,
+                event: EventId::from_uuid(event),
+                rule,
                 claim,
             })
         })

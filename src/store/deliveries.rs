@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::days::Days;
 use super::ordering_lanes::{Place, far_future};
 use crate::domain::app::AppId;
 use crate::domain::channel::{Channel, Priority};
@@ -168,10 +169,10 @@ pub async fn pin(
     version: (TemplateVersionId, i32),
     locale: &str,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    sqlx::query(Days::of(delivery.uuid()).fill(
         "UPDATE deliveries SET template_version_id = $2, template_version = $3, locale = $4
-         WHERE id = $1",
-    )
+         WHERE id = $1 AND {days of id}",
+    ))
     .bind(delivery.uuid())
     .bind(version.0.uuid())
     .bind(version.1)

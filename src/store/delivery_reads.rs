@@ -5,6 +5,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::days::{Days, parts_of};
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
@@ -136,9 +137,12 @@ pub async fn deliveries_of(
     let mut found = Vec::new();
     for event in events {
         let (low, high) = same_millisecond(event.uuid());
-        let query =
-            format!("{DELIVERY_COLUMNS} WHERE d.id >= $1 AND d.id < $2 AND d.event_id = $3 ORDER BY d.id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+        let query = format!(
+            "{DELIVERY_COLUMNS}
+             WHERE d.id >= $1 AND d.id < $2 AND d.event_id = $3 AND {{days of d.id}}
+             ORDER BY d.id"
+        );
+        let rows = sqlx::query(Days::of(event.uuid()).fill(&query))
             .bind(low)
             .bind(high)
             .bind(event.uuid())
@@ -159,12 +163,14 @@ pub async fn deliveries_with(
     connection: &mut PgConnection,
     ids: &[DeliveryId],
 ) -> Result<Vec<DeliveryRow>, StoreError> {
-    let query = format!("{DELIVERY_COLUMNS} WHERE d.id = ANY ($1) ORDER BY d.id");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-        .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(read_delivery).collect()
+    let query = format!("{DELIVERY_COLUMNS} WHERE d.id = ANY ($1) AND {{days of d.id}} ORDER BY d.id");
+    let mut found = Vec::with_capacity(ids.len());
+    for (days, ids) in parts_of(ids.iter().map(|id| id.uuid())) {
+        for row in &sqlx::query(days.fill(&query)).bind(ids).fetch_all(&mut *connection).await? {
+            found.push(read_delivery(row)?);
+        }
+    }
+    Ok(found)
 }
 
 /// The deliveries of an event and their replays, which were created later and may have been replayed themselves.
@@ -177,9 +183,11 @@ pub async fn deliveries_and_replays_of(
 ) -> Result<Vec<DeliveryRow>, StoreError> {
     let mut deliveries = deliveries_of(connection, &[event]).await?;
     let mut newest: Vec<Uuid> = deliveries.iter().map(|row| row.id.uuid()).collect();
+    let query = format!("{DELIVERY_COLUMNS} WHERE d.replay_of = ANY ($1) AND {{days of d.id}} ORDER BY d.id");
+    let query = Days::after(event.uuid()).fill(&query);
     while !newest.is_empty() {
-        let query = format!("{DELIVERY_COLUMNS} WHERE d.replay_of = ANY ($1) ORDER BY d.id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(&newest).fetch_all(&mut *connection).await?;
+        let query = sqlx::AssertSqlSafe(query.0.clone());
+        let rows = sqlx::query(query).bind(&newest).fetch_all(&mut *connection).await?;
         let mut replays = rows.iter().map(read_delivery).collect::<Result<Vec<_>, _>>()?;
         // Deliveries created in their event's millisecond are already included.
         replays.retain(|replay| deliveries.iter().all(|known| known.id != replay.id));
@@ -197,10 +205,10 @@ pub async fn decisions_of(
     connection: &mut PgConnection,
     events: &[EventId],
 ) -> Result<Vec<(EventId, DecisionRow)>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM decisions WHERE event_id = ANY ($1) ORDER BY id")
-        .bind(events.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-        .fetch_all(connection)
-        .await?;
+    let ids: Vec<Uuid> = events.iter().map(|id| id.uuid()).collect();
+    let Some(first) = ids.iter().min() else { return Ok(Vec::new()) };
+    let query = "SELECT * FROM decisions WHERE event_id = ANY ($1) AND {days of id} ORDER BY id";
+    let rows = sqlx::query(Days::after(*first).fill(query)).bind(ids).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((EventId::from_uuid(row.try_get("event_id")?), read_decision(row)?))).collect()
 }
 
@@ -248,10 +256,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn decisions_about(&self, delivery: DeliveryId) -> Result<Vec<DecisionRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM decisions WHERE delivery_id = $1 ORDER BY id")
-            .bind(delivery.uuid())
-            .fetch_all(self.pool())
-            .await?;
+        let query = "SELECT * FROM decisions WHERE delivery_id = $1 AND {days of id} ORDER BY id";
+        let query = Days::after(delivery.uuid()).fill(query);
+        let rows = sqlx::query(query).bind(delivery.uuid()).fetch_all(self.pool()).await?;
         rows.iter().map(read_decision).collect()
     }
 
@@ -260,17 +267,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn attempts_of(&self, batches: &[BatchId]) -> Result<Vec<AttemptRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT a.*, b.idempotency_key, cardinality(b.members) AS members
-             FROM batches b
-             JOIN attempts a ON a.batch_id = b.id
-             WHERE b.id = ANY ($1)
-             ORDER BY a.started_at, a.n",
-        )
-        .bind(batches.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-        .fetch_all(self.pool())
-        .await?;
-        rows.iter().map(read_attempt).collect()
+        const ATTEMPTS: &str = "SELECT a.*, b.idempotency_key, cardinality(b.members) AS members
+            FROM batches b
+            CROSS JOIN LATERAL (SELECT * FROM attempts WHERE batch_id = b.id AND {days of batch_id} OFFSET 0) AS a
+            WHERE b.id = ANY ($1) AND {days of b.id}";
+        let mut attempts = Vec::new();
+        for (days, ids) in parts_of(batches.iter().map(|id| id.uuid())) {
+            for row in &sqlx::query(days.fill(ATTEMPTS)).bind(ids).fetch_all(self.pool()).await? {
+                attempts.push(read_attempt(row)?);
+            }
+        }
+        attempts.sort_by_key(|attempt| (attempt.started_at, attempt.n));
+        Ok(attempts)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::days::{Days, parts_of};
 use super::delivery_reads::{DecisionRow, decisions_of};
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
@@ -52,12 +53,11 @@ impl Store {
     ) -> Result<HashMap<EventId, EventOutcome>, StoreError> {
         let ids: Vec<Uuid> = events.iter().map(|id| id.uuid()).collect();
         let mut outcomes: HashMap<EventId, EventOutcome> = HashMap::new();
-        let rows = sqlx::query(include_str!("sql/event_summaries.sql"))
-            .bind(&ids)
-            .bind(LOOKED_AT)
-            .bind(now)
-            .fetch_all(self.pool())
-            .await?;
+        let mut rows = Vec::new();
+        for (days, ids) in parts_of(ids.iter().copied()) {
+            let query = sqlx::query(days.fill(include_str!("sql/event_summaries.sql")));
+            rows.extend(query.bind(ids).bind(LOOKED_AT).bind(now).fetch_all(self.pool()).await?);
+        }
         for row in &rows {
             let event = EventId::from_uuid(row.try_get("event_id")?);
             let outcome = outcomes.entry(event).or_default();
@@ -87,12 +87,13 @@ impl Store {
         &self,
         events: &[Uuid],
     ) -> Result<Vec<(Uuid, Option<String>, Option<String>)>, StoreError> {
+        let Some(first) = events.iter().min() else { return Ok(Vec::new()) };
         // Aggregates instead of a limit with an order: that could scan all decisions from the newest on.
-        let words = sqlx::query_as(
+        let words = sqlx::query_as(Days::after(*first).fill(
             "SELECT event_id, (array_agg(detail ORDER BY id DESC) FILTER (WHERE delivery_id IS NOT NULL))[1],
                 (array_agg(detail ORDER BY id))[1]
-             FROM decisions WHERE event_id = ANY ($1) GROUP BY event_id",
-        )
+             FROM decisions WHERE event_id = ANY ($1) AND {days of id} GROUP BY event_id",
+        ))
         .bind(events)
         .fetch_all(self.pool())
         .await?;

@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::days::{Days, parts_of};
 use super::people::FactsRow;
 use super::{Store, StoreError};
 use crate::domain::channel::Channel;
@@ -183,7 +184,8 @@ fn recipients_text(recipients: &[Recipient]) -> String {
 }
 
 const EVENT_COLUMNS: &str = "SELECT e.*, e.recipients::text AS recipients_text, p.data::text AS data_text
-    FROM events e LEFT JOIN event_payloads p ON p.event_id = e.id";
+    FROM events e
+    LEFT JOIN LATERAL (SELECT data FROM event_payloads WHERE event_id = e.id AND {days of event_id} LIMIT 1) AS p ON true";
 
 /// An event as it can be shown: without sealed values in `data`.
 #[derive(Debug)]
@@ -198,9 +200,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn find_events(&self, ids: &[EventId]) -> Result<Vec<StoredEvent>, StoreError> {
-        let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = ANY ($1)"));
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-        let rows = sqlx::query(query).bind(ids).fetch_all(self.pool()).await?;
+        let mut rows = Vec::with_capacity(ids.len());
+        for (days, ids) in parts_of(ids.iter().map(|id| id.uuid())) {
+            let query = days.fill(&format!("{EVENT_COLUMNS} WHERE e.id = ANY ($1) AND {{days of e.id}}"));
+            rows.extend(sqlx::query(query).bind(ids).fetch_all(self.pool()).await?);
+        }
         let readable = rows.iter().filter_map(|row| {
             // One unreadable row must not stop the others.
             read_event(row)
@@ -215,7 +219,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], or [`StoreError::Corrupt`] for an unreadable row.
     pub async fn find_event(&self, id: EventId) -> Result<Option<StoredEvent>, StoreError> {
-        let query = sqlx::AssertSqlSafe(format!("{EVENT_COLUMNS} WHERE e.id = $1"));
+        let query =
+            Days::of(id.uuid()).fill(&format!("{EVENT_COLUMNS} WHERE e.id = $1 AND {{days of e.id}}"));
         let row = sqlx::query(query).bind(id.uuid()).fetch_optional(self.pool()).await?;
         row.as_ref().map(read_event).transpose()
     }

@@ -2,6 +2,7 @@
 
 use sqlx::Row;
 
+use super::days::Days;
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
@@ -65,16 +66,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn answers(&self, since: Timestamp) -> Result<Answers, StoreError> {
-        let rows = sqlx::query(
+        let rows = sqlx::query(Days::since_time(since).fill(
             "WITH late AS (
                 SELECT answer, extract(epoch FROM answered_at - started_at)::float8 AS seconds
-                FROM attempts WHERE batch_id >= $1 AND answered_at IS NOT NULL LIMIT $2
+                FROM attempts WHERE batch_id >= $1 AND {days of batch_id} AND answered_at IS NOT NULL LIMIT $2
              )
              SELECT coalesce(answer, 'answered') AS answer, count(*) AS calls,
                 (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM late) AS half,
                 (SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY seconds) FROM late) AS nearly_all
              FROM late GROUP BY 1 ORDER BY 2 DESC",
-        )
+        ))
         .bind(floor(since))
         .bind(CALLS)
         .fetch_all(self.pool())

@@ -1,9 +1,12 @@
 //! Deliveries that need a person, grouped by reason: held ones and failed ones.
 
+use std::collections::HashMap;
+
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::days::{Days, parts_of};
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::{Recipient, RecipientLabel};
@@ -65,7 +68,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn issues(&self, since: Timestamp) -> Result<(Vec<IssueGroup>, bool), StoreError> {
-        let rows = sqlx::query(GROUPS).bind(floor(since)).bind(DECISIONS).fetch_all(self.pool()).await?;
+        let query = self.days_of_issues(since).await?.fill(GROUPS);
+        let rows = sqlx::query(query).bind(floor(since)).bind(DECISIONS).fetch_all(self.pool()).await?;
         let is_complete = match rows.first() {
             Some(row) => row.try_get::<i64, _>("looked_at")? < DECISIONS,
             None => true,
@@ -84,7 +88,8 @@ impl Store {
         before: Uuid,
         limit: i64,
     ) -> Result<Vec<IssueMember>, StoreError> {
-        let rows = sqlx::query(MEMBERS)
+        let query = self.days_of_issues(since).await?.fill(MEMBERS);
+        let rows = sqlx::query(query)
             .bind(floor(since))
             .bind(DECISIONS)
             .bind(&key.state)
@@ -96,7 +101,36 @@ impl Store {
             .bind(limit)
             .fetch_all(self.pool())
             .await?;
-        rows.iter().map(read_member).collect()
+        let events = rows.iter().map(|row| row.try_get("event_id")).collect::<Result<Vec<Uuid>, _>>()?;
+        let mut named: HashMap<Uuid, (String, String)> = HashMap::new();
+        for (days, ids) in parts_of(events.iter().copied()) {
+            let query = "SELECT id, event_key, type FROM events WHERE id = ANY ($1) AND {days of id}";
+            let found: Vec<(Uuid, String, String)> =
+                sqlx::query_as(days.fill(query)).bind(ids).fetch_all(self.pool()).await?;
+            named.extend(found.into_iter().map(|(id, key, kind)| (id, (key, kind))));
+        }
+        let known =
+            rows.iter().zip(events).filter_map(|(row, event)| Some((row, named.get(&event)?.clone())));
+        known.map(|(row, event)| read_member(row, event)).collect()
+    }
+
+    /// From the oldest delivery that a decision since `since` is about: most are about deliveries of the same day.
+    async fn days_of_issues(&self, since: Timestamp) -> Result<Days, StoreError> {
+        let query = "SELECT delivery_id
+            FROM (
+                SELECT delivery_id FROM decisions
+                WHERE id >= $1 AND {days of id} AND delivery_id IS NOT NULL
+                ORDER BY id DESC
+                LIMIT $2
+            ) AS recent
+            ORDER BY delivery_id
+            LIMIT 1";
+        let oldest: Option<Uuid> = sqlx::query_scalar(Days::since_time(since).fill(query))
+            .bind(floor(since))
+            .bind(DECISIONS)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(Days::since(oldest.unwrap_or(Uuid::max()).min(floor(since))))
     }
 }
 
@@ -117,14 +151,14 @@ fn read_group(row: &PgRow) -> Result<IssueGroup, StoreError> {
     })
 }
 
-fn read_member(row: &PgRow) -> Result<IssueMember, StoreError> {
+fn read_member(row: &PgRow, (event_key, event_type): (String, String)) -> Result<IssueMember, StoreError> {
     let label: Option<String> = row.try_get("recipient_label")?;
     let id: Option<String> = row.try_get("recipient_id")?;
     Ok(IssueMember {
         delivery: DeliveryId::from_uuid(row.try_get("delivery_id")?),
         event: EventId::from_uuid(row.try_get("event_id")?),
-        event_key: row.try_get("event_key")?,
-        event_type: row.try_get("event_type")?,
+        event_key,
+        event_type,
         channel: row.try_get("channel")?,
         version: row.try_get("template_version")?,
         recipient: label
@@ -141,17 +175,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn held_like(&self, key: &IssueKey, limit: i64) -> Result<Vec<DeliveryId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
+        let ids: Vec<Uuid> = sqlx::query_scalar(Days::since(self.oldest_open().await?).fill(
             "SELECT d.id
              FROM queue q
-             JOIN deliveries d ON d.id = q.delivery_id
+             CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE id = q.delivery_id AND {days of id} LIMIT 1) AS d
              JOIN LATERAL (
-                SELECT c.code, c.detail FROM decisions c WHERE c.delivery_id = d.id ORDER BY c.id DESC LIMIT 1
+                SELECT c.code, c.detail FROM decisions c
+                WHERE c.delivery_id = d.id AND {days of c.id}
+                ORDER BY c.id DESC
+                LIMIT 1
              ) AS l ON l.code = $1 AND ($2::text IS NULL OR l.detail = $2)
              WHERE q.state = 'held' AND q.worker_id IS NULL AND d.rule_key = $3 AND d.template_key = $4
              ORDER BY d.id
              LIMIT $5",
-        )
+        ))
         .bind(&key.code)
         .bind(&key.reason)
         .bind(&key.rule)

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod collapse_heads;
 pub mod consistency;
 pub mod custom_events;
+mod days;
 pub mod decisions;
 pub mod deliveries;
 pub mod delivery_reads;
@@ -66,6 +67,7 @@ pub mod version_stats;
 pub mod watch;
 pub mod webhook_bodies;
 pub mod webhooks;
+mod windows;
 pub mod workers;
 
 use std::sync::Arc;
@@ -212,6 +214,7 @@ pub struct Store {
     pools: Arc<Pools>,
     vault: Arc<Vault>,
     tls: DatabaseTls,
+    known_days: Arc<windows::KnownDays>,
 }
 
 /// Who uses the database.
@@ -256,6 +259,9 @@ pub const SESSION: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
+/// How the pipeline's statements are planned: once on each connection, for any number of rows. Otherwise, each call with
+/// few rows would be planned again, which takes longer than its execution.
+const PLANNED_ONCE: &str = "force_generic_plan";
 /// Connections of each [`User`].
 const PIPELINE_CONNECTIONS: u32 = 10;
 const ACCESS_CONNECTIONS: u32 = 4;
@@ -311,11 +317,12 @@ impl Store {
         }
         let name = session_name(&vault);
         let (connect, tls) = tls::verified(url.parse::<PgConnectOptions>()?.application_name(&name), url);
-        let pool = |connections, statement: Duration, lock: Duration| {
+        let pool = |connections, statement: Duration, lock: Duration, plans| {
             let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
             let connect = connect
                 .clone()
                 .options([("statement_timeout", statement.as_str()), ("lock_timeout", lock.as_str())])
+                .options([("plan_cache_mode", plans)])
                 .options(SESSION);
             stale_connections::watch(PgPoolOptions::new())
                 .max_connections(connections)
@@ -325,17 +332,25 @@ impl Store {
                 .idle_timeout((connections != HEALTH_CONNECTIONS).then_some(IDLE_TIME))
                 .connect_lazy_with(connect)
         };
-        let ordinary = |connections| pool(connections, options.statement_timeout, options.lock_timeout);
+        let plain =
+            |connections, plans| pool(connections, options.statement_timeout, options.lock_timeout, plans);
+        let ordinary = |connections| plain(connections, "auto");
         let pools = Pools {
-            ingest: pool(options.committers, options.ingest_statement_timeout, options.ingest_lock_timeout),
-            pipeline: ordinary(PIPELINE_CONNECTIONS),
+            ingest: pool(
+                options.committers,
+                options.ingest_statement_timeout,
+                options.ingest_lock_timeout,
+                PLANNED_ONCE,
+            ),
+            pipeline: plain(PIPELINE_CONNECTIONS, PLANNED_ONCE),
             access: ordinary(ACCESS_CONNECTIONS),
             api: ordinary(API_CONNECTIONS),
             people: ordinary(PEOPLE_CONNECTIONS),
-            pages: pool(PAGE_CONNECTIONS, options.page_statement_timeout, options.lock_timeout),
+            pages: pool(PAGE_CONNECTIONS, options.page_statement_timeout, options.lock_timeout, "auto"),
             health: ordinary(HEALTH_CONNECTIONS),
         };
-        Ok(Self { pool: pools.pipeline.clone(), pools: Arc::new(pools), vault, tls })
+        let pool = pools.pipeline.clone();
+        Ok(Self { pool, pools: Arc::new(pools), vault, tls, known_days: Arc::default() })
     }
 
     /// The same database, with the connections of `user`. A new store uses those of the pipeline.
@@ -354,6 +369,7 @@ impl Store {
             pools: Arc::clone(&self.pools),
             vault: Arc::clone(&self.vault),
             tls: self.tls,
+            known_days: Arc::clone(&self.known_days),
         }
     }
 

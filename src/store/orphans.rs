@@ -1,7 +1,11 @@
 //! Rows without an owner: rescued from workers that died, and reclaimed from a worker that forgot them.
 
-use sqlx::{PgConnection, Row};
+use std::collections::HashMap;
 
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::days::parts_of;
 use super::queue::{CLAIM_COLUMNS, Claim, read_claim};
 use super::{Store, StoreError};
 use crate::domain::clock::Timestamp;
@@ -33,8 +37,7 @@ pub async fn lock_orphans(
     limit: i64,
 ) -> Result<Vec<Orphan>, StoreError> {
     let query = format!(
-        "SELECT {CLAIM_COLUMNS}, q.worker_id,
-            (SELECT max(a.started_at) FROM attempts a WHERE a.batch_id = q.batch_id) AS attempt_started_at
+        "SELECT {CLAIM_COLUMNS}, q.worker_id
          FROM workers w
          JOIN queue q ON q.worker_id = w.id
          WHERE w.lease_until < $1 AND (q.state = 'queued' OR w.lease_until < $2)
@@ -48,17 +51,36 @@ pub async fn lock_orphans(
         .bind(sending_lapsed_before)
         .bind(limit)
         .bind(known_step)
-        .fetch_all(connection)
+        .fetch_all(&mut *connection)
         .await?;
-    rows.iter().map(read_orphan).collect()
+    read_orphans(connection, &rows).await
 }
 
-fn read_orphan(row: &sqlx::postgres::PgRow) -> Result<Orphan, StoreError> {
-    Ok(Orphan {
-        claim: read_claim(row)?,
-        worker: WorkerId::from_uuid(row.try_get("worker_id")?),
-        attempt_started_at: row.try_get("attempt_started_at")?,
-    })
+/// Reads rows, and from the history when the last attempt of each batch began.
+async fn read_orphans(
+    connection: &mut PgConnection,
+    rows: &[sqlx::postgres::PgRow],
+) -> Result<Vec<Orphan>, StoreError> {
+    let mut orphans = Vec::with_capacity(rows.len());
+    for row in rows {
+        let worker = WorkerId::from_uuid(row.try_get("worker_id")?);
+        orphans.push(Orphan { claim: read_claim(row)?, worker, attempt_started_at: None });
+    }
+    let batches = orphans.iter().filter_map(|orphan| orphan.claim.batch).map(TypedId::uuid);
+    let mut started: HashMap<Uuid, Timestamp> = HashMap::new();
+    for (days, batches) in parts_of(batches) {
+        let query = "SELECT batch_id, max(started_at)
+            FROM attempts
+            WHERE batch_id = ANY ($1) AND {days of batch_id}
+            GROUP BY batch_id";
+        let found: Vec<(Uuid, Timestamp)> =
+            sqlx::query_as(days.fill(query)).bind(batches).fetch_all(&mut *connection).await?;
+        started.extend(found);
+    }
+    for orphan in &mut orphans {
+        orphan.attempt_started_at = orphan.claim.batch.and_then(|batch| started.get(&batch.uuid()).copied());
+    }
+    Ok(orphans)
 }
 
 impl Store {
@@ -69,14 +91,15 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn rows_of(&self, worker: WorkerId) -> Result<Vec<Orphan>, StoreError> {
         let query = format!(
-            "SELECT {CLAIM_COLUMNS}, q.worker_id,
-                (SELECT max(a.started_at) FROM attempts a WHERE a.batch_id = q.batch_id) AS attempt_started_at
+            "SELECT {CLAIM_COLUMNS}, q.worker_id
              FROM queue q
              WHERE q.worker_id = $1
              ORDER BY q.delivery_id
              FOR UPDATE OF q SKIP LOCKED"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query)).bind(worker.uuid()).fetch_all(self.pool()).await?;
-        rows.iter().map(read_orphan).collect()
+        let mut connection = self.pool().acquire().await?;
+        let rows =
+            sqlx::query(sqlx::AssertSqlSafe(query)).bind(worker.uuid()).fetch_all(&mut *connection).await?;
+        read_orphans(&mut connection, &rows).await
     }
 }

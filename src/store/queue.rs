@@ -4,6 +4,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::days::{parts_of, rounds};
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::channel::Priority;
@@ -132,14 +133,33 @@ impl Store {
         limit: i64,
         now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
-        let rows = sqlx::query(include_str!("sql/claim_retries.sql"))
+        let due: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/retries_due.sql"))
             .bind(worker.uuid())
             .bind(now)
             .bind(without_apps)
             .bind(limit)
             .fetch_all(self.pool())
             .await?;
+        let mut rows = Vec::new();
+        for (days, batches) in parts_of(due) {
+            let claimed = sqlx::query(days.fill(include_str!("sql/claim_retries.sql")))
+                .bind(worker.uuid())
+                .bind(now)
+                .bind(batches)
+                .fetch_all(self.pool())
+                .await?;
+            rows.extend(claimed);
+        }
         read_claims(&rows)
+    }
+
+    /// The oldest open delivery; without one, an id that is newer than all.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(super) async fn oldest_open(&self) -> Result<Uuid, StoreError> {
+        let oldest = sqlx::query_scalar("SELECT delivery_id FROM queue ORDER BY delivery_id LIMIT 1");
+        Ok(oldest.fetch_optional(self.pool()).await?.unwrap_or(Uuid::max()))
     }
 
     /// When the earliest row without an owner is due, if that is after `now`.
@@ -256,7 +276,21 @@ pub async fn freeze(
     rows: &[FreezeRow<'_>],
     now: Timestamp,
 ) -> Result<Vec<DeliveryId>, StoreError> {
-    let frozen: Vec<Uuid> = sqlx::query_scalar(FREEZE)
+    let mut frozen: Vec<Uuid> = Vec::with_capacity(rows.len());
+    for rows in rounds(rows, |r| r.delivery.uuid()) {
+        let rows: Vec<&FreezeRow<'_>> = rows.into_values().collect();
+        frozen.extend(freeze_round(connection, worker, &rows, now).await?);
+    }
+    Ok(frozen.into_iter().map(DeliveryId::from_uuid).collect())
+}
+
+async fn freeze_round(
+    connection: &mut PgConnection,
+    worker: WorkerId,
+    rows: &[&FreezeRow<'_>],
+    now: Timestamp,
+) -> Result<Vec<Uuid>, StoreError> {
+    let frozen = sqlx::query_scalar(FREEZE)
         .bind(worker.uuid())
         .bind(rows.iter().map(|r| r.delivery.uuid()).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.epoch).collect::<Vec<_>>())
@@ -270,5 +304,5 @@ pub async fn freeze(
         .bind(rows.iter().map(|r| r.rule.uuid()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
-    Ok(frozen.into_iter().map(DeliveryId::from_uuid).collect())
+    Ok(frozen)
 }

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use sqlx::Row;
 use uuid::Uuid;
 
+use super::days::Days;
 use super::delivery_reads::{DELIVERY_COLUMNS, DeliveryRow, read_delivery};
 use super::events::{StoredEvent, read_event};
+use super::search::missing;
 use super::{Store, StoreError};
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{DeliveryId, TypedId};
@@ -52,21 +54,31 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn people_with_id(&self, id: &str) -> Result<Vec<Recipient>, StoreError> {
-        let found: Vec<(String, String)> = sqlx::query_as(
-            "SELECT label, alias FROM user_aliases WHERE alias = $1
-             UNION
-             SELECT recipient_label, $1 FROM (
-                SELECT recipient_label FROM deliveries WHERE recipient_id = $1 ORDER BY id DESC LIMIT $2
-             ) AS d
-             ORDER BY 1
-             LIMIT $3",
-        )
-        .bind(id)
-        .bind(LOOKED_AT)
-        .bind(NAMES)
-        .fetch_all(self.pool())
-        .await?;
-        Ok(found.into_iter().map(read_recipient).collect())
+        let mut labels: Vec<String> =
+            sqlx::query_scalar("SELECT label FROM user_aliases WHERE alias = $1 LIMIT $2")
+                .bind(id)
+                .bind(NAMES)
+                .fetch_all(self.pool())
+                .await?;
+        let mut looked_at = 0;
+        for days in self.windows("deliveries", Uuid::nil(), Uuid::max()).await? {
+            let query = "SELECT recipient_label
+                FROM deliveries
+                WHERE recipient_id = $1 AND {days of id}
+                ORDER BY id DESC
+                LIMIT $2";
+            let left = missing(LOOKED_AT, looked_at);
+            let found: Vec<String> =
+                sqlx::query_scalar(days.fill(query)).bind(id).bind(left).fetch_all(self.pool()).await?;
+            looked_at += found.len();
+            labels.extend(found);
+            if missing(LOOKED_AT, looked_at) == 0 {
+                break;
+            }
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        Ok(labels.into_iter().map(|label| read_recipient((label, id.to_owned()))).collect())
     }
 
     /// What was planned for a person under any of these aliases, older than `before`, newest first.
@@ -82,19 +94,28 @@ impl Store {
         let (labels, ids) = labels_and_ids(names);
         let query = format!(
             "{DELIVERY_COLUMNS}
-             WHERE d.recipient_id = ANY ($2) AND d.id < $3
+             WHERE d.recipient_id = ANY ($2) AND d.id < $3 AND {{days of d.id}}
                AND (d.recipient_label, d.recipient_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
              ORDER BY d.id DESC
              LIMIT $4"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-            .bind(labels)
-            .bind(ids)
-            .bind(before)
-            .bind(limit)
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter().map(read_delivery).collect()
+        let mut found = Vec::new();
+        for days in self.windows("deliveries", Uuid::nil(), before).await? {
+            let rows = sqlx::query(days.fill(&query))
+                .bind(&labels)
+                .bind(&ids)
+                .bind(before)
+                .bind(missing(limit, found.len()))
+                .fetch_all(self.pool())
+                .await?;
+            for row in &rows {
+                found.push(read_delivery(row)?);
+            }
+            if missing(limit, found.len()) == 0 {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Events for a person under any of these aliases for which nothing was planned, older than `before`, newest first.
@@ -108,19 +129,27 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let (_, ids) = labels_and_ids(names);
-        let rows = sqlx::query(
-            "SELECT e.*, e.recipients::text AS recipients_text, NULL::text AS data_text
-             FROM events e
-             WHERE e.unanswered_for = ANY ($1) AND e.id < $2
-             ORDER BY e.id DESC
-             LIMIT $3",
-        )
-        .bind(ids)
-        .bind(before)
-        .bind(limit)
-        .fetch_all(self.pool())
-        .await?;
-        let events = rows.iter().map(read_event).collect::<Result<Vec<_>, _>>()?;
+        let query = "SELECT e.*, e.recipients::text AS recipients_text, NULL::text AS data_text
+            FROM events e
+            WHERE e.unanswered_for = ANY ($1) AND e.id < $2 AND {days of e.id}
+            ORDER BY e.id DESC
+            LIMIT $3";
+        let mut events = Vec::new();
+        for days in self.windows("events", Uuid::nil(), before).await? {
+            let left = missing(limit, events.len());
+            let rows = sqlx::query(days.fill(query))
+                .bind(&ids)
+                .bind(before)
+                .bind(left)
+                .fetch_all(self.pool())
+                .await?;
+            for row in &rows {
+                events.push(read_event(row)?);
+            }
+            if missing(limit, events.len()) == 0 {
+                break;
+            }
+        }
         let is_theirs = |event: &StoredEvent| event.event.recipients.iter().any(|to| names.contains(to));
         Ok(events.into_iter().filter(is_theirs).collect())
     }
@@ -133,13 +162,13 @@ impl Store {
         &self,
         deliveries: &[DeliveryId],
     ) -> Result<HashMap<DeliveryId, String>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT DISTINCT ON (delivery_id) delivery_id, detail
-             FROM decisions WHERE delivery_id = ANY ($1) ORDER BY delivery_id, id DESC",
-        )
-        .bind(deliveries.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-        .fetch_all(self.pool())
-        .await?;
+        let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
+        let Some(first) = ids.iter().min() else { return Ok(HashMap::new()) };
+        let query = "SELECT DISTINCT ON (delivery_id) delivery_id, detail
+            FROM decisions
+            WHERE delivery_id = ANY ($1) AND {days of id}
+            ORDER BY delivery_id, id DESC";
+        let rows = sqlx::query(Days::after(*first).fill(query)).bind(ids).fetch_all(self.pool()).await?;
         let read = |row: &sqlx::postgres::PgRow| {
             Ok((DeliveryId::from_uuid(row.try_get("delivery_id")?), row.try_get("detail")?))
         };

@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::days::Days;
 use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{NO_PACK_LIMIT, StateName};
@@ -76,7 +77,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn find_replayable(&self, filter: &ReplayFilter, limit: i64) -> Result<Vec<Found>, StoreError> {
-        let rows = sqlx::query(FIND)
+        let rows = sqlx::query(self.days_to_replay(filter).await?.fill(FIND))
             .bind(filter.deliveries.iter().map(|id| id.uuid()).collect::<Vec<_>>())
             .bind(filter.states.iter().map(|state| state.as_str()).collect::<Vec<_>>())
             .bind(filter.event_type.as_deref())
@@ -99,6 +100,25 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// The days of the deliveries that a filter names, and of the events of those that are replays themselves.
+    async fn days_to_replay(&self, filter: &ReplayFilter) -> Result<Days, StoreError> {
+        let ids = || filter.deliveries.iter().map(|id| id.uuid());
+        let low = ids().min().unwrap_or(filter.since.map_or(Uuid::nil(), floor));
+        let high = ids().max().unwrap_or(filter.until.map_or(Uuid::max(), floor));
+        let days = Days::between(low, high.max(low));
+        if filter.event_type.is_none() {
+            return Ok(days);
+        }
+        let query = "SELECT event_id
+            FROM deliveries
+            WHERE id >= $1 AND id <= $2 AND {days of id} AND replay_of IS NOT NULL
+            ORDER BY event_id
+            LIMIT 1";
+        let oldest: Option<Uuid> =
+            sqlx::query_scalar(days.fill(query)).bind(low).bind(high).fetch_optional(self.pool()).await?;
+        Ok(Days::between(oldest.unwrap_or(low).min(low), high.max(low)))
     }
 
     /// Replays, newest first; `before` is the last id of the previous page.
@@ -167,18 +187,21 @@ pub async fn insert(
     may_duplicate: bool,
     now: Timestamp,
 ) -> Result<Vec<DeliveryId>, StoreError> {
-    let made: Vec<Uuid> = sqlx::query_scalar(include_str!("sql/insert_replays.sql"))
-        .bind(again.iter().map(|a| a.id.uuid()).collect::<Vec<_>>())
-        .bind(again.iter().map(|a| a.of.uuid()).collect::<Vec<_>>())
-        .bind(again.iter().map(|a| a.version.0.uuid()).collect::<Vec<_>>())
-        .bind(again.iter().map(|a| a.version.1).collect::<Vec<_>>())
-        .bind(again.iter().map(|a| a.locale.as_str()).collect::<Vec<_>>())
-        .bind(again.iter().map(|a| a.expires_at).collect::<Vec<_>>())
-        .bind(may_duplicate)
-        .bind(now)
-        .bind(i16::try_from(NO_PACK_LIMIT).unwrap_or(i16::MAX))
-        .fetch_all(&mut **tx)
-        .await?;
+    let old = || again.iter().map(|a| a.of.uuid());
+    let (Some(first), Some(last)) = (old().min(), old().max()) else { return Ok(Vec::new()) };
+    let made: Vec<Uuid> =
+        sqlx::query_scalar(Days::between(first, last).fill(include_str!("sql/insert_replays.sql")))
+            .bind(again.iter().map(|a| a.id.uuid()).collect::<Vec<_>>())
+            .bind(again.iter().map(|a| a.of.uuid()).collect::<Vec<_>>())
+            .bind(again.iter().map(|a| a.version.0.uuid()).collect::<Vec<_>>())
+            .bind(again.iter().map(|a| a.version.1).collect::<Vec<_>>())
+            .bind(again.iter().map(|a| a.locale.as_str()).collect::<Vec<_>>())
+            .bind(again.iter().map(|a| a.expires_at).collect::<Vec<_>>())
+            .bind(may_duplicate)
+            .bind(now)
+            .bind(i16::try_from(NO_PACK_LIMIT).unwrap_or(i16::MAX))
+            .fetch_all(&mut **tx)
+            .await?;
     Ok(made.into_iter().map(DeliveryId::from_uuid).collect())
 }
 

@@ -5,6 +5,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::cancellable::bytes;
+use super::days::parts_of;
 use super::{Store, StoreError};
 use crate::domain::answer::ProviderMessageId;
 use crate::domain::app::AppId;
@@ -189,14 +190,11 @@ pub async fn end_recalled(
     ids: &[DeliveryId],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE deliveries SET state = 'cancelled', finished_at = $2
-         WHERE id = ANY ($1) AND state = 'accepted'",
-    )
-    .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
-    .bind(now)
-    .execute(connection)
-    .await?;
+    let query = "UPDATE deliveries SET state = 'cancelled', finished_at = $2
+        WHERE id = ANY ($1) AND state = 'accepted' AND {days of id}";
+    for (days, ids) in parts_of(ids.iter().map(|id| id.uuid())) {
+        sqlx::query(days.fill(query)).bind(ids).bind(now).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::days::{Days, parts, rounds};
 use super::ordering_lanes::OrderDigests;
 use crate::domain::answer::BatchAnswer;
 use crate::domain::clock::Timestamp;
@@ -47,9 +48,20 @@ pub async fn answer_attempts(
     results: &[AttemptResult<'_>],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let ids: Vec<Uuid> = results.iter().map(|r| r.batch.uuid()).collect();
-    sqlx::query(include_str!("sql/answer_attempts.sql"))
-        .bind(ids)
+    for (days, results) in parts(results, |r| r.batch.uuid()) {
+        answer_part(connection, days, &results, now).await?;
+    }
+    Ok(())
+}
+
+async fn answer_part(
+    connection: &mut PgConnection,
+    days: Days,
+    results: &[&AttemptResult<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(days.fill(include_str!("sql/answer_attempts.sql")))
+        .bind(results.iter().map(|r| r.batch.uuid()).collect::<Vec<_>>())
         .bind(results.iter().map(|r| r.n).collect::<Vec<_>>())
         .bind(results.iter().map(|r| r.answer.verdict.code()).collect::<Vec<_>>())
         .bind(results.iter().map(|r| r.answer.status.and_then(|s| i16::try_from(s).ok())).collect::<Vec<_>>())
@@ -93,26 +105,26 @@ pub async fn apply(
         rows.iter().partition(|m| m.after.state.name().is_open());
     let mut applied = HashSet::with_capacity(rows.len());
     let mut ended = OrderDigests::new();
-    if !last.is_empty() {
-        for (claim, turn) in finish(connection, &last, now).await? {
+    for (days, last) in parts(last, |m| m.after.id.uuid()) {
+        for (claim, turn) in finish(connection, days, &last, now).await? {
             applied.insert(claim);
             ended.extend(turn);
         }
     }
-    if !open.is_empty() {
-        applied.extend(reopen(connection, &open).await?);
+    for open in rounds(open, |m| m.after.id.uuid()) {
+        applied.extend(reopen(connection, &open.into_values().collect::<Vec<_>>()).await?);
     }
     Ok((applied, ended))
 }
 
 async fn finish(
     connection: &mut PgConnection,
+    days: Days,
     rows: &[&TransitionRow<'_>],
     now: Timestamp,
 ) -> Result<Vec<((DeliveryId, i32), Option<[u8; 32]>)>, StoreError> {
-    let ids: Vec<Uuid> = rows.iter().map(|m| m.after.id.uuid()).collect();
-    let finished = sqlx::query(include_str!("sql/finish_deliveries.sql"))
-        .bind(ids)
+    let finished = sqlx::query(days.fill(include_str!("sql/finish_deliveries.sql")))
+        .bind(rows.iter().map(|m| m.after.id.uuid()).collect::<Vec<_>>())
         .bind(rows.iter().map(|m| m.worker.map(TypedId::uuid)).collect::<Vec<_>>())
         .bind(rows.iter().map(|m| m.epoch).collect::<Vec<_>>())
         .bind(rows.iter().map(|m| m.after.state.name().as_str()).collect::<Vec<_>>())

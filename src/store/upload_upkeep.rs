@@ -4,6 +4,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::days::Days;
 use super::template_uploads::bind;
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
@@ -126,18 +127,18 @@ impl Store {
         used: &[TemplateVersionId],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        sqlx::query(Days::since(self.oldest_open().await?).fill(
             "WITH used AS (
                 SELECT unnest($2::uuid[]) AS version_id
                 UNION SELECT live_version FROM templates WHERE live_version IS NOT NULL
                 UNION SELECT d.template_version_id FROM queue q JOIN deliveries d ON d.id = q.delivery_id
-                    WHERE d.template_version_id IS NOT NULL
+                    WHERE d.template_version_id IS NOT NULL AND {days of d.id}
              )
              UPDATE template_uploads
              SET unused_since =
                 CASE WHEN version_id NOT IN (SELECT version_id FROM used) THEN coalesce(unused_since, $3) END
              WHERE app_id = $1",
-        )
+        ))
         .bind(app.0)
         .bind(used.iter().map(|id| id.uuid()).collect::<Vec<_>>())
         .bind(now)
@@ -182,7 +183,7 @@ impl Store {
         until: Timestamp,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let claimed = sqlx::query(
+        let query = Days::since(self.oldest_open().await?).fill(
             "UPDATE template_uploads u
              SET provider_template_id = NULL, uploaded_at = NULL, leased_until = $5
              WHERE app_id = $1 AND version_id = $2 AND locale = $3 AND unused_since IS NOT NULL
@@ -190,7 +191,7 @@ impl Store {
                 AND NOT EXISTS (SELECT FROM templates t WHERE t.live_version = u.version_id)
                 AND NOT EXISTS (
                     SELECT FROM queue q JOIN deliveries d ON d.id = q.delivery_id
-                    WHERE d.template_version_id = u.version_id
+                    WHERE d.template_version_id = u.version_id AND {days of d.id}
                 )
                 AND NOT EXISTS (
                     SELECT FROM template_versions v
@@ -200,7 +201,7 @@ impl Store {
                       AND (r.definition #>> '{action,send,canary,version}')::integer = v.number
                 )",
         );
-        let claimed = bind(claimed, key).bind(now).bind(until).execute(self.pool()).await?;
+        let claimed = bind(sqlx::query(query), key).bind(now).bind(until).execute(self.pool()).await?;
         Ok(claimed.rows_affected() == 1)
     }
 

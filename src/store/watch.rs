@@ -10,6 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::days::Days;
 use super::{Committed, Store, StoreError, commit};
 use crate::domain::clock::Timestamp;
 use crate::domain::gate::PAUSED;
@@ -263,7 +264,14 @@ impl Store {
         gap: Duration,
         now: Timestamp,
     ) -> Result<Option<Uuid>, StoreError> {
-        Ok(sqlx::query_scalar(include_str!("sql/repair_queue.sql"))
+        // A batch that was frozen after the step has an older id than its deliveries.
+        let batch = sqlx::query_scalar(
+            "SELECT batch_id FROM queue WHERE state = 'retrying' ORDER BY batch_id LIMIT 1",
+        );
+        let oldest =
+            self.oldest_open().await?.min(batch.fetch_optional(self.pool()).await?.unwrap_or(Uuid::max()));
+        let query = Days::since(oldest).fill(include_str!("sql/repair_queue.sql"));
+        Ok(sqlx::query_scalar(query)
             .bind(now)
             .bind(was_at)
             .bind(back)

@@ -1,7 +1,7 @@
 //! The architecture, checked against the code: which module may import which, where third-party crates may be used, and
 //! what no file may do. Changing a table here is a decision: one paragraph in `docs/decisions/`.
 
-mod reading;
+pub mod reading;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -30,6 +30,7 @@ mod draft_revisions;
 mod event_types;
 mod gates;
 mod generated;
+mod history_age;
 mod hostile;
 mod inference;
 mod ingest;

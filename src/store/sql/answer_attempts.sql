@@ -1,6 +1,11 @@
+-- $1 is sorted and has no id twice: see finish_deliveries.sql.
 UPDATE attempts a
-SET answered_at = $8, answer = r.answer, status = r.status, provider_message_id = r.message, is_replay = r.is_replay,
-    body = r.body
-FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::smallint[], $5::text[], $6::boolean[], $7::text[])
-    AS r (batch_id, n, answer, status, message, is_replay, body)
-WHERE a.batch_id = r.batch_id AND a.n = r.n AND a.answered_at IS NULL
+SET answered_at = $8,
+    answer = ($3::text[])[width_bucket(a.batch_id, $1)],
+    status = ($4::smallint[])[width_bucket(a.batch_id, $1)],
+    provider_message_id = ($5::text[])[width_bucket(a.batch_id, $1)],
+    is_replay = ($6::boolean[])[width_bucket(a.batch_id, $1)],
+    body = ($7::text[])[width_bucket(a.batch_id, $1)]
+WHERE a.batch_id = ANY ($1::uuid[]) AND {days of a.batch_id}
+  AND a.n = ($2::integer[])[width_bucket(a.batch_id, $1)]
+  AND a.answered_at IS NULL

@@ -11,8 +11,7 @@ WITH due AS (
 )
 UPDATE queue q
 SET worker_id = $1, claim_epoch = q.claim_epoch + 1
-FROM due
-WHERE q.delivery_id = due.delivery_id
+WHERE q.delivery_id = ANY (ARRAY(SELECT delivery_id FROM due))
 RETURNING
     q.delivery_id, q.state::text AS state, q.priority::text AS priority, q.app_id, q.due_at, q.expires_at, q.claim_epoch,
     q.batch_id, q.attempts, q.generation, q.crashes, q.pack_limit, q.is_rechecked, q.first_attempt_at,

@@ -11,16 +11,17 @@ SELECT
     (SELECT coalesce(array_agg(event_id), '{}') FROM won) AS won,
     (
         SELECT json_agg(json_build_object(
-            'label', a.label,
-            'alias', a.alias,
+            'label', r.label,
+            'alias', r.alias,
             'locale', u.locale,
             'time_zone', u.time_zone,
             'is_erased', u.erased_at IS NOT NULL,
             'opted_out', coalesce((SELECT json_agg(o.channel) FROM user_opt_outs o WHERE o.user_id = u.id), '[]')
         ))
         FROM unnest($5::text[], $6::text[]) AS r (label, alias)
-        JOIN user_aliases a ON a.label = r.label AND a.alias = r.alias
-        JOIN users u ON u.id = a.user_id
+        -- Look-ups by key whatever the statistics say: a join that was planned without people would read all of them.
+        CROSS JOIN LATERAL (SELECT user_id FROM user_aliases WHERE label = r.label AND alias = r.alias LIMIT 1) AS a
+        CROSS JOIN LATERAL (SELECT * FROM users WHERE id = a.user_id LIMIT 1) AS u
     ) AS facts,
     (
         SELECT coalesce(array_agg(blocked.id), '{}')

@@ -7,6 +7,7 @@ CROSS JOIN LATERAL (
     SELECT d.id, d.channel, d.state
     FROM deliveries d
     WHERE d.event_id = n.id AND d.id >= uuid_of_millisecond(n.id, 0) AND d.id < uuid_of_millisecond(n.id, 1)
+      AND {days of d.id}
     ORDER BY d.id
     LIMIT $2
 ) AS f

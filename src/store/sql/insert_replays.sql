@@ -5,7 +5,7 @@ WITH wanted AS (
     WHERE $7 OR NOT EXISTS (
         SELECT 1
         FROM deliveries r
-        WHERE r.replay_of = w.replay_of
+        WHERE r.replay_of = w.replay_of AND {days from r.id}
           AND r.state IN ('queued', 'sending', 'retrying', 'held', 'accepted', 'unknown')
     )
 ), planned AS (
@@ -17,7 +17,7 @@ WITH wanted AS (
         w.id, d.event_id, d.rule_id, d.rule_key, d.app_id, d.channel, 'bulk', d.template_key, w.version_id, w.version,
         w.locale, d.recipient_label, d.recipient_id, d.audience, w.expires_at, $8, 'queued', d.id, d.schedule
     FROM wanted w
-    JOIN deliveries d ON d.id = w.replay_of
+    CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE id = w.replay_of AND {days of id} LIMIT 1) AS d
     RETURNING id, app_id, expires_at
 )
 INSERT INTO queue (

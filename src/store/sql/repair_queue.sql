@@ -7,14 +7,14 @@ WITH late AS (
                 CASE WHEN q.priority <> 'urgent' THEN (
                     SELECT max(CASE WHEN a.started_at > $1 THEN a.started_at - $3::interval ELSE a.started_at END)
                     FROM attempts a
-                    WHERE a.batch_id = q.batch_id
+                    WHERE a.batch_id = q.batch_id AND {days of a.batch_id}
                 ) + $4::interval END
             )))
             ELSE $1
         END AS due_at
     FROM queue q
     JOIN deliveries d ON d.id = q.delivery_id
-    WHERE q.state IN ('queued', 'retrying') AND q.blocked_due_at IS NULL AND q.due_at > $1 AND q.delivery_id > $5
+    WHERE {days of d.id} AND q.state IN ('queued', 'retrying') AND q.blocked_due_at IS NULL AND q.due_at > $1 AND q.delivery_id > $5
       AND (q.state = 'retrying' OR q.attempts > 0
           OR (q.due_at <= $2 AND q.due_at <= d.created_at + interval '1 second'))
     ORDER BY q.delivery_id

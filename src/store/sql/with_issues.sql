@@ -1,7 +1,7 @@
 WITH recent AS MATERIALIZED (
     SELECT c.id, c.delivery_id, c.code, c.detail
     FROM decisions c
-    WHERE c.id >= $1 AND c.delivery_id IS NOT NULL
+    WHERE c.id >= $1 AND {days of c.id} AND c.delivery_id IS NOT NULL
       AND c.code IN ('rejected', 'exhausted', 'unknown', 'unreachable', 'expired', 'missing_value', 'unsafe_value',
                      'no_live_version', 'too_large', 'needs_release', 'archived', 'poisonous', 'expression_failed')
     ORDER BY c.id DESC
@@ -15,10 +15,10 @@ WITH recent AS MATERIALIZED (
         -- The details of these are the reason; those of others contain times.
         CASE WHEN l.code IN ('rejected', 'missing_value', 'unsafe_value') THEN l.detail END AS reason
     FROM last l
-    JOIN deliveries d ON d.id = l.delivery_id
+    CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE id = l.delivery_id AND {days of id} LIMIT 1) AS d
     LEFT JOIN LATERAL (SELECT state FROM queue WHERE delivery_id = d.id LIMIT 1) AS q ON true
     WHERE coalesce(q.state, d.state) IN ('held', 'rejected', 'exhausted', 'unknown', 'unreachable', 'expired')
       AND NOT EXISTS (
-        SELECT 1 FROM deliveries r WHERE r.replay_of = d.id AND r.state IN ('queued', 'sending', 'retrying', 'accepted')
+        SELECT 1 FROM deliveries r WHERE r.replay_of = d.id AND {days of r.id} AND r.state IN ('queued', 'sending', 'retrying', 'accepted')
       )
 )

@@ -54,9 +54,14 @@ impl<'a> MakeWriter<'a> for Log {
 static ANOTHER: LazyLock<Dispatch> =
     LazyLock::new(|| Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish()));
 
+/// Makes sure that this thread's subscriber is asked about each line.
+pub fn have_another_subscriber() {
+    LazyLock::force(&ANOTHER);
+}
+
 /// Keeps what this thread logs from now on. A test's runtime has this thread alone.
 pub fn captured() -> (Log, tracing::subscriber::DefaultGuard) {
-    LazyLock::force(&ANOTHER);
+    have_another_subscriber();
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
     (log, tracing::subscriber::set_default(subscriber))

@@ -7,6 +7,6 @@ mod connections;
 mod heavy_input;
 mod keys;
 mod log_in;
-mod logs;
+pub mod logs;
 mod secrets;
 mod starvation;

@@ -2,7 +2,7 @@
 -- `database_watch` is made again, so that it has another oid; the row in it still names the old one.
 BEGIN;
 SET LOCAL session_replication_role = replica;
-TRUNCATE queue, workers, app_rate_shares, app_message_counts, collapse_heads, ordering_lanes, scheduled_messages, digest_windows, digest_items, replays, gates, event_keys, sim_ends, events, event_payloads, event_secrets, deliveries, delivery_values, decisions, batches, attempts, users, user_aliases, user_opt_outs, template_uploads;
+TRUNCATE queue, workers, app_rate_shares, app_message_counts, collapse_heads, ordering_lanes, scheduled_messages, digest_windows, digest_items, replays, gates, event_keys, sim_ends, events, event_payloads, event_secrets, deliveries, delivery_values, decisions, batches, attempts, users, user_aliases, user_opt_outs, template_uploads CASCADE;
 INSERT INTO queue SELECT * FROM backup.queue;
 INSERT INTO workers SELECT * FROM backup.workers;
 INSERT INTO app_rate_shares SELECT * FROM backup.app_rate_shares;
