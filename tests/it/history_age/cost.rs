@@ -7,7 +7,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 /// How often each statement is planned; the quickest counts.
 const ROUNDS: usize = 5;
 /// How often that is repeated while the machine disturbs it.
-const TRIES: usize = 6;
+const TRIES: usize = 60;
 
 /// Planning of one statement.
 #[derive(Clone, Copy)]
