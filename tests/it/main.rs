@@ -28,6 +28,7 @@ mod digests;
 mod documents;
 mod draft_revisions;
 mod event_types;
+mod failed_releases;
 mod gates;
 mod generated;
 mod history_age;

@@ -121,9 +121,15 @@ impl Pipeline {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let until = |ready: &Ready| self.stops.until(ready.version.version.id, ready.rule.0, now);
-        for ready in self.memory_queue.take_where(|ready| until(ready).is_some()) {
+        let mut stopped = self.memory_queue.take_where(|ready| until(ready).is_some()).into_iter();
+        while let Some(ready) = stopped.next() {
             let due_at = until(&ready).unwrap_or(now).min(now + LOOK_AGAIN);
-            self.release_claims(lease, std::slice::from_ref(&ready), Some(due_at)).await?;
+            let released = self.release_claims(lease, std::slice::from_ref(&ready), Some(due_at)).await;
+            if released.is_err() {
+                // No queue contains the rest any more: the poller reclaims them.
+                self.memory_queue.forget(stopped.map(|ready| ready.claim.key()));
+                return released;
+            }
         }
         Ok(())
     }

@@ -127,11 +127,8 @@ impl Pipeline {
     async fn release_uncalled(&self, frozen: Frozen, now: Timestamp) {
         self.budget.cancel(frozen.batch.app.id, now);
         tracing::warn!(batch.id = %frozen.batch.id, "batch {} was released: its call came too late", frozen.batch.id);
-        let keys: Vec<_> = frozen.members.iter().map(|member| member.claim.key()).collect();
-        if self.release_frozen(vec![frozen]).await.is_err() {
-            self.memory_queue.forget(keys);
-            self.raise_doubt();
-        }
+        // If it fails, the poller reclaims it.
+        let _ = self.release_frozen(vec![frozen]).await;
         self.memory_queue.to_dispatch.notify_one();
     }
 

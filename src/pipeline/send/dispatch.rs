@@ -101,6 +101,28 @@ impl Pipeline {
         for frozen in &late {
             self.budget.cancel(frozen.batch.app.id, now);
         }
+        let went = self.send_chosen(lease, retries, picked, now).await;
+        // They are claimed again, and then wait for the next window. No queue contains them any more, so that they are
+        // released even if the rest has failed.
+        let released = self.release_claims(lease, &closed, None).await;
+        self.release_frozen(late).await?;
+        released?;
+        let went = went?;
+        for key in not_uploaded {
+            self.wait_for_upload(&key, lease, now).await?;
+        }
+        Ok(if went { Round::Sent } else { Round::Rest(rest) })
+    }
+
+    /// Queues chosen batches for their calls: retries as they are, the others once they are frozen. Returns whether
+    /// there are any.
+    async fn send_chosen(
+        &self,
+        lease: WorkerLease,
+        retries: Vec<Frozen>,
+        picked: Vec<Picked>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let retries = match self.restart_late(retries, now).await {
             Ok(retries) => retries,
             Err(error) => {
@@ -108,18 +130,9 @@ impl Pipeline {
                 return Err(error);
             }
         };
-        let mut went = !retries.is_empty();
+        let went = !retries.is_empty();
         self.memory_queue.put_frozen(retries);
-        if !picked.is_empty() {
-            went |= self.freeze(lease, picked, now).await?;
-        }
-        // They are claimed again, and then wait for the next window.
-        self.release_claims(lease, &closed, None).await?;
-        self.release_frozen(late).await?;
-        for key in not_uploaded {
-            self.wait_for_upload(&key, lease, now).await?;
-        }
-        Ok(if went { Round::Sent } else { Round::Rest(rest) })
+        Ok(if picked.is_empty() { went } else { self.freeze(lease, picked, now).await? || went })
     }
 
     /// Chooses an app's next call; returns whether there may be another one.
@@ -254,7 +267,7 @@ impl Pipeline {
         self.release_claims(lease, &waiting, Some(now + UPLOAD_WAIT)).await
     }
 
-    /// Releases untouched claims.
+    /// Releases untouched claims. If it fails, the poller reclaims them.
     pub(in crate::pipeline) async fn release_claims(
         &self,
         lease: WorkerLease,
@@ -264,7 +277,8 @@ impl Pipeline {
         let claims: Vec<(DeliveryId, i32)> = ready.iter().map(|r| r.claim.key()).collect();
         self.memory_queue.forget(claims.iter().copied());
         if !claims.is_empty() {
-            self.store.release_claims(lease.id, &claims, due_at).await?;
+            let released = self.store.release_claims(lease.id, &claims, due_at).await;
+            released.inspect_err(|_| self.raise_doubt())?;
         }
         Ok(())
     }

@@ -339,6 +339,7 @@ impl Pipeline {
     /// Releases frozen batches whose attempt was never made.
     pub(in crate::pipeline) async fn release_frozen(&self, frozen: Vec<Frozen>) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let keys: Vec<_> = frozen.iter().flat_map(|f| f.members.iter().map(|m| m.claim.key())).collect();
         let transitions = frozen.into_iter().flat_map(|frozen| {
             let (worker, batch) = (Some(frozen.worker), Some(frozen.batch.id));
             frozen.members.into_iter().map(move |member| Transition {
@@ -351,7 +352,8 @@ impl Pipeline {
                 decision: None,
             })
         });
-        self.settle(transitions.collect()).await.map(|_| ())
+        // Whether or not it succeeds, nothing holds them any more: the poller reclaims what is still leased.
+        self.settle(transitions.collect()).await.inspect_err(|_| self.forget_claims(&keys)).map(|_| ())
     }
 
     /// Reclaims rows leased to this worker that it does not hold: claims whose response was lost, commits whose result

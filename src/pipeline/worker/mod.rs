@@ -305,8 +305,9 @@ impl Worker {
         let waiting = self.pipeline.memory_queue.take_all_waiting();
         let retries = self.pipeline.memory_queue.take_retries(|_| true);
         let given_back = async {
-            self.pipeline.release_claims(lease, &waiting, None).await?;
-            self.pipeline.release_frozen(retries).await
+            let released = self.pipeline.release_claims(lease, &waiting, None).await;
+            self.pipeline.release_frozen(retries).await?;
+            released
         };
         if let Err(error) = given_back.await {
             tracing::warn!(error = %error.with_causes(), "pending deliveries could not be released; they stay leased until the lease expires");
