@@ -407,8 +407,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Corrupt`].
     pub async fn list_imports(&self, before: Option<Uuid>, limit: i64) -> Result<Vec<Import>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM imports WHERE id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff') ORDER BY id DESC LIMIT $2")
-            .bind(before)
+        let rows = sqlx::query("SELECT * FROM imports WHERE id < $1::uuid ORDER BY id DESC LIMIT $2")
+            .bind(before.unwrap_or(Uuid::max()))
             .bind(limit)
             .fetch_all(self.pool())
             .await?;
