@@ -70,14 +70,12 @@ impl Hashing {
         let compared = tokio::task::spawn_blocking(move || {
             let _held = (place, queued);
             let text = password.expose_secret().as_bytes();
-            match hash {
-                Some(hash) => argon2().verify_password(text, hash.as_str()).is_ok(),
-                None => {
-                    // Whatever comes of it: nothing matches, even if the system has no memory for it.
-                    let _ = std::hint::black_box(argon2().hash_password_with_salt(text, &[0; 16]));
-                    false
-                }
+            if let Some(hash) = hash {
+                return argon2().verify_password(text, hash.as_str()).is_ok();
             }
+            // Whatever comes of it: nothing matches, even if the system has no memory for it.
+            let _ = std::hint::black_box(argon2().hash_password_with_salt(text, &[0; 16]));
+            false
         });
         compared.await.unwrap_or(false)
     }
