@@ -128,11 +128,11 @@ async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     }
     if args.dry_run || checked["counts"]["changed"] == 0 {
         args.client.call(Method::POST, &format!("{path}/cancel"), None).await?;
-        return finish(
+        return Ok(finish(
             args,
             &checked,
             if args.dry_run { "dry run: nothing was imported" } else { "nothing to import" },
-        );
+        ));
     }
     if !args.yes && !confirmed(&checked)? {
         args.client.call(Method::POST, &format!("{path}/cancel"), None).await?;
@@ -147,7 +147,7 @@ async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         plain(&counts["sent"]),
         plain(&counts["refused"])
     );
-    finish(args, &done, &text)
+    Ok(finish(args, &done, &text))
 }
 
 fn open(path: &Path) -> anyhow::Result<Box<dyn Read + Send>> {
@@ -158,13 +158,13 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn Read + Send>> {
     Ok(Box::new(file))
 }
 
-fn finish(args: &ImportArgs, import: &Value, text: &str) -> anyhow::Result<ExitCode> {
+fn finish(args: &ImportArgs, import: &Value, text: &str) -> ExitCode {
     if args.client.json {
         println!("{import:#}");
     } else {
         println!("{text}");
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 /// Sends the file in parts.

@@ -105,7 +105,7 @@ impl People {
             }
             CustomEventsAnswer::RateLimited { retry_after } => {
                 let asked = TimeDelta::from_std(retry_after.unwrap_or_default()).unwrap_or_default();
-                let due_at = now + asked.max(TimeDelta::seconds(1));
+                let due_at = now + asked.clamp(TimeDelta::seconds(1), LONGEST_DELAY);
                 self.store.postpone_custom_events(&postpone(due_at, 0)).await
             }
             CustomEventsAnswer::Unclear { detail } => {

@@ -149,7 +149,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn problem(&mut self, pointer: String, code: &'static str, detail: impl ToString) {
+    fn problem(&mut self, pointer: String, code: &'static str, detail: impl std::fmt::Display) {
         self.problems.push(UserProblem { pointer, code, detail: detail.to_string() });
     }
 
@@ -203,7 +203,7 @@ impl Check<'_> {
             }
             match id {
                 None if label == "onesignal_id" => {
-                    self.problem(pointer, "bad_alias", identity::IdentityError::Assigned)
+                    self.problem(pointer, "bad_alias", identity::IdentityError::Assigned);
                 }
                 None => {
                     removed.insert(label);
@@ -239,7 +239,7 @@ impl Check<'_> {
                 }
                 Ok(read) => subscriptions.push(read),
                 Err((field, detail)) => {
-                    self.problem(format!("{pointer}/{field}"), "bad_subscription", detail)
+                    self.problem(format!("{pointer}/{field}"), "bad_subscription", detail);
                 }
             }
         }
@@ -268,14 +268,11 @@ impl Check<'_> {
     ) -> BTreeMap<Property, Value> {
         let mut properties = BTreeMap::new();
         if let Some(language) = language {
-            match locale::understood(&language) {
-                Some(read) => {
-                    properties.insert(Property::Language, json!(read));
-                }
-                None => {
-                    let detail = format!("`{language}` is not a language: write `de`, `pt-BR` or `zh-Hans`");
-                    self.problem("/language".into(), "bad_language", detail);
-                }
+            if let Some(read) = locale::understood(&language) {
+                properties.insert(Property::Language, json!(read));
+            } else {
+                let detail = format!("`{language}` is not a language: write `de`, `pt-BR` or `zh-Hans`");
+                self.problem("/language".into(), "bad_language", detail);
             }
         }
         if let Some(zone) = time_zone {

@@ -89,7 +89,7 @@ impl Answered<'_> {
             UserAnswer::Refused { .. } => self.refuse(&mut result, |_| true),
             UserAnswer::AppUnusable { .. } => result.due_at = self.now + APP_DELAY,
             UserAnswer::RateLimited { retry_after } => {
-                let asked = retry_after.unwrap_or_default().max(Duration::from_secs(1));
+                let asked = retry_after.unwrap_or_default().clamp(Duration::from_secs(1), LONGEST_DELAY);
                 result.due_at = self.now + delta(asked) + delta(Duration::from_secs_f64(jitter));
             }
             UserAnswer::NotConnected { .. } => self.retry(&mut result, jitter),

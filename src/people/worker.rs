@@ -12,8 +12,10 @@ use crate::store::StoreError;
 
 /// How often changes that other processes have stored are looked for.
 const POLL: Duration = Duration::from_secs(1);
-/// How often old imports are deleted.
-const PRUNE_EVERY: TimeDelta = TimeDelta::minutes(10);
+/// How often old imports are deleted and times are checked.
+const PRUNE_EVERY: TimeDelta = TimeDelta::minutes(1);
+/// Nothing is put off for longer.
+const LONGEST_WAIT: TimeDelta = TimeDelta::minutes(15);
 /// How long an import that was not started is kept.
 const UNFINISHED: TimeDelta = TimeDelta::days(7);
 /// How long the loop pauses after the database was unavailable.
@@ -63,12 +65,16 @@ impl People {
         }
     }
 
-    /// Deletes old imports, now and then: rejected rows are personal data.
+    /// Deletes old imports, now and then: rejected rows are personal data. Also repairs times after the clock went back.
     async fn prune(&self, now: Timestamp) -> Result<(), StoreError> {
         let is_time = self.pruned_at.lock().is_none_or(|at| at + PRUNE_EVERY <= now || at > now);
         if is_time {
             let kept = TimeDelta::days(i64::from(self.limits.import_days));
             self.store.prune_imports(now - kept, now - UNFINISHED, now).await?;
+            let repaired = self.store.repair_people_times(now + LONGEST_WAIT, now).await?;
+            if repaired > 0 {
+                tracing::warn!("the clock went back: {repaired} users and custom events are due again");
+            }
             *self.pruned_at.lock() = Some(now);
         }
         Ok(())

@@ -181,6 +181,18 @@ impl Store {
         Ok(finished)
     }
 
+    /// Makes rows due that are due after `latest`: the clock has gone back, since nothing is put off that long.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn repair_people_times(&self, latest: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let writes = sqlx::query("UPDATE user_writes SET due_at = $2 WHERE due_at > $1");
+        let writes = writes.bind(latest).bind(now).execute(self.pool()).await?;
+        let events = sqlx::query("UPDATE custom_events SET due_at = $2 WHERE due_at > $1");
+        let events = events.bind(latest).bind(now).execute(self.pool()).await?;
+        Ok(writes.rows_affected() + events.rows_affected())
+    }
+
     /// When the next change of any app is due; `None` if there are none.
     ///
     /// # Errors

@@ -56,6 +56,19 @@ fn uses() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
             None,
         ),
         (Method::GET, "/v1/sources/shop/bodies", "bodies:read", None),
+        (Method::PUT, "/v1/users/external_id/ann", "users:write", Some(json!({}))),
+        (Method::PATCH, "/v1/users/external_id/ann", "users:write", Some(json!({}))),
+        (Method::GET, "/v1/users/external_id/ann", "users:read", None),
+        (Method::GET, "/v1/users/external_id/ann/preferences", "users:read", None),
+        (Method::PUT, "/v1/users/external_id/ann/preferences", "users:write", Some(json!({"channels": {}}))),
+        (Method::POST, "/v1/users/batch", "users:write", Some(json!([{"user": {"external_id": "ann"}}]))),
+        (Method::GET, "/v1/users/imports", "users:read", None),
+        (Method::POST, "/v1/users/imports", "users:write", Some(json!({"name": "crm.csv"}))),
+        (Method::GET, "/v1/users/imports/imp_00000000000000000000000000", "users:read", None),
+        (Method::GET, "/v1/users/imports/imp_00000000000000000000000000/rejected", "users:read", None),
+        (Method::PUT, "/v1/users/imports/imp_00000000000000000000000000/content", "users:write", None),
+        (Method::POST, "/v1/users/imports/imp_00000000000000000000000000/start", "users:write", None),
+        (Method::POST, "/v1/users/imports/imp_00000000000000000000000000/cancel", "users:write", None),
     ]
 }
 

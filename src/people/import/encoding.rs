@@ -85,10 +85,9 @@ fn from_windows(character: char) -> u8 {
 fn decode_utf8(bytes: &[u8], is_last: bool) -> (String, usize) {
     let whole = match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() && !is_last => error.valid_up_to(),
-        Ok(_) => bytes.len(),
         // Something invalid; what is cut off after it is left for later as well.
         Err(_) if !is_last => bytes.len() - cut_off(bytes),
-        Err(_) => bytes.len(),
+        Ok(_) | Err(_) => bytes.len(),
     };
     (String::from_utf8_lossy(&bytes[..whole]).into_owned(), whole)
 }

@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_missing_quote_costs_one_line_and_names_it() {
-        let mut text: String = (1..=3_000).map(|n| format!("{n},\"name {n}\"\n")).collect();
+        let mut text: String =
+            (1..=3_000).map(|n| format!("{n},\"name {n}\"\n")).collect::<Vec<_>>().concat();
         text = text.replace("1914,\"name 1914\"", "1914,\"name 1914");
         let records = read(&text);
         assert_eq!(records.len(), 3_000);

@@ -98,6 +98,8 @@ fn calls(event: &str, delivery: &str) -> Vec<(Use, Method, String, Option<Value>
         (Use::ReadBodies, Method::GET, "/v1/sources/shop/bodies".into(), None),
         (Use::EditDraft, Method::DELETE, format!("{template}/draft"), None),
         (Use::Publish, Method::POST, format!("{template}/rollback"), Some(json!({"version": 1}))),
+        (Use::ReadUsers, Method::GET, "/v1/users/external_id/ann".to_owned(), None),
+        (Use::ChangeUsers, Method::PUT, "/v1/users/external_id/ann".to_owned(), Some(json!({}))),
     ]
 }
 

@@ -35,11 +35,11 @@ impl Executed {
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines
             .filter(|line| line["target"] == "sqlx::query")
-            .filter_map(|line| {
+            .map(|line| {
                 let field =
                     |name: &str| line["fields"][name].as_str().map(str::trim).unwrap_or_default().to_owned();
                 let whole = field("db.statement");
-                Some(if whole.is_empty() { field("summary") } else { whole })
+                if whole.is_empty() { field("summary") } else { whole }
             })
             .filter(|statement| is_on_history(statement))
             .collect()

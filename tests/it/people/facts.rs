@@ -18,9 +18,9 @@ fn order_of_new_customer(id: &str) -> Value {
 
 /// The states of an event's deliveries by channel.
 async fn states(app: &TestApp, accepted: &Value) -> Vec<(String, String)> {
-    let shown = app.get(accepted["trace_url"].as_str().unwrap()).await;
+    let shown = app.get(accepted["trace_url"].as_str().expect("as described")).await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let deliveries = shown["deliveries"].as_array().unwrap().iter();
+    let deliveries = shown["deliveries"].as_array().expect("as described").iter();
     deliveries.map(|delivery| (text(&delivery["channel"]), text(&delivery["state"]))).collect()
 }
 

@@ -19,7 +19,7 @@ async fn create(app: &TestApp, settings: Value) -> String {
     let request = json!({"name": "crm.csv", "settings": settings});
     let (status, created) = app.call(Method::POST, "/v1/users/imports", Some(&app.key), Some(&request)).await;
     assert_eq!(status, 201, "{created}");
-    created["id"].as_str().unwrap().to_owned()
+    created["id"].as_str().expect("an id").to_owned()
 }
 
 async fn send(app: &TestApp, id: &str, offset: usize, last: bool, part: &[u8]) -> (u16, Value) {
@@ -34,7 +34,7 @@ async fn get(app: &TestApp, id: &str) -> Value {
 }
 
 async fn start(app: &TestApp, import: &Value) -> Value {
-    let id = import["id"].as_str().unwrap();
+    let id = import["id"].as_str().expect("an id");
     let path = format!("/v1/users/imports/{id}/start");
     let (status, answer) = app.call(Method::POST, &path, Some(&app.key), None).await;
     assert_eq!(status, 202, "{answer}");
@@ -43,7 +43,8 @@ async fn start(app: &TestApp, import: &Value) -> Value {
 }
 
 fn crm(rows: usize) -> String {
-    let rows: String = (0..rows).map(|n| format!("u{n},u{n}@shop.example,gold\n")).collect();
+    let rows: String =
+        (0..rows).map(|n| format!("u{n},u{n}@shop.example,gold\n")).collect::<Vec<_>>().concat();
     format!("external_id,email,Plan\n{rows}")
 }
 
@@ -104,7 +105,8 @@ async fn several_rows_of_one_person_are_one_call_with_all_their_addresses() {
 #[tokio::test]
 async fn swapped_columns_stop_the_import_before_the_first_call() {
     let app = with_strict_onesignal().await;
-    let rows: String = (0..50).map(|n| format!("u{n},Ann {n},ann{n}@shop.example\n")).collect();
+    let rows: String =
+        (0..50).map(|n| format!("u{n},Ann {n},ann{n}@shop.example\n")).collect::<Vec<_>>().concat();
     let file = format!("external_id,email,name\n{rows}");
     let checked = import(&app, json!({}), file.as_bytes()).await;
     assert_eq!(

@@ -93,6 +93,20 @@ async fn a_process_that_dies_during_a_call_loses_its_claim_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_clock_that_goes_back_does_not_hold_up_a_person() {
+    let app = with_strict_onesignal().await;
+    known(&app, "ann").await;
+    app.execute("UPDATE user_syncs SET next_at = next_at + interval '1 day'").await;
+    patch_tags(&app, "ann", json!({"n": "1"})).await;
+    app.run_for(12).await;
+    assert_eq!(tags(&app, "ann").await["n"], "1");
+    patch_tags(&app, "ann", json!({"n": "2"})).await;
+    app.execute("UPDATE user_writes SET due_at = due_at + interval '1 day'").await;
+    app.run_for(62).await;
+    assert_eq!(tags(&app, "ann").await["n"], "2");
+}
+
+#[tokio::test]
 async fn a_taken_alias_is_refused_and_the_rest_of_the_person_is_written() {
     let app = with_strict_onesignal().await;
     app.declare_labels(&["crm_id"]).await;

@@ -20,7 +20,7 @@ async fn put_rules(app: &TestApp) {
 
 /// An event's actions: kind, state and detail.
 async fn actions(app: &TestApp, accepted: &Value) -> Vec<(String, String, String)> {
-    let shown = app.get(accepted["trace_url"].as_str().unwrap()).await;
+    let shown = app.get(accepted["trace_url"].as_str().expect("as described")).await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut actions: Vec<_> = shown["actions"]
         .as_array()

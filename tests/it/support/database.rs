@@ -147,8 +147,7 @@ const ENOUGH_MEMORY: u64 = 6 << 30;
 
 /// How much can be written into a folder; 0 if there is none.
 fn free_bytes(folder: &str) -> u64 {
-    nix::sys::statvfs::statvfs(folder)
-        .map_or(0, |found| u64::from(found.blocks_available()) * u64::from(found.fragment_size()))
+    nix::sys::statvfs::statvfs(folder).map_or(0, |found| found.blocks_available() * found.fragment_size())
 }
 
 /// Starts a server in a folder, or starts again the one that was stopped there. It dies with this process.
