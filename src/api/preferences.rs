@@ -15,7 +15,7 @@ use super::problem::{Code, FieldError, Problem};
 use super::{Api, json_body};
 use crate::access::Use;
 use crate::domain::channel::Channel;
-use crate::domain::event::Recipient;
+use crate::domain::event::{Recipient, RecipientError};
 use crate::people::preferences::PreferenceError;
 
 /// Maximum size of a request.
@@ -39,7 +39,10 @@ pub(super) struct PreferencesBody {
     get, path = "/v1/users/{label}/{id}/preferences", tag = "users",
     params(("label" = String, Path, description = "`external_id`, `email`, `phone`, or an alias label"),
         ("id" = String, Path)),
-    responses((status = 200, description = "The preferences", body = PreferencesBody))
+    responses(
+        (status = 200, description = "The preferences", body = PreferencesBody),
+        (status = 404, description = "Nobody can have this label or id"),
+    )
 )]
 pub(super) async fn get_preferences(
     State(api): State<Arc<Api>>,
@@ -47,7 +50,9 @@ pub(super) async fn get_preferences(
     headers: HeaderMap,
 ) -> Result<Json<PreferencesBody>, Problem> {
     api.allow(&headers, Use::ReadUsers).await?;
-    let who = named(&label, &id)?;
+    let nobody =
+        |error: RecipientError| Problem::new(Code::NotFound, format!("there is no such user: {error}"));
+    let who = Recipient::parse(&label, &id).map_err(nobody)?;
     Ok(Json(api.preferences_of(&who).await?))
 }
 

@@ -178,11 +178,14 @@ impl Connection {
 }
 
 /// API fields in messages, and the flags that set them.
-const FLAGS: [(&str, &str); 4] = [
+const FLAGS: [(&str, &str); 7] = [
     ("`may_duplicate`", "`--may-duplicate`"),
     ("`even_if_expired`", "`--even-if-expired`"),
     ("`accept_held`", "`--accept-held`"),
     ("send `\"test\": true`", "pass `--test`"),
+    ("set the import's `country_code`", "pass `--country-code`"),
+    ("raise `max_rejected_percent`", "raise `--max-rejected`"),
+    ("more than `max_removed_tags`", "more than `--max-removed`"),
 ];
 
 /// A message of the API with flags in place of the API's fields.

@@ -11,8 +11,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{ClientArgs, plain};
+use super::client::{ClientArgs, plain, with_flags};
 use super::usage;
+use crate::people::in_words;
 
 /// The size of a part of a file.
 const PART_BYTES: usize = 4 * 1024 * 1024;
@@ -124,7 +125,7 @@ async fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         save_rejected(args, &path).await?;
     }
     if checked["state"] == "stopped" {
-        bail!("nothing was imported: {}", plain(&checked["detail"]));
+        bail!("nothing was imported: {}", with_flags(&plain(&checked["detail"])));
     }
     if args.dry_run || checked["counts"]["changed"] == 0 {
         args.client.call(Method::POST, &format!("{path}/cancel"), None).await?;
@@ -249,6 +250,10 @@ fn print_check(import: &Value) {
         println!("  {} -> {}", plain(&column["name"]), plain(&column["meaning"]));
     }
     println!("{} rows, {} rejected, {} in conflict", count("records"), count("rejected"), count("conflicts"));
+    if import["state"] == "stopped" {
+        print_rejected(import);
+        return;
+    }
     println!(
         "{} users to write, {} of them new to Herald; {} unchanged; {} tags to remove",
         count("changed"),
@@ -259,10 +264,14 @@ fn print_check(import: &Value) {
     for row in import["preview"].as_array().into_iter().flatten().take(3) {
         println!("  line {}: {}", plain(&row["line"]), row["parts"]);
     }
+    print_rejected(import);
+}
+
+fn print_rejected(import: &Value) {
     for row in import["rejected_rows"].as_array().into_iter().flatten() {
         let column = plain(&row["column"]);
         let column = if column.is_empty() { String::new() } else { format!(", {column}") };
-        println!("  rejected: line {}{column}: {}", plain(&row["line"]), plain(&row["reason"]));
+        println!("  rejected: line {}{column}: {}", plain(&row["line"]), with_flags(&plain(&row["reason"])));
     }
 }
 
@@ -359,7 +368,8 @@ pub(super) fn print(user: &Value) {
         if app["pending"].as_object().is_some_and(|pending| !pending.is_empty()) {
             println!("    pending, next call at {}: {}", plain(&app["next_call_at"]), app["pending"]);
         }
-        let confirmed = texts(&app["confirmed"]);
+        let confirmed = app["confirmed"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let confirmed = in_words(confirmed);
         if !confirmed.is_empty() {
             println!("    confirmed: {confirmed}");
         }

@@ -8,7 +8,7 @@ use crate::domain::clock::Timestamp;
 /// A state as a chip: a shape, a word and a colour.
 pub(super) fn chip(state: &str) -> Markup {
     let (kind, shape) = match state {
-        "accepted" | "done" | "in_sync" => ("good", "●"),
+        "accepted" | "done" | "in sync" => ("good", "●"),
         "held" => ("held", "◆"),
         "rejected" | "exhausted" | "unknown" | "refused" => ("bad", "▲"),
         "unreachable" => ("warn", "▲"),

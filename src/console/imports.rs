@@ -108,7 +108,7 @@ fn facts(import: &Import, app: &str, now: Timestamp) -> Markup {
     html! {
         dt { "App" } dd { (app) }
         dt { "From" } dd { (import.author) " " (when(import.created_at, now)) }
-        @if import.format.is_some() { dt { "Format" } dd { (text("encoding")) ", delimiter " code { (text("delimiter")) } } }
+        @if import.format.is_some() { dt { "Format" } dd { (encoding_words(&text("encoding"))) ", delimiter " code { (text("delimiter").replace('\t', "tab")) } } }
         dt { "Rows" } dd { (number(counts.records)) ", " (number(counts.rejected)) " rejected, " (number(counts.conflicts)) " in conflict" }
         dt { "Users" }
         dd {
@@ -120,6 +120,15 @@ fn facts(import: &Import, app: &str, now: Timestamp) -> Markup {
             dd { (number(counts.sent)) " of " (number(counts.changed)) @if counts.refused > 0 { ", " (number(counts.refused)) " refused in part" } }
         }
         @if let Some(at) = import.finished_at { dt { "Ended" } dd { (when(at, now)) } }
+    }
+}
+
+fn encoding_words(encoding: &str) -> &str {
+    match encoding {
+        "utf8" => "UTF-8",
+        "utf16-le" | "utf16-be" => "UTF-16",
+        "windows1252" => "Windows-1252",
+        other => other,
     }
 }
 

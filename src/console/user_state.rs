@@ -8,7 +8,7 @@ use super::page_context::View;
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Recipient;
-use crate::people::remedy;
+use crate::people::{in_words, remedy};
 use crate::store::users::{AppState, LastAnswer};
 
 /// The section of a recipient's page; empty if nothing was ever written about the person.
@@ -30,11 +30,11 @@ fn app_state(state: &AppState, apps: &[App], now: Timestamp) -> Markup {
     let app = apps.iter().find(|app| app.id == state.app);
     html! {
         dl.facts {
-            dt { "App" } dd { @match app { Some(app) => { (app.name) }, None => { code { (state.app) } } } " " (chip(state.label())) }
+            dt { "App" } dd { @match app { Some(app) => { (app.name) }, None => { code { (state.app) } } } " " (chip(&state.label().replace('_', " "))) }
             @if let Some(pending) = &state.pending {
                 dt { "Pending" }
                 dd {
-                    @for (place, key) in pending.changes.0.keys().enumerate() { @if place > 0 { ", " } code { (key) } }
+                    (in_words(pending.changes.0.keys().map(ToString::to_string).collect::<Vec<_>>().iter().map(String::as_str)))
                     div.sub {
                         "next call " (when(pending.due_at, now))
                         @if pending.attempts > 0 { ", " (pending.attempts) " failed so far" }
@@ -51,14 +51,14 @@ fn last_answer(last: &LastAnswer, now: Timestamp) -> Markup {
         @if !last.confirmed.is_empty() {
             dt { "Confirmed" }
             dd {
-                @for (place, part) in last.confirmed.iter().enumerate() { @if place > 0 { ", " } code { (part) } }
+                (in_words(last.confirmed.iter().map(String::as_str)))
                 div.sub { "Herald does not store the values." }
             }
         }
         @for (part, reason) in &last.refused {
             dt { "Refused" }
             dd {
-                code { (part) } ": " (reason["detail"].as_str().unwrap_or_default())
+                (in_words([part.as_str()])) ": " (reason["detail"].as_str().unwrap_or_default())
                 div.sub { (remedy(reason["code"].as_str().unwrap_or_default())) }
             }
         }

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::domain::app::App;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::IdSource;
+use crate::domain::user::PartKey;
 use crate::provider::PeopleProvider;
 use crate::store::{Store, StoreError};
 
@@ -135,5 +136,45 @@ pub fn remedy(code: &str) -> &'static str {
             "OneSignal does not know this user: create them with PUT, or let the app log them in first"
         }
         _ => "correct the value, and write it again",
+    }
+}
+
+/// Parts of a user in words: `aliases external_id, crm_id; tags plan; 2 subscriptions`.
+pub fn in_words<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let (mut aliases, mut tags, mut properties, mut subscriptions) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for part in parts {
+        match part.parse() {
+            Ok(PartKey::Alias(label)) => aliases.push(label),
+            Ok(PartKey::Tag(name)) => tags.push(name),
+            Ok(PartKey::Property(property)) => properties.push(property.as_str().replace('_', " ")),
+            Ok(PartKey::Subscription(_)) => subscriptions += 1,
+            Err(_) => {}
+        }
+    }
+    let listed = |one: &str, many: &str, names: &[String]| match names {
+        [] => None,
+        [name] => Some(format!("{one} {name}")),
+        names => Some(format!("{many} {}", names.join(", "))),
+    };
+    let subscriptions = match subscriptions {
+        0 => None,
+        1 => Some("1 subscription".to_owned()),
+        count => Some(format!("{count} subscriptions")),
+    };
+    let properties = (!properties.is_empty()).then(|| properties.join(", "));
+    let groups =
+        [listed("alias", "aliases", &aliases), listed("tag", "tags", &tags), properties, subscriptions];
+    groups.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_words;
+
+    #[test]
+    fn parts_are_grouped_and_counted() {
+        let parts = ["alias/external_id", "property/time_zone", "subscription/00ff", "tag/city", "tag/plan"];
+        assert_eq!(in_words(parts), "alias external_id; tags city, plan; time zone; 1 subscription");
+        assert_eq!(in_words([]), "");
     }
 }

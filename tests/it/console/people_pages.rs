@@ -133,7 +133,7 @@ async fn an_import_is_shown_with_what_it_would_write_and_started_by_an_operator(
     assert!(page.contains("done") && page.contains("1 of 1"), "{page}");
     let person = operator.get("/recipients/external_id/ann").await.text;
     assert!(
-        person.contains("At OneSignal") && person.contains("tag/plan") && person.contains("in_sync"),
+        person.contains("At OneSignal") && person.contains("tag plan") && person.contains("in sync"),
         "{person}"
     );
 }
