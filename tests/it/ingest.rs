@@ -213,7 +213,8 @@ async fn every_field_that_is_wrong_is_named_with_its_place() {
 async fn a_recipient_is_one_label_with_one_id() {
     let app = TestApp::start().await;
     for recipient in [
-        json!({"external_id": "a", "email": "a@b.example"}),
+        json!({"external_id": "a", "crm_id": "b"}),
+        json!({"email": "a@b.example", "phone": "+4915112345678"}),
         json!({}),
         json!("user-42"),
         json!({"email": 7}),
