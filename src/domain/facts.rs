@@ -24,7 +24,7 @@ pub struct RecipientFacts {
 pub struct GivenFacts {
     /// The person.
     pub recipient: Recipient,
-    /// What is to be written to OneSignal. Subscriptions are named by type and token; whoever stores them uses a hash.
+    /// What is to be written to OneSignal. Subscriptions are named by type and token; they are stored under a hash.
     pub changes: Changes,
     /// The locale that they read.
     pub locale: Option<String>,

@@ -148,7 +148,7 @@ fn every_seed_keeps_every_promise() {
     assert!(failed.is_empty(), "{} seeds broke a promise", failed.len());
 }
 
-/// Seeds that a planted bug may survive.
+/// Seeds that a planted bug may survive. `SEEDS_PER_PLANT` and `FROM_SEED` search further for a seed that finds it.
 const SEEDS_PER_PLANT: usize = 40;
 
 /// Runs seeds until one finds what is planted; the seed, or what was found instead.
@@ -156,7 +156,9 @@ async fn hunt(world: &World, plant: &Plant) -> Result<u64, Vec<Finding>> {
     let mut others = Vec::new();
     let likely = plants::FOUND_BY.iter().filter(|(name, _)| *name == plant.name).map(|(_, seed)| *seed);
     let shows = |seed: &u64| (plant.shows_in)(&run::DatabasePlan::of(*seed));
-    let others_too = (1..).filter(shows).take(SEEDS_PER_PLANT);
+    let most = variable("SEEDS_PER_PLANT").and_then(|most| usize::try_from(most).ok());
+    let first = variable("FROM_SEED").unwrap_or(1);
+    let others_too = (first..).filter(shows).take(most.unwrap_or(SEEDS_PER_PLANT));
     for seed in likely.chain(others_too) {
         let (findings, _) = run_seed(world, seed, plant).await;
         if findings.iter().any(|finding| plant.catches.contains(&finding.invariant)) {

@@ -224,7 +224,7 @@ async fn with_many_writers_lost_replies_and_two_processes_the_last_write_of_each
         for n in 0..WRITES {
             for user in 0..USERS {
                 // The clients meet the users in different orders.
-                let user = (user * (client + 1) + client) % USERS;
+                let user = (user + client * 13) % USERS;
                 let path = format!("/v1/users/external_id/u{user}");
                 let tags = json!({"tags": {format!("client{client}"): n}, "language": "de"});
                 let method = if n == 0 { Method::PUT } else { Method::PATCH };
