@@ -117,7 +117,7 @@ pub const FOUND_BY: &[(&str, u64)] = &[
     ("a lost reply counts as no connection", 20),
     ("no gap after a doubtful call", 12),
     ("what was due waits for the clock", 37),
-    ("what is posted again after a restore shares calls", 68),
+    ("what is posted again after a restore shares calls", 1_611),
 ];
 
 /// Every planted bug.
