@@ -56,6 +56,15 @@ fn uses() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
             None,
         ),
         (Method::GET, "/v1/sources/shop/bodies", "bodies:read", None),
+    ]
+    .into_iter()
+    .chain(uses_of_users())
+    .collect()
+}
+
+/// The addresses below `/v1/users`.
+fn uses_of_users() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
+    vec![
         (Method::PUT, "/v1/users/external_id/ann", "users:write", Some(json!({}))),
         (Method::PATCH, "/v1/users/external_id/ann", "users:write", Some(json!({}))),
         (Method::GET, "/v1/users/external_id/ann", "users:read", None),

@@ -244,7 +244,8 @@ fn with_days(text: &str) -> String {
     for (n, piece) in text.replace("{{days ", "{{").split("{days ").enumerate() {
         let (column, rest) = if n == 0 { ("", piece) } else { piece.split_once('}').expect("a whole mark") };
         if let Some((_, column)) = column.split_once(' ') {
-            filled.push_str(&format!("{column} >= '{0}' AND {column} < '{1}'", DAY.0, DAY.1));
+            let day = [column, " >= '", DAY.0, "' AND ", column, " < '", DAY.1, "'"];
+            filled.push_str(&day.concat());
         }
         filled.push_str(rest);
     }
