@@ -373,6 +373,12 @@ impl Store {
         }
     }
 
+    /// The same connections, but nothing is remembered of the database: as in a process that has just started.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self { known_days: Arc::default(), ..self.clone() }
+    }
+
     /// How the connections to the database are secured.
     pub fn tls(&self) -> DatabaseTls {
         self.tls

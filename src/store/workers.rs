@@ -48,6 +48,19 @@ impl Store {
         Ok(())
     }
 
+    /// Shortens leases that end after `latest` to `until`: they were renewed by a clock that has gone back since.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn shorten_leases(&self, latest: Timestamp, until: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE workers SET lease_until = $2 WHERE lease_until > $1")
+            .bind(latest)
+            .bind(until)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
     /// The number of workers whose lease has not expired.
     ///
     /// # Errors

@@ -104,9 +104,9 @@ impl World {
         }
     }
 
-    /// The connections of one replica.
+    /// The connections of one replica, which has just started.
     pub fn store(&self, slot: usize) -> Store {
-        self.stores[slot].clone()
+        self.stores[slot].afresh()
     }
 
     /// Empties everything that a seed leaves behind.

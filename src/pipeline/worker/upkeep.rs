@@ -34,6 +34,9 @@ const WORKERS_KEPT: TimeDelta = TimeDelta::hours(1);
 /// How long the row of a fenced worker stays: longer than any statement or transaction may take.
 const FENCED_KEPT: TimeDelta = TimeDelta::minutes(10);
 
+/// By how much clocks of processes may differ.
+const LEASE_SLACK: TimeDelta = TimeDelta::seconds(1);
+
 impl Pipeline {
     /// Takes over rows of workers whose lease has expired; returns how many. What such a worker was sending may have
     /// been sent: it is retried in the same batch under the same key.
@@ -44,6 +47,10 @@ impl Pipeline {
         // Before the time is read: a step that is known has been followed by this process's clock.
         let known_step = self.watch.load().step.map(|step| step.at);
         let now = self.clock.now();
+        // A process that was about to renew its lease while the clock went back may have done so by the old time, after
+        // the others were repaired.
+        let until = now + delta(self.limits.lease);
+        self.store.shorten_leases(until + LEASE_SLACK, until).await?;
         let mut tx = self.store.begin().await?;
         let sending_before = now - delta(self.limits.call_timeout);
         let orphans = orphans::lock_orphans(&mut tx, now, sending_before, known_step, ROWS_AT_ONCE).await?;
