@@ -24,6 +24,7 @@ pub(in super::super) async fn page(view: View) -> Shown {
             dt { "Events, deliveries and decisions" } dd { (days) " days; deleted by whole days. A day with unfinished deliveries is kept until they end." }
             dt { "Event data" } dd { (payloads) " days. Without it a delivery can't be replayed." }
             dt { "Deduplication keys" } dd { (keys) " days: an event posted again in this time is a duplicate." }
+            dt { "Imports of users" } dd { (payloads) " days, with their rejected rows. Accepted rows are deleted when an import ends." }
             dt { "Sensitive values" } dd { "Erased an hour after the last delivery of their event has ended." }
             dt { "Drafts, versions and the audit log" } dd { "Forever." }
         }
