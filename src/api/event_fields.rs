@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::problem::{Code, FieldError, Problem};
 use super::trace::traceparent;
-use crate::access::Identity;
+use crate::access::{Identity, Use};
 use crate::domain::clock::{Timestamp, truncate};
-use crate::domain::event::{EventTypeName, Recipient};
+use crate::domain::event::{EventTypeName, Recipient, RecipientLabel};
 use crate::domain::facts::GivenFacts;
 use crate::domain::locale;
 use crate::domain::user::Property;
@@ -76,6 +76,10 @@ pub(super) fn read(body: Value, identity: &Identity, headers: &HeaderMap) -> Res
         recipients,
         facts,
     };
+    if !new.facts.is_empty() && !identity.may(Use::ChangeUsers) {
+        let detail = "facts about a recipient change a user: the key needs the scope `users:write`";
+        return Err(Problem::new(Code::MissingScope, detail));
+    }
     new.content = Content { meaning: meaning(&new), as_posted };
     new.locale = new.locale.or_else(|| identity.default_locale.clone());
     if !identity.may_post(&new.event_type) {
@@ -146,6 +150,10 @@ fn facts_of(recipient: &Recipient, facts: Map<String, Value>) -> Result<GivenFac
         vec![UserProblem { pointer: String::new(), code: "bad_recipient", detail: error.to_string() }]
     })?;
     let name = (recipient.label.as_str(), recipient.id.as_str());
+    if recipient.label == RecipientLabel::OnesignalId {
+        let detail = "facts need a recipient with an External ID or an alias".to_owned();
+        return Err(vec![UserProblem { pointer: String::new(), code: "bad_recipient", detail }]);
+    }
     let input = UserInput::check(name, form, None).map_err(|problems| {
         let at = |problem: UserProblem| {
             let address = addresses.iter().enumerate().find_map(|(place, (name, _))| {
@@ -180,11 +188,11 @@ fn refuse_unknown(members: &Map<String, Value>) -> Result<(), Problem> {
         .map(|name| {
             let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
             let error = FieldError::new(pointer, "unknown_field", format!("an event has no field `{name}`"));
-            match FIELDS.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name)) {
-                Some(near) if strsim::damerau_levenshtein(near, name) <= 3 => {
-                    error.hint(format!("did you mean `{near}`?"))
-                }
-                Some(_) | None => error.hint("put your own values in `data`"),
+            // A short name is near to many others.
+            let near = |known: &&&str| known.len() >= 5 && strsim::damerau_levenshtein(known, name) <= 2;
+            match FIELDS.iter().find(near) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint("put your own values in `data`"),
             }
         })
         .collect();

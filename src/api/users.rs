@@ -401,6 +401,11 @@ impl Api {
 }
 
 fn change_of(name: (&str, &str), form: UserForm, app: &App, mode: Mode) -> Result<UserChange, Problem> {
+    if name.0 == "onesignal_id" && mode != Mode::Merge {
+        let detail =
+            "OneSignal assigns `onesignal_id`: nobody can be created by it; use PATCH, or `external_id`";
+        return Err(Problem::fields(Code::InvalidFields, vec![FieldError::new("", "bad_user", detail)]));
+    }
     let input =
         UserInput::check(name, form, app.alias_labels.as_deref()).map_err(|found| problem_of(found, ""))?;
     Ok(UserChange { input, mode })

@@ -98,7 +98,7 @@ impl People {
             CustomEventsAnswer::Refused { detail } if sent.len() == 1 => {
                 self.end(sent, now, |_| (EndState::Refused, detail.clone())).await
             }
-            CustomEventsAnswer::Refused { detail } => self.send_one_by_one(app, sent, &detail).await,
+            CustomEventsAnswer::Refused { detail } => self.send_halves(app, sent, &detail).await,
             CustomEventsAnswer::AppUnusable { detail } => {
                 self.close_app(app, &detail, now);
                 self.store.postpone_custom_events(&postpone(now + APP_DELAY, 0)).await
@@ -117,17 +117,14 @@ impl People {
         }
     }
 
-    /// After a request was refused as a whole: each event alone, so that the bad one is known.
-    async fn send_one_by_one(
-        &self,
-        app: &App,
-        sent: &[ClaimedEvent],
-        detail: &str,
-    ) -> Result<(), StoreError> {
+    /// After a request was refused as a whole: each half alone, so that the bad event is found in few calls.
+    async fn send_halves(&self, app: &App, sent: &[ClaimedEvent], detail: &str) -> Result<(), StoreError> {
         tracing::warn!(app.id = %app.id, events = sent.len(), "OneSignal refused custom events as a whole: {detail}");
-        for claim in sent {
-            let answer = self.provider.send_custom_events(app, std::slice::from_ref(&claim.event)).await;
-            Box::pin(self.record_custom_events(app, std::slice::from_ref(claim), answer)).await?;
+        let (first, second) = sent.split_at(sent.len() / 2);
+        for half in [first, second] {
+            let events: Vec<CustomEvent> = half.iter().map(|claim| claim.event.clone()).collect();
+            let answer = self.provider.send_custom_events(app, &events).await;
+            Box::pin(self.record_custom_events(app, half, answer)).await?;
         }
         Ok(())
     }

@@ -100,6 +100,10 @@ impl UserInput {
     ) -> Result<Self, Vec<UserProblem>> {
         let mut check = Check { problems: Vec::new(), declared };
         let name = check.name(label, id);
+        if label == "onesignal_id" && !(form.aliases.is_empty() && form.subscriptions.is_empty()) {
+            let detail = "someone who is named by `onesignal_id` can only get tags and properties; name them by `external_id`";
+            check.problem(String::new(), "bad_user", detail);
+        }
         let (aliases, removed_aliases) = check.aliases(form.aliases, label);
         let subscriptions = check.subscriptions(form.subscriptions);
         let tags = form.tags.map(|tags| check.tags(tags));

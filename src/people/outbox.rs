@@ -110,6 +110,9 @@ impl People {
         }
         let now = self.clock.now();
         let finished = self.store.record_user_writes(app.id, results, now).await?;
+        for (import, sent, refused) in &finished.imports {
+            self.store.count_written(*import, *sent, *refused).await?;
+        }
         if finished.freed > 0 {
             (self.on_freed)();
         }

@@ -39,6 +39,12 @@ pub(super) fn known(claim: &ClaimedWrite, hash: impl Fn(&str) -> String) -> Know
     });
     Known {
         aliases: claim.aliases.clone(),
+        refused_aliases: claim
+            .refused
+            .iter()
+            .filter_map(|part| part.strip_prefix("alias/"))
+            .map(str::to_owned)
+            .collect(),
         confirmed: confirmed.map(|(key, _)| key.clone()).collect(),
         tags: tags.collect(),
         exists: claim.exists_since.is_some(),
@@ -69,7 +75,7 @@ pub(super) fn unchanged(claim: &ClaimedWrite, planned: &Planned, now: Timestamp)
 
 impl Answered<'_> {
     /// The result to be recorded. `jitter` is between 0 and 1.
-    pub fn result(&self, hash: impl Fn(&str) -> String, jitter: f64) -> WriteResult {
+    pub fn result(&self, hash: impl Fn(&str) -> String + Copy, jitter: f64) -> WriteResult {
         let mut result = empty(self.claim, self.now);
         result.is_called = true;
         result.answer = self.answer.code();
@@ -82,7 +88,7 @@ impl Answered<'_> {
             }
             UserAnswer::UnknownUser => self.unknown_user(&mut result),
             UserAnswer::AliasConflict { .. } => self.alias_conflict(&mut result),
-            UserAnswer::TagLimit { .. } => self.tag_limit(&mut result),
+            UserAnswer::TagLimit { .. } => self.tag_limit(&mut result, &known(self.claim, hash).tags),
             UserAnswer::SubscriptionLimit { .. } => {
                 self.refuse(&mut result, |key| matches!(key, PartKey::Subscription(_)));
             }
@@ -152,8 +158,7 @@ impl Answered<'_> {
     }
 
     /// Nothing was applied. Half as many new tags are tried, until one alone does not fit: then no new one does.
-    fn tag_limit(&self, result: &mut WriteResult) {
-        let known = known_tags(self.claim);
+    fn tag_limit(&self, result: &mut WriteResult, known: &BTreeSet<String>) {
         let is_new = |key: &PartKey| matches!(key, PartKey::Tag(name) if !known.contains(name));
         let tried = self.planned.covers.iter().filter(|key| is_new(key) && !self.removes(key)).count();
         if tried > 1 {
@@ -193,15 +198,6 @@ impl Answered<'_> {
         result.attempts = self.claim.attempts.saturating_add(1);
         result.due_at = self.now + delta(delay) + delta(delay.mul_f64(jitter / 2.0));
     }
-}
-
-/// Tags that OneSignal is known to have had.
-fn known_tags(claim: &ClaimedWrite) -> BTreeSet<String> {
-    let names = claim.confirmed.keys().filter_map(|key| match key.parse() {
-        Ok(PartKey::Tag(name)) => Some(name),
-        Ok(_) | Err(_) => None,
-    });
-    names.collect()
 }
 
 /// A result that settles nothing yet.

@@ -28,9 +28,15 @@ impl People {
     /// [`StoreError`] when the database is unavailable; what was claimed is claimed again later.
     pub async fn run_once(&self) -> Result<(usize, Option<Timestamp>), StoreError> {
         let now = self.clock.now();
-        self.prune(now).await?;
+        if let Err(error) = self.prune(now).await {
+            tracing::warn!(error = %error.with_causes(), "old imports could not be deleted; trying again");
+        }
         let share = 1.0 / f64::from(self.store.live_workers(now).await?.max(1));
-        let (mut done, mut next) = (self.import_step().await?, None);
+        let imported = self.import_step().await.unwrap_or_else(|error| {
+            tracing::warn!(error = %error.with_causes(), "an import could not go on; trying again");
+            0
+        });
+        let (mut done, mut next) = (imported, None);
         for app in self.open_apps(now).await? {
             for (count, due) in
                 [self.write_users(&app, share).await?, self.send_custom_events(&app, share).await?]

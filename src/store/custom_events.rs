@@ -112,7 +112,9 @@ impl Store {
     pub async fn postpone_custom_events(&self, events: &[PostponedEvent]) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE custom_events e
-             SET due_at = p.due_at, attempts = p.attempts
+             SET due_at = p.due_at, attempts = p.attempts,
+                -- It was not sent: a later repeat can't arrive twice.
+                first_attempt_at = CASE WHEN p.attempts > 0 THEN e.first_attempt_at END
              FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::smallint[])
                 AS p (id, epoch, due_at, attempts)
              WHERE e.id = p.id AND e.claim_epoch = p.epoch",

@@ -166,18 +166,22 @@ pub async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Option<Impo
     row.as_ref().map(read).transpose()
 }
 
-/// The oldest import that has work to do and is not locked by another process, locked.
+/// The oldest import that has work to do and is not locked by another process, locked; not one of `without`.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
-pub async fn lock_active(connection: &mut PgConnection) -> Result<Option<Import>, StoreError> {
+pub async fn lock_active(
+    connection: &mut PgConnection,
+    without: &[Uuid],
+) -> Result<Option<Import>, StoreError> {
     let row = sqlx::query(
         "SELECT * FROM imports
-         WHERE state IN ('checking', 'running')
+         WHERE state IN ('checking', 'running') AND id <> ALL ($1)
          ORDER BY created_at
          LIMIT 1
          FOR UPDATE SKIP LOCKED",
     )
+    .bind(without)
     .fetch_optional(connection)
     .await?;
     row.as_ref().map(read).transpose()
@@ -390,6 +394,21 @@ impl Store {
         let mut tx: Tx = self.begin().await?;
         insert(&mut tx, id, about, settings, now).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Adds to the numbers of an import's people that are written, and refused in part. Not in the statement that
+    /// records them: an import locks its own row first, and people afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn count_written(&self, import: Uuid, sent: i64, refused: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE imports SET sent = sent + $2, refused = refused + $3 WHERE id = $1")
+            .bind(import)
+            .bind(sent)
+            .bind(refused)
+            .execute(self.pool())
+            .await?;
+        Ok(())
     }
 
     /// One import.

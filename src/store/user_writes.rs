@@ -50,6 +50,8 @@ pub struct ClaimedWrite {
     pub was_in_doubt: bool,
     /// Hashes of confirmed values, by part.
     pub confirmed: BTreeMap<String, String>,
+    /// The names of refused parts.
+    pub refused: Vec<String>,
     /// Since when OneSignal has confirmed writes of this user.
     pub exists_since: Option<Timestamp>,
     /// The person's aliases in Herald.
@@ -107,6 +109,8 @@ pub struct Finished {
     pub actions: Vec<(Uuid, Map<String, Value>)>,
     /// The number of deliveries that waited for their recipients, and may be sent now.
     pub freed: i64,
+    /// Imports with the numbers of their people that are written, and refused in part.
+    pub imports: Vec<(Uuid, i64, i64)>,
 }
 
 /// Adds changes to the outbox of an app, one element per person; returns each person's new version.
@@ -177,6 +181,9 @@ impl Store {
                 (Some(action), Some(Json(refused))) => finished.actions.push((action, refused)),
                 (Some(_) | None, _) => finished.freed += row.try_get::<i64, _>("freed")?,
             }
+            if let Some(import) = row.try_get("import_id")? {
+                finished.imports.push((import, row.try_get("sent")?, row.try_get("refused")?));
+            }
         }
         Ok(finished)
     }
@@ -218,7 +225,11 @@ fn read_claim(row: &PgRow) -> Result<ClaimedWrite, StoreError> {
     let Json(changes): Json<Map<String, Value>> = row.try_get("changes")?;
     let confirmed: Option<Json<BTreeMap<String, String>>> = row.try_get("confirmed")?;
     let aliases: Option<Json<BTreeMap<String, String>>> = row.try_get("aliases")?;
+    let refused: Option<Json<Map<String, Value>>> = row.try_get("refused")?;
     Ok(ClaimedWrite {
+        refused: refused
+            .map(|Json(refused)| refused.into_iter().map(|(part, _)| part).collect())
+            .unwrap_or_default(),
         user,
         changes: Changes::from_json(changes)
             .map_err(|_| StoreError::corrupt("user_writes", "changes", user))?,

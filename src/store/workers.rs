@@ -48,14 +48,25 @@ impl Store {
         Ok(())
     }
 
-    /// Shortens leases that end after `latest` to `until`: they were renewed by a clock that has gone back since.
+    /// Shortens leases that end after `latest` to `until`: they were renewed by a clock that has gone back since. Until
+    /// the step is recorded, processes that do not know of it would take the rows of live workers over.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn shorten_leases(&self, latest: Timestamp, until: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("UPDATE workers SET lease_until = $2 WHERE lease_until > $1")
+    pub async fn shorten_leases(
+        &self,
+        latest: Timestamp,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE workers SET lease_until = $2
+             WHERE lease_until > $1
+               AND NOT EXISTS (SELECT 1 FROM database_watch w WHERE w.read_at > $3::timestamptz + interval '1 second')",
+        )
             .bind(latest)
             .bind(until)
+            .bind(now)
             .execute(self.pool())
             .await?;
         Ok(())

@@ -13,6 +13,8 @@ use super::{MAX_PROPERTIES_PER_CALL, MAX_SUBSCRIPTIONS};
 pub struct Known {
     /// Their aliases in Herald: labels with ids.
     pub aliases: BTreeMap<String, String>,
+    /// Labels of aliases that OneSignal has refused.
+    pub refused_aliases: BTreeSet<String>,
     /// Parts whose value at OneSignal is the one in the changes.
     pub confirmed: BTreeSet<PartKey>,
     /// Tags that OneSignal is known to have, whatever their value.
@@ -54,8 +56,9 @@ pub fn next_call(changes: &Changes, known: &Known) -> Planned {
     }
     let adds_identity = !parts.aliases.is_empty() || !parts.subscriptions.is_empty();
     planned.covers = std::mem::take(&mut parts.covers);
-    planned.call = Some(if adds_identity || known.creates && !known.exists {
-        parts.upsert(by, known)
+    let identity = parts.identity(known);
+    planned.call = Some(if !identity.is_empty() && (adds_identity || known.creates && !known.exists) {
+        UserCall::Upsert { identity, fields: parts.fields, subscriptions: parts.subscriptions }
     } else {
         UserCall::Update { by, fields: parts.fields }
     });
@@ -132,13 +135,15 @@ impl Parts {
         parts
     }
 
-    /// The upsert of these parts. A user who may not exist yet gets all their aliases at once.
-    fn upsert(self, (label, id): (String, String), known: &Known) -> UserCall {
-        let mut identity = if known.exists { self.aliases } else { known.aliases.clone() };
-        identity.entry(label).or_insert(id);
+    /// The aliases of an upsert: all that the person has, so that OneSignal finds the user by any that it knows, without
+    /// those that it has refused; and the new ones.
+    fn identity(&self, known: &Known) -> BTreeMap<String, String> {
+        let kept = known.aliases.iter().filter(|(label, _)| !known.refused_aliases.contains(*label));
+        let mut identity: BTreeMap<String, String> =
+            kept.map(|(label, id)| (label.clone(), id.clone())).chain(self.aliases.clone()).collect();
         // OneSignal assigns it.
         identity.remove("onesignal_id");
-        UserCall::Upsert { identity, fields: self.fields, subscriptions: self.subscriptions }
+        identity
     }
 
     fn add_subscription(&mut self, value: &Value) -> bool {
@@ -242,6 +247,28 @@ mod tests {
         assert!(matches!(first.call, Some(UserCall::Update { .. })), "{first:?}");
         let rest = next_call(&changes(&[("alias/crm_id", Value::Null)]), &known);
         assert!(matches!(rest.call, Some(UserCall::RemoveAlias { label, .. }) if label == "crm_id"));
+    }
+
+    #[test]
+    fn a_known_person_who_gets_an_alias_is_named_by_the_others_and_never_by_a_refused_one() {
+        let known = Known { exists: true, refused_aliases: ["loyalty".to_owned()].into(), ..known() };
+        let known = Known {
+            aliases: known.aliases.into_iter().chain([("loyalty".to_owned(), "9".to_owned())]).collect(),
+            ..known
+        };
+        let planned = next_call(&changes(&[("alias/external_id", json!("u1"))]), &known);
+        let Some(UserCall::Upsert { identity, .. }) = planned.call else { panic!() };
+        let expected: BTreeMap<String, String> =
+            [("crm_id".to_owned(), "77".to_owned()), ("external_id".to_owned(), "u1".to_owned())].into();
+        assert_eq!(identity, expected);
+    }
+
+    #[test]
+    fn someone_who_is_known_by_onesignals_id_alone_is_never_created() {
+        let aliases = [("onesignal_id".to_owned(), "5a0d".to_owned())].into();
+        let known = Known { aliases, creates: true, ..Known::default() };
+        let planned = next_call(&changes(&[("tag/plan", json!("gold"))]), &known);
+        assert!(matches!(planned.call, Some(UserCall::Update { .. })), "{planned:?}");
     }
 
     #[test]

@@ -22,16 +22,37 @@ const CHUNK: i64 = 1_000;
 const MAX_WAITING: i64 = 5_000;
 
 impl People {
-    /// Takes the next step of the oldest import that has work to do. Returns the number of rows.
+    /// Takes the next step of the oldest import that can take one. Returns the number of rows.
     ///
     /// # Errors
     /// [`StoreError`]; the step is repeated then.
     pub(in crate::people) async fn import_step(&self) -> Result<usize, StoreError> {
-        let mut tx = self.store.begin().await?;
-        let Some(mut import) = imports::lock_active(&mut tx).await? else { return Ok(0) };
+        let mut tried = Vec::new();
+        loop {
+            let mut tx = self.store.begin().await?;
+            let Some(import) = imports::lock_active(&mut tx, &tried).await? else { return Ok(0) };
+            tried.push(import.id);
+            // One that waits, for its people or for its app, does not hold up the others.
+            let rows = self.step(tx, import).await?;
+            if rows > 0 {
+                return Ok(rows);
+            }
+        }
+    }
+
+    async fn step(&self, mut tx: Tx, mut import: Import) -> Result<usize, StoreError> {
         let Some(app) = self.store.apps().await?.into_iter().find(|app| app.id == import.app) else {
             return Ok(0);
         };
+        if import.format.is_some() && mapping_of(&import, &app).is_err() {
+            stop(
+                &mut import,
+                "its columns can't be read any more: the app's alias labels have changed".to_owned(),
+            );
+            imports::update(&mut tx, &import).await?;
+            tx.commit().await?;
+            return Ok(0);
+        }
         let now = self.clock.now();
         let runs = import.state == ImportState::Running;
         if runs && imports::count_waiting(&mut tx, app.id, MAX_WAITING + 1).await? > MAX_WAITING {

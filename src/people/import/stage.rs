@@ -143,6 +143,8 @@ fn begin(
     is_last: bool,
 ) -> Result<(Option<Format>, usize), PartError> {
     let bad = |detail: &str| PartError::BadFile(detail.to_owned());
+    let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let text = &text[mark..];
     let first = text.split_inclusive('\n').next().filter(|line| line.ends_with('\n') || is_last);
     let Some(first) = first else {
         return match (is_last, text.len() > MAX_HEADER_BYTES) {
@@ -163,7 +165,7 @@ fn begin(
     import.next_line = i64::try_from(line).unwrap_or(i64::MAX);
     let header =
         fields.into_iter().map(|name| name.trim().trim_start_matches('\u{feff}').to_owned()).collect();
-    Ok((Some(Format { encoding, delimiter: char::from(delimiter), header }), skipped + end))
+    Ok((Some(Format { encoding, delimiter: char::from(delimiter), header }), mark + skipped + end))
 }
 
 /// Checks records and stages them.

@@ -27,6 +27,8 @@ use crate::store::{StoreError, Tx, user_writes, users};
 /// How long an urgent delivery waits for its recipient's facts, and any other.
 const URGENT_WAIT: TimeDelta = TimeDelta::seconds(10);
 const LONGEST_WAIT: TimeDelta = TimeDelta::minutes(5);
+/// How long before its expiry a delivery stops waiting.
+const BEFORE_EXPIRY: TimeDelta = TimeDelta::seconds(30);
 
 /// The writes that deliveries of a group wait for.
 #[derive(Debug, Default)]
@@ -41,7 +43,8 @@ impl FactWrites {
             Priority::Urgent => URGENT_WAIT,
             Priority::Normal | Priority::Bulk => LONGEST_WAIT,
         };
-        Some(*at + wait)
+        // It is sent as it is rather than not at all.
+        Some((*at + wait).min(planned.expires_at - BEFORE_EXPIRY).max(*at))
     }
 
     fn of(&self, planned: &PlannedDelivery) -> Option<(Uuid, i64)> {
@@ -78,19 +81,23 @@ impl Pipeline {
         let aliases: BTreeSet<Alias> =
             given.iter().flat_map(|(_, facts)| [alias_of(&facts.recipient)]).collect();
         let people = users::ensure(tx, &aliases, || self.ids.next::<UserId>(now).uuid(), now).await?;
+        let erased = users::lock(tx, &people.values().copied().collect()).await?;
         let mut rows: BTreeMap<Uuid, RowChange> = BTreeMap::new();
         let mut writes: BTreeMap<AppId, BTreeMap<Uuid, Changes>> = BTreeMap::new();
         for (pending, facts) in &given {
-            let Some(user) = people.get(&alias_of(&facts.recipient)) else { continue };
-            let row = rows.entry(*user).or_default();
-            row.locale = facts.locale.clone().or(row.locale.take());
-            row.time_zone = facts.time_zone.clone().or(row.time_zone.take());
+            let user = people.get(&alias_of(&facts.recipient)).filter(|user| !erased.contains(user));
+            let Some(user) = user else { continue };
+            // What is known of a person decides about live messages too.
+            if !pending.event.is_test {
+                let row = rows.entry(*user).or_default();
+                row.locale = facts.locale.clone().or(row.locale.take());
+                row.time_zone = facts.time_zone.clone().or(row.time_zone.take());
+            }
             for app in self.apps_of(pending).await? {
                 let changes = writes.entry(app).or_default().entry(*user).or_default();
                 changes.merge(self.with_hashes(&facts.changes));
             }
         }
-        users::lock(tx, &rows.keys().copied().collect()).await?;
         users::update(tx, &rows, now).await?;
         let mut versions: HashMap<(AppId, Uuid), i64> = HashMap::new();
         for (app, changes) in writes {

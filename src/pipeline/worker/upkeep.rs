@@ -50,7 +50,7 @@ impl Pipeline {
         // A process that was about to renew its lease while the clock went back may have done so by the old time, after
         // the others were repaired.
         let until = now + delta(self.limits.lease);
-        self.store.shorten_leases(until + LEASE_SLACK, until).await?;
+        self.store.shorten_leases(until + LEASE_SLACK, until, now).await?;
         let mut tx = self.store.begin().await?;
         let sending_before = now - delta(self.limits.call_timeout);
         let orphans = orphans::lock_orphans(&mut tx, now, sending_before, known_step, ROWS_AT_ONCE).await?;

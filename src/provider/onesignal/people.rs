@@ -178,6 +178,12 @@ fn classify_custom_events(answer: &RawAnswer) -> CustomEventsAnswer {
     let detail = classify::detail(body);
     match answer.status {
         403 if detail.contains("on your plan") => CustomEventsAnswer::NotOnPlan { detail },
+        200..=299
+            if answer.body.is_err()
+                || !(body.is_empty() || serde_json::from_slice::<Value>(body).is_ok()) =>
+        {
+            CustomEventsAnswer::Unclear { detail: "OneSignal's response can't be parsed".to_owned() }
+        }
         200..=299 => CustomEventsAnswer::Accepted { refused: refused_events(body) },
         401 | 403 | 300..=399 => CustomEventsAnswer::AppUnusable { detail },
         429 => CustomEventsAnswer::RateLimited { retry_after: answer.retry_after },

@@ -9,5 +9,6 @@ ON CONFLICT (user_id, app_id) DO UPDATE
 SET changes = w.changes || excluded.changes,
     creates = w.creates OR excluded.creates,
     origin = least(w.origin, excluded.origin),
-    version = excluded.version
+    -- Drawn under the row's lock: a later change has a larger one.
+    version = nextval('user_write_versions')
 RETURNING w.user_id, w.version

@@ -17,6 +17,7 @@ claimed AS (
 SELECT
     c.*,
     s.confirmed,
+    s.refused,
     s.exists_since,
     (SELECT jsonb_object_agg(a.label, a.alias) FROM user_aliases a WHERE a.user_id = c.user_id) AS aliases
 FROM claimed c

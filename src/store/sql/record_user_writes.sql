@@ -9,7 +9,7 @@ WITH results AS MATERIALIZED (
     )
 ),
 held AS MATERIALIZED (
-    SELECT w.changes AS present, w.import_id, r.*
+    SELECT w.changes AS present, w.import_id, w.version AS present_version, r.*
     FROM user_writes w
     JOIN results r ON r.user_id = w.user_id AND r.epoch = w.claim_epoch
     WHERE w.app_id = $1
@@ -18,7 +18,9 @@ held AS MATERIALIZED (
 ),
 -- A part that was changed again in the meantime has another value, and stays.
 rest AS MATERIALIZED (
-    SELECT h.*, coalesce(open.changes, '{}') AS changes
+    SELECT h.*, coalesce(open.changes, '{}') AS changes,
+        -- A later write of equal values keeps the row: someone may wait for its version.
+        open.changes IS NULL AND h.present_version = h.version AS is_gone
     FROM held h
     CROSS JOIN LATERAL (
         SELECT jsonb_object_agg(c.key, c.value) AS changes
@@ -29,18 +31,20 @@ rest AS MATERIALIZED (
 gone AS (
     DELETE FROM user_writes w
     USING rest
-    WHERE w.app_id = $1 AND w.user_id = rest.user_id AND rest.changes = '{}'
+    WHERE w.app_id = $1 AND w.user_id = rest.user_id AND rest.is_gone
 ),
 kept AS (
     UPDATE user_writes w
     SET changes = rest.changes, due_at = rest.due_at, attempts = rest.attempts, max_new_tags = rest.max_new_tags,
         is_in_doubt = rest.is_in_doubt
     FROM rest
-    WHERE w.app_id = $1 AND w.user_id = rest.user_id AND rest.changes <> '{}'
+    WHERE w.app_id = $1 AND w.user_id = rest.user_id AND NOT rest.is_gone
 ),
 known AS (
     UPDATE user_syncs s
-    SET confirmed = CASE WHEN rest.forgets THEN '{}' ELSE s.confirmed END || rest.confirm,
+    -- What OneSignal has of a refused part is not certain.
+    SET confirmed = (CASE WHEN rest.forgets THEN '{}' ELSE s.confirmed END || rest.confirm)
+            - ARRAY(SELECT jsonb_object_keys(rest.refuse)),
         refused = (
             SELECT coalesce(jsonb_object_agg(f.key, f.value), '{}')
             FROM jsonb_each(s.refused || rest.refuse) f
@@ -59,17 +63,6 @@ new AS (
     SELECT $1, user_id, confirm, refuse, onesignal_id, CASE WHEN does_exist THEN $3 END, next_at, answer, detail, $3
     FROM rest
     WHERE is_called AND NOT EXISTS (SELECT 1 FROM user_syncs s WHERE s.app_id = $1 AND s.user_id = rest.user_id)
-),
-imported AS (
-    UPDATE imports i
-    SET sent = i.sent + c.sent, refused = i.refused + c.refused
-    FROM (
-        SELECT import_id, count(*) FILTER (WHERE refuse = '{}') AS sent, count(*) FILTER (WHERE refuse <> '{}') AS refused
-        FROM rest
-        WHERE import_id IS NOT NULL AND changes = '{}'
-        GROUP BY import_id
-    ) AS c
-    WHERE i.id = c.import_id
 ),
 finished AS (
     DELETE FROM tag_actions t
@@ -96,6 +89,11 @@ freed AS (
     WHERE q.delivery_id = r.delivery_id AND q.state = 'queued' AND q.worker_id IS NULL
     RETURNING q.delivery_id
 )
-SELECT action_id, refuse, 0 AS freed FROM finished
+SELECT action_id, refuse, 0 AS freed, NULL::uuid AS import_id, 0 AS sent, 0 AS refused FROM finished
 UNION ALL
-SELECT NULL, NULL, count(*) FROM freed
+SELECT NULL, NULL, count(*), NULL, 0, 0 FROM freed
+UNION ALL
+SELECT NULL, NULL, 0, import_id, count(*) FILTER (WHERE refuse = '{}'), count(*) FILTER (WHERE refuse <> '{}')
+FROM rest
+WHERE import_id IS NOT NULL AND is_gone
+GROUP BY import_id
