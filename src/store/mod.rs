@@ -28,6 +28,7 @@ pub mod gates;
 pub mod grants;
 pub mod health;
 pub mod health_metrics;
+pub mod import_rows;
 pub mod imports;
 pub mod issues;
 pub mod keys;

@@ -11,7 +11,7 @@ use crate::run::Run;
 use crate::run::clock::Step;
 
 /// Rounds until everything must have come to its end.
-const ROUNDS: u32 = 400;
+const ROUNDS: u32 = 2_000;
 /// How far a row that is no one's may be behind: lease, the longest call, and a look every half minute.
 const PATIENCE: TimeDelta = TimeDelta::seconds(45 + 60 + 30);
 

@@ -5,7 +5,8 @@ use super::mapping::REJECT_COLUMNS;
 use super::records;
 use super::stage::read_format;
 use crate::store::StoreError;
-use crate::store::imports::{Import, StagedRow};
+use crate::store::import_rows::StagedRow;
+use crate::store::imports::Import;
 
 /// The file as UTF-8 text with the delimiter of the original. Cells are written as they were; only the added reason is
 /// ours, and never begins with a character that a spreadsheet takes for a formula.

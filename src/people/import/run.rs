@@ -13,7 +13,8 @@ use crate::domain::id::TypedId;
 use crate::domain::user::Origin;
 use crate::people::People;
 use crate::people::accept::{AcceptedUser, Accepting, ChangeError, Mode, UserChange};
-use crate::store::imports::{self, Import, ImportState, StagedRow};
+use crate::store::import_rows::{self, StagedRow};
+use crate::store::imports::{self, Import, ImportState};
 use crate::store::{StoreError, Tx};
 
 /// Rows that are checked or accepted in one transaction.
@@ -58,7 +59,7 @@ impl People {
         if runs && imports::count_waiting(&mut tx, app.id, MAX_WAITING + 1).await? > MAX_WAITING {
             return Ok(0);
         }
-        let rows = imports::next_rows(&mut tx, import.id, import.position, CHUNK).await?;
+        let rows = import_rows::next_rows(&mut tx, import.id, import.position, CHUNK).await?;
         let count = rows.len();
         if let Some(last) = rows.last() {
             import.position = last.line;
@@ -100,7 +101,7 @@ impl People {
         if runs {
             import.counts.accepted += count(changed.len());
             imports::mark(tx, import.id, app.id, &changed).await?;
-            imports::reject(tx, import.id, &rejected).await?;
+            import_rows::reject(tx, import.id, &rejected).await?;
             return Ok(true);
         }
         let is_new =
@@ -135,7 +136,7 @@ impl People {
         } else if !imports::is_waiting(tx, import.id).await? {
             import.state = ImportState::Done;
             import.finished_at = Some(now);
-            imports::delete_good_rows(tx, import.id).await?;
+            import_rows::delete_good_rows(tx, import.id).await?;
         }
         Ok(())
     }
@@ -169,7 +170,7 @@ impl People {
             import.finished_at = Some(self.clock.now());
             import.tail = Vec::new();
             imports::update(&mut tx, &import).await?;
-            imports::delete_good_rows(&mut tx, import.id).await?;
+            import_rows::delete_good_rows(&mut tx, import.id).await?;
         }
         tx.commit().await?;
         Ok(Some(import.state))

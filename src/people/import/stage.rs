@@ -9,7 +9,8 @@ use super::mapping::{ImportSettings, Mapping, RowProblem};
 use super::records::{self, Record};
 use crate::domain::app::App;
 use crate::people::People;
-use crate::store::imports::{Import, ImportState, StagedRow, lock, stage, update};
+use crate::store::import_rows::{StagedRow, stage};
+use crate::store::imports::{Import, ImportState, lock, update};
 use crate::store::{StoreError, Tx};
 
 /// The largest first line, in bytes.
