@@ -68,7 +68,8 @@ CREATE TABLE tag_actions (
     action_id  uuid PRIMARY KEY,
     app_id     uuid NOT NULL,
     user_id    uuid NOT NULL,
-    version    bigint NOT NULL
+    version    bigint NOT NULL,
+    tags       text[] NOT NULL                      -- their names: the action is refused if one of them is
 );
 CREATE INDEX tag_actions_user ON tag_actions (app_id, user_id, version);
 

@@ -29,7 +29,7 @@ const MAX_PART_BYTES: usize = 8 * 1024 * 1024;
 const PAGE: i64 = 50;
 /// Rows of a preview, and of a page of rejected rows.
 const PREVIEW_ROWS: i64 = 5;
-const REJECTED_PAGE: i64 = 10_000;
+const REJECTED_PAGE: i64 = 100_000;
 
 /// An import to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -353,7 +353,7 @@ pub(super) async fn cancel_import(
 #[utoipa::path(
     get, path = "/v1/users/imports/{id}/rejected", tag = "users",
     params(("id" = String, Path, description = "imp_…"), RejectedQuery),
-    responses((status = 200, description = "Up to 10,000 rejected rows", content_type = "text/csv", body = String))
+    responses((status = 200, description = "Up to 100,000 rejected rows", content_type = "text/csv", body = String))
 )]
 pub(super) async fn get_rejected(
     State(api): State<Arc<Api>>,

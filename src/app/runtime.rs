@@ -136,6 +136,13 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
+        // Weak: people hold the pipeline.
+        let woken = Arc::downgrade(&people);
+        pipeline.set_on_people(move || {
+            if let Some(people) = woken.upgrade() {
+                people.wake();
+            }
+        });
         let team = Arc::new(Team::new(
             store.of(User::Access),
             Arc::clone(&clock),

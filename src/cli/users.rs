@@ -17,6 +17,9 @@ use crate::people::in_words;
 
 /// The size of a part of a file.
 const PART_BYTES: usize = 4 * 1024 * 1024;
+/// How long the next attempt to send a part waits while Herald can't be reached.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10)];
 /// How often progress is read.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -176,8 +179,7 @@ async fn upload(args: &ImportArgs, path: &str, file: &mut (dyn Read + Send)) -> 
         let following = next_part(file)?;
         let is_last = following.is_empty();
         let length = u64::try_from(part.len()).unwrap_or_default();
-        let target = format!("{path}/content?offset={offset}&last={is_last}");
-        args.client.put_bytes(&target, part).await?;
+        send_part(args, path, (offset, is_last), part).await?;
         offset += length;
         progress(&format!("{offset} bytes sent"));
         if is_last {
@@ -185,6 +187,28 @@ async fn upload(args: &ImportArgs, path: &str, file: &mut (dyn Read + Send)) -> 
         }
         part = following;
     }
+}
+
+/// Sends a part. After a lost connection it is sent again, unless it has arrived.
+async fn send_part(
+    args: &ImportArgs,
+    path: &str,
+    (offset, is_last): (u64, bool),
+    part: Vec<u8>,
+) -> anyhow::Result<()> {
+    let target = format!("{path}/content?offset={offset}&last={is_last}");
+    let end = offset + u64::try_from(part.len()).unwrap_or_default();
+    for wait in PAUSES {
+        let Err(error) = args.client.put_bytes(&target, part.clone()).await else { return Ok(()) };
+        let Ok(import) = args.client.call(Method::GET, path, None).await else {
+            progress(&format!("{error:#}; trying again"));
+            tokio::time::sleep(wait).await;
+            continue;
+        };
+        let has_arrived = import["received_bytes"].as_u64() == Some(end) && end > offset;
+        return if has_arrived && !(is_last && import["state"] == "uploading") { Ok(()) } else { Err(error) };
+    }
+    args.client.put_bytes(&target, part).await.map(|_| ())
 }
 
 fn next_part(file: &mut (dyn Read + Send)) -> anyhow::Result<Vec<u8>> {

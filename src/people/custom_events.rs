@@ -42,9 +42,21 @@ impl People {
     ) -> Result<(usize, Option<Timestamp>), StoreError> {
         let now = self.clock.now();
         let rate = f64::from(self.limits.event_calls_per_second) * share;
-        if self.paces.lock().available(app.id, Kind::CustomEvents, rate, now) == 0 {
+        if self.paces.lock().reserve(app.id, Kind::CustomEvents, rate, 1, now) == 0 {
             return Ok((0, Some(Paces::next(rate, now))));
         }
+        let sent = self.send_due_events(app, now).await;
+        if !matches!(sent, Ok((count, _)) if count > 0) {
+            self.paces.lock().give_back(app.id, Kind::CustomEvents, 1);
+        }
+        sent
+    }
+
+    async fn send_due_events(
+        &self,
+        app: &App,
+        now: Timestamp,
+    ) -> Result<(usize, Option<Timestamp>), StoreError> {
         let call_time = TimeDelta::from_std(self.limits.call_timeout).unwrap_or(TimeDelta::MAX);
         let until = now + call_time + CLAIM_MARGIN;
         let claims = self.store.claim_custom_events(app.id, CLAIM_AT_ONCE, until, now).await?;
@@ -62,7 +74,6 @@ impl People {
             self.store.postpone_custom_events(&rest).await?;
         }
         if !sent.is_empty() {
-            self.paces.lock().take(app.id, Kind::CustomEvents, 1);
             let events: Vec<CustomEvent> = sent.iter().map(|claim| claim.event.clone()).collect();
             let answer = self.provider.send_custom_events(app, &events).await;
             self.record_custom_events(app, &sent, answer).await?;
@@ -98,7 +109,7 @@ impl People {
             CustomEventsAnswer::Refused { detail } if sent.len() == 1 => {
                 self.end(sent, now, |_| (EndState::Refused, detail.clone())).await
             }
-            CustomEventsAnswer::Refused { detail } => self.send_halves(app, sent, &detail).await,
+            CustomEventsAnswer::Refused { .. } => self.send_halves(app, sent).await,
             CustomEventsAnswer::AppUnusable { detail } => {
                 self.close_app(app, &detail, now);
                 self.store.postpone_custom_events(&postpone(now + APP_DELAY, 0)).await
@@ -118,8 +129,9 @@ impl People {
     }
 
     /// After a request was refused as a whole: each half alone, so that the bad event is found in few calls.
-    async fn send_halves(&self, app: &App, sent: &[ClaimedEvent], detail: &str) -> Result<(), StoreError> {
-        tracing::warn!(app.id = %app.id, events = sent.len(), "OneSignal refused custom events as a whole: {detail}");
+    async fn send_halves(&self, app: &App, sent: &[ClaimedEvent]) -> Result<(), StoreError> {
+        // The reason may quote a value: it is stored with the events, and not logged.
+        tracing::warn!(app.id = %app.id, events = sent.len(), "OneSignal refused custom events as a whole");
         let (first, second) = sent.split_at(sent.len() / 2);
         for half in [first, second] {
             let events: Vec<CustomEvent> = half.iter().map(|claim| claim.event.clone()).collect();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::domain::app::App;
 use crate::domain::clock::{Clock, Timestamp};
@@ -70,6 +70,8 @@ pub struct People {
     provider: Arc<dyn PeopleProvider>,
     limits: PeopleLimits,
     paces: Mutex<pace::Paces>,
+    /// Slots for concurrent calls about users.
+    calls: Semaphore,
     /// Called when deliveries that waited for their recipients may be sent.
     on_freed: Box<dyn Fn() + Send + Sync>,
     /// When old imports were last deleted.
@@ -101,6 +103,7 @@ impl People {
             provider,
             limits,
             paces: Mutex::new(pace::Paces::default()),
+            calls: Semaphore::new(limits.calls_in_flight.max(1)),
             on_freed: Box::new(on_freed),
             pruned_at: Mutex::new(None),
             wake: Notify::new(),

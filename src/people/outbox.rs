@@ -1,13 +1,13 @@
 //! The outbox: claims due people, makes one call for each, records the answers.
 //!
 //! No transaction is open during a call. Calls of one claim run concurrently, and answers are recorded together as they
-//! arrive, so that one slow call holds back no other.
+//! arrive. A process has several writers: while one waits for a slow call, the others claim what is due.
 
 use std::sync::Arc;
 
 use chrono::TimeDelta;
 use futures_util::StreamExt;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::People;
@@ -22,7 +22,7 @@ use crate::store::user_writes::{ClaimedWrite, WriteResult};
 use crate::telemetry::names;
 
 /// The maximum number of people claimed at once.
-const CLAIM_AT_ONCE: usize = 500;
+const CLAIM_AT_ONCE: usize = 200;
 /// The maximum number of answers recorded in one statement.
 const RECORD_AT_ONCE: usize = 200;
 /// How much longer than a call a claim lasts.
@@ -39,22 +39,23 @@ impl People {
     ) -> Result<(usize, Option<Timestamp>), StoreError> {
         let now = self.clock.now();
         let rate = f64::from(self.limits.user_calls_per_second) * share;
-        let available = self.paces.lock().available(app.id, Kind::User, rate, now);
-        if available == 0 {
+        let reserved = self.paces.lock().reserve(app.id, Kind::User, rate, CLAIM_AT_ONCE, now);
+        if reserved == 0 {
             return Ok((0, Some(Paces::next(rate, now))));
         }
         let call_time = TimeDelta::from_std(self.limits.call_timeout).unwrap_or(TimeDelta::MAX);
         let until = now + call_time + CLAIM_MARGIN;
-        let claims = self.store.claim_user_writes(app.id, available.min(CLAIM_AT_ONCE), until, now).await?;
+        let claims = self.store.claim_user_writes(app.id, reserved, until, now).await;
+        let count = claims.as_ref().map_or(0, Vec::len);
+        self.paces.lock().give_back(app.id, Kind::User, reserved - count);
+        let claims = claims?;
         if claims.is_empty() {
             return Ok((0, self.store.next_user_write(app.id).await?));
         }
-        let count = claims.len();
-        self.paces.lock().take(app.id, Kind::User, count);
         // A process that was suspended must not make a call that another one makes after the claim has expired.
         let call_before = now + CLAIM_MARGIN;
         let calls = claims.into_iter().map(|claim| self.write_one(app, claim, call_before));
-        let answers = futures_util::stream::iter(calls).buffer_unordered(self.limits.calls_in_flight);
+        let answers = futures_util::stream::iter(calls).buffer_unordered(CLAIM_AT_ONCE);
         let mut answers = std::pin::pin!(answers.ready_chunks(RECORD_AT_ONCE));
         let mut limited = 0;
         let mut failed = None;
@@ -80,6 +81,7 @@ impl People {
         let Some(call) = &planned.call else {
             return Some(outcome::unchanged(&claim, &planned, self.clock.now()));
         };
+        let Ok(_slot) = self.calls.acquire().await else { return None };
         if self.clock.now() >= call_before {
             return None;
         }
@@ -120,24 +122,19 @@ impl People {
             return Ok(());
         }
         let ends: Vec<ActionEnd> =
-            finished.actions.into_iter().map(|(action, refused)| end_of(action, &refused)).collect();
+            finished.actions.into_iter().map(|(action, reason)| end_of(action, reason.as_ref())).collect();
         self.store.end_actions(&ends, now).await
     }
 }
 
-/// The end of a tag action. `refused` are the parts that were refused in the same write.
-fn end_of(action: Uuid, refused: &Map<String, Value>) -> ActionEnd {
-    let tag = refused.iter().find(|(key, _)| key.starts_with("tag/"));
-    let text = |value: &Value, name: &str| {
-        value.get(name).unwrap_or(&json!("")).as_str().unwrap_or_default().to_owned()
+/// The end of a tag action, with the reason if one of its tags was refused.
+fn end_of(action: Uuid, reason: Option<&Value>) -> ActionEnd {
+    let Some(reason) = reason else {
+        return ActionEnd { action, state: EndState::Done, detail: String::new() };
     };
-    match tag {
-        None => ActionEnd { action, state: EndState::Done, detail: String::new() },
-        Some((_, reason)) => {
-            let (code, detail) = (text(reason, "code"), text(reason, "detail"));
-            ActionEnd { action, state: EndState::Refused, detail: format!("{code}: {detail}") }
-        }
-    }
+    let text = |name: &str| reason[name].as_str().unwrap_or_default();
+    let detail = format!("{}: {}", text("code"), text("detail"));
+    ActionEnd { action, state: EndState::Refused, detail }
 }
 
 impl People {

@@ -30,23 +30,22 @@ pub(super) struct Paces {
 }
 
 impl Paces {
-    /// The number of calls that may be made now, at `rate` per second.
-    pub fn available(&mut self, app: AppId, kind: Kind, rate: f64, now: Timestamp) -> usize {
+    /// Reserves up to `wanted` calls that may be made now, at `rate` per second; returns how many.
+    pub fn reserve(&mut self, app: AppId, kind: Kind, rate: f64, wanted: usize, now: Timestamp) -> usize {
         let bucket = self.buckets.entry((app, kind)).or_insert(Bucket { tokens: rate, filled_at: now });
         let elapsed = (now - bucket.filled_at).to_std().unwrap_or_default();
         bucket.tokens = (bucket.tokens + elapsed.as_secs_f64() * rate).min(rate.max(1.0));
         bucket.filled_at = now;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the rate")]
-        let whole = bucket.tokens.max(0.0) as usize;
-        whole
+        let reserved = (bucket.tokens.max(0.0) as usize).min(wanted);
+        bucket.tokens -= calls(reserved);
+        reserved
     }
 
-    /// Takes calls out of the bucket.
-    pub fn take(&mut self, app: AppId, kind: Kind, calls: usize) {
+    /// Gives back reserved calls that are not made.
+    pub fn give_back(&mut self, app: AppId, kind: Kind, unused: usize) {
         if let Some(bucket) = self.buckets.get_mut(&(app, kind)) {
-            #[expect(clippy::cast_precision_loss, reason = "at most a few thousand")]
-            let calls = calls as f64;
-            bucket.tokens -= calls;
+            bucket.tokens += calls(unused);
         }
     }
 
@@ -67,6 +66,11 @@ impl Paces {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "at most a few thousand")]
+fn calls(count: usize) -> f64 {
+    count as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,13 +80,16 @@ mod tests {
         let app = AppId(uuid::Uuid::nil());
         let start: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
         let mut paces = Paces::default();
-        assert_eq!(paces.available(app, Kind::User, 10.0, start), 10);
-        paces.take(app, Kind::User, 10);
-        assert_eq!(paces.available(app, Kind::User, 10.0, start), 0);
+        let mut reserve = |kind, rate, wanted, now| paces.reserve(app, kind, rate, wanted, now);
+        assert_eq!(reserve(Kind::User, 10.0, 100, start), 10);
+        assert_eq!(reserve(Kind::User, 10.0, 100, start), 0);
         let later = start + chrono::TimeDelta::milliseconds(500);
-        assert_eq!(paces.available(app, Kind::User, 10.0, later), 5);
-        assert_eq!(paces.available(app, Kind::CustomEvents, 3.0, later), 3, "the other kind is apart");
+        assert_eq!(reserve(Kind::User, 10.0, 100, later), 5);
+        assert_eq!(reserve(Kind::CustomEvents, 3.0, 100, later), 3, "the other kind is apart");
         let much_later = start + chrono::TimeDelta::hours(1);
-        assert_eq!(paces.available(app, Kind::User, 10.0, much_later), 10);
+        assert_eq!(reserve(Kind::User, 10.0, 4, much_later), 4);
+        assert_eq!(reserve(Kind::User, 10.0, 100, much_later), 6);
+        paces.give_back(app, Kind::User, 6);
+        assert_eq!(paces.reserve(app, Kind::User, 10.0, 100, much_later), 6);
     }
 }

@@ -1,4 +1,4 @@
-//! The loop of one process: runs when something is due or was just stored, and sleeps otherwise.
+//! The loops of one process: they run when something is due or was just stored, and sleep otherwise.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use super::People;
 use crate::domain::clock::Timestamp;
 use crate::store::StoreError;
 
+/// Concurrent writers of a process.
+const WRITERS: usize = 4;
 /// How often changes that other processes have stored are looked for.
 const POLL: Duration = Duration::from_secs(1);
 /// How often old imports are deleted and times are checked.
@@ -48,8 +50,13 @@ impl People {
         Ok((done, next))
     }
 
-    /// Runs until `stop`.
+    /// Runs until `stop`, with several writers: a slow call keeps one of them.
     pub async fn keep_writing(self: Arc<Self>, stop: CancellationToken) {
+        let writers = (0..WRITERS).map(|_| Arc::clone(&self).write_until(stop.clone()));
+        futures_util::future::join_all(writers).await;
+    }
+
+    async fn write_until(self: Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let wait = match self.run_once().await {
                 Ok((0, next)) => self.until(next),

@@ -17,7 +17,7 @@ pub mod send;
 pub mod worker;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -128,6 +128,8 @@ pub struct Pipeline {
     pub(crate) intake: ingest::intake::Intake,
     pub(crate) lease: ArcSwapOption<WorkerLease>,
     pub(crate) wanted_uploads: Mutex<BTreeSet<UploadKey>>,
+    /// Called when an event has stored changes of people or custom events.
+    on_people: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Notified when rows may be due, orphaned or unknown to this process.
     pub(crate) look: Notify,
     /// Set when a commit's result is unknown: rows may be leased to this worker that it does not know.
@@ -186,6 +188,7 @@ impl Pipeline {
             intake: ingest::intake::Intake::new(limits.waiting_events),
             lease: ArcSwapOption::empty(),
             wanted_uploads: Mutex::new(BTreeSet::new()),
+            on_people: OnceLock::new(),
             look: Notify::new(),
             doubt: std::sync::atomic::AtomicBool::new(false),
             has_unblocked: std::sync::atomic::AtomicBool::new(false),
@@ -193,6 +196,11 @@ impl Pipeline {
             watched_at: std::sync::atomic::AtomicI64::new(i64::MIN),
             limits,
         })
+    }
+
+    /// Names what is called when an event has stored changes of people or custom events; a second call changes nothing.
+    pub fn set_on_people(&self, on_people: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_people.set(Box::new(on_people));
     }
 
     /// The retention periods.

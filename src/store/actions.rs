@@ -95,7 +95,7 @@ pub struct ActionEnd {
 }
 
 /// A tag action that waits for a write of its person.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct TagAction {
     /// The action.
     pub action: Uuid,
@@ -105,6 +105,8 @@ pub struct TagAction {
     pub user: Uuid,
     /// The version of the write that carries its tags.
     pub version: i64,
+    /// The names of its tags, as JSON.
+    pub tags: Value,
 }
 
 /// Stores which writes tag actions wait for.
@@ -113,13 +115,16 @@ pub struct TagAction {
 /// [`StoreError::Database`].
 pub async fn await_writes(connection: &mut PgConnection, actions: &[TagAction]) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO tag_actions (action_id, app_id, user_id, version)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[])",
+        "INSERT INTO tag_actions (action_id, app_id, user_id, version, tags)
+         SELECT n.id, n.app, n.person, n.version, ARRAY(SELECT json_array_elements_text(n.tags::json))
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[])
+            AS n (id, app, person, version, tags)",
     )
     .bind(actions.iter().map(|action| action.action).collect::<Vec<_>>())
     .bind(actions.iter().map(|action| action.app.0).collect::<Vec<_>>())
     .bind(actions.iter().map(|action| action.user).collect::<Vec<_>>())
     .bind(actions.iter().map(|action| action.version).collect::<Vec<_>>())
+    .bind(actions.iter().map(|action| action.tags.to_string()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -105,8 +105,8 @@ pub struct WriteResult {
 /// What recorded results finish.
 #[derive(Debug, Clone, Default)]
 pub struct Finished {
-    /// Rules' actions, each with the parts that were refused in the same write.
-    pub actions: Vec<(Uuid, Map<String, Value>)>,
+    /// Rules' actions, each with the reason if one of its tags was refused.
+    pub actions: Vec<(Uuid, Option<Value>)>,
     /// The number of deliveries that waited for their recipients, and may be sent now.
     pub freed: i64,
     /// Imports with the numbers of their people that are written, and refused in part.
@@ -176,10 +176,10 @@ impl Store {
             .await?;
         let mut finished = Finished::default();
         for row in &rows {
-            let refused: Option<Json<Map<String, Value>>> = row.try_get("refuse")?;
-            match (row.try_get::<Option<Uuid>, _>("action_id")?, refused) {
-                (Some(action), Some(Json(refused))) => finished.actions.push((action, refused)),
-                (Some(_) | None, _) => finished.freed += row.try_get::<i64, _>("freed")?,
+            let reason: Option<Json<Value>> = row.try_get("reason")?;
+            match row.try_get("action_id")? {
+                Some(action) => finished.actions.push((action, reason.map(|Json(reason)| reason))),
+                None => finished.freed += row.try_get::<i64, _>("freed")?,
             }
             if let Some(import) = row.try_get("import_id")? {
                 finished.imports.push((import, row.try_get("sent")?, row.try_get("refused")?));

@@ -11,6 +11,7 @@ use super::digest::DigestForm;
 use crate::domain::channel::Priority;
 use crate::domain::event::is_pattern;
 use crate::domain::rule::{Action, Audience, Canary, Definition, Filter, Rule, Throttle};
+use crate::domain::tag::{self, TagError};
 use crate::domain::timing::{Hours, ProviderTiming, Timing, Zone};
 
 /// A rule: exactly one of `template`, `tag`, `track` and `cancel`.
@@ -290,9 +291,9 @@ impl RuleForm {
         if let Some(key) = &self.cancel {
             return Some(Action::Cancel(key.clone()));
         }
-        for name in self.tag.keys().filter(|name| RESERVED_TAGS.contains(&name.as_str())) {
-            let message = format!("the tag name `{name}` is reserved by OneSignal");
-            problems.push(FormProblem::new("reserved_tag", "tag", message).hint("use another name"));
+        for error in self.tag.keys().filter_map(|name| tag::check_name(name).err()) {
+            let code = if matches!(error, TagError::Reserved(_)) { "reserved_tag" } else { "bad_tag" };
+            problems.push(FormProblem::new(code, "tag", error.to_string()));
         }
         Some(Action::Tag(self.tag.clone()))
     }
@@ -395,21 +396,6 @@ impl RuleForm {
 
 /// The longest period of a throttle: counters are kept slightly longer.
 const LONGEST_THROTTLE: Duration = Duration::from_hours(31 * 24);
-
-/// Names reserved by OneSignal's Liquid.
-const RESERVED_TAGS: [&str; 11] = [
-    "message",
-    "notification",
-    "subscription",
-    "user",
-    "template",
-    "app",
-    "org",
-    "dynamic_content",
-    "data_feed",
-    "journey",
-    "custom_data",
-];
 
 /// Whether OneSignal accepts it: `9:00AM`, `21:45` or `09:45:30`.
 fn is_time_of_day(text: &str) -> bool {

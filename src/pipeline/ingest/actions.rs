@@ -90,9 +90,10 @@ impl Pipeline {
             writes.into_iter().map(|(user, changes)| NewWrite { user, changes, creates: false }).collect();
         let accepted = user_writes::accept(tx, app, &writes, Origin::Event, now).await?;
         let versions: BTreeMap<Uuid, i64> = accepted.into_iter().collect();
-        let waiting = tagged.iter().filter_map(|(action, alias, _)| {
+        let waiting = tagged.iter().filter_map(|(action, alias, tags)| {
             let user = *people.get(alias)?;
-            Some(TagAction { action: *action, app, user, version: *versions.get(&user)? })
+            let tags = tags.keys().cloned().collect();
+            Some(TagAction { action: *action, app, user, version: *versions.get(&user)?, tags })
         });
         await_writes(tx, &waiting.collect::<Vec<_>>()).await
     }

@@ -170,6 +170,13 @@ impl Pipeline {
                 failpoints::point("after_commit");
                 self.enqueue(admissions, now);
                 self.wake_for_unblocked();
+                let concerns_people =
+                    |pending: &Pending| !pending.facts.is_empty() || !pending.plan.1.actions.is_empty();
+                if group.iter().any(concerns_people)
+                    && let Some(on_people) = self.on_people.get()
+                {
+                    on_people();
+                }
                 metrics::histogram!(names::GROUP_SIZE).record(count(group.len()));
                 metrics::histogram!(names::GROUP_SECONDS).record(began.elapsed().as_secs_f64());
                 Ok(replies)

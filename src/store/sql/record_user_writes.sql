@@ -55,7 +55,7 @@ known AS (
         next_at = rest.next_at, answer = rest.answer, detail = rest.detail, answered_at = $3
     FROM rest
     WHERE s.app_id = $1 AND s.user_id = rest.user_id AND rest.is_called
-    RETURNING s.user_id
+    RETURNING s.user_id, s.refused
 ),
 new AS (
     INSERT INTO user_syncs (app_id, user_id, confirmed, refused, onesignal_id, exists_since, next_at, answer, detail,
@@ -68,7 +68,18 @@ finished AS (
     DELETE FROM tag_actions t
     USING rest
     WHERE t.app_id = $1 AND t.user_id = rest.user_id AND rest.is_settled AND t.version <= rest.version
-    RETURNING t.action_id, rest.refuse
+    RETURNING t.action_id, t.user_id, t.tags, rest.refuse
+),
+-- A part may have been refused by an earlier call than the one that settled the rest.
+ended AS (
+    SELECT f.action_id, (
+        SELECT r.value
+        FROM unnest(f.tags) AS g (name)
+        JOIN jsonb_each(coalesce(k.refused, f.refuse)) AS r ON r.key = 'tag/' || g.name
+        LIMIT 1
+    ) AS reason
+    FROM finished f
+    LEFT JOIN known k ON k.user_id = f.user_id
 ),
 released AS (
     DELETE FROM fact_waits f
@@ -89,11 +100,13 @@ freed AS (
     WHERE q.delivery_id = r.delivery_id AND q.state = 'queued' AND q.worker_id IS NULL
     RETURNING q.delivery_id
 )
-SELECT action_id, refuse, 0 AS freed, NULL::uuid AS import_id, 0 AS sent, 0 AS refused FROM finished
+SELECT action_id, reason, 0 AS freed, NULL::uuid AS import_id, 0 AS sent, 0 AS refused FROM ended
 UNION ALL
 SELECT NULL, NULL, count(*), NULL, 0, 0 FROM freed
 UNION ALL
-SELECT NULL, NULL, 0, import_id, count(*) FILTER (WHERE refuse = '{}'), count(*) FILTER (WHERE refuse <> '{}')
+SELECT NULL, NULL, 0, rest.import_id, count(*) FILTER (WHERE coalesce(k.refused, rest.refuse) = '{}'),
+    count(*) FILTER (WHERE coalesce(k.refused, rest.refuse) <> '{}')
 FROM rest
-WHERE import_id IS NOT NULL AND is_gone
-GROUP BY import_id
+LEFT JOIN known k ON k.user_id = rest.user_id
+WHERE rest.import_id IS NOT NULL AND rest.is_gone
+GROUP BY rest.import_id

@@ -104,6 +104,15 @@ impl Marked {
         (range.end <= *end).then_some(*kind)
     }
 
+    /// The same text, with what was markup as plain text; what is encoded for a link stays so.
+    pub fn without_markup(&self) -> Self {
+        let mut plain = Self::default();
+        for (kind, text) in self.runs() {
+            plain.push(text, if kind == Kind::Url { Kind::Url } else { Kind::Plain });
+        }
+        plain
+    }
+
     /// The same parts, each with other characters.
     pub fn map(&self, mut change: impl FnMut(&str) -> String) -> Self {
         let mut changed = Self::default();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use herald::access::Scope;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{calls, with_strict_onesignal};
@@ -108,4 +110,88 @@ async fn bad_facts_are_named_and_a_repeat_with_other_facts_is_another_event() {
     let mut other = order_of_new_customer("o-1");
     other["recipient"]["tags"]["plan"] = json!("silver");
     assert_eq!(app.post(&other).await.0, 409);
+}
+
+#[tokio::test]
+async fn facts_need_the_scope_that_changes_users() {
+    let app = TestApp::start().await;
+    let producer = app.key_with(vec![Scope::EventsWrite]).await;
+    let event = order_of_new_customer("o-1");
+    let (status, problem) = app.call(Method::POST, "/v1/events", Some(&producer), Some(&event)).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("missing_scope")), "{problem}");
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM users").await, 0);
+    let plain = order_shipped("o-1", "ann");
+    assert_eq!(app.call(Method::POST, "/v1/events", Some(&producer), Some(&plain)).await.0, 202);
+}
+
+#[tokio::test]
+async fn facts_of_a_test_event_decide_about_no_other_message() {
+    let app = TestApp::start().await;
+    let key = app.test_key().await;
+    let event = order_of_new_customer("o-1");
+    let (status, answer) = app.call(Method::POST, "/v1/events", Some(&key), Some(&event)).await;
+    assert_eq!(status, 202, "{answer}");
+    let id = answer["deliveries"][0]["id"].as_str().unwrap();
+    assert_eq!(
+        app.get(&format!("/v1/deliveries/{id}")).await["locale"],
+        "de",
+        "its own message is in German"
+    );
+    assert_eq!(app.get("/v1/users/external_id/ann").await["language"], Value::Null);
+}
+
+/// Two events with the same facts within a second are common: the second one's message must not wait for a write that
+/// nobody makes.
+#[tokio::test]
+async fn the_same_facts_that_come_during_the_call_release_their_message_too() {
+    let app = with_strict_onesignal().await;
+    app.accept(&order_of_new_customer("o-1")).await;
+    let onesignal = herald::domain::app::AppId("5a0d0000-0000-4000-8000-000000000001".parse().unwrap());
+    let now = herald::domain::clock::Clock::now(app.clock.as_ref());
+    let store = &app.herald.store;
+    let claims =
+        store.claim_user_writes(onesignal, 10, now + chrono::TimeDelta::seconds(90), now).await.unwrap();
+    let [claim] = claims.as_slice() else { panic!("{claims:?}") };
+    app.accept(&order_of_new_customer("o-2")).await;
+    let written = herald::store::user_writes::WriteResult {
+        user_id: claim.user,
+        epoch: claim.epoch,
+        version: claim.version,
+        settled: claim.changes.to_json(),
+        is_settled: true,
+        due_at: now,
+        attempts: 0,
+        max_new_tags: None,
+        is_in_doubt: false,
+        is_called: true,
+        confirm: json!({}),
+        forgets: false,
+        refuse: json!({}),
+        onesignal_id: None,
+        does_exist: true,
+        next_at: now,
+        holds_until: None,
+        answer: "done",
+        detail: String::new(),
+    };
+    store.record_user_writes(onesignal, &[written], now).await.unwrap();
+    assert_eq!(
+        app.sql::<i64>("SELECT count(DISTINCT user_id) FROM fact_waits").await,
+        1,
+        "the second event's"
+    );
+    app.run_for(3).await;
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM fact_waits").await, 0);
+    assert_eq!(app.sql::<i64>("SELECT count(*) FROM user_writes").await, 0);
+}
+
+#[tokio::test]
+async fn a_message_that_expires_soon_is_sent_without_its_facts_rather_than_not_at_all() {
+    let app = TestApp::start().await;
+    app.fault(json!({"endpoint": "users", "kind": "status", "status": 503, "probability": 1.0})).await;
+    let mut event = order_of_new_customer("o-1");
+    event["expires_at"] = json!("2026-11-24T10:02:00Z");
+    app.accept(&event).await;
+    app.run_for(100).await;
+    assert!(!app.messages().await.is_empty());
 }

@@ -242,6 +242,31 @@ async fn an_import_goes_on_where_a_process_died_and_counts_nobody_twice() {
 }
 
 #[tokio::test]
+async fn an_import_that_can_not_go_on_stops_and_holds_up_nobody() {
+    let app = with_strict_onesignal().await;
+    app.declare_labels(&["crm_id"]).await;
+    let broken = import(&app, json!({}), b"crm_id,email\n77,ann@shop.example\n").await;
+    assert_eq!(broken["state"], "ready", "{broken}");
+    app.declare_labels(&["loyalty_id"]).await;
+    let other = import(&app, plan_is_a_tag(), crm(3).as_bytes()).await;
+    let done = start(&app, &broken).await;
+    assert_eq!(done["state"], "stopped", "{done}");
+    assert!(done["detail"].as_str().unwrap().contains("alias labels have changed"), "{done}");
+    app.put_user("external_id/bob", &json!({})).await;
+    let done = start(&app, &other).await;
+    assert_eq!((&done["state"], &done["counts"]["sent"]), (&json!("done"), &json!(3)), "{done}");
+    assert_eq!(app.onesignal_user("external_id", "bob").await["identity"]["external_id"], "bob");
+}
+
+#[tokio::test]
+async fn a_header_in_quotes_after_a_byte_order_mark_is_read() {
+    let app = with_strict_onesignal().await;
+    let file = "\u{feff}\"external_id\",\"Plan\"\n\"ann\",\"gold\"\n";
+    let checked = import(&app, plan_is_a_tag(), file.as_bytes()).await;
+    assert_eq!((&checked["state"], &checked["counts"]["changed"]), (&json!("ready"), &json!(1)), "{checked}");
+}
+
+#[tokio::test]
 async fn rejected_rows_are_deleted_with_the_retention_and_an_import_that_nobody_starts_ends() {
     let app = with_strict_onesignal().await;
     let file = format!("{}bad row\n", crm(40));

@@ -123,3 +123,65 @@ async fn an_address_is_no_user_to_tag_or_track() {
     assert!(details.iter().any(|detail| detail.contains("not by `email`")), "{details:?}");
     assert!(actions(&app, &accepted).await.is_empty());
 }
+
+#[tokio::test]
+async fn an_action_is_refused_if_one_of_its_own_tags_is_and_no_other_is_blamed() {
+    // The free plan has room for two tags.
+    let app = TestApp::start().await;
+    put_rules(&app).await;
+    let accepted = app.accept(&order_shipped("o-1", "ann")).await;
+    app.run_for(3).await;
+    let tag = json!({"event": "order.shipped", "tag": {"third": "'x'"}});
+    app.put_rule("order-shipped-third", &tag).await;
+    let later = app.accept(&order_shipped("o-2", "ann")).await;
+    app.run_for(10).await;
+    let of_rule = async |accepted: &Value, rule: &str| {
+        let shown = app.get(accepted["trace_url"].as_str().unwrap()).await;
+        let actions = shown["actions"].as_array().unwrap().clone();
+        actions.into_iter().find(|action| action["rule"] == rule).unwrap_or_else(|| panic!("{shown}"))
+    };
+    assert_eq!(of_rule(&accepted, "order-shipped-tag").await["state"], "done");
+    assert_eq!(of_rule(&later, "order-shipped-tag").await["state"], "done", "its tags fit");
+    let third = of_rule(&later, "order-shipped-third").await;
+    assert_eq!(third["state"], "refused", "{third}");
+    assert!(third["detail"].as_str().unwrap().starts_with("tag_limit"), "{third}");
+}
+
+#[tokio::test]
+async fn custom_events_that_were_refused_together_are_tried_in_halves() {
+    let app = with_strict_onesignal().await;
+    put_rules(&app).await;
+    app.fault(json!({"endpoint": "events", "kind": "status", "status": 400, "times": 1})).await;
+    for n in 0..5 {
+        app.accept(&order_shipped(&format!("o-{n}"), "ann")).await;
+    }
+    app.run_for(2).await;
+    let events = app.sandbox_call(reqwest::Method::GET, "/_sandbox/custom-events", None).await;
+    assert_eq!(events["data"].as_array().unwrap().len(), 5, "{events}");
+    assert_eq!(calls(&app, "custom_events.create").await, 3);
+}
+
+#[tokio::test]
+async fn a_custom_event_of_a_process_that_died_during_the_call_is_sent_by_another_and_counts_once() {
+    let app = with_strict_onesignal().await;
+    put_rules(&app).await;
+    let accepted = app.accept(&order_shipped("o-1", "ann")).await;
+    let onesignal = herald::domain::app::AppId("5a0d0000-0000-4000-8000-000000000001".parse().unwrap());
+    let now = herald::domain::clock::Clock::now(app.clock.as_ref());
+    let until = now + chrono::TimeDelta::seconds(90);
+    let claimed = app.herald.store.claim_custom_events(onesignal, 10, until, now).await.unwrap();
+    // Its call arrives, and it is gone before the answer is recorded.
+    let body = json!({"events": [{
+        "name": claimed[0].event.name, "external_id": "ann", "idempotency_key": claimed[0].event.id,
+        "properties": claimed[0].event.properties,
+    }]});
+    let path = "/apps/5a0d0000-0000-4000-8000-000000000001/custom_events";
+    app.sandbox_call(reqwest::Method::POST, path, Some(body)).await;
+    app.run_for(2).await;
+    assert_eq!(actions(&app, &accepted).await[1].1, "planned");
+    app.advance(std::time::Duration::from_secs(91)).await;
+    app.run_for(2).await;
+    assert_eq!(actions(&app, &accepted).await[1].1, "done");
+    let events = app.sandbox_call(reqwest::Method::GET, "/_sandbox/custom-events", None).await;
+    assert_eq!(events["data"].as_array().unwrap().len(), 1, "{events}");
+}

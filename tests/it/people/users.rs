@@ -191,6 +191,51 @@ async fn an_alias_of_someone_else_is_refused_and_one_s_own_can_change_and_go() {
 }
 
 #[tokio::test]
+async fn a_known_person_who_gets_an_external_id_stays_one_user() {
+    let app = with_strict_onesignal().await;
+    app.declare_labels(&["crm_id"]).await;
+    app.put_user("crm_id/77", &json!({"tags": {"plan": "gold"}})).await;
+    app.run_for(8).await;
+    patch(&app, "crm_id/77", &json!({"aliases": {"external_id": "ann"}})).await;
+    app.run_for(3).await;
+    let there = app.onesignal_user("external_id", "ann").await;
+    assert_eq!(
+        (&there["identity"]["crm_id"], &there["properties"]["tags"]["plan"]),
+        (&json!("77"), &json!("gold"))
+    );
+    let all = app.sandbox_call(Method::GET, "/_sandbox/users", None).await;
+    assert_eq!(all["data"].as_array().unwrap().len(), 1, "{all}");
+}
+
+#[tokio::test]
+async fn a_new_person_with_a_taken_alias_is_created_without_it() {
+    let app = with_strict_onesignal().await;
+    app.declare_labels(&["crm_id"]).await;
+    // Two people whom Herald does not know: the External ID is one's, the alias is the other's.
+    for other in [json!({"external_id": "ann"}), json!({"external_id": "bob", "aliases": {"crm_id": "77"}})] {
+        app.sandbox_call(Method::POST, "/_sandbox/users", Some(other)).await;
+    }
+    app.put_user("external_id/ann", &json!({"aliases": {"crm_id": "77"}, "tags": {"plan": "gold"}})).await;
+    app.run_for(10).await;
+    assert_eq!(app.onesignal_user("external_id", "ann").await["properties"]["tags"], json!({"plan": "gold"}));
+    let shown = app.get("/v1/users/external_id/ann").await;
+    assert_eq!(shown["apps"][0]["refused"][0]["part"], "alias/crm_id", "{shown}");
+    assert_eq!(shown["apps"][0]["refused"].as_array().unwrap().len(), 1, "{shown}");
+}
+
+#[tokio::test]
+async fn nobody_is_created_by_the_id_that_onesignal_assigns() {
+    let app = TestApp::start().await;
+    let path = "onesignal_id/5a0d0000-0000-4000-8000-000000000002";
+    let address = json!({"subscriptions": [{"type": "email", "token": "ann@shop.example"}]});
+    for (status, problem) in [put(&app, path, &json!({})).await, patch(&app, path, &address).await] {
+        let detail = problem["errors"][0]["detail"].as_str().unwrap_or_default();
+        assert!(status == 422 && detail.contains("external_id"), "{problem}");
+    }
+    assert_eq!(patch(&app, path, &json!({"tags": {"plan": "gold"}})).await.0, 202);
+}
+
+#[tokio::test]
 async fn an_id_that_no_path_can_express_is_refused() {
     let app = TestApp::start().await;
     let batch = json!([{"user": {"external_id": ".."}}]);

@@ -63,6 +63,10 @@ fn no_filter_or_capture_makes_a_value_be_encoded_twice() {
             "<a href=\"https://s.example/t?c=A+B%26C%2F1\">",
         ),
         (
+            "<a href=\"https://s.example/t?c={{ data.code | url_encode | escape }}\">",
+            "<a href=\"https://s.example/t?c=A+B%26C%2F1\">",
+        ),
+        (
             "<a href=\"https://s.example/t?c={{ data.code | url_encode | replace: '+', '%20' }}\">",
             "<a href=\"https://s.example/t?c=A%20B%26C%2F1\">",
         ),

@@ -31,7 +31,7 @@ pub fn apply<'a>(
         Filter::Downcase => text.map(downcase),
         Filter::Upcase => text.map(str::to_uppercase),
         // What is printed is encoded for its place; done here as well, it would be done twice.
-        Filter::Escape if bench.encodes => Marked::new(written, Kind::Plain),
+        Filter::Escape if bench.encodes => text.without_markup(),
         Filter::Escape => return bench.text(escape_html(written)),
         Filter::Json => return bench.text(input.to_json().to_string()),
         Filter::Lstrip => text.part(whole.end - trim_start(written).len()..whole.end),
