@@ -122,7 +122,7 @@ pub(super) struct ImportDetail {
     import: ImportBody,
     /// What each column means.
     columns: Vec<ColumnBody>,
-    /// The first good rows, with the user that each describes.
+    /// The first good rows, each with its request.
     preview: Vec<PreviewRow>,
     /// The first rejected rows.
     rejected_rows: Vec<RejectedRow>,
@@ -135,12 +135,15 @@ pub(super) struct ColumnBody {
     meaning: String,
 }
 
-/// A row with the parts that would be written.
+/// A row with the request that it makes for a new user. For one whom OneSignal knows, only what changed is sent.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct PreviewRow {
     line: i64,
+    method: &'static str,
+    /// Below the app's base URL.
+    path: String,
     #[schema(value_type = Object)]
-    parts: Value,
+    body: Value,
 }
 
 /// A rejected row.
@@ -288,7 +291,10 @@ pub(super) async fn get_import(
     let rejected = api.store.import_rows(import.id, true, 0, PREVIEW_ROWS).await?;
     Ok(Json(ImportDetail {
         columns: columns.into_iter().map(|(name, meaning)| ColumnBody { name, meaning }).collect(),
-        preview: preview.into_iter().map(|(line, parts)| PreviewRow { line, parts }).collect(),
+        preview: preview
+            .into_iter()
+            .map(|row| PreviewRow { line: row.line, method: row.method, path: row.path, body: row.body })
+            .collect(),
         rejected_rows: rejected
             .into_iter()
             .map(|row| {

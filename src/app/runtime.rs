@@ -136,13 +136,6 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
-        // Weak: people hold the pipeline.
-        let woken = Arc::downgrade(&people);
-        pipeline.set_on_people(move || {
-            if let Some(people) = woken.upgrade() {
-                people.wake();
-            }
-        });
         let team = Arc::new(Team::new(
             store.of(User::Access),
             Arc::clone(&clock),
@@ -215,7 +208,16 @@ fn people(
     };
     let store = pipeline.store.of(User::People);
     let sender = Arc::clone(pipeline);
-    People::new(store, Arc::clone(clock), Arc::clone(ids), provider, limits, move || sender.wake())
+    let people =
+        People::new(store, Arc::clone(clock), Arc::clone(ids), provider, limits, move || sender.wake());
+    // Weak: people hold the pipeline.
+    let woken = Arc::downgrade(&people);
+    pipeline.set_on_people(move || {
+        if let Some(people) = woken.upgrade() {
+            people.wake();
+        }
+    });
+    people
 }
 
 fn timeouts(settings: &Settings) -> ClientTimeouts {

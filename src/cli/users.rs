@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain, with_flags};
 use super::usage;
+use crate::people::import::encoding::encoding_words;
 use crate::people::in_words;
 
 /// The size of a part of a file.
@@ -267,7 +268,7 @@ fn print_check(import: &Value) {
     println!(
         "{}, {}, delimiter `{}`",
         plain(&import["name"]),
-        plain(&import["encoding"]),
+        encoding_words(&plain(&import["encoding"])),
         plain(&import["delimiter"])
     );
     for column in import["columns"].as_array().into_iter().flatten() {
@@ -286,7 +287,13 @@ fn print_check(import: &Value) {
         count("removed_tags")
     );
     for row in import["preview"].as_array().into_iter().flatten().take(3) {
-        println!("  line {}: {}", plain(&row["line"]), row["parts"]);
+        println!(
+            "  line {}: {} {} {}",
+            plain(&row["line"]),
+            plain(&row["method"]),
+            plain(&row["path"]),
+            row["body"]
+        );
     }
     print_rejected(import);
 }

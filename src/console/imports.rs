@@ -11,6 +11,7 @@ use super::page_context::{Crumb, Shown, View, done};
 use crate::access::Use;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ImportId, TypedId};
+use crate::people::import::encoding::encoding_words;
 use crate::store::imports::{Import, ImportState};
 
 /// Imports on the page.
@@ -39,15 +40,16 @@ pub(super) async fn list(view: View) -> Shown {
 fn table(imports: &[Import], now: Timestamp) -> Markup {
     html! {
         table.rows {
-            thead { tr { th { "File" } th { "State" } th.num { "Rows" } th.num { "Rejected" } th.num { "Users written" } th { "Created" } } }
+            thead { tr { th { "File" } th { "State" } th { "Result" } th { "Created" } } }
             tbody {
                 @for import in imports {
                     tr {
                         td { a.whole href={ "/imports/" (ImportId::from_uuid(import.id)) } { (import.name) } div.sub { (import.author) } }
                         td { (chip(import.state.as_str())) }
-                        td.num { (number(import.counts.records)) }
-                        td.num { (number(import.counts.rejected)) }
-                        td.num { (number(import.counts.sent)) }
+                        td.why {
+                            (count(import.counts.records, "row", "rows")) ", " (number(import.counts.rejected)) " rejected; "
+                            (count(import.counts.sent, "user", "users")) " written"
+                        }
                         td { (when(import.created_at, now)) }
                     }
                 }
@@ -76,20 +78,29 @@ pub(super) async fn page(view: View, Path(id): Path<String>) -> Shown {
             }
         }
         @if !preview.is_empty() {
-            h2 { "First rows, as they are written" }
+            h2 { "Requests of the first rows" }
+            p.soft { "As for new users. For a user whom OneSignal knows, only what changed is sent." }
             table.rows {
-                thead { tr { th.num { "Line" } th { "Parts" } } }
-                tbody { @for (line, parts) in &preview { tr { td.num { (line) } td { code { (parts) } } } } }
+                thead { tr { th { "Row" } th { "Request" } } }
+                tbody {
+                    @for row in &preview {
+                        tr { td { "line " (row.line) } td.below { code { (row.method) " " (row.path) " " (row.body) } } }
+                    }
+                }
             }
         }
         @if !rejected.is_empty() {
             h2 { "First rejected rows" }
             table.rows {
-                thead { tr { th.num { "Line" } th { "Column" } th { "Reason" } th { "Row" } } }
+                thead { tr { th { "Cell" } th { "Reason" } th { "Row" } } }
                 tbody {
                     @for row in &rejected {
                         @let said = |name: &str| row.problem.as_ref().and_then(|problem| problem[name].as_str()).unwrap_or_default().to_owned();
-                        tr { td.num { (row.line) } td { (said("column")) } td.why { (said("reason")) } td { code { (row.raw) } } }
+                        tr {
+                            td { "line " (row.line) @if !said("column").is_empty() { ", " (said("column")) } }
+                            td.why { (said("reason")) }
+                            td.below { code { (row.raw) } }
+                        }
                     }
                 }
             }
@@ -123,15 +134,6 @@ fn facts(import: &Import, app: &str, now: Timestamp) -> Markup {
     }
 }
 
-fn encoding_words(encoding: &str) -> &str {
-    match encoding {
-        "utf8" => "UTF-8",
-        "utf16-le" | "utf16-be" => "UTF-16",
-        "windows1252" => "Windows-1252",
-        other => other,
-    }
-}
-
 /// The buttons that fit the state.
 fn actions(view: &View, import: &Import, id: &str) -> Markup {
     let may = view.person.may(Use::ChangeUsers);
@@ -140,11 +142,11 @@ fn actions(view: &View, import: &Import, id: &str) -> Markup {
         @if may && is_open {
             div.actions {
                 @if import.state == ImportState::Ready {
-                    form method="post" action={ "/imports/" (id) "/start" } {
+                    form method="post" action={ "/imports/" (id) "/start" } data-asks={ "Write " (count(import.counts.changed, "user", "users")) " to OneSignal? An import can’t be undone." } {
                         button.primary { "Write " (count(import.counts.changed, "user", "users")) }
                     }
                 }
-                form method="post" action={ "/imports/" (id) "/cancel" } { button { "Cancel import" } }
+                form method="post" action={ "/imports/" (id) "/cancel" } data-asks="Cancel this import? Users who were accepted before are written nevertheless." { button { "Cancel import" } }
             }
         }
     }

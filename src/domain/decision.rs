@@ -25,6 +25,8 @@ pub enum DecisionCode {
     CancelledOthers,
     /// Tags or a custom event were planned.
     ActionPlanned,
+    /// It waits until what its event says about the recipient is written.
+    WaitsForFacts,
     /// The rule's template is archived.
     Archived,
     /// The rule's template has no live version.
@@ -100,6 +102,7 @@ impl DecisionCode {
             Self::OutsideHours => "outside_hours",
             Self::CancelledOthers => "cancelled_others",
             Self::ActionPlanned => "action_planned",
+            Self::WaitsForFacts => "waits_for_facts",
             Self::Archived => "archived",
             Self::NoLiveVersion => "no_live_version",
             Self::MissingValue => "missing_value",

@@ -284,7 +284,7 @@ async fn store(
     Ok(Some(versions.into_iter().collect()))
 }
 
-fn aliases_of(input: &UserInput) -> impl Iterator<Item = Alias> {
+pub(super) fn aliases_of(input: &UserInput) -> impl Iterator<Item = Alias> {
     let name = alias_of(&input.name);
     std::iter::once(name).chain(input.aliases.iter().map(|(label, id)| (label.clone(), id.clone())))
 }

@@ -69,6 +69,16 @@ impl Encoding {
     }
 }
 
+/// The name of an encoding for people, from its code.
+pub fn encoding_words(code: &str) -> &str {
+    match code {
+        "utf8" => "UTF-8",
+        "utf16-le" | "utf16-be" => "UTF-16",
+        "windows1252" => "Windows-1252",
+        other => other,
+    }
+}
+
 fn windows(byte: u8) -> char {
     match byte {
         0x80..=0x9f => WINDOWS[usize::from(byte - 0x80)],

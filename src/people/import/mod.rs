@@ -11,6 +11,7 @@ pub mod rejects;
 mod run;
 mod stage;
 
+pub use run::PreviewedRow;
 pub use stage::{PartError, Received};
 
 use serde::{Deserialize, Serialize};

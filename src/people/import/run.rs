@@ -10,9 +10,9 @@ use super::stage::{read_format, read_settings, stop};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TypedId;
-use crate::domain::user::Origin;
+use crate::domain::user::{Known, Origin, next_call};
 use crate::people::People;
-use crate::people::accept::{AcceptedUser, Accepting, ChangeError, Mode, UserChange};
+use crate::people::accept::{AcceptedUser, Accepting, ChangeError, Mode, UserChange, aliases_of};
 use crate::store::import_rows::{self, StagedRow};
 use crate::store::imports::{self, Import, ImportState};
 use crate::store::{StoreError, Tx};
@@ -177,8 +177,21 @@ impl People {
     }
 }
 
+/// A good row, with the request that it makes for a new user.
+#[derive(Debug, Clone)]
+pub struct PreviewedRow {
+    /// The physical line that it begins with.
+    pub line: i64,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path below the app's base URL.
+    pub path: String,
+    /// The JSON body.
+    pub body: Value,
+}
+
 impl People {
-    /// What each column of an import means, and the parts that its first good rows would write.
+    /// What each column of an import means, and the request that each of its first good rows makes for a new user.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -187,16 +200,19 @@ impl People {
         import: &Import,
         app: &App,
         rows: i64,
-    ) -> Result<(Vec<(String, String)>, Vec<(i64, Value)>), StoreError> {
-        if import.format.is_none() {
-            return Ok((Vec::new(), Vec::new()));
-        }
-        let (_, mapping) = mapping_of(import, app)?;
+    ) -> Result<(Vec<(String, String)>, Vec<PreviewedRow>), StoreError> {
+        // Without a first line there are no columns; after a change of the app's labels they may not be readable.
+        let Ok((_, mapping)) = mapping_of(import, app) else { return Ok((Vec::new(), Vec::new())) };
         let rows = self.store.import_rows(import.id, false, 0, rows).await?;
         let (changes, lines) = changes_of(import, app, &rows)?;
-        let written =
-            changes.iter().map(|change| change.input.changes(true, |text| self.hash(text)).to_json());
-        Ok((mapping.described(), lines.into_iter().zip(written).collect()))
+        let requests = changes.iter().zip(lines).filter_map(|(change, line)| {
+            let known =
+                Known { aliases: aliases_of(&change.input).collect(), creates: true, ..Known::default() };
+            let call = next_call(&change.input.changes(true, |text| self.hash(text)), &known).call?;
+            let (method, path, body) = self.provider.user_request(app, &call);
+            Some(PreviewedRow { line, method, path, body: body.unwrap_or_default() })
+        });
+        Ok((mapping.described(), requests.collect()))
     }
 }
 

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use chrono::TimeDelta;
+use chrono::{SecondsFormat, TimeDelta};
 use uuid::Uuid;
 
 use crate::domain::app::AppId;
 use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
+use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::event::Recipient;
 use crate::domain::facts::GivenFacts;
 use crate::domain::id::{DeliveryId, EventId, TypedId, UserId};
@@ -19,6 +20,7 @@ use crate::domain::user::{Changes, Origin, PartKey};
 use crate::pipeline::Pipeline;
 use crate::pipeline::ingest::intake::Pending;
 use crate::pipeline::plan::{InitialState, PlannedDelivery};
+use crate::store::decisions::{self, NewDecision};
 use crate::store::fact_waits::{self, FactWait};
 use crate::store::user_writes::NewWrite;
 use crate::store::users::{Alias, RowChange};
@@ -114,16 +116,38 @@ impl Pipeline {
         Ok(waits)
     }
 
-    /// Stores which deliveries wait.
+    /// Stores which deliveries wait, and a decision about each.
     pub(in crate::pipeline) async fn write_fact_waits(
         &self,
         tx: &mut Tx,
         winners: &[&Pending],
         writes: &FactWrites,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
-        let planned = winners.iter().flat_map(|pending| &pending.plan.1.deliveries);
-        let waits: Vec<FactWait> = planned.filter_map(|planned| writes.wait(planned)).collect();
-        if waits.is_empty() { Ok(()) } else { fact_waits::insert_all(tx, &waits).await }
+        let planned = || {
+            winners
+                .iter()
+                .flat_map(|pending| pending.plan.1.deliveries.iter().map(|one| (pending.event.id, one)))
+        };
+        let waits: Vec<FactWait> = planned().filter_map(|(_, planned)| writes.wait(planned)).collect();
+        if waits.is_empty() {
+            return Ok(());
+        }
+        fact_waits::insert_all(tx, &waits).await?;
+        let waiting = planned().filter_map(|(event, planned)| {
+            let until = writes.until(planned)?.to_rfc3339_opts(SecondsFormat::Secs, true);
+            let detail = format!(
+                "it waits until the facts about its recipient are written, until {until} at the latest"
+            );
+            let decision = Decision::new(DecisionCode::WaitsForFacts, detail);
+            Some((event, decision.of_rule(&planned.rule.key).of_delivery(planned.id)))
+        });
+        let made: Vec<(EventId, Decision)> = waiting.collect();
+        let rows: Vec<NewDecision<'_>> = made
+            .iter()
+            .map(|(event, decision)| NewDecision { id: self.ids.next(now), event: *event, decision })
+            .collect();
+        decisions::insert_all(tx, &rows).await
     }
 
     /// The apps that an event's facts are written to: those of its deliveries, or the default app.

@@ -155,7 +155,7 @@ impl Pipeline {
         let waiting = given_facts::waiting(&winners, &facts);
         let admissions = self.decide_admissions(&winners, (&claimed.gated_apps, waiting), lease, now);
         let written = async {
-            self.write_fact_waits(&mut tx, &winners, &facts).await?;
+            self.write_fact_waits(&mut tx, &winners, &facts, now).await?;
             self.write(&mut tx, group, &winners, &admissions, now).await
         };
         let replies = match written.await {

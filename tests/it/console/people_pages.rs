@@ -124,7 +124,9 @@ async fn an_import_is_shown_with_what_it_would_write_and_started_by_an_operator(
     let operator = Visitor::with_role(&app, Role::Operator).await;
     let page = operator.get(&format!("/imports/{id}")).await.text;
     assert!(
-        page.contains("Write 1 user") && page.contains("tag/plan") && page.contains("OneSignal would match"),
+        page.contains("Write 1 user")
+            && page.contains("POST apps/")
+            && page.contains("OneSignal would match"),
         "{page}"
     );
     operator.post(&format!("/imports/{id}/start"), &[]).await;

@@ -32,6 +32,8 @@ async fn a_new_customer_s_first_email_arrives_because_their_address_is_written_f
     let accepted = app.accept(&order_of_new_customer("o-1")).await;
     app.herald.pipeline.run_until_idle().await.expect("the database answers");
     assert!(app.messages().await.is_empty(), "the message waits for the address");
+    let shown = app.get(accepted["trace_url"].as_str().unwrap()).await.to_string();
+    assert!(shown.contains("waits_for_facts"), "and says so: {shown}");
     app.run_for(8).await;
     let there = app.onesignal_user("external_id", "ann").await;
     assert_eq!(there["properties"]["tags"], json!({"plan": "gold"}), "{there}");

@@ -63,7 +63,7 @@ async fn a_file_is_checked_started_and_written_and_the_same_file_again_makes_no_
         "{checked}"
     );
     assert_eq!(checked["counts"]["new_users"], 30);
-    assert_eq!(checked["preview"][0]["parts"]["tag/plan"], "gold", "{checked}");
+    assert_eq!(checked["preview"][0]["body"]["properties"]["tags"]["plan"], "gold", "{checked}");
     assert_eq!(calls(&app, "users.create").await, 0, "nothing is written before it is started");
     let done = start(&app, &checked).await;
     assert_eq!((&done["state"], &done["counts"]["sent"]), (&json!("done"), &json!(30)), "{done}");
@@ -207,7 +207,7 @@ async fn files_of_spreadsheets_are_read_in_any_encoding_and_what_is_no_csv_says_
             (&json!(encoding), &json!(";")),
             "{checked}"
         );
-        assert_eq!(checked["preview"][0]["parts"]["tag/city"], "Köln", "{checked}");
+        assert_eq!(checked["preview"][0]["body"]["properties"]["tags"]["city"], "Köln", "{checked}");
         assert_eq!(checked["preview"][0]["line"], 3);
     }
     for (file, reason) in [
