@@ -159,6 +159,10 @@ typed_id!(
     ImportId, "imp"
 );
 typed_id!(
+    /// The erasure of a person.
+    ErasureId, "ers"
+);
+typed_id!(
     /// One run of a process that sends.
     WorkerId, "wrk"
 );
