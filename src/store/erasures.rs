@@ -320,10 +320,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE erasures
-             SET progress = $2, due_at = coalesce($3, due_at),
+             SET progress = $2, due_at = coalesce($3::timestamptz, due_at),
                 state = CASE WHEN $3::timestamptz IS NULL THEN 'done' ELSE state END,
                 identifiers = CASE WHEN $3::timestamptz IS NOT NULL THEN identifiers END,
-                finished_at = CASE WHEN $3::timestamptz IS NULL THEN $4 END
+                finished_at = CASE WHEN $3::timestamptz IS NULL THEN $4::timestamptz END
              WHERE id = $1 AND state = 'open'",
         )
         .bind(id.uuid())

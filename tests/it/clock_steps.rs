@@ -117,7 +117,7 @@ async fn what_waits_behind_its_predecessor_is_due_when_its_turn_comes() {
 async fn a_message_that_waits_for_its_recipient_s_facts_is_sent_once_they_are_written() {
     let app = TestApp::start().await;
     let mut event = payment_failed("p-1", "u");
-    event["recipient"] = json!({"external_id": "u", "tags": {"plan": "gold"}, "email": "u@shop.example"});
+    event["recipient"] = json!({"external_id": "u", "tags": {"plan": "gold"}, "phone": "+4915112345678"});
     let waiting = app.accept(&event).await;
     set_back(&[&app]).await;
     app.run_for(10).await;

@@ -209,13 +209,14 @@ async fn an_erasure_goes_on_after_errors_and_in_another_process() {
     app.put_user("external_id/ann", &super::ann()).await;
     app.run_for(8).await;
     app.fault(
-        json!({"endpoint": "users.delete", "kind": "status", "status": 503, "probability": 1.0, "times": 2}),
+        json!({"endpoint": "users", "kind": "status", "status": 503, "probability": 1.0, "times": 2}),
     )
     .await;
     let erasure = erase(&app, "external_id/ann").await;
     app.run_until_idle().await;
     let path = format!("/v1/erasures/{}", erasure["id"].as_str().expect("an id"));
-    assert_eq!(app.get(&path).await["apps"][0]["last_answer"], "ambiguous");
+    let shown = app.get(&path).await;
+    assert!(shown["apps"][0]["last_answer"].as_str().unwrap_or_default().contains("503"), "{shown}");
     // As if its process had been killed in the middle of the work.
     app.execute("UPDATE erasures SET due_at = due_at + interval '30 minutes'").await;
     let other = app.replica().await;
