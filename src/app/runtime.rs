@@ -12,7 +12,7 @@ use super::limits::pipeline_limits;
 use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
-use crate::api::{Api, AppPolicy, Denials, Rejections, SharedReadiness};
+use crate::api::{Api, AppPolicy, ConnectorEvents, Denials, Rejections, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::compute::{Compute, ComputeOptions};
 use crate::config::Settings;
@@ -20,6 +20,7 @@ use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
+use crate::people::connector::Connectors;
 use crate::people::{People, PeopleLimits};
 use crate::pipeline::{Parts, Pipeline};
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
@@ -42,6 +43,8 @@ pub struct Herald {
     pub pipeline: Arc<Pipeline>,
     /// Users and custom events.
     pub people: Arc<People>,
+    /// Connectors to other databases.
+    pub connectors: Arc<Connectors>,
     /// Keys.
     pub access: Arc<Access>,
     /// The catalog.
@@ -136,6 +139,8 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
+        let events = ConnectorEvents { pipeline: Arc::clone(&pipeline), store: store.of(User::People) };
+        let connectors = Connectors::new(Arc::clone(&people), Arc::new(events));
         let team = Arc::new(Team::new(
             store.of(User::Access),
             Arc::clone(&clock),
@@ -147,6 +152,7 @@ impl Herald {
             health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             people: Arc::clone(&people),
+            connectors: Arc::clone(&connectors),
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
             compute,
@@ -164,7 +170,19 @@ impl Herald {
             is_ready: AtomicBool::new(true),
         });
         let console = Arc::new(console(&api, &team, &settings, overrides.lets_local_in)?);
-        Ok(Self { settings, store, pg_clock, pipeline, people, access, publisher, team, api, console })
+        Ok(Self {
+            settings,
+            store,
+            pg_clock,
+            pipeline,
+            people,
+            connectors,
+            access,
+            publisher,
+            team,
+            api,
+            console,
+        })
     }
 }
 
@@ -235,6 +253,7 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
         store: api.store.of(User::Pages),
         pipeline: Arc::clone(&api.pipeline),
         people: Arc::clone(&api.people),
+        connectors: Arc::clone(&api.connectors),
         publisher: Arc::clone(&api.publisher),
         compute: Arc::clone(&api.compute),
         access: Arc::clone(&api.access),

@@ -159,6 +159,10 @@ typed_id!(
     ImportId, "imp"
 );
 typed_id!(
+    /// A connector to another database.
+    ConnectorId, "con"
+);
+typed_id!(
     /// One run of a process that sends.
     WorkerId, "wrk"
 );
