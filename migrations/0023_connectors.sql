@@ -21,7 +21,7 @@ CREATE TABLE connectors (
     rows_unchanged    bigint NOT NULL DEFAULT 0,
     rows_repeated     bigint NOT NULL DEFAULT 0,       -- read again and recognized
     rows_too_old      bigint NOT NULL DEFAULT 0,
-    rows_deleted      bigint NOT NULL DEFAULT 0,       -- marked as deleted, and left alone
+    rows_deleted      bigint NOT NULL DEFAULT 0,       -- left alone: marked as deleted, or of an erased person
     rows_set_aside    bigint NOT NULL DEFAULT 0,
     rows_superseded   bigint NOT NULL DEFAULT 0,       -- replaced by a newer row of the same key
     observed          jsonb NOT NULL DEFAULT '{}',      -- what the last poll saw: lag, what holds it back

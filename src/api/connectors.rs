@@ -92,7 +92,7 @@ pub(super) struct RowCountsBody {
     repeated: i64,
     /// Too old to become an event.
     too_old: i64,
-    /// Marked as deleted, and left alone.
+    /// Left alone: marked as deleted, or of an erased person.
     deleted: i64,
     /// Set aside.
     set_aside: i64,

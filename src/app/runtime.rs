@@ -43,8 +43,6 @@ pub struct Herald {
     pub pipeline: Arc<Pipeline>,
     /// Users and custom events.
     pub people: Arc<People>,
-    /// Connectors to other databases.
-    pub connectors: Arc<Connectors>,
     /// Keys.
     pub access: Arc<Access>,
     /// The catalog.
@@ -139,8 +137,6 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
-        let events = ConnectorEvents { pipeline: Arc::clone(&pipeline), store: store.of(User::People) };
-        let connectors = Connectors::new(Arc::clone(&people), Arc::new(events));
         let team = Arc::new(Team::new(
             store.of(User::Access),
             Arc::clone(&clock),
@@ -152,7 +148,7 @@ impl Herald {
             health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             people: Arc::clone(&people),
-            connectors: Arc::clone(&connectors),
+            connectors: connectors(&pipeline, &people),
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
             compute,
@@ -170,19 +166,7 @@ impl Herald {
             is_ready: AtomicBool::new(true),
         });
         let console = Arc::new(console(&api, &team, &settings, overrides.lets_local_in)?);
-        Ok(Self {
-            settings,
-            store,
-            pg_clock,
-            pipeline,
-            people,
-            connectors,
-            access,
-            publisher,
-            team,
-            api,
-            console,
-        })
+        Ok(Self { settings, store, pg_clock, pipeline, people, access, publisher, team, api, console })
     }
 }
 
@@ -236,6 +220,12 @@ fn people(
         }
     });
     people
+}
+
+fn connectors(pipeline: &Arc<Pipeline>, people: &Arc<People>) -> Arc<Connectors> {
+    let store = pipeline.store.of(User::People);
+    let events = ConnectorEvents { pipeline: Arc::clone(pipeline), store };
+    Connectors::new(Arc::clone(people), Arc::new(events))
 }
 
 fn timeouts(settings: &Settings) -> ClientTimeouts {

@@ -85,8 +85,8 @@ impl Running {
         let stop_people = CancellationToken::new();
         let people =
             workers.then(|| tokio::spawn(Arc::clone(&herald.people).keep_writing(stop_people.clone())));
-        let connectors =
-            workers.then(|| tokio::spawn(Arc::clone(&herald.connectors).keep_polling(stop_people.clone())));
+        let connectors = workers
+            .then(|| tokio::spawn(Arc::clone(&herald.api.connectors).keep_polling(stop_people.clone())));
         let drift_check = workers.then(|| tokio::spawn(keep_checking_drift(Arc::clone(&herald))));
         let clock =
             herald.pg_clock.clone().map(|clock| tokio::spawn(keep_watching(Arc::clone(&herald), clock)));

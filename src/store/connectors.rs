@@ -48,7 +48,7 @@ pub struct RowCounts {
     pub repeated: i64,
     /// Rows that are too old to become events.
     pub too_old: i64,
-    /// Rows that are marked as deleted, and left alone.
+    /// Rows that are left alone: marked as deleted, or of an erased person.
     pub deleted: i64,
     /// Rows that were set aside.
     pub set_aside: i64,
@@ -316,7 +316,8 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Claims a due connector for a poll. Times far ahead are from before the clock went back.
+    /// Claims a due connector for a poll: it is due again when the lease ends, or when a wake-up makes it due. Times far
+    /// ahead are from before the clock went back.
     ///
     /// # Errors
     /// As for [`Store::connectors`].
@@ -327,7 +328,7 @@ impl Store {
     ) -> Result<Option<Connector>, StoreError> {
         let row = sqlx::query(
             "UPDATE connectors
-             SET epoch = epoch + 1, lease_until = $2
+             SET epoch = epoch + 1, lease_until = $2, next_at = $2
              WHERE id = (
                 SELECT id FROM connectors
                 WHERE state = 'running'
@@ -374,7 +375,7 @@ impl Store {
         sqlx::query(
             "UPDATE connectors
              SET lease_until = NULL,
-                next_at = CASE WHEN next_at > $8 THEN $9 ELSE $3 END,
+                next_at = CASE WHEN next_at < $8 THEN $9 ELSE $3 END,
                 state = CASE WHEN $4 = '' THEN state ELSE 'stopped' END,
                 detail = $4,
                 last_error = $5,

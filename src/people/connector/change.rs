@@ -173,8 +173,11 @@ pub fn is_stale(connector: &Connector, now: Timestamp) -> bool {
 pub fn place_of(connector: &Connector) -> String {
     let Some(address) = &connector.connection else { return "Herald's own database".to_owned() };
     let Ok(url) = address.expose_secret().parse::<Url>() else { return "another database".to_owned() };
+    if url.host_str().is_none_or(|host| host.is_empty() || host.starts_with("%2F")) {
+        return format!("local socket{}", url.path());
+    }
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}{port}{}", url.host_str().unwrap_or("localhost"), url.path())
+    format!("{}{port}{}", url.host_str().unwrap_or_default(), url.path())
 }
 
 /// What the last poll saw, in words; empty if nothing is unusual.
@@ -190,7 +193,7 @@ pub fn observed_words(observed: &Value) -> Vec<String> {
     }
     if observed["sees_transactions"] == false {
         words.push(
-            "the role does not see open transactions: late commits are found in the lookback window only"
+            "open transactions are not visible: late commits are found in the lookback window only"
                 .to_owned(),
         );
     }

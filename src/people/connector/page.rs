@@ -12,7 +12,7 @@ use super::{Connectors, PollError, Taken};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TypedId;
 use crate::domain::user::Origin;
-use crate::people::accept::{Accepting, UserChange};
+use crate::people::accept::{Accepting, ChangeError, UserChange};
 use crate::people::import::mapping::RowProblem;
 use crate::store::connector_rows::{self, SeenRow, SetAsideRow};
 use crate::store::connectors::{self, RowCounts};
@@ -115,6 +115,9 @@ impl Connectors {
         let Batch { position, read_again_from, kind, .. } = batch;
         let mut prepared = Prepared { rows: Vec::new(), seen, position, read_again_from, kind };
         let Some(first) = fresh.first() else { return Ok(prepared) };
+        if let Some(query) = &poll.definition.query {
+            refuse_equal_keys(&query.key, &fresh)?;
+        }
         let columns: Vec<String> = first.cells.keys().cloned().collect();
         let mapping = RowMapping::of(poll.definition, &columns, poll.app).map_err(PollError::Stops)?;
         let (mut events, mut places) = (Vec::new(), Vec::new());
@@ -253,6 +256,8 @@ impl Connectors {
             Outcome::User(_) => match results.next() {
                 Some(Ok(user)) if changed.contains(&user.user.uuid()) => End::Accepted,
                 Some(Ok(_)) | None => End::Unchanged,
+                // Nothing of an erased person is kept, not even that there was a row.
+                Some(Err(ChangeError::Erased)) => End::Deleted,
                 Some(Err(error)) => {
                     End::Wrong(RowProblem { column: String::new(), reason: error.to_string() })
                 }
@@ -260,6 +265,15 @@ impl Connectors {
         };
         Ok(Some(prepared.rows.iter().map(|(_, outcome)| end(outcome)).collect()))
     }
+}
+
+/// Stops if a key names several rows: they would replace each other with each poll.
+fn refuse_equal_keys(column: &str, rows: &[&SourceRow]) -> Result<(), PollError> {
+    let mut seen = BTreeSet::new();
+    if rows.iter().all(|row| row.id.is_empty() || seen.insert(row.id.as_str())) {
+        return Ok(());
+    }
+    Err(PollError::Stops(format!("`{column}` does not identify a row: several rows have the same value")))
 }
 
 /// Rows by what is stored about them.

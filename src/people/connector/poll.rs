@@ -12,7 +12,7 @@ use super::reader::{Begun, Reader, SourceCount, SourceRow};
 use super::{Connectors, PollError, definition_of, postgres};
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
-use crate::store::connectors::{Connector, PollEnd};
+use crate::store::connectors::{self, Connector, PollEnd};
 use crate::store::{StoreError, connector_rows};
 
 /// Pages of one poll. The next poll goes on, so that others get their turn.
@@ -21,7 +21,9 @@ pub(super) const PAGES: usize = 200;
 const MAX_WAITING: i64 = 5_000;
 /// Rows that a connector may have set aside.
 const MAX_SET_ASIDE: i64 = 10_000;
-/// How much longer than a statement a lease lasts.
+/// The maximum number of statements at the source between two transactions.
+const STATEMENTS: u32 = 7;
+/// How much longer than these a lease lasts.
 const LEASE_MARGIN: Duration = Duration::from_mins(1);
 /// How long a poll with more to read, or one whose rows wait, is put off.
 const SOON: TimeDelta = TimeDelta::seconds(1);
@@ -43,8 +45,9 @@ impl Poll<'_> {
     }
 }
 
+/// Long enough for the statements between two transactions, each as slow as it may be.
 fn lease_until(definition: &Definition, now: Timestamp) -> Timestamp {
-    now + span(definition.statement_timeout * 2 + LEASE_MARGIN)
+    now + span(definition.statement_timeout * STATEMENTS + LEASE_MARGIN)
 }
 
 fn span(duration: Duration) -> TimeDelta {
@@ -69,8 +72,8 @@ impl Connectors {
     /// [`StoreError`] when Herald's database is unavailable; the lease expires then.
     pub async fn run_once(&self) -> Result<bool, StoreError> {
         let now = self.people.clock.now();
-        let first = now + span(LEASE_MARGIN * 5);
-        let Some(connector) = self.people.store.claim_connector(first, now).await? else { return Ok(false) };
+        let until = now + span(LEASE_MARGIN);
+        let Some(connector) = self.people.store.claim_connector(until, now).await? else { return Ok(false) };
         let definition = definition_of(&connector)?;
         let ended = self.poll(&connector, &definition).await;
         let now = self.people.clock.now();
@@ -86,7 +89,9 @@ impl Connectors {
             }
             Err(PollError::Lost) => return Ok(true),
             Err(PollError::Stops(why)) => (PollEnd { stops: why, ..PollEnd::default() }, interval),
-            Err(PollError::Store(error)) => return Err(error),
+            Err(PollError::Store(error)) => {
+                (PollEnd { error: error.with_causes(), ..PollEnd::default() }, SOON.min(interval))
+            }
             Err(PollError::Source(error)) => {
                 let wait = interval.min(LONGEST_AFTER_ERROR);
                 (PollEnd { error: error.to_string(), ..PollEnd::default() }, wait)
@@ -99,11 +104,22 @@ impl Connectors {
 
     async fn poll(&self, connector: &Connector, definition: &Definition) -> Result<Reached, PollError> {
         let app = self.app(definition).await?;
+        self.hold(connector, definition).await?;
         if definition.shared_role().is_some() {
             return self.poll_shared(connector, definition, &app).await;
         }
         let mut reader = self.open(connector, definition).await?;
         self.poll_reader(connector, definition, &app, reader.as_mut()).await
+    }
+
+    /// Prolongs the lease by as long as the source may take.
+    async fn hold(&self, connector: &Connector, definition: &Definition) -> Result<(), PollError> {
+        let until = lease_until(definition, self.people.clock.now());
+        let mut tx = self.people.store.begin().await?;
+        if !connectors::hold(&mut tx, connector.id, connector.epoch, until).await? {
+            return Err(PollError::Lost);
+        }
+        Ok(tx.commit().await.map_err(StoreError::from)?)
     }
 
     /// Opens a connector's source.
@@ -135,7 +151,7 @@ impl Connectors {
         let counted = self.guard_count(connector, definition, reader).await?;
         let poll = Poll { connector, definition, app, begun };
         self.retry_set_aside(&poll, reader).await?;
-        let mut reached = Reached { observed: observed(&poll.begun, counted), ..Reached::default() };
+        let mut reached = Reached { observed: observed(&poll, counted), ..Reached::default() };
         reached.known_rows = counted.map(|count| count.rows);
         for page in 0.. {
             self.wait_for_outbox(app).await?;
@@ -242,14 +258,19 @@ pub(super) fn gone_of(ids: &[String], rows: &[SourceRow]) -> Vec<String> {
     ids.iter().filter(|id| !there.contains(id.as_str())).cloned().collect()
 }
 
-/// What a poll saw, for display.
-pub(super) fn observed(begun: &Begun, counted: Option<SourceCount>) -> Value {
+/// What a poll saw, for display. Rows without a watermark are known from the last count.
+fn observed(poll: &Poll<'_>, counted: Option<SourceCount>) -> Value {
+    let begun = &poll.begun;
     let held_back = begun.held_back.as_ref().map(|held| json!({"by": held.by, "since": held.since}));
+    let without = match counted {
+        Some(count) => json!(count.without_watermark),
+        None => poll.connector.observed["without_watermark"].clone(),
+    };
     json!({
         "behind_seconds": (begun.now - begun.until).num_seconds().max(0),
         "held_back": held_back,
         "sees_transactions": begun.sees_transactions,
-        "without_watermark": counted.map(|count| count.without_watermark),
+        "without_watermark": without,
     })
 }
 

@@ -176,7 +176,8 @@ impl QueryReader {
              )
              SELECT clock_timestamp() AS now, o.by, o.since,
                 least(o.since, clock_timestamp() - interval '250 milliseconds') AS until,
-                pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_transactions
+                -- A standby shows its own sessions only.
+                pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AND NOT pg_is_in_recovery() AS sees_transactions
              FROM (SELECT 1) AS one
              LEFT JOIN LATERAL (SELECT * FROM open ORDER BY since LIMIT 1) AS o ON true",
         )
@@ -414,7 +415,7 @@ impl Reader for QueryReader {
             )
         } else {
             warnings.push(
-                "the role does not see other sessions' transactions: `GRANT pg_read_all_stats` to it"
+                "open transactions are not visible: `GRANT pg_read_all_stats` to the role, and read from the primary"
                     .to_owned(),
             );
             format!(

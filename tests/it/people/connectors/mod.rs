@@ -111,7 +111,7 @@ pub async fn state(app: &TestApp, name: &str) -> Value {
 /// Polls what is due a second later.
 pub async fn poll(app: &TestApp) {
     app.advance(Duration::from_secs(1)).await;
-    while app.herald.connectors.run_once().await.expect("the database answers") {}
+    while app.herald.api.connectors.run_once().await.expect("the database answers") {}
 }
 
 /// Polls until a connector has read so many rows: rows of the last quarter of a second are not read yet.

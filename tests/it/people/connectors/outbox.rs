@@ -146,7 +146,7 @@ async fn a_notification_makes_a_connector_due_and_without_one_it_is_polled_at_it
         with(with(outbox(), "/interval", json!("1h")), "/outbox/channel", json!("herald_outbox"));
     begin(&app, "crm", &crm, definition).await;
     let stop = CancellationToken::new();
-    let polling = tokio::spawn(Arc::clone(&app.herald.connectors).keep_polling(stop.clone()));
+    let polling = tokio::spawn(Arc::clone(&app.herald.api.connectors).keep_polling(stop.clone()));
     let wait_for = async |count: i64| {
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while users(&app).await < count {

@@ -101,7 +101,7 @@ async fn a_role_that_sees_no_transactions_finds_late_rows_in_the_lookback_window
     commit_late(&app, &crm, INSERT, 200).await;
     let seen = poll_until_read(&app, "crm", 200).await;
     assert_eq!((users(&app).await, &seen["counts"]["read"]), (200, &json!(200)), "{seen}");
-    assert!(seen["notes"][0].as_str().unwrap().contains("does not see open transactions"), "{seen}");
+    assert!(seen["notes"][0].as_str().unwrap().contains("open transactions are not visible"), "{seen}");
     crm.drop_role(&role).await;
 }
 
@@ -121,7 +121,7 @@ async fn a_thousand_rows_of_one_time_with_a_poison_row_survive_a_kill_in_the_mid
     let mut holder = super::connect(&app.database).await;
     execute(&mut holder, "BEGIN; SELECT 1 FROM users FOR UPDATE").await;
     app.advance(Duration::from_secs(1)).await;
-    let connectors = std::sync::Arc::clone(&app.herald.connectors);
+    let connectors = std::sync::Arc::clone(&app.herald.api.connectors);
     let polling = tokio::spawn(async move { connectors.run_once().await });
     while state(&app, "crm").await["counts"]["read"] != 400 {
         tokio::task::yield_now().await;

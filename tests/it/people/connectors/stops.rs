@@ -134,7 +134,7 @@ async fn a_paused_connector_reads_nothing_and_a_poll_in_progress_stores_nothing_
     let mut holder = super::connect(&app.database).await;
     super::execute(&mut holder, "BEGIN; SELECT 1 FROM user_aliases FOR UPDATE; LOCK TABLE users").await;
     app.advance(Duration::from_secs(1)).await;
-    let connectors = std::sync::Arc::clone(&app.herald.connectors);
+    let connectors = std::sync::Arc::clone(&app.herald.api.connectors);
     let polling = tokio::spawn(async move { connectors.run_once().await });
     while app.sql::<bool>("SELECT lease_until IS NULL FROM connectors").await {
         tokio::task::yield_now().await;

@@ -1,5 +1,7 @@
 //! What the API, the console and the command show of a connector, and what they keep to themselves.
 
+use std::process::Output;
+
 use herald::access::{Role, Scope};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use super::{CUSTOMERS, Crm, begin, customers, poll, save, with};
 use crate::console::visitor::Visitor;
 use crate::support::app::TestApp;
+use crate::support::processes::{Processes, scratch};
 
 #[tokio::test]
 async fn a_check_shows_columns_requests_and_what_should_be_changed_and_stores_nothing() {
@@ -85,20 +88,72 @@ async fn only_keys_that_may_do_it_themselves_save_a_connector() {
 async fn the_console_shows_state_lag_and_rows_that_were_set_aside_and_masks_them() {
     let app = TestApp::start().await;
     let mut crm = Crm::with(CUSTOMERS).await;
-    crm.execute("INSERT INTO customers VALUES ('c1', 'not-an-address', 'gold', now() - interval '1 h')")
-        .await;
+    crm.execute("INSERT INTO customers VALUES ('customer-4711', 'x', 'gold', now() - interval '1 h')").await;
     begin(&app, "crm", &crm, customers()).await;
     poll(&app).await;
     let viewer = Visitor::with_role(&app, Role::Viewer).await;
     assert!(viewer.get("/connectors").await.text.contains("1 set aside"));
     let page = viewer.get("/connectors/crm").await.text;
-    assert!(page.contains("1 row read") && !page.contains("not-an-address"), "{page}");
+    assert!(page.contains("1 row read") && !page.contains("customer-4711"), "{page}");
     assert_eq!(viewer.post("/connectors/crm/pause", &[]).await.status, 403);
     let admin = Visitor::with_role(&app, Role::Admin).await;
     let page = admin.get("/connectors/crm").await.text;
-    assert!(page.contains("not-an-address") && page.contains("Pause"), "{page}");
+    assert!(page.contains("customer-4711") && page.contains("Pause"), "{page}");
     admin.post("/connectors/crm/pause", &[]).await;
     assert!(admin.get("/connectors/crm").await.text.contains("paused"));
     let audit = app.get("/v1/audit").await.to_string();
     assert!(audit.contains("\"paused\"") && audit.contains("connector"), "{audit}");
+}
+
+/// The first block of a kind in the documentation.
+fn block(kind: &str) -> &'static str {
+    let page = include_str!("../../../../docs/connector.md");
+    let rest = page.split(&format!("```{kind}\n")).nth(1).expect("a block");
+    rest.split("```").next().expect("its end")
+}
+
+#[tokio::test]
+async fn the_worked_example_of_the_documentation_runs_as_it_is_written() {
+    let processes = Processes::start(&[]).await;
+    let mut crm = Crm::with(block("sql")).await;
+    let folder = scratch("connector");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("crm.toml");
+    std::fs::write(&file, block("toml")).expect("written");
+    let file = file.to_string_lossy().into_owned();
+    let said = |output: Output| {
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let saved = processes.client_reading(&["sync", "save", &file, "--connection-stdin"], &crm.database).await;
+    let saved = said(saved);
+    for line in saved.lines().filter(|line| !line.is_empty() && !line.starts_with("warning")) {
+        let page = include_str!("../../../../docs/connector.md");
+        assert!(page.lines().any(|known| known.trim_end() == line.trim_end()), "{line}\nof\n{saved}");
+    }
+    assert_eq!(said(processes.client(&["sync", "run", "crm"]).await), "crm is running\n");
+    let status = async |words: &str| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let status = said(processes.client(&["sync", "status", "crm"]).await);
+            if status.contains(words) {
+                return status;
+            }
+            assert!(std::time::Instant::now() < deadline, "{status}");
+        }
+    };
+    let shown = status("3 read, 2 accepted").await;
+    assert!(shown.contains("1003") && shown.contains("this is not an email address"), "{shown}");
+    crm.execute(
+        "UPDATE customers SET email = 'cyd@shop.example', updated_at = now() WHERE customer_no = '1003'",
+    )
+    .await;
+    said(processes.client(&["sync", "pause", "crm"]).await);
+    said(processes.client(&["sync", "run", "crm"]).await);
+    assert!(!status("3 accepted").await.contains("set aside:"));
+    let list = said(processes.client(&["sync", "status"]).await);
+    assert!(list.contains("running"), "{list}");
+    said(processes.client(&["sync", "delete", "crm", "--yes"]).await);
+    let gone = processes.client(&["sync", "status", "crm"]).await;
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("there is no connector crm"), "{gone:?}");
 }
