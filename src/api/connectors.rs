@@ -110,14 +110,14 @@ impl From<RowCounts> for RowCountsBody {
 
 /// What a look at a source found.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct CheckBody {
+pub(super) struct ConnectorCheckBody {
     /// Why the source can't be read or its columns do not fit; empty if all is well.
     problem: String,
     /// Which guarantee holds for rows that are committed late.
     guarantee: String,
     /// The number of rows; `null` for an outbox.
     rows: Option<i64>,
-    columns: Vec<CheckedColumn>,
+    columns: Vec<SourceColumnBody>,
     /// What the latest rows would become; only with the scope `users:read`.
     #[schema(value_type = Vec<Object>)]
     preview: Vec<Value>,
@@ -127,7 +127,7 @@ pub(super) struct CheckBody {
 
 /// A column of a source.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct CheckedColumn {
+pub(super) struct SourceColumnBody {
     name: String,
     r#type: String,
     /// What it means; empty if it has no meaning of its own.
@@ -294,24 +294,24 @@ pub(super) async fn delete_connector(
 /// stored.
 #[utoipa::path(
     post, path = "/v1/connectors/{name}/check", tag = "connectors", params(("name" = String, Path, description = "Its name")),
-    responses((status = 200, description = "What was found", body = CheckBody))
+    responses((status = 200, description = "What was found", body = ConnectorCheckBody))
 )]
 pub(super) async fn check_connector(
     State(api): State<Arc<Api>>,
     PathText(name): PathText,
     headers: HeaderMap,
-) -> Result<Json<CheckBody>, Problem> {
+) -> Result<Json<ConnectorCheckBody>, Problem> {
     let identity = api.allow(&headers, Use::ChangeSource).await?;
     let connector = find(&api, &name).await?;
     let look = api.connectors.look(&connector).await?;
-    Ok(Json(CheckBody {
+    Ok(Json(ConnectorCheckBody {
         problem: look.problem,
         guarantee: look.guarantee,
         rows: look.rows,
         columns: look
             .columns
             .into_iter()
-            .map(|(name, r#type, meaning)| CheckedColumn { name, r#type, meaning })
+            .map(|(name, r#type, meaning)| SourceColumnBody { name, r#type, meaning })
             .collect(),
         preview: if identity.may(Use::ReadUsers) { look.preview } else { Vec::new() },
         warnings: look.warnings,

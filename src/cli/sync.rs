@@ -65,7 +65,7 @@ pub struct SaveArgs {
     /// Connector name [default: the file's name without its ending]
     #[arg(long)]
     name: Option<String>,
-    /// Read the source's address (postgres://user:password@host/database) from this environment variable
+    /// Read the source's address, `postgres://user:password@host/database`, from this environment variable
     #[arg(long, value_name = "VARIABLE")]
     connection_env: Option<String>,
     /// Read the source's address from standard input
@@ -176,9 +176,9 @@ async fn check(client: &ClientArgs, name: &str) -> anyhow::Result<ExitCode> {
 async fn change(client: &ClientArgs, path: &str, text: &str) -> anyhow::Result<ExitCode> {
     let connector = client.call(Method::POST, path, None).await?;
     if client.json {
-        println!("{connector:#}")
+        println!("{connector:#}");
     } else {
-        println!("{text}")
+        println!("{text}");
     }
     Ok(ExitCode::SUCCESS)
 }

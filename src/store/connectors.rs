@@ -375,7 +375,7 @@ impl Store {
         sqlx::query(
             "UPDATE connectors
              SET lease_until = NULL,
-                next_at = CASE WHEN next_at < $8 THEN $9 ELSE $3 END,
+                next_at = CASE WHEN next_at < $8 THEN $9::timestamptz ELSE $3 END,
                 state = CASE WHEN $4 = '' THEN state ELSE 'stopped' END,
                 detail = $4,
                 last_error = $5,

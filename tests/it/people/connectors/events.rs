@@ -78,7 +78,7 @@ async fn facts_in_columns_reach_onesignal_before_the_first_message() {
     start(&app, "orders").await;
     crm.execute(&format!("{INSERT} interval '1 min' FROM generate_series(1, 1) n")).await;
     poll(&app).await;
-    app.run_for(12).await;
+    app.run_for(2).await;
     let there = app.onesignal_user("external_id", "c1").await;
     assert_eq!(there["subscriptions"][0]["token"], "ann@shop.example", "{there}");
     let seen = state(&app, "orders").await;

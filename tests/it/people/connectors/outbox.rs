@@ -196,7 +196,7 @@ async fn an_outbox_in_herald_s_database_is_emptied_in_the_transaction_that_store
     let mut owner = connect(&app.database).await;
     let mut open = Vec::new();
     let mut numbers = Numbers::new(22);
-    for number in 0..150 {
+    for number in 0..100 {
         let mut session = if open.len() < 10 {
             connect(&app.database).await
         } else {
@@ -223,7 +223,7 @@ async fn an_outbox_in_herald_s_database_is_emptied_in_the_transaction_that_store
     }
     poll(&app).await;
     let seen = state(&app, "crm").await;
-    assert_eq!((users(&app).await, &seen["counts"]["read"]), (150, &json!(150)), "{seen}");
+    assert_eq!((users(&app).await, &seen["counts"]["read"]), (100, &json!(100)), "{seen}");
     assert_eq!(app.sql::<i64>("SELECT count(*) FROM crm.outbox").await, 0);
     let found = app.act("/v1/connectors/crm/check").await;
     assert!(found["guarantee"].as_str().unwrap().contains("exactly once"), "{found}");

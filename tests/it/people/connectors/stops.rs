@@ -48,22 +48,27 @@ async fn an_empty_or_much_smaller_result_stops_the_connector_and_changes_nobody(
 
 #[tokio::test]
 async fn a_row_that_is_marked_as_deleted_does_what_was_chosen_and_nothing_otherwise() {
-    for (choice, tags, enabled) in [
+    let app = with_strict_onesignal().await;
+    let mut crm = fifty().await;
+    let choices = [
         ("nothing", json!({"plan": "gold"}), true),
         ("clear", json!({}), true),
         ("unsubscribe", json!({"plan": "gold"}), false),
-    ] {
-        let app = with_strict_onesignal().await;
-        let mut crm = fifty().await;
-        let definition = with(customers(), "/query/deleted", json!("deleted_at"));
-        begin(&app, "crm", &crm, with(definition, "/query/on_delete", json!(choice))).await;
-        poll(&app).await;
-        app.run_for(8).await;
-        crm.execute("UPDATE customers SET deleted_at = now(), updated_at = now() WHERE customer_no = 'c7'")
-            .await;
-        let seen = poll_until_read(&app, "crm", 51).await;
-        app.run_for(3).await;
-        let there = app.onesignal_user("external_id", "c7").await;
+    ];
+    for (place, (choice, _, _)) in choices.iter().enumerate() {
+        let sql = format!("SELECT * FROM customers WHERE customer_no LIKE 'c{}%'", place + 1);
+        let definition =
+            with(with(customers(), "/query/sql", json!(sql)), "/query/deleted", json!("deleted_at"));
+        begin(&app, choice, &crm, with(definition, "/query/on_delete", json!(choice))).await;
+    }
+    poll(&app).await;
+    app.run_for(8).await;
+    crm.execute("UPDATE customers SET deleted_at = now(), updated_at = now() WHERE customer_no IN ('c10', 'c20', 'c30')")
+        .await;
+    for (place, (choice, tags, enabled)) in choices.into_iter().enumerate() {
+        let seen = poll_until_read(&app, choice, 12).await;
+        app.run_for(2).await;
+        let there = app.onesignal_user("external_id", &format!("c{}0", place + 1)).await;
         let found = there["properties"]["tags"].as_object().cloned().unwrap_or_default();
         assert_eq!(json!(found), tags, "{choice}: {there}");
         assert_eq!(there["subscriptions"][0]["enabled"], enabled, "{choice}: {there}");
