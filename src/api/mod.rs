@@ -12,6 +12,8 @@ mod catalog;
 mod catalog_entries;
 mod cloudevents;
 mod common_responses;
+mod connector_events;
+mod connectors;
 mod deliveries;
 mod entry_schemas;
 mod erasures;
@@ -64,12 +66,14 @@ use crate::domain::budget::Budget;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::people::People;
+use crate::people::connector::Connectors;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 use crate::telemetry::Sampled;
 
 pub use apps::AppPolicy;
 pub use auth::Denials;
+pub use connector_events::ConnectorEvents;
 pub use health::SharedReadiness;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
@@ -86,6 +90,8 @@ pub struct Api {
     pub pipeline: Arc<Pipeline>,
     /// Users.
     pub people: Arc<People>,
+    /// Connectors to other databases.
+    pub connectors: Arc<Connectors>,
     /// Keys.
     pub access: Arc<Access>,
     /// The catalog.

@@ -14,9 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, deliveries, erasures,
-    event_reads, events, gates, health, imports, infer, issues, keys, preferences, replays, sources,
-    templates, uploads, user_export, users, webhook_deliveries, webhooks,
+    Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, connectors, deliveries,
+    erasures, event_reads, events, gates, health, imports, infer, issues, keys, preferences, replays,
+    sources, templates, uploads, user_export, users, webhook_deliveries, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -86,6 +86,12 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(imports::start_import))
         .routes(routes!(imports::cancel_import))
         .routes(routes!(imports::get_rejected))
+        .routes(routes!(connectors::list_connectors))
+        .routes(routes!(connectors::get_connector, connectors::put_connector, connectors::delete_connector))
+        .routes(routes!(connectors::check_connector))
+        .routes(routes!(connectors::start_connector))
+        .routes(routes!(connectors::pause_connector))
+        .routes(routes!(connectors::list_set_aside))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

@@ -14,7 +14,7 @@ use super::limits::pipeline_limits;
 use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
-use crate::api::{Api, AppPolicy, Denials, Rejections, SharedReadiness};
+use crate::api::{Api, AppPolicy, ConnectorEvents, Denials, Rejections, SharedReadiness};
 use crate::catalog::Publisher;
 use crate::compute::{Compute, ComputeOptions};
 use crate::config::Settings;
@@ -22,6 +22,7 @@ use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
+use crate::people::connector::Connectors;
 use crate::people::erasure::record::ErasureRecord;
 use crate::people::erasure::{self, Deliveries};
 use crate::people::{People, PeopleLimits};
@@ -155,6 +156,7 @@ impl Herald {
             health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             people: Arc::clone(&people),
+            connectors: connectors(&pipeline, &people),
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
             compute,
@@ -256,6 +258,12 @@ fn people(
     people
 }
 
+fn connectors(pipeline: &Arc<Pipeline>, people: &Arc<People>) -> Arc<Connectors> {
+    let store = pipeline.store.of(User::People);
+    let events = ConnectorEvents { pipeline: Arc::clone(pipeline), store };
+    Connectors::new(Arc::clone(people), Arc::new(events))
+}
+
 fn timeouts(settings: &Settings) -> ClientTimeouts {
     let delivery = &settings.delivery;
     ClientTimeouts {
@@ -271,6 +279,7 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
         store: api.store.of(User::Pages),
         pipeline: Arc::clone(&api.pipeline),
         people: Arc::clone(&api.people),
+        connectors: Arc::clone(&api.connectors),
         publisher: Arc::clone(&api.publisher),
         compute: Arc::clone(&api.compute),
         access: Arc::clone(&api.access),

@@ -26,6 +26,7 @@ mod rotate_secret;
 mod sandbox;
 mod serve;
 mod sources;
+mod sync;
 mod team;
 mod templates;
 mod usage;
@@ -93,6 +94,9 @@ enum Command {
     /// Import users from CSV; show what Herald holds about one
     #[command(subcommand)]
     Users(users::UsersCommand),
+    /// Read users or events from other databases
+    #[command(subcommand)]
+    Sync(sync::SyncCommand),
     /// Explain what happened to an event, a delivery or a recipient
     Why(why::WhyArgs),
     /// Manage the catalog as files
@@ -140,6 +144,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Restored(command) => restored::run(command).await,
         Command::Deliveries(command) => deliveries::run(command).await,
         Command::Users(command) => users::run(command).await,
+        Command::Sync(command) => sync::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,
         Command::Templates(command) => templates::run(command).await,

@@ -163,6 +163,10 @@ typed_id!(
     ErasureId, "ers"
 );
 typed_id!(
+    /// A connector to another database.
+    ConnectorId, "con"
+);
+typed_id!(
     /// One run of a process that sends.
     WorkerId, "wrk"
 );

@@ -6,6 +6,7 @@
 //! are not sent here.
 
 pub mod accept;
+pub mod connector;
 pub mod custom_events;
 pub mod document;
 pub mod erasure;

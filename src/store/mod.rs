@@ -12,6 +12,8 @@ pub mod cancellable;
 pub mod catalog;
 pub mod clock;
 pub mod collapse_heads;
+pub mod connector_rows;
+pub mod connectors;
 pub mod consistency;
 pub mod custom_events;
 mod days;
@@ -87,7 +89,7 @@ use tokio::sync::OnceCell;
 use crate::vault::{DigestKey, Vault};
 
 pub use error::StoreError;
-pub use tls::DatabaseTls;
+pub use tls::{DatabaseTls, verified};
 
 /// A transaction: committed by the use case that began it, rolled back when dropped.
 pub type Tx = Transaction<'static, Postgres>;
@@ -204,7 +206,7 @@ impl Store {
             return Err(sqlx::Error::Configuration("it does not start with postgres://".into()).into());
         }
         let name = session_name(&vault);
-        let (connect, tls) = tls::verified(url.parse::<PgConnectOptions>()?.application_name(&name), url);
+        let (connect, tls) = verified(url.parse::<PgConnectOptions>()?.application_name(&name), url);
         let pool = |connections, statement: Duration, lock: Duration, plans| {
             let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
             let connect = connect

@@ -4,9 +4,11 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::secrets::{delivery_place, event_place};
-use super::{Store, StoreError, apps, erasures, second_factors, webhook_bodies, webhooks};
+use super::{Store, StoreError, apps, connectors, erasures, second_factors, webhook_bodies, webhooks};
 use crate::domain::app::AppId;
-use crate::domain::id::{DeliveryId, EventId, MemberId, ReceivedBodyId, TypedId, WebhookSecretId};
+use crate::domain::id::{
+    ConnectorId, DeliveryId, EventId, MemberId, ReceivedBodyId, TypedId, WebhookSecretId,
+};
 
 /// Rows that are sealed again in one statement.
 const ROWS_AT_ONCE: i64 = 500;
@@ -23,7 +25,7 @@ pub struct SealedKind {
 }
 
 /// Every kind of sealed values. A value's bytes 2 to 5 name its key.
-pub const SEALED_KINDS: [SealedKind; 8] = [
+pub const SEALED_KINDS: [SealedKind; 9] = [
     SealedKind {
         name: "apps' keys",
         count: "SELECT count(*) FROM apps WHERE substring(api_key FROM 2 FOR 4) <> $1",
@@ -135,6 +137,20 @@ pub const SEALED_KINDS: [SealedKind; 8] = [
               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
               WHERE e.id = n.id AND e.identifiers = n.before",
         place: erasures::place,
+    },
+    SealedKind {
+        name: "connectors' addresses",
+        count: "SELECT count(*) FROM connectors WHERE substring(connection FROM 2 FOR 4) <> $1",
+        find: "SELECT id, connection AS sealed
+               FROM connectors
+               WHERE substring(connection FROM 2 FOR 4) <> $1 AND id > $2
+               ORDER BY id
+               LIMIT $3",
+        put: "UPDATE connectors c
+              SET connection = n.after
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
+              WHERE c.id = n.id AND c.connection = n.before",
+        place: |id| connectors::place(ConnectorId::from_uuid(id)),
     },
 ];
 

@@ -34,6 +34,10 @@ pub const CONNECTIONS_TURNED_AWAY: &str = "herald_connections_turned_away_total"
 pub const OLDEST_ERASURE: &str = "herald_oldest_open_erasure_seconds";
 /// Calls about users by classified answer.
 pub const USER_CALLS: &str = "herald_user_calls_total";
+/// Seconds since a running connector's last successful poll.
+pub const CONNECTOR_POLL_AGE: &str = "herald_connector_poll_age_seconds";
+/// Rows of a connector that are set aside.
+pub const CONNECTOR_SET_ASIDE: &str = "herald_connector_set_aside_rows";
 /// Webhook calls that were rejected, by source and reason.
 pub const REJECTED_CALLS: &str = "herald_rejected_webhook_calls_total";
 
@@ -65,5 +69,7 @@ pub(super) fn describe() {
         CONNECTIONS_TURNED_AWAY,
         "Connections of clients that were closed (displaced) or refused because there were too many"
     );
+    metrics::describe_gauge!(CONNECTOR_POLL_AGE, "Seconds since a running connector's last successful poll");
+    metrics::describe_gauge!(CONNECTOR_SET_ASIDE, "Rows of a connector that are set aside");
     metrics::describe_counter!(REJECTED_CALLS, "Webhook calls that were rejected, by source and reason");
 }

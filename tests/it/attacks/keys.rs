@@ -89,6 +89,9 @@ fn calls(event: &str, delivery: &str) -> Vec<(Use, Method, String, Option<Value>
         (Use::ManageKeys, Method::GET, "/v1/keys".into(), None),
         (Use::ReadSources, Method::GET, "/v1/sources".into(), None),
         (Use::ChangeSource, Method::PUT, "/v1/sources/shop".into(), Some(json!({}))),
+        (Use::ReadSources, Method::GET, "/v1/connectors".into(), None),
+        (Use::ChangeSource, Method::PUT, "/v1/connectors/crm".into(), Some(json!({}))),
+        (Use::ChangeSource, Method::POST, "/v1/connectors/crm/start".into(), None),
         (
             Use::RevokeSecret,
             Method::DELETE,

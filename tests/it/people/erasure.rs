@@ -208,10 +208,8 @@ async fn an_erasure_goes_on_after_errors_and_in_another_process() {
     let app = start().await;
     app.put_user("external_id/ann", &super::ann()).await;
     app.run_for(8).await;
-    app.fault(
-        json!({"endpoint": "users", "kind": "status", "status": 503, "probability": 1.0, "times": 2}),
-    )
-    .await;
+    app.fault(json!({"endpoint": "users", "kind": "status", "status": 503, "probability": 1.0, "times": 2}))
+        .await;
     let erasure = erase(&app, "external_id/ann").await;
     app.run_until_idle().await;
     let path = format!("/v1/erasures/{}", erasure["id"].as_str().expect("an id"));

@@ -1,5 +1,6 @@
 //! People: users by API, their outbox, and what rules do to them.
 
+mod connectors;
 mod erasure;
 mod facts;
 mod imports;
