@@ -95,6 +95,7 @@ pub enum Use {
     ReleaseDelivery,
     ReplayDelivery,
     ReplayMany,
+    RepairStats,
     ReadApps,
     ChangeApp,
     ChangeGate,
@@ -124,7 +125,7 @@ pub enum Use {
 
 impl Use {
     /// Every use.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::PostEvent,
         Self::ReadEvents,
         Self::InferSchemas,
@@ -133,6 +134,7 @@ impl Use {
         Self::ReleaseDelivery,
         Self::ReplayDelivery,
         Self::ReplayMany,
+        Self::RepairStats,
         Self::ReadApps,
         Self::ChangeApp,
         Self::ChangeGate,
@@ -166,9 +168,11 @@ impl Use {
             Self::PostEvent | Self::CancelWaiting => &[Scope::EventsWrite],
             Self::ReadEvents | Self::InferSchemas => &[Scope::EventsRead],
             Self::ReadDeliveries | Self::ReadOverviews => &[Scope::DeliveriesRead],
-            Self::ReleaseDelivery | Self::ReplayDelivery | Self::ReplayMany | Self::CancelDelivery => {
-                &[Scope::DeliveriesWrite]
-            }
+            Self::ReleaseDelivery
+            | Self::ReplayDelivery
+            | Self::ReplayMany
+            | Self::CancelDelivery
+            | Self::RepairStats => &[Scope::DeliveriesWrite],
             Self::ReadApps => &[Scope::AppsRead],
             Self::ChangeApp | Self::ChangeGate => &[Scope::AppsWrite],
             Self::ReadCatalog | Self::PlanCatalog => &[Scope::CatalogRead],
@@ -229,6 +233,7 @@ impl Use {
             Self::InferSchemas
             | Self::ReadOverviews
             | Self::ReplayMany
+            | Self::RepairStats
             | Self::ChangeApp
             | Self::ChangeGate
             | Self::ApplyCatalog
@@ -273,6 +278,7 @@ impl Use {
             Self::InferSchemas
             | Self::ReadOverviews
             | Self::ReplayMany
+            | Self::RepairStats
             | Self::ChangeApp
             | Self::ChangeGate
             | Self::ManageTestRecipients

@@ -13,9 +13,11 @@ use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
 use crate::api::{Api, AppPolicy, Denials, Rejections, SharedReadiness};
+use crate::archive::secrets::StreamSecrets;
+use crate::archive::{Archive, ArchiveLimits};
 use crate::catalog::Publisher;
 use crate::compute::{Compute, ComputeOptions};
-use crate::config::Settings;
+use crate::config::{EventStreamSettings, Settings};
 use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
@@ -42,6 +44,8 @@ pub struct Herald {
     pub pipeline: Arc<Pipeline>,
     /// Users and custom events.
     pub people: Arc<People>,
+    /// Outcomes.
+    pub archive: Arc<Archive>,
     /// Keys.
     pub access: Arc<Access>,
     /// The catalog.
@@ -136,6 +140,7 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
+        let archive = archive(&store, (&clock, &ids), &settings);
         let team = Arc::new(Team::new(
             store.of(User::Access),
             Arc::clone(&clock),
@@ -147,6 +152,8 @@ impl Herald {
             health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             people: Arc::clone(&people),
+            archive: Arc::clone(&archive),
+            stream_secrets: stream_secrets(&settings)?,
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
             compute,
@@ -164,7 +171,19 @@ impl Herald {
             is_ready: AtomicBool::new(true),
         });
         let console = Arc::new(console(&api, &team, &settings, overrides.lets_local_in)?);
-        Ok(Self { settings, store, pg_clock, pipeline, people, access, publisher, team, api, console })
+        Ok(Self {
+            settings,
+            store,
+            pg_clock,
+            pipeline,
+            people,
+            archive,
+            access,
+            publisher,
+            team,
+            api,
+            console,
+        })
     }
 }
 
@@ -218,6 +237,24 @@ fn people(
         }
     });
     people
+}
+
+fn archive(
+    store: &Store,
+    (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>),
+    settings: &Settings,
+) -> Arc<Archive> {
+    let limits = ArchiveLimits {
+        foreign_after: crate::domain::retry::delta(settings.event_streams.foreign_after),
+        feed_kept: chrono::TimeDelta::days(i64::from(settings.retention.payload_days)),
+        ..ArchiveLimits::default()
+    };
+    Archive::new(store.of(User::Archive), Arc::clone(clock), Arc::clone(ids), limits)
+}
+
+fn stream_secrets(settings: &Settings) -> anyhow::Result<StreamSecrets> {
+    let EventStreamSettings { secret, previous_secret, .. } = &settings.event_streams;
+    StreamSecrets::new(&[secret, previous_secret]).context("event_streams")
 }
 
 fn timeouts(settings: &Settings) -> ClientTimeouts {

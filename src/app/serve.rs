@@ -56,6 +56,7 @@ pub struct Running {
     clock: Option<tokio::task::JoinHandle<()>>,
     drift_check: Option<tokio::task::JoinHandle<()>>,
     people: Option<tokio::task::JoinHandle<()>>,
+    archive: Option<tokio::task::JoinHandle<()>>,
     stop_people: CancellationToken,
 }
 
@@ -76,6 +77,7 @@ impl Running {
         let urgent = Arc::clone(&herald.pipeline);
         commits.spawn(urgent.commit_groups(Committing::Urgent, stop_commits.clone()));
         commits.spawn(Arc::clone(&herald.pipeline).keep_watch(stop_commits.clone()));
+        commits.spawn(Arc::clone(&herald.archive).store_groups(stop_commits.clone()));
         let worker = if workers {
             Some(Worker::start(Arc::clone(&herald.pipeline), host_name()).await?)
         } else {
@@ -84,6 +86,8 @@ impl Running {
         let stop_people = CancellationToken::new();
         let people =
             workers.then(|| tokio::spawn(Arc::clone(&herald.people).keep_writing(stop_people.clone())));
+        let archive =
+            workers.then(|| tokio::spawn(Arc::clone(&herald.archive).keep_recording(stop_people.clone())));
         let drift_check = workers.then(|| tokio::spawn(keep_checking_drift(Arc::clone(&herald))));
         let clock =
             herald.pg_clock.clone().map(|clock| tokio::spawn(keep_watching(Arc::clone(&herald), clock)));
@@ -108,6 +112,7 @@ impl Running {
             clock,
             drift_check,
             people,
+            archive,
             stop_people,
         })
     }
@@ -147,7 +152,8 @@ impl Running {
             // The notice period and the last requests share the same half minute.
             worker.stop(self.herald.settings.delivery.shutdown_grace.saturating_sub(NOTICE)).await;
         }
-        for task in [self.clock.take(), self.drift_check.take()].into_iter().flatten() {
+        // An unfinished round of outcomes is rolled back, and another process repeats it.
+        for task in [self.archive.take(), self.clock.take(), self.drift_check.take()].into_iter().flatten() {
             task.abort();
         }
         self.herald.store.close().await;

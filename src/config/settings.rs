@@ -23,6 +23,7 @@ pub struct Settings {
     pub ingest: IngestSettings,
     pub delivery: DeliverySettings,
     pub people: PeopleSettings,
+    pub event_streams: EventStreamSettings,
     pub retry: RetrySettings,
     pub retention: RetentionSettings,
     pub templates: TemplateSettings,
@@ -176,6 +177,17 @@ pub struct PeopleSettings {
     pub event_calls_per_second: u32,
     /// Concurrent calls.
     pub calls_in_flight: usize,
+}
+
+/// OneSignal's Event Streams.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct EventStreamSettings {
+    pub secret: SecretString,
+    pub previous_secret: SecretString,
+    #[serde(with = "humantime_serde")]
+    pub foreign_after: Duration,
 }
 
 /// Retries.

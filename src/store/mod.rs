@@ -35,9 +35,15 @@ pub mod keys;
 pub mod log_ins;
 mod migrations;
 pub mod names;
+pub mod opt_outs;
 pub mod ordering_lanes;
 pub mod orphans;
+pub mod outcome_feed;
+pub mod outcome_reports;
+pub mod outcome_stats;
+pub mod outcomes;
 pub mod people;
+pub mod provider_messages;
 pub mod queue;
 pub mod rate_shares;
 pub mod recipients;
@@ -229,6 +235,8 @@ pub enum User {
     Api,
     /// Users and custom events.
     People,
+    /// Outcomes.
+    Archive,
     /// Pages of the console.
     Pages,
     /// Health checks.
@@ -243,6 +251,7 @@ struct Pools {
     access: PgPool,
     api: PgPool,
     people: PgPool,
+    archive: PgPool,
     pages: PgPool,
     health: PgPool,
 }
@@ -268,6 +277,8 @@ const PIPELINE_CONNECTIONS: u32 = 10;
 const ACCESS_CONNECTIONS: u32 = 4;
 const API_CONNECTIONS: u32 = 8;
 const PEOPLE_CONNECTIONS: u32 = 6;
+/// One that stores reports and one that records them.
+const ARCHIVE_CONNECTIONS: u32 = 2;
 const PAGE_CONNECTIONS: u32 = 6;
 const HEALTH_CONNECTIONS: u32 = 1;
 /// How long an unused connection is kept.
@@ -347,6 +358,7 @@ impl Store {
             access: ordinary(ACCESS_CONNECTIONS),
             api: ordinary(API_CONNECTIONS),
             people: ordinary(PEOPLE_CONNECTIONS),
+            archive: ordinary(ARCHIVE_CONNECTIONS),
             pages: pool(PAGE_CONNECTIONS, options.page_statement_timeout, options.lock_timeout, "auto"),
             health: ordinary(HEALTH_CONNECTIONS),
         };
@@ -362,6 +374,7 @@ impl Store {
             User::Access => &self.pools.access,
             User::Api => &self.pools.api,
             User::People => &self.pools.people,
+            User::Archive => &self.pools.archive,
             User::Pages => &self.pools.pages,
             User::Health => &self.pools.health,
         };
@@ -420,8 +433,8 @@ impl Store {
 
     /// Closes every connection.
     pub async fn close(&self) {
-        let Pools { ingest, pipeline, access, api, people, pages, health } = self.pools.as_ref();
-        for pool in [ingest, pipeline, access, api, people, pages, health] {
+        let Pools { ingest, pipeline, access, api, people, archive, pages, health } = self.pools.as_ref();
+        for pool in [ingest, pipeline, access, api, people, archive, pages, health] {
             pool.close().await;
         }
     }

@@ -32,6 +32,10 @@ pub const CLOCK_STEPS: &str = "herald_clock_steps_total";
 pub const CONNECTIONS_TURNED_AWAY: &str = "herald_connections_turned_away_total";
 /// Calls about users by classified answer.
 pub const USER_CALLS: &str = "herald_user_calls_total";
+/// Calls of Event Streams by result: `stored`, `unavailable`, `refused`.
+pub const REPORTS: &str = "herald_stream_reports_total";
+/// Recorded reports by result: `joined`, `foreign`, `parked`.
+pub const OUTCOMES: &str = "herald_outcome_reports_total";
 /// Webhook calls that were rejected, by source and reason.
 pub const REJECTED_CALLS: &str = "herald_rejected_webhook_calls_total";
 
@@ -62,5 +66,7 @@ pub(super) fn describe() {
         CONNECTIONS_TURNED_AWAY,
         "Connections of clients that were closed (displaced) or refused because there were too many"
     );
+    metrics::describe_counter!(REPORTS, "Calls of Event Streams by result: stored, unavailable, refused");
+    metrics::describe_counter!(OUTCOMES, "Reports of outcomes by result: joined, foreign, parked");
     metrics::describe_counter!(REJECTED_CALLS, "Webhook calls that were rejected, by source and reason");
 }
