@@ -47,11 +47,14 @@ CREATE TABLE provider_messages (
     id           text PRIMARY KEY,
     batch_id     uuid NOT NULL,
     accepted_at  timestamptz NOT NULL,
+    reported_at  timestamptz,                       -- when the first outcome of it was recorded
     due_at       timestamptz,                       -- when its members are counted; NULL: all of them are
+    counted_at   timestamptz,                       -- when the last of them was
     uncounted    uuid[]                             -- members that are not counted; NULL: none has been looked at
 );
 CREATE INDEX provider_messages_due ON provider_messages (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX provider_messages_age ON provider_messages USING brin (accepted_at);
+CREATE INDEX provider_messages_counted ON provider_messages (counted_at);
 
 -- A row: one kind of outcome of a delivery on one device. Its values are the least or the greatest of what was reported, so
 -- that neither order nor repetition matters. `person` is empty unless the delivery is for an audience.

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -32,6 +32,8 @@ const MAX_PAGE: i64 = 1_000;
 const SENT_AT_ONCE: i64 = 200;
 /// How long a stream is silent at most: proxies close silent connections.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long a stream lasts.
+const LONGEST_STREAM: Duration = Duration::from_mins(15);
 
 /// Where to begin.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -117,10 +119,15 @@ fn body(entry: &FeedEntry) -> Value {
 }
 
 fn stream_after(api: Arc<Api>, after: i64) -> Response {
+    let until = Instant::now() + LONGEST_STREAM;
     // The first chunk opens the stream at once, even if there is nothing to send.
     let start = futures_util::StreamExt::chain(
         stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b": the feed of outcomes\n\n")) }),
-        stream::unfold((api, after), |(api, after)| async move {
+        stream::unfold((api, after), move |(api, after)| async move {
+            // The reader connects again, with a key that is still valid and to a process that goes on.
+            if Instant::now() >= until || !api.is_ready() {
+                return None;
+            }
             let entries = next_entries(&api, after).await.ok()?;
             let (text, after) = events(&entries, after);
             Some((Ok(Bytes::from(text)), (api, after)))
@@ -132,12 +139,12 @@ fn stream_after(api: Arc<Api>, after: i64) -> Response {
 
 /// The next entries; none after a silence. An error ends the stream, and the reader continues where it was.
 async fn next_entries(api: &Api, after: i64) -> Result<Vec<FeedEntry>, StoreError> {
-    let until = tokio::time::Instant::now() + HEARTBEAT;
+    let until = Instant::now() + HEARTBEAT;
     loop {
         // Notified from before the read, so that nothing is missed in between.
         let recorded = api.archive.recorded();
         let entries = api.store.feed_after(after, SENT_AT_ONCE).await?;
-        let is_over = tokio::time::Instant::now() >= until || !api.is_ready();
+        let is_over = Instant::now() >= until || !api.is_ready();
         if !entries.is_empty() || is_over {
             return Ok(entries);
         }

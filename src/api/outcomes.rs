@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::domain::id::DeliveryId;
-use crate::domain::outcome::Facts;
+use crate::domain::outcome::{Facts, Status};
 use crate::store::outcomes::OutcomeRow;
 
 /// What a device or mailbox reported.
@@ -69,6 +69,6 @@ impl OutcomeSummary {
         let fact = |row: &OutcomeRow| ((row.subscription.clone(), row.kind.clone()), row.fact.clone());
         let facts: Facts = rows.iter().map(fact).collect();
         let note = facts.is_unmeasurable().then_some("delivery is not measurable on this device type");
-        Some(Self { status: facts.status().map(|status| status.as_str()), note })
+        Some(Self { status: facts.status().map(Status::as_str), note })
     }
 }

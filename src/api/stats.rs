@@ -16,6 +16,7 @@ use super::problem::{Code, FieldError, Problem};
 use crate::access::Use;
 use crate::archive::comparison::{Arm, Comparison, DayCount, Verdict, compare};
 use crate::archive::funnel::{Funnel, Share, funnels};
+use crate::archive::silence::stream_health;
 use crate::domain::outcome::{Counts, WINDOW};
 use crate::store::outcome_stats::{GroupBy, StatsFilter};
 
@@ -116,6 +117,18 @@ pub(super) struct StatsBody {
     /// Reports by result since `since`: `received`, `repeated`, `malformed`, `joined`, `parked`, `foreign`, `unattributed`.
     #[schema(value_type = Object)]
     reports: BTreeMap<String, i64>,
+    /// Whether OneSignal reports.
+    stream: StreamBody,
+}
+
+/// What recent messages say about Event Streams.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct StreamBody {
+    /// `ok`, `silent`, `no_data` (too few messages to tell), or `off` (no secret is set).
+    state: &'static str,
+    /// Messages sent 15 to 75 minutes ago, and those of them that outcomes were reported of.
+    messages: i64,
+    reported: i64,
 }
 
 fn bad(name: &str, detail: &str) -> Problem {
@@ -166,7 +179,13 @@ pub(super) async fn get_stats(
     let (by, filter) = (query.group()?, query.filter(now.date_naive())?);
     let rows = api.store.outcome_stats(by, &filter).await?;
     let reports = api.store.report_counts(filter.since).await?;
+    let stream = stream_health(&api.store, now).await?;
     Ok(Json(StatsBody {
+        stream: StreamBody {
+            state: if api.stream_secrets.is_empty() { "off" } else { stream.state() },
+            messages: stream.messages,
+            reported: stream.reported,
+        },
         since: filter.since,
         until: filter.until,
         window_hours: WINDOW.num_hours(),

@@ -44,8 +44,6 @@ pub struct Herald {
     pub pipeline: Arc<Pipeline>,
     /// Users and custom events.
     pub people: Arc<People>,
-    /// Outcomes.
-    pub archive: Arc<Archive>,
     /// Keys.
     pub access: Arc<Access>,
     /// The catalog.
@@ -140,19 +138,13 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
-        let archive = archive(&store, (&clock, &ids), &settings);
-        let team = Arc::new(Team::new(
-            store.of(User::Access),
-            Arc::clone(&clock),
-            Arc::clone(&ids),
-            log_in::team_options(&settings),
-        ));
+        let team = team(&store, (&clock, &ids), &settings);
         let api = Arc::new(Api {
             store: store.of(User::Api),
             health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             people: Arc::clone(&people),
-            archive: Arc::clone(&archive),
+            archive: archive(&store, (&clock, &ids), &settings),
             stream_secrets: stream_secrets(&settings)?,
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
@@ -171,19 +163,7 @@ impl Herald {
             is_ready: AtomicBool::new(true),
         });
         let console = Arc::new(console(&api, &team, &settings, overrides.lets_local_in)?);
-        Ok(Self {
-            settings,
-            store,
-            pg_clock,
-            pipeline,
-            people,
-            archive,
-            access,
-            publisher,
-            team,
-            api,
-            console,
-        })
+        Ok(Self { settings, store, pg_clock, pipeline, people, access, publisher, team, api, console })
     }
 }
 
@@ -237,6 +217,11 @@ fn people(
         }
     });
     people
+}
+
+fn team(store: &Store, (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>), settings: &Settings) -> Arc<Team> {
+    let options = log_in::team_options(settings);
+    Arc::new(Team::new(store.of(User::Access), Arc::clone(clock), Arc::clone(ids), options))
 }
 
 fn archive(

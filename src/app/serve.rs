@@ -77,7 +77,7 @@ impl Running {
         let urgent = Arc::clone(&herald.pipeline);
         commits.spawn(urgent.commit_groups(Committing::Urgent, stop_commits.clone()));
         commits.spawn(Arc::clone(&herald.pipeline).keep_watch(stop_commits.clone()));
-        commits.spawn(Arc::clone(&herald.archive).store_groups(stop_commits.clone()));
+        commits.spawn(Arc::clone(&herald.api.archive).store_groups(stop_commits.clone()));
         let worker = if workers {
             Some(Worker::start(Arc::clone(&herald.pipeline), host_name()).await?)
         } else {
@@ -86,8 +86,8 @@ impl Running {
         let stop_people = CancellationToken::new();
         let people =
             workers.then(|| tokio::spawn(Arc::clone(&herald.people).keep_writing(stop_people.clone())));
-        let archive =
-            workers.then(|| tokio::spawn(Arc::clone(&herald.archive).keep_recording(stop_people.clone())));
+        let archive = workers
+            .then(|| tokio::spawn(Arc::clone(&herald.api.archive).keep_recording(stop_people.clone())));
         let drift_check = workers.then(|| tokio::spawn(keep_checking_drift(Arc::clone(&herald))));
         let clock =
             herald.pg_clock.clone().map(|clock| tokio::spawn(keep_watching(Arc::clone(&herald), clock)));

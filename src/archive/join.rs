@@ -41,8 +41,9 @@ impl Joins {
         let wanted: BTreeSet<BatchId> = batches.values().copied().collect();
         let members = provider_messages::members(tx, &wanted.into_iter().collect::<Vec<_>>()).await?;
         let alone = members.values().filter(|members| members.len() == 1).flatten().copied();
-        let mut sent = outcomes::sent_deliveries(tx, alone.collect::<Vec<_>>(), None).await?;
-        let in_company: Vec<Uuid> = members.values().filter(|m| m.len() > 1).flatten().copied().collect();
+        let mut sent = outcomes::sent_deliveries(tx, alone.collect::<Vec<_>>()).await?;
+        let in_company: BTreeSet<Uuid> =
+            members.values().filter(|m| m.len() > 1).flatten().copied().collect();
         let mut aliases = HashMap::new();
         if !in_company.is_empty() {
             let external: BTreeSet<&str> =
@@ -53,7 +54,7 @@ impl Joins {
             ids.extend(aliases.values().flatten().map(|alias| alias.id.as_str()));
             ids.remove("");
             let ids: Vec<&str> = ids.into_iter().collect();
-            sent.extend(outcomes::sent_deliveries(tx, in_company, Some(&ids)).await?);
+            sent.extend(outcomes::sent_to(tx, &in_company, &ids).await?);
         }
         let mut by_person = HashMap::new();
         for (batch, members) in &members {
@@ -81,7 +82,7 @@ impl Joins {
             None => None,
         };
         match delivery.and_then(|id| self.sent.get(&id)) {
-            Some(sent) if sent.finished_at.is_some() => Match::Delivery(sent.id),
+            Some(sent) if sent.sent_at.is_some() => Match::Delivery(sent.id),
             Some(_) => Match::Open,
             None => Match::Nobody,
         }

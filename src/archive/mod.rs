@@ -11,6 +11,7 @@ mod join;
 mod people;
 mod record;
 pub mod secrets;
+pub mod silence;
 pub mod stream;
 mod worker;
 
@@ -66,6 +67,8 @@ pub struct Archive {
     intake: intake::Intake,
     /// When old rows were last deleted.
     pruned_at: Mutex<Option<Timestamp>>,
+    /// Whether OneSignal reported nothing when it was last looked at.
+    is_silent: Mutex<bool>,
     /// Notified when reports were stored.
     wake: Notify,
     /// Notified when outcomes were recorded by this process.
@@ -88,6 +91,7 @@ impl Archive {
             intake: intake::Intake::new(limits.waiting_calls),
             limits,
             pruned_at: Mutex::new(None),
+            is_silent: Mutex::new(false),
             wake: Notify::new(),
             fed: Notify::new(),
         })

@@ -21,8 +21,13 @@ use crate::telemetry::names;
 
 /// Messages whose deliveries are counted in one transaction.
 const MESSAGES_AT_ONCE: i64 = 500;
+/// Deliveries that are counted in one transaction, unless a single message has more.
+const DELIVERIES_AT_ONCE: usize = 20_000;
 /// When deliveries that have not ended are looked at again.
 const OPEN_FOR: TimeDelta = TimeDelta::minutes(1);
+
+/// How long after its time the answer to a cancellation of a scheduled message may come.
+const RECALLED_WITHIN: TimeDelta = TimeDelta::minutes(15);
 
 /// What a round writes.
 #[derive(Default)]
@@ -106,7 +111,7 @@ impl Archive {
                 Match::Open => round.park(due, now + OPEN_FOR),
                 Match::Nobody => round.finish(due, "unattributed"),
                 Match::UnknownMessage if now < until && !due.report.message.is_empty() => {
-                    round.park(due, until)
+                    round.park(due, until);
                 }
                 Match::UnknownMessage => round.finish(due, "foreign"),
             }
@@ -119,7 +124,7 @@ impl Archive {
 /// of these messages are due.
 async fn count_accepted(
     tx: &mut Tx,
-    messages: &[DueMessage],
+    mut messages: &[DueMessage],
     round: &mut Round,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -132,31 +137,45 @@ async fn count_accepted(
         let all = || members.get(&message.batch).cloned().unwrap_or_default();
         message.uncounted.clone().unwrap_or_else(all)
     };
-    let sent = outcomes::sent_deliveries(tx, messages.iter().flat_map(uncounted), None).await?;
+    let mut deliveries = 0;
+    let fitting = messages.iter().take_while(|message| {
+        deliveries += uncounted(message).len();
+        deliveries <= DELIVERIES_AT_ONCE
+    });
+    // The others stay due.
+    messages = &messages[..fitting.count().max(1)];
+    let sent = outcomes::sent_deliveries(tx, messages.iter().flat_map(uncounted)).await?;
     let mut counted = Vec::new();
     for message in messages {
-        let mut open = Vec::new();
+        let (mut open, mut again_at) = (Vec::new(), None);
         for id in uncounted(message) {
             let Some(delivery) = sent.get(&DeliveryId::from_uuid(id)) else { continue };
-            if delivery.finished_at.is_none() {
+            let counts_at = counts_at(delivery).unwrap_or(now + OPEN_FOR);
+            if counts_at > now {
                 open.push(id);
+                again_at = Some(again_at.map_or(counts_at, |at: Timestamp| at.min(counts_at)));
             } else if delivery.is_accepted {
                 round.count(&delivery.dimensions, Counts { accepted: 1, ..Counts::default() });
             }
         }
-        if open.is_empty() {
-            counted.push(message.id.as_str());
-        } else {
-            provider_messages::set_uncounted(tx, &message.id, &open, now + OPEN_FOR).await?;
+        match again_at {
+            Some(at) => provider_messages::set_uncounted(tx, &message.id, &open, at).await?,
+            None => counted.push(message.id.as_str()),
         }
     }
-    provider_messages::set_counted(tx, &counted).await?;
+    provider_messages::set_counted(tx, &counted, now).await?;
     let new: Vec<&str> = messages
         .iter()
         .filter(|message| message.uncounted.is_none())
         .map(|message| message.id.as_str())
         .collect();
     outcome_reports::unpark(tx, &new, now).await
+}
+
+/// When a delivery can be counted; `None` while it is open. One that is scheduled at OneSignal may still be cancelled there.
+fn counts_at(delivery: &SentDelivery) -> Option<Timestamp> {
+    let wait = if delivery.is_scheduled { RECALLED_WITHIN } else { TimeDelta::zero() };
+    delivery.sent_at.map(|at| at + wait)
 }
 
 /// Merges reports into what is known about each copy, and notes what that changes.
@@ -169,6 +188,8 @@ async fn merge(
 ) -> Result<(), StoreError> {
     let mut copies: BTreeMap<Copy, Vec<&Report>> = BTreeMap::new();
     let mut order: HashMap<Uuid, usize> = HashMap::new();
+    let messages: BTreeSet<&str> = joined.iter().map(|(_, report)| report.message.as_str()).collect();
+    provider_messages::set_reported(tx, &messages.into_iter().collect::<Vec<_>>(), now).await?;
     for (n, (id, report)) in joined.into_iter().enumerate() {
         let Some(sent) = joins.sent(id) else { continue };
         let person = if sent.recipient.is_some() { String::new() } else { report.person() };
@@ -192,7 +213,7 @@ async fn merge(
                 changed.insert(place);
             }
         }
-        let accepted_at = sent.finished_at.unwrap_or(now);
+        let accepted_at = sent.sent_at.unwrap_or(now);
         round.count(&sent.dimensions, Counts::of(&after, accepted_at) - Counts::of(&before, accepted_at));
         round.facts.extend(rows_of(&copy, &after, &changed));
     }

@@ -19,7 +19,7 @@ const KEYS_KEPT: TimeDelta = TimeDelta::days(35);
 /// How long a message's reports can be joined to its deliveries.
 const MESSAGES_KEPT: TimeDelta = TimeDelta::days(60);
 /// Rows deleted at once.
-const PRUNED_AT_ONCE: i64 = 10_000;
+const PRUNED_AT_ONCE: i64 = 50_000;
 /// How long the loop pauses after the database was unavailable.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
@@ -57,7 +57,7 @@ impl Archive {
         }
     }
 
-    /// Deletes old rows, now and then.
+    /// Deletes old rows, and looks whether OneSignal still reports, now and then.
     ///
     /// # Errors
     /// [`StoreError`] when the database is unavailable; retrying helps.
@@ -70,8 +70,9 @@ impl Archive {
         let latest = now + self.limits.foreign_after + PRUNE_EVERY;
         let kept: Timestamp = now - self.limits.feed_kept;
         self.store.prune_reports(now - KEYS_KEPT, kept, (now, latest), PRUNED_AT_ONCE).await?;
-        self.store.prune_provider_messages(now - MESSAGES_KEPT, (now, latest), PRUNED_AT_ONCE).await?;
+        self.store.prune_provider_messages(now - MESSAGES_KEPT, PRUNED_AT_ONCE).await?;
         self.store.prune_feed(kept, PRUNED_AT_ONCE).await?;
+        self.watch_stream(now).await?;
         *self.pruned_at.lock() = Some(now);
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod cancellable;
 pub mod catalog;
 pub mod clock;
 pub mod collapse_heads;
+mod commits;
 pub mod consistency;
 pub mod custom_events;
 mod days;
@@ -87,6 +88,7 @@ use sqlx::{Postgres, Transaction};
 
 use crate::vault::{Vault, VaultError};
 
+pub use commits::{Committed, commit};
 pub use tls::DatabaseTls;
 
 /// A transaction: committed by the use case that began it, rolled back when dropped.
@@ -471,36 +473,6 @@ async fn begin_on(pool: &PgPool) -> Result<Tx, StoreError> {
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(sqlx::Error::WorkerCrashed.into()),
         }
-    }
-}
-
-/// The result of a commit.
-#[derive(Debug)]
-pub enum Committed {
-    /// Committed.
-    Yes,
-    /// The server rolled it back.
-    No(StoreError),
-    /// The connection broke before the response: it may be committed.
-    Unclear(StoreError),
-}
-
-/// Commits, and distinguishes "rolled back" from "unknown".
-pub async fn commit(tx: Tx) -> Committed {
-    #[cfg(debug_assertions)]
-    return fault_injection::commit(tx).await;
-    #[cfg(not(debug_assertions))]
-    commit_now(tx).await
-}
-
-async fn commit_now(tx: Tx) -> Committed {
-    match tx.commit().await {
-        Ok(()) => Committed::Yes,
-        Err(error @ sqlx::Error::Database(_)) => {
-            let error = StoreError::from(error);
-            if error.is_refusal() { Committed::No(error) } else { Committed::Unclear(error) }
-        }
-        Err(error) => Committed::Unclear(error.into()),
     }
 }
 

@@ -285,7 +285,7 @@ async fn add_part(
     }
     let ended: BTreeMap<_, _> = sent.iter().map(|one| (one.id, one)).collect();
     for ((delivery, _), facts) in &facts {
-        if let Some(at) = ended.get(delivery).and_then(|one| one.finished_at) {
+        if let Some(at) = ended.get(delivery).and_then(|one| one.sent_at) {
             *by_delivery.entry(*delivery).or_default() += Counts::of(facts, at);
         }
     }

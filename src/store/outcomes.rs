@@ -1,6 +1,6 @@
 //! Outcomes of deliveries: the merged facts, their counts, and the numbered feed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::NaiveDate;
 use serde_json::Value;
@@ -43,9 +43,11 @@ pub struct SentDelivery {
     pub recipient: Option<Recipient>,
     /// Whether OneSignal accepted it.
     pub is_accepted: bool,
-    /// When it ended; `None` while it is open.
-    pub finished_at: Option<Timestamp>,
-    /// What its outcomes are counted by; the day is that of its end, or of its id while it is open.
+    /// When OneSignal accepted it, or was to send it if it was scheduled there; `None` while it is open.
+    pub sent_at: Option<Timestamp>,
+    /// Whether it was scheduled: then OneSignal may have been asked to cancel it.
+    pub is_scheduled: bool,
+    /// What its outcomes are counted by; the day is that of `sent_at`, or of its id while it is open.
     pub dimensions: Dimensions,
 }
 
@@ -82,27 +84,54 @@ pub struct OutcomeRow {
 
 pub(super) const SENT_COLUMNS: &str = "SELECT d.id, d.event_id, d.rule_key, d.channel::text AS channel, d.template_key,
         coalesce(d.template_version, 0) AS template_version, coalesce(d.locale, '') AS locale, d.recipient_label,
-        d.recipient_id, d.state = 'accepted' AS is_accepted, d.finished_at
+        d.recipient_id, d.state = 'accepted' AS is_accepted, d.send_after IS NOT NULL AS is_scheduled,
+        CASE WHEN d.finished_at IS NOT NULL THEN greatest(d.finished_at, d.send_after) END AS sent_at
     FROM deliveries d";
 
-/// Deliveries with what their outcomes are counted by: of `to` only, if given.
+/// Deliveries with what their outcomes are counted by.
 ///
 /// # Errors
 /// [`StoreError::Database`], [`StoreError::Corrupt`].
 pub async fn sent_deliveries(
     connection: &mut PgConnection,
     ids: impl IntoIterator<Item = Uuid>,
-    to: Option<&[&str]>,
 ) -> Result<HashMap<DeliveryId, SentDelivery>, StoreError> {
-    let query = format!(
-        "{SENT_COLUMNS}
-         WHERE d.id = ANY ($1) AND {{days of d.id}} AND ($2::text[] IS NULL OR d.recipient_id = ANY ($2))"
-    );
+    let query = format!("{SENT_COLUMNS} WHERE d.id = ANY ($1) AND {{days of d.id}}");
     let mut rows = Vec::new();
     for (days, ids) in parts_of(ids) {
-        rows.extend(sqlx::query(days.fill(&query)).bind(ids).bind(to).fetch_all(&mut *connection).await?);
+        rows.extend(sqlx::query(days.fill(&query)).bind(ids).fetch_all(&mut *connection).await?);
     }
-    let mut found = rows.iter().map(read_sent).collect::<Result<Vec<_>, _>>()?;
+    let found = rows.iter().map(read_sent).collect::<Result<Vec<_>, _>>()?;
+    with_events(connection, found).await
+}
+
+/// The same of some of these deliveries: those to recipients with these ids. Found by recipient, since a call can have
+/// thousands of members.
+///
+/// # Errors
+/// [`StoreError::Database`], [`StoreError::Corrupt`].
+pub async fn sent_to(
+    connection: &mut PgConnection,
+    members: &BTreeSet<Uuid>,
+    recipients: &[&str],
+) -> Result<HashMap<DeliveryId, SentDelivery>, StoreError> {
+    let query = format!("{SENT_COLUMNS} WHERE d.recipient_id = ANY ($1) AND {{days of d.id}}");
+    let mut found = Vec::new();
+    for (days, _) in parts_of(members.iter().copied()) {
+        for row in &sqlx::query(days.fill(&query)).bind(recipients).fetch_all(&mut *connection).await? {
+            if members.contains(&row.try_get("id")?) {
+                found.push(read_sent(row)?);
+            }
+        }
+    }
+    with_events(connection, found).await
+}
+
+/// Adds what their events say.
+async fn with_events(
+    connection: &mut PgConnection,
+    mut found: Vec<SentDelivery>,
+) -> Result<HashMap<DeliveryId, SentDelivery>, StoreError> {
     let mut events: HashMap<Uuid, (String, String)> = HashMap::new();
     for (days, ids) in parts_of(found.iter().map(|sent| sent.event.uuid())) {
         let query = days
@@ -124,7 +153,7 @@ pub(super) fn read_sent(row: &PgRow) -> Result<SentDelivery, StoreError> {
     let id = DeliveryId::from_uuid(row.try_get("id")?);
     let label: Option<String> = row.try_get("recipient_label")?;
     let recipient_id: Option<String> = row.try_get("recipient_id")?;
-    let finished_at: Option<Timestamp> = row.try_get("finished_at")?;
+    let sent_at: Option<Timestamp> = row.try_get("sent_at")?;
     let channel: &str = row.try_get("channel")?;
     Ok(SentDelivery {
         id,
@@ -134,9 +163,10 @@ pub(super) fn read_sent(row: &PgRow) -> Result<SentDelivery, StoreError> {
             .zip(recipient_id)
             .map(|(label, id)| Recipient { label: RecipientLabel::from_label(&label), id }),
         is_accepted: row.try_get("is_accepted")?,
-        finished_at,
+        sent_at,
+        is_scheduled: row.try_get("is_scheduled")?,
         dimensions: Dimensions {
-            day: finished_at.unwrap_or_else(|| crate::domain::id::made_at(id.uuid())).date_naive(),
+            day: sent_at.unwrap_or_else(|| crate::domain::id::made_at(id.uuid())).date_naive(),
             template: row.try_get("template_key")?,
             version: row.try_get("template_version")?,
             rule: row.try_get("rule_key")?,

@@ -67,11 +67,18 @@ pub async fn find(
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn set_counted(connection: &mut PgConnection, ids: &[&str]) -> Result<(), StoreError> {
-    sqlx::query("UPDATE provider_messages SET due_at = NULL, uncounted = NULL WHERE id = ANY ($1)")
-        .bind(ids)
-        .execute(connection)
-        .await?;
+pub async fn set_counted(
+    connection: &mut PgConnection,
+    ids: &[&str],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE provider_messages SET due_at = NULL, uncounted = NULL, counted_at = $2 WHERE id = ANY ($1)",
+    )
+    .bind(ids)
+    .bind(now)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -89,6 +96,23 @@ pub async fn set_uncounted(
         .bind(id)
         .bind(due_at)
         .bind(uncounted)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Notes that outcomes of these messages are recorded.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn set_reported(
+    connection: &mut PgConnection,
+    ids: &[&str],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE provider_messages SET reported_at = $2 WHERE id = ANY ($1) AND reported_at IS NULL")
+        .bind(ids)
+        .bind(now)
         .execute(connection)
         .await?;
     Ok(())
@@ -127,17 +151,38 @@ impl Store {
         .await?)
     }
 
-    /// Deletes messages that were accepted before `before`: OneSignal reports nothing about them any more. What is due
-    /// later than `latest` is due now: the clock went back.
+    /// How many of the last messages that were counted between two times there are, and of how many outcomes are
+    /// recorded.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn prune_provider_messages(
+    pub async fn reported_messages(
         &self,
-        before: Timestamp,
-        (now, latest): (Timestamp, Timestamp),
+        (from, to): (Timestamp, Timestamp),
         limit: i64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(i64, i64), StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT count(*), count(m.reported_at)
+             FROM (
+                SELECT reported_at
+                FROM provider_messages
+                WHERE counted_at >= $1 AND counted_at < $2
+                ORDER BY counted_at DESC
+                LIMIT $3
+             ) AS m",
+        )
+        .bind(from)
+        .bind(to)
+        .bind(limit)
+        .fetch_one(self.pool())
+        .await?)
+    }
+
+    /// Deletes messages that were accepted before `before`: OneSignal reports nothing about them any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn prune_provider_messages(&self, before: Timestamp, limit: i64) -> Result<(), StoreError> {
         sqlx::query(
             "DELETE FROM provider_messages
              WHERE ctid = ANY (ARRAY(SELECT ctid FROM provider_messages WHERE accepted_at < $1 LIMIT $2))",
@@ -146,11 +191,6 @@ impl Store {
         .bind(limit)
         .execute(self.pool())
         .await?;
-        sqlx::query("UPDATE provider_messages SET due_at = $1 WHERE due_at > $2")
-            .bind(now)
-            .bind(latest)
-            .execute(self.pool())
-            .await?;
         Ok(())
     }
 }

@@ -36,6 +36,8 @@ pub const USER_CALLS: &str = "herald_user_calls_total";
 pub const REPORTS: &str = "herald_stream_reports_total";
 /// Recorded reports by result: `joined`, `foreign`, `parked`.
 pub const OUTCOMES: &str = "herald_outcome_reports_total";
+/// The share of recent messages that outcomes were reported of.
+pub const STREAM_COVERAGE: &str = "herald_stream_coverage_ratio";
 /// Webhook calls that were rejected, by source and reason.
 pub const REJECTED_CALLS: &str = "herald_rejected_webhook_calls_total";
 
@@ -68,5 +70,9 @@ pub(super) fn describe() {
     );
     metrics::describe_counter!(REPORTS, "Calls of Event Streams by result: stored, unavailable, refused");
     metrics::describe_counter!(OUTCOMES, "Reports of outcomes by result: joined, foreign, parked");
+    metrics::describe_gauge!(
+        STREAM_COVERAGE,
+        "Share of messages sent 15 to 75 minutes ago that outcomes were reported of; absent without messages"
+    );
     metrics::describe_counter!(REJECTED_CALLS, "Webhook calls that were rejected, by source and reason");
 }

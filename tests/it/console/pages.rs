@@ -163,6 +163,7 @@ async fn every_page_is_shown_on_an_empty_installation() {
         "/imports",
         "/issues",
         "/health",
+        "/outcomes",
         "/settings",
         "/settings/apps",
         "/settings/team",

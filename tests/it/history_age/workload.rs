@@ -142,6 +142,7 @@ async fn reads(app: &TestApp, event: &str, delivery: &str) {
         "/recipients/external_id/user-1",
         "/issues",
         "/health",
+        "/outcomes",
         "/health/parts",
         "/templates",
         "/templates/order-shipped-push",

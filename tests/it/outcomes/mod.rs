@@ -37,7 +37,7 @@ impl TestApp {
             let answer = self.post_report(STREAM_SECRET, report.to_string()).await;
             assert_eq!(answer.status(), 204, "{report}");
         }
-        self.herald.archive.run_until_idle().await.expect("the database answers");
+        self.herald.api.archive.run_until_idle().await.expect("the database answers");
     }
 
     /// Has the sandbox report to this service, with the configured body.
@@ -62,7 +62,7 @@ impl TestApp {
             assert!(began.elapsed() < Duration::from_secs(20), "{} received", self.counted("received").await);
             tokio::task::yield_now().await;
         }
-        self.herald.archive.run_until_idle().await.expect("the database answers");
+        self.herald.api.archive.run_until_idle().await.expect("the database answers");
     }
 
     /// OneSignal's id of a delivery's message.

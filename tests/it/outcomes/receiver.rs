@@ -47,7 +47,7 @@ async fn whatever_is_in_a_body_is_answered_with_success_stored_sealed_and_counte
     let kept = app.herald.store.malformed_reports(10).await.expect("bodies");
     assert!(kept.iter().any(|kept| kept.body.contains("ann@shop.example")), "{kept:?}");
     app.advance(Duration::from_hours(31 * 24)).await;
-    app.herald.archive.maintain().await.expect("maintained");
+    app.herald.api.archive.maintain().await.expect("maintained");
     assert!(
         app.herald.store.malformed_reports(10).await.expect("bodies").is_empty(),
         "they are kept for a month"
@@ -66,7 +66,7 @@ async fn an_event_is_counted_once_though_it_comes_again_after_midnight_and_29_da
     app.record(std::slice::from_ref(&sent)).await;
     for wait in [2, 29 * 24 * 3_600] {
         app.advance(Duration::from_secs(wait)).await;
-        app.herald.archive.maintain().await.expect("maintained");
+        app.herald.api.archive.maintain().await.expect("maintained");
         app.record(&[sent.clone(), sent.clone()]).await;
     }
     assert_eq!((app.counted("received").await, app.counted("repeated").await), (5, 4));

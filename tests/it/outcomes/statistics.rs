@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{delivery_by, report};
+use crate::scheduled_at_provider as scheduled;
 use crate::support::app::{TestApp, order_shipped};
 use crate::support::processes::run;
 
@@ -147,4 +148,23 @@ async fn two_versions_are_compared_at_a_fixed_size_and_not_before() {
     let (status, _) =
         app.call(Method::GET, "/v1/stats/comparison?template=t&a=1&b=2&people=5", Some(&app.key), None).await;
     assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn a_scheduled_message_is_counted_once_it_was_sent_and_not_if_it_was_cancelled() {
+    let app = scheduled::start().await;
+    let ahead = chrono::TimeDelta::hours(2);
+    app.accept(&scheduled::later(&app, "o-1", ahead)).await;
+    let cancelled = app.accept(&scheduled::later(&app, "o-2", ahead)).await;
+    app.run_until_idle().await;
+    app.act(&scheduled::cancel_path(&cancelled)).await;
+    app.run_until_idle().await;
+    let accepted = async || {
+        let stats = app.get("/v1/stats?by=rule&rule=order-shipped-push").await;
+        (stats["data"][0]["accepted"].clone(), app.get("/v1/stats/check").await["differences"].clone())
+    };
+    assert_eq!(accepted().await, (Value::Null, json!([])));
+    scheduled::advance(&app, Duration::from_mins(140)).await;
+    app.run_until_idle().await;
+    assert_eq!(accepted().await, (json!(1), json!([])));
 }

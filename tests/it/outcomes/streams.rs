@@ -1,10 +1,13 @@
 //! From an event to its outcome: Herald sends, the sandbox delivers and reports, and every view shows it.
 
+use std::time::Duration;
+
 use herald::access::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{delivery_by, kinds_of};
+use crate::attacks::logs::captured;
 use crate::console::visitor::Visitor;
 use crate::support::app::{TestApp, order_shipped};
 
@@ -48,6 +51,38 @@ async fn what_the_sandbox_reports_is_in_the_delivery_the_event_and_the_console()
     assert!(page.text.contains("bounced") && page.text.contains("550 … is unknown"), "{}", page.text);
     let streams = app.sandbox_call(Method::GET, "/_sandbox/event-streams", None).await;
     assert_eq!((&streams["data"][0]["failed"], &streams["data"][0]["disabled"]), (&json!(0), &json!(false)));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_disabled_is_noticed_within_20_minutes_and_so_is_its_return() {
+    let (log, _guard) = captured();
+    let app = TestApp::start().await;
+    let mut messages = Vec::new();
+    for n in 0..12 {
+        let accepted = app.accept(&order_shipped(&format!("o-{n}"), "ann")).await;
+        app.run_until_idle().await;
+        messages.push(app.message_of(delivery_by(&accepted, "order-shipped-push")).await);
+        messages.push(app.message_of(delivery_by(&accepted, "order-shipped-email")).await);
+    }
+    let look = async || {
+        app.herald.api.archive.maintain().await.expect("maintained");
+        app.get("/v1/stats").await["stream"].clone()
+    };
+    assert_eq!(look().await["state"], "no_data");
+    app.advance(Duration::from_mins(16)).await;
+    assert_eq!(look().await, json!({"state": "silent", "messages": 24, "reported": 0}));
+    assert!(log.text().contains("OneSignal reported outcomes of 0 of 24 recent messages"), "{}", log.text());
+    let page = Visitor::with_role(&app, Role::Viewer).await.get("/outcomes").await;
+    assert!(page.text.contains("Event Streams is silent"), "{}", page.text);
+    let late: Vec<Value> = messages
+        .iter()
+        .enumerate()
+        .map(|(n, message)| super::report(&format!("e-{n}"), "push.sent", message, "ann"))
+        .collect();
+    app.record(&late).await;
+    app.advance(Duration::from_mins(1)).await;
+    assert_eq!(look().await["state"], "ok");
+    assert!(log.text().contains("reports again"), "{}", log.text());
 }
 
 #[tokio::test]

@@ -181,7 +181,7 @@ impl TestApp {
         self.herald.people.run_until_idle().await.expect("the database answers");
         // Messages that waited for their people.
         self.herald.pipeline.run_until_idle().await.expect("the database answers");
-        self.herald.archive.run_until_idle().await.expect("the database answers");
+        self.herald.api.archive.run_until_idle().await.expect("the database answers");
     }
 
     /// Advances the clock second by second, and runs every step at each: people are written once a second.
@@ -414,7 +414,7 @@ async fn serve(herald: &Herald, stop: &CancellationToken) -> String {
     for kind in [Committing::Ordinary, Committing::Ordinary, Committing::Urgent] {
         tokio::spawn(Arc::clone(&herald.pipeline).commit_groups(kind, stop.clone()));
     }
-    tokio::spawn(Arc::clone(&herald.archive).store_groups(stop.clone()));
+    tokio::spawn(Arc::clone(&herald.api.archive).store_groups(stop.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let how = (herald.settings.http, herald::app::is_proxy(&herald.settings));
