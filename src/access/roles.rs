@@ -69,6 +69,7 @@ impl Role {
             Use::ReleaseDelivery
             | Use::ReplayDelivery
             | Use::ReplayMany
+            | Use::RepairStats
             | Use::CancelDelivery
             | Use::CancelWaiting
             | Use::ChangeGate

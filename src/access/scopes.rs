@@ -103,6 +103,7 @@ pub enum Use {
     ReleaseDelivery,
     ReplayDelivery,
     ReplayMany,
+    RepairStats,
     ReadApps,
     ChangeApp,
     ChangeGate,
@@ -134,7 +135,7 @@ pub enum Use {
 
 impl Use {
     /// Every use.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::PostEvent,
         Self::ReadEvents,
         Self::InferSchemas,
@@ -143,6 +144,7 @@ impl Use {
         Self::ReleaseDelivery,
         Self::ReplayDelivery,
         Self::ReplayMany,
+        Self::RepairStats,
         Self::ReadApps,
         Self::ChangeApp,
         Self::ChangeGate,
@@ -178,9 +180,11 @@ impl Use {
             Self::PostEvent | Self::CancelWaiting => &[Scope::EventsWrite],
             Self::ReadEvents | Self::InferSchemas => &[Scope::EventsRead],
             Self::ReadDeliveries | Self::ReadOverviews => &[Scope::DeliveriesRead],
-            Self::ReleaseDelivery | Self::ReplayDelivery | Self::ReplayMany | Self::CancelDelivery => {
-                &[Scope::DeliveriesWrite]
-            }
+            Self::ReleaseDelivery
+            | Self::ReplayDelivery
+            | Self::ReplayMany
+            | Self::CancelDelivery
+            | Self::RepairStats => &[Scope::DeliveriesWrite],
             Self::ReadApps => &[Scope::AppsRead],
             Self::ChangeApp | Self::ChangeGate => &[Scope::AppsWrite],
             Self::ReadCatalog | Self::PlanCatalog => &[Scope::CatalogRead],
@@ -243,6 +247,7 @@ impl Use {
             Self::InferSchemas
             | Self::ReadOverviews
             | Self::ReplayMany
+            | Self::RepairStats
             | Self::ChangeApp
             | Self::ChangeGate
             | Self::ApplyCatalog
@@ -289,6 +294,7 @@ impl Use {
             Self::InferSchemas
             | Self::ReadOverviews
             | Self::ReplayMany
+            | Self::RepairStats
             | Self::ChangeApp
             | Self::ChangeGate
             | Self::ManageTestRecipients

@@ -103,14 +103,16 @@ impl Api {
 pub struct Denials {
     unknown: Sampled,
     forbidden: Sampled,
+    pub(super) streams: Sampled,
 }
 
-/// Requires a valid key before revealing anything else about a request. Webhooks are
-/// signed instead, and health checks need no key.
+/// Requires a valid key before revealing anything else about a request. Webhooks are signed and Event Streams have a
+/// secret instead, and health checks need no key.
 pub(super) async fn require_key(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if path.starts_with("/v1/")
         && !path.starts_with("/v1/hooks/")
+        && path != "/v1/onesignal/events"
         && let Err(problem) = api.identify(request.headers()).await
     {
         return problem.into_response();

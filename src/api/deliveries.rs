@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::gates::GateBody;
 use super::listing::{AttemptBody, DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
+use super::outcomes::{OutcomeBody, OutcomeSummary};
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, FieldError, Problem, ProblemBody};
 use super::{Api, json_body};
@@ -50,6 +51,11 @@ pub(super) struct DeliveryTrace {
     decisions: Vec<DecisionBody>,
     /// API calls that included it, oldest first.
     attempts: Vec<AttemptBody>,
+    /// How far it came, once something was reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<OutcomeSummary>,
+    /// What devices and mailboxes reported, oldest first: the first 1,000.
+    outcomes: Vec<OutcomeBody>,
     /// The closed gate that blocks it, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     gate: Option<GateBody>,
@@ -101,7 +107,10 @@ async fn trace(api: &Api, id: &str) -> Result<DeliveryTrace, Problem> {
     let batches: Vec<_> = row.batch.into_iter().collect();
     let attempts = api.store.attempts_of(&batches).await?;
     let gate = if row.state == StateName::QUEUED { api.store.gate_before(&row).await? } else { None };
+    let outcomes = api.store.outcomes_of_deliveries(&[id]).await?;
     Ok(DeliveryTrace {
+        outcome: OutcomeSummary::of(&outcomes),
+        outcomes: outcomes.into_iter().map(OutcomeBody::from).collect(),
         gate: gate.map(GateBody::from),
         delivery: delivery_body(row, api.clock.now()),
         decisions: decisions.into_iter().map(DecisionBody::from).collect(),

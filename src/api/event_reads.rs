@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use super::Api;
 use super::listing::{DecisionBody, DeliveryBody, Page, RawListQuery, delivery_body};
+use super::outcomes::OutcomeBody;
 use super::parameters::{Parameters, PathText};
 use super::problem::{Code, Problem};
 use crate::access::Use;
 use crate::domain::app::AppId;
 use crate::domain::erasure::ERASED_ID;
 use crate::domain::event::{Event, Recipient};
-use crate::domain::id::EventId;
+use crate::domain::id::{DeliveryId, EventId};
 use crate::store::actions::StoredAction;
 
 /// The maximum number of actions shown with an event.
@@ -88,6 +89,8 @@ pub(super) struct EventTrace {
     decisions: Vec<DecisionBody>,
     /// What `tag` and `track` rules do for the event's recipients: the first 100.
     actions: Vec<ActionBody>,
+    /// What devices and mailboxes reported about its deliveries, oldest first: the first 1,000.
+    outcomes: Vec<OutcomeBody>,
 }
 
 /// A tag or a custom event of a rule.
@@ -166,11 +169,14 @@ pub(super) async fn get_event(
     }
     let (deliveries, decisions) = api.store.trace_of(id).await?;
     let actions = api.store.actions_of(id, LISTED_ACTIONS).await?;
+    let ids: Vec<DeliveryId> = deliveries.iter().map(|row| row.id).collect();
+    let outcomes = api.store.outcomes_of_deliveries(&ids).await?;
     let now = api.clock.now();
     Ok(Json(EventTrace {
         event: stored.event.into(),
         deliveries: deliveries.into_iter().map(|row| delivery_body(row, now)).collect(),
         decisions: decisions.into_iter().map(DecisionBody::from).collect(),
         actions: actions.into_iter().map(ActionBody::from).collect(),
+        outcomes: outcomes.into_iter().map(OutcomeBody::from).collect(),
     }))
 }

@@ -30,13 +30,18 @@ mod json_body;
 mod kept;
 mod keys;
 mod listing;
+mod onesignal_events;
 mod openapi;
+mod outcome_feed;
+mod outcomes;
+
 mod parameters;
 mod preferences;
 mod problem;
 mod rejections;
 mod replays;
 mod sources;
+mod stats;
 mod strict_json;
 mod templates;
 mod trace;
@@ -60,6 +65,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::access::{Access, KnownClient};
+use crate::archive::Archive;
+use crate::archive::secrets::StreamSecrets;
 use crate::catalog::Publisher;
 use crate::compute::{Compute, ComputeError, Purpose};
 use crate::domain::budget::Budget;
@@ -92,6 +99,10 @@ pub struct Api {
     pub people: Arc<People>,
     /// Connectors to other databases.
     pub connectors: Arc<Connectors>,
+    /// Outcomes.
+    pub archive: Arc<Archive>,
+    /// The secrets of Event Streams.
+    pub stream_secrets: StreamSecrets,
     /// Keys.
     pub access: Arc<Access>,
     /// The catalog.
@@ -134,6 +145,11 @@ impl Api {
         work: impl FnOnce(&Budget) -> T + Send + 'static,
     ) -> Result<T, ComputeError> {
         self.compute.run(Purpose::People, work).await
+    }
+
+    /// Whether this process has not begun to shut down.
+    fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::SeqCst)
     }
 
     /// Reports "not ready" from now on, so that load balancers stop sending requests.

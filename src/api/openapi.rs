@@ -15,8 +15,9 @@ use utoipa_axum::routes;
 
 use super::{
     Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, connectors, deliveries,
-    erasures, event_reads, events, gates, health, imports, infer, issues, keys, preferences, replays,
-    sources, templates, uploads, user_export, users, webhook_deliveries, webhooks,
+    erasures, event_reads, events, gates, health, imports, infer, issues, keys, onesignal_events,
+    outcome_feed, preferences, replays, sources, stats, templates, uploads, user_export, users,
+    webhook_deliveries, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -66,6 +67,11 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::revoke_key))
         .routes(routes!(webhooks::receive))
+        .routes(routes!(onesignal_events::receive_event))
+        .routes(routes!(outcome_feed::read_outcomes))
+        .routes(routes!(stats::get_stats))
+        .routes(routes!(stats::get_comparison))
+        .routes(routes!(stats::check_stats, stats::repair_stats))
         .routes(routes!(sources::list_sources))
         .routes(routes!(sources::get_source, sources::put_source))
         .routes(routes!(sources::create_secret))

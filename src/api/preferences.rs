@@ -101,7 +101,8 @@ fn named(label: &str, id: &str) -> Result<Recipient, Problem> {
 impl Api {
     async fn preferences_of(&self, who: &Recipient) -> Result<PreferencesBody, Problem> {
         let facts = self.store.facts(std::slice::from_ref(who)).await?;
-        let is_out = |channel: Channel| facts.of(who).is_some_and(|facts| facts.opted_out.contains(&channel));
+        let is_out =
+            |channel: Channel| facts.of(who).is_some_and(|facts| facts.opted_out.contains_key(&channel));
         let channels = Channel::ALL.into_iter().map(|channel| (channel.as_str(), !is_out(channel)));
         Ok(PreferencesBody { channels: channels.collect() })
     }

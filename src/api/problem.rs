@@ -124,6 +124,8 @@ codes! {
     BadFile = 422 "bad_file" "The file can't be imported",
     /// The person was erased.
     Erased = 409 "erased" "The person was erased",
+    /// Entries that are no longer kept.
+    CursorGone = 410 "cursor_gone" "The next entries are no longer kept",
     /// The delivery is not held.
     NotHeld = 409 "not_held" "The delivery is not held",
     /// The delivery can't be replayed, or only with an explicit confirmation.

@@ -15,9 +15,11 @@ use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
 use crate::api::{Api, AppPolicy, ConnectorEvents, Denials, Rejections, SharedReadiness};
+use crate::archive::secrets::StreamSecrets;
+use crate::archive::{Archive, ArchiveLimits};
 use crate::catalog::Publisher;
 use crate::compute::{Compute, ComputeOptions};
-use crate::config::Settings;
+use crate::config::{EventStreamSettings, Settings};
 use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
@@ -145,18 +147,15 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
-        let team = Arc::new(Team::new(
-            store.of(User::Access),
-            Arc::clone(&clock),
-            Arc::clone(&ids),
-            log_in::team_options(&settings),
-        ));
+        let team = team(&store, (&clock, &ids), &settings);
         let api = Arc::new(Api {
             store: store.of(User::Api),
             health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             people: Arc::clone(&people),
             connectors: connectors(&pipeline, &people),
+            archive: archive(&store, (&clock, &ids), &settings),
+            stream_secrets: stream_secrets(&settings)?,
             access: Arc::clone(&access),
             publisher: Arc::clone(&publisher),
             compute,
@@ -262,6 +261,29 @@ fn connectors(pipeline: &Arc<Pipeline>, people: &Arc<People>) -> Arc<Connectors>
     let store = pipeline.store.of(User::People);
     let events = ConnectorEvents { pipeline: Arc::clone(pipeline), store };
     Connectors::new(Arc::clone(people), Arc::new(events))
+}
+
+fn team(store: &Store, (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>), settings: &Settings) -> Arc<Team> {
+    let options = log_in::team_options(settings);
+    Arc::new(Team::new(store.of(User::Access), Arc::clone(clock), Arc::clone(ids), options))
+}
+
+fn archive(
+    store: &Store,
+    (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>),
+    settings: &Settings,
+) -> Arc<Archive> {
+    let limits = ArchiveLimits {
+        foreign_after: crate::domain::retry::delta(settings.event_streams.foreign_after),
+        feed_kept: chrono::TimeDelta::days(i64::from(settings.retention.payload_days)),
+        ..ArchiveLimits::default()
+    };
+    Archive::new(store.of(User::Archive), Arc::clone(clock), Arc::clone(ids), limits)
+}
+
+fn stream_secrets(settings: &Settings) -> anyhow::Result<StreamSecrets> {
+    let EventStreamSettings { secret, previous_secret, .. } = &settings.event_streams;
+    StreamSecrets::new(&[secret, previous_secret]).context("event_streams")
 }
 
 fn timeouts(settings: &Settings) -> ClientTimeouts {

@@ -57,6 +57,7 @@ pub struct Running {
     drift_check: Option<tokio::task::JoinHandle<()>>,
     people: Option<tokio::task::JoinHandle<()>>,
     connectors: Option<tokio::task::JoinHandle<()>>,
+    archive: Option<tokio::task::JoinHandle<()>>,
     stop_people: CancellationToken,
 }
 
@@ -77,6 +78,7 @@ impl Running {
         let urgent = Arc::clone(&herald.pipeline);
         commits.spawn(urgent.commit_groups(Committing::Urgent, stop_commits.clone()));
         commits.spawn(Arc::clone(&herald.pipeline).keep_watch(stop_commits.clone()));
+        commits.spawn(Arc::clone(&herald.api.archive).store_groups(stop_commits.clone()));
         let worker = if workers {
             Some(Worker::start(Arc::clone(&herald.pipeline), host_name()).await?)
         } else {
@@ -87,6 +89,8 @@ impl Running {
             workers.then(|| tokio::spawn(Arc::clone(&herald.people).keep_writing(stop_people.clone())));
         let connectors = workers
             .then(|| tokio::spawn(Arc::clone(&herald.api.connectors).keep_polling(stop_people.clone())));
+        let archive = workers
+            .then(|| tokio::spawn(Arc::clone(&herald.api.archive).keep_recording(stop_people.clone())));
         let drift_check = workers.then(|| tokio::spawn(keep_checking_drift(Arc::clone(&herald))));
         let clock =
             herald.pg_clock.clone().map(|clock| tokio::spawn(keep_watching(Arc::clone(&herald), clock)));
@@ -112,6 +116,7 @@ impl Running {
             drift_check,
             people,
             connectors,
+            archive,
             stop_people,
         })
     }
@@ -160,7 +165,8 @@ impl Running {
             // The notice period and the last requests share the same half minute.
             worker.stop(self.herald.settings.delivery.shutdown_grace.saturating_sub(NOTICE)).await;
         }
-        for task in [self.clock.take(), self.drift_check.take()].into_iter().flatten() {
+        // An unfinished round of outcomes is rolled back, and another process repeats it.
+        for task in [self.archive.take(), self.clock.take(), self.drift_check.take()].into_iter().flatten() {
             task.abort();
         }
         self.herald.store.close().await;

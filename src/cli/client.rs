@@ -68,6 +68,20 @@ impl ClientArgs {
         self.connection()?.send(|connection| connection.http.get(format!("{}{path}", connection.url))).await
     }
 
+    /// Opens the stream of outcomes after a cursor.
+    ///
+    /// # Errors
+    /// As for [`ClientArgs::call`].
+    pub async fn open_outcomes(&self, after: &str) -> anyhow::Result<reqwest::Response> {
+        let connection = Connection { http: reqwest::Client::builder().build()?, ..self.connection()? };
+        let request = |connection: &Connection| {
+            let request = connection.http.get(format!("{}/v1/outcomes?after=latest", connection.url));
+            let request = request.header("accept", "text/event-stream");
+            if after.is_empty() { request } else { request.header("last-event-id", after) }
+        };
+        connection.open(request).await
+    }
+
     fn connection(&self) -> anyhow::Result<Connection> {
         let Some(key) = self.key.as_ref().filter(|key| !key.expose_secret().is_empty()) else {
             bail!("no API key: set HERALD_KEY (`herald dev` prints one, `herald keys create` makes one)");
@@ -149,6 +163,14 @@ impl Connection {
 
     /// Sends a request with the key; returns the text of a successful response.
     async fn send(&self, request: impl Fn(&Self) -> reqwest::RequestBuilder) -> anyhow::Result<String> {
+        self.open(request).await?.text().await.context("the response was incomplete")
+    }
+
+    /// Sends a request with the key; returns a successful response that has begun.
+    async fn open(
+        &self,
+        request: impl Fn(&Self) -> reqwest::RequestBuilder,
+    ) -> anyhow::Result<reqwest::Response> {
         let request = request(self).bearer_auth(self.key.expose_secret());
         let answer = request.send().await.map_err(|error| {
             if error.is_builder() {
@@ -165,10 +187,10 @@ impl Connection {
             }
         })?;
         let status = answer.status();
-        let text = answer.text().await.context("the response was incomplete")?;
         if status.is_success() {
-            return Ok(text);
+            return Ok(answer);
         }
+        let text = answer.text().await.context("the response was incomplete")?;
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         if problem["code"].is_null() {
             bail!("the server at {} is not Herald ({status}): check HERALD_URL", self.url);

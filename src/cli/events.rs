@@ -1,4 +1,4 @@
-//! `herald events`: sending events manually, and cancelling their pending deliveries.
+//! `herald events`: sending events manually, cancelling their pending deliveries, and following outcomes.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain};
+use super::tail::{self, TailArgs};
 use super::usage::recipient;
 use super::{deliveries, why};
 use crate::catalog::sample;
@@ -23,6 +24,8 @@ pub enum EventsCommand {
     Send(SendArgs),
     /// Cancel the pending deliveries of an event (evt_…), or of a cancellation key (--under)
     Cancel(CancelArgs),
+    /// Follow what happens to messages, as it is reported
+    Tail(TailArgs),
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +93,7 @@ pub(super) async fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
     let args = match command {
         EventsCommand::Send(args) => args,
         EventsCommand::Cancel(args) => return cancel(args).await,
+        EventsCommand::Tail(args) => return tail::run(&args).await,
     };
     let body = args.body()?;
     let dry = if args.dry_run { "?dry_run=true" } else { "" };

@@ -1,6 +1,6 @@
 //! The commands, one file each. `dev`, `serve`, `migrate`, `doctor`, `restored`, `team` and the first `keys create` use
 //! the database;
-//! `sandbox`, `healthcheck` and `catalog check` need nothing; the others are clients of the HTTP API.
+//! `sandbox`, `healthcheck`, `onesignal stream-config` and `catalog check` need nothing; the others are clients of the HTTP API.
 //!
 //! Results go to standard output; progress and logs go to standard error.
 
@@ -26,7 +26,10 @@ mod rotate_secret;
 mod sandbox;
 mod serve;
 mod sources;
+mod stats;
+mod stream_config;
 mod sync;
+mod tail;
 mod team;
 mod templates;
 mod usage;
@@ -75,6 +78,12 @@ enum Command {
     /// Send and cancel events
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// Show what happened to messages, compare versions, check the counts
+    #[command(subcommand)]
+    Stats(stats::StatsCommand),
+    /// Connect OneSignal's Event Streams
+    #[command(subcommand)]
+    Onesignal(stream_config::OneSignalCommand),
     /// List and change the OneSignal apps that Herald sends through
     #[command(subcommand)]
     Apps(apps::AppsCommand),
@@ -127,7 +136,7 @@ pub fn run() -> ExitCode {
 
 async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Dev(args) => dev::run(args).await,
+        Command::Dev(args) => Box::pin(dev::run(args)).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Sandbox(args) => sandbox::run(args).await,
@@ -137,6 +146,8 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => keys::run(command).await,
         Command::Sources(command) => sources::run(command).await,
         Command::Events(command) => events::run(command).await,
+        Command::Stats(command) => stats::run(command).await,
+        Command::Onesignal(command) => stream_config::run(command),
         Command::Apps(command) => apps::run(command).await,
         Command::Gates(command) => gates::run(command).await,
         Command::Issues(args) => issues::run(args).await,

@@ -164,6 +164,23 @@ fn print_delivery(delivery: &Value) {
     if let Some(finished) = delivery["finished_at"].as_str() {
         println!("  finished {finished}");
     }
+    for outcome in delivery["outcomes"].as_array().into_iter().flatten() {
+        print_outcome(outcome);
+    }
+    if let Some(note) = delivery["outcome"]["note"].as_str() {
+        println!("  note     {note}");
+    }
+}
+
+/// What a device or mailbox reported.
+fn print_outcome(outcome: &Value) {
+    let on = match plain(&outcome["device"]) {
+        device if device.is_empty() => String::new(),
+        device => format!(" on {device}"),
+    };
+    let until = outcome["last_at"].as_str().map(|at| format!(", last {at}")).unwrap_or_default();
+    let reason = outcome["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+    println!("  {:8} {}{until}{on}{reason}", plain(&outcome["kind"]), plain(&outcome["at"]));
 }
 
 fn print_decision(indent: &str, decision: &Value) {

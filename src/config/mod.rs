@@ -8,6 +8,7 @@ mod settings;
 
 pub use load::{ConfigError, Loader, reference};
 pub use settings::{
-    ConsoleSettings, DeliverySettings, HttpSettings, IngestSettings, LogFormat, LogSettings, OidcSettings,
-    OneSignalSettings, RetentionSettings, RetrySettings, Settings, TemplateSettings,
+    ConsoleSettings, DeliverySettings, EventStreamSettings, HttpSettings, IngestSettings, LogFormat,
+    LogSettings, OidcSettings, OneSignalSettings, RetentionSettings, RetrySettings, Settings,
+    TemplateSettings,
 };

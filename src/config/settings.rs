@@ -23,6 +23,7 @@ pub struct Settings {
     pub ingest: IngestSettings,
     pub delivery: DeliverySettings,
     pub people: PeopleSettings,
+    pub event_streams: EventStreamSettings,
     pub retry: RetrySettings,
     pub retention: RetentionSettings,
     pub templates: TemplateSettings,
@@ -178,6 +179,17 @@ pub struct PeopleSettings {
     pub calls_in_flight: usize,
     /// The file in which erasures are recorded outside the database; empty: none.
     pub erasure_record: String,
+}
+
+/// OneSignal's Event Streams.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml explains every key")]
+pub struct EventStreamSettings {
+    pub secret: SecretString,
+    pub previous_secret: SecretString,
+    #[serde(with = "humantime_serde")]
+    pub foreign_after: Duration,
 }
 
 /// Retries.

@@ -17,6 +17,7 @@ pub(super) enum Place {
     Rules,
     EventTypes,
     Recipients,
+    Outcomes,
     Issues,
     Health,
     Settings,
@@ -25,12 +26,13 @@ pub(super) enum Place {
 }
 
 impl Place {
-    const RAIL: [(Self, &'static str, &'static str, &'static str); 8] = [
+    const RAIL: [(Self, &'static str, &'static str, &'static str); 9] = [
         (Self::Live, "/", "Live", "l"),
         (Self::Templates, "/templates", "Templates", "t"),
         (Self::Rules, "/rules", "Rules", "r"),
         (Self::EventTypes, "/event-types", "Event types", "e"),
         (Self::Recipients, "/recipients", "Recipients", "p"),
+        (Self::Outcomes, "/outcomes", "Outcomes", "u"),
         (Self::Issues, "/issues", "Issues", "o"),
         (Self::Health, "/health", "Health", "h"),
         (Self::Settings, "/settings", "Settings", "s"),

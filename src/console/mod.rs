@@ -25,6 +25,7 @@ mod imports;
 mod issues;
 mod layout;
 mod login;
+mod outcomes;
 mod page_context;
 mod palette;
 mod provider;

@@ -176,7 +176,7 @@ async fn facts(view: &View, person: &Recipient, names: &[Recipient]) -> Result<M
             @if known.is_erased { dt { "Erased" } dd { "This person asked for erasure: nothing is sent." } }
             @if !known.opted_out.is_empty() {
                 dt { "Opted out of" }
-                dd { @for (place, channel) in known.opted_out.iter().enumerate() { @if place > 0 { ", " } (channel.as_str()) } }
+                dd { @for (place, (channel, reason)) in known.opted_out.iter().enumerate() { @if place > 0 { ", " } (channel.as_str()) " (" (reason.as_str()) ")" } }
             }
             @if names.len() > 1 {
                 dt { "Also known as" }

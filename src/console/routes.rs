@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::guard::{self, Gate};
 use super::{
     Console, assets, confirm, connectors, delivery, devices, event, event_feed, event_types, health, imports,
-    issues, login, palette, provider, recipients, rules, second_step, settings, templates,
+    issues, login, outcomes, palette, provider, recipients, rules, second_step, settings, templates,
 };
 use crate::access::Use;
 
@@ -144,6 +144,7 @@ fn event_pages(routes: Routes<'_>) -> Routes<'_> {
         .post("/deliveries/{id}/release", Use::ReleaseDelivery, delivery::release)
         .post("/deliveries/{id}/cancel", Use::CancelDelivery, delivery::cancel)
         .get("/deliveries/{id}/outcomes", Use::ReadDeliveries, delivery::outcomes)
+        .get("/outcomes", Use::ReadOverviews, outcomes::page)
         .get("/palette", Use::ReadCatalog, palette::find)
         .get("/recipients", Use::ReadDeliveries, recipients::find)
         .get("/recipients/{label}/{id}", Use::ReadDeliveries, recipients::page)

@@ -1,10 +1,54 @@
 //! What is known about recipients when an event is planned.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
 
 use super::channel::Channel;
+use super::decision::{Decision, DecisionCode};
 use super::event::Recipient;
 use super::user::Changes;
+
+/// Why a person gets no messages on a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptOutReason {
+    /// They, or someone for them, said so.
+    Preference,
+    /// They unsubscribed at OneSignal.
+    Unsubscribed,
+    /// They reported a message as spam.
+    Complained,
+    /// A message bounced permanently.
+    Bounced,
+    /// OneSignal has the address on its suppression list.
+    Suppressed,
+}
+
+impl OptOutReason {
+    /// The name in decisions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preference => "preference",
+            Self::Unsubscribed => "unsubscribed",
+            Self::Complained => "complained",
+            Self::Bounced => "bounced",
+            Self::Suppressed => "suppressed",
+        }
+    }
+
+    /// The decision that no message is sent on this channel.
+    pub fn decision(self, channel: Channel) -> Decision {
+        let detail = match self {
+            Self::Preference => format!("the person opted out of {channel}"),
+            Self::Unsubscribed => format!("the person unsubscribed from {channel}, as OneSignal reported"),
+            Self::Complained => format!("the person reported {channel} as spam, as OneSignal reported"),
+            Self::Bounced => format!("{channel} to the person bounced permanently, as OneSignal reported"),
+            Self::Suppressed => format!("OneSignal suppresses {channel} to the person"),
+        };
+        Decision::new(DecisionCode::OptedOut, detail).with("reason", self.as_str())
+    }
+}
 
 /// What is known of one person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,8 +57,8 @@ pub struct RecipientFacts {
     pub locale: Option<String>,
     /// The time zone they live in, by its IANA name.
     pub time_zone: Option<String>,
-    /// Channels that they opted out of.
-    pub opted_out: BTreeSet<Channel>,
+    /// Channels on which they get no messages, each with its reason.
+    pub opted_out: BTreeMap<Channel, OptOutReason>,
     /// They were erased.
     pub is_erased: bool,
 }

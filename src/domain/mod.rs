@@ -21,6 +21,7 @@ pub mod id;
 pub mod labels;
 pub mod locale;
 pub mod objects;
+pub mod outcome;
 pub mod rejection;
 pub mod remedy;
 pub mod retry;

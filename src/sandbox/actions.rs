@@ -78,6 +78,15 @@ impl RecipientAction {
         }
     }
 
+    /// Why it failed, unless something else is given; empty if it is no failure.
+    pub(super) fn usual_reason(self) -> &'static str {
+        match self {
+            Self::Bounce => "550 5.1.1 mailbox unknown",
+            Self::Fail => "device not reachable",
+            Self::Open | Self::Click | Self::ReportSpam | Self::Unsubscribe | Self::Subscribe => "",
+        }
+    }
+
     /// The new state of the subscription; `None`: unchanged.
     pub(super) fn switches(self) -> Option<bool> {
         match self {

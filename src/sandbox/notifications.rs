@@ -91,7 +91,8 @@ impl Sandbox {
         let everybody = render::recipients(&message, &message.request(), usize::MAX);
         let place = everybody.iter().position(|to| render::unsubscribe_token(to) == token);
         let place = place.ok_or_else(|| Refusal::bad("Invalid token"))?;
-        self.act(&message, place, RecipientAction::Unsubscribe).map_err(|error| Refusal::not_kept(&error))?;
+        self.act(&message, place, RecipientAction::Unsubscribe, None)
+            .map_err(|error| Refusal::not_kept(&error))?;
         Ok((StatusCode::ACCEPTED, Json(json!({"success": true}))).into_response())
     }
 

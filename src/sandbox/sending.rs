@@ -97,12 +97,14 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Applies a recipient action to a message: it is counted in the views and sent to Event Streams.
+    /// Applies a recipient action to a message: it is counted in the views and sent to Event Streams, with the reason of
+    /// a failure.
     pub(super) fn act(
         &self,
         message: &Arc<Message>,
         place: usize,
         deed: RecipientAction,
+        reason: Option<&str>,
     ) -> Result<(), SandboxError> {
         let now = self.now();
         let request = message.request();
@@ -124,7 +126,11 @@ impl Sandbox {
             let deeds = opens.then_some(RecipientAction::Open).into_iter().chain([deed]);
             for deed in deeds {
                 state.add_act(Act { message: message.id, place, deed, at: now })?;
-                events.extend(deed.event(message.channel).map(|what| event(message, &recipient, what, now)));
+                let reason = reason.unwrap_or(deed.usual_reason());
+                events.extend(deed.event(message.channel).map(|what| StreamEvent {
+                    reason: reason.to_owned(),
+                    ..event(message, &recipient, what, now)
+                }));
             }
             if let Some(on) = deed.switches() {
                 let person = switched(&state, message, &recipient, on, now);
@@ -157,7 +163,14 @@ fn first_events(channel: Channel) -> &'static [&'static str] {
 }
 
 fn event(message: &Arc<Message>, to: &Recipient, what: &'static str, at: Timestamp) -> StreamEvent {
-    StreamEvent { id: random_uuid(), what, at, message: message.clone(), recipient: to.clone() }
+    StreamEvent {
+        id: random_uuid(),
+        what,
+        at,
+        message: message.clone(),
+        recipient: to.clone(),
+        reason: String::new(),
+    }
 }
 
 /// The recipient with their subscription on the message's channel switched on or off; made known if they were not.

@@ -99,7 +99,7 @@ pub(super) async fn begin(pool: &PgPool) -> Result<Tx, StoreError> {
 pub(super) async fn commit(mut tx: Tx) -> Committed {
     match before(Place::Commit).await {
         Fate::GoOn => {
-            let committed = super::commit_now(tx).await;
+            let committed = super::commits::commit_now(tx).await;
             after(Place::Commit).await;
             committed
         }
@@ -107,7 +107,7 @@ pub(super) async fn commit(mut tx: Tx) -> Committed {
             Ok(()) => Committed::Unclear(broken().into()),
             Err(error) => Committed::Unclear(error.into()),
         },
-        Fate::ReplyLost => match super::commit_now(tx).await {
+        Fate::ReplyLost => match super::commits::commit_now(tx).await {
             Committed::Yes => Committed::Unclear(broken().into()),
             other => other,
         },

@@ -33,6 +33,7 @@ const FILES: &[(&str, &str)] = files![
     "0019_provider_account.sql",
     "0020_sealing_key.sql",
     "0021_people.sql",
+    "0022_outcomes.sql",
     "0023_connectors.sql",
     "0024_erasures.sql",
     "0025_deleted_rules.sql",

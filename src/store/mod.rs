@@ -12,6 +12,7 @@ pub mod cancellable;
 pub mod catalog;
 pub mod clock;
 pub mod collapse_heads;
+mod commits;
 pub mod connector_rows;
 pub mod connectors;
 pub mod consistency;
@@ -41,9 +42,15 @@ pub mod keys;
 pub mod log_ins;
 mod migrations;
 pub mod names;
+pub mod opt_outs;
 pub mod ordering_lanes;
 pub mod orphans;
+pub mod outcome_feed;
+pub mod outcome_reports;
+pub mod outcome_stats;
+pub mod outcomes;
 pub mod people;
+pub mod provider_messages;
 pub mod queue;
 pub mod rate_shares;
 pub mod recipients;
@@ -88,6 +95,7 @@ use tokio::sync::OnceCell;
 
 use crate::vault::{DigestKey, Vault};
 
+pub use commits::{Committed, commit};
 pub use error::StoreError;
 pub use tls::{DatabaseTls, verified};
 
@@ -118,6 +126,8 @@ pub enum User {
     Api,
     /// Users and custom events.
     People,
+    /// Outcomes.
+    Archive,
     /// Pages of the console.
     Pages,
     /// Health checks.
@@ -132,6 +142,7 @@ struct Pools {
     access: PgPool,
     api: PgPool,
     people: PgPool,
+    archive: PgPool,
     pages: PgPool,
     health: PgPool,
 }
@@ -157,6 +168,8 @@ const PIPELINE_CONNECTIONS: u32 = 10;
 const ACCESS_CONNECTIONS: u32 = 4;
 const API_CONNECTIONS: u32 = 8;
 const PEOPLE_CONNECTIONS: u32 = 6;
+/// One that stores reports and one that records them.
+const ARCHIVE_CONNECTIONS: u32 = 2;
 const PAGE_CONNECTIONS: u32 = 6;
 const HEALTH_CONNECTIONS: u32 = 1;
 /// How long an unused connection is kept.
@@ -236,6 +249,7 @@ impl Store {
             access: ordinary(ACCESS_CONNECTIONS),
             api: ordinary(API_CONNECTIONS),
             people: ordinary(PEOPLE_CONNECTIONS),
+            archive: ordinary(ARCHIVE_CONNECTIONS),
             pages: pool(PAGE_CONNECTIONS, options.page_statement_timeout, options.lock_timeout, "auto"),
             health: ordinary(HEALTH_CONNECTIONS),
         };
@@ -258,6 +272,7 @@ impl Store {
             User::Access => &self.pools.access,
             User::Api => &self.pools.api,
             User::People => &self.pools.people,
+            User::Archive => &self.pools.archive,
             User::Pages => &self.pools.pages,
             User::Health => &self.pools.health,
         };
@@ -317,8 +332,8 @@ impl Store {
 
     /// Closes every connection.
     pub async fn close(&self) {
-        let Pools { ingest, pipeline, access, api, people, pages, health } = self.pools.as_ref();
-        for pool in [ingest, pipeline, access, api, people, pages, health] {
+        let Pools { ingest, pipeline, access, api, people, archive, pages, health } = self.pools.as_ref();
+        for pool in [ingest, pipeline, access, api, people, archive, pages, health] {
             pool.close().await;
         }
     }
@@ -355,36 +370,6 @@ async fn begin_on(pool: &PgPool) -> Result<Tx, StoreError> {
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(sqlx::Error::WorkerCrashed.into()),
         }
-    }
-}
-
-/// The result of a commit.
-#[derive(Debug)]
-pub enum Committed {
-    /// Committed.
-    Yes,
-    /// The server rolled it back.
-    No(StoreError),
-    /// The connection broke before the response: it may be committed.
-    Unclear(StoreError),
-}
-
-/// Commits, and distinguishes "rolled back" from "unknown".
-pub async fn commit(tx: Tx) -> Committed {
-    #[cfg(debug_assertions)]
-    return fault_injection::commit(tx).await;
-    #[cfg(not(debug_assertions))]
-    commit_now(tx).await
-}
-
-async fn commit_now(tx: Tx) -> Committed {
-    match tx.commit().await {
-        Ok(()) => Committed::Yes,
-        Err(error @ sqlx::Error::Database(_)) => {
-            let error = StoreError::from(error);
-            if error.is_refusal() { Committed::No(error) } else { Committed::Unclear(error) }
-        }
-        Err(error) => Committed::Unclear(error.into()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is known about recipients and decides whether and how messages are sent to them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use sqlx::Row;
 use sqlx::types::Json;
@@ -8,7 +10,7 @@ use super::erasures::Digest;
 use super::{Store, StoreError};
 use crate::domain::channel::Channel;
 use crate::domain::event::{Recipient, RecipientLabel};
-use crate::domain::facts::{Facts, RecipientFacts};
+use crate::domain::facts::{Facts, OptOutReason, RecipientFacts};
 
 /// One recipient's facts as `claim_keys.sql` returns them.
 #[derive(Debug, Deserialize)]
@@ -18,7 +20,7 @@ pub(super) struct FactsRow {
     locale: Option<String>,
     time_zone: Option<String>,
     is_erased: bool,
-    opted_out: Vec<Channel>,
+    opted_out: BTreeMap<Channel, OptOutReason>,
 }
 
 impl FactsRow {
@@ -27,7 +29,7 @@ impl FactsRow {
         let facts = RecipientFacts {
             locale: self.locale,
             time_zone: self.time_zone,
-            opted_out: self.opted_out.into_iter().collect(),
+            opted_out: self.opted_out,
             is_erased: self.is_erased,
         };
         (recipient, facts)
@@ -61,7 +63,7 @@ impl Store {
             "SELECT (SELECT json_agg(json_build_object(
                 'label', a.label, 'alias', a.alias, 'locale', u.locale, 'time_zone', u.time_zone,
                 'is_erased', u.erased_at IS NOT NULL,
-                'opted_out', coalesce((SELECT json_agg(o.channel) FROM user_opt_outs o WHERE o.user_id = u.id), '[]')
+                'opted_out', coalesce((SELECT json_object_agg(o.channel, o.reason) FROM user_opt_outs o WHERE o.user_id = u.id), '{}')
              ))
              FROM unnest($1::text[], $2::text[]) AS r (label, alias)
              JOIN user_aliases a ON a.label = r.label AND a.alias = r.alias

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::days::Days;
@@ -24,6 +24,30 @@ fn labels_and_ids(people: &[Recipient]) -> (Vec<&str>, Vec<&str>) {
 
 fn read_recipient((label, id): (String, String)) -> Recipient {
     Recipient { label: RecipientLabel::from_label(&label), id }
+}
+
+/// The other aliases of the people with these External IDs.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn aliases_of_external_ids(
+    connection: &mut PgConnection,
+    ids: &[&str],
+) -> Result<HashMap<String, Vec<Recipient>>, StoreError> {
+    let rows: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT a.alias, o.label, o.alias
+         FROM user_aliases a
+         JOIN user_aliases o ON o.user_id = a.user_id AND o.label <> 'external_id'
+         WHERE a.label = 'external_id' AND a.alias = ANY ($1)",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await?;
+    let mut found: HashMap<String, Vec<Recipient>> = HashMap::new();
+    for (external, label, id) in rows {
+        found.entry(external).or_default().push(Recipient { label: RecipientLabel::from_label(&label), id });
+    }
+    Ok(found)
 }
 
 impl Store {

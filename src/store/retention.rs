@@ -8,8 +8,8 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::floor;
 
 /// Tables of the history, by day.
-pub const HISTORY: [&str; 6] =
-    ["events", "deliveries", "decisions", "batches", "attempts", "planned_actions"];
+pub const HISTORY: [&str; 7] =
+    ["events", "deliveries", "decisions", "batches", "attempts", "planned_actions", "outcomes"];
 /// Tables of event payloads, by day: personal data.
 pub const PAYLOADS: [&str; 3] = ["event_payloads", "event_secrets", "delivery_values"];
 

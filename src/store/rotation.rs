@@ -4,7 +4,9 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::secrets::{delivery_place, event_place};
-use super::{Store, StoreError, apps, connectors, erasures, second_factors, webhook_bodies, webhooks};
+use super::{
+    Store, StoreError, apps, connectors, erasures, outcome_reports, second_factors, webhook_bodies, webhooks,
+};
 use crate::domain::app::AppId;
 use crate::domain::id::{
     ConnectorId, DeliveryId, EventId, MemberId, ReceivedBodyId, TypedId, WebhookSecretId,
@@ -25,7 +27,7 @@ pub struct SealedKind {
 }
 
 /// Every kind of sealed values. A value's bytes 2 to 5 name its key.
-pub const SEALED_KINDS: [SealedKind; 9] = [
+pub const SEALED_KINDS: [SealedKind; 10] = [
     SealedKind {
         name: "apps' keys",
         count: "SELECT count(*) FROM apps WHERE substring(api_key FROM 2 FOR 4) <> $1",
@@ -95,6 +97,20 @@ pub const SEALED_KINDS: [SealedKind; 9] = [
               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
               WHERE v.delivery_id = n.id AND v.sealed = n.before",
         place: |id| delivery_place(DeliveryId::from_uuid(id)),
+    },
+    SealedKind {
+        name: "malformed reports",
+        count: "SELECT count(*) FROM malformed_reports WHERE substring(sealed FROM 2 FOR 4) <> $1",
+        find: "SELECT key AS id, sealed
+               FROM malformed_reports
+               WHERE substring(sealed FROM 2 FOR 4) <> $1 AND key > $2
+               ORDER BY key
+               LIMIT $3",
+        put: "UPDATE malformed_reports m
+              SET sealed = n.after
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (key, before, after)
+              WHERE m.key = n.key AND m.sealed = n.before",
+        place: outcome_reports::malformed_place,
     },
     SealedKind {
         name: "authenticators' secrets",

@@ -38,6 +38,12 @@ pub const USER_CALLS: &str = "herald_user_calls_total";
 pub const CONNECTOR_POLL_AGE: &str = "herald_connector_poll_age_seconds";
 /// Rows of a connector that are set aside.
 pub const CONNECTOR_SET_ASIDE: &str = "herald_connector_set_aside_rows";
+/// Calls of Event Streams by result: `stored`, `unavailable`, `refused`.
+pub const REPORTS: &str = "herald_stream_reports_total";
+/// Recorded reports by result: `joined`, `foreign`, `parked`.
+pub const OUTCOMES: &str = "herald_outcome_reports_total";
+/// The share of recent messages that outcomes were reported of.
+pub const STREAM_COVERAGE: &str = "herald_stream_coverage_ratio";
 /// Webhook calls that were rejected, by source and reason.
 pub const REJECTED_CALLS: &str = "herald_rejected_webhook_calls_total";
 
@@ -71,5 +77,11 @@ pub(super) fn describe() {
     );
     metrics::describe_gauge!(CONNECTOR_POLL_AGE, "Seconds since a running connector's last successful poll");
     metrics::describe_gauge!(CONNECTOR_SET_ASIDE, "Rows of a connector that are set aside");
+    metrics::describe_counter!(REPORTS, "Calls of Event Streams by result: stored, unavailable, refused");
+    metrics::describe_counter!(OUTCOMES, "Reports of outcomes by result: joined, foreign, parked");
+    metrics::describe_gauge!(
+        STREAM_COVERAGE,
+        "Share of messages sent 15 to 75 minutes ago that outcomes were reported of; absent without messages"
+    );
     metrics::describe_counter!(REJECTED_CALLS, "Webhook calls that were rejected, by source and reason");
 }

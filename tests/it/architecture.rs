@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use reading::{climbs, paths, read};
 
 /// A module, and which of our modules it may import besides itself and `telemetry::names`. `*` is everything but `cli`.
-const MODULES: [(&str, &[&str]); 22] = [
+const MODULES: [(&str, &[&str]); 23] = [
     ("domain", &[]),
     ("config", &[]),
     ("telemetry", &[]),
@@ -31,6 +31,7 @@ const MODULES: [(&str, &[&str]); 22] = [
         &["domain", "compute", "schemas", "store", "templating", "expressions", "vault", "provider"],
     ),
     ("people", &["domain", "store", "provider"]),
+    ("archive", &["domain", "store"]),
     ("access", &["domain", "store", "vault"]),
     (
         "api",
@@ -42,6 +43,7 @@ const MODULES: [(&str, &[&str]); 22] = [
             "catalog",
             "pipeline",
             "people",
+            "archive",
             "templating",
             "expressions",
             "webhooks",
@@ -57,6 +59,7 @@ const MODULES: [(&str, &[&str]); 22] = [
             "catalog",
             "pipeline",
             "people",
+            "archive",
             "templating",
             "expressions",
             "store",

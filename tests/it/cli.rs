@@ -419,3 +419,24 @@ async fn help_names_every_command_and_no_secret_is_taken_as_an_argument() {
     let version = herald().arg("--version").output().unwrap();
     assert_eq!(out(&version), concat!("herald ", env!("CARGO_PKG_VERSION"), "\n"));
 }
+
+#[tokio::test]
+async fn what_to_enter_in_onesignal_is_printed_and_its_secret_only_on_request() {
+    let secret = "a-secret-of-event-streams-0123456789abcdef";
+    let set = [("HERALD_EVENT_STREAMS__SECRET", secret)];
+    let shown = run(&["onesignal", "stream-config", "--url", "https://herald.example.com/"], &set).await;
+    let text = out(&shown);
+    assert!(text.contains("URL      https://herald.example.com/v1/onesignal/events\n"), "{text}");
+    assert!(
+        text.contains("Authorization: Bearer <event_streams.secret>") && !text.contains(secret),
+        "{text}"
+    );
+    let config = json_of(&run(&["onesignal", "stream-config", "--show-secret", "--json"], &set).await);
+    assert_eq!(config["headers"]["Authorization"], format!("Bearer {secret}"));
+    assert!(
+        config["body"].as_str().is_some_and(|body| body.contains("{{ event.data.failure_reason }}")),
+        "{config}"
+    );
+    let without = run(&["onesignal", "stream-config"], &[]).await;
+    assert!(err(&without).contains("set HERALD_EVENT_STREAMS__SECRET"), "{without:?}");
+}

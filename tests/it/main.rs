@@ -46,6 +46,7 @@ mod open_secrets;
 mod ordering;
 mod other_migrations;
 mod outages;
+mod outcomes;
 mod pacing;
 mod partials;
 mod people;

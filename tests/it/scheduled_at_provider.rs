@@ -17,7 +17,7 @@ fn rule() -> Value {
 }
 
 /// A service whose clock shows what the sandbox's shows, with a rule that leaves the time to OneSignal.
-async fn start() -> TestApp {
+pub async fn start() -> TestApp {
     let app = TestApp::start().await;
     app.put_rule(RULE, &rule()).await;
     in_step(&app).await;
@@ -40,7 +40,7 @@ async fn advance_sandbox(app: &TestApp, by: Duration) {
     app.sandbox_call(Method::POST, "/_sandbox/clock", Some(body)).await;
 }
 
-async fn advance(app: &TestApp, by: Duration) {
+pub async fn advance(app: &TestApp, by: Duration) {
     advance_sandbox(app, by).await;
     app.advance(by).await;
 }
@@ -49,7 +49,7 @@ fn at(app: &TestApp, ahead: TimeDelta) -> String {
     (app.clock.now() + ahead).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn later(app: &TestApp, id: &str, ahead: TimeDelta) -> Value {
+pub fn later(app: &TestApp, id: &str, ahead: TimeDelta) -> Value {
     let mut event = order_shipped(id, "u");
     event["send_after"] = json!(at(app, ahead));
     event
@@ -62,7 +62,7 @@ async fn message(app: &TestApp) -> Value {
     message.clone()
 }
 
-fn cancel_path(accepted: &Value) -> String {
+pub fn cancel_path(accepted: &Value) -> String {
     format!("/v1/events/{}/cancel", accepted["id"].as_str().expect("an id"))
 }
 

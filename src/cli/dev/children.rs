@@ -5,11 +5,13 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde_json::Value;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex;
 
 use super::folder::DataFolder;
+use crate::archive::stream;
 use local_postgres::{LocalPostgres, LocalPostgresError, Options};
 
 /// What helps where no Postgres is installed.
@@ -20,6 +22,8 @@ const NO_POSTGRES: &str =
   elsewhere:  export HERALD_DATABASE_URL=postgres://user:password@host:5432/database
 ";
 
+/// The sandbox's Event Stream to Herald: one, however often `dev` is started.
+const STREAM: &str = "5a0d0000-0000-4000-8000-0000000000e5";
 /// How long to wait for a port that a process from an earlier run still uses.
 const PORT_TIME: Duration = Duration::from_secs(3);
 /// How long the sandbox may take to respond.
@@ -100,6 +104,17 @@ impl Sandbox {
     /// Its URL.
     pub fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// Has it report outcomes to Herald, in the same way as OneSignal's Event Streams.
+    pub async fn report_to(&self, herald: &str, secret: &SecretString) -> anyhow::Result<()> {
+        let stream = json!({
+            "id": STREAM, "url": format!("{herald}/v1/onesignal/events"), "body": stream::template(),
+            "headers": {"Authorization": format!("Bearer {}", secret.expose_secret())},
+        });
+        let request = self.http.post(format!("{}/_sandbox/event-streams", self.url)).json(&stream);
+        request.send().await?.error_for_status().context("the sandbox refused the Event Stream")?;
+        Ok(())
     }
 
     async fn stats(&self) -> anyhow::Result<Value> {

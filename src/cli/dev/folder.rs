@@ -55,6 +55,11 @@ impl DataFolder {
         self.secret("dev_key", "hk_test_")
     }
 
+    /// What the sandbox sends with the outcomes that it reports; generated at the first start.
+    pub fn stream_secret(&self) -> anyhow::Result<SecretString> {
+        self.secret("stream_secret", "")
+    }
+
     fn secret(&self, name: &str, prefix: &str) -> anyhow::Result<SecretString> {
         let path = self.path.join(name);
         if let Ok(text) = std::fs::read_to_string(&path) {

@@ -65,7 +65,6 @@ async fn run_all(
     postgres: &mut Option<LocalPostgres>,
     began: Instant,
 ) -> anyhow::Result<ExitCode> {
-    let dev_key = folder.dev_key()?;
     let mut loader = Loader::from_process()
         .flag("listen", listener.local_addr()?.to_string())
         .flag("onesignal.app_id", APP_ID)
@@ -84,13 +83,8 @@ async fn run_all(
         loader = loader.flag("database_url", server.url());
         *postgres = Some(server);
     }
-    if Settings::given(&given.secret_key).is_none() {
-        loader = loader.flag("secret_key", folder.secret_key()?.expose_secret());
-    }
-    if Settings::given(&given.dev_key).is_none() {
-        loader = loader.flag("dev_key", dev_key.expose_secret());
-    }
-    let settings = loader.load().context("the configuration can't be used")?;
+    let settings = with_secrets(loader, &given, folder)?.load().context("the configuration can't be used")?;
+    let stream_secret = settings.event_streams.secret.clone();
     if args.fresh {
         folder.forget_messages()?;
     }
@@ -104,6 +98,7 @@ async fn run_all(
         None => "create an empty database and name it in `database_url`".to_owned(),
     };
     let running = start_herald(settings, listener, &other_database).await?;
+    sandbox.report_to(&format!("http://127.0.0.1:{}", args.port), &stream_secret).await?;
     let outcome = show_and_wait(&running, &sandbox, began).await;
     let how = outcome.as_ref().map_or(Stop::Interrupt, |how| *how);
     eprintln!("\nStopping …");
@@ -111,6 +106,20 @@ async fn run_all(
     running.stop(if how == Stop::Terminate { Stop::Interrupt } else { how }).await;
     sandbox.stop().await;
     outcome.map(|_| ExitCode::SUCCESS)
+}
+
+/// The settings with the folder's secrets, unless others are given.
+fn with_secrets(mut loader: Loader, given: &Settings, folder: &DataFolder) -> anyhow::Result<Loader> {
+    if Settings::given(&given.secret_key).is_none() {
+        loader = loader.flag("secret_key", folder.secret_key()?.expose_secret());
+    }
+    if Settings::given(&given.dev_key).is_none() {
+        loader = loader.flag("dev_key", folder.dev_key()?.expose_secret());
+    }
+    if Settings::given(&given.event_streams.secret).is_none() {
+        loader = loader.flag("event_streams.secret", folder.stream_secret()?.expose_secret());
+    }
+    Ok(loader)
 }
 
 /// The author of the sample catalog in the version history.

@@ -27,6 +27,7 @@ use crate::pipeline::operator::preview::{PreviewWish, Previewed};
 use crate::store::delivery_reads::{AttemptRow, DecisionRow, DeliveryRow};
 use crate::store::events::StoredEvent;
 use crate::store::gates::NamedGate;
+use crate::store::outcomes::OutcomeRow;
 
 /// The data of the page.
 struct Story {
@@ -36,6 +37,7 @@ struct Story {
     attempts: Vec<AttemptRow>,
     gate: Option<NamedGate>,
     preview: Option<Previewed>,
+    outcomes: Vec<OutcomeRow>,
 }
 
 async fn find(view: &View, id: &str) -> Result<DeliveryRow, Failure> {
@@ -59,7 +61,8 @@ async fn story(view: &View, id: &str) -> Result<Story, Failure> {
         Some(event) => preview(view, &row, event).await?,
         None => None,
     };
-    Ok(Story { row, event, decisions, attempts, gate, preview })
+    let outcomes = store.outcomes_of_deliveries(&[row.id]).await?;
+    Ok(Story { row, event, decisions, attempts, gate, preview, outcomes })
 }
 
 /// The message for its recipient, rendered again from the event.

@@ -8,7 +8,9 @@ use super::super::event::pretty;
 use super::Story;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{TypedId, made_at};
+use crate::domain::outcome::Facts;
 use crate::store::delivery_reads::{AttemptRow, DecisionRow};
+use crate::store::outcomes::OutcomeRow;
 
 pub(super) fn steps(story: &Story, now: Timestamp) -> Markup {
     let row = &story.row;
@@ -25,9 +27,11 @@ pub(super) fn steps(story: &Story, now: Timestamp) -> Markup {
             entries.push((at, answer(attempt, at)));
         }
     }
+    entries.extend(story.outcomes.iter().map(|outcome| (outcome.fact.first_at, reported(outcome))));
     entries.sort_by_key(|(at, _)| *at);
     html! {
         @for (_, entry) in &entries { (entry) }
+        (unmeasurable(story))
         (what_next(story, now))
     }
 }
@@ -73,6 +77,37 @@ fn answer(attempt: &AttemptRow, at: Timestamp) -> Markup {
                 @if let Some(id) = &attempt.provider_message_id { "message " code { (id) } }
                 @if attempt.is_replay == Some(true) { " (duplicate of an earlier call)" }
             }
+        }
+    }
+}
+
+/// What a device or mailbox reported.
+fn reported(outcome: &OutcomeRow) -> Markup {
+    let OutcomeRow { kind, fact, person, .. } = outcome;
+    html! {
+        li {
+            (clock_time(fact.first_at))
+            span.what { (kind.as_str().replace('_', " ")) }
+            span.detail {
+                @if !fact.device.is_empty() { "on " (fact.device) " " }
+                @if !person.is_empty() { "by " (person) " " }
+                @if fact.last_at > fact.first_at { "last " (clock_time(fact.last_at)) " " }
+                (fact.reason)
+            }
+        }
+    }
+}
+
+/// Why nothing confirms the delivery, if no device of the recipient can.
+fn unmeasurable(story: &Story) -> Markup {
+    let facts: Facts = story
+        .outcomes
+        .iter()
+        .map(|row| ((row.subscription.clone(), row.kind.clone()), row.fact.clone()))
+        .collect();
+    html! {
+        @if facts.is_unmeasurable() {
+            li.next { span.exact { "note" } span.what { "delivery is not measurable on this device type" } }
         }
     }
 }

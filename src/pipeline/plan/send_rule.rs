@@ -377,6 +377,6 @@ fn unwanted(facts: &RecipientFacts, channel: Option<Channel>) -> Option<Decision
     if facts.is_erased {
         return Some(Decision::new(DecisionCode::Erased, "the person was erased"));
     }
-    let channel = channel.filter(|channel| facts.opted_out.contains(channel))?;
-    Some(Decision::new(DecisionCode::OptedOut, format!("the person opted out of {}", channel.as_str())))
+    let channel = channel?;
+    facts.opted_out.get(&channel).map(|reason| reason.decision(channel))
 }

@@ -432,11 +432,9 @@ impl Pipeline {
                 Some((DeliveryState::Expired, Decision::new(DecisionCode::Expired, detail)))
             } else if known.is_some_and(|k| k.is_erased) {
                 Some((DeliveryState::Skipped, Decision::new(DecisionCode::Erased, "the person was erased")))
-            } else if known.is_some_and(|k| k.opted_out.contains(&channel)) {
-                let detail = format!("the person opted out of {channel}");
-                Some((DeliveryState::Skipped, Decision::new(DecisionCode::OptedOut, detail)))
             } else {
-                None
+                let reason = known.and_then(|known| known.opted_out.get(&channel));
+                reason.map(|reason| (DeliveryState::Skipped, reason.decision(channel)))
             };
             match end {
                 Some((state, decision)) => transitions.push(ended(&ready, lease, state, decision)),

@@ -234,7 +234,7 @@ impl Pipeline {
         Ok(people.iter().any(|(person, channel)| {
             facts.of(person).is_some_and(|known| {
                 known.is_erased
-                    || channel.parse::<Channel>().is_ok_and(|channel| known.opted_out.contains(&channel))
+                    || channel.parse::<Channel>().is_ok_and(|channel| known.opted_out.contains_key(&channel))
             })
         }))
     }

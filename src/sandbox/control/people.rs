@@ -76,17 +76,28 @@ async fn apps(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
     Json(json!({"data": apps.collect::<Vec<_>>()}))
 }
 
+/// The details of a recipient action.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActBody {
+    /// Why it failed.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
 async fn act(
     State(sandbox): State<Arc<Sandbox>>,
     Path((id, recipient, deed)): Path<(Uuid, String, String)>,
+    body: Bytes,
 ) -> Result<Json<Value>, Unclear> {
+    let ActBody { reason } = if body.is_empty() { ActBody::default() } else { read(&body)? };
     let message = sandbox.state.lock().any_message(id);
     let message = message.ok_or_else(|| not_there(format!("the sandbox has no message {id}")))?;
     let deed = action_of(&message, &deed)?;
     let everybody = render::recipients(&message, &message.request(), usize::MAX);
     let place = everybody.iter().position(|to| to.id == recipient);
     let place = place.ok_or_else(|| not_there("the message did not reach this recipient".to_owned()))?;
-    sandbox.act(&message, place, deed)?;
+    sandbox.act(&message, place, deed, reason.as_deref())?;
     Ok(Json(json!({"success": true})))
 }
 

@@ -81,7 +81,7 @@ async fn act(
     let deed = RecipientAction::parse(&deed).filter(|deed| deed.fits(message.channel));
     let deed =
         deed.ok_or_else(|| Refusal::bad("this action is not possible for this message").into_response())?;
-    sandbox.act(&message, place, deed).map_err(|error| Refusal::not_kept(&error).into_response())?;
+    sandbox.act(&message, place, deed, None).map_err(|error| Refusal::not_kept(&error).into_response())?;
     Ok(Redirect::to(&format!("/inbox/{id}?to={place}")))
 }
 

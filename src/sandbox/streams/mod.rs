@@ -98,6 +98,8 @@ pub(super) struct StreamEvent {
     pub at: Timestamp,
     pub message: Arc<Message>,
     pub recipient: Recipient,
+    /// Why it failed; empty if it did not.
+    pub reason: String,
 }
 
 impl StreamEvent {
@@ -113,7 +115,8 @@ impl StreamEvent {
             "kind": self.kind(), "id": self.id, "timestamp": self.at.timestamp(), "datetime": self.at,
             "app_id": self.message.app_id, "subscription_id": device.subscription_id,
             "subscription_device_type": device.kind.device(), "onesignal_id": device.onesignal_id,
-            "external_id": self.recipient.external_id().unwrap_or_default(), "data": {},
+            "external_id": self.recipient.external_id().unwrap_or_default(),
+            "data": {"failure_reason": self.reason},
         });
         let template = self.message.template.as_ref();
         let message = if self.at - self.message.received_at < chrono::TimeDelta::days(30) {

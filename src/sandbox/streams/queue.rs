@@ -189,7 +189,14 @@ mod tests {
             paced: false,
         };
         let recipient = Recipient::made_up("external_id", "u1");
-        StreamEvent { id: Uuid::nil(), what: "sent", at, message: Arc::new(message), recipient }
+        StreamEvent {
+            id: Uuid::nil(),
+            what: "sent",
+            at,
+            message: Arc::new(message),
+            recipient,
+            reason: String::new(),
+        }
     }
 
     fn streams(kinds: &[&str]) -> Streams {

@@ -16,7 +16,7 @@ SELECT
             'locale', u.locale,
             'time_zone', u.time_zone,
             'is_erased', u.erased_at IS NOT NULL,
-            'opted_out', coalesce((SELECT json_agg(o.channel) FROM user_opt_outs o WHERE o.user_id = u.id), '[]')
+            'opted_out', coalesce((SELECT json_object_agg(o.channel, o.reason) FROM user_opt_outs o WHERE o.user_id = u.id), '{}')
         ))
         FROM unnest($5::text[], $6::text[]) AS r (label, alias)
         -- Look-ups by key whatever the statistics say: a join that was planned without people would read all of them.

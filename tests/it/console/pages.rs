@@ -164,6 +164,7 @@ async fn every_page_is_shown_on_an_empty_installation() {
         "/connectors",
         "/issues",
         "/health",
+        "/outcomes",
         "/settings",
         "/settings/apps",
         "/settings/team",

@@ -11,7 +11,7 @@ use crate::architecture::reading;
 use crate::attacks::logs::{self, Log};
 
 /// Commands that read the whole history, because that is what they are for.
-const WHOLE: [&str; 2] = ["rotation.rs", "consistency.sql"];
+const WHOLE: [&str; 3] = ["rotation.rs", "consistency.sql", "outcome_stats.rs"];
 
 /// What is executed on this thread.
 pub struct Executed(Log);

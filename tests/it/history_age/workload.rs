@@ -16,6 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::console::visitor::Visitor;
+use crate::outcomes;
 use crate::support::app::{TestApp, order_shipped, payment_failed};
 
 /// Deliveries of every kind, then every read.
@@ -38,6 +39,8 @@ pub async fn everything(app: &TestApp) {
     let event = accepted["id"].as_str().expect("an id");
     let delivery = accepted["deliveries"][0]["id"].as_str().expect("an id");
     clock_set_back(app).await;
+    let message = app.message_of(delivery).await;
+    app.record(&[outcomes::report("r-1", "push.sent", &message, "user-1")]).await;
     reads(app, event, delivery).await;
     let (event, delivery) = (event.parse().expect("an id"), delivery.parse().expect("an id"));
     store_reads(app, event, delivery).await;
@@ -150,6 +153,7 @@ async fn reads(app: &TestApp, event: &str, delivery: &str) {
         "/recipients/external_id/user-1",
         "/issues",
         "/health",
+        "/outcomes",
         "/health/parts",
         "/templates",
         "/templates/order-shipped-push",

@@ -22,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::database::{self, Database};
 use super::openapi::Witness;
 
+/// What the sandbox sends with each event of a stream.
+pub const STREAM_SECRET: &str = "stream-secret-of-the-tests-0123456789";
+
 /// When every test begins.
 pub fn start_of_time() -> Timestamp {
     "2026-11-24T10:00:00Z".parse().expect("a time")
@@ -80,7 +83,8 @@ impl TestApp {
             .variable("HERALD_ONESIGNAL__APP_ID", "5a0d0000-0000-4000-8000-000000000001")
             .variable("HERALD_ONESIGNAL__API_KEY", "os_v2_app_sandbox")
             .variable("HERALD_ONESIGNAL__BASE_URL", &sandbox_url)
-            .variable("HERALD_ONESIGNAL__CALLS_PER_SECOND", "100000");
+            .variable("HERALD_ONESIGNAL__CALLS_PER_SECOND", "100000")
+            .variable("HERALD_EVENT_STREAMS__SECRET", STREAM_SECRET);
         for (name, value) in &wanted.settings {
             loader = loader.variable(name, value);
         }
@@ -182,6 +186,7 @@ impl TestApp {
         self.herald.people.run_until_idle().await.expect("the database answers");
         // Messages that waited for their people.
         self.herald.pipeline.run_until_idle().await.expect("the database answers");
+        self.herald.api.archive.run_until_idle().await.expect("the database answers");
     }
 
     /// Advances the clock second by second, and runs every step at each: people are written once a second.
@@ -414,6 +419,7 @@ async fn serve(herald: &Herald, stop: &CancellationToken) -> String {
     for kind in [Committing::Ordinary, Committing::Ordinary, Committing::Urgent] {
         tokio::spawn(Arc::clone(&herald.pipeline).commit_groups(kind, stop.clone()));
     }
+    tokio::spawn(Arc::clone(&herald.api.archive).store_groups(stop.clone()));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let how = (herald.settings.http, herald::app::is_proxy(&herald.settings));
