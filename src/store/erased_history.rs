@@ -9,6 +9,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::days::Days;
+use super::erased_outcomes::erase_of_deliveries;
 use super::{Store, StoreError, delivery_reads};
 use crate::domain::erasure::ERASED_ID;
 use crate::domain::event::Recipient;
@@ -75,6 +76,11 @@ impl Names {
         (&self.labels, &self.ids)
     }
 
+    /// As outcomes of audiences name people: `external_id=user-42`.
+    pub(super) fn as_people(&self) -> Vec<String> {
+        self.recipients.iter().map(|each| format!("{}={}", each.label.as_str(), each.id)).collect()
+    }
+
     fn contains(&self, (label, id): &(String, String)) -> bool {
         self.recipients.iter().any(|each| each.label.as_str() == label && each.id == *id)
     }
@@ -96,7 +102,9 @@ impl Store {
                 }
             }
             erased.waiting += self.open_on(days, names).await?;
+            self.erase_in_audiences(days, names).await?;
         }
+        self.delete_reports_about(names).await?;
         for days in self.each_day("events").await? {
             for hour in days.hours() {
                 for (event, recipients) in self.events_naming(days, hour, names).await? {
@@ -136,6 +144,7 @@ impl Store {
         }
         let values = "DELETE FROM delivery_values WHERE delivery_id = ANY ($1) AND {days of delivery_id}";
         sqlx::query(days.fill(values)).bind(&ids).execute(&mut *tx).await?;
+        erase_of_deliveries(&mut tx, days, &ids).await?;
         let decisions = "UPDATE decisions SET detail = '', facts = json_build_object() WHERE delivery_id = ANY ($1) AND {days from id}";
         sqlx::query(days.fill(decisions)).bind(&ids).execute(&mut *tx).await?;
         let update = "UPDATE deliveries SET recipient_id = $2 WHERE id = ANY ($1) AND {days of id}";

@@ -23,6 +23,7 @@ pub mod deliveries;
 pub mod delivery_reads;
 pub mod digest_windows;
 pub mod erased_history;
+mod erased_outcomes;
 pub mod erasure_restores;
 pub mod erasures;
 mod error;
