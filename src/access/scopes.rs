@@ -34,11 +34,15 @@ pub enum Scope {
     UsersRead,
     /// Change users, and import them.
     UsersWrite,
+    /// Export everything about a user.
+    UsersExport,
+    /// Erase users.
+    UsersErase,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::EventsWrite,
         Self::EventsRead,
         Self::DeliveriesRead,
@@ -54,6 +58,8 @@ impl Scope {
         Self::MetricsRead,
         Self::UsersRead,
         Self::UsersWrite,
+        Self::UsersExport,
+        Self::UsersErase,
     ];
 
     /// The name.
@@ -74,6 +80,8 @@ impl Scope {
             Self::MetricsRead => "metrics:read",
             Self::UsersRead => "users:read",
             Self::UsersWrite => "users:write",
+            Self::UsersExport => "users:export",
+            Self::UsersErase => "users:erase",
         }
     }
 
@@ -116,6 +124,8 @@ pub enum Use {
     ReadMetrics,
     ReadUsers,
     ChangeUsers,
+    ExportUsers,
+    EraseUsers,
     EditDraft,
     Publish,
     ManageTeam,
@@ -124,7 +134,7 @@ pub enum Use {
 
 impl Use {
     /// Every use.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::PostEvent,
         Self::ReadEvents,
         Self::InferSchemas,
@@ -154,6 +164,8 @@ impl Use {
         Self::ReadMetrics,
         Self::ReadUsers,
         Self::ChangeUsers,
+        Self::ExportUsers,
+        Self::EraseUsers,
         Self::EditDraft,
         Self::Publish,
         Self::ManageTeam,
@@ -192,6 +204,8 @@ impl Use {
             Self::ReadMetrics => &[Scope::MetricsRead],
             Self::ReadUsers => &[Scope::UsersRead],
             Self::ChangeUsers => &[Scope::UsersWrite],
+            Self::ExportUsers => &[Scope::UsersExport],
+            Self::EraseUsers => &[Scope::UsersErase],
         }
     }
 }
@@ -242,6 +256,8 @@ impl Use {
             | Self::ReadBodies
             | Self::ReadUsers
             | Self::ChangeUsers
+            | Self::ExportUsers
+            | Self::EraseUsers
             | Self::EditDraft
             | Self::Publish
             | Self::ManageTeam
@@ -284,6 +300,8 @@ impl Use {
             | Self::ReadBodies
             | Self::ReadUsers
             | Self::ChangeUsers
+            | Self::ExportUsers
+            | Self::EraseUsers
             | Self::ManageTeam
             | Self::BeLoggedIn => NarrowUse::Refused,
         }

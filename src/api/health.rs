@@ -159,6 +159,9 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> 
             .set(u32::try_from(age).unwrap_or(u32::MAX));
     }
     connector_metrics(&api).await?;
+    let oldest = api.store.oldest_open_erasure().await?;
+    let age = oldest.map_or(0, |since| (api.clock.now() - since).num_seconds().max(0));
+    metrics::gauge!(crate::telemetry::names::OLDEST_ERASURE).set(u32::try_from(age).unwrap_or(u32::MAX));
     metrics::gauge!(crate::telemetry::names::IN_MEMORY)
         .set(u32::try_from(api.pipeline.deliveries_in_memory()).unwrap_or(u32::MAX));
     let text =

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use super::{
     Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, connectors, deliveries,
-    event_reads, events, gates, health, imports, infer, issues, keys, preferences, replays, sources,
-    templates, uploads, users, webhook_deliveries, webhooks,
+    erasures, event_reads, events, gates, health, imports, infer, issues, keys, preferences, replays,
+    sources, templates, uploads, user_export, users, webhook_deliveries, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -73,7 +73,11 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(webhook_deliveries::list_bodies))
         .routes(routes!(webhook_deliveries::replay_body))
         .routes(routes!(webhook_deliveries::test_source))
-        .routes(routes!(users::put_user, users::patch_user, users::get_user))
+        .routes(routes!(users::put_user, users::patch_user, users::get_user, erasures::erase_user))
+        .routes(routes!(user_export::export_user))
+        .routes(routes!(erasures::list_erasures))
+        .routes(routes!(erasures::get_erasure))
+        .routes(routes!(erasures::lift_erasure))
         .routes(routes!(users::post_users))
         .routes(routes!(preferences::get_preferences, preferences::put_preferences))
         .routes(routes!(imports::create_import, imports::list_imports))

@@ -1,9 +1,11 @@
 //! Building all components of a process.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
+use async_trait::async_trait;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -21,11 +23,14 @@ use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::people::connector::Connectors;
+use crate::people::erasure::record::ErasureRecord;
+use crate::people::erasure::{self, Deliveries};
 use crate::people::{People, PeopleLimits};
 use crate::pipeline::{Parts, Pipeline};
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
 use crate::provider::{MessageProvider, PeopleProvider};
 use crate::store::clock::PgClock;
+use crate::store::erased_history::Names;
 use crate::store::schema::SchemaState;
 use crate::store::{DatabaseTls, Store, StoreError, StoreOptions, User};
 use crate::telemetry::Sampled;
@@ -114,6 +119,9 @@ impl Herald {
         super::choose_tls();
         let store = open_store(&settings)?;
         check_database(&store, &settings).await?;
+        if let Some(record) = record_of(&settings) {
+            erasure::record::apply(&store, &record).await?;
+        }
         let (clock, pg_clock) = choose_clock(overrides.clock, &store).await?;
         let ids = overrides.ids.unwrap_or_else(|| Arc::new(IdSource::random()));
         let onesignal = Arc::new(OneSignal::new(timeouts(&settings)).context("TLS is unavailable")?);
@@ -137,12 +145,7 @@ impl Herald {
             namespace: store.namespace().await?,
         });
         let people = people(&pipeline, (&clock, &ids), people_provider, &settings);
-        let team = Arc::new(Team::new(
-            store.of(User::Access),
-            Arc::clone(&clock),
-            Arc::clone(&ids),
-            log_in::team_options(&settings),
-        ));
+        let team = team(&store, (&clock, &ids), &settings);
         let api = Arc::new(Api {
             store: store.of(User::Api),
             health: store.of(User::Health),
@@ -194,6 +197,27 @@ fn publisher(store: &Store, (clock, ids, provider, compute): Shared<'_>) -> Publ
     Publisher::new(store.of(User::Api), clock, ids, provider, Arc::clone(compute))
 }
 
+/// The pipeline, as people's use cases see it.
+struct Sender(Arc<Pipeline>);
+
+#[async_trait]
+impl Deliveries for Sender {
+    fn wake(&self) {
+        self.0.wake();
+    }
+
+    async fn end_for_erased(&self, names: &Names) -> Result<(usize, usize), StoreError> {
+        let ended = self.0.end_for_erased(names).await?;
+        Ok((ended.ended, ended.recalled))
+    }
+}
+
+/// The record of erasures that is configured.
+fn record_of(settings: &Settings) -> Option<ErasureRecord> {
+    let path = &settings.people.erasure_record;
+    (!path.is_empty()).then(|| ErasureRecord::new(Path::new(path)))
+}
+
 fn people(
     pipeline: &Arc<Pipeline>,
     (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>),
@@ -209,9 +233,16 @@ fn people(
         ..PeopleLimits::default()
     };
     let store = pipeline.store.of(User::People);
-    let sender = Arc::clone(pipeline);
-    let people =
-        People::new(store, Arc::clone(clock), Arc::clone(ids), provider, limits, move || sender.wake());
+    let deliveries = Arc::new(Sender(Arc::clone(pipeline)));
+    let people = People::new(
+        store,
+        Arc::clone(clock),
+        Arc::clone(ids),
+        provider,
+        limits,
+        deliveries,
+        record_of(settings),
+    );
     // Weak: people hold the pipeline.
     let woken = Arc::downgrade(&people);
     pipeline.set_on_people(move || {
@@ -220,6 +251,11 @@ fn people(
         }
     });
     people
+}
+
+fn team(store: &Store, (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>), settings: &Settings) -> Arc<Team> {
+    let options = log_in::team_options(settings);
+    Arc::new(Team::new(store.of(User::Access), Arc::clone(clock), Arc::clone(ids), options))
 }
 
 fn connectors(pipeline: &Arc<Pipeline>, people: &Arc<People>) -> Arc<Connectors> {

@@ -12,6 +12,7 @@ mod database;
 mod deliveries;
 mod dev;
 mod doctor;
+mod erasures;
 mod events;
 mod gates;
 mod healthcheck;

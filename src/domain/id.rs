@@ -163,6 +163,10 @@ typed_id!(
     ConnectorId, "con"
 );
 typed_id!(
+    /// The erasure of a person.
+    ErasureId, "ers"
+);
+typed_id!(
     /// One run of a process that sends.
     WorkerId, "wrk"
 );

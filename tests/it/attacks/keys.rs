@@ -103,6 +103,8 @@ fn calls(event: &str, delivery: &str) -> Vec<(Use, Method, String, Option<Value>
         (Use::Publish, Method::POST, format!("{template}/rollback"), Some(json!({"version": 1}))),
         (Use::ReadUsers, Method::GET, "/v1/users/external_id/ann".to_owned(), None),
         (Use::ChangeUsers, Method::PUT, "/v1/users/external_id/ann".to_owned(), Some(json!({}))),
+        (Use::ExportUsers, Method::GET, "/v1/users/external_id/ann/export".to_owned(), None),
+        (Use::EraseUsers, Method::DELETE, "/v1/users/external_id/ann".to_owned(), None),
     ]
 }
 
