@@ -325,7 +325,8 @@ fn comparison_body(query: &ComparisonQuery, people: i64, compared: Comparison) -
         Verdict::Better => ("better", format!("version {} is better than version {}", query.b, query.a)),
         Verdict::Worse => ("worse", format!("version {} is worse than version {}", query.b, query.a)),
     };
-    let note = if compared.is_test { "" } else { " (before and after, not a test)" };
+    let are_both_known = compared.a.people.min(compared.b.people) > 0;
+    let note = if compared.is_test || !are_both_known { "" } else { " (before and after, not a test)" };
     ComparisonBody {
         a: arm(query.a, compared.a),
         b: arm(query.b, compared.b),
@@ -352,7 +353,7 @@ pub(super) struct DifferenceBody {
 
 /// The result of counting again.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct CheckBody {
+pub(super) struct StatsCheckBody {
     /// Where the counts differ; none if they are correct.
     differences: Vec<DifferenceBody>,
 }
@@ -360,12 +361,12 @@ pub(super) struct CheckBody {
 /// Counts all outcomes that are kept again, and compares with the statistics.
 #[utoipa::path(
     get, path = "/v1/stats/check", tag = "outcomes",
-    responses((status = 200, description = "The differences", body = CheckBody))
+    responses((status = 200, description = "The differences", body = StatsCheckBody))
 )]
 pub(super) async fn check_stats(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
-) -> Result<Json<CheckBody>, Problem> {
+) -> Result<Json<StatsCheckBody>, Problem> {
     api.allow(&headers, Use::ReadOverviews).await?;
     let found = api.store.check_outcome_counts().await?;
     let difference =
@@ -377,7 +378,7 @@ pub(super) async fn check_stats(
             stored,
             counted,
         };
-    Ok(Json(CheckBody { differences: found.into_iter().map(difference).collect() }))
+    Ok(Json(StatsCheckBody { differences: found.into_iter().map(difference).collect() }))
 }
 
 /// How many counts were corrected.

@@ -1,4 +1,5 @@
-//! Opts people out of a channel after a permanent bounce, a complaint or an unsubscription, whoever sent the message.
+//! Opts people out of a channel after a permanent bounce, a complaint or an unsubscription, also if another system sent the
+//! message.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -180,7 +180,7 @@ fn print_outcome(outcome: &Value) {
     };
     let until = outcome["last_at"].as_str().map(|at| format!(", last {at}")).unwrap_or_default();
     let reason = outcome["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
-    println!("  {:8} {}{until}{on}{reason}", plain(&outcome["kind"]), plain(&outcome["at"]));
+    println!("  {:9} {}{until}{on}{reason}", plain(&outcome["kind"]), plain(&outcome["at"]));
 }
 
 fn print_decision(indent: &str, decision: &Value) {

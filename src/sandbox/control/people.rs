@@ -90,7 +90,8 @@ async fn act(
     Path((id, recipient, deed)): Path<(Uuid, String, String)>,
     body: Bytes,
 ) -> Result<Json<Value>, Unclear> {
-    let ActBody { reason } = if body.is_empty() { ActBody::default() } else { read(&body)? };
+    let details: Option<ActBody> = if body.is_empty() { None } else { read(&body)? };
+    let ActBody { reason } = details.unwrap_or_default();
     let message = sandbox.state.lock().any_message(id);
     let message = message.ok_or_else(|| not_there(format!("the sandbox has no message {id}")))?;
     let deed = action_of(&message, &deed)?;

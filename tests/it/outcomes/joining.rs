@@ -46,7 +46,7 @@ async fn a_report_that_is_earlier_than_the_answer_waits_for_it_and_is_joined() {
     .await;
     assert_eq!(app.counted("parked").await, 2);
     assert!(kinds_of(&app, delivery).await.is_empty());
-    app.execute("INSERT INTO provider_messages SELECT id, batch_id, accepted_at, accepted_at FROM hidden")
+    app.execute("INSERT INTO provider_messages (id, batch_id, accepted_at, due_at) SELECT id, batch_id, accepted_at, accepted_at FROM hidden")
         .await;
     app.execute("UPDATE outcome_counts SET accepted = 0").await;
     app.run_until_idle().await;
