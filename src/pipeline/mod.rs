@@ -140,6 +140,8 @@ pub struct Pipeline {
     watch: arc_swap::ArcSwap<DatabaseWatch>,
     /// When the database was last checked, in microseconds since 1970.
     watched_at: std::sync::atomic::AtomicI64,
+    /// Checks in a row that were left to another process.
+    skipped_watches: std::sync::atomic::AtomicU32,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -194,6 +196,7 @@ impl Pipeline {
             has_unblocked: std::sync::atomic::AtomicBool::new(false),
             watch: arc_swap::ArcSwap::default(),
             watched_at: std::sync::atomic::AtomicI64::new(i64::MIN),
+            skipped_watches: std::sync::atomic::AtomicU32::new(0),
             limits,
         })
     }

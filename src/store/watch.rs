@@ -101,15 +101,18 @@ const PRESENT: &str =
 
 impl Store {
     /// Compares the database with its stored state, and records a step back of its clock or a restore. Of several
-    /// processes, one repairs what a step back leaves: it can be called again after an error.
+    /// processes, the first one repairs what a step back leaves; the others get `None`. It may have been suspended while
+    /// it did: so one that got `None` before (`again`) repairs the queue as well. A delivery that is brought forward
+    /// twice is due too early, which is better than waiting for the clock.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError::Database`]; the next call does the rest.
     pub async fn watch_database(
         &self,
         options: WatchOptions,
+        again: bool,
         now: Timestamp,
-    ) -> Result<DatabaseWatch, StoreError> {
+    ) -> Result<Option<DatabaseWatch>, StoreError> {
         let mut tx = self.begin().await?;
         let seen = match read(&mut tx, false).await? {
             Some(seen) => seen,
@@ -118,21 +121,32 @@ impl Store {
         if !seen.went_back(now) && !seen.was_restored(now) {
             note_present(&mut tx, now).await?;
             finish(commit(tx).await)?;
-            return Ok(seen.watch);
+            return Ok(Some(seen.watch));
         }
         drop(tx);
-        // Of several processes, the first to lock the row repairs, and the others find that it has been done.
         let mut tx = self.begin().await?;
-        let Some(seen) = read(&mut tx, true).await? else { return Ok(DatabaseWatch::default()) };
-        if seen.went_back(now) {
-            self.repair_queue_after_step(&mut tx, &seen, options, now).await?;
-            repair_times(&mut tx, &seen, options, now).await?;
+        match read(&mut tx, true).await {
+            Ok(Some(seen)) => {
+                if seen.went_back(now) {
+                    self.repair_queue_after_step(Some(&mut tx), &seen, options, now).await?;
+                    repair_times(&mut tx, &seen, options, now).await?;
+                }
+                note_change(&mut tx, &seen, options, now).await?;
+                note_present(&mut tx, now).await?;
+                let watch = read(&mut tx, false).await?.map(|seen| seen.watch);
+                finish(commit(tx).await)?;
+                Ok(Some(watch.unwrap_or_default()))
+            }
+            Ok(None) => Ok(Some(DatabaseWatch::default())),
+            Err(error) if error.is_passing() => {
+                drop(tx);
+                if again && seen.went_back(now) {
+                    self.repair_queue_after_step(None, &seen, options, now).await?;
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        note_change(&mut tx, &seen, options, now).await?;
-        note_present(&mut tx, now).await?;
-        let watch = read(&mut tx, false).await?.map(|seen| seen.watch);
-        finish(commit(tx).await)?;
-        Ok(watch.unwrap_or_default())
     }
 
     /// What was last recorded of the database's clock and restores.
@@ -186,10 +200,10 @@ impl Store {
 
     /// Brings forward deliveries that were due by the clock before it went back: they would otherwise wait until the
     /// clock is there again. What is planned for a time of day stays. `lock` is the transaction that holds the row of
-    /// the watch: it is kept from being idle for too long.
+    /// the watch, if this process has it: it is kept from being idle for too long.
     async fn repair_queue_after_step(
         &self,
-        lock: &mut Tx,
+        mut lock: Option<&mut Tx>,
         seen: &Seen,
         options: WatchOptions,
         now: Timestamp,
@@ -199,7 +213,9 @@ impl Store {
         let (mut after, back) = (Some(Uuid::nil()), seen.read_at - now);
         while let Some(id) = after {
             after = self.repair_queue(id, was_at, back, options.ambiguous_gap, now).await?;
-            sqlx::query("SELECT 1").execute(&mut **lock).await?;
+            if let Some(lock) = &mut lock {
+                sqlx::query("SELECT 1").execute(&mut ***lock).await?;
+            }
         }
         Ok(())
     }
@@ -311,9 +327,9 @@ async fn first(connection: &mut PgConnection, now: Timestamp) -> Result<Seen, St
     read(connection, false).await?.ok_or_else(|| StoreError::corrupt("database_watch", "id", "the one row"))
 }
 
-/// The row, if there is one.
+/// The row, if there is one; locked without waiting, if it is to be.
 async fn read(connection: &mut PgConnection, locked: bool) -> Result<Option<Seen>, StoreError> {
-    let lock = if locked { "FOR UPDATE OF w" } else { "" };
+    let lock = if locked { "FOR UPDATE OF w NOWAIT" } else { "" };
     let select = format!(
         "SELECT w.*, w.identity = p.identity AS is_same_database, w.timeline = p.timeline AS is_same_timeline
          FROM database_watch w, ({PRESENT}) AS p {lock}"

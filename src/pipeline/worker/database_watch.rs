@@ -29,8 +29,17 @@ impl Pipeline {
             restored_window: self.limits.restored_window,
             ambiguous_gap: self.limits.retry.ambiguous_gap,
         };
-        let found = match self.store.watch_database(options, now).await {
-            Ok(found) => found,
+        let again = self.skipped_watches.load(Ordering::SeqCst) > 0;
+        let found = match self.store.watch_database(options, again, now).await {
+            Ok(Some(found)) => {
+                self.skipped_watches.store(0, Ordering::SeqCst);
+                found
+            }
+            // Another process is doing it.
+            Ok(None) => {
+                self.skipped_watches.fetch_add(1, Ordering::SeqCst);
+                **self.watch.load()
+            }
             Err(error) => {
                 // If the database does not reveal a restore, an operator reports it.
                 if error.is_refusal() {
