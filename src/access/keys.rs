@@ -95,6 +95,13 @@ impl Identity {
             expires_at: None,
         }
     }
+
+    /// The same, with the right to say facts about recipients.
+    #[must_use]
+    pub fn with_facts(mut self) -> Self {
+        self.scopes.push(Scope::UsersWrite);
+        self
+    }
 }
 
 impl From<KnownKey> for Identity {

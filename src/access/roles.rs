@@ -83,6 +83,8 @@ impl Role {
             | Use::UnmaskValues
             | Use::ManageTestRecipients
             | Use::ManageKeys
+            | Use::ExportUsers
+            | Use::EraseUsers
             | Use::ManageTeam => self == Self::Admin,
         }
     }

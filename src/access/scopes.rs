@@ -34,11 +34,15 @@ pub enum Scope {
     UsersRead,
     /// Change users, and import them.
     UsersWrite,
+    /// Export everything about a user.
+    UsersExport,
+    /// Erase users.
+    UsersErase,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::EventsWrite,
         Self::EventsRead,
         Self::DeliveriesRead,
@@ -54,6 +58,8 @@ impl Scope {
         Self::MetricsRead,
         Self::UsersRead,
         Self::UsersWrite,
+        Self::UsersExport,
+        Self::UsersErase,
     ];
 
     /// The name.
@@ -74,6 +80,8 @@ impl Scope {
             Self::MetricsRead => "metrics:read",
             Self::UsersRead => "users:read",
             Self::UsersWrite => "users:write",
+            Self::UsersExport => "users:export",
+            Self::UsersErase => "users:erase",
         }
     }
 
@@ -117,6 +125,8 @@ pub enum Use {
     ReadMetrics,
     ReadUsers,
     ChangeUsers,
+    ExportUsers,
+    EraseUsers,
     EditDraft,
     Publish,
     ManageTeam,
@@ -125,7 +135,7 @@ pub enum Use {
 
 impl Use {
     /// Every use.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::PostEvent,
         Self::ReadEvents,
         Self::InferSchemas,
@@ -156,6 +166,8 @@ impl Use {
         Self::ReadMetrics,
         Self::ReadUsers,
         Self::ChangeUsers,
+        Self::ExportUsers,
+        Self::EraseUsers,
         Self::EditDraft,
         Self::Publish,
         Self::ManageTeam,
@@ -196,6 +208,8 @@ impl Use {
             Self::ReadMetrics => &[Scope::MetricsRead],
             Self::ReadUsers => &[Scope::UsersRead],
             Self::ChangeUsers => &[Scope::UsersWrite],
+            Self::ExportUsers => &[Scope::UsersExport],
+            Self::EraseUsers => &[Scope::UsersErase],
         }
     }
 }
@@ -247,6 +261,8 @@ impl Use {
             | Self::ReadBodies
             | Self::ReadUsers
             | Self::ChangeUsers
+            | Self::ExportUsers
+            | Self::EraseUsers
             | Self::EditDraft
             | Self::Publish
             | Self::ManageTeam
@@ -290,6 +306,8 @@ impl Use {
             | Self::ReadBodies
             | Self::ReadUsers
             | Self::ChangeUsers
+            | Self::ExportUsers
+            | Self::EraseUsers
             | Self::ManageTeam
             | Self::BeLoggedIn => NarrowUse::Refused,
         }

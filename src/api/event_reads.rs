@@ -16,6 +16,7 @@ use super::parameters::{Parameters, PathText};
 use super::problem::{Code, Problem};
 use crate::access::Use;
 use crate::domain::app::AppId;
+use crate::domain::erasure::ERASED_ID;
 use crate::domain::event::{Event, Recipient};
 use crate::domain::id::{DeliveryId, EventId};
 use crate::store::actions::StoredAction;
@@ -73,6 +74,9 @@ impl From<Event> for EventBody {
 
 /// A recipient.
 pub(super) fn recipient_body(recipient: &Recipient) -> Value {
+    if recipient.id == ERASED_ID {
+        return serde_json::json!({ "erased": true });
+    }
     serde_json::json!({ recipient.label.as_str(): recipient.id })
 }
 

@@ -12,8 +12,11 @@ mod catalog;
 mod catalog_entries;
 mod cloudevents;
 mod common_responses;
+mod connector_events;
+mod connectors;
 mod deliveries;
 mod entry_schemas;
+mod erasures;
 mod etag;
 mod event_fields;
 mod event_reads;
@@ -43,6 +46,7 @@ mod strict_json;
 mod templates;
 mod trace;
 mod uploads;
+mod user_export;
 mod users;
 mod webhook_deliveries;
 mod webhooks;
@@ -69,12 +73,14 @@ use crate::domain::budget::Budget;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::people::People;
+use crate::people::connector::Connectors;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 use crate::telemetry::Sampled;
 
 pub use apps::AppPolicy;
 pub use auth::Denials;
+pub use connector_events::ConnectorEvents;
 pub use health::SharedReadiness;
 pub use openapi::document as openapi_document;
 pub use problem::{Code, FieldError, Problem};
@@ -91,6 +97,8 @@ pub struct Api {
     pub pipeline: Arc<Pipeline>,
     /// Users.
     pub people: Arc<People>,
+    /// Connectors to other databases.
+    pub connectors: Arc<Connectors>,
     /// Outcomes.
     pub archive: Arc<Archive>,
     /// The secrets of Event Streams.

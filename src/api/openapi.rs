@@ -14,9 +14,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, deliveries, event_reads,
-    events, gates, health, imports, infer, issues, keys, onesignal_events, outcome_feed, preferences,
-    replays, sources, stats, templates, uploads, users, webhook_deliveries, webhooks,
+    Api, apps, audit, cancellations, catalog, catalog_entries, common_responses, connectors, deliveries,
+    erasures, event_reads, events, gates, health, imports, infer, issues, keys, onesignal_events,
+    outcome_feed, preferences, replays, sources, stats, templates, uploads, user_export, users,
+    webhook_deliveries, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -78,7 +79,11 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(webhook_deliveries::list_bodies))
         .routes(routes!(webhook_deliveries::replay_body))
         .routes(routes!(webhook_deliveries::test_source))
-        .routes(routes!(users::put_user, users::patch_user, users::get_user))
+        .routes(routes!(users::put_user, users::patch_user, users::get_user, erasures::erase_user))
+        .routes(routes!(user_export::export_user))
+        .routes(routes!(erasures::list_erasures))
+        .routes(routes!(erasures::get_erasure))
+        .routes(routes!(erasures::lift_erasure))
         .routes(routes!(users::post_users))
         .routes(routes!(preferences::get_preferences, preferences::put_preferences))
         .routes(routes!(imports::create_import, imports::list_imports))
@@ -87,6 +92,12 @@ fn traffic_routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(imports::start_import))
         .routes(routes!(imports::cancel_import))
         .routes(routes!(imports::get_rejected))
+        .routes(routes!(connectors::list_connectors))
+        .routes(routes!(connectors::get_connector, connectors::put_connector, connectors::delete_connector))
+        .routes(routes!(connectors::check_connector))
+        .routes(routes!(connectors::start_connector))
+        .routes(routes!(connectors::pause_connector))
+        .routes(routes!(connectors::list_set_aside))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

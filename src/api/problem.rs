@@ -117,7 +117,7 @@ codes! {
     /// An alias belongs to another user.
     AliasTaken = 409 "alias_taken" "The alias belongs to another user",
     /// An import that is not in the state for this.
-    NotReady = 409 "not_ready" "The import is not ready",
+    NotReady = 409 "not_ready" "Not in the state for this",
     /// A part of a file that is not the next one.
     WrongOffset = 409 "wrong_offset" "Another part of the file is next",
     /// A file that can't be imported.

@@ -319,13 +319,13 @@ pub(super) async fn get_user(
 ) -> Result<Json<UserBody>, Problem> {
     api.allow(&headers, Use::ReadUsers).await?;
     let apps = api.store.apps().await?;
-    let user = api.store.find_user(&label, &id).await?.ok_or_else(|| {
-        Problem::new(Code::NotFound, "Herald does not know such a user; OneSignal may know them nevertheless")
-    })?;
-    Ok(Json(user_body(user, &apps)))
+    match api.store.find_user(&label, &id).await? {
+        Some(user) => Ok(Json(user_body(user, &apps))),
+        None => Err(api.unknown_user(&label, &id).await?),
+    }
 }
 
-fn user_body(user: StoredUser, apps: &[App]) -> UserBody {
+pub(super) fn user_body(user: StoredUser, apps: &[App]) -> UserBody {
     UserBody {
         id: UserId::from_uuid(user.id),
         aliases: user.aliases,

@@ -1,9 +1,11 @@
 //! Building all components of a process.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
+use async_trait::async_trait;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -12,7 +14,7 @@ use super::limits::pipeline_limits;
 use super::log_in;
 use super::uploads::Uploads;
 use crate::access::{Access, KeyRequest, Scope, Team, check_key_text};
-use crate::api::{Api, AppPolicy, Denials, Rejections, SharedReadiness};
+use crate::api::{Api, AppPolicy, ConnectorEvents, Denials, Rejections, SharedReadiness};
 use crate::archive::secrets::StreamSecrets;
 use crate::archive::{Archive, ArchiveLimits};
 use crate::catalog::Publisher;
@@ -22,11 +24,15 @@ use crate::console::{self, Console};
 use crate::domain::app::{App, AppId};
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
+use crate::people::connector::Connectors;
+use crate::people::erasure::record::ErasureRecord;
+use crate::people::erasure::{self, Deliveries};
 use crate::people::{People, PeopleLimits};
 use crate::pipeline::{Parts, Pipeline};
 use crate::provider::onesignal::{ClientTimeouts, OneSignal};
 use crate::provider::{MessageProvider, PeopleProvider};
 use crate::store::clock::PgClock;
+use crate::store::erased_history::Names;
 use crate::store::schema::SchemaState;
 use crate::store::{DatabaseTls, Store, StoreError, StoreOptions, User};
 use crate::telemetry::Sampled;
@@ -115,6 +121,9 @@ impl Herald {
         super::choose_tls();
         let store = open_store(&settings)?;
         check_database(&store, &settings).await?;
+        if let Some(record) = record_of(&settings) {
+            erasure::record::apply(&store, &record).await?;
+        }
         let (clock, pg_clock) = choose_clock(overrides.clock, &store).await?;
         let ids = overrides.ids.unwrap_or_else(|| Arc::new(IdSource::random()));
         let onesignal = Arc::new(OneSignal::new(timeouts(&settings)).context("TLS is unavailable")?);
@@ -144,6 +153,7 @@ impl Herald {
             health: store.of(User::Health),
             pipeline: Arc::clone(&pipeline),
             people: Arc::clone(&people),
+            connectors: connectors(&pipeline, &people),
             archive: archive(&store, (&clock, &ids), &settings),
             stream_secrets: stream_secrets(&settings)?,
             access: Arc::clone(&access),
@@ -191,6 +201,27 @@ fn publisher(store: &Store, (clock, ids, provider, compute): Shared<'_>) -> Publ
     Publisher::new(store.of(User::Api), clock, ids, provider, Arc::clone(compute))
 }
 
+/// The pipeline, as people's use cases see it.
+struct Sender(Arc<Pipeline>);
+
+#[async_trait]
+impl Deliveries for Sender {
+    fn wake(&self) {
+        self.0.wake();
+    }
+
+    async fn end_for_erased(&self, names: &Names) -> Result<(usize, usize), StoreError> {
+        let ended = self.0.end_for_erased(names).await?;
+        Ok((ended.ended, ended.recalled))
+    }
+}
+
+/// The record of erasures that is configured.
+fn record_of(settings: &Settings) -> Option<ErasureRecord> {
+    let path = &settings.people.erasure_record;
+    (!path.is_empty()).then(|| ErasureRecord::new(Path::new(path)))
+}
+
 fn people(
     pipeline: &Arc<Pipeline>,
     (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>),
@@ -206,9 +237,16 @@ fn people(
         ..PeopleLimits::default()
     };
     let store = pipeline.store.of(User::People);
-    let sender = Arc::clone(pipeline);
-    let people =
-        People::new(store, Arc::clone(clock), Arc::clone(ids), provider, limits, move || sender.wake());
+    let deliveries = Arc::new(Sender(Arc::clone(pipeline)));
+    let people = People::new(
+        store,
+        Arc::clone(clock),
+        Arc::clone(ids),
+        provider,
+        limits,
+        deliveries,
+        record_of(settings),
+    );
     // Weak: people hold the pipeline.
     let woken = Arc::downgrade(&people);
     pipeline.set_on_people(move || {
@@ -217,6 +255,12 @@ fn people(
         }
     });
     people
+}
+
+fn connectors(pipeline: &Arc<Pipeline>, people: &Arc<People>) -> Arc<Connectors> {
+    let store = pipeline.store.of(User::People);
+    let events = ConnectorEvents { pipeline: Arc::clone(pipeline), store };
+    Connectors::new(Arc::clone(people), Arc::new(events))
 }
 
 fn team(store: &Store, (clock, ids): (&Arc<dyn Clock>, &Arc<IdSource>), settings: &Settings) -> Arc<Team> {
@@ -257,6 +301,7 @@ fn console(api: &Api, team: &Arc<Team>, settings: &Settings, lets_local_in: bool
         store: api.store.of(User::Pages),
         pipeline: Arc::clone(&api.pipeline),
         people: Arc::clone(&api.people),
+        connectors: Arc::clone(&api.connectors),
         publisher: Arc::clone(&api.publisher),
         compute: Arc::clone(&api.compute),
         access: Arc::clone(&api.access),

@@ -56,6 +56,7 @@ pub struct Running {
     clock: Option<tokio::task::JoinHandle<()>>,
     drift_check: Option<tokio::task::JoinHandle<()>>,
     people: Option<tokio::task::JoinHandle<()>>,
+    connectors: Option<tokio::task::JoinHandle<()>>,
     archive: Option<tokio::task::JoinHandle<()>>,
     stop_people: CancellationToken,
 }
@@ -86,6 +87,8 @@ impl Running {
         let stop_people = CancellationToken::new();
         let people =
             workers.then(|| tokio::spawn(Arc::clone(&herald.people).keep_writing(stop_people.clone())));
+        let connectors = workers
+            .then(|| tokio::spawn(Arc::clone(&herald.api.connectors).keep_polling(stop_people.clone())));
         let archive = workers
             .then(|| tokio::spawn(Arc::clone(&herald.api.archive).keep_recording(stop_people.clone())));
         let drift_check = workers.then(|| tokio::spawn(keep_checking_drift(Arc::clone(&herald))));
@@ -112,6 +115,7 @@ impl Running {
             clock,
             drift_check,
             people,
+            connectors,
             archive,
             stop_people,
         })
@@ -139,6 +143,15 @@ impl Running {
         self.stop_commits.cancel();
         while self.commits.join_next().await.is_some() {}
         self.stop_people.cancel();
+        if let Some(connectors) = self.connectors.take() {
+            let abort = connectors.abort_handle();
+            if tokio::time::timeout(LAST_REQUESTS, connectors).await.is_err() {
+                tracing::warn!(
+                    "a connector was still reading at shutdown; the next process goes on from its position"
+                );
+                abort.abort();
+            }
+        }
         if let Some(people) = self.people.take() {
             let abort = people.abort_handle();
             if tokio::time::timeout(LAST_REQUESTS, people).await.is_err() {

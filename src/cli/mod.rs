@@ -12,6 +12,7 @@ mod database;
 mod deliveries;
 mod dev;
 mod doctor;
+mod erasures;
 mod events;
 mod gates;
 mod healthcheck;
@@ -27,6 +28,7 @@ mod serve;
 mod sources;
 mod stats;
 mod stream_config;
+mod sync;
 mod tail;
 mod team;
 mod templates;
@@ -101,6 +103,9 @@ enum Command {
     /// Import users from CSV; show what Herald holds about one
     #[command(subcommand)]
     Users(users::UsersCommand),
+    /// Read users or events from other databases
+    #[command(subcommand)]
+    Sync(sync::SyncCommand),
     /// Explain what happened to an event, a delivery or a recipient
     Why(why::WhyArgs),
     /// Manage the catalog as files
@@ -150,6 +155,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Restored(command) => restored::run(command).await,
         Command::Deliveries(command) => deliveries::run(command).await,
         Command::Users(command) => users::run(command).await,
+        Command::Sync(command) => sync::run(command).await,
         Command::Why(args) => why::run(args).await,
         Command::Catalog(command) => catalog::run(command).await,
         Command::Templates(command) => templates::run(command).await,

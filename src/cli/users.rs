@@ -12,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{ClientArgs, plain, with_flags};
+use super::erasures::{self, EraseArgs, ErasuresCommand, ExportArgs};
 use super::usage;
 use crate::people::import::encoding::encoding_words;
 use crate::people::in_words;
@@ -38,6 +39,13 @@ pub enum UsersCommand {
         #[command(flatten)]
         client: ClientArgs,
     },
+    /// Erase a person here and at OneSignal, and keep them from coming back
+    Erase(EraseArgs),
+    /// List, show and lift erasures
+    #[command(subcommand)]
+    Erasures(ErasuresCommand),
+    /// Export everything that Herald holds about a user, one JSON object per line
+    Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +101,9 @@ pub(super) async fn run(command: UsersCommand) -> anyhow::Result<ExitCode> {
         UsersCommand::Import(args) => import(&args).await,
         UsersCommand::Imports(client) => list(&client).await,
         UsersCommand::Show { user, client } => show(&user, &client).await,
+        UsersCommand::Erase(args) => erasures::erase(&args).await,
+        UsersCommand::Erasures(command) => erasures::run(command).await,
+        UsersCommand::Export(args) => erasures::export(&args).await,
     }
 }
 
@@ -367,12 +378,17 @@ async fn show(user: &str, client: &ClientArgs) -> anyhow::Result<ExitCode> {
 
 /// What Herald holds about a user, such as `external_id=user-42`.
 pub(super) async fn get(user: &str, client: &ClientArgs) -> anyhow::Result<Value> {
+    client.call(Method::GET, &path_of(user), None).await
+}
+
+/// The path of a user, such as `external_id=user-42`.
+pub(super) fn path_of(user: &str) -> String {
     let (label, id) = user.split_once('=').unwrap_or(("external_id", user));
-    client.call(Method::GET, &format!("/v1/users/{}/{}", segment(label), segment(id)), None).await
+    format!("/v1/users/{}/{}", segment(label), segment(id))
 }
 
 /// One segment of a path.
-fn segment(text: &str) -> String {
+pub(super) fn segment(text: &str) -> String {
     text.bytes().fold(String::new(), |mut written, byte| {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             written.push(char::from(byte));

@@ -177,6 +177,8 @@ pub struct PeopleSettings {
     pub event_calls_per_second: u32,
     /// Concurrent calls.
     pub calls_in_flight: usize,
+    /// The file in which erasures are recorded outside the database; empty: none.
+    pub erasure_record: String,
 }
 
 /// OneSignal's Event Streams.

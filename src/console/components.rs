@@ -11,7 +11,7 @@ pub(super) fn chip(state: &str) -> Markup {
         "accepted" | "done" | "in sync" => ("good", "●"),
         "held" => ("held", "◆"),
         "rejected" | "exhausted" | "unknown" | "refused" => ("bad", "▲"),
-        "unreachable" => ("warn", "▲"),
+        "unreachable" | "stalled" => ("warn", "▲"),
         "skipped" | "cancelled" | "expired" | "stopped" => ("off", "–"),
         _ => ("wait", "◌"),
     };

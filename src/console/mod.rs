@@ -8,6 +8,7 @@ mod caller;
 mod charts;
 mod components;
 mod confirm;
+mod connectors;
 mod cookies;
 mod delivery;
 mod denials;
@@ -54,6 +55,7 @@ use crate::compute::Compute;
 use crate::domain::clock::Clock;
 use crate::domain::id::IdSource;
 use crate::people::People;
+use crate::people::connector::Connectors;
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
@@ -71,6 +73,8 @@ pub struct Console {
     pub store: Store,
     /// Events and deliveries.
     pub pipeline: Arc<Pipeline>,
+    /// Connectors to other databases.
+    pub connectors: Arc<Connectors>,
     /// Users, and imports of them.
     pub people: Arc<People>,
     /// The catalog.

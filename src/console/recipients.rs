@@ -44,7 +44,7 @@ pub(super) async fn find(view: View, Query(query): Query<FindQuery>) -> Shown {
             p.soft { "If an ID is ambiguous, add the label:  " code { "crm_id=42" } "." }
             button.primary { "Show" }
         }
-        p { a href="/imports" { "Imports of users" } }
+        p { a href="/imports" { "Imports of users" } " · " a href="/connectors" { "Connectors" } }
         @if !found.is_empty() {
             h2 { (found.len()) " recipients have the ID  " code { (text) } }
             ul.plain { @for person in &found { li { a href=(address(person)) { (label_words(&person.label)) } } } }

@@ -15,8 +15,8 @@ use tower::load_shed::LoadShedLayer;
 use super::failure::Failure;
 use super::guard::{self, Gate};
 use super::{
-    Console, assets, confirm, delivery, devices, event, event_feed, event_types, health, imports, issues,
-    login, outcomes, palette, provider, recipients, rules, second_step, settings, templates,
+    Console, assets, confirm, connectors, delivery, devices, event, event_feed, event_types, health, imports,
+    issues, login, outcomes, palette, provider, recipients, rules, second_step, settings, templates,
 };
 use crate::access::Use;
 
@@ -153,6 +153,10 @@ fn event_pages(routes: Routes<'_>) -> Routes<'_> {
         .get("/imports/{id}", Use::ChangeUsers, imports::page)
         .post("/imports/{id}/start", Use::ChangeUsers, imports::start)
         .post("/imports/{id}/cancel", Use::ChangeUsers, imports::cancel)
+        .get("/connectors", Use::ReadSources, connectors::list)
+        .get("/connectors/{name}", Use::ReadSources, connectors::page)
+        .post("/connectors/{name}/start", Use::ChangeSource, connectors::start)
+        .post("/connectors/{name}/pause", Use::ChangeSource, connectors::pause)
 }
 
 /// Issues and health.

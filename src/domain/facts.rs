@@ -93,6 +93,11 @@ impl Facts {
 }
 
 impl Facts {
+    /// Whether this person was erased.
+    pub fn is_erased(&self, recipient: &Recipient) -> bool {
+        self.of(recipient).is_some_and(|facts| facts.is_erased)
+    }
+
     /// The same, with what an event says itself.
     #[must_use]
     pub fn with(&self, given: &[GivenFacts]) -> Self {

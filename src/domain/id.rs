@@ -159,6 +159,14 @@ typed_id!(
     ImportId, "imp"
 );
 typed_id!(
+    /// The erasure of a person.
+    ErasureId, "ers"
+);
+typed_id!(
+    /// A connector to another database.
+    ConnectorId, "con"
+);
+typed_id!(
     /// One run of a process that sends.
     WorkerId, "wrk"
 );

@@ -13,6 +13,7 @@ pub mod custom_event;
 pub mod decision;
 pub mod delivery;
 pub mod digest;
+pub mod erasure;
 pub mod event;
 pub mod facts;
 pub mod gate;

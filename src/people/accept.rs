@@ -12,12 +12,13 @@ use super::People;
 use super::document::UserInput;
 use crate::domain::app::AppId;
 use crate::domain::clock::Timestamp;
+use crate::domain::erasure::Identifier;
 use crate::domain::event::{Recipient, RecipientLabel};
 use crate::domain::id::{TypedId, UserId};
 use crate::domain::user::{Changes, MAX_ALIASES, Origin, PartKey, Property};
 use crate::store::user_writes::NewWrite;
 use crate::store::users::{Alias, RowChange};
-use crate::store::{Committed, StoreError, Tx, commit, user_writes, users};
+use crate::store::{Committed, StoreError, Tx, commit, erasures, user_writes, users};
 
 /// How often a transaction is repeated because someone else changed the same aliases.
 const TRIES: usize = 5;
@@ -175,11 +176,16 @@ impl People {
         if users::resolve(tx, &named).await? != before {
             return Ok(None);
         }
+        let gone = self.naming_erased(tx, changes).await?;
         let counts = users::count_aliases(tx, &known).await?;
         let mut draft = Draft { named: before, erased, counts, ..Draft::default() };
         let results: Vec<Result<(Uuid, bool), ChangeError>> = changes
             .iter()
-            .map(|change| draft.add(&change.input, || self.ids.next::<UserId>(now).uuid()))
+            .zip(gone)
+            .map(|(change, is_gone)| match is_gone {
+                true => Err(ChangeError::Erased),
+                false => draft.add(&change.input, || self.ids.next::<UserId>(now).uuid()),
+            })
             .collect();
         let tags = users::known_tags(tx, how.app, &draft.replaced(changes, &results)).await?;
         let mut writes = self.writes(changes, &results, tags);
@@ -209,6 +215,22 @@ impl People {
         };
         accepted.results = results.into_iter().map(|result| result.map(of)).collect();
         Ok(Some(accepted))
+    }
+
+    /// Whether each change has an alias, an address or a token of someone who was erased.
+    async fn naming_erased(&self, tx: &mut Tx, changes: &[UserChange]) -> Result<Vec<bool>, StoreError> {
+        let named: Vec<BTreeSet<Identifier>> =
+            changes.iter().map(|change| identifiers_of(&change.input)).collect();
+        let digests = self.store.digests(named.iter().flatten()).await?;
+        let erased = erasures::erased_among(tx, &digests.keys().copied().collect()).await?;
+        // Spellings of one address have one hash: each is looked up by its text.
+        let texts: BTreeSet<String> = digests
+            .into_iter()
+            .filter(|(digest, _)| erased.contains(digest.as_slice()))
+            .map(|(_, each)| each.matching_text())
+            .collect();
+        let is_erased = |each: &Identifier| !texts.is_empty() && texts.contains(&each.matching_text());
+        Ok(named.iter().map(|each| each.iter().any(is_erased)).collect())
     }
 
     /// Drops people about whom OneSignal has confirmed everything, unless something else is about to be written.
@@ -287,6 +309,12 @@ async fn store(
 pub(super) fn aliases_of(input: &UserInput) -> impl Iterator<Item = Alias> {
     let name = alias_of(&input.name);
     std::iter::once(name).chain(input.aliases.iter().map(|(label, id)| (label.clone(), id.clone())))
+}
+
+/// Everything in a change by which a person is recognised.
+fn identifiers_of(input: &UserInput) -> BTreeSet<Identifier> {
+    let aliases = aliases_of(input).map(|(label, id)| Identifier { label, id });
+    aliases.chain(input.subscriptions.iter().map(Identifier::from)).collect()
 }
 
 fn alias_of(name: &Recipient) -> Alias {

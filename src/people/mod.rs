@@ -6,8 +6,10 @@
 //! are not sent here.
 
 pub mod accept;
+pub mod connector;
 pub mod custom_events;
 pub mod document;
+pub mod erasure;
 pub mod identity;
 pub mod import;
 mod outbox;
@@ -22,6 +24,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
+use self::erasure::Deliveries;
+use self::erasure::record::ErasureRecord;
 use crate::domain::app::App;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::IdSource;
@@ -72,8 +76,10 @@ pub struct People {
     paces: Mutex<pace::Paces>,
     /// Slots for concurrent calls about users.
     calls: Semaphore,
-    /// Called when deliveries that waited for their recipients may be sent.
-    on_freed: Box<dyn Fn() + Send + Sync>,
+    /// The deliveries of this process.
+    deliveries: Arc<dyn Deliveries>,
+    /// The record of erasures outside the database, if there is one.
+    record: Option<ErasureRecord>,
     /// When old imports were last deleted.
     pruned_at: Mutex<Option<Timestamp>>,
     /// Notified when changes or custom events were stored.
@@ -87,14 +93,15 @@ impl std::fmt::Debug for People {
 }
 
 impl People {
-    /// Builds it; nothing runs yet. `on_freed` is called when deliveries that waited for their recipients may be sent.
+    /// Builds it; nothing runs yet. Without a `record`, erasures are not written outside the database.
     pub fn new(
         store: Store,
         clock: Arc<dyn Clock>,
         ids: Arc<IdSource>,
         provider: Arc<dyn PeopleProvider>,
         limits: PeopleLimits,
-        on_freed: impl Fn() + Send + Sync + 'static,
+        deliveries: Arc<dyn Deliveries>,
+        record: Option<ErasureRecord>,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -104,7 +111,8 @@ impl People {
             limits,
             paces: Mutex::new(pace::Paces::default()),
             calls: Semaphore::new(limits.calls_in_flight.max(1)),
-            on_freed: Box::new(on_freed),
+            deliveries,
+            record,
             pruned_at: Mutex::new(None),
             wake: Notify::new(),
         })

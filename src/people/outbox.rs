@@ -116,7 +116,7 @@ impl People {
             self.store.count_written(*import, *sent, *refused).await?;
         }
         if finished.freed > 0 {
-            (self.on_freed)();
+            self.deliveries.wake();
         }
         if finished.actions.is_empty() {
             return Ok(());

@@ -6,7 +6,7 @@ use super::People;
 use crate::domain::channel::Channel;
 use crate::domain::event::Recipient;
 use crate::domain::id::{TypedId, UserId};
-use crate::store::{StoreError, users};
+use crate::store::{StoreError, erasures, users};
 
 /// A change of preferences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,10 @@ impl People {
     ) -> Result<ChangedPreferences, PreferenceError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
+        let digests = self.store.recipient_digests(&[who]).await?;
+        if !erasures::erased_among(&mut tx, &digests.into_iter().collect()).await?.is_empty() {
+            return Err(PreferenceError::Erased);
+        }
         let alias = (who.label.as_str().to_owned(), who.id.clone());
         let fresh = || self.ids.next::<UserId>(now).uuid();
         let people = users::ensure(&mut tx, &[alias.clone()].into(), fresh, now).await?;

@@ -38,7 +38,8 @@ impl People {
             tracing::warn!(error = %error.with_causes(), "an import could not go on; trying again");
             0
         });
-        let (mut done, mut next) = (imported, None);
+        let erased = self.erasure_step().await?;
+        let (mut done, mut next) = (imported + erased, self.store.next_erasure().await?);
         for app in self.open_apps(now).await? {
             for (count, due) in
                 [self.write_users(&app, share).await?, self.send_custom_events(&app, share).await?]

@@ -6,7 +6,7 @@
 
 pub mod onesignal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +18,7 @@ use crate::domain::batch::Batch;
 use crate::domain::channel::Channel;
 use crate::domain::clock::Timestamp;
 use crate::domain::custom_event::{CustomEvent, CustomEventsAnswer};
+use crate::domain::erasure::Identifier;
 use crate::domain::template::Fields;
 use crate::domain::user::{UserAnswer, UserCall};
 
@@ -109,6 +110,17 @@ pub trait PeopleProvider: Send + Sync + 'static {
 
     /// The request that [`Self::write_user`] would make, for display: method, path and body. It contains no secret.
     fn user_request(&self, app: &App, call: &UserCall) -> (&'static str, String, Option<Value>);
+
+    /// Everything by which OneSignal knows a user: aliases, addresses, subscriptions and tokens. `None` if it does not
+    /// know them.
+    ///
+    /// # Errors
+    /// [`ProviderError`].
+    async fn identifiers_of(
+        &self,
+        app: &App,
+        by: &(String, String),
+    ) -> Result<Option<BTreeSet<Identifier>>, ProviderError>;
 
     /// Sends custom events in one request.
     async fn send_custom_events(&self, app: &App, events: &[CustomEvent]) -> CustomEventsAnswer;

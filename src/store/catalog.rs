@@ -1,6 +1,7 @@
 //! The catalog: read as a whole at one revision; event types, partials and rules are written individually. Templates
 //! are in `templates`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +13,7 @@ use super::templates::{TEMPLATES, read_template, versions};
 use super::{Store, StoreError, Tx};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{RuleId, TemplateVersionId, TypedId};
-use crate::domain::rule::{Action, Rule};
+use crate::domain::rule::{Action, Definition, Rule};
 use crate::domain::snapshot::{CatalogSnapshot, EventTypeEntry, Partial};
 
 impl Store {
@@ -231,6 +232,25 @@ pub async fn upsert_rule(tx: &mut Tx, rule: &Rule, now: Timestamp) -> Result<(),
     Ok(())
 }
 
+impl Store {
+    /// The definitions of rules that were deleted.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], [`StoreError::Corrupt`].
+    pub async fn deleted_rules(&self, ids: &[RuleId]) -> Result<HashMap<RuleId, Definition>, StoreError> {
+        let rows = sqlx::query("SELECT id, definition FROM deleted_rules WHERE id = ANY ($1)")
+            .bind(ids.iter().map(|id| id.uuid()).collect::<Vec<_>>())
+            .fetch_all(self.pool())
+            .await?;
+        let read = |row: &PgRow| {
+            let id = RuleId::from_uuid(row.try_get("id")?);
+            let corrupt = |_| StoreError::corrupt("deleted_rules", "definition", id);
+            Ok((id, serde_json::from_value(row.try_get("definition")?).map_err(corrupt)?))
+        };
+        rows.iter().map(read).collect()
+    }
+}
+
 /// What can be deleted from the catalog. Templates are archived instead: their versions are history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletable {
@@ -250,7 +270,10 @@ pub async fn delete(tx: &mut Tx, what: Deletable, name: &str) -> Result<bool, St
     let query = match what {
         Deletable::EventType => "DELETE FROM event_types WHERE name = $1",
         Deletable::Partial => "DELETE FROM partials WHERE key = $1",
-        Deletable::Rule => "DELETE FROM rules WHERE key = $1",
+        Deletable::Rule => {
+            "WITH gone AS (DELETE FROM rules WHERE key = $1 RETURNING id, key, definition)
+             INSERT INTO deleted_rules (id, key, definition) SELECT id, key, definition FROM gone"
+        }
     };
     Ok(sqlx::query(query).bind(name).execute(&mut **tx).await?.rows_affected() > 0)
 }

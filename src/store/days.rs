@@ -44,6 +44,12 @@ impl Days {
         Self::between(id, id)
     }
 
+    /// A number of days after the day of an id.
+    pub fn days_after(id: Uuid, later: u64) -> Self {
+        let day = day_of(id) + u128::from(later);
+        Self { first: day, last: Some(day) }
+    }
+
     /// From the day of one id to the day of another.
     pub fn between(first: Uuid, last: Uuid) -> Self {
         Self { first: day_of(first), last: Some(day_of(last)) }
@@ -63,6 +69,13 @@ impl Days {
     /// From the day of a time to the newest.
     pub fn since_time(at: Timestamp) -> Self {
         Self::since(floor(at))
+    }
+
+    /// The bounds of each hour of its first day.
+    pub fn hours(self) -> impl Iterator<Item = (Uuid, Uuid)> {
+        let first = self.first * 24;
+        let at = |hour: u128| Uuid::from_u128((hour * (MILLISECONDS / 24)) << 80);
+        (first..first + 24).map(move |hour| (at(hour), at(hour + 1)))
     }
 
     /// The statement with its marks replaced by conditions on the columns in them.

@@ -11,7 +11,6 @@ use crate::domain::app::AppId;
 use crate::domain::channel::{Channel, Priority};
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::NO_PACK_LIMIT;
-use crate::domain::event::Recipient;
 use crate::domain::id::{BatchId, DeliveryId, EventId, RuleId, TemplateVersionId, TypedId, WorkerId};
 use crate::domain::timing::Schedule;
 
@@ -59,8 +58,8 @@ pub struct NewDelivery<'a> {
     pub version: Option<(TemplateVersionId, i32)>,
     /// The locale, pinned.
     pub locale: Option<&'a str>,
-    /// The person, or
-    pub recipient: Option<&'a Recipient>,
+    /// The person's label and id, or
+    pub recipient: Option<(&'a str, &'a str)>,
     /// the audience.
     pub audience: Option<&'a Value>,
     /// What OneSignal does with the scheduled time.
@@ -98,8 +97,8 @@ pub async fn insert_all(connection: &mut PgConnection, new: &[NewDelivery<'_>]) 
         .bind(new.iter().map(|d| d.version.map(|(id, _)| id.uuid())).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.version.map(|(_, number)| number)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.locale).collect::<Vec<_>>())
-        .bind(new.iter().map(|d| d.recipient.map(|r| r.label.as_str())).collect::<Vec<_>>())
-        .bind(new.iter().map(|d| d.recipient.map(|r| r.id.as_str())).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.recipient.map(|(label, _)| label)).collect::<Vec<_>>())
+        .bind(new.iter().map(|d| d.recipient.map(|(_, id)| id)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.audience.map(Value::to_string)).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.expires_at).collect::<Vec<_>>())
         .bind(new.iter().map(|d| d.created_at).collect::<Vec<_>>())

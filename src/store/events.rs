@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::days::{Days, parts_of};
-use super::people::FactsRow;
+use super::erasures::Digest;
+use super::people::facts_of;
 use super::{Store, StoreError};
 use crate::domain::channel::Channel;
 use crate::domain::event::{Event, EventTypeName, Recipient};
@@ -62,9 +62,10 @@ const CLAIM_KEYS: &str = include_str!("sql/claim_keys.sql");
 pub async fn claim_keys(
     connection: &mut PgConnection,
     claims: &[KeyClaim],
-    recipients: &[&Recipient],
+    recipients: (&[&Recipient], &[Digest]),
     worker: Option<WorkerId>,
 ) -> Result<Claimed, StoreError> {
+    let (recipients, digests) = recipients;
     let labels: Vec<&str> = recipients.iter().map(|r| r.label.as_str()).collect();
     let ids: Vec<&str> = recipients.iter().map(|r| r.id.as_str()).collect();
     let row = sqlx::query(CLAIM_KEYS)
@@ -75,16 +76,15 @@ pub async fn claim_keys(
         .bind(labels)
         .bind(ids)
         .bind(worker.map(TypedId::uuid))
+        .bind(digests.iter().map(<[u8; 32]>::as_slice).collect::<Vec<_>>())
         .fetch_one(connection)
         .await?;
     let won: Vec<Uuid> = row.try_get("won")?;
-    let facts: Option<Json<Vec<FactsRow>>> = row.try_get("facts")?;
+    let erased: Vec<Vec<u8>> = row.try_get("erased")?;
     Ok(Claimed {
         revision: row.try_get("revision")?,
         won: won.into_iter().map(EventId::from_uuid).collect(),
-        facts: facts
-            .map(|Json(rows)| rows.into_iter().map(FactsRow::into_pair).collect())
-            .unwrap_or_default(),
+        facts: facts_of(row.try_get("facts")?, &erased, recipients, digests),
         gated_apps: row.try_get("gated_apps")?,
         may_be_admitted_leased: row.try_get("may_be_admitted_leased")?,
     })
@@ -134,6 +134,8 @@ pub async fn find_first_posts(
 pub struct NewEvent<'a> {
     /// The event.
     pub event: &'a Event,
+    /// Its recipients, without people who were erased.
+    pub recipients: Vec<&'a Recipient>,
     /// Its data without the sensitive values, as JSON text.
     pub data: String,
     /// The sensitive values, sealed.
@@ -157,7 +159,7 @@ pub async fn insert_all(connection: &mut PgConnection, events: &[NewEvent<'_>]) 
         .bind(each().map(|e| e.key.uuid()).collect::<Vec<_>>())
         .bind(each().map(|e| e.event_key.as_str()).collect::<Vec<_>>())
         .bind(each().map(|e| e.event_type.as_str()).collect::<Vec<_>>())
-        .bind(each().map(|e| recipients_text(&e.recipients)).collect::<Vec<_>>())
+        .bind(events.iter().map(|new| recipients_text(&new.recipients)).collect::<Vec<_>>())
         .bind(each().map(|e| e.occurred_at).collect::<Vec<_>>())
         .bind(each().map(|e| e.received_at).collect::<Vec<_>>())
         .bind(each().map(|e| e.locale.as_deref()).collect::<Vec<_>>())
@@ -178,7 +180,7 @@ pub async fn insert_all(connection: &mut PgConnection, events: &[NewEvent<'_>]) 
     Ok(())
 }
 
-fn recipients_text(recipients: &[Recipient]) -> String {
+fn recipients_text(recipients: &[&Recipient]) -> String {
     let pairs: Vec<(&str, &str)> = recipients.iter().map(|r| (r.label.as_str(), r.id.as_str())).collect();
     serde_json::to_string(&pairs).unwrap_or_else(|_| "[]".to_owned())
 }

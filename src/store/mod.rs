@@ -13,6 +13,8 @@ pub mod catalog;
 pub mod clock;
 pub mod collapse_heads;
 mod commits;
+pub mod connector_rows;
+pub mod connectors;
 pub mod consistency;
 pub mod custom_events;
 mod days;
@@ -20,6 +22,11 @@ pub mod decisions;
 pub mod deliveries;
 pub mod delivery_reads;
 pub mod digest_windows;
+pub mod erased_history;
+mod erased_outcomes;
+pub mod erasure_restores;
+pub mod erasures;
+mod error;
 pub mod event_summaries;
 pub mod events;
 pub mod fact_waits;
@@ -69,6 +76,7 @@ mod tls;
 pub mod traffic;
 pub mod transitions;
 pub mod upload_upkeep;
+pub mod user_removal;
 pub mod user_writes;
 pub mod users;
 pub mod version_stats;
@@ -82,137 +90,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Postgres, Transaction};
+use tokio::sync::OnceCell;
 
-use crate::vault::{Vault, VaultError};
+use crate::vault::{DigestKey, Vault};
 
 pub use commits::{Committed, commit};
-pub use tls::DatabaseTls;
+pub use error::StoreError;
+pub use tls::{DatabaseTls, verified};
 
 /// A transaction: committed by the use case that began it, rolled back when dropped.
 pub type Tx = Transaction<'static, Postgres>;
-
-/// Database errors.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Postgres, or the connection to it.
-    #[error("failed to reach or use the database")]
-    Database(#[source] sqlx::Error),
-    /// The connection to Postgres can't be secured.
-    #[error(
-        "the database's TLS certificate can't be verified; name its CA with `?sslrootcert=FILE` in `database_url`, or write \
-         `?sslmode=disable` where nobody else can reach the way to it"
-    )]
-    Tls(#[source] sqlx::Error),
-    /// An unreadable row.
-    #[error("{table} {id}: column {column} can't be read")]
-    Corrupt {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-        /// The row.
-        id: String,
-    },
-    /// A sealed value can't be unsealed.
-    #[error("failed to unseal a value")]
-    Sealed(#[from] VaultError),
-    /// A migration failed.
-    #[error("failed to migrate the schema")]
-    Migration(#[source] MigrateError),
-    /// An applied migration is not the one of that number here.
-    #[error(
-        "a development version of Herald created this database with other migrations (migration {version} differs)"
-    )]
-    OtherMigrations {
-        /// The number of the migration.
-        version: i64,
-    },
-    /// An applied migration does not exist here.
-    #[error("another version of Herald migrated this database (migration {version} is unknown here)")]
-    UnknownMigration {
-        /// The number of the migration.
-        version: i64,
-    },
-    /// The server's settings could lose commits.
-    #[error(
-        "`{setting}` is off: this Postgres can lose commits; switch it on, or set allow_unsafe_postgres for a throw-away cluster"
-    )]
-    Unsafe {
-        /// The setting.
-        setting: &'static str,
-    },
-}
-
-/// Postgres' codes for bytes that are not valid in the database's encoding, and for `\u0000` in JSON.
-const BAD_TEXT: [&str; 2] = ["22021", "22P05"];
-/// Postgres' code for a statement timeout: a smaller statement may be quick enough.
-const STATEMENT_TIMEOUT: &str = "57014";
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        stale_connections::notice(&error);
-        if matches!(error, sqlx::Error::Tls(_)) {
-            return Self::Tls(error);
-        }
-        Self::Database(error)
-    }
-}
-
-impl From<MigrateError> for StoreError {
-    fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::VersionMismatch(version) => Self::OtherMigrations { version },
-            MigrateError::VersionMissing(version) => Self::UnknownMigration { version },
-            error => Self::Migration(error),
-        }
-    }
-}
-
-impl StoreError {
-    /// An unreadable row.
-    pub fn corrupt(table: &'static str, column: &'static str, id: impl std::fmt::Display) -> Self {
-        Self::Corrupt { table, column, id: id.to_string() }
-    }
-
-    /// The error with its causes in one line, for the log.
-    pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(deeper) = cause {
-            text = format!("{text}: {deeper}");
-            cause = deeper.source();
-        }
-        text
-    }
-
-    /// Whether Postgres rejected a text that it can't store, such as one with a NUL.
-    pub fn is_bad_text(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(error))
-            if error.code().is_some_and(|code| BAD_TEXT.contains(&code.as_ref())))
-    }
-
-    /// Whether the statement itself was rejected, so that the rest of a group may still succeed without it. Otherwise
-    /// the connection or the server is unavailable.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(error))
-        if !error.code().is_some_and(|code| {
-            let is_away = ["57", "53", "08"].iter().any(|class| code.starts_with(class)) || code == "25006";
-            is_away && code != STATEMENT_TIMEOUT
-        }))
-    }
-
-    /// Whether the failure is transient: a lock timed out, or another transaction conflicted (deadlock, serialization).
-    /// Retrying may succeed.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Database(sqlx::Error::Database(error))
-        if error.code().is_some_and(|code| {
-            code == "55P03" || code == STATEMENT_TIMEOUT || code.starts_with("40")
-        }))
-    }
-}
 
 /// The connections to one database, and the vault for its sealed columns.
 ///
@@ -224,6 +113,7 @@ pub struct Store {
     vault: Arc<Vault>,
     tls: DatabaseTls,
     known_days: Arc<windows::KnownDays>,
+    erasure_key: Arc<OnceCell<DigestKey>>,
 }
 
 /// Who uses the database.
@@ -330,7 +220,7 @@ impl Store {
             return Err(sqlx::Error::Configuration("it does not start with postgres://".into()).into());
         }
         let name = session_name(&vault);
-        let (connect, tls) = tls::verified(url.parse::<PgConnectOptions>()?.application_name(&name), url);
+        let (connect, tls) = verified(url.parse::<PgConnectOptions>()?.application_name(&name), url);
         let pool = |connections, statement: Duration, lock: Duration, plans| {
             let (statement, lock) = (statement.as_millis().to_string(), lock.as_millis().to_string());
             let connect = connect
@@ -365,7 +255,14 @@ impl Store {
             health: ordinary(HEALTH_CONNECTIONS),
         };
         let pool = pools.pipeline.clone();
-        Ok(Self { pool, pools: Arc::new(pools), vault, tls, known_days: Arc::default() })
+        Ok(Self {
+            pool,
+            pools: Arc::new(pools),
+            vault,
+            tls,
+            known_days: Arc::default(),
+            erasure_key: Arc::default(),
+        })
     }
 
     /// The same database, with the connections of `user`. A new store uses those of the pipeline.
@@ -386,6 +283,7 @@ impl Store {
             vault: Arc::clone(&self.vault),
             tls: self.tls,
             known_days: Arc::clone(&self.known_days),
+            erasure_key: Arc::clone(&self.erasure_key),
         }
     }
 

@@ -5,6 +5,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::days::{parts_of, rounds};
+use super::erasures::Digest;
 use super::{Store, StoreError};
 use crate::domain::app::AppId;
 use crate::domain::channel::Priority;
@@ -254,6 +255,8 @@ pub struct FreezeRow<'a> {
     pub batch: BatchId,
     /// The recipient's label and id; `None` for an audience.
     pub recipient: Option<(&'a str, &'a str)>,
+    /// The recipient's hash among erased identifiers.
+    pub digest: Option<Digest>,
     /// The channel.
     pub channel: &'static str,
     /// Not frozen if it expires before this time.
@@ -302,6 +305,7 @@ async fn freeze_round(
         .bind(now)
         .bind(rows.iter().map(|r| r.version.uuid()).collect::<Vec<_>>())
         .bind(rows.iter().map(|r| r.rule.uuid()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|r| r.digest.as_ref().map(<[u8; 32]>::as_slice)).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     Ok(frozen)

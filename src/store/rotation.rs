@@ -4,9 +4,13 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::secrets::{delivery_place, event_place};
-use super::{Store, StoreError, apps, outcome_reports, second_factors, webhook_bodies, webhooks};
+use super::{
+    Store, StoreError, apps, connectors, erasures, outcome_reports, second_factors, webhook_bodies, webhooks,
+};
 use crate::domain::app::AppId;
-use crate::domain::id::{DeliveryId, EventId, MemberId, ReceivedBodyId, TypedId, WebhookSecretId};
+use crate::domain::id::{
+    ConnectorId, DeliveryId, EventId, MemberId, ReceivedBodyId, TypedId, WebhookSecretId,
+};
 
 /// Rows that are sealed again in one statement.
 const ROWS_AT_ONCE: i64 = 500;
@@ -23,7 +27,7 @@ pub struct SealedKind {
 }
 
 /// Every kind of sealed values. A value's bytes 2 to 5 name its key.
-pub const SEALED_KINDS: [SealedKind; 7] = [
+pub const SEALED_KINDS: [SealedKind; 10] = [
     SealedKind {
         name: "apps' keys",
         count: "SELECT count(*) FROM apps WHERE substring(api_key FROM 2 FOR 4) <> $1",
@@ -121,6 +125,48 @@ pub const SEALED_KINDS: [SealedKind; 7] = [
               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
               WHERE f.member_id = n.id AND f.secret = n.before",
         place: |id| second_factors::place(MemberId::from_uuid(id)),
+    },
+    SealedKind {
+        name: "the key of erasures",
+        count: "SELECT count(*) FROM erasure_key WHERE substring(sealed FROM 2 FOR 4) <> $1",
+        find: "SELECT id, sealed
+               FROM erasure_key
+               WHERE substring(sealed FROM 2 FOR 4) <> $1 AND id > $2
+               ORDER BY id
+               LIMIT $3",
+        put: "UPDATE erasure_key k
+              SET sealed = n.after
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
+              WHERE k.id = n.id AND k.sealed = n.before",
+        place: erasures::key_place,
+    },
+    SealedKind {
+        name: "identifiers of open erasures",
+        count: "SELECT count(*) FROM erasures WHERE substring(identifiers FROM 2 FOR 4) <> $1",
+        find: "SELECT id, identifiers AS sealed
+               FROM erasures
+               WHERE substring(identifiers FROM 2 FOR 4) <> $1 AND id > $2
+               ORDER BY id
+               LIMIT $3",
+        put: "UPDATE erasures e
+              SET identifiers = n.after
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
+              WHERE e.id = n.id AND e.identifiers = n.before",
+        place: erasures::place,
+    },
+    SealedKind {
+        name: "connectors' addresses",
+        count: "SELECT count(*) FROM connectors WHERE substring(connection FROM 2 FOR 4) <> $1",
+        find: "SELECT id, connection AS sealed
+               FROM connectors
+               WHERE substring(connection FROM 2 FOR 4) <> $1 AND id > $2
+               ORDER BY id
+               LIMIT $3",
+        put: "UPDATE connectors c
+              SET connection = n.after
+              FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, before, after)
+              WHERE c.id = n.id AND c.connection = n.before",
+        place: |id| connectors::place(ConnectorId::from_uuid(id)),
     },
 ];
 

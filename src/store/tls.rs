@@ -16,7 +16,7 @@ pub enum DatabaseTls {
 }
 
 /// The options with TLS verified, unless the database is on this machine or the URL itself specifies TLS.
-pub(super) fn verified(options: PgConnectOptions, url: &str) -> (PgConnectOptions, DatabaseTls) {
+pub fn verified(options: PgConnectOptions, url: &str) -> (PgConnectOptions, DatabaseTls) {
     if is_local(&options) {
         return (options, DatabaseTls::Local);
     }

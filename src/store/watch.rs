@@ -11,7 +11,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::days::Days;
-use super::{Committed, Store, StoreError, commit};
+use super::{Committed, Store, StoreError, Tx, commit};
 use crate::domain::clock::Timestamp;
 use crate::domain::gate::PAUSED;
 use crate::domain::retry::delta;
@@ -121,10 +121,18 @@ impl Store {
             return Ok(seen.watch);
         }
         drop(tx);
+        // Of several processes, the first to lock the row repairs, and the others find that it has been done.
+        let mut tx = self.begin().await?;
+        let Some(seen) = read(&mut tx, true).await? else { return Ok(DatabaseWatch::default()) };
         if seen.went_back(now) {
-            self.repair_after_step(&seen, options, now).await?;
+            self.repair_queue_after_step(&mut tx, &seen, options, now).await?;
+            repair_times(&mut tx, &seen, options, now).await?;
         }
-        self.note_change(options, now).await
+        note_change(&mut tx, &seen, options, now).await?;
+        note_present(&mut tx, now).await?;
+        let watch = read(&mut tx, false).await?.map(|seen| seen.watch);
+        finish(commit(tx).await)?;
+        Ok(watch.unwrap_or_default())
     }
 
     /// What was last recorded of the database's clock and restores.
@@ -176,36 +184,12 @@ impl Store {
         finish(commit(tx).await)
     }
 
-    async fn note_change(&self, options: WatchOptions, now: Timestamp) -> Result<DatabaseWatch, StoreError> {
-        let mut tx = self.begin().await?;
-        let Some(seen) = read(&mut tx, true).await? else { return Ok(DatabaseWatch::default()) };
-        let (went_back, was_restored) = (seen.went_back(now), seen.was_restored(now));
-        sqlx::query(
-            "UPDATE database_watch
-             SET stepped_at = CASE WHEN $1 THEN $2 ELSE stepped_at END,
-                stepped_us = CASE WHEN $1 THEN $3 ELSE stepped_us END,
-                restored_at = CASE WHEN $4 THEN $2 ELSE restored_at END,
-                restored_from = CASE WHEN $4 THEN $5 ELSE restored_from END,
-                alone_until = CASE WHEN $4 THEN $6 ELSE alone_until END",
-        )
-        .bind(went_back)
-        .bind(now)
-        .bind((seen.read_at - now).num_microseconds().unwrap_or(i64::MAX).max(1))
-        .bind(was_restored)
-        .bind(seen.read_at.min(now))
-        .bind(now + delta(options.restored_window))
-        .execute(&mut *tx)
-        .await?;
-        note_present(&mut tx, now).await?;
-        let watch = read(&mut tx, false).await?.map(|seen| seen.watch);
-        finish(commit(tx).await)?;
-        Ok(watch.unwrap_or_default())
-    }
-
-    /// Brings forward what was due, or free again, by the clock before it went back: it would otherwise wait until the
-    /// clock is there again. What is planned for a time of day stays.
-    async fn repair_after_step(
+    /// Brings forward deliveries that were due by the clock before it went back: they would otherwise wait until the
+    /// clock is there again. What is planned for a time of day stays. `lock` is the transaction that holds the row of
+    /// the watch: it is kept from being idle for too long.
+    async fn repair_queue_after_step(
         &self,
+        lock: &mut Tx,
         seen: &Seen,
         options: WatchOptions,
         now: Timestamp,
@@ -215,41 +199,8 @@ impl Store {
         let (mut after, back) = (Some(Uuid::nil()), seen.read_at - now);
         while let Some(id) = after {
             after = self.repair_queue(id, was_at, back, options.ambiguous_gap, now).await?;
+            sqlx::query("SELECT 1").execute(&mut **lock).await?;
         }
-        sqlx::query("UPDATE workers SET lease_until = $1 WHERE lease_until > $1")
-            .bind(now + delta(options.lease))
-            .execute(self.pool())
-            .await?;
-        sqlx::query(
-            "UPDATE gates
-             SET closed_until = greatest($1, closed_until - $2 * interval '1 microsecond'),
-                probe_at = greatest($1, probe_at - $2 * interval '1 microsecond')
-             WHERE code <> $3 AND closed_until > $1",
-        )
-        .bind(now)
-        .bind(back.num_microseconds().unwrap_or(i64::MAX))
-        .bind(PAUSED)
-        .execute(self.pool())
-        .await?;
-        sqlx::query(
-            "UPDATE scheduled_messages SET next_try_at = $1 WHERE next_try_at > $1 AND next_try_at <= $2",
-        )
-        .bind(now)
-        .bind(was_at)
-        .execute(self.pool())
-        .await?;
-        sqlx::query("UPDATE ordering_lanes SET moved_at = $1 WHERE moved_at > $1")
-            .bind(now)
-            .execute(self.pool())
-            .await?;
-        sqlx::query("UPDATE template_uploads SET leased_until = $1 WHERE leased_until > $1")
-            .bind(now + delta(options.lease))
-            .execute(self.pool())
-            .await?;
-        sqlx::query("DELETE FROM app_message_counts WHERE minute > $1")
-            .bind(now)
-            .execute(self.pool())
-            .await?;
         Ok(())
     }
 
@@ -281,6 +232,72 @@ impl Store {
             .fetch_optional(self.pool())
             .await?)
     }
+}
+
+/// Records a step back of the clock, or a restore.
+async fn note_change(
+    connection: &mut PgConnection,
+    seen: &Seen,
+    options: WatchOptions,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (went_back, was_restored) = (seen.went_back(now), seen.was_restored(now));
+    sqlx::query(
+        "UPDATE database_watch
+         SET stepped_at = CASE WHEN $1 THEN $2 ELSE stepped_at END,
+            stepped_us = CASE WHEN $1 THEN $3 ELSE stepped_us END,
+            restored_at = CASE WHEN $4 THEN $2 ELSE restored_at END,
+            restored_from = CASE WHEN $4 THEN $5 ELSE restored_from END,
+            alone_until = CASE WHEN $4 THEN $6 ELSE alone_until END",
+    )
+    .bind(went_back)
+    .bind(now)
+    .bind((seen.read_at - now).num_microseconds().unwrap_or(i64::MAX).max(1))
+    .bind(was_restored)
+    .bind(seen.read_at.min(now))
+    .bind(now + delta(options.restored_window))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Brings forward everything else that would wait until the clock is there again: leases, gates, recalls. In the
+/// transaction that records the step, so that none is moved twice.
+async fn repair_times(
+    connection: &mut PgConnection,
+    seen: &Seen,
+    options: WatchOptions,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let was_at = seen.read_at + delta(options.every * 2);
+    let back = (seen.read_at - now).num_microseconds().unwrap_or(i64::MAX);
+    sqlx::query(
+        "UPDATE gates
+         SET closed_until = greatest($1, closed_until - $2 * interval '1 microsecond'),
+            probe_at = greatest($1, probe_at - $2 * interval '1 microsecond')
+         WHERE code <> $3 AND closed_until > $1",
+    )
+    .bind(now)
+    .bind(back)
+    .bind(PAUSED)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "UPDATE scheduled_messages SET next_try_at = $1 WHERE next_try_at > $1 AND next_try_at <= $2",
+    )
+    .bind(now)
+    .bind(was_at)
+    .execute(&mut *connection)
+    .await?;
+    for (query, at) in [
+        ("UPDATE workers SET lease_until = $1 WHERE lease_until > $1", now + delta(options.lease)),
+        ("UPDATE template_uploads SET leased_until = $1 WHERE leased_until > $1", now + delta(options.lease)),
+        ("UPDATE ordering_lanes SET moved_at = $1 WHERE moved_at > $1", now),
+        ("DELETE FROM app_message_counts WHERE minute > $1", now),
+    ] {
+        sqlx::query(query).bind(at).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// Inserts the row, and reads it.

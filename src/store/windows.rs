@@ -63,6 +63,16 @@ impl Store {
         Ok(windows)
     }
 
+    /// Each day of a table that may have rows, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(super) async fn each_day(&self, table: &'static str) -> Result<Vec<Days>, StoreError> {
+        let known = self.known_days(table).await?;
+        let recent = (0..=RECENT).map(|later| Days::days_after(known.recent, later)).rev();
+        Ok(recent.chain(known.older.into_iter().map(Days::of)).collect())
+    }
+
     async fn known_days(&self, table: &'static str) -> Result<Known, StoreError> {
         if let Some((at, known)) = self.known_days.0.lock().get(table)
             && at.elapsed() < BELIEVED

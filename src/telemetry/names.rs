@@ -30,8 +30,14 @@ pub const VOLUME: &str = "herald_volume_messages";
 pub const CLOCK_STEPS: &str = "herald_clock_steps_total";
 /// Connections of clients that were closed (`displaced`) or `refused` because there were too many.
 pub const CONNECTIONS_TURNED_AWAY: &str = "herald_connections_turned_away_total";
+/// Seconds since the oldest open erasure was requested; 0 without one.
+pub const OLDEST_ERASURE: &str = "herald_oldest_open_erasure_seconds";
 /// Calls about users by classified answer.
 pub const USER_CALLS: &str = "herald_user_calls_total";
+/// Seconds since a running connector's last successful poll.
+pub const CONNECTOR_POLL_AGE: &str = "herald_connector_poll_age_seconds";
+/// Rows of a connector that are set aside.
+pub const CONNECTOR_SET_ASIDE: &str = "herald_connector_set_aside_rows";
 /// Calls of Event Streams by result: `stored`, `unavailable`, `refused`.
 pub const REPORTS: &str = "herald_stream_reports_total";
 /// Recorded reports by result: `joined`, `foreign`, `parked`.
@@ -49,6 +55,7 @@ pub(super) fn describe() {
     metrics::describe_counter!(DELIVERIES, "Deliveries that reached a state, by state");
     metrics::describe_counter!(CALLS, "Create message calls by classified answer");
     metrics::describe_histogram!(CALL_SECONDS, "Seconds that a Create message call took");
+    metrics::describe_gauge!(OLDEST_ERASURE, "Seconds since the oldest open erasure was requested");
     metrics::describe_counter!(USER_CALLS, "Calls about users by classified answer");
     metrics::describe_histogram!(BATCH_SIZE, "Deliveries in each call");
     metrics::describe_gauge!(IN_MEMORY, "Deliveries in this process's memory queue");
@@ -68,6 +75,8 @@ pub(super) fn describe() {
         CONNECTIONS_TURNED_AWAY,
         "Connections of clients that were closed (displaced) or refused because there were too many"
     );
+    metrics::describe_gauge!(CONNECTOR_POLL_AGE, "Seconds since a running connector's last successful poll");
+    metrics::describe_gauge!(CONNECTOR_SET_ASIDE, "Rows of a connector that are set aside");
     metrics::describe_counter!(REPORTS, "Calls of Event Streams by result: stored, unavailable, refused");
     metrics::describe_counter!(OUTCOMES, "Reports of outcomes by result: joined, foreign, parked");
     metrics::describe_gauge!(

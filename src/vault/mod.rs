@@ -183,8 +183,42 @@ impl Vault {
         }
     }
 
+    /// A new random key for [`DigestKey`].
+    ///
+    /// # Errors
+    /// [`VaultError::NoRandomness`] when the system returns no random bytes; retrying may help.
+    pub fn new_digest_key(&self) -> Result<[u8; TAG_LEN], VaultError> {
+        let mut key = [0; TAG_LEN];
+        self.random.fill(&mut key).map_err(|_| VaultError::NoRandomness)?;
+        Ok(key)
+    }
+
     fn keys(&self) -> impl Iterator<Item = &Key> {
         std::iter::once(&self.present).chain(&self.earlier)
+    }
+}
+
+/// A key for hashes that are compared for as long as the database exists, whatever the secret key is. It displays
+/// nothing.
+pub struct DigestKey(hmac::Key);
+
+impl std::fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DigestKey")
+    }
+}
+
+impl DigestKey {
+    /// Takes a key's bytes.
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// The keyed hash of a text.
+    pub fn digest(&self, text: &str) -> [u8; TAG_LEN] {
+        let mut out = [0; TAG_LEN];
+        out.copy_from_slice(hmac::sign(&self.0, text.as_bytes()).as_ref());
+        out
     }
 }
 

@@ -64,6 +64,7 @@ fn uses() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
     ]
     .into_iter()
     .chain(uses_of_users())
+    .chain(uses_of_connectors())
     .collect()
 }
 
@@ -74,6 +75,16 @@ fn uses_of_users() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::PATCH, "/v1/users/external_id/ann", "users:write", Some(json!({}))),
         (Method::GET, "/v1/users/external_id/ann", "users:read", None),
         (Method::GET, "/v1/users/external_id/ann/preferences", "users:read", None),
+        (Method::GET, "/v1/users/external_id/ann/export", "users:export", None),
+        (Method::DELETE, "/v1/users/external_id/ann", "users:erase", None),
+        (Method::GET, "/v1/erasures", "users:read", None),
+        (Method::GET, "/v1/erasures/ers_00000000000000000000000000", "users:read", None),
+        (
+            Method::POST,
+            "/v1/erasures/ers_00000000000000000000000000/lift",
+            "users:erase",
+            Some(json!({"reason": "asked to come back"})),
+        ),
         (Method::PUT, "/v1/users/external_id/ann/preferences", "users:write", Some(json!({"channels": {}}))),
         (Method::POST, "/v1/users/batch", "users:write", Some(json!([{"user": {"external_id": "ann"}}]))),
         (Method::GET, "/v1/users/imports", "users:read", None),
@@ -83,6 +94,20 @@ fn uses_of_users() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
         (Method::PUT, "/v1/users/imports/imp_00000000000000000000000000/content", "users:write", None),
         (Method::POST, "/v1/users/imports/imp_00000000000000000000000000/start", "users:write", None),
         (Method::POST, "/v1/users/imports/imp_00000000000000000000000000/cancel", "users:write", None),
+    ]
+}
+
+/// The addresses below `/v1/connectors`.
+fn uses_of_connectors() -> Vec<(Method, &'static str, &'static str, Option<Value>)> {
+    vec![
+        (Method::GET, "/v1/connectors", "sources:read", None),
+        (Method::GET, "/v1/connectors/crm", "sources:read", None),
+        (Method::PUT, "/v1/connectors/crm", "sources:write", Some(json!({}))),
+        (Method::DELETE, "/v1/connectors/crm", "sources:write", None),
+        (Method::POST, "/v1/connectors/crm/check", "sources:write", None),
+        (Method::POST, "/v1/connectors/crm/start", "sources:write", None),
+        (Method::POST, "/v1/connectors/crm/pause", "sources:write", None),
+        (Method::GET, "/v1/connectors/crm/set-aside", "users:read", None),
     ]
 }
 

@@ -75,7 +75,7 @@ const MODULES: [(&str, &[&str]); 23] = [
 /// Third-party crates that may be used in some modules only.
 const WALLS: [(&str, &[&str]); 6] = [
     ("cel", &["expressions"]),
-    ("sqlx", &["store"]),
+    ("sqlx", &["store", "people/connector"]),
     ("reqwest", &["provider/onesignal", "access/oidc", "sandbox", "cli"]),
     ("axum", &["api", "console", "sandbox", "app"]),
     ("clap", &["cli"]),

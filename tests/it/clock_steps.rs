@@ -94,3 +94,56 @@ async fn the_step_is_noted_once() {
     let step = app.herald.store.database_watch().await.expect("the database answers").step.expect("a step");
     assert_eq!((step.back, step.at.to_rfc3339().as_str()), (HOUR, "2026-11-24T09:00:00+00:00"));
 }
+
+#[tokio::test]
+async fn what_waits_behind_its_predecessor_is_due_when_its_turn_comes() {
+    let app = TestApp::start().await;
+    gate(&app, Method::PUT).await;
+    let mut waiting = Vec::new();
+    for id in ["p-1", "p-2"] {
+        let mut event = payment_failed(id, "u");
+        event["ordering_key"] = json!("invoice-1");
+        waiting.push(app.accept(&event).await);
+    }
+    gate(&app, Method::DELETE).await;
+    set_back(&[&app]).await;
+    app.run_for(3).await;
+    for accepted in &waiting {
+        assert_eq!(app.delivery(accepted, RULE).await["state"], "accepted");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_its_recipient_s_facts_is_sent_once_they_are_written() {
+    let app = TestApp::start().await;
+    let mut event = payment_failed("p-1", "u");
+    event["recipient"] = json!({"external_id": "u", "tags": {"plan": "gold"}, "phone": "+4915112345678"});
+    let waiting = app.accept(&event).await;
+    set_back(&[&app]).await;
+    app.run_for(10).await;
+    let shown = app.delivery(&waiting, RULE).await;
+    assert_eq!(shown["state"], "accepted", "{shown}");
+}
+
+#[tokio::test]
+async fn of_two_processes_that_find_the_step_at_once_one_brings_a_retry_forward() {
+    let app = TestApp::start().await;
+    let other = app.replica().await;
+    app.fault(json!({"endpoint": "notifications", "kind": "status", "status": 503, "probability": 1.0}))
+        .await;
+    let waiting = app.accept(&payment_failed("p-1", "u")).await;
+    app.run_until_idle().await;
+    let due = |shown: serde_json::Value| shown["due_at"].as_str().unwrap_or_default().to_owned();
+    let before = due(app.delivery(&waiting, RULE).await);
+    for one in [&app, &other] {
+        one.herald.pipeline.watch_database().await.expect("the database answers");
+        one.clock.set_back(HOUR);
+    }
+    let (one, two) =
+        tokio::join!(app.herald.pipeline.watch_database(), other.herald.pipeline.watch_database());
+    one.expect("the database answers");
+    two.expect("the database answers");
+    let after = due(app.delivery(&waiting, RULE).await);
+    let seconds = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time").timestamp();
+    assert_eq!(seconds(&before) - seconds(&after), 3_600, "an hour, once: {before} {after}");
+}

@@ -57,6 +57,27 @@ async fn a_gate_that_opens_at_night_lets_nothing_out_before_the_morning() {
 }
 
 #[tokio::test]
+async fn a_rule_that_is_deleted_keeps_its_hours_for_what_it_has_planned() {
+    let app = with(json!({"quiet": {"from": "20:00", "until": "08:00"}})).await;
+    let path = "/v1/gates/app/default";
+    let (status, answer) =
+        app.call(Method::PUT, path, Some(&app.key), Some(&json!({"reason": "a test"}))).await;
+    assert!((200..300).contains(&status), "{answer}");
+    let accepted = app.accept(&payment_failed("p-1", "u")).await;
+    let rule = format!("/v1/rules/{RULE}");
+    let (_, seen, _) = app.call_seen((Method::GET, &rule), &app.key, None, &Value::Null).await;
+    let (status, _, answer) =
+        app.call_seen((Method::DELETE, &rule), &app.key, Some(&seen), &Value::Null).await;
+    assert!((200..300).contains(&status), "{answer}");
+    pass(&app, HOUR * 11).await;
+    let (status, answer) = app.call(Method::DELETE, path, Some(&app.key), None).await;
+    assert!((200..300).contains(&status), "{answer}");
+    pass(&app, Duration::from_mins(2)).await;
+    assert_eq!(app.messages().await.len(), 0, "it is 22:02 in Berlin");
+    assert_eq!(app.delivery(&accepted, RULE).await["due_at"], "2026-11-25T07:00:00Z");
+}
+
+#[tokio::test]
 async fn a_retry_keeps_the_quiet_hours_and_its_key() {
     let app = with(json!({"quiet": {"from": "11:01", "until": "14:00"}})).await;
     app.fault(json!({"endpoint": "notifications", "kind": "status", "status": 503, "probability": 1.0}))

@@ -16,6 +16,8 @@ const CLOCK_FAULT: TimeDelta = TimeDelta::seconds(60);
 const STEP_MATTERS: TimeDelta = TimeDelta::hours(24);
 /// How long a delivery may be overdue before it is reported.
 const DUE_FAULT: TimeDelta = TimeDelta::minutes(2);
+/// How long an erasure may take before it is reported.
+const ERASURE_FAULT: TimeDelta = TimeDelta::hours(24);
 /// Number of queue rows to check.
 const QUEUE_ROWS: i64 = 100_000;
 
@@ -49,11 +51,30 @@ pub(super) async fn examine_protection(settings: &Settings, store: &Store, findi
         findings.well("database role", "it can't change the audit log");
     }
     examine_log_in(settings, store, findings).await;
+    if is_live && settings.people.erasure_record.is_empty() {
+        findings.advice(
+            "erasures",
+            "they are not recorded outside the database: a restore from a backup would bring erased people back",
+            "set `people.erasure_record` to a file on storage that a restore does not touch",
+        );
+    }
+    examine_erasures(store, findings).await;
     if is_live && let Ok(count @ 1..) = store.count_powerful_test_keys().await {
         findings.advice(
             "test keys",
             format!("{count} test keys have scopes that they can't use while a live app exists"),
             "revoke them (`herald keys list`, `herald keys revoke ID`), or create live keys",
+        );
+    }
+}
+
+async fn examine_erasures(store: &Store, findings: &mut Findings) {
+    let Ok(Some(oldest)) = store.oldest_open_erasure().await else { return };
+    if SystemClock::new().now() - oldest > ERASURE_FAULT {
+        findings.ill(
+            "erasures",
+            format!("one has been open since {oldest}"),
+            "`herald users erasures list` and `show` say which app or delivery it waits for",
         );
     }
 }

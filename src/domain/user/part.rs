@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
+use super::Subscription;
+
 /// A property of a user at OneSignal, other than tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Property {
@@ -90,6 +92,15 @@ impl Changes {
     /// Adds newer changes: they replace older ones of the same part.
     pub fn merge(&mut self, newer: Self) {
         self.0.extend(newer.0);
+    }
+
+    /// The subscriptions in them.
+    pub fn subscriptions(&self) -> impl Iterator<Item = Subscription> {
+        let read = |(key, value): (&PartKey, &Value)| match key {
+            PartKey::Subscription(_) => serde_json::from_value(value.clone()).ok(),
+            PartKey::Alias(_) | PartKey::Property(_) | PartKey::Tag(_) => None,
+        };
+        self.0.iter().filter_map(read)
     }
 
     /// Whether nothing is to be written.

@@ -59,7 +59,7 @@ enum Column {
 }
 
 /// What a file is imported with, as it is requested.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportSettings {
     /// What columns mean, by header: `external_id`, an alias label, `email`, `phone`, `language`, `time_zone`,

@@ -14,6 +14,8 @@ use uuid::Uuid;
 use crate::domain::app::App;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery::{Delivery, DeliveryState, NO_PACK_LIMIT};
+use crate::domain::erasure::ERASED_ID;
+use crate::domain::facts::Facts;
 use crate::domain::id::{DeliveryId, WorkerId};
 use crate::domain::rule::TEST_SEND;
 use crate::pipeline::ingest::intake::Pending;
@@ -55,7 +57,12 @@ impl Admissions {
     }
 
     /// The rows to be stored.
-    pub fn rows<'a>(&'a self, winners: &'a [&Pending], now: Timestamp) -> Vec<NewDelivery<'a>> {
+    pub fn rows<'a>(
+        &'a self,
+        winners: &'a [&Pending],
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Vec<NewDelivery<'a>> {
         let planned = |p: &'a Pending| {
             let digest =
                 p.event.cancellation_key.as_deref().map(|key| cancel_digest(p.event.key_space(), key));
@@ -74,7 +81,9 @@ impl Admissions {
                 template: &d.template,
                 version: d.pinned.as_ref().map(|(version, _)| (version.version.id, version.version.number)),
                 locale: d.pinned.as_ref().map(|(_, locale)| locale.as_str()),
-                recipient: d.to.person(),
+                recipient: d.to.person().map(|to| {
+                    (to.label.as_str(), if facts.is_erased(to) { ERASED_ID } else { to.id.as_str() })
+                }),
                 audience: self.audiences.get(&d.id),
                 schedule: d.schedule.as_deref(),
                 // A digest is found by the events that it contains.

@@ -13,8 +13,9 @@ use crate::domain::app::AppId;
 use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
+use crate::domain::erasure::Identifier;
 use crate::domain::event::Recipient;
-use crate::domain::facts::GivenFacts;
+use crate::domain::facts::{Facts, GivenFacts};
 use crate::domain::id::{DeliveryId, EventId, TypedId, UserId};
 use crate::domain::user::{Changes, Origin, PartKey};
 use crate::pipeline::Pipeline;
@@ -24,7 +25,7 @@ use crate::store::decisions::{self, NewDecision};
 use crate::store::fact_waits::{self, FactWait};
 use crate::store::user_writes::NewWrite;
 use crate::store::users::{Alias, RowChange};
-use crate::store::{StoreError, Tx, user_writes, users};
+use crate::store::{StoreError, Tx, erasures, user_writes, users};
 
 /// How long an urgent delivery waits for its recipient's facts, and any other.
 const URGENT_WAIT: TimeDelta = TimeDelta::seconds(10);
@@ -69,17 +70,20 @@ impl Pipeline {
         &self,
         tx: &mut Tx,
         group: &[Pending],
-        won: &HashSet<EventId>,
+        (won, known): (&HashSet<EventId>, &Facts),
         now: Timestamp,
     ) -> Result<FactWrites, StoreError> {
-        let given: Vec<(&Pending, &GivenFacts)> = group
+        let mut given: Vec<(&Pending, &GivenFacts)> = group
             .iter()
             .filter(|pending| won.contains(&pending.event.id))
             .flat_map(|pending| pending.facts.iter().map(move |facts| (pending, facts)))
+            .filter(|(_, facts)| !known.is_erased(&facts.recipient))
             .collect();
         if given.is_empty() {
             return Ok(FactWrites::default());
         }
+        let of_erased = self.of_erased(tx, &given).await?;
+        given.retain(|(_, facts)| !of_erased.contains(&facts.recipient));
         let aliases: BTreeSet<Alias> =
             given.iter().flat_map(|(_, facts)| [alias_of(&facts.recipient)]).collect();
         let people = users::ensure(tx, &aliases, || self.ids.next::<UserId>(now).uuid(), now).await?;
@@ -114,6 +118,28 @@ impl Pipeline {
             waits.0.extend(names.map(|(_, facts)| ((app, facts.recipient.clone()), (user, version))));
         }
         Ok(waits)
+    }
+
+    /// The recipients who were given an address or a token of someone who was erased.
+    async fn of_erased(
+        &self,
+        tx: &mut Tx,
+        given: &[(&Pending, &GivenFacts)],
+    ) -> Result<HashSet<Recipient>, StoreError> {
+        let named: Vec<(&Recipient, Identifier)> = given
+            .iter()
+            .flat_map(|(_, facts)| facts.changes.subscriptions().map(|one| (&facts.recipient, (&one).into())))
+            .collect();
+        let digests = self.store.digests(named.iter().map(|(_, identifier)| identifier)).await?;
+        let erased = erasures::erased_among(tx, &digests.keys().copied().collect()).await?;
+        // Spellings of one address have one hash: each is looked up by its text.
+        let gone: HashSet<String> = digests
+            .into_iter()
+            .filter(|(digest, _)| erased.contains(digest.as_slice()))
+            .map(|(_, each)| each.matching_text())
+            .collect();
+        let named = named.iter().filter(|(_, identifier)| gone.contains(&identifier.matching_text()));
+        Ok(named.map(|(recipient, _)| (*recipient).clone()).collect())
     }
 
     /// Stores which deliveries wait, and a decision about each.

@@ -136,27 +136,29 @@ impl Pipeline {
         let began = std::time::Instant::now();
         let now = self.clock.now();
         group.sort_by_key(|a| (a.claim.source, a.claim.digest));
+        let recipients = people(group);
+        let digests = self.store.recipient_digests(&recipients).await?;
         let mut tx = self.store.begin_ingest().await?;
         if locks == Locks::Briefly {
             events::wait_briefly_for_locks(&mut tx).await?;
         }
         let claims: Vec<KeyClaim> = group.iter().map(|pending| pending.claim.clone()).collect();
         let lease = self.present_lease(now);
-        let mut claimed =
-            events::claim_keys(&mut tx, &claims, &people(group), lease.map(|lease| lease.id)).await?;
+        let worker = lease.map(|lease| lease.id);
+        let mut claimed = events::claim_keys(&mut tx, &claims, (&recipients, &digests), worker).await?;
         let lease = lease.filter(|_| claimed.may_be_admitted_leased);
         let won: HashSet<EventId> = claimed.won.iter().copied().collect();
         let catalog = self.catalog.at_least(&self.store, claimed.revision).await?;
         let facts = Arc::new(std::mem::take(&mut claimed.facts));
-        self.plan_anew(group, &won, (&catalog, facts), now).await?;
+        self.plan_anew(group, &won, (&catalog, Arc::clone(&facts)), now).await?;
         self.settle_among_others(&mut tx, group, &won, now).await?;
-        let facts = self.write_facts(&mut tx, group, &won, now).await?;
+        let given = self.write_facts(&mut tx, group, (&won, &facts), now).await?;
         let winners: Vec<&Pending> = group.iter().filter(|p| won.contains(&p.event.id)).collect();
-        let waiting = given_facts::waiting(&winners, &facts);
+        let waiting = given_facts::waiting(&winners, &given);
         let admissions = self.decide_admissions(&winners, (&claimed.gated_apps, waiting), lease, now);
         let written = async {
-            self.write_fact_waits(&mut tx, &winners, &facts, now).await?;
-            self.write(&mut tx, group, &winners, &admissions, now).await
+            self.write_fact_waits(&mut tx, &winners, &given, now).await?;
+            self.write(&mut tx, (group, &winners), (&admissions, &facts), now).await
         };
         let replies = match written.await {
             Ok(replies) => replies,
@@ -264,15 +266,14 @@ impl Pipeline {
     async fn write(
         &self,
         tx: &mut Tx,
-        group: &[Pending],
-        winners: &[&Pending],
-        admissions: &Admissions,
+        (group, winners): (&[Pending], &[&Pending]),
+        (admissions, facts): (&Admissions, &Facts),
         now: Timestamp,
     ) -> Result<Vec<Reply>, StoreError> {
         if !winners.is_empty() {
-            let rows = admissions.rows(winners, now);
+            let rows = admissions.rows(winners, facts, now);
             let answered: HashSet<EventId> = rows.iter().map(|row| row.event).collect();
-            let new: Vec<NewEvent<'_>> = winners.iter().map(|p| new_event(p, &answered)).collect();
+            let new: Vec<NewEvent<'_>> = winners.iter().map(|p| new_event(p, &answered, facts)).collect();
             events::insert_all(tx, &new).await?;
             if !rows.is_empty() {
                 deliveries::insert_all(tx, &rows).await?;
@@ -370,14 +371,19 @@ impl Pipeline {
     }
 }
 
-/// A new event as it is stored. One with a single recipient and no delivery can be found by that recipient later.
-fn new_event<'a>(winner: &'a Pending, answered: &HashSet<EventId>) -> NewEvent<'a> {
+/// A new event as it is stored. One with a single recipient and no delivery can be found by that recipient later. Who
+/// was erased is not stored, nor is the data of an event that concerns nobody else.
+fn new_event<'a>(winner: &'a Pending, answered: &HashSet<EventId>, facts: &Facts) -> NewEvent<'a> {
     let event = &winner.event;
-    let unanswered_for = match event.recipients.as_slice() {
+    let recipients: Vec<&Recipient> = event.recipients.iter().filter(|each| !facts.is_erased(each)).collect();
+    if recipients.is_empty() && !event.recipients.is_empty() {
+        return NewEvent { event, recipients, data: "{}".to_owned(), sealed: None, unanswered_for: None };
+    }
+    let unanswered_for = match recipients.as_slice() {
         [one] if !answered.contains(&event.id) => Some(one.id.as_str()),
         _ => None,
     };
-    NewEvent { event, data: winner.data.clone(), sealed: winner.sealed.clone(), unanswered_for }
+    NewEvent { event, recipients, data: winner.data.clone(), sealed: winner.sealed.clone(), unanswered_for }
 }
 
 /// Every person whom the group concerns, once.

@@ -2,6 +2,7 @@
 //! became of messages.
 
 pub mod cancel;
+pub mod erase;
 pub mod message_stats;
 pub mod preview;
 pub mod recall;

@@ -13,6 +13,7 @@ use crate::domain::channel::Priority;
 use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
+use crate::domain::erasure::Identifier;
 use crate::domain::event::Recipient;
 use crate::domain::id::{BatchId, DeliveryId};
 use crate::domain::retry::delta;
@@ -30,6 +31,7 @@ use crate::store::gates::Probe;
 use crate::store::queue::FreezeRow;
 use crate::store::{Committed, StoreError, batches, commit, queue};
 use crate::telemetry::names;
+use crate::vault::DigestKey;
 
 /// The maximum number of batches frozen in one transaction.
 const BATCHES_AT_ONCE: usize = 64;
@@ -290,14 +292,17 @@ impl Pipeline {
         picked: Vec<Picked>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut tx = match self.store.begin().await {
-            Ok(tx) => tx,
+        let begun =
+            async { Ok::<_, StoreError>((self.store.erasure_key().await?, self.store.begin().await?)) };
+        let (key, mut tx) = match begun.await {
+            Ok(begun) => begun,
             Err(error) => {
                 self.unpick(picked, now);
                 return Err(error);
             }
         };
-        let frozen = match queue::freeze(&mut tx, lease.id, &self.freeze_rows(&picked, now), now).await {
+        let rows = self.freeze_rows(&picked, key, now);
+        let frozen = match queue::freeze(&mut tx, lease.id, &rows, now).await {
             Ok(frozen) => frozen.into_iter().collect::<HashSet<DeliveryId>>(),
             Err(error) => {
                 self.unpick(picked, now);
@@ -354,13 +359,19 @@ impl Pipeline {
         self.budget.sent(app.id, messages, now);
     }
 
-    fn freeze_rows<'a>(&self, picked: &'a [Picked], now: Timestamp) -> Vec<FreezeRow<'a>> {
+    fn freeze_rows<'a>(
+        &self,
+        picked: &'a [Picked],
+        erasures: &DigestKey,
+        now: Timestamp,
+    ) -> Vec<FreezeRow<'a>> {
         let each = picked.iter().flat_map(|batch| batch.members.iter().map(move |member| (batch.id, member)));
         each.map(|(batch, member)| FreezeRow {
             delivery: member.claim.delivery.id,
             epoch: member.claim.epoch,
             batch,
             recipient: member.to.person().map(|person| (person.label.as_str(), person.id.as_str())),
+            digest: member.to.person().map(|to| erasures.digest(&Identifier::from(to).matching_text())),
             channel: member.version.version.channel.as_str(),
             alive_until: now + self.margin(member.key.priority),
             version: member.key.version,

@@ -5,7 +5,6 @@
 //! deliveries and test sends are exempt.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use chrono_tz::Tz;
 
@@ -14,12 +13,11 @@ use crate::domain::clock::Timestamp;
 use crate::domain::decision::{Decision, DecisionCode};
 use crate::domain::delivery::DeliveryState;
 use crate::domain::facts::Facts;
-use crate::domain::id::DeliveryId;
+use crate::domain::id::{DeliveryId, RuleId};
 use crate::domain::rule::TEST_SEND;
 use crate::domain::timing::{Schedule, Timing};
 use crate::pipeline::Pipeline;
 use crate::pipeline::compiled::CompiledCatalog;
-use crate::pipeline::compiled::rules::CompiledRule;
 use crate::pipeline::send::load::Loaded;
 use crate::store::StoreError;
 
@@ -28,7 +26,7 @@ const MEETING_TRIES: usize = 32;
 
 /// The hours of one delivery.
 pub(in crate::pipeline) struct SendingHours {
-    rule: Arc<CompiledRule>,
+    timing: Timing,
     zone: Tz,
     /// When OneSignal sends it, if it is submitted before its time.
     send_after: Option<Timestamp>,
@@ -49,17 +47,13 @@ pub(in crate::pipeline) enum Opening {
 }
 
 impl SendingHours {
-    fn timing(&self) -> &Timing {
-        &self.rule.rule.definition.timing
-    }
-
     /// Whether the delivery may be sent at `now`, if it expires at `expires_at`.
     pub fn opening(&self, now: Timestamp, expires_at: Timestamp) -> Opening {
         let at = self.send_after.map_or(now, |after| after.max(now));
-        match self.timing().allowed(at, self.zone) {
+        match self.timing.allowed(at, self.zone) {
             Some(allowed) if allowed == at => {
                 let closes_at =
-                    if at == now { self.timing().closes_after(now, self.zone) } else { self.send_after };
+                    if at == now { self.timing.closes_after(now, self.zone) } else { self.send_after };
                 Opening::Open { closes_at }
             }
             Some(allowed) if allowed < expires_at => Opening::At(allowed),
@@ -111,27 +105,42 @@ pub(in crate::pipeline) fn closed(opening: &Opening) -> Option<(DeliveryState, D
 }
 
 impl Pipeline {
-    /// The hours of those deliveries that have some, by their rules as of now.
+    /// The hours of those deliveries that have some, by their rules as of now; those of a rule that was deleted are the
+    /// ones that it had last.
     pub(in crate::pipeline) async fn sending_hours(
         &self,
         loaded: &HashMap<DeliveryId, Loaded>,
     ) -> Result<HashMap<DeliveryId, SendingHours>, StoreError> {
         let catalog = self.catalog.get(&self.store).await?;
-        let bound: Vec<(&Loaded, &Arc<CompiledRule>)> =
-            loaded.values().filter_map(|one| Some((one, rule_with_hours(&catalog, one)?))).collect();
-        let asks_person = |rule: &CompiledRule| rule.rule.definition.timing.zone.of_recipient;
+        let planned: Vec<(&Loaded, Option<&Timing>)> = loaded
+            .values()
+            .filter(|one| keeps_hours(one))
+            .map(|one| (one, timing_of(&catalog, one)))
+            .collect();
+        let mut gone: Vec<RuleId> =
+            planned.iter().filter(|(_, timing)| timing.is_none()).map(|(one, _)| one.row.rule.0).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        let deleted = if gone.is_empty() { HashMap::new() } else { self.store.deleted_rules(&gone).await? };
+        let bound: Vec<(&Loaded, &Timing)> = planned
+            .into_iter()
+            .filter_map(|(one, timing)| {
+                Some((one, timing.or_else(|| deleted.get(&one.row.rule.0).map(|rule| &rule.timing))?))
+            })
+            .filter(|(_, timing)| timing.has_hours())
+            .collect();
         let people: Vec<_> = bound
             .iter()
-            .filter(|(_, rule)| asks_person(rule))
+            .filter(|(_, timing)| timing.zone.of_recipient)
             .filter_map(|(one, _)| one.row.recipient.clone())
             .collect();
         let facts = if people.is_empty() { Facts::default() } else { self.store.facts(&people).await? };
-        let hours = bound.into_iter().map(|(one, rule)| {
+        let hours = bound.into_iter().map(|(one, timing)| {
             let known = one.row.recipient.as_ref().and_then(|recipient| facts.of(recipient));
             let zone = known.and_then(|facts| facts.time_zone.as_deref());
             let hours = SendingHours {
-                zone: rule.rule.definition.timing.zone.of(zone),
-                rule: Arc::clone(rule),
+                zone: timing.zone.of(zone),
+                timing: timing.clone(),
                 send_after: one.row.schedule.as_ref().and_then(Schedule::send_after),
             };
             (one.row.id, hours)
@@ -140,12 +149,14 @@ impl Pipeline {
     }
 }
 
-/// The rule of a delivery, if it has hours that apply to the delivery.
-fn rule_with_hours<'c>(catalog: &'c CompiledCatalog, loaded: &Loaded) -> Option<&'c Arc<CompiledRule>> {
+/// Whether a rule's hours apply to a delivery.
+fn keeps_hours(loaded: &Loaded) -> bool {
+    loaded.row.rule.1 != TEST_SEND && loaded.row.priority != Priority::Urgent.as_str()
+}
+
+/// The timing of a delivery's rule; `None` if the rule was deleted.
+fn timing_of<'c>(catalog: &'c CompiledCatalog, loaded: &Loaded) -> Option<&'c Timing> {
     let (id, key) = &loaded.row.rule;
-    if key == TEST_SEND || loaded.row.priority == Priority::Urgent.as_str() {
-        return None;
-    }
-    let rule = catalog.rule(key)?;
-    (rule.rule.id == *id && rule.rule.definition.timing.has_hours()).then_some(rule)
+    let rule = catalog.rule(key).filter(|rule| rule.rule.id == *id)?;
+    Some(&rule.rule.definition.timing)
 }

@@ -2,6 +2,8 @@
 //!
 //! The responses to users are classified here; their errors come in the structured envelope.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Map, Value, json};
@@ -11,9 +13,10 @@ use super::classify::{self, RawAnswer};
 use super::client::{OneSignal, describe, read};
 use crate::domain::app::App;
 use crate::domain::custom_event::{CustomEvent, CustomEventsAnswer};
+use crate::domain::erasure::Identifier;
 use crate::domain::event::RecipientLabel;
-use crate::domain::user::{UserAnswer, UserCall, UserFields};
-use crate::provider::PeopleProvider;
+use crate::domain::user::{Subscription, UserAnswer, UserCall, UserFields};
+use crate::provider::{PeopleProvider, ProviderError};
 
 #[async_trait]
 impl PeopleProvider for OneSignal {
@@ -57,6 +60,29 @@ impl PeopleProvider for OneSignal {
         }
     }
 
+    async fn identifiers_of(
+        &self,
+        app: &App,
+        by: &(String, String),
+    ) -> Result<Option<BTreeSet<Identifier>>, ProviderError> {
+        let path = format!("apps/{}/users/by/{}/{}", app.id, segment(&by.0), segment(&by.1));
+        let request = self.request(app, Method::GET, &path).map_err(ProviderError::Unreachable)?;
+        let answer = self.template_call(request, false).await?;
+        match answer.status {
+            404 => Ok(None),
+            200..=299 => {
+                let unreadable =
+                    || ProviderError::Unreachable("OneSignal's response can't be parsed".to_owned());
+                let body = answer.body.map_err(|_| unreadable())?;
+                serde_json::from_slice(&body).map(|user| Some(identifiers(&user))).map_err(|_| unreadable())
+            }
+            status => Err(ProviderError::Refused {
+                status,
+                detail: classify::detail(answer.body.as_deref().unwrap_or_default()),
+            }),
+        }
+    }
+
     async fn send_custom_events(&self, app: &App, events: &[CustomEvent]) -> CustomEventsAnswer {
         let path = format!("apps/{}/custom_events", app.id);
         let request = match self.request(app, Method::POST, &path) {
@@ -70,6 +96,22 @@ impl PeopleProvider for OneSignal {
             Err(error) => CustomEventsAnswer::Unclear { detail: describe(&error) },
         }
     }
+}
+
+/// The identifiers in OneSignal's view of a user.
+fn identifiers(user: &Value) -> BTreeSet<Identifier> {
+    let aliases = user["identity"].as_object().into_iter().flatten();
+    let aliases = aliases.filter_map(|(label, id)| Some((label.clone(), id.as_str()?.to_owned())));
+    let mut found: BTreeSet<Identifier> = aliases.map(|(label, id)| Identifier { label, id }).collect();
+    for subscription in user["subscriptions"].as_array().into_iter().flatten() {
+        let text =
+            |name: &str| subscription[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        if let (Some(kind), Some(token)) = (text("type"), text("token")) {
+            found.insert(Identifier::from(&Subscription { kind, token, enabled: None }));
+        }
+        found.extend(text("id").map(|id| Identifier { label: "subscription_id".to_owned(), id }));
+    }
+    found
 }
 
 /// A custom event as OneSignal takes it.

@@ -24,6 +24,11 @@ SELECT
         CROSS JOIN LATERAL (SELECT * FROM users WHERE id = a.user_id LIMIT 1) AS u
     ) AS facts,
     (
+        SELECT coalesce(array_agg(d.digest), '{}')
+        FROM unnest($8::bytea[]) AS d (digest)
+        WHERE EXISTS (SELECT 1 FROM erased_identifiers e WHERE e.digest = d.digest OFFSET 0)
+    ) AS erased,
+    (
         SELECT coalesce(array_agg(blocked.id), '{}')
         FROM (
             SELECT g.subject::uuid AS id FROM gates g WHERE g.scope = 'app'

@@ -2,8 +2,8 @@
 -- is a look-up by key whatever the statistics say.
 WITH allowed AS MATERIALIZED (
     SELECT w.delivery_id
-    FROM unnest($2::uuid[], $5::text[], $6::text[], $7::text[], $10::uuid[], $11::uuid[])
-        AS w (delivery_id, label, alias, channel, version_id, rule_id)
+    FROM unnest($2::uuid[], $5::text[], $6::text[], $7::text[], $10::uuid[], $11::uuid[], $12::bytea[])
+        AS w (delivery_id, label, alias, channel, version_id, rule_id, digest)
     WHERE EXISTS (SELECT 1 FROM workers k WHERE k.id = $1 AND k.lease_until > $9)
       AND NOT EXISTS (
         SELECT 1 FROM gates g
@@ -11,6 +11,7 @@ WITH allowed AS MATERIALIZED (
           AND (g.scope, g.subject) IN (('template_version', w.version_id::text), ('rule', w.rule_id::text))
         OFFSET 0
       )
+      AND NOT EXISTS (SELECT 1 FROM erased_identifiers e WHERE e.digest = w.digest OFFSET 0)
       AND NOT EXISTS (
         SELECT 1
         FROM user_aliases a

@@ -92,6 +92,9 @@ fn calls(event: &str, delivery: &str) -> Vec<(Use, Method, String, Option<Value>
         (Use::ManageKeys, Method::GET, "/v1/keys".into(), None),
         (Use::ReadSources, Method::GET, "/v1/sources".into(), None),
         (Use::ChangeSource, Method::PUT, "/v1/sources/shop".into(), Some(json!({}))),
+        (Use::ReadSources, Method::GET, "/v1/connectors".into(), None),
+        (Use::ChangeSource, Method::PUT, "/v1/connectors/crm".into(), Some(json!({}))),
+        (Use::ChangeSource, Method::POST, "/v1/connectors/crm/start".into(), None),
         (
             Use::RevokeSecret,
             Method::DELETE,
@@ -103,6 +106,8 @@ fn calls(event: &str, delivery: &str) -> Vec<(Use, Method, String, Option<Value>
         (Use::Publish, Method::POST, format!("{template}/rollback"), Some(json!({"version": 1}))),
         (Use::ReadUsers, Method::GET, "/v1/users/external_id/ann".to_owned(), None),
         (Use::ChangeUsers, Method::PUT, "/v1/users/external_id/ann".to_owned(), Some(json!({}))),
+        (Use::ExportUsers, Method::GET, "/v1/users/external_id/ann/export".to_owned(), None),
+        (Use::EraseUsers, Method::DELETE, "/v1/users/external_id/ann".to_owned(), None),
     ]
 }
 

@@ -161,6 +161,7 @@ async fn every_page_is_shown_on_an_empty_installation() {
         "/event-types/new",
         "/recipients",
         "/imports",
+        "/connectors",
         "/issues",
         "/health",
         "/outcomes",

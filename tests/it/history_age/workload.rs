@@ -45,6 +45,17 @@ pub async fn everything(app: &TestApp) {
     let (event, delivery) = (event.parse().expect("an id"), delivery.parse().expect("an id"));
     store_reads(app, event, delivery).await;
     store_writes(app, event, delivery).await;
+    erased(app).await;
+}
+
+async fn erased(app: &TestApp) {
+    let path = "/v1/users/external_id/user-2";
+    let (status, answer) = app.call(Method::DELETE, path, Some(&app.key), None).await;
+    assert_eq!(status, 202, "{answer}");
+    app.advance(Duration::from_mins(2)).await;
+    app.run_until_idle().await;
+    // After a restore, people are found again by what is stored.
+    app.herald.store.each_recipient(|_| ()).await.expect("read");
 }
 
 async fn retried(app: &TestApp) {

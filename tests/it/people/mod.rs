@@ -1,5 +1,7 @@
 //! People: users by API, their outbox, and what rules do to them.
 
+mod connectors;
+mod erasure;
 mod facts;
 mod imports;
 mod outbox;

@@ -157,12 +157,17 @@ impl TestApp {
 
     /// The same, with settings of its own.
     pub async fn replica_with(&self, settings: Vec<(&'static str, String)>) -> Self {
+        self.replica_of_seed(settings, 9).await
+    }
+
+    /// The same, with ids of its own: more than two processes need different ones.
+    pub async fn replica_of_seed(&self, settings: Vec<(&'static str, String)>, seed: u64) -> Self {
         Self::start_with(Wanted {
             settings,
             database: Some(self.database.clone()),
             sandbox_url: Some(self.sandbox_url.clone()),
             without_catalog: true,
-            seed: 9,
+            seed,
             ..Wanted::default()
         })
         .await
