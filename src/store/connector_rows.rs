@@ -212,6 +212,25 @@ impl Store {
         Ok(ids.bind(connector.uuid()).bind(limit).fetch_all(self.pool()).await?)
     }
 
+    /// Forgets rows that were set aside and name a person, as their key or in the reason.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn erase_set_aside(&self, ids: &[&str]) -> Result<u64, StoreError> {
+        let erased = sqlx::query(
+            "DELETE FROM connector_set_aside s
+             WHERE s.key = ANY ($1) OR s.row_id = ANY ($1)
+                OR EXISTS (
+                    SELECT 1 FROM unnest($1::text[]) AS n (id)
+                    WHERE strpos(lower(s.reason), '`' || lower(n.id) || '`') > 0
+                )",
+        )
+        .bind(ids)
+        .execute(self.pool())
+        .await?;
+        Ok(erased.rows_affected())
+    }
+
     /// The numbers of rows that are set aside, by connector.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ pub async fn remove(connection: &mut PgConnection, aliases: &BTreeSet<Alias>) ->
     Ok(removed)
 }
 
-/// Removes custom events for a person, rows of connectors that were set aside, and their entries among test recipients; returns the ids of the former, which are
+/// Removes custom events for a person, and their entries among test recipients; returns the ids of the former, which are
 /// also those of rules' actions.
 ///
 /// # Errors
@@ -80,10 +80,6 @@ pub async fn remove_mentions(connection: &mut PgConnection, names: &Names) -> Re
     .bind(ids)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("DELETE FROM connector_set_aside WHERE row_id = ANY ($1) OR key = ANY ($1)")
-        .bind(ids)
-        .execute(&mut *connection)
-        .await?;
     let events = sqlx::query_scalar(
         "DELETE FROM custom_events
          WHERE (recipient_label, recipient_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))

@@ -159,10 +159,10 @@ impl People {
         self.finish_removed(&removed).await
     }
 
-    /// Deletes rejected rows of imports that name a person.
+    /// Deletes rejected rows of imports that name a person, and what is known of their rows in connectors' sources.
     async fn erase_import_rows(&self, identifiers: &BTreeSet<Identifier>) -> Result<u64, StoreError> {
         let ids: Vec<&str> = identifiers.iter().map(|each| each.id.as_str()).collect();
-        let (mut after, mut erased) = ((Uuid::nil(), 0), 0);
+        let (mut after, mut erased) = ((Uuid::nil(), 0), self.store.erase_set_aside(&ids).await?);
         loop {
             let rows = self.store.rejected_rows_with(&ids, after).await?;
             let Some((import, line, _)) = rows.last() else { return Ok(erased) };

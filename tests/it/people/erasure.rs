@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{calls, with_strict_onesignal};
+use crate::outcomes::{delivery_by, report};
 use crate::support::app::{TestApp, order_shipped, payment_failed};
 
 /// In every identifier and value of the person, and in nothing else.
@@ -57,8 +58,15 @@ fn canary_event(id: &str) -> Value {
 async fn everywhere(app: &TestApp) {
     app.put_user("external_id/canary-1", &canary_user()).await;
     app.run_for(8).await;
-    app.accept(&canary_event("o-1")).await;
+    let first = app.accept(&canary_event("o-1")).await;
     app.run_until_idle().await;
+    let message = app.message_of(delivery_by(&first, "order-shipped-email")).await;
+    app.record(&[
+        report("5a0d0000-0000-4000-8000-000000000101", "sent", &message, "canary-1"),
+        report("5a0d0000-0000-4000-8000-000000000102", "clicked", &message, "canary-1"),
+        report("5a0d0000-0000-4000-8000-000000000103", "sent", "unknown-message", "canary-1"),
+    ])
+    .await;
     let mut later = canary_event("o-2");
     later["send_after"] = json!("2026-11-24T18:00:00Z");
     later["cancellation_key"] = json!("canary-cart");
@@ -99,6 +107,9 @@ async fn an_erased_person_is_gone_at_onesignal_and_from_every_row_and_the_receip
     let at = dump.find(CANARY).map(|at| &dump[at.saturating_sub(200)..(at + 100).min(dump.len())]);
     assert_eq!(at, None);
     assert!(dump.contains("bob"), "others stay");
+    let counts = "SELECT sum(sent + clicked)::bigint FROM outcome_counts";
+    assert_eq!(app.sql::<i64>(counts).await, 2, "and so do the counts");
+    assert_eq!(app.herald.store.repair_outcome_counts().await.expect("compared"), 0);
     app.advance(Duration::from_hours(12)).await;
     app.run_until_idle().await;
     assert_eq!(app.messages().await.len(), messages, "the message for later was not sent");

@@ -156,3 +156,30 @@ async fn a_paused_connector_reads_nothing_and_a_poll_in_progress_stores_nothing_
         "{seen}"
     );
 }
+
+#[tokio::test]
+async fn rows_of_an_erased_person_are_left_alone_and_what_was_set_aside_of_them_is_forgotten() {
+    let app = with_strict_onesignal().await;
+    let mut crm = fifty().await;
+    crm.execute("UPDATE customers SET email = 'no address' WHERE customer_no = 'c8'").await;
+    app.put_user("external_id/c8", &json!({})).await;
+    begin(&app, "crm", &crm, customers()).await;
+    poll(&app).await;
+    assert_eq!(state(&app, "crm").await["waiting_rows"], 1);
+    for person in ["c7", "c8"] {
+        let path = format!("/v1/users/external_id/{person}");
+        let (status, answer) = app.call(reqwest::Method::DELETE, &path, Some(&app.key), None).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+    // An erasure takes some steps.
+    for _ in 0..10 {
+        app.run_until_idle().await;
+        app.advance(Duration::from_secs(61)).await;
+    }
+    assert_eq!(state(&app, "crm").await["waiting_rows"], 0);
+    crm.execute("UPDATE customers SET email = 'again@shop.example', updated_at = now() WHERE customer_no IN ('c7', 'c8')")
+        .await;
+    let seen = poll_until_read(&app, "crm", 52).await;
+    assert_eq!((&seen["counts"]["deleted"], &seen["waiting_rows"]), (&json!(2), &json!(0)), "{seen}");
+    assert!(app.onesignal_user("external_id", "c7").await["identity"].is_null());
+}
