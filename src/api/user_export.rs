@@ -92,7 +92,11 @@ impl Reading {
             }
             Part::Nothing => return Ok(None),
         };
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let mut text = String::new();
+        for line in &lines {
+            text.push_str(&line.to_string());
+            text.push('\n');
+        }
         Ok(Some((text.into(), self)))
     }
 

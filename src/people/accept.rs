@@ -182,9 +182,11 @@ impl People {
         let results: Vec<Result<(Uuid, bool), ChangeError>> = changes
             .iter()
             .zip(gone)
-            .map(|(change, is_gone)| match is_gone {
-                true => Err(ChangeError::Erased),
-                false => draft.add(&change.input, || self.ids.next::<UserId>(now).uuid()),
+            .map(|(change, is_gone)| {
+                if is_gone {
+                    return Err(ChangeError::Erased);
+                }
+                draft.add(&change.input, || self.ids.next::<UserId>(now).uuid())
             })
             .collect();
         let tags = users::known_tags(tx, how.app, &draft.replaced(changes, &results)).await?;

@@ -44,6 +44,9 @@ impl ErasedRows {
     }
 }
 
+/// An event's recipients as they are stored: labels with ids.
+type Pairs = Vec<(String, String)>;
+
 /// The names of a person, as parameters of statements.
 #[derive(Debug, Clone)]
 pub struct Names {
@@ -108,9 +111,10 @@ impl Store {
         for days in self.each_day("events").await? {
             for hour in days.hours() {
                 for (event, recipients) in self.events_naming(days, hour, names).await? {
-                    match self.erase_event(event, &recipients, names).await? {
-                        true => erased.events += 1,
-                        false => erased.waiting += 1,
+                    if self.erase_event(event, &recipients, names).await? {
+                        erased.events += 1;
+                    } else {
+                        erased.waiting += 1;
                     }
                 }
             }
@@ -174,7 +178,7 @@ impl Store {
         days: Days,
         (first, end): (Uuid, Uuid),
         names: &Names,
-    ) -> Result<Vec<(EventId, Vec<(String, String)>)>, StoreError> {
+    ) -> Result<Vec<(EventId, Pairs)>, StoreError> {
         let query = "SELECT e.id, e.recipients::text AS recipients
             FROM events e
             WHERE e.id >= $1 AND e.id < $2 AND {days of e.id}

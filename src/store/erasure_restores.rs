@@ -101,7 +101,9 @@ impl Store {
             for (first, end) in days.hours() {
                 let found: Vec<(String, String)> =
                     sqlx::query_as(days.fill(query)).bind(first).bind(end).fetch_all(self.pool()).await?;
-                found.into_iter().for_each(|(label, id)| each(Identifier { label, id }));
+                for (label, id) in found {
+                    each(Identifier { label, id });
+                }
             }
         }
         Ok(())

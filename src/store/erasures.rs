@@ -174,16 +174,13 @@ impl Store {
         self.erasure_key
             .get_or_try_init(async || {
                 let find = "SELECT sealed FROM erasure_key";
-                let found: Option<Vec<u8>> = sqlx::query_scalar(find).fetch_optional(self.pool()).await?;
-                let sealed = match found {
-                    Some(sealed) => sealed,
-                    None => {
-                        let sealed =
-                            self.vault().seal(&key_place(KEY_ROW), &self.vault().new_digest_key()?)?;
-                        self.keep_erasure_key(&sealed).await?;
-                        sqlx::query_scalar(find).fetch_one(self.pool()).await?
-                    }
-                };
+                let mut found: Option<Vec<u8>> = sqlx::query_scalar(find).fetch_optional(self.pool()).await?;
+                if found.is_none() {
+                    let new = self.vault().seal(&key_place(KEY_ROW), &self.vault().new_digest_key()?)?;
+                    self.keep_erasure_key(&new).await?;
+                    found = sqlx::query_scalar(find).fetch_optional(self.pool()).await?;
+                }
+                let sealed = found.ok_or_else(|| StoreError::corrupt("erasure_key", "sealed", KEY_ROW))?;
                 Ok(DigestKey::new(&self.vault().open(&key_place(KEY_ROW), &sealed)?))
             })
             .await

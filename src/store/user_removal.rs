@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ pub async fn remove(connection: &mut PgConnection, aliases: &BTreeSet<Alias>) ->
             .await?;
     removed.identifiers.extend(names.into_iter().map(|(label, id)| Identifier { label, id }));
     // Before the people themselves: a write that is being recorded locks its row first.
-    let writes: Vec<(Json<serde_json::Map<String, serde_json::Value>>, Option<Uuid>)> =
+    let writes: Vec<(Json<Map<String, Value>>, Option<Uuid>)> =
         sqlx::query_as("DELETE FROM user_writes WHERE user_id = ANY ($1) RETURNING changes, import_id")
             .bind(&ids)
             .fetch_all(&mut *connection)

@@ -1,6 +1,6 @@
 -- The queue begins with empty pages: which of two equal rows comes first is to depend on the seed alone.
 DROP SCHEMA IF EXISTS backup CASCADE;
-TRUNCATE queue, workers, database_watch, app_rate_shares, app_message_counts, collapse_heads, ordering_lanes, scheduled_messages, digest_windows, digest_items, replays, gates, event_keys, sim_findings, sim_ends;
+TRUNCATE queue, workers, database_watch, app_rate_shares, app_message_counts, collapse_heads, ordering_lanes, scheduled_messages, digest_windows, digest_items, replays, gates, event_keys, provider_messages, sim_findings, sim_ends;
 DELETE FROM events;
 DELETE FROM event_payloads;
 DELETE FROM event_secrets;

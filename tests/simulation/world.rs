@@ -91,7 +91,11 @@ impl World {
         let namespace = herald.store.namespace().await.expect("a namespace");
         herald.store.close().await;
         sqlx::raw_sql(include_str!("watch.sql")).execute(&books).await.expect("a watch");
-        let stores = (0..REPLICAS).map(|_| store(&database)).collect();
+        let stores: Vec<Store> = (0..REPLICAS).map(|_| store(&database)).collect();
+        for store in &stores {
+            // What a process reads once and keeps: a seed executes the same statements, whether it is the first or not.
+            store.erasure_key().await.expect("a key");
+        }
         Self {
             _database: database,
             books,

@@ -138,12 +138,13 @@ impl Content {
 }
 
 fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    (text.len() % 2 == 0).then(|| (0..text.len()).step_by(2).map(digits).collect())?
+    text.len().is_multiple_of(2).then(|| (0..text.len()).step_by(2).map(digits).collect())?
 }
 
 fn lines_of(one: &RecordedErasure) -> Line {
@@ -164,10 +165,10 @@ fn lines_of(one: &RecordedErasure) -> Line {
 /// [`RecordError`]: nothing must be sent then.
 pub async fn apply(store: &Store, record: &ErasureRecord) -> Result<usize, RecordError> {
     let content = record.read()?;
-    if let Some(key) = &content.key {
-        if !store.is_erasure_key(key).await? {
-            return Err(RecordError::OtherKey { path: record.0.display().to_string() });
-        }
+    if let Some(key) = &content.key
+        && !store.is_erasure_key(key).await?
+    {
+        return Err(RecordError::OtherKey { path: record.0.display().to_string() });
     }
     let sealed = store.sealed_erasure_key().await?;
     if content.key.as_ref() != Some(&sealed) {
@@ -229,7 +230,9 @@ impl People {
             let rows = self.store.aliases_after(&after, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last() else { break };
             after = last.clone();
-            rows.into_iter().for_each(|(label, id)| keep(Identifier { label, id }));
+            for (label, id) in rows {
+                keep(Identifier { label, id });
+            }
         }
         self.store.each_recipient(keep).await?;
         Ok(found)

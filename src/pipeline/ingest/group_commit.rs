@@ -172,13 +172,7 @@ impl Pipeline {
                 failpoints::point("after_commit");
                 self.enqueue(admissions, now);
                 self.wake_for_unblocked();
-                let concerns_people =
-                    |pending: &Pending| !pending.facts.is_empty() || !pending.plan.1.actions.is_empty();
-                if group.iter().any(concerns_people)
-                    && let Some(on_people) = self.on_people.get()
-                {
-                    on_people();
-                }
+                self.wake_people(group);
                 metrics::histogram!(names::GROUP_SIZE).record(count(group.len()));
                 metrics::histogram!(names::GROUP_SECONDS).record(began.elapsed().as_secs_f64());
                 Ok(replies)
@@ -192,6 +186,17 @@ impl Pipeline {
                 self.raise_doubt();
                 Err(Issues::Unavailable(error))
             }
+        }
+    }
+
+    /// Wakes who writes users, if there is something to write.
+    fn wake_people(&self, group: &[Pending]) {
+        let concerns_people =
+            |pending: &Pending| !pending.facts.is_empty() || !pending.plan.1.actions.is_empty();
+        if group.iter().any(concerns_people)
+            && let Some(on_people) = self.on_people.get()
+        {
+            on_people();
         }
     }
 

@@ -62,9 +62,9 @@ async fn everywhere(app: &TestApp) {
     app.run_until_idle().await;
     let message = app.message_of(delivery_by(&first, "order-shipped-email")).await;
     app.record(&[
-        report("5a0d0000-0000-4000-8000-000000000101", "sent", &message, "canary-1"),
-        report("5a0d0000-0000-4000-8000-000000000102", "clicked", &message, "canary-1"),
-        report("5a0d0000-0000-4000-8000-000000000103", "sent", "unknown-message", "canary-1"),
+        report("5a0d0000-0000-4000-8000-000000000101", "email.sent", &message, "canary-1"),
+        report("5a0d0000-0000-4000-8000-000000000102", "email.clicked", &message, "canary-1"),
+        report("5a0d0000-0000-4000-8000-000000000103", "email.sent", "unknown-message", "canary-1"),
     ])
     .await;
     let mut later = canary_event("o-2");
