@@ -14,6 +14,7 @@ use super::days::Days;
 use super::{Committed, Store, StoreError, Tx, commit};
 use crate::domain::clock::Timestamp;
 use crate::domain::gate::PAUSED;
+use crate::domain::id::floor;
 use crate::domain::retry::delta;
 
 /// Smaller steps back are normal clock adjustments.
@@ -121,6 +122,9 @@ impl Store {
         if !seen.went_back(now) && !seen.was_restored(now) {
             note_present(&mut tx, now).await?;
             finish(commit(tx).await)?;
+            if seen.watch.step.is_some_and(|step| now < step.at + delta(step.back)) {
+                self.repair_late_rows(now).await?;
+            }
             return Ok(Some(seen.watch));
         }
         drop(tx);
@@ -217,6 +221,24 @@ impl Store {
                 sqlx::query("SELECT 1").execute(&mut ***lock).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Makes deliveries due that were to be sent at once, and that were stored or released after the repair by a process
+    /// that had read the time before the step. Until the clock is there again, their ids are in its future.
+    async fn repair_late_rows(&self, now: Timestamp) -> Result<(), StoreError> {
+        let query = "UPDATE queue q
+            SET due_at = CASE WHEN q.blocked_due_at IS NULL THEN $1 ELSE q.due_at END,
+                blocked_due_at = CASE WHEN q.blocked_due_at IS NOT NULL THEN $1 END
+            FROM deliveries d
+            WHERE d.id = q.delivery_id AND {days of d.id} AND q.delivery_id > $2 AND q.state = 'queued' AND q.attempts = 0
+              AND coalesce(q.blocked_due_at, q.due_at) > $1
+              AND coalesce(q.blocked_due_at, q.due_at) <= d.created_at + interval '1 second'";
+        sqlx::query(Days::since_time(now).fill(query))
+            .bind(now)
+            .bind(floor(now))
+            .execute(self.pool())
+            .await?;
         Ok(())
     }
 

@@ -114,6 +114,21 @@ async fn what_waits_behind_its_predecessor_is_due_when_its_turn_comes() {
 }
 
 #[tokio::test]
+async fn what_is_stored_after_the_repair_by_the_time_from_before_is_sent_too() {
+    let app = TestApp::start().await;
+    gate(&app, Method::PUT).await;
+    let waiting = app.accept(&payment_failed("p-1", "u")).await;
+    set_back(&[&app]).await;
+    // As a process stores it that was suspended in the middle of a commit.
+    app.execute("UPDATE queue q SET due_at = d.created_at FROM deliveries d WHERE d.id = q.delivery_id")
+        .await;
+    gate(&app, Method::DELETE).await;
+    app.herald.pipeline.watch_database().await.expect("the database answers");
+    app.run_until_idle().await;
+    assert_eq!(app.delivery(&waiting, RULE).await["state"], "accepted");
+}
+
+#[tokio::test]
 async fn a_message_that_waits_for_its_recipient_s_facts_is_sent_once_they_are_written() {
     let app = TestApp::start().await;
     let mut event = payment_failed("p-1", "u");

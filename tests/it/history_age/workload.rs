@@ -243,5 +243,6 @@ async fn clock_set_back(app: &TestApp) {
     pipeline.watch_database().await.expect("watched");
     app.clock.set_back(Duration::from_mins(5));
     pipeline.watch_database().await.expect("watched");
+    pipeline.watch_database().await.expect("watched");
     app.clock.advance(Duration::from_mins(5));
 }
