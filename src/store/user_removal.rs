@@ -13,6 +13,9 @@ use super::{StoreError, users};
 use crate::domain::erasure::Identifier;
 use crate::domain::user::Changes;
 
+/// A row of the outbox: its changes, and the import that it is of.
+type PendingWrite = (Json<Map<String, Value>>, Option<Uuid>);
+
 /// What was removed about people.
 #[derive(Debug, Clone, Default)]
 pub struct Removed {
@@ -43,7 +46,7 @@ pub async fn remove(connection: &mut PgConnection, aliases: &BTreeSet<Alias>) ->
             .await?;
     removed.identifiers.extend(names.into_iter().map(|(label, id)| Identifier { label, id }));
     // Before the people themselves: a write that is being recorded locks its row first.
-    let writes: Vec<(Json<Map<String, Value>>, Option<Uuid>)> =
+    let writes: Vec<PendingWrite> =
         sqlx::query_as("DELETE FROM user_writes WHERE user_id = ANY ($1) RETURNING changes, import_id")
             .bind(&ids)
             .fetch_all(&mut *connection)
